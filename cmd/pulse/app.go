@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/migrations"
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/influx"
+	"github.com/nanopack/pulse/projector/influx/embedded"
+	"github.com/nanopack/pulse/projector/latest"
+	"github.com/nanopack/pulse/query"
+	"github.com/nanopack/pulse/relaywire/relay"
+)
+
+// An App is one running server. Data flows one way through it:
+//
+//	relays ──▶ ingest ──▶ journal ──┬──▶ runner: raw        ──▶ influx store ──┐
+//	  ▲           │                 ├──▶ runner: aggregates ──▶ influx store ──┼──▶ query ──▶ HTTP
+//	  └── polls ──┘                 └──▶ runner: latest     ──▶ memory ────────┘
+//
+// pulse.db (bbolt) holds the registry of ingest, the journal's marker and the
+// positions of the runners; opening it is the lock of the data dir.
+//
+// It starts from sink to source and stops from source to sink. Nothing of it is
+// shared between two Apps, so that two can live in one process.
+type App struct {
+	config   *Config
+	log      *slog.Logger
+	teardown teardown
+
+	journal   *journal.Journal
+	positions *projector.Positions
+	runners   []*projector.Runner
+	ingest    *ingest.Server
+	query     *query.Server
+}
+
+// NewApp binds both addresses, opens everything and starts nothing that others
+// would notice. What it opened is closed again when it fails.
+func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err error) {
+	a := &App{config: config, log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.teardown.run(ctx))
+		}
+	}()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	httpListener, err := a.listen("http-listen-address", config.HTTPAddress)
+	if err != nil {
+		return nil, err
+	}
+	relayListener, err := a.listen("server-listen-address", config.RelayAddress)
+	if err != nil {
+		return nil, err
+	}
+
+	state, err := migrations.Open(config.DataDir, migrations.Options{Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("--data-dir: %w", err)
+	}
+	a.teardown.push("state file", func(context.Context) error { return state.Close() })
+
+	a.journal, err = journal.Open(ctx, journal.Options{
+		Dir: filepath.Join(config.DataDir, "journal"), Marker: journal.BoltMarker(state.DB),
+		Sync: journal.SyncEvery(config.JournalSync), Retention: config.JournalRetention, MaxBytes: config.JournalMaxBytes,
+		SetAside: config.JournalSetAside,
+		Logger:   log.With("room", "journal"), Registerer: registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.teardown.push("journal", a.journal.Close)
+	a.positions = projector.NewPositions(state.DB)
+	if a.journal.Report().SetAside != "" {
+		if err := a.positions.Clear(); err != nil {
+			return nil, err
+		}
+	}
+
+	store, err := a.openStore()
+	if err != nil {
+		return nil, err
+	}
+	a.teardown.push("influxdb", func(context.Context) error { return store.Close() })
+
+	index := latest.New(latest.Options{Registerer: registry})
+	if err := a.buildRunners(store, index, state, registry); err != nil {
+		return nil, err
+	}
+
+	var tlsConfig *tls.Config
+	if config.RelayTLS || !config.Insecure {
+		if tlsConfig, err = serverTLS(config); err != nil {
+			return nil, err
+		}
+	}
+	ingestOptions := ingest.Options{
+		Listener: relayListener, Journal: a.journal, DB: state.DB,
+		PollInterval: config.PollInterval, BeatInterval: config.BeatInterval, Token: config.RelayToken,
+		Logger: log.With("room", "ingest"), Registerer: registry,
+	}
+	queryOptions := query.Options{
+		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
+		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval,
+		Latest: latestReader{index}, Influx: store, Journal: journalReader{a.journal}, Projections: projectionsReader(a.runners),
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Logger:  log.With("room", "query"), Registerer: registry,
+	}
+	if config.RelayTLS {
+		ingestOptions.TLS = tlsConfig
+	}
+	if !config.Insecure {
+		queryOptions.TLS = tlsConfig
+	}
+	if a.ingest, err = ingest.New(ingestOptions); err != nil {
+		return nil, err
+	}
+	queryOptions.Relays = relaysReader{a.ingest}
+	queryOptions.Control = control{a.ingest}
+	if a.query, err = query.New(queryOptions); err != nil {
+		return nil, errors.Join(err, a.ingest.Stop(ctx))
+	}
+	return a, nil
+}
+
+// listen binds an address. Whoever serves it closes it; the teardown does too,
+// for the case that nobody came to serve it.
+func (a *App) listen(flag, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w", flag, err)
+	}
+	a.teardown.push("listener of --"+flag, func(context.Context) error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return l, nil
+}
+
+func (a *App) openStore() (influx.Store, error) {
+	log := a.log.With("room", "influx")
+	if a.config.InfluxAddress == "embedded" {
+		return embedded.Open(embedded.Options{Dir: filepath.Join(a.config.DataDir, "influx"), Logger: log})
+	}
+	store, err := influx.OpenExternal(influx.ExternalOptions{Address: a.config.InfluxAddress})
+	if err != nil {
+		return nil, fmt.Errorf("--influx-address: %w", err)
+	}
+	return store, nil
+}
+
+// buildRunners makes the projections: one goroutine and one position each, so
+// that a sink that is slow or away delays no other.
+func (a *App) buildRunners(store influx.Store, index *latest.Latest, state *migrations.State, registry *prometheus.Registry) error {
+	config := a.config
+	log := a.log.With("room", "projector")
+	rejects := projector.NewRejects(state.DB)
+	schema := func(ctx context.Context) error {
+		_, err := migrations.EnsureInflux(ctx, store, migrations.Schema{Aggregates: config.Retention}, log)
+		return err
+	}
+	raw, err := influx.NewRaw(influx.RawOptions{
+		Store: store, EnsureSchema: schema, Retention: migrations.RawRetention, Rejects: rejects, Logger: log, Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	aggregates, err := influx.NewAggregates(influx.AggregatesOptions{
+		Store: store, EnsureSchema: schema, Rejects: rejects, Interval: config.AggregateInterval,
+		Journal: projector.FromJournal(a.journal), DB: state.DB, Logger: log, Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	for _, o := range []projector.RunnerOptions{
+		{Projection: raw, Linger: sinkLinger},
+		{Projection: aggregates, Linger: sinkLinger},
+		{Projection: index, Start: projector.FromTime(time.Now().Add(-2 * config.PollInterval))},
+	} {
+		o.Journal = projector.FromJournal(a.journal)
+		o.Positions = a.positions
+		o.Rejects, o.Logger, o.Registerer = rejects, log, registry
+		runner, err := projector.NewRunner(o)
+		if err != nil {
+			return err
+		}
+		a.runners = append(a.runners, runner)
+	}
+	return nil
+}
+
+// sinkLinger is how long readings may wait for others, so that InfluxDB, which
+// fsyncs every write, gets fewer and larger ones.
+const sinkLinger = 200 * time.Millisecond
+
+// Start serves, from sink to source: the relays last, so that what they say
+// finds everything in place. What it started is stopped again when it fails.
+func (a *App) Start(ctx context.Context) error {
+	a.teardown.push("api", a.query.Stop)
+	a.teardown.push("projections", a.drain)
+	a.teardown.push("relay listener", a.ingest.Stop)
+	for _, r := range a.runners {
+		if err := r.Start(ctx); err != nil {
+			return errors.Join(err, a.Stop(ctx))
+		}
+	}
+	a.query.Start()
+	a.ingest.Start()
+	if a.config.HostStats {
+		if err := a.startHostRelay(); err != nil {
+			return errors.Join(err, a.Stop(ctx))
+		}
+	}
+	return nil
+}
+
+// startHostRelay connects a relay of this host over the same TCP that every
+// relay uses.
+func (a *App) startHostRelay() error {
+	id, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("--host-stats: %w", err)
+	}
+	o := relay.Options{Address: a.ingest.Addr().String(), ID: id, Token: a.config.RelayToken, Logger: a.log.With("room", "relay")}
+	if a.config.RelayTLS {
+		// It is this process at the other end: there is nobody to mistake it for.
+		o.TLS = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+	}
+	r, err := newHostRelay(o, nil)
+	if err != nil {
+		return fmt.Errorf("--host-stats: %w", err)
+	}
+	a.teardown.push("host stats", func(context.Context) error { return r.Close() })
+	return nil
+}
+
+// drain lets every projection reach the journal's end, all at the same time:
+// what one of them cannot finish the next start does.
+func (a *App) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	var group errgroup.Group
+	errs := make([]error, len(a.runners))
+	for i, r := range a.runners {
+		group.Go(func() error { errs[i] = r.Drain(ctx); return nil })
+	}
+	_ = group.Wait() // the errors are in errs, all of them
+	return errors.Join(errs...)
+}
+
+// drainTimeout leaves time for what is stopped after the projections.
+const drainTimeout = stopTimeout - 5*time.Second
+
+// Stop ends everything, from source to sink, and returns all that went wrong
+// on the way. It may be called again.
+func (a *App) Stop(ctx context.Context) error { return a.teardown.run(ctx) }

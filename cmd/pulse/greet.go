@@ -1,0 +1,29 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+)
+
+// greet says where to look.
+func (a *App) greet(w io.Writer) {
+	scheme, flags := "http", ""
+	if !a.config.Insecure {
+		scheme = "https"
+		if a.config.TLSCert == "" {
+			flags = " --cacert " + filepath.Join(a.config.DataDir, "tls", "cert.pem")
+		}
+	}
+	token := a.config.Token
+	if token != defaultToken {
+		token = "$TOKEN"
+	}
+	base := fmt.Sprintf("%s://%s", scheme, a.query.Addr())
+	fmt.Fprintf(w, "pulse %s\n\n  relays   %s\n  api      %s\n  data     %s\n  influxdb %s\n\n", version(),
+		a.ingest.Addr(), base, a.config.DataDir, maskPassword(a.config.InfluxAddress))
+	for _, path := range []string{"/latest/cpu_used", "/hourly/cpu_used", "/relays", "/status"} {
+		fmt.Fprintf(w, "  curl%s -H 'X-AUTH-TOKEN: %s' %s%s\n", flags, token, base, path)
+	}
+	fmt.Fprintln(w)
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/nanopack/pulse/"
+
+// TestImportDirection holds the arrows of docs/DESIGN.md: data flows one way
+// through the rooms, and reads never import writes.
+func TestImportDirection(t *testing.T) {
+	mayImport := map[string][]string{
+		"relaywire":  {},
+		"journal":    {},
+		"migrations": {},
+		"ingest":     {"relaywire", "journal"},
+		"projector":  {"journal"},
+		"kapa":       {"journal"},
+		"query":      {"kapa"},
+		"cmd":        {"relaywire", "journal", "migrations", "ingest", "projector", "kapa", "query"},
+	}
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]bool)
+	for line := range strings.Lines(string(out)) {
+		packages := strings.Fields(line)
+		from := room(packages[0])
+		allowed, known := mayImport[from]
+		if from == "internal" || from == "" {
+			continue // tools of the tests and the bench
+		}
+		if !known {
+			t.Errorf("%s is a room that docs/DESIGN.md does not have", packages[0])
+			continue
+		}
+		seen[from] = true
+		for _, imported := range packages[1:] {
+			to := room(imported)
+			if to == "" || to == from || slices.Contains(allowed, to) || strings.HasSuffix(packages[0], "test") && to == "internal" {
+				continue
+			}
+			t.Errorf("%s imports %s: %s may import only %v", packages[0], imported, from, allowed)
+		}
+	}
+	for _, r := range []string{"relaywire", "journal", "migrations", "ingest", "projector", "query", "cmd"} {
+		if !seen[r] {
+			t.Errorf("no package of the room %s was seen", r)
+		}
+	}
+}
+
+// TestRelayLibraryIsSmall keeps what other programs embed free of anything but
+// the standard library.
+func TestRelayLibraryIsSmall(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{end}}`, module+"relaywire/relay").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dep := range strings.Fields(string(out)) {
+		if !strings.HasPrefix(dep, module+"relaywire") {
+			t.Errorf("relaywire/relay depends on %s", dep)
+		}
+	}
+}
+
+// room is the top-level folder of one of our packages, "" for others'.
+func room(importPath string) string {
+	rest, ours := strings.CutPrefix(importPath, module)
+	if !ours {
+		return ""
+	}
+	first, _, _ := strings.Cut(rest, "/")
+	return first
+}

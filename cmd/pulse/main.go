@@ -1,0 +1,136 @@
+// Command pulse collects stats from relays, keeps every reading in a durable
+// journal, projects the journal into InfluxDB and live views, and answers
+// questions about them over HTTP.
+//
+// main turns arguments into a Config and signals into calls; app.go is the
+// program.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Exit codes. A supervisor restarts after 1; 2 needs a person.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// stopTimeout bounds a clean stop: what is appended but not yet projected
+// after it is projected at the next start.
+const stopTimeout = 20 * time.Second
+
+type subcommand struct {
+	name, help string
+	run        func(ctx context.Context, args []string, stdout, stderr io.Writer) int
+}
+
+func subcommands() []subcommand {
+	return []subcommand{
+		{"relay", "send this host's cpu, ram, swap, disk, load and network to a server", runRelay},
+		{"status", "show how a running server is doing", runStatus},
+	}
+}
+
+func subcommandNames() string {
+	var names []string
+	for _, s := range subcommands() {
+		names = append(names, s.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		i := slices.IndexFunc(subcommands(), func(s subcommand) bool { return s.name == args[0] })
+		if i < 0 {
+			fmt.Fprintf(stderr, "pulse: unknown command %q: there is %s; the server is pulse -s\n", args[0], subcommandNames())
+			return exitUsage
+		}
+		return subcommands()[i].run(ctx, args[1:], stdout, stderr)
+	}
+	return runServer(ctx, args, stdout, stderr)
+}
+
+func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	config, err := ParseConfig(args)
+	switch {
+	case errors.Is(err, errHelp):
+		usage(stdout)
+		return exitOK
+	case err != nil:
+		fmt.Fprintln(stderr, "pulse:", err)
+		return exitUsage
+	case config.Version:
+		fmt.Fprintln(stdout, "pulse", version())
+		return exitOK
+	case config.CheckConfig:
+		if err := config.printTo(stdout); err != nil {
+			fmt.Fprintln(stderr, "pulse:", err)
+			return exitFailure
+		}
+		return exitOK
+	case !config.Server:
+		fmt.Fprintln(stderr, "pulse: nothing to do: pulse -s runs the server, pulse -h shows the flags")
+		return exitUsage
+	}
+
+	log := newLogger(stderr, config.LogLevel)
+	warnUnknownEnvironment(ctx, os.Environ(), log)
+	app, err := NewApp(ctx, config, log)
+	if err != nil {
+		fmt.Fprintln(stderr, "pulse:", err)
+		return exitFailure
+	}
+	if err := app.Start(ctx); err != nil {
+		fmt.Fprintln(stderr, "pulse:", err)
+		return exitFailure
+	}
+	app.greet(stdout)
+	<-ctx.Done()
+	log.Info("stopping; a second signal ends at once")
+	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := app.Stop(stopping); err != nil {
+		fmt.Fprintln(stderr, "pulse:", err)
+		return exitFailure
+	}
+	log.Info("stopped")
+	return exitOK
+}
+
+// newLogger writes lines for people and for journald: time, level, message,
+// then key=value.
+func newLogger(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+		Level: level,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.LevelKey {
+				switch a.Value.Any() {
+				case levelTrace:
+					return slog.String(a.Key, "TRACE")
+				case levelFatal:
+					return slog.String(a.Key, "FATAL")
+				}
+			}
+			return a
+		},
+	}))
+}

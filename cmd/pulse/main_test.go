@@ -1,0 +1,20 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// runAsPulse makes the test binary be pulse itself, so that tests can start,
+// kill and signal a real server process.
+const runAsPulse = "TEST_BINARY_IS_PULSE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(runAsPulse) != "" {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}

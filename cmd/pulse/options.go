@@ -1,0 +1,222 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An option is one configuration key: a flag, an environment variable
+// (PULSE_ and the long name in capitals) and a key of the config file.
+type option struct {
+	long  string
+	short string // one letter, or none
+	kind  string // as -h prints it: "int", "string"; "" is a switch
+	def   string
+	help  string
+	set   func(c *Config, value string) error // says what the value may be
+}
+
+// options is every key of the server, in the order in which -h prints them.
+func options() []option {
+	return []option{
+		{"aggregate-interval", "a", "int", "15", "Interval at which stats are aggregated (minutes)", func(c *Config, v string) error {
+			n, err := wholeNumber(v, 1, 24*60)
+			if err == nil && (24*60)%n != 0 {
+				err = fmt.Errorf("must divide a day into equal windows, as 1, 5, 10, 15, 30 or 60 minutes do; %d does not", n)
+			}
+			c.AggregateInterval = time.Duration(n) * time.Minute
+			return err
+		}},
+		{"api-compat", "", "string", "", `Answer as an older release did ("0.2": times in milliseconds, /daily as an array)`, func(c *Config, v string) error {
+			if v != "" && v != "0.2" {
+				return fmt.Errorf(`must be "0.2" or empty, not %q`, v)
+			}
+			c.APICompat = v
+			return nil
+		}},
+		{"beat-interval", "b", "int", "30", "Heartbeat frequency (seconds)", func(c *Config, v string) (err error) {
+			c.BeatInterval, err = seconds(v, 1, 3600)
+			return err
+		}},
+		{"check-config", "", "", "false", "Check the configuration, print it with secrets masked, and exit", setBool(func(c *Config) *bool { return &c.CheckConfig })},
+		{"config-file", "c", "string", "", "Config file location for server", setString(func(c *Config) *string { return &c.ConfigFile })},
+		{"cors-allow", "C", "string", "*", "Sets the 'Access-Control-Allow-Origin' header", func(c *Config, v string) error {
+			if strings.ContainsAny(v, "\r\n") {
+				return fmt.Errorf("must be one origin, such as https://dash.example.org, or *")
+			}
+			c.CORSAllow = v
+			return nil
+		}},
+		{"data-dir", "", "string", "pulse-data", "Where the journal and the state are kept", func(c *Config, v string) error {
+			if v == "" {
+				return fmt.Errorf("must name a directory")
+			}
+			c.DataDir = v
+			return nil
+		}},
+		{"host-stats", "", "", "false", "Collect this host's own stats through a relay inside the server", setBool(func(c *Config) *bool { return &c.HostStats })},
+		{"http-listen-address", "H", "string", "127.0.0.1:8080", "Http listen address", setAddress(func(c *Config) *string { return &c.HTTPAddress })},
+		{"influx-address", "i", "string", "http://127.0.0.1:8086", `InfluxDB server address, or "embedded" for the engine inside pulse`, func(c *Config, v string) error {
+			c.InfluxAddress = v
+			if v == "embedded" {
+				return nil
+			}
+			u, err := url.Parse(v)
+			if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+				return fmt.Errorf(`must be "embedded" or an address like http://127.0.0.1:8086 or https://user:password@influx.example.org:8086`)
+			}
+			return nil
+		}},
+		{"insecure", "I", "", "true", "Run insecure; false serves the api over https", setBool(func(c *Config) *bool { return &c.Insecure })},
+		{"journal-max-bytes", "", "string", "10GB", "Size at which the journal drops its oldest events", func(c *Config, v string) (err error) {
+			c.JournalMaxBytes, err = byteSize(v)
+			return err
+		}},
+		{"journal-retention", "", "string", "7d", "Age at which the journal drops its oldest events", func(c *Config, v string) (err error) {
+			c.JournalRetention, err = age(v)
+			return err
+		}},
+		{"journal-set-aside", "", "", "false", "Rename a journal that cannot be opened and begin a new one", setBool(func(c *Config) *bool { return &c.JournalSetAside })},
+		{"journal-sync", "", "string", "always", `When an event is on disk: "always" before it is acknowledged, "interval:1s" once a second`, func(c *Config, v string) error {
+			if v == "always" {
+				c.JournalSync = 0
+				return nil
+			}
+			d, err := time.ParseDuration(strings.TrimPrefix(v, "interval:"))
+			if err != nil || !strings.HasPrefix(v, "interval:") || d < 10*time.Millisecond || d > time.Hour {
+				return fmt.Errorf(`must be "always" or "interval:" and a duration of 10ms to 1h, such as interval:1s`)
+			}
+			c.JournalSync = d
+			return nil
+		}},
+		{"kapacitor-address", "k", "string", "", "Kapacitor server address (http://127.0.0.1:9092)", func(c *Config, v string) error {
+			c.KapacitorAddress = v
+			if u, err := url.Parse(v); v != "" && (err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "") {
+				return fmt.Errorf("must be an address like http://127.0.0.1:9092, or empty")
+			}
+			return nil
+		}},
+		{"log-level", "l", "string", "INFO", "Level at which to log (TRACE, DEBUG, INFO, WARN, ERROR, FATAL)", func(c *Config, v string) (err error) {
+			c.LogLevel, err = logLevel(v)
+			return err
+		}},
+		{"mist-address", "m", "string", "", "Mist server address", func(c *Config, v string) error {
+			if v == "" {
+				return nil
+			}
+			return setAddress(func(c *Config) *string { return &c.MistAddress })(c, v)
+		}},
+		{"mist-token", "M", "string", "", "Mist server token", setString(func(c *Config) *string { return &c.MistToken })},
+		{"poll-interval", "p", "int", "60", "Interval to request stats from clients (seconds)", func(c *Config, v string) (err error) {
+			c.PollInterval, err = seconds(v, 1, 24*3600)
+			return err
+		}},
+		{"relay-tls", "", "", "false", "Relays connect with TLS", setBool(func(c *Config) *bool { return &c.RelayTLS })},
+		{"relay-token", "", "string", "", "Token that relays must give with their id", func(c *Config, v string) error {
+			if strings.ContainsAny(v, " \t\r\n") {
+				return fmt.Errorf("must not hold white space")
+			}
+			c.RelayToken = v
+			return nil
+		}},
+		{"retention", "r", "int", "1", "Number of weeks to store aggregated stats", func(c *Config, v string) error {
+			n, err := wholeNumber(v, 1, 1040)
+			c.Retention = time.Duration(n) * 7 * 24 * time.Hour
+			return err
+		}},
+		{"server", "s", "", "false", "Run as server", setBool(func(c *Config) *bool { return &c.Server })},
+		{"server-listen-address", "S", "string", "127.0.0.1:3000", "Server listen address", setAddress(func(c *Config) *string { return &c.RelayAddress })},
+		{"tls-cert", "", "string", "", "Certificate file (PEM) for https and relays; self-signed when empty", setString(func(c *Config) *string { return &c.TLSCert })},
+		{"tls-key", "", "string", "", "Key file (PEM) of --tls-cert", setString(func(c *Config) *string { return &c.TLSKey })},
+		{"token", "t", "string", defaultToken, "Security token (recommend placing in config file)", func(c *Config, v string) error {
+			if v == "" || strings.ContainsAny(v, "\r\n") {
+				return fmt.Errorf("must not be empty")
+			}
+			c.Token = v
+			return nil
+		}},
+		{"version", "v", "", "false", "Print version info and exit", setBool(func(c *Config) *bool { return &c.Version })},
+	}
+}
+
+func setString(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error { *field(c) = v; return nil }
+}
+
+func setBool(field func(*Config) *bool) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		b, err := strconv.ParseBool(v)
+		if err != nil {
+			return fmt.Errorf("must be true or false, not %q", v)
+		}
+		*field(c) = b
+		return nil
+	}
+}
+
+func setAddress(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		_, port, err := net.SplitHostPort(v)
+		if err == nil {
+			_, err = wholeNumber(port, 0, 65535)
+		}
+		if err != nil {
+			return fmt.Errorf("must be host:port, such as 127.0.0.1:3000, not %q", v)
+		}
+		*field(c) = v
+		return nil
+	}
+}
+
+func wholeNumber(v string, low, high int) (int, error) {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < low || n > high {
+		return low, fmt.Errorf("must be a whole number from %d to %d, not %q", low, high, v)
+	}
+	return n, nil
+}
+
+func seconds(v string, low, high int) (time.Duration, error) {
+	n, err := wholeNumber(v, low, high)
+	return time.Duration(n) * time.Second, err
+}
+
+// age reads a duration with the units of Go and d and w besides: 36h, 7d, 2w.
+func age(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if unit := map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour}; err != nil && v != "" {
+		if day, ok := unit[v[len(v)-1:]]; ok {
+			var n int
+			n, err = wholeNumber(v[:len(v)-1], 1, 36500)
+			d = time.Duration(n) * day
+		}
+	}
+	if err != nil || d < time.Minute {
+		return 0, fmt.Errorf("must be a duration of a minute or more, such as 36h, 7d or 2w, not %q", v)
+	}
+	return d, nil
+}
+
+// byteSize reads 500MB, 10GB, 4GiB or a plain number of bytes.
+func byteSize(v string) (int64, error) {
+	number, factor := strings.TrimSpace(strings.ToUpper(v)), int64(1)
+	for _, unit := range []struct {
+		name   string
+		factor int64
+	}{{"KIB", 1 << 10}, {"MIB", 1 << 20}, {"GIB", 1 << 30}, {"TIB", 1 << 40}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}} {
+		if rest, ok := strings.CutSuffix(number, unit.name); ok {
+			number, factor = strings.TrimSpace(rest), unit.factor
+			break
+		}
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	size := n * float64(factor)
+	if err != nil || !(size >= minJournalBytes && size <= 1<<60) {
+		return 0, fmt.Errorf("must be a size of 64MB or more, such as 500MB, 10GB or 4GiB, not %q", v)
+	}
+	return int64(size), nil
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/latest"
+	"github.com/nanopack/pulse/query"
+)
+
+// The API reads through small interfaces of its own, so that query imports
+// nothing that writes. What follows hands it the rooms in its own terms.
+
+// latestReader is the live index as the API reads it.
+type latestReader struct{ *latest.Latest }
+
+func (l latestReader) Select(stat string, filters map[string][]string, since int64, visit func(query.Reading)) {
+	var tags []query.Tag // reused from visit to visit, as query allows
+	l.Latest.Select(stat, filters, since, func(r latest.Reading) {
+		tags = tags[:0]
+		for _, t := range r.Tags {
+			tags = append(tags, query.Tag(t))
+		}
+		visit(query.Reading{Time: r.Time, Value: r.Value, Tags: tags})
+	})
+}
+
+// journalReader is the journal's state.
+type journalReader struct{ *journal.Journal }
+
+func (j journalReader) State(ctx context.Context) (query.JournalState, error) {
+	s, err := j.Journal.State(ctx)
+	return query.JournalState{
+		FirstSeq: s.FirstSeq, LastSeq: s.LastSeq, FirstTime: s.FirstTime, LastTime: s.LastTime,
+		Messages: s.Messages, Bytes: int64(s.Bytes), MaxBytes: s.MaxBytes, Retention: s.Retention,
+	}, err
+}
+
+// projectionsReader is how far the runners are.
+type projectionsReader []*projector.Runner
+
+func (runners projectionsReader) Projections() []query.Projection {
+	list := make([]query.Projection, len(runners))
+	for i, r := range runners {
+		s := r.Status()
+		list[i] = query.Projection{
+			Name: s.Name, Position: s.Position, Applied: s.Applied, Lag: s.Lag, LagSeconds: s.LagSeconds,
+			State: string(s.State), LastError: s.LastError, Failing: s.State == projector.StateFailing, Gaps: uint64(len(s.Gaps)),
+		}
+	}
+	return list
+}
+
+// relaysReader is the registry.
+type relaysReader struct{ *ingest.Server }
+
+func (s relaysReader) Relays() []query.Relay {
+	relays := s.Server.Relays()
+	list := make([]query.Relay, len(relays))
+	for i, r := range relays {
+		list[i] = query.Relay{
+			ID: r.ID, Connected: r.Connected, Address: r.RemoteAddr, ConnectedAt: r.ConnectedAt, LastSeen: r.LastSeen,
+			Collectors: make([]query.Collector, len(r.Collectors)), Polls: r.Polls, Skipped: r.Skipped, Rejected: r.Rejected,
+		}
+		for k, c := range r.Collectors {
+			list[i].Collectors[k] = query.Collector{Name: c.Name, Tags: c.Tags, Interval: c.Interval}
+		}
+	}
+	return list
+}
+
+// control changes how relays are polled.
+type control struct{ *ingest.Server }
+
+func (c control) Override(ctx context.Context, r query.OverrideRequest) (query.Override, error) {
+	o, err := c.Server.Override(ctx, ingest.OverrideRequest(r))
+	return query.Override(o), asQueryError(err)
+}
+
+func (c control) Overrides() []query.Override {
+	overrides := c.Server.Overrides()
+	list := make([]query.Override, len(overrides))
+	for i, o := range overrides {
+		list[i] = query.Override(o)
+	}
+	return list
+}
+
+func (c control) CancelOverride(_ context.Context, id string) error {
+	return asQueryError(c.Server.CancelOverride(id))
+}
+
+func (c control) Flush(_ context.Context, relays []string) (int, error) {
+	return c.Server.Flush(relays), nil
+}
+
+// asQueryError gives an error of ingest the status that the API answers with.
+func asQueryError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ingest.ErrNotFound), errors.Is(err, ingest.ErrNotConnected):
+		return fmt.Errorf("%w: %w", query.ErrNotFound, err)
+	case errors.Is(err, ingest.ErrInvalid), errors.Is(err, ingest.ErrTooMany):
+		return fmt.Errorf("%w: %w", query.ErrInvalid, err)
+	default:
+		return err
+	}
+}

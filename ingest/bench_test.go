@@ -1,0 +1,125 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/relaywire/relaytest"
+)
+
+// BenchmarkGot is one got line to one event in a journal that takes it at once.
+func BenchmarkGot(b *testing.B) {
+	for _, c := range []struct{ collectors, stats int }{{1, 10}, {10, 1}, {10, 10}, {100, 10}} {
+		b.Run(fmt.Sprintf("collectors=%d/stats=%d", c.collectors, c.stats), func(b *testing.B) {
+			var names, items []string
+			for i := range c.collectors {
+				names = append(names, fmt.Sprintf("collector%d:service:web1,guy", i))
+				for k := range c.stats {
+					items = append(items, fmt.Sprintf("collector%d-stat_%d:%d.25", i, k, i*k))
+				}
+			}
+			s, _ := benchSession(b, Options{Journal: discard{}}, names...)
+			line := []byte(strings.Join(items, ","))
+			s.got(line)
+			b.SetBytes(int64(len(line)))
+			b.ReportAllocs()
+			for b.Loop() {
+				s.got(line)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(items)), "ns/reading")
+		})
+	}
+}
+
+// BenchmarkIdleRelay is what a connected relay with ten collectors costs, and how long they take to connect.
+func BenchmarkIdleRelay(b *testing.B) {
+	for _, n := range []int{1000, 10_000} {
+		b.Run(fmt.Sprintf("relays=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				rss, heap, took := idleBytes(b, n)
+				b.ReportMetric(rss, "RSS-B/relay")
+				b.ReportMetric(heap, "heap-B/relay")
+				b.ReportMetric(took.Seconds(), "s-to-connect")
+			}
+		})
+	}
+}
+
+// countingJournal takes everything and counts.
+type countingJournal struct{ readings atomic.Uint64 }
+
+func (j *countingJournal) Append(_ context.Context, e *journal.Event) (uint64, error) {
+	return j.readings.Add(uint64(e.Readings())), nil
+}
+
+func (j *countingJournal) AppendRelayEvent(context.Context, *journal.RelayEvent) (uint64, error) {
+	return 0, nil
+}
+
+// BenchmarkFleet is a fleet in the same process, polled every second for the time of the benchmark: one iteration is a second.
+func BenchmarkFleet(b *testing.B) {
+	for _, c := range []struct{ relays, stats int }{{9500, 10}, {2000, 100}} {
+		b.Run(fmt.Sprintf("relays=%d/stats=%d", c.relays, c.stats), func(b *testing.B) {
+			j := &countingJournal{}
+			srv := tcpServer(b, Options{Journal: j, PollInterval: time.Second})
+			fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: srv.Addr().String(), N: c.relays, Stats: c.stats})
+			defer fleet.Stop()
+			if err := fleet.Start(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			time.Sleep(2 * time.Second) // until all have connected and been polled
+			from, skipped := j.readings.Load(), counterValue(b, srv.m.skipped)
+			for b.Loop() {
+				time.Sleep(time.Second)
+			}
+			b.ReportMetric(float64(j.readings.Load()-from)/b.Elapsed().Seconds(), "readings/s")
+			b.ReportMetric(counterValue(b, srv.m.skipped)-skipped, "skipped")
+		})
+	}
+}
+
+// BenchmarkPoll is what asking one relay costs, without the writing.
+func BenchmarkPoll(b *testing.B) {
+	var names []string
+	for i := range 10 {
+		names = append(names, fmt.Sprintf("collector%d", i))
+	}
+	s, _ := benchSession(b, Options{Journal: discard{}, PollInterval: time.Nanosecond * 10_000_000}, names...)
+	s.writing = true // nobody writes
+	r := s.relay
+	b.ReportAllocs()
+	for b.Loop() {
+		r.mu.Lock()
+		r.polledAt, r.asked = 0, 0
+		r.mu.Unlock()
+		s.srv.poller.look(r)
+		s.out = s.out[:0]
+	}
+}
+
+// BenchmarkFleetJournal is BenchmarkFleet with a journal that fsyncs: readings that are lost or skipped say that the machine cannot.
+func BenchmarkFleetJournal(b *testing.B) {
+	for _, c := range []struct{ relays, stats int }{{9500, 10}, {2000, 100}} {
+		b.Run(fmt.Sprintf("relays=%d/stats=%d", c.relays, c.stats), func(b *testing.B) {
+			srv := tcpServer(b, Options{Journal: openJournal(b), PollInterval: time.Second})
+			fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: srv.Addr().String(), N: c.relays, Stats: c.stats})
+			defer fleet.Stop()
+			if err := fleet.Start(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			time.Sleep(3 * time.Second)
+			from, skipped := counterValue(b, srv.m.readings), counterValue(b, srv.m.skipped)
+			for b.Loop() {
+				time.Sleep(time.Second)
+			}
+			b.ReportMetric((counterValue(b, srv.m.readings)-from)/b.Elapsed().Seconds(), "readings/s")
+			b.ReportMetric(counterValue(b, srv.m.skipped)-skipped, "skipped")
+			b.ReportMetric(counterValue(b, srv.m.lost), "lost")
+		})
+	}
+}

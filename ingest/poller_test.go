@@ -1,0 +1,312 @@
+package ingest
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nanopack/pulse/relaywire"
+)
+
+func TestFirstPollGathersAddsWithinASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		p := w.connect("web1")
+		time.Sleep(5 * time.Minute / 6) // long connected without anything to poll
+		start := time.Now()
+		p.add("a")
+		time.Sleep(50 * time.Millisecond)
+		p.add("b")
+		time.Sleep(50 * time.Millisecond)
+		p.add("c")
+		p.want("get a,b,c")
+		if d := time.Since(start); d > time.Second || d < 100*time.Millisecond {
+			t.Errorf("first poll after %v, want within a second, but not before the adds are together", d)
+		}
+	})
+}
+
+func TestPollsComeEveryInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })
+		p := w.connect("web1")
+		p.add("a", "b")
+		p.want("get a,b")
+		var last time.Time
+		for i := range 50 {
+			p.send("got a:1,b:2")
+			p.want("get a,b")
+			now := time.Now()
+			if i > 0 && now.Sub(last) != 10*time.Second {
+				t.Fatalf("poll %d came %v after the one before, want 10s", i, now.Sub(last))
+			}
+			last = now
+		}
+		settle()
+		w.wantMetric(51, "polls_total")
+		w.wantMetric(0, "polls_skipped_total")
+		w.wantMetric(50, "poll_answer_seconds")
+		if r := w.relay("web1"); r.Polls != 51 || r.Skipped != 0 {
+			t.Errorf("Relays says %d polls, %d skipped; want 51 and 0", r.Polls, r.Skipped)
+		}
+	})
+}
+
+func TestLaterAddIsPolledSoonAndThenWithTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		p := w.connect("web1")
+		p.add("a")
+		p.want("get a")
+		// While that one is unanswered the next add's first poll waits for the answer.
+		p.add("b")
+		p.wantSilence(2 * time.Second)
+		p.send("got a:1")
+		p.want("get b")
+		p.send("got b:1")
+		p.want("get a,b")
+		w.wantMetric(0, "polls_skipped_total")
+	})
+}
+
+func TestUnansweredPollsAreSkippedThenGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })
+		p := w.connect("web1")
+		p.add("a")
+		p.want("get a")
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() { // alive, but deaf to polls
+			for tick := time.NewTicker(15 * time.Second); ; {
+				select {
+				case <-tick.C:
+					p.conn.Write([]byte("ping\n"))
+				case <-stop:
+					tick.Stop()
+					return
+				}
+			}
+		}()
+		start := time.Now()
+		for p.next() != "get a" {
+		}
+		if d := time.Since(start); d < 20*time.Second || d > 30*time.Second {
+			t.Errorf("polled again after %v, want after the third interval", d)
+		}
+		settle()
+		w.wantMetric(2, "polls_skipped_total")
+		w.wantMetric(1, "polls_unanswered_total")
+		if r := w.relay("web1"); r.Polls != 2 || r.Skipped != 2 {
+			t.Errorf("Relays says %d polls, %d skipped; want 2 and 2", r.Polls, r.Skipped)
+		}
+		// An answer puts everything right again.
+		p.send("got a:1")
+		start = time.Now()
+		for p.next() != "get a" {
+		}
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("after an answer the next poll took %v, want at most an interval", d)
+		}
+		w.wantMetric(2, "polls_skipped_total")
+	})
+}
+
+func TestUnaskedReadingsAreTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		p := w.connect("web1")
+		p.add("a")
+		p.send("got a:1") // before any poll
+		p.want("get a")
+		p.send("got a:2", "got a:3")
+		settle()
+		w.wantMetric(3, "readings_total")
+		w.wantMetric(1, "poll_answer_seconds")
+	})
+}
+
+func TestRemovedCollectorIsPolledNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		p := w.connect("web1")
+		p.add("a", "b")
+		p.want("get a,b")
+		p.send("got a:1,b:1", "remove a")
+		p.want("ok")
+		p.want("get b")
+		p.send("remove b")
+		p.want("ok")
+		for range 10 {
+			p.wantSilence(45 * time.Second)
+			p.send("ping")
+			p.want("pong")
+		}
+	})
+}
+
+func TestLongGetIsSeveralLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		p := w.connect("web1")
+		asked := map[string]bool{}
+		for i := range 500 {
+			name := fmt.Sprintf("%0200d", i)
+			p.add(name)
+			asked[name] = false
+		}
+		for line := range p.lines {
+			if len(line) >= relaywire.MaxLine {
+				t.Fatalf("a get line of %d bytes", len(line))
+			}
+			names, _ := strings.CutPrefix(line, "get ")
+			for _, n := range strings.Split(names, ",") {
+				if done, ok := asked[n]; !ok || done {
+					t.Fatalf("asked for %q (known: %v, already asked: %v)", n, ok, done)
+				}
+				delete(asked, n)
+			}
+			if len(asked) == 0 {
+				break
+			}
+		}
+		w.wantMetric(1, "polls_total")
+	})
+}
+
+// TestOneAnswerDelaysNobody: a thousand relays of which one never reads; everybody else is polled to the nanosecond.
+func TestStuckRelayDelaysNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })
+		stuck := w.ln.dial() // identifies, adds, and never reads a byte
+		defer stuck.Close()
+		stuck.Write([]byte("id stuck\nadd a\n"))
+		var peers []*peer
+		for i := range 50 {
+			p := w.connect(fmt.Sprintf("relay-%d", i))
+			p.add("a")
+			p.want("get a")
+			p.send("got a:1")
+			peers = append(peers, p)
+		}
+		last := make([]time.Time, len(peers))
+		for round := range 4 {
+			for range peers {
+				// Whoever is next: all wait on channels of their own, so look at each in turn once everything is still.
+				for i, p := range peers {
+					select {
+					case line := <-p.lines:
+						if line != "get a" {
+							t.Fatalf("relay %d: %q", i, line)
+						}
+						if d := time.Since(last[i]); round > 0 && d > 11*time.Second {
+							t.Errorf("relay %d was polled %v after its last poll", i, d)
+						}
+						last[i] = time.Now()
+						p.send("got a:1")
+					default:
+					}
+				}
+				time.Sleep(10 * time.Second / time.Duration(len(peers)))
+				settle()
+			}
+		}
+		w.wantMetric(1, "disconnections_total", "reason", endStuck)
+		w.wantMetric(50, "relays_connected")
+	})
+}
+
+func TestPhasesSpreadOverTheInterval(t *testing.T) {
+	const relays, slots = 10_000, 20
+	var count [slots]int
+	for i := range relays {
+		r := newRelay(fmt.Sprintf("relay-%05d", i))
+		count[r.phase%uint64(time.Minute)*slots/uint64(time.Minute)]++
+	}
+	for slot, n := range count {
+		if n < relays/slots*8/10 || n > relays/slots*12/10 {
+			t.Errorf("slot %d of %d has %d of %d relays, want about %d: %v", slot, slots, n, relays, relays/slots, count)
+		}
+	}
+}
+
+func TestAfter(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 10_000 {
+		interval := time.Duration(rng.Int64N(int64(time.Hour))) + 1
+		phase, from := rng.Uint64(), rng.Int64N(math.MaxInt64/2)
+		got := after(from, interval, phase)
+		if got <= from || got > from+int64(interval) {
+			t.Fatalf("after(%d, %d, %d) = %d, want within the interval that follows", from, interval, phase, got)
+		}
+		if (uint64(got)-phase%uint64(interval))%uint64(interval) != 0 {
+			t.Fatalf("after(%d, %d, %d) = %d is not in phase", from, interval, phase, got)
+		}
+		// What divides the interval meets it.
+		if again := after(got-1, interval*3, phase); again != got && (again-got)%int64(interval) != 0 {
+			t.Fatalf("an interval three times as long is polled at %d, out of step with %d", again, got)
+		}
+	}
+}
+
+// TestScheduleKeepsTheEarliest compares the heap with a plain map of what is due.
+func TestScheduleKeepsTheEarliest(t *testing.T) {
+	p := &poller{wake: make(chan struct{}, 1)}
+	rng := rand.New(rand.NewPCG(3, 4))
+	relays := make([]*relay, 100)
+	for i := range relays {
+		relays[i] = newRelay(fmt.Sprint(i))
+	}
+	want := map[*relay]int64{}
+	for range 20_000 {
+		if rng.IntN(3) > 0 {
+			r, due := relays[rng.IntN(len(relays))], rng.Int64N(1000)
+			p.schedule(r, due)
+			if old, ok := want[r]; !ok || due < old {
+				want[r] = due
+			}
+			continue
+		}
+		now := rng.Int64N(1000)
+		r, wait := p.take(now)
+		earliest := int64(math.MaxInt64)
+		for _, due := range want {
+			earliest = min(earliest, due)
+		}
+		switch {
+		case r == nil && len(want) > 0 && wait != time.Duration(earliest-now):
+			t.Fatalf("take waits %d at %d, want until %d", wait, now, earliest)
+		case r == nil && earliest <= now:
+			t.Fatalf("take returns nothing at %d, %d is due", now, earliest)
+		case r != nil && (want[r] != earliest || earliest > now):
+			t.Fatalf("take returned what is due at %d at %d, the earliest is %d", want[r], now, earliest)
+		}
+		delete(want, r)
+	}
+}
+
+// TestNoPollRightAfterTheFirst: relays whose phase comes just after their first poll are not asked twice in a row, and none waits for
+// its second poll longer than an interval and a second.
+func TestNoPollRightAfterTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })
+		for i := range 200 {
+			p := w.connect(fmt.Sprintf("relay-%d", i))
+			p.add("a")
+			p.want("get a")
+			start := time.Now()
+			p.send("got a:1")
+			p.want("get a")
+			if d := time.Since(start); d < time.Second || d > 11*time.Second {
+				t.Errorf("relay-%d was polled again %v after its first poll", i, d)
+			}
+			p.send("got a:2", "close")
+			p.wantClosed()
+		}
+		w.wantMetric(0, "polls_skipped_total")
+	})
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/nanopack/pulse/relaywire/relaytest"
+)
+
+// runKill kills the server in the middle of the load and measures how soon the
+// next one accepts, polls and has its relays back.
+func (b *bench) runKill(ctx context.Context) error {
+	s, err := b.server("kill")
+	if err != nil {
+		return err
+	}
+	if err := s.Start(ctx); err != nil {
+		return err
+	}
+	defer s.Kill()
+	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: b.relays, Stats: b.stats, Reconnect: true})
+	defer fleet.Stop()
+	if err := fleet.Start(ctx); err != nil {
+		return err
+	}
+	enough := fleet.Polls() + uint64(2*b.relays)
+	if err := s.Await(ctx, func() (bool, error) { return fleet.Polls() >= enough, nil }); err != nil {
+		return err
+	}
+	s.Kill()
+	polls := fleet.Polls()
+	began := time.Now()
+	if err := s.Launch(); err != nil {
+		return err
+	}
+	if err := s.Await(ctx, func() (bool, error) {
+		conn, err := net.Dial("tcp", s.RelayAddr)
+		if err != nil {
+			return false, nil
+		}
+		return true, conn.Close()
+	}); err != nil {
+		return err
+	}
+	accepting := time.Since(began)
+	b.add("kill -9 to accepting again", accepting < 3*time.Second, "3 s", "%.2f s", accepting.Seconds())
+	if err := s.Await(ctx, func() (bool, error) { return fleet.Polls() > polls, nil }); err != nil {
+		return err
+	}
+	polled := time.Since(began)
+	b.add("kill -9 to the first poll", polled < 3*time.Second, "3 s", "%.2f s", polled.Seconds())
+	if err := s.Await(ctx, func() (bool, error) { return fleet.Connected() == b.relays, nil }); err != nil {
+		return err
+	}
+	b.add(fmt.Sprintf("kill -9 to all %d relays back", b.relays), time.Since(began) < 30*time.Second, "30 s", "%.2f s", time.Since(began).Seconds())
+	return nil
+}

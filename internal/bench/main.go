@@ -1,0 +1,94 @@
+// Command bench measures Pulse against the budgets of docs/DESIGN.md: it runs
+// the real server as a process and prints each figure beside its limit. It
+// exits with 1 if a limit was missed.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+)
+
+// A row is one figure, its limit and whether it holds.
+type row struct {
+	what   string
+	figure string
+	limit  string
+	ok     bool
+}
+
+// A bench is what the scenarios share.
+type bench struct {
+	relays, stats int
+	poll          time.Duration
+	load          time.Duration
+	binary        string
+	dir           string
+	rows          []row
+}
+
+func main() {
+	b := &bench{}
+	flag.IntVar(&b.relays, "relays", 10_000, "relays in the load")
+	flag.IntVar(&b.stats, "stats", 10, "stats of each relay")
+	flag.DurationVar(&b.poll, "poll", 5*time.Second, "poll interval, whole seconds")
+	flag.DurationVar(&b.load, "for", time.Minute, "how long the load lasts")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := b.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	for _, r := range b.rows {
+		if !r.ok {
+			os.Exit(1)
+		}
+	}
+}
+
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.dir, err = os.MkdirTemp("", "pulse-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	b.binary = filepath.Join(b.dir, "pulse")
+	build := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "github.com/nanopack/pulse/cmd/pulse")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("building pulse: %w", err)
+	}
+	fmt.Printf("%d relays of %d stats, polled every %s, embedded InfluxDB, fsync before every acknowledgement\n\n", b.relays, b.stats, b.poll)
+	for _, scenario := range []func(context.Context) error{b.runLoad, b.runKill} {
+		if err := scenario(ctx); err != nil {
+			return err
+		}
+	}
+	b.print()
+	return nil
+}
+
+// add notes a figure and shows that something is going on.
+func (b *bench) add(what string, ok bool, limit, figure string, args ...any) {
+	b.rows = append(b.rows, row{what, fmt.Sprintf(figure, args...), limit, ok})
+	fmt.Fprintf(os.Stderr, "· %s: %s\n", what, b.rows[len(b.rows)-1].figure)
+}
+
+func (b *bench) print() {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\nwhat\tfigure\tlimit\t")
+	for _, r := range b.rows {
+		verdict := "ok"
+		if !r.ok {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.what, r.figure, r.limit, verdict)
+	}
+	w.Flush()
+}

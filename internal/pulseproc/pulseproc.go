@@ -1,0 +1,275 @@
+// Package pulseproc runs a pulse server as a child process, so that tests and
+// the bench can kill it, restart it on the same data and ask it questions as
+// its users do: over HTTP.
+package pulseproc
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Options of a Server. Binary and DataDir are required.
+type Options struct {
+	Binary  string
+	Env     []string // added to the environment
+	DataDir string
+	Args    []string // after -s, the addresses and --data-dir
+}
+
+// A Server is a child process. Its methods are for one goroutine, except Get
+// and Metric, which are for any.
+type Server struct {
+	HTTPAddr, RelayAddr string
+
+	options Options
+	cmd     *exec.Cmd
+	log     *tail
+	waited  chan struct{} // closed when the process has ended
+	waitErr error         // valid then
+}
+
+// New picks two free ports, which the server keeps over restarts.
+func New(o Options) (*Server, error) {
+	s := &Server{options: o}
+	for _, address := range []*string{&s.HTTPAddr, &s.RelayAddr} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		*address = l.Addr().String()
+		defer l.Close()
+	}
+	return s, nil
+}
+
+// Start starts the process and returns when it answers /healthz.
+func (s *Server) Start(ctx context.Context) error {
+	if err := s.Launch(); err != nil {
+		return err
+	}
+	return s.Await(ctx, func() (bool, error) {
+		status, _, err := s.get("/healthz")
+		return err == nil && status == http.StatusOK, nil
+	})
+}
+
+// Launch starts the process and returns at once.
+func (s *Server) Launch() error {
+	args := append([]string{"-s", "-H", s.HTTPAddr, "-S", s.RelayAddr, "--data-dir", s.options.DataDir}, s.options.Args...)
+	s.cmd = exec.Command(s.options.Binary, args...)
+	s.cmd.Env = append(os.Environ(), s.options.Env...)
+	s.log = &tail{}
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	waited := make(chan struct{})
+	s.waited = waited
+	go func(cmd *exec.Cmd) {
+		s.waitErr = cmd.Wait()
+		close(waited)
+	}(s.cmd)
+	return nil
+}
+
+// Await asks done every few milliseconds until it says true, the process ends
+// or ctx does.
+func (s *Server) Await(ctx context.Context, done func() (bool, error)) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; the server's log ends with:\n%s", ctx.Err(), s.Log())
+		case <-s.waited:
+			return fmt.Errorf("the server ended: %v; its log ends with:\n%s", s.waitErr, s.Log())
+		case <-tick.C:
+		}
+	}
+}
+
+// Kill sends SIGKILL and waits for the end.
+func (s *Server) Kill() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill() // it may have ended by itself
+	<-s.waited
+}
+
+// Stop sends SIGTERM and returns what the process made of it: nil for exit
+// code 0.
+func (s *Server) Stop() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-s.waited
+	if s.waitErr != nil {
+		return fmt.Errorf("%w; the server's log ends with:\n%s", s.waitErr, s.Log())
+	}
+	return nil
+}
+
+// Log returns the last lines that the process wrote.
+func (s *Server) Log() string { return s.log.String() }
+
+// RSS is the memory of the process in bytes, now and at its peak.
+func (s *Server) RSS() (now, peak int64, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		kib, _ := strconv.ParseInt(fields[1], 10, 64) // other lines hold no number
+		switch fields[0] {
+		case "VmRSS:":
+			now = kib << 10
+		case "VmHWM:":
+			peak = kib << 10
+		}
+	}
+	return now, peak, nil
+}
+
+// CPU is the processor time that the process has used.
+func (s *Server) CPU() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("unreadable /proc/%d/stat", s.cmd.Process.Pid)
+	}
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2) // USER_HZ is 100
+}
+
+// Get asks the API and decodes the answer into out. Any status but 200 is an
+// error that holds the answer.
+func (s *Server) Get(path string, out any) error {
+	status, body, err := s.get(path)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("GET %s: %d %s", path, status, bytes.TrimSpace(body))
+	}
+	return json.Unmarshal(body, out)
+}
+
+func (s *Server) get(path string) (int, []byte, error) {
+	request, err := http.NewRequest(http.MethodGet, "http://"+s.HTTPAddr+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	request.Header.Set("X-AUTH-TOKEN", "secret")
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return response.StatusCode, body, err
+}
+
+// client keeps no idle connection, so that a restarted server is never asked over
+// its predecessor's.
+var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// Metric adds up the samples of a metric whose labels all stand in the line.
+func (s *Server) Metric(name string, labels ...string) (float64, error) {
+	status, body, err := s.get("/metrics")
+	if err != nil {
+		return 0, err
+	}
+	if status != http.StatusOK {
+		return 0, fmt.Errorf("GET /metrics: %d", status)
+	}
+	var sum float64
+	found := false
+lines:
+	for scanner := bufio.NewScanner(bytes.NewReader(body)); scanner.Scan(); {
+		line := scanner.Text()
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest == "" || (rest[0] != ' ' && rest[0] != '{') {
+			continue
+		}
+		for _, label := range labels {
+			if !strings.Contains(rest, label) {
+				continue lines
+			}
+		}
+		value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+		if err != nil {
+			return 0, err
+		}
+		sum, found = sum+value, true
+	}
+	if !found {
+		return 0, fmt.Errorf("/metrics has no %s%v", name, labels)
+	}
+	return sum, nil
+}
+
+// Count is how many readings of a stat the aggregates hold: the sum of
+// /hourly with verb=count.
+func (s *Server) Count(stat string) (uint64, error) {
+	var hours []struct{ Value float64 }
+	if err := s.Get("/hourly/"+url.PathEscape(stat)+"?verb=count", &hours); err != nil {
+		return 0, err
+	}
+	var n float64
+	for _, h := range hours {
+		n += h.Value
+	}
+	return uint64(n), nil
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu   sync.Mutex
+	data []byte
+}
+
+const tailBytes = 16 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.data = append(t.data, p...)
+	if over := len(t.data) - tailBytes; over > tailBytes {
+		t.data = append(t.data[:0], t.data[over:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.data)
+}

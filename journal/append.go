@@ -1,0 +1,137 @@
+package journal
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// request is one event on its way to the disk. Its state decides who gives it back to the pool: the
+// appender when it has the answer, the committer when the appender went away.
+type request struct {
+	subject  string
+	data     []byte
+	readings int
+	time     int64
+
+	state atomic.Uint32
+	done  chan struct{} // holds one: seq and err are set
+	seq   uint64
+	err   error
+}
+
+const (
+	stateQueued   = iota // the committer has not looked at it
+	stateTaken           // it is in the batch being written
+	stateDone            // seq and err are set
+	stateCanceled        // the appender left before it was taken: it must not be written
+	stateLeft            // the appender left while it was being written
+)
+
+// Append stores the event and returns its sequence number when it is durable (see the package comment).
+// It is safe from any goroutine, does not keep e, and shares its fsync with whatever else is waiting.
+//
+// After nil the event is stored exactly once. After an error it is not stored, with two exceptions:
+// ErrUnknown, and the context's error, which leave it open. An event must therefore not be appended
+// again blindly after these; readings are better lost than counted twice. When the journal cannot be
+// written Append fails at once (ErrDiskFull, ErrUnavailable) rather than waiting.
+func (j *Journal) Append(ctx context.Context, e *Event) (uint64, error) {
+	s, err := j.subjects.get(e.Relay)
+	if err != nil {
+		return 0, j.refuse(err, e.Readings())
+	}
+	r := j.request()
+	r.subject, r.time, r.readings = s.readings, e.Time, e.Readings()
+	if r.data, err = EncodeEvent(r.data, e); err != nil {
+		j.release(r)
+		return 0, j.refuse(err, e.Readings())
+	}
+	return j.append(ctx, r)
+}
+
+// AppendRelayEvent stores a relay event, with the promises of Append.
+func (j *Journal) AppendRelayEvent(ctx context.Context, e *RelayEvent) (uint64, error) {
+	s, err := j.subjects.get(e.Relay)
+	if err != nil {
+		return 0, j.refuse(err, 0)
+	}
+	r := j.request()
+	r.subject, r.time, r.readings = s.relays, e.Time, 0
+	r.data = EncodeRelayEvent(r.data, e)
+	return j.append(ctx, r)
+}
+
+func (j *Journal) append(ctx context.Context, r *request) (uint64, error) {
+	if len(r.data) > MaxEventBytes {
+		readings := r.readings
+		j.release(r)
+		return 0, j.refuse(ErrTooLarge, readings)
+	}
+	select {
+	case <-j.closing: // looked at first, so that an append after Close never gets in
+		readings := r.readings
+		j.release(r)
+		return 0, j.refuse(ErrClosed, readings)
+	default:
+	}
+	select {
+	case j.queue <- r:
+	case <-j.closing:
+		readings := r.readings
+		j.release(r)
+		return 0, j.refuse(ErrClosed, readings)
+	case <-ctx.Done():
+		readings := r.readings
+		j.release(r)
+		return 0, j.refuse(ctx.Err(), readings)
+	}
+	select {
+	case <-r.done:
+		return j.answer(r)
+	case <-ctx.Done():
+		return j.leave(r, ctx.Err())
+	case <-j.stopped:
+		return j.leave(r, ErrClosed)
+	}
+}
+
+// leave takes the appender's hands off r because of why, unless the answer is there by now.
+func (j *Journal) leave(r *request, why error) (uint64, error) {
+	readings := r.readings
+	if r.state.CompareAndSwap(stateQueued, stateCanceled) {
+		return 0, j.refuse(why, readings) // the committer drops it when it comes to it
+	}
+	if r.state.CompareAndSwap(stateTaken, stateLeft) {
+		// Not counted as lost: the committer knows better in a moment.
+		return 0, &Error{Op: "append", Dir: j.o.Dir, Kind: ErrUnknown, Err: why}
+	}
+	<-r.done
+	return j.answer(r)
+}
+
+func (j *Journal) answer(r *request) (uint64, error) {
+	seq, err := r.seq, r.err
+	j.release(r)
+	return seq, err
+}
+
+// refuse counts an event that was not stored.
+func (j *Journal) refuse(err error, readings int) error {
+	j.m.lose(err, 1, readings)
+	return &Error{Op: "append", Dir: j.o.Dir, Kind: kindOf(err), Err: causeOf(err)}
+}
+
+func (j *Journal) request() *request {
+	if r, ok := j.pool.Get().(*request); ok {
+		return r
+	}
+	return &request{done: make(chan struct{}, 1)}
+}
+
+func (j *Journal) release(r *request) {
+	if cap(r.data) > 64<<10 {
+		r.data = nil // one large event must not make every buffer large
+	}
+	r.data, r.err, r.seq = r.data[:0], nil, 0
+	r.state.Store(stateQueued)
+	j.pool.Put(r)
+}

@@ -1,0 +1,185 @@
+package journal
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// blocks syncs the files to which the server appends. An acknowledged message is in the kernel's hands
+// (the server writes each one before it acknowledges), in the last block or, when the batch went over its
+// end, in the blocks before. Owned by the committer.
+type blocks struct {
+	dir   string
+	fsync func(*os.File) error
+	last  *os.File // the block that was the last; kept open, so that a write error since is reported
+	index int
+}
+
+func blockPath(dir string, index int) string {
+	return filepath.Join(dir, strconv.Itoa(index)+".blk")
+}
+
+// listBlocks returns the numbers of the blocks in dir, in order.
+func listBlocks(dir string) ([]int, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var list []int
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), ".blk"); ok {
+			if n, err := strconv.Atoi(name); err == nil {
+				list = append(list, n)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// sync makes everything that was acknowledged so far durable.
+func (b *blocks) sync() error {
+	if b.last == nil {
+		return b.all(0)
+	}
+	if err := b.fsync(b.last); err != nil {
+		return err
+	}
+	added := false
+	for {
+		f, err := os.Open(blockPath(b.dir, b.index+1))
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := b.fsync(f); err != nil {
+			_ = f.Close()
+			return err
+		}
+		_ = b.last.Close() // synced; nothing is written to it any more
+		b.last, b.index, added = f, b.index+1, true
+	}
+	// The server removes blocks from the front only, and never replaces the last. Should ours be gone all
+	// the same, the numbers may have a hole: look at all of them.
+	if !b.current() {
+		return b.all(b.index + 1)
+	}
+	if added {
+		return b.syncDir()
+	}
+	return nil
+}
+
+// current tells whether the open file is still the one with its name.
+func (b *blocks) current() bool {
+	have, err := b.last.Stat()
+	if err != nil {
+		return false
+	}
+	want, err := os.Stat(blockPath(b.dir, b.index))
+	return err == nil && os.SameFile(have, want)
+}
+
+// all syncs every block from the given number on, and the directory.
+func (b *blocks) all(from int) error {
+	list, err := listBlocks(b.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was ever stored
+	}
+	if err != nil {
+		return err
+	}
+	b.close()
+	for i, n := range list {
+		if n < from && i != len(list)-1 {
+			continue
+		}
+		f, err := os.Open(blockPath(b.dir, n))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // dropped by retention meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if err := b.fsync(f); err != nil {
+			_ = f.Close()
+			return err
+		}
+		b.close()
+		b.last, b.index = f, n
+	}
+	return b.syncDir()
+}
+
+func (b *blocks) syncDir() error {
+	d, err := os.Open(b.dir)
+	if err != nil {
+		return err
+	}
+	err = b.fsync(d)
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func (b *blocks) close() {
+	if b.last != nil {
+		_ = b.last.Close() // opened for reading
+		b.last = nil
+	}
+}
+
+// rewrite writes the newest blocks again, from what the kernel holds of them. After a failed fsync that may
+// be more than the disk has, while the kernel takes it for clean and will not write it any more. Only
+// while the server is stopped.
+func (b *blocks) rewrite(from int) error {
+	list, err := listBlocks(b.dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		if n < from {
+			continue
+		}
+		if err := b.copy(blockPath(b.dir, n)); err != nil {
+			return err
+		}
+	}
+	return b.syncDir()
+}
+
+func (b *blocks) copy(path string) (err error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }() // opened for reading
+	tmp := path + ".rewrite"
+	out, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err == nil {
+		err = b.fsync(out)
+	}
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+	}
+	return err
+}

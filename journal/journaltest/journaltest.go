@@ -1,0 +1,59 @@
+// Package journaltest opens journals for the tests of other packages: real ones, in a directory of the
+// test, closed when the test ends.
+package journaltest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+// Open opens an empty journal in a directory of the test's own and closes it when the test ends.
+// It does not fsync, so that tests are quick on any disk.
+func Open(tb testing.TB) *journal.Journal {
+	tb.Helper()
+	return OpenOptions(tb, journal.Options{Sync: journal.SyncEvery(time.Minute)})
+}
+
+// OpenOptions is Open with options of the test's choosing. An empty Dir means a directory of the test's own.
+func OpenOptions(tb testing.TB, o journal.Options) *journal.Journal {
+	tb.Helper()
+	if o.Dir == "" {
+		o.Dir = tb.TempDir()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	j, err := journal.Open(ctx, o)
+	if err != nil {
+		tb.Fatalf("opening a journal in %s: %v", o.Dir, err)
+	}
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := j.Close(ctx); err != nil {
+			tb.Errorf("closing the journal: %v", err)
+		}
+	})
+	return j
+}
+
+// Append appends the events and returns the sequence number of the last.
+func Append(tb testing.TB, j *journal.Journal, events ...*journal.Event) uint64 {
+	tb.Helper()
+	var last uint64
+	for _, e := range events {
+		seq, err := j.Append(tb.Context(), e)
+		if err != nil {
+			tb.Fatalf("appending an event of %q: %v", e.Relay, err)
+		}
+		last = seq
+	}
+	return last
+}
+
+// Event is a short form: one collector named after the stats' owner, with the stats in the order given.
+func Event(relay string, t int64, collector string, tags []string, stats ...journal.Stat) *journal.Event {
+	return &journal.Event{Relay: relay, Time: t, Collectors: []journal.Collector{{Name: collector, Tags: tags, Stats: stats}}}
+}

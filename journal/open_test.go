@@ -1,0 +1,397 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// memMarker is a marker in memory.
+type memMarker struct {
+	mu  sync.Mutex
+	m   *Marker
+	err error
+}
+
+func (m *memMarker) LoadMarker() (Marker, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.m == nil {
+		return Marker{}, false, m.err
+	}
+	return *m.m, true, m.err
+}
+
+func (m *memMarker) SaveMarker(v Marker) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return m.err
+	}
+	m.m = &v
+	return nil
+}
+
+func TestBoltMarker(t *testing.T) {
+	db, err := bbolt.Open(filepath.Join(t.TempDir(), "pulse.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	m := BoltMarker(db)
+	if _, ok, err := m.LoadMarker(); ok || err != nil {
+		t.Fatalf("an empty database: %v, %v", ok, err)
+	}
+	dir := t.TempDir()
+	j := open(t, Options{Dir: dir, Marker: m})
+	if got, ok, err := m.LoadMarker(); !ok || err != nil || got.Seq != 0 || got.Stream == "" {
+		t.Fatalf("after Open: %+v, %v, %v", got, ok, err)
+	}
+	appendN(t, j, "r", 0, 7)
+	closeJournal(t, j)
+	if got, _, err := m.LoadMarker(); err != nil || got.Seq != 7 || got.EventTime != sample("", 6).Time {
+		t.Fatalf("after Close: %+v, %v", got, err)
+	}
+	if err := db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).Put([]byte("journal"), []byte("{")) }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryOpen(t, Options{Dir: dir, Marker: m}); err == nil {
+		t.Error("a damaged marker is taken for none")
+	}
+}
+
+func TestMarkerIsSavedWhileEventsArrive(t *testing.T) {
+	m := &memMarker{}
+	j := open(t, Options{Marker: m})
+	appendN(t, j, "r", 0, 3)
+	eventually(t, "the marker is saved", func() bool { v, _, _ := m.LoadMarker(); return v.Seq == 3 })
+}
+
+func TestOneInstance(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, Options{Dir: dir})
+	_, err := tryOpen(t, Options{Dir: dir})
+	var typed *Error
+	if !errors.Is(err, ErrInUse) || !errors.As(err, &typed) || typed.Dir != dir || !strings.Contains(err.Error(), dir) {
+		t.Errorf("a second one: %v", err)
+	}
+	appendN(t, j, "r", 0, 1)
+	closeJournal(t, j)
+	open(t, Options{Dir: dir})
+}
+
+func TestOptions(t *testing.T) {
+	for _, o := range []Options{{}, {Dir: "x", Retention: -1}, {Dir: "x", Retention: time.Millisecond}, {Dir: "x", MaxBytes: -1}, {Dir: "x", MaxBytes: 1}} {
+		if _, err := Open(t.Context(), o); err == nil {
+			t.Errorf("%+v is accepted", o)
+		}
+	}
+	if _, err := os.Stat("x"); err == nil {
+		t.Error("a directory was made for wrong options")
+	}
+	for want, p := range map[string]SyncPolicy{"always": {}, "interval:1s": SyncEvery(time.Second)} {
+		if p.String() != want {
+			t.Errorf("%v is written %s", want, p)
+		}
+	}
+	// Limits that change are taken over, with the events.
+	dir := t.TempDir()
+	j := open(t, Options{Dir: dir})
+	appendN(t, j, "r", 0, 3)
+	closeJournal(t, j)
+	j = open(t, Options{Dir: dir, MaxBytes: 64 << 20, Retention: time.Hour})
+	st, err := j.State(t.Context())
+	if err != nil || st.LastSeq != 3 || st.Messages != 3 || st.MaxBytes != 64<<20 || st.Retention != time.Hour {
+		t.Errorf("%+v, %v", st, err)
+	}
+	stream, err := j.runs.current().js.Stream(t.Context(), streamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := stream.CachedInfo().Config; c.MaxBytes != 64<<20 || c.MaxAge != time.Hour {
+		t.Errorf("the stream has %d, %v", c.MaxBytes, c.MaxAge)
+	}
+}
+
+// damage is done to the files of a journal of three blocks with 900 events, between two starts.
+type damage struct {
+	name string
+	do   func(t *testing.T, dir string, stale bool)
+	// What Open must say, with a current and with a stale index.
+	err  error
+	want func(t *testing.T, j *Journal, lastOf []uint64, stale bool)
+}
+
+const damageEvents = 900
+
+// prepare makes a journal of several blocks with an index that is current (clean stop) or stale (as after a
+// kill -9), and its marker. lastOf holds the last number in each block.
+func prepare(t *testing.T, stale bool) (dir string, marker *memMarker, lastOf []uint64) {
+	t.Helper()
+	dir, marker = t.TempDir(), &memMarker{}
+	j := open(t, Options{Dir: dir, Marker: marker, Sync: SyncEvery(time.Minute)})
+	e := sample("r", 0)
+	e.Collectors[0].Name = strings.Repeat("x", 20<<10)
+	blocks := 0
+	var early []byte
+	index := filepath.Join(streamDir(dir), "msgs", "index.db")
+	for i := range damageEvents {
+		e.Time = sample("r", i).Time
+		seq, err := j.Append(t.Context(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := listBlocks(filepath.Join(streamDir(dir), "msgs"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) > blocks && blocks > 0 {
+			lastOf = append(lastOf, seq-1)
+		}
+		blocks = len(list)
+		if i == damageEvents/2 {
+			early, _ = os.ReadFile(index)
+		}
+	}
+	lastOf = append(lastOf, damageEvents)
+	if len(lastOf) != 3 {
+		t.Fatalf("the journal has %d blocks", len(lastOf))
+	}
+	closeJournal(t, j)
+	if stale {
+		_ = os.Remove(index)
+		if early != nil {
+			if err := os.WriteFile(index, early, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir, marker, lastOf
+}
+
+func block(dir string, n int) string { return blockPath(filepath.Join(streamDir(dir), "msgs"), n) }
+
+func edit(t *testing.T, path string, f func([]byte) []byte) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, f(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// contents reads a journal to its end: the numbers, the gaps, and whether each number holds the event it had.
+func contents(t *testing.T, j *Journal, from uint64) (numbers int, gaps []GapError) {
+	t.Helper()
+	r := from1(t, j, from)
+	for r.Pending() > 0 {
+		recs, err := r.Read(t.Context(), 500)
+		var gap *GapError
+		if errors.As(err, &gap) {
+			gaps = append(gaps, *gap)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rec := range recs {
+			numbers++
+			if rec.Err != nil || rec.Event.Time != sample("", int(rec.Seq-1)).Time {
+				t.Fatalf("number %d: %v", rec.Seq, rec.Err)
+			}
+		}
+	}
+	return numbers, gaps
+}
+
+func TestDamage(t *testing.T) {
+	whole := func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+		if n, gaps := contents(t, j, 1); n != damageEvents || len(gaps) != 0 {
+			t.Errorf("%d events, gaps %v", n, gaps)
+		}
+	}
+	for _, d := range []damage{
+		{"none", func(*testing.T, string, bool) {}, nil, whole},
+		{"cut last block", func(t *testing.T, dir string, _ bool) {
+			edit(t, block(dir, 3), func(b []byte) []byte { return b[:len(b)-100] })
+		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+			if n, gaps := contents(t, j, 1); n != damageEvents-1 || len(gaps) != 0 {
+				t.Errorf("%d events, gaps %v", n, gaps)
+			}
+			if stale {
+				wantReport(t, j, &GapError{damageEvents, damageEvents, GapRewound})
+			} else {
+				wantReport(t, j, nil) // the number is kept, and is a gap
+			}
+			last := appendN(t, j, "r", damageEvents, 1)
+			if want := uint64(damageEvents + 1); !stale && last != want {
+				t.Errorf("the next number is %d", last)
+			}
+			if stale && last != damageEvents {
+				t.Errorf("the next number is %d", last)
+			}
+			if !stale {
+				readGap(t, from1(t, j, damageEvents), GapError{damageEvents, damageEvents, GapLost})
+			}
+		}},
+		{"garbage after the last block", func(t *testing.T, dir string, _ bool) {
+			edit(t, block(dir, 3), func(b []byte) []byte { return append(b, bytes.Repeat([]byte{0xa5}, 1000)...) })
+		}, nil, whole},
+		{"zeros after the last block", func(t *testing.T, dir string, _ bool) {
+			edit(t, block(dir, 3), func(b []byte) []byte { return append(b, make([]byte, 4096)...) })
+		}, nil, whole},
+		{"flipped byte in the second block", func(t *testing.T, dir string, _ bool) {
+			edit(t, block(dir, 2), func(b []byte) []byte { b[len(b)/2] ^= 0x20; return b })
+		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+			n, gaps := contents(t, j, 1)
+			if len(gaps) != 1 || gaps[0].Reason != GapLost || n+int(gaps[0].Missing()) != damageEvents {
+				t.Fatalf("%d events, gaps %v", n, gaps)
+			}
+			if g := gaps[0]; !stale && g.Missing() != 1 || stale && g.To != lastOf[1] || g.From <= lastOf[0] {
+				t.Errorf("the gap is %v, the blocks end at %v", g, lastOf)
+			}
+			wantReport(t, j, nil)
+		}},
+		{"second block missing", func(t *testing.T, dir string, _ bool) {
+			if err := os.Remove(block(dir, 2)); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+			n, gaps := contents(t, j, 1)
+			if want := (GapError{lastOf[0] + 1, lastOf[1], GapLost}); len(gaps) != 1 || gaps[0] != want || n+int(want.Missing()) != damageEvents {
+				t.Errorf("%d events, gaps %v", n, gaps)
+			}
+		}},
+		{"first block missing", func(t *testing.T, dir string, _ bool) {
+			if err := os.Remove(block(dir, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+			n, gaps := contents(t, j, 2)
+			if want := (GapError{2, lastOf[0], GapRetention}); len(gaps) != 1 || gaps[0] != want || n+int(lastOf[0]) != damageEvents {
+				t.Errorf("%d events, gaps %v", n, gaps)
+			}
+		}},
+		{"last block missing", func(t *testing.T, dir string, _ bool) {
+			if err := os.Remove(block(dir, 3)); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+			if n, _ := contents(t, j, 1); n != int(lastOf[1]) {
+				t.Errorf("%d events", n)
+			}
+			st, err := j.State(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("state %+v report %+v lastOf %v", st, j.Report(), lastOf)
+		}},
+		{"an unreadable block", func(t *testing.T, dir string, _ bool) {
+			// root reads everything, so a directory stands in for a file that gives an error
+			if err := os.Remove(block(dir, 2)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Mkdir(block(dir, 2), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+			n, gaps := contents(t, j, 1)
+			t.Logf("%d events, gaps %v, report %+v", n, gaps, j.Report())
+		}},
+		{"meta.inf damaged", func(t *testing.T, dir string, _ bool) {
+			edit(t, filepath.Join(streamDir(dir), "meta.inf"), func(b []byte) []byte { return b[:len(b)/2] })
+		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+			whole(t, j, lastOf, stale)
+			if !j.Report().Restored {
+				t.Error("the report does not say so")
+			}
+		}},
+		{"meta.inf missing", func(t *testing.T, dir string, _ bool) {
+			if err := os.Remove(filepath.Join(streamDir(dir), "meta.inf")); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, whole},
+		{"index garbled", func(t *testing.T, dir string, _ bool) {
+			if err := os.WriteFile(filepath.Join(streamDir(dir), "msgs", "index.db"), []byte("garbage"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, whole},
+		{"all blocks missing", func(t *testing.T, dir string, _ bool) {
+			for n := 1; n <= 3; n++ {
+				if err := os.Remove(block(dir, n)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, ErrMissing, nil},
+		{"all blocks zero", func(t *testing.T, dir string, _ bool) {
+			for n := 1; n <= 3; n++ {
+				edit(t, block(dir, n), func(b []byte) []byte { clear(b); return b })
+			}
+		}, ErrDamaged, nil},
+		{"directory gone", func(t *testing.T, dir string, _ bool) {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		}, ErrMissing, nil},
+	} {
+		for _, stale := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/stale=%v", d.name, stale), func(t *testing.T) {
+				dir, marker, lastOf := prepare(t, stale)
+				d.do(t, dir, stale)
+				j, err := tryOpen(t, Options{Dir: dir, Marker: marker})
+				if d.err == nil {
+					if err != nil {
+						t.Fatal(err)
+					}
+					d.want(t, j, lastOf, stale)
+					if _, err := os.Stat(guardDir(dir)); err == nil {
+						t.Error("the guard was left behind")
+					}
+					return
+				}
+				var typed *Error
+				if !errors.Is(err, d.err) || !errors.As(err, &typed) || !strings.Contains(err.Error(), "--journal-set-aside") {
+					t.Fatalf("got %v, want %v", err, d.err)
+				}
+				// Refused again and again, with nothing deleted.
+				if _, err := tryOpen(t, Options{Dir: dir, Marker: marker}); !errors.Is(err, d.err) {
+					t.Fatalf("the second time: %v", err)
+				}
+				before := marker.m.Stream
+				j, err = tryOpen(t, Options{Dir: dir, Marker: marker, SetAside: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if rep := j.Report(); rep.SetAside == "" || !rep.Created {
+					t.Errorf("%+v", rep)
+				} else if _, err := os.Stat(rep.SetAside); err != nil {
+					t.Error(err)
+				}
+				if marker.m.Stream == before || marker.m.Seq != 0 {
+					t.Errorf("the marker is %+v", marker.m)
+				}
+				if last := appendN(t, j, "r", 0, 1); last != 1 {
+					t.Errorf("it begins with %d", last)
+				}
+			})
+		}
+	}
+}
+
+func wantReport(t *testing.T, j *Journal, gap *GapError) {
+	t.Helper()
+	got := j.Report().Gap
+	if (got == nil) != (gap == nil) || got != nil && *got != *gap {
+		t.Errorf("the report's gap is %v, want %v", got, gap)
+	}
+}

@@ -1,0 +1,283 @@
+package journal
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// A request asks for this much at a time; it is what a reader that is not read holds in memory.
+	pullEvents = 2048
+	pullBytes  = 8 << 20
+	// A request ends after pullExpires and is made again. The server sends a heartbeat when nothing comes;
+	// two that stay out mean that the consumer is gone.
+	pullExpires   = 30 * time.Second
+	pullHeartbeat = 3 * time.Second
+	pullLost      = 2*pullHeartbeat + time.Second
+	// The server forgets the consumer of a reader that asks for nothing; the reader makes another.
+	consumerIdle = 2 * time.Minute
+)
+
+// pull is a consumer on one run of the server, with a connection of its own, so that a slow reader holds up
+// nobody. It keeps no state: no acknowledgements, in memory, named at random, made again when it is gone.
+type pull struct {
+	run    *embedded
+	nc     *nats.Conn
+	msgs   chan *nats.Msg
+	name   string
+	inbox  string // requests get inbox.1, inbox.2, ... so that a late status is not taken for this one's
+	count  int    // requests made
+	open   bool   // the last request is not at its end
+	left   int    // events that it may still bring
+	silent *time.Timer
+
+	returned uint64 // events that Read returned; guarded by Reader.mu
+}
+
+// fetch sees to it that a message is held, waiting for one if wait is set. Without wait it may leave none.
+func (r *Reader) fetch(ctx context.Context, wait bool) error {
+	if r.held != nil {
+		return nil
+	}
+	for {
+		select {
+		case <-r.done:
+			return r.ended()
+		case <-r.j.ctx.Done():
+			return r.ended()
+		default:
+		}
+		if wait && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if r.pull == nil {
+			if !wait {
+				return nil
+			}
+			if err := r.connect(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		p := r.pull
+		if !p.open {
+			if err := p.request(); err != nil {
+				r.drop()
+				continue
+			}
+		}
+		var m *nats.Msg
+		select {
+		case m = <-p.msgs:
+		default:
+			if !wait {
+				return nil
+			}
+			p.silent.Reset(pullLost)
+			select {
+			case m = <-p.msgs:
+			case <-p.run.gone:
+				r.drop()
+				continue
+			case <-p.silent.C:
+				r.j.log.Debug("a reader's consumer is silent; making another", "consumer", p.name)
+				r.drop()
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-r.done:
+				return r.ended()
+			case <-r.j.ctx.Done():
+				return r.ended()
+			}
+		}
+		seq, lost := p.receive(m)
+		if lost {
+			r.drop()
+			continue
+		}
+		if seq != 0 && seq >= r.next {
+			r.held, r.seq, r.run = m, seq, p.run
+			return nil
+		}
+	}
+}
+
+// drop gives the consumer up, and what was received from it and not returned.
+func (r *Reader) drop() {
+	r.mu.Lock()
+	p := r.pull
+	r.pull = nil
+	r.mu.Unlock()
+	if p != nil {
+		p.close()
+	}
+	r.held = nil
+}
+
+// connect makes a consumer at the reader's place, on the current run of the server, waiting for one.
+func (r *Reader) connect(ctx context.Context) error {
+	run, changed := r.j.runs.get()
+	if run == nil {
+		select {
+		case <-changed:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.done:
+			return r.ended()
+		case <-r.j.ctx.Done():
+			return r.ended()
+		}
+	}
+	p, err := r.consume(ctx, run)
+	var gap *GapError
+	switch {
+	case err == nil:
+	case errors.As(err, &gap), ctx.Err() != nil:
+		return err
+	default:
+		select {
+		case <-run.gone:
+			// It went while it was asked. Wait until another is there.
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-r.done:
+			case <-r.j.ctx.Done():
+			}
+			return nil
+		default:
+		}
+		return &Error{Op: "read", Dir: r.j.o.Dir, Kind: ErrServer, Err: err}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-r.done:
+		p.close() // Close came first and saw nothing
+		return r.ended()
+	default:
+		r.pull = p
+		return nil
+	}
+}
+
+func (r *Reader) consume(ctx context.Context, run *embedded) (*pull, error) {
+	cfg := jetstream.ConsumerConfig{
+		Name:              "pulse-" + rand.Text()[:12],
+		DeliverPolicy:     jetstream.DeliverAllPolicy,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		InactiveThreshold: consumerIdle,
+	}
+	switch {
+	case r.next != 0:
+		// A consumer that begins behind the end skips the new events until it is reached. So never begin there.
+		stream, err := run.js.Stream(ctx, streamName)
+		if err != nil {
+			return nil, err
+		}
+		if last := stream.CachedInfo().State.LastSeq; r.next > last+1 {
+			return nil, &GapError{From: last + 1, To: r.next - 1, Reason: GapRewound}
+		}
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.next
+	case !r.from.IsZero():
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &r.from
+	}
+	if _, err := run.js.CreateConsumer(ctx, streamName, cfg); err != nil {
+		return nil, err
+	}
+	nc, err := run.connect("read")
+	if err != nil {
+		return nil, err
+	}
+	p := &pull{run: run, nc: nc, name: cfg.Name, inbox: nc.NewInbox(), silent: time.NewTimer(pullLost),
+		// Room for a whole request, and for the heartbeats and the end of one that nobody reads.
+		msgs: make(chan *nats.Msg, pullEvents+64)}
+	if _, err := nc.ChanSubscribe(p.inbox+".*", p.msgs); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// request asks for the next events.
+func (p *pull) request() error {
+	p.count++
+	p.open, p.left = true, pullEvents
+	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`,
+		pullEvents, pullBytes, pullExpires, pullHeartbeat)
+	return p.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+streamName+"."+p.name, p.reply(), body)
+}
+
+func (p *pull) reply() string { return p.inbox + "." + strconv.Itoa(p.count) }
+
+// receive takes a message in: an event's sequence number, 0 for a status. lost means that the consumer is no more.
+func (p *pull) receive(m *nats.Msg) (seq uint64, lost bool) {
+	if strings.HasPrefix(m.Subject, p.inbox) {
+		switch status := m.Header.Get("Status"); {
+		case status == "100": // heartbeat
+		case status == "503", status == "409" && strings.Contains(m.Header.Get("Description"), "Deleted"):
+			return 0, true
+		case m.Subject == p.reply():
+			p.open = false
+		}
+		return 0, false
+	}
+	if p.left--; p.left <= 0 {
+		p.open = false
+	}
+	seq, ok := streamSeq(m.Reply)
+	return seq, !ok
+}
+
+// streamSeq takes the stream's sequence number from an acknowledgement subject:
+// $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
+func streamSeq(reply string) (uint64, bool) {
+	const field = 5
+	at := 0
+	for range field {
+		i := strings.IndexByte(reply[at:], '.')
+		if i < 0 {
+			return 0, false
+		}
+		at += i + 1
+	}
+	end := strings.IndexByte(reply[at:], '.')
+	if end < 0 {
+		return 0, false
+	}
+	seq, err := strconv.ParseUint(reply[at:at+end], 10, 64)
+	return seq, err == nil && seq > 0
+}
+
+// pending is what the consumer has not sent, and what it sent and Read did not return.
+func (p *pull) pending(ctx context.Context, mu *sync.Mutex) (uint64, error) {
+	// Read before it asks: what Read returns meanwhile makes the number too large, never too small.
+	mu.Lock()
+	returned := p.returned
+	mu.Unlock()
+	c, err := p.run.js.Consumer(ctx, streamName, p.name)
+	if err != nil {
+		return 0, err
+	}
+	info := c.CachedInfo()
+	return info.NumPending + info.Delivered.Consumer - returned, nil
+}
+
+// close ends the consumer. The server is not asked to: it forgets an idle one by itself.
+func (p *pull) close() {
+	p.silent.Stop()
+	p.nc.Close()
+}

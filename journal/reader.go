@@ -1,0 +1,227 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// maxRead bounds the records of one Read, whatever the caller asks for.
+const maxRead = 4096
+
+// Reader reads the journal in order, from one place on and for ever. It keeps no position: where to begin the
+// next time is the caller's to remember. Read is for one goroutine; Pending and Close are safe from any.
+type Reader struct {
+	j    *Journal
+	done chan struct{}
+	once sync.Once
+
+	// Read's own.
+	dec     Decoder
+	next    uint64    // the sequence number that must come; 0: whatever comes first
+	from    time.Time // where to begin while next is 0; zero: at the oldest
+	held    *nats.Msg // received, and not returned because of what is before it
+	seq     uint64    // of held
+	run     *embedded // that sent held
+	events  []Event
+	records []Record
+
+	mu   sync.Mutex
+	pull *pull // nil while there is no consumer; set by Read alone
+}
+
+// ReadFrom begins with the event numbered seq; 0 and 1 mean with the oldest there is. When seq was dropped or
+// lies behind the journal's end, the first Read says so with a *GapError.
+func (j *Journal) ReadFrom(seq uint64) (*Reader, error) {
+	if seq <= 1 {
+		seq = 0
+	}
+	return j.reader(seq, time.Time{})
+}
+
+// ReadFromTime begins with the first event that was stored at t or later. An event is stored after its
+// Time, so no event with a Time of t or later is left out; some with an earlier one may come first.
+func (j *Journal) ReadFromTime(t time.Time) (*Reader, error) { return j.reader(0, t) }
+
+func (j *Journal) reader(seq uint64, t time.Time) (*Reader, error) {
+	select {
+	case <-j.closing:
+		return nil, &Error{Op: "read", Dir: j.o.Dir, Kind: ErrClosed}
+	default:
+		return &Reader{j: j, done: make(chan struct{}), next: seq, from: t}, nil
+	}
+}
+
+// Read returns the next records in order: it waits until there is one, or ctx ends, and takes what is there at
+// once, at most max (and never more than some thousand). Only durable events are returned.
+//
+// A *GapError comes instead of records when sequence numbers are missing; the next Read goes on behind it. Any
+// other error (of ctx, ErrClosed, ErrServer) leaves the reader where it was. A restart of the server inside is not seen.
+func (r *Reader) Read(ctx context.Context, max int) ([]Record, error) {
+	if max <= 0 {
+		return nil, fmt.Errorf("journal: Read of %d records; ask for at least one", max)
+	}
+	max = min(max, maxRead)
+	r.room(max)
+	for len(r.records) < max {
+		err := r.fetch(ctx, len(r.records) == 0)
+		if err == nil && r.held == nil {
+			break
+		}
+		if err == nil {
+			err = r.contiguous(ctx)
+		}
+		if err == nil {
+			err = r.durable(ctx, len(r.records) == 0)
+		}
+		if err == errNotNow {
+			break
+		}
+		if err != nil {
+			if len(r.records) > 0 {
+				break // first what came before; the error comes again
+			}
+			return nil, r.report(err)
+		}
+		r.records = append(r.records, r.record(r.held))
+		r.next, r.held = r.seq+1, nil
+	}
+	r.mu.Lock()
+	if r.pull != nil {
+		r.pull.returned += uint64(len(r.records))
+	}
+	r.mu.Unlock()
+	return r.records, nil
+}
+
+// errNotNow ends a Read that has records already.
+var errNotNow = errors.New("not now")
+
+// room makes room for max records, keeping the memory of earlier ones.
+func (r *Reader) room(max int) {
+	if cap(r.events) < max {
+		events := make([]Event, max)
+		copy(events, r.events[:cap(r.events)])
+		r.events = events
+	}
+	r.events, r.records = r.events[:max], r.records[:0]
+}
+
+// contiguous finds what is missing before the held message.
+func (r *Reader) contiguous(ctx context.Context) error {
+	if r.next == 0 || r.seq == r.next {
+		return nil
+	}
+	gap := &GapError{From: r.next, To: r.seq - 1, Reason: GapLost}
+	if st, err := r.j.State(ctx); err == nil && st.FirstSeq >= r.seq {
+		gap.Reason = GapRetention
+	}
+	return gap
+}
+
+// durable waits until the held message may be shown.
+func (r *Reader) durable(ctx context.Context, wait bool) error {
+	for {
+		mark, _, moved := r.j.durable.get()
+		if r.seq <= mark {
+			return nil
+		}
+		if !wait {
+			return errNotNow
+		}
+		select {
+		case <-moved:
+		case <-r.run.gone:
+			// It may not have become durable; ask the next run.
+			r.drop()
+			if err := r.fetch(ctx, true); err != nil {
+				return err
+			}
+			if err := r.contiguous(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.done:
+			return r.ended()
+		case <-r.j.ctx.Done():
+			return r.ended()
+		}
+	}
+}
+
+// report counts a gap that goes out to the caller.
+func (r *Reader) report(err error) error {
+	var gap *GapError
+	if errors.As(err, &gap) {
+		r.next = gap.To + 1
+		if gap.Reason == GapRewound {
+			r.next = gap.From
+		}
+		r.j.m.gap(gap)
+		r.j.log.Warn("a gap in the journal", "from", gap.From, "to", gap.To, "events", gap.Missing(), "reason", gap.Reason)
+	}
+	return err
+}
+
+// record decodes m into the reader's own memory.
+func (r *Reader) record(m *nats.Msg) Record {
+	rec := Record{Seq: r.seq}
+	switch {
+	case strings.HasPrefix(m.Subject, subjectReadings):
+		rec.Event = &r.events[len(r.records)]
+		rec.Err = r.dec.DecodeEvent(m.Data, rec.Event)
+	case strings.HasPrefix(m.Subject, subjectRelays):
+		rec.Relay = new(RelayEvent) // rare
+		rec.Err = r.dec.DecodeRelayEvent(m.Data, rec.Relay)
+	default:
+		rec.Err = fmt.Errorf("%w %q", ErrSubject, m.Subject)
+	}
+	if rec.Err != nil {
+		rec.Event, rec.Relay = nil, nil
+		r.j.m.undecodable.Inc()
+	}
+	return rec
+}
+
+// ended is the error of a reader that was closed, or whose journal was.
+func (r *Reader) ended() error {
+	return &Error{Op: "read", Dir: r.j.o.Dir, Kind: ErrClosed}
+}
+
+// Pending counts the events behind the last one that Read returned. It asks the server; when that does not
+// answer it counts sequence numbers. 0 means that the reader has seen everything, also when the
+// journal's last events are missing, so that their numbers will never come.
+func (r *Reader) Pending() uint64 {
+	r.mu.Lock()
+	p := r.pull
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(r.j.ctx, 5*time.Second)
+	defer cancel()
+	if p != nil {
+		if n, err := p.pending(ctx, &r.mu); err == nil {
+			return n
+		}
+	}
+	st, err := r.j.State(ctx)
+	if err != nil {
+		return 0
+	}
+	return st.Messages
+}
+
+// Close ends the reader, also a Read that waits. It always returns nil.
+func (r *Reader) Close() error {
+	r.once.Do(func() { close(r.done) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pull != nil {
+		r.pull.close() // again is no harm
+	}
+	return nil
+}

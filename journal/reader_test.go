@@ -1,0 +1,278 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+func readGap(t *testing.T, r *Reader, want GapError) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	recs, err := r.Read(ctx, 10)
+	var gap *GapError
+	if !errors.As(err, &gap) || *gap != want {
+		t.Fatalf("got %d records, %v; want the gap %v", len(recs), err, &want)
+	}
+}
+
+func TestReaderFollows(t *testing.T) {
+	j := open(t, Options{})
+	r := from1(t, j, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if recs, err := r.Read(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("an empty journal gives %v, %v", recs, err)
+	}
+	for i := range 20 {
+		got := make(chan error, 1)
+		go func() {
+			recs, err := r.Read(t.Context(), 100)
+			if err == nil && (len(recs) != 1 || recs[0].Seq != uint64(i+1)) {
+				err = fmt.Errorf("%d records from %d", len(recs), recs[0].Seq)
+			}
+			got <- err
+		}()
+		appendN(t, j, "r", i, 1)
+		if err := <-got; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The events are shown when they are durable, not when the server has them.
+func TestReaderShowsDurableEventsOnly(t *testing.T) {
+	g := newGate()
+	j := open(t, Options{fsync: g.fsync})
+	appendN(t, j, "r", 0, 3)
+	r := from1(t, j, 1)
+	readN(t, r, 3)
+	g.close()
+	t.Cleanup(g.open)
+	go func() { _, _ = j.Append(context.Background(), sample("r", 3)) }()
+	<-g.in
+	eventually(t, "the server has the event", func() bool { return r.Pending() == 1 })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if recs, err := r.Read(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("before the fsync it reads %v, %v", recs, err)
+	}
+	if st, err := j.State(t.Context()); err != nil || st.LastSeq != 3 {
+		t.Fatalf("before the fsync the state is %+v, %v", st, err)
+	}
+	g.open()
+	if seqs, _ := readN(t, r, 1); seqs[0] != 4 {
+		t.Fatal(seqs)
+	}
+}
+
+func TestReadersDoNotDisturbEachOther(t *testing.T) {
+	j := open(t, Options{Sync: SyncEvery(time.Minute)})
+	const n = 5000
+	slow := from1(t, j, 1) // never read
+	var wg sync.WaitGroup
+	for g := range 8 {
+		r := from1(t, j, 1)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for next := uint64(1); next <= n; {
+				recs, err := r.Read(t.Context(), 1+g*100)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, rec := range recs {
+					if rec.Seq != next || rec.Event.Time != sample("", int(next-1)).Time {
+						t.Errorf("reader %d: number %d where %d should be", g, rec.Seq, next)
+						return
+					}
+					next++
+				}
+			}
+		}()
+	}
+	appendN(t, j, "r", 0, n)
+	wg.Wait()
+	if p := slow.Pending(); p != n {
+		t.Errorf("the reader that did not read has %d pending", p)
+	}
+}
+
+func TestReadFromTime(t *testing.T) {
+	j := open(t, Options{})
+	appendN(t, j, "r", 0, 10)
+	st, err := j.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle := st.LastTime.Add(1)
+	appendN(t, j, "r", 10, 10)
+	r, err := j.ReadFromTime(middle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	if seqs, _ := readN(t, r, 10); seqs[0] != 11 {
+		t.Errorf("from %v it begins with number %d", middle, seqs[0])
+	}
+	future, err := j.ReadFromTime(time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = future.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if recs, err := future.Read(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("from the future it reads %v, %v", recs, err)
+	}
+	if p := future.Pending(); p != 0 {
+		t.Errorf("from the future %d are pending", p)
+	}
+}
+
+// A reader that begins behind the end must not let events pass until its number comes.
+func TestReadFromBehindTheEnd(t *testing.T) {
+	j := open(t, Options{})
+	appendN(t, j, "r", 0, 5)
+	r := from1(t, j, 100)
+	readGap(t, r, GapError{From: 6, To: 99, Reason: GapRewound})
+	appendN(t, j, "r", 5, 1)
+	if seqs, _ := readN(t, r, 1); seqs[0] != 6 {
+		t.Fatalf("then it reads %d", seqs[0])
+	}
+	if got := value(t, j.m.gapEvents.WithLabelValues("rewound")); got != 94 {
+		t.Errorf("%v counted", got)
+	}
+	// Exactly at the end there is no gap.
+	r = from1(t, j, 7)
+	appendN(t, j, "r", 6, 1)
+	if seqs, _ := readN(t, r, 1); seqs[0] != 7 {
+		t.Fatal(seqs)
+	}
+}
+
+func TestGaps(t *testing.T) {
+	j := open(t, Options{})
+	appendN(t, j, "r", 0, 100)
+	purge(t, j, 11) // what retention does
+	r := from1(t, j, 5)
+	readGap(t, r, GapError{From: 5, To: 10, Reason: GapRetention})
+	if seqs, _ := readN(t, r, 90); seqs[0] != 11 || seqs[89] != 100 {
+		t.Fatalf("after the gap it reads %d to %d", seqs[0], seqs[89])
+	}
+	// From the beginning there is nothing missing.
+	if seqs, _ := readN(t, from1(t, j, 1), 90); seqs[0] != 11 {
+		t.Fatalf("from the oldest it reads %d", seqs[0])
+	}
+	// A reader that is overtaken by retention while it reads.
+	slow := from1(t, j, 20)
+	readN(t, slow, 1)
+	slow.drop() // what it had in memory already
+	purge(t, j, 51)
+	readGap(t, slow, GapError{From: 21, To: 50, Reason: GapRetention})
+	readN(t, slow, 50)
+	if got := value(t, j.m.gapEvents.WithLabelValues("retention")); got != 36 {
+		t.Errorf("%v counted", got)
+	}
+}
+
+// purge drops everything before seq.
+func purge(t *testing.T, j *Journal, seq uint64) {
+	t.Helper()
+	m, err := j.runs.current().nc.Request("$JS.API.STREAM.PURGE.PULSE", fmt.Appendf(nil, `{"seq":%d}`, seq), 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", m.Data)
+}
+
+func TestReaderAtTheEndOfAnEmptiedJournal(t *testing.T) {
+	j := open(t, Options{})
+	appendN(t, j, "r", 0, 10)
+	purge(t, j, 11)
+	st, err := j.State(t.Context())
+	if err != nil || st.FirstSeq != 11 || st.LastSeq != 10 || st.Messages != 0 || !st.FirstTime.IsZero() {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	r := from1(t, j, 5)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := r.Read(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if p := r.Pending(); p != 0 {
+		t.Errorf("%d pending, and nothing will come", p)
+	}
+	appendN(t, j, "r", 10, 1)
+	readGap(t, r, GapError{From: 5, To: 10, Reason: GapRetention})
+	readN(t, r, 1)
+}
+
+func TestReaderClose(t *testing.T) {
+	j := open(t, Options{})
+	appendN(t, j, "r", 0, 1)
+	r := from1(t, j, 1)
+	readN(t, r, 1)
+	errs := make(chan error, 1)
+	go func() { _, err := r.Read(context.Background(), 1); errs <- err }()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-errs; !errors.Is(err, ErrClosed) {
+		t.Errorf("a Read that waited: %v", err)
+	}
+	other := from1(t, j, 1)
+	readN(t, other, 1)
+	go func() { _, err := other.Read(context.Background(), 1); errs <- err }()
+	closeJournal(t, j)
+	if err := <-errs; !errors.Is(err, ErrClosed) {
+		t.Errorf("a Read that waited when the journal was closed: %v", err)
+	}
+}
+
+// A message that is no event of ours is a record with an error, and the rest goes on.
+func TestUndecodable(t *testing.T) {
+	j := open(t, Options{})
+	appendN(t, j, "r", 0, 1)
+	run := j.runs.current()
+	for _, data := range []string{`{"v":1,`, `{"v":2,"relay":"x"}`} {
+		if _, err := run.js.Publish(t.Context(), subjectReadings+"x", []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The journal did not count on these; it notices, and its server is restarted.
+	_, err := j.Append(t.Context(), sample("r", 1))
+	if !errors.Is(err, ErrUnknown) {
+		t.Fatalf("an append after a foreign write: %v", err)
+	}
+	eventually(t, "appending resumed", func() bool { return j.Healthy() == nil })
+	appendN(t, j, "r", 2, 1)
+	r := from1(t, j, 1)
+	var bad []uint64
+	for n := 0; n < 5; {
+		recs, err := r.Read(t.Context(), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rec := range recs {
+			n++
+			if rec.Err != nil {
+				if !errors.Is(rec.Err, ErrDecode) || rec.Event != nil {
+					t.Errorf("%+v", rec)
+				}
+				bad = append(bad, rec.Seq)
+			}
+		}
+	}
+	if len(bad) != 2 || bad[0] != 2 || bad[1] != 3 {
+		t.Errorf("undecodable are %v", bad)
+	}
+	if got := value(t, j.m.undecodable); got != 2 {
+		t.Errorf("%v counted", got)
+	}
+}

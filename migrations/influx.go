@@ -1,0 +1,95 @@
+package migrations
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/influxdata/influxdb1-client/models"
+)
+
+// Influx runs InfluxQL statements on an InfluxDB 1.x, inside or outside of this
+// process, one at a time per call. $name in a statement stands for
+// params[name]. In rows the time is an int64 in nanoseconds and every other
+// number a float64.
+type Influx interface {
+	Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error)
+}
+
+// What Pulse keeps in InfluxDB. The names are those of Pulse 0.2, so that its
+// dashboards go on working.
+const (
+	database        = "statistics"
+	rawPolicy       = "one_day"  // every reading; the default policy, as in 0.2
+	aggregatePolicy = "one_week" // the windows
+	aggregate       = "aggregate"
+)
+
+// RawRetention is how long single readings are kept in InfluxDB. The journal
+// keeps them longer.
+const RawRetention = 8 * time.Hour
+
+// week is the unit of --retention, and its default.
+const week = 7 * 24 * time.Hour
+
+// Schema is what may differ between installations.
+type Schema struct {
+	Aggregates time.Duration // how long aggregates are kept, whole weeks; 0 means one
+}
+
+// EnsureInflux makes the database and its retention policies where they are
+// missing, alters policies that differ, and drops the continuous query of Pulse
+// 0.2, which would overwrite windows with its own. It changes nothing else, may
+// run at any time, any number of times and on several goroutines, and returns
+// what it did, one line each. Five short statements when there is nothing to do.
+func EnsureInflux(ctx context.Context, db Influx, schema Schema, log *slog.Logger) (done []string, err error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if schema.Aggregates == 0 {
+		schema.Aggregates = week
+	}
+	if schema.Aggregates < time.Hour {
+		return nil, fmt.Errorf("retention of %v: InfluxDB keeps data for an hour at least", schema.Aggregates)
+	}
+	for _, step := range []func(context.Context, Influx, Schema) ([]string, error){
+		influx0001Schema,
+		influx0002ContinuousQuery,
+	} {
+		lines, err := step(ctx, db, schema)
+		for _, line := range lines {
+			log.Info("the InfluxDB schema was changed", "what", line)
+		}
+		done = append(done, lines...)
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// column returns the values of one column of all rows as text.
+func column(rows []models.Row, name string) []string {
+	var values []string
+	for _, row := range rows {
+		for i, c := range row.Columns {
+			if c != name {
+				continue
+			}
+			for _, v := range row.Values {
+				values = append(values, fmt.Sprint(v[i]))
+			}
+		}
+	}
+	return values
+}
+
+// influxDuration writes a duration as InfluxQL does in statements.
+func influxDuration(d time.Duration) string { return fmt.Sprintf("%ds", int64(d.Seconds())) }
+
+// sameDuration compares with what SHOW RETENTION POLICIES says: 168h0m0s.
+func sameDuration(shown string, d time.Duration) bool {
+	parsed, err := time.ParseDuration(shown)
+	return err == nil && parsed == d
+}

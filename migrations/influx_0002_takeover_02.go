@@ -1,0 +1,200 @@
+package migrations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/influxdata/influxdb1-client/models"
+	"go.etcd.io/bbolt"
+)
+
+// influx0002ContinuousQuery drops what filled the aggregates in Pulse 0.2: a
+// query in the server, which writes a mean of its own over every window.
+func influx0002ContinuousQuery(ctx context.Context, db Influx, _ Schema) (done []string, err error) {
+	rows, err := db.Query(ctx, "SHOW CONTINUOUS QUERIES", nil)
+	if err != nil {
+		return nil, fmt.Errorf("list the continuous queries: %w", err)
+	}
+	for _, row := range rows {
+		if row.Name != database || !slices.Contains(column([]models.Row{row}, "name"), aggregate) {
+			continue
+		}
+		if _, err := db.Query(ctx, fmt.Sprintf("DROP CONTINUOUS QUERY %q ON %q", aggregate, database), nil); err != nil {
+			return nil, fmt.Errorf("drop the continuous query of Pulse 0.2: %w", err)
+		}
+		done = append(done, "the continuous query of Pulse 0.2 dropped")
+	}
+	return done, nil
+}
+
+// keyTakeOver holds, in the bucket "meta", the end (ns) of the newest rows that
+// TakeOver has done, or "done".
+const (
+	keyTakeOver = "takeover_02"
+	takenOver   = "done"
+)
+
+// takeOverSlice is how much history is read at once, and takeOverBatch how many
+// rows are written at once: what bounds the memory.
+const (
+	takeOverSlice = time.Hour
+	takeOverBatch = 5_000
+)
+
+// AggregateRow is one row of statistics.one_week.aggregate to be written.
+type AggregateRow struct {
+	Tags   map[string]string
+	Fields map[string]float64
+	Time   int64 // ns
+}
+
+// TakeOverOptions configures TakeOver; all but Logger and Now are required.
+type TakeOverOptions struct {
+	DB     *bbolt.DB // the state file, for how far it got
+	Influx Influx
+	// Write adds fields to rows. It returns when they are durable, and keeps
+	// none of its arguments.
+	Write  func(ctx context.Context, rows []AggregateRow) error
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// TakeOver gives the aggregates that Pulse 0.2 left, one mean per window, the
+// fields that Pulse works with: :count = 1 and :sum, :min, :max and :last = the
+// mean. It only adds fields, and only where :count is missing, so that it may
+// be stopped, killed and repeated at will; done once, it returns 0 at once.
+// It reads an hour of history at a time, oldest first, up to now, and may run
+// beside everything else. It returns how many rows it completed in this run.
+func TakeOver(ctx context.Context, o TakeOverOptions) (rows int, err error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	from, done, err := o.progress(ctx)
+	if done || err != nil {
+		return 0, err
+	}
+	end := o.Now().UnixNano()
+	for ; from < end; from += int64(takeOverSlice) {
+		n, err := o.slice(ctx, from, from+int64(takeOverSlice))
+		rows += n
+		if err != nil {
+			return rows, fmt.Errorf("take over the aggregates of Pulse 0.2 at %s: %w", time.Unix(0, from).UTC().Format(time.RFC3339), err)
+		}
+		if n > 0 {
+			if err := o.save(strconv.FormatInt(from+int64(takeOverSlice), 10)); err != nil {
+				return rows, err
+			}
+		}
+	}
+	if err := o.save(takenOver); err != nil {
+		return rows, err
+	}
+	if rows > 0 {
+		o.Logger.Info("the aggregates of Pulse 0.2 were taken over", "rows", rows)
+	}
+	return rows, nil
+}
+
+// progress returns where to begin: where the last run ended, else at the hour
+// of the oldest row. Without any row there is nothing to do, now or later.
+func (o *TakeOverOptions) progress(ctx context.Context) (from int64, done bool, err error) {
+	var saved string
+	err = o.DB.View(func(tx *bbolt.Tx) error {
+		saved = string(tx.Bucket([]byte(metaBucket)).Get([]byte(keyTakeOver)))
+		return nil
+	})
+	if err != nil || saved == takenOver {
+		return 0, true, err
+	}
+	if saved != "" {
+		from, err = strconv.ParseInt(saved, 10, 64)
+		return from, false, err
+	}
+	rows, err := o.Influx.Query(ctx, `SELECT * FROM "statistics"."one_week"."aggregate" ORDER BY time ASC LIMIT 1`, nil)
+	if err != nil {
+		return 0, false, fmt.Errorf("find the aggregates of Pulse 0.2: %w", err)
+	}
+	if len(rows) == 0 || len(rows[0].Values) == 0 {
+		return 0, true, o.save(takenOver)
+	}
+	oldest, ok := rows[0].Values[0][0].(int64)
+	if !ok {
+		return 0, false, errors.New("find the aggregates of Pulse 0.2: a row without a time")
+	}
+	return oldest - oldest%int64(takeOverSlice), false, nil
+}
+
+func (o *TakeOverOptions) save(progress string) error {
+	return o.DB.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte(metaBucket)).Put([]byte(keyTakeOver), []byte(progress))
+	})
+}
+
+// slice completes the rows of [from, to).
+func (o *TakeOverOptions) slice(ctx context.Context, from, to int64) (n int, err error) {
+	rows, err := o.Influx.Query(ctx, `SELECT * FROM "statistics"."one_week"."aggregate" WHERE time >= $from AND time < $to GROUP BY *`,
+		map[string]any{"from": from, "to": to})
+	if err != nil {
+		return 0, err
+	}
+	var batch []AggregateRow
+	write := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		if err := o.Write(ctx, batch); err != nil {
+			return err
+		}
+		n += len(batch)
+		batch = nil
+		return nil
+	}
+	for _, row := range rows {
+		tags := maps.Clone(row.Tags)
+		maps.DeleteFunc(tags, func(_, v string) bool { return v == "" }) // tags of other series
+		for _, values := range row.Values {
+			at, ok := values[slices.Index(row.Columns, "time")].(int64)
+			fields := missing(row.Columns, values)
+			if !ok || len(fields) == 0 {
+				continue
+			}
+			if batch = append(batch, AggregateRow{Tags: tags, Fields: fields, Time: at}); len(batch) == takeOverBatch {
+				if err := write(); err != nil {
+					return n, err
+				}
+			}
+		}
+	}
+	return n, write()
+}
+
+// missing returns the fields that a row of 0.2 lacks: five for each stat that
+// has a mean and no count. Names with a colon are fields of ours, as 0.2 could
+// not have a colon in a stat.
+func missing(columns []string, values []any) map[string]float64 {
+	fields := map[string]float64{}
+	for i, stat := range columns {
+		mean, ok := values[i].(float64)
+		if !ok || stat == "time" || strings.Contains(stat, ":") {
+			continue
+		}
+		if j := slices.Index(columns, stat+":count"); j >= 0 && values[j] != nil {
+			continue
+		}
+		fields[stat+":count"] = 1
+		for _, suffix := range []string{":sum", ":min", ":max", ":last"} {
+			fields[stat+suffix] = mean
+		}
+	}
+	return fields
+}

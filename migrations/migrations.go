@@ -1,0 +1,161 @@
+// Package migrations opens Pulse's state file and brings it, and the InfluxDB
+// schema, to what this release needs.
+//
+// Opening the state file is the lock of the data dir: one process at a time.
+// A file that is empty, cut off, foreign or of a newer release is refused with
+// what to do and is left as it is; only a data dir without one gets a new one,
+// with a warning if there is a journal already: the registry begins empty then,
+// and every projection at the journal's start. Steps are numbered, run in order,
+// once, each in a transaction of its own together with the number that says that
+// it ran, and are frozen once released: what a later release wants otherwise is
+// a new step.
+package migrations
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"go.etcd.io/bbolt"
+)
+
+// FileName is the state file's name in the data dir.
+const FileName = "pulse.db"
+
+// Keys of the bucket "meta". The journal keeps its marker there as well.
+const (
+	metaBucket  = "meta"
+	keyIdentity = "identity"
+	keySchema   = "schema"
+)
+
+// Options of Open; the zero value is fine.
+type Options struct {
+	Logger *slog.Logger // nil discards
+}
+
+// State is the open state file. The database may be used from any goroutine.
+type State struct {
+	DB       *bbolt.DB
+	Identity string // of this installation: random, made once
+	Created  bool   // there was none before
+}
+
+// step changes the state file from one schema to the next.
+type step struct {
+	name string
+	run  func(*bbolt.Tx) error
+}
+
+// steps in order; the schema's number is how many of them ran.
+func steps() []step {
+	return []step{
+		{"buckets", bolt0001Buckets},
+	}
+}
+
+// Open opens the state file of a data dir, making both where there is nothing
+// yet, and runs the steps that it lacks. It waits at most a second for another
+// process. The error is an *Error that says what to do.
+func Open(dir string, o Options) (*State, error) {
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, &Error{Path: dir, Err: err}
+	}
+	path := filepath.Join(dir, FileName)
+	missing, err := inspect(path)
+	if err != nil {
+		return nil, err
+	}
+	if missing {
+		if entries, err := os.ReadDir(filepath.Join(dir, "journal")); err == nil && len(entries) > 0 {
+			log.Warn("there is a journal but no state file: beginning with an empty registry, all of the journal is projected again", "path", path)
+		}
+		if err := createBolt(path); err != nil {
+			return nil, err
+		}
+	}
+	db, err := openBolt(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &State{DB: db, Created: missing}
+	if err := errors.Join(migrate(db, log), s.readIdentity()); err != nil {
+		return nil, errors.Join(&Error{Path: path, Err: err}, db.Close())
+	}
+	return s, nil
+}
+
+// Close closes the file and so releases the data dir.
+func (s *State) Close() error { return s.DB.Close() }
+
+func (s *State) readIdentity() error {
+	return s.DB.View(func(tx *bbolt.Tx) error {
+		if meta := tx.Bucket([]byte(metaBucket)); meta != nil {
+			s.Identity = string(meta.Get([]byte(keyIdentity)))
+		}
+		return nil
+	})
+}
+
+// migrate checks whose the file is and runs the steps that it lacks. Without a
+// log they belong to making the file, which is no news.
+func migrate(db *bbolt.DB, log *slog.Logger) error {
+	all := steps()
+	have, err := schema(db, len(all))
+	if err != nil {
+		return err
+	}
+	for i, step := range all[have:] {
+		number := have + i + 1
+		if err := db.Update(func(tx *bbolt.Tx) error {
+			if err := step.run(tx); err != nil {
+				return err
+			}
+			meta := tx.Bucket([]byte(metaBucket))
+			if meta.Get([]byte(keyIdentity)) == nil {
+				if err := meta.Put([]byte(keyIdentity), []byte(rand.Text())); err != nil {
+					return err
+				}
+			}
+			return meta.Put([]byte(keySchema), []byte(strconv.Itoa(number)))
+		}); err != nil {
+			return fmt.Errorf("step %d (%s): %w", number, step.name, err)
+		}
+		if log != nil {
+			log.Info("the state file was migrated", "step", number, "name", step.name)
+		}
+	}
+	return nil
+}
+
+// schema is the number of steps that ran on the file, 0 for a database with
+// nothing in it; an error if they are not, or not all, of those we know.
+func schema(db *bbolt.DB, known int) (n int, err error) {
+	err = db.View(func(tx *bbolt.Tx) error {
+		name, _ := tx.Cursor().First()
+		if name == nil {
+			return nil
+		}
+		meta := tx.Bucket([]byte(metaBucket))
+		if meta == nil {
+			return fmt.Errorf("%w (it holds %q)", ErrForeign, bytes.ToValidUTF8(name, []byte("?")))
+		}
+		if n, err = strconv.Atoi(string(meta.Get([]byte(keySchema)))); err != nil || n < 1 {
+			return fmt.Errorf("%w (its schema is %q)", ErrForeign, meta.Get([]byte(keySchema)))
+		}
+		if n > known {
+			return fmt.Errorf("%w (its schema is %d, this pulse knows %d)", ErrNewer, n, known)
+		}
+		return nil
+	})
+	return n, err
+}

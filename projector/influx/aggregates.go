@@ -1,0 +1,311 @@
+package influx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/internal/lookup"
+)
+
+const (
+	// grace is how long after its end a window waits for events that were on their way.
+	grace = 10 * time.Second
+	// flushFirst after a window has got its first unwritten reading it is written, but not sooner than flushEvery
+	// after the last time: history is there within a minute and a half of a start, and one write a minute is enough.
+	flushFirst = 30 * time.Second
+	flushEvery = time.Minute
+	// keepClosed is how many closed windows stay in memory for late events, maxWindows how many there may be in all
+	// before the least used are closed early (they can be counted again from the journal).
+	keepClosed = 2
+	maxWindows = 32
+	// renewSeries is from how many series on a relay that drops most of its stats is known anew.
+	renewSeries = 64
+)
+
+// AggregatesOptions configure an Aggregates. Store, Journal, DB and Interval are required.
+type AggregatesOptions struct {
+	Store Store
+	// EnsureSchema is as in RawOptions.
+	EnsureSchema func(context.Context) error
+	// Journal is read again when a late event comes for a window that is not in memory any more.
+	Journal projector.Source
+	// DB holds the index of windows, bucket "windows".
+	DB *bbolt.DB
+	// Interval is the length of a window. Windows begin at whole multiples of it since 1970 UTC.
+	Interval time.Duration
+	// Retention is how long the policy keeps rows: windows that ended before are not written (0: all are).
+	Retention time.Duration
+	// Rejects lists what InfluxDB will never take (nil: it is counted and logged only).
+	Rejects *projector.Rejects
+	// Logger gets the log (nil: none), Registerer the metrics (nil: a private one).
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// Now is the clock (nil: time.Now).
+	Now func() time.Time
+}
+
+// Aggregates writes windows of readings: policy one_week, measurement aggregate, time = the window's start, a row per
+// set of tags, and for each stat the fields `stat` (the mean), `stat:count`, `:sum`, `:min`, `:max` and `:last` (of the
+// reading that is last in the journal). It is a projection for one runner.
+//
+// # Why the rows are right whatever happens
+//
+// A row is always the fold of all readings of its series in its window that the journal had up to some record, in
+// the journal's order; writing it again overwrites. Three rules keep it so:
+//
+//  1. The position stays before the first record of every open window, and before every late record that is not written
+//     yet. So after a crash all of them come again, and the memory that was lost is counted anew.
+//  2. Before rows are written, the index in pulse.db says of which records they are made (a window's extents), in
+//     the transaction before the write. So a record below the position is in the index of its window, or in none. When
+//     a window that is not in memory gets an event, its extents below that event are read again from the journal
+//     and counted first: a late event (a clock that stepped back, a slow relay) never makes a row of its own.
+//  3. A window is not written before the fold has come to the end of its extents: after a restart, or while a crash's
+//     records come again, a complete row is never replaced by one of fewer readings, not even for a while.
+//
+// If the journal has dropped some of a window's records by then, the window is frozen: its rows stay as they
+// are, and the late readings are counted and listed. If the journal lost its end, the index forgets those records
+// too: what is left in the journal counts. A changed interval applies from the next window on that no event has
+// touched; windows never overlap.
+//
+// A window closes when an event comes that is more than the grace behind its end, when the wall clock is and nothing
+// came for as long, or when nothing came for it in a whole interval: a clock that was once far ahead holds nothing back.
+type Aggregates struct {
+	o     AggregatesOptions
+	sink  *sink
+	index windowIndex
+	log   *slog.Logger
+
+	cache      lookup.Cache[relayState, struct{}]
+	readings   []aggReading
+	windows    []*window // all in memory
+	current    *window   // where the last event went
+	head       uint64    // the last record that was folded
+	dirtySince time.Time // when the first reading came that is in no row; zero: there is none
+	flushedAt  time.Time
+	rows       rowBuffer
+
+	closed, late, recounts, expired, lost, unusable prometheus.Counter
+	inMemory                                        prometheus.Gauge
+}
+
+// NewAggregates returns the projection influx_aggregates.
+func NewAggregates(o AggregatesOptions) (*Aggregates, error) {
+	if o.Store == nil || o.Journal == nil || o.DB == nil {
+		return nil, errors.New("influx: AggregatesOptions needs a Store, a Journal and a DB")
+	}
+	if o.Interval < time.Second || o.Interval > 365*24*time.Hour || o.Retention < 0 {
+		return nil, fmt.Errorf("influx: an aggregate interval of %v kept for %v; give an interval from 1s to a year", o.Interval, o.Retention)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &Aggregates{o: o, log: o.Logger.With("projection", "influx_aggregates")}
+	a.sink = newSink(o.Store, PolicyAggregate, o.EnsureSchema, a.log, o.Registerer, a.Name())
+	a.index = windowIndex{db: o.DB, keep: math.MaxInt, retention: int64(o.Retention)}
+	if o.Retention > 0 {
+		a.index.keep = int(o.Retention/o.Interval) + 64
+	}
+	counter := func(name, help string) prometheus.Counter { return newCounter(o.Registerer, a.Name(), name, help) }
+	a.closed = counter("windows_closed_total", "Windows written for the last time, as far as was known.")
+	a.late = counter("late_readings_total", "Readings for a window that was closed already; its rows are written again.")
+	a.recounts = counter("window_recounts_total", "Windows counted again from the journal because of a late event.")
+	a.expired = counter("readings_expired_total", "Readings not written because they are older than the retention policy keeps.")
+	a.lost = counter("late_readings_lost_total", "Late readings left out because the journal has dropped the other events of their window.")
+	a.unusable = counter("readings_unusable_total", "Readings left out because they are not finite.")
+	a.inMemory = newWindowGauge(o.Registerer)
+	return a, nil
+}
+
+func newWindowGauge(reg prometheus.Registerer) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "pulse_projector_windows", Help: "Windows of the aggregates in memory."})
+	if err := reg.Register(g); err != nil {
+		already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err)
+		if !ok {
+			panic(err) // a mistake in the program
+		}
+		return already.ExistingCollector.(prometheus.Gauge)
+	}
+	return g
+}
+
+// Name is "influx_aggregates".
+func (a *Aggregates) Name() string { return "influx_aggregates" }
+
+// Begin forgets what is in memory: records behind the position will come.
+func (a *Aggregates) Begin(_ context.Context, span projector.Span) error {
+	a.cache = lookup.Cache[relayState, struct{}]{}
+	a.windows, a.current = nil, nil
+	a.head = span.Position
+	a.dirtySince, a.flushedAt = time.Time{}, time.Time{}
+	return a.index.begin(span.Last)
+}
+
+// Apply folds the records and writes the windows that they close. The position is before the first record that would
+// be needed again.
+func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint64, error) {
+	now := a.o.Now()
+	var latest *journal.Event
+	for i := range records {
+		rec := &records[i]
+		if e := rec.Event; e != nil {
+			latest = e
+			if rec.Seq <= a.head {
+				continue // offered again after a failed write: it is in memory
+			}
+			w, err := a.windowOf(ctx, e.Time, rec.Seq, now)
+			if err != nil {
+				return 0, err
+			}
+			a.fold(w, rec.Seq, e, now)
+		}
+		a.head = max(a.head, rec.Seq)
+	}
+	if latest != nil {
+		// The newest event's time, not the highest: a clock that was once ahead must not close everything after it.
+		if err := a.closeIf(ctx, func(w *window) bool { return latest.Time >= w.end+int64(grace) }); err != nil {
+			return 0, err
+		}
+		a.evict(keepClosed)
+	}
+	return a.position(), nil
+}
+
+// fold adds an event's readings to its window; nil is a window that is expired.
+func (a *Aggregates) fold(w *window, seq uint64, e *journal.Event, now time.Time) {
+	if w == nil {
+		a.expired.Add(float64(e.Readings()))
+		return
+	}
+	w.touched, w.used = now, seq
+	if w.frozen {
+		a.lost.Add(float64(e.Readings()))
+		return
+	}
+	if !a.count(w, e, true) {
+		return
+	}
+	w.records = w.records.add(seq)
+	w.dirty = true
+	if w.closed {
+		a.late.Add(float64(len(a.readings)))
+	}
+	if w.pin == 0 {
+		w.pin = seq
+	}
+	if a.dirtySince.IsZero() {
+		a.dirtySince = now
+	}
+}
+
+// count adds an event's readings to the accumulators, and says whether there were any.
+func (a *Aggregates) count(w *window, e *journal.Event, dirty bool) bool {
+	relay := a.cache.Relay(e.Relay)
+	b := relay.Data.block
+	if relay.Data.window != w {
+		b = a.block(w, relay)
+	}
+	a.readings = b.relay.Resolve(e, a.readings[:0])
+	some := false
+	for i := range a.readings {
+		rd := &a.readings[i]
+		if math.IsNaN(rd.Value) || math.IsInf(rd.Value, 0) {
+			a.unusable.Inc()
+			continue
+		}
+		at := rd.Series.Index
+		if at >= len(b.accs) {
+			b.accs = append(b.accs, make([]acc, at+1-len(b.accs))...)
+		}
+		c := &b.accs[at]
+		c.add(rd.Value)
+		c.dirty = c.dirty || dirty
+		some = true
+	}
+	b.dirty = b.dirty || some && dirty
+	return some
+}
+
+// block finds or makes the relay's block of a window.
+func (a *Aggregates) block(w *window, relay *aggRelay) *block {
+	b := w.blocks[relay.ID]
+	if b == nil {
+		if n := relay.Len(); n > renewSeries && relay.Data.block != nil && n > 2*relay.Data.block.used() {
+			a.cache.Drop(relay)
+			relay = a.cache.Relay(relay.ID)
+		}
+		b = &block{relay: relay, accs: make([]acc, relay.Len())}
+		relay.Data.blocks++
+		w.blocks[relay.ID] = b
+	}
+	// If the relay is known anew since the block was made, the block goes on with what it knew.
+	if b.relay == relay {
+		relay.Data.window, relay.Data.block = w, b
+	}
+	return b
+}
+
+// position is the last record that will never be needed again.
+func (a *Aggregates) position() uint64 {
+	position := a.head
+	for _, w := range a.windows {
+		if w.pin != 0 {
+			position = min(position, w.pin-1)
+		}
+	}
+	return position
+}
+
+// Tick closes windows by the wall clock and writes the open ones once a minute.
+func (a *Aggregates) Tick(ctx context.Context, now time.Time) (uint64, error) {
+	err := a.closeIf(ctx, func(w *window) bool {
+		quiet := now.Sub(w.touched)
+		return quiet >= grace && now.UnixNano() >= w.end+int64(grace) || quiet >= a.o.Interval+grace
+	})
+	if err != nil {
+		return 0, err
+	}
+	if !a.dirtySince.IsZero() && now.Sub(a.dirtySince) >= flushFirst &&
+		(a.flushedAt.IsZero() || now.Sub(a.flushedAt) >= flushEvery) {
+		if err := a.flush(ctx, now); err != nil {
+			return 0, err
+		}
+	}
+	a.evict(keepClosed)
+	return a.position(), nil
+}
+
+// Flush writes everything that is not written. Open windows stay open: more may come after the next start.
+func (a *Aggregates) Flush(ctx context.Context, now time.Time) (uint64, error) {
+	if err := a.flush(ctx, now); err != nil {
+		return 0, err
+	}
+	return a.position(), nil
+}
+
+func (a *Aggregates) flush(ctx context.Context, now time.Time) error {
+	if err := a.write(ctx, a.windows); err != nil {
+		return err
+	}
+	a.flushedAt, a.dirtySince = now, time.Time{}
+	for _, w := range a.windows {
+		if w.dirty { // held back
+			a.dirtySince = now
+		}
+	}
+	return nil
+}

@@ -1,0 +1,223 @@
+package influx
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/projectortest"
+)
+
+// recount is the model: a plain fold of every event of the journal, in its order.
+func recount(m *projectortest.Memory, interval time.Duration) map[cell]float64 {
+	want := make(map[cell]float64)
+	m.Events(func(_ uint64, e *journal.Event) {
+		start := time.Unix(0, e.Time).UTC().Truncate(interval).UnixNano()
+		for _, c := range e.Collectors {
+			tags := []Tag{{"host", e.Relay}}
+			for _, tag := range c.Tags {
+				if k, v, ok := strings.Cut(tag, ":"); ok {
+					tags = append(tags, Tag{k, v})
+				}
+			}
+			series := NewSeries("aggregate", tags...).Key()
+			for _, s := range c.Stats {
+				at := func(field string) cell { return cell{PolicyAggregate, series, start, s.ID + field} }
+				n := want[at(":count")]
+				if n == 0 || s.Value < want[at(":min")] {
+					want[at(":min")] = s.Value
+				}
+				if n == 0 || s.Value > want[at(":max")] {
+					want[at(":max")] = s.Value
+				}
+				want[at(":last")] = s.Value
+				want[at(":sum")] += s.Value
+				want[at(":count")] = n + 1
+				want[at("")] = want[at(":sum")] / (n + 1)
+			}
+		}
+	})
+	return want
+}
+
+func compare(tb testing.TB, store *fakeStore, want map[cell]float64) {
+	tb.Helper()
+	wrong := 0
+	for c, v := range want {
+		if got, ok := store.cells[c]; !ok || got != v {
+			if wrong++; wrong < 5 {
+				tb.Errorf("%s %s %s is %v (%t), a recount of the journal gives %v", time.Unix(0, c.time).UTC(), c.series, c.field, got, ok, v)
+			}
+		}
+	}
+	for c := range store.cells {
+		if _, ok := want[c]; !ok {
+			if wrong++; wrong < 5 {
+				tb.Errorf("%s %s %s is there, and no reading belongs to it", time.Unix(0, c.time).UTC(), c.series, c.field)
+			}
+		}
+	}
+	if wrong > 0 {
+		tb.Errorf("%d of %d fields are wrong", wrong, len(want))
+	}
+}
+
+// world is a journal, a store and aggregates over them, with a clock.
+type world struct {
+	tb       testing.TB
+	rng      *rand.Rand
+	journal  *projectortest.Memory
+	store    *fakeStore
+	db       *bbolt.DB
+	interval time.Duration
+	clock    time.Time
+
+	a        *Aggregates
+	reader   projector.Reader
+	pending  []journal.Record // read and not yet applied
+	position []uint64         // returned since the last crash; the runner has saved one of them
+}
+
+func newWorld(tb testing.TB, seed uint64) *world {
+	w := &world{tb: tb, rng: rand.New(rand.NewPCG(seed, 1)), journal: projectortest.NewMemory(), store: newFakeStore(), db: openDB(tb),
+		interval: time.Minute, clock: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
+	w.store.check = func(c cell, old float64, there bool, v float64) {
+		if there && strings.HasSuffix(c.field, ":count") && v < old {
+			tb.Fatalf("seed %d: a row of %v readings was replaced by one of %v (%s %s)", seed, old, v, c.series, c.field)
+		}
+	}
+	w.boot(0)
+	return w
+}
+
+// boot starts aggregates at a saved position.
+func (w *world) boot(position uint64) {
+	w.a = must(NewAggregates(AggregatesOptions{Store: w.store, Journal: w.journal, DB: w.db, Interval: w.interval,
+		Now: func() time.Time { return w.clock }}))
+	if err := w.a.Begin(w.tb.Context(), projector.Span{Position: position, First: 1, Last: w.journal.Last()}); err != nil {
+		w.tb.Fatal(err)
+	}
+	w.position = []uint64{position}
+	w.reader = must(w.journal.ReadFrom(position + 1))
+	w.pending = nil
+}
+
+// crash kills the process: the saved position is one of those returned since the last crash.
+func (w *world) crash() {
+	w.boot(w.position[w.rng.IntN(len(w.position))])
+}
+
+func (w *world) event() *journal.Event {
+	r := w.rng
+	e := &journal.Event{Relay: fmt.Sprint("relay", r.IntN(3)), Time: w.clock.UnixNano() - r.Int64N(int64(50*time.Millisecond))}
+	for c := range 1 + r.IntN(2) {
+		col := journal.Collector{Name: fmt.Sprint("c", c)}
+		if r.IntN(2) == 0 {
+			col.Tags = []string{fmt.Sprint("service:", r.IntN(2)), "bare"}
+		}
+		for range 1 + r.IntN(3) {
+			col.Stats = append(col.Stats, journal.Stat{ID: fmt.Sprint("s", r.IntN(4)), Value: r.NormFloat64()})
+		}
+		e.Collectors = append(e.Collectors, col)
+	}
+	return e
+}
+
+// apply offers a batch; one that failed is offered again as it was.
+func (w *world) apply() bool {
+	if w.pending == nil {
+		ctx, cancel := context.WithCancel(w.tb.Context())
+		cancel()
+		records, err := w.reader.Read(ctx, 1+w.rng.IntN(40))
+		if err != nil {
+			return false
+		}
+		w.pending = records
+	}
+	position, err := w.a.Apply(w.tb.Context(), w.pending)
+	return w.took(position, err)
+}
+
+func (w *world) took(position uint64, err error) bool {
+	if err != nil {
+		return true
+	}
+	if last := w.position[len(w.position)-1]; position < last {
+		w.tb.Fatalf("the position went back from %d to %d", last, position)
+	}
+	w.position = append(w.position, position)
+	w.pending = nil
+	return true
+}
+
+func (w *world) tick() {
+	if w.pending == nil {
+		w.took(w.a.Tick(w.tb.Context(), w.clock))
+	}
+}
+
+// TestAggregatesEqualARecount does at random everything that can happen to the projection, and compares the rows with
+// a recount of the journal.
+func TestAggregatesEqualARecount(t *testing.T) {
+	for seed := range uint64(40) {
+		w := newWorld(t, seed)
+		r := w.rng
+		down := false
+		w.store.before = func(points []Point) (int, error) {
+			if down || r.IntN(20) == 0 {
+				return r.IntN(len(points) + 1), errDown // some may have been stored
+			}
+			return 0, nil
+		}
+		for range 150 {
+			switch n := r.IntN(100); {
+			case n < 45:
+				for range r.IntN(30) {
+					w.clock = w.clock.Add(time.Duration(r.IntN(4000)) * time.Millisecond)
+					w.journal.Append(w.event())
+				}
+			case n < 75:
+				w.apply()
+			case n < 85:
+				w.clock = w.clock.Add(time.Duration(r.IntN(90)) * time.Second)
+				w.tick()
+			case n < 87:
+				w.clock = w.clock.Add(-time.Duration(r.IntN(20)) * time.Minute) // the clock steps back
+			case n < 88:
+				ahead := w.event()
+				ahead.Time += int64(10 * 365 * 24 * time.Hour)
+				w.journal.Append(ahead)
+			case n < 90:
+				late := w.event()
+				late.Time -= r.Int64N(int64(30 * time.Minute))
+				w.journal.Append(late)
+			case n < 92:
+				w.journal.AppendBad(journal.ErrDecode)
+				w.journal.AppendRelay(journal.RelayEvent{Relay: "relay1"})
+			case n < 95:
+				down = !down
+			default:
+				w.crash()
+			}
+		}
+		down = false
+		for w.apply() {
+		}
+		for w.pending = nil; ; {
+			if _, err := w.a.Flush(t.Context(), w.clock); err == nil {
+				break
+			}
+		}
+		compare(t, w.store, recount(w.journal, w.interval))
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}

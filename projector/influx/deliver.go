@@ -1,0 +1,148 @@
+package influx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// writePoints is about how many points go into one Write: each of them costs InfluxDB an fsync.
+	writePoints = 5000
+	// searchWrites bounds the writes spent on finding out which points of a batch were refused.
+	searchWrites = 64
+	alarmEvery   = 10 * time.Minute
+)
+
+// sink writes a projection's points: it makes the schema where it is missing, and finds what is refused. It
+// belongs to the projection's goroutine.
+type sink struct {
+	store   Store
+	policy  Policy
+	ensure  func(context.Context) error
+	ensured bool
+	log     *slog.Logger
+	alarmed time.Time
+
+	written, dropped, refused, schemas, limits prometheus.Counter
+}
+
+func newSink(store Store, policy Policy, ensure func(context.Context) error, log *slog.Logger, reg prometheus.Registerer, projection string) *sink {
+	counter := func(name, help string) prometheus.Counter { return newCounter(reg, projection, name, help) }
+	return &sink{
+		store: store, policy: policy, ensure: ensure, log: log,
+		written: counter("points_written_total", "Points that InfluxDB took."),
+		dropped: counter("points_dropped_total", "Points that InfluxDB dropped because they are older than the retention policy keeps."),
+		refused: counter("points_refused_total", "Points that InfluxDB will never take; listed by GET /rejects."),
+		schemas: counter("schema_ensured_total", "Times that the database and its retention policies were looked after: at the start, and when InfluxDB had lost them."),
+		limits:  counter("series_limit_total", "Writes in which InfluxDB refused new series because of max-series-per-database or max-values-per-tag."),
+	}
+}
+
+// newCounter makes a counter of one projection, or finds the one that an earlier instance left.
+func newCounter(reg prometheus.Registerer, projection, name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "pulse", Subsystem: "projector",
+		Name: name, Help: help, ConstLabels: prometheus.Labels{"projection": projection}})
+	if err := reg.Register(c); err != nil {
+		if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+			if old, ok := already.ExistingCollector.(prometheus.Counter); ok {
+				return old
+			}
+		}
+		panic(err) // a mistake in the program
+	}
+	return c
+}
+
+// refusal says that count of the points [from, to) were refused: all of them, or some and it is not known which.
+type refusal struct {
+	from, to, count int
+	reason          string
+}
+
+// write writes points. The refusals are those that the store will never take; the others are durable. An error is
+// temporary: offer the same points again.
+func (s *sink) write(ctx context.Context, points []Point) ([]refusal, error) {
+	if len(points) == 0 {
+		return nil, nil
+	}
+	res, err := s.try(ctx, points)
+	if err != nil {
+		return nil, err
+	}
+	s.dropped.Add(float64(res.Dropped))
+	s.refused.Add(float64(res.Rejected))
+	s.written.Add(float64(max(0, len(points)-res.Dropped-res.Rejected)))
+	if res.Rejected == 0 {
+		return nil, nil
+	}
+	if res.Limit {
+		s.limits.Inc()
+		if s.alarmed.IsZero() || time.Since(s.alarmed) > alarmEvery {
+			s.alarmed = time.Now()
+			s.log.Error("InfluxDB refuses new series: raise max-series-per-database and max-values-per-tag in its configuration, or send fewer tags", "reason", res.Reason)
+		}
+	}
+	budget := searchWrites
+	return s.search(ctx, points, 0, len(points), res, &budget, nil)
+}
+
+// try writes once, and once more if the schema was missing.
+func (s *sink) try(ctx context.Context, points []Point) (WriteResult, error) {
+	if err := s.ensureSchema(ctx); err != nil {
+		return WriteResult{}, err
+	}
+	res, err := s.store.Write(ctx, s.policy, points)
+	if err == nil || KindOf(err) != Schema {
+		return res, err
+	}
+	s.log.Warn("InfluxDB has lost the database or a retention policy; making them again", "error", err)
+	s.ensured = false
+	if err := s.ensureSchema(ctx); err != nil {
+		return WriteResult{}, err
+	}
+	res, err = s.store.Write(ctx, s.policy, points)
+	if err != nil && KindOf(err) == Schema {
+		s.ensured = false
+	}
+	return res, err
+}
+
+func (s *sink) ensureSchema(ctx context.Context) error {
+	if s.ensured || s.ensure == nil {
+		return nil
+	}
+	if err := s.ensure(ctx); err != nil {
+		return fmt.Errorf("making the schema in InfluxDB: %w", err)
+	}
+	s.schemas.Inc()
+	s.ensured = true
+	return nil
+}
+
+// search finds the refused points among points[from:to], of which res was the result, by writing halves of them
+// again: the store does not say which. Writing again is harmless. A budget of writes bounds it.
+func (s *sink) search(ctx context.Context, points []Point, from, to int, res WriteResult, budget *int, found []refusal) ([]refusal, error) {
+	if res.Rejected == 0 {
+		return found, nil
+	}
+	if res.Rejected >= to-from || *budget < 2 {
+		return append(found, refusal{from, to, min(res.Rejected, to-from), res.Reason}), nil
+	}
+	*budget -= 2
+	half := from + (to-from)/2
+	for _, part := range [2][2]int{{from, half}, {half, to}} {
+		res, err := s.try(ctx, points[part[0]:part[1]])
+		if err != nil {
+			return nil, err
+		}
+		if found, err = s.search(ctx, points, part[0], part[1], res, budget, found); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}

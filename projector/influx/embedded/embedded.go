@@ -1,0 +1,240 @@
+// Package embedded is an influx.Store that needs no InfluxDB: the storage and
+// query engine of InfluxDB 1.8 inside this process, with the same schema and
+// the same InfluxQL, in a directory of its own.
+//
+// A Write that returned nil is in the engine's write-ahead log, fsynced, and
+// survives kill -9. Retention and shard creation run in the background; at most
+// Options.MaxQueries statements run at a time and further ones wait their turn.
+// Close interrupts queries, waits for writes and leaves nothing running. One
+// process at a time may have a directory open; the caller holds that lock.
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/influxdata/influxdb/coordinator"
+	"github.com/influxdata/influxdb/query"
+	"github.com/influxdata/influxdb/services/meta"
+	"github.com/influxdata/influxdb/services/precreator"
+	"github.com/influxdata/influxdb/services/retention"
+	"github.com/influxdata/influxdb/toml"
+	"github.com/influxdata/influxdb/tsdb"
+	_ "github.com/influxdata/influxdb/tsdb/engine" // registers tsm1
+	_ "github.com/influxdata/influxdb/tsdb/index"  // registers inmem
+
+	"github.com/nanopack/pulse/projector/influx"
+)
+
+// Version is what Ping answers: the engine's version and where it runs.
+const Version = "1.8.10+embedded"
+
+// Sizes chosen for a small daemon beside other work; the engine's own defaults
+// (25 MB, 1 GB) are for a machine of its own.
+const (
+	cacheSnapshot = 8 << 20   // a shard's cache is written to a file at this size
+	cacheMax      = 256 << 20 // and beyond this, writes are refused for a while
+)
+
+// Options configures a Store. Only Dir is required.
+type Options struct {
+	Dir            string        // made with mode 0700 if it is not there
+	Logger         *slog.Logger  // the engine's own messages, mostly at debug; nil discards them
+	MaxQueries     int           // statements that run at a time; 0 means 4
+	QueryTimeout   time.Duration // for queries whose context has no earlier deadline; 0 means 1 minute
+	RetentionCheck time.Duration // how often expired data is deleted; 0 means 30 minutes
+}
+
+func (o *Options) validate() error {
+	if o.Dir == "" {
+		return fmt.Errorf("embedded InfluxDB: Options.Dir is empty: name the directory that holds the data")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxQueries <= 0 {
+		o.MaxQueries = 4
+	}
+	if o.QueryTimeout <= 0 {
+		o.QueryTimeout = time.Minute
+	}
+	if o.RetentionCheck <= 0 {
+		o.RetentionCheck = 30 * time.Minute
+	}
+	return nil
+}
+
+// Store is the engine. Its methods may be called from any goroutine.
+type Store struct {
+	meta      *meta.Client
+	data      *tsdb.Store
+	points    *coordinator.PointsWriter
+	executor  *query.Executor
+	retention *retention.Service
+	precreate *precreator.Service
+	turns     chan struct{} // one token per running query
+	timeout   time.Duration
+
+	stop   context.CancelFunc // interrupts running queries
+	stopCh <-chan struct{}
+
+	mu     sync.Mutex // guards closed, and calls.Add against Close
+	closed bool
+	calls  sync.WaitGroup
+	once   sync.Once
+	err    error // of Close
+}
+
+var _ influx.Store = (*Store)(nil)
+
+// Open starts the engine on a directory, which it makes if needed, and reads
+// what an earlier run left there: milliseconds to seconds, by the number of
+// series. What was written before a kill -9 is replayed from the log.
+func Open(o Options) (*Store, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	metaDir := filepath.Join(o.Dir, "meta")
+	for _, dir := range []string{o.Dir, metaDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("embedded InfluxDB: %w", err)
+		}
+	}
+	log := newZap(o.Logger)
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Store{
+		turns:   make(chan struct{}, o.MaxQueries),
+		timeout: o.QueryTimeout,
+		stop:    cancel,
+		stopCh:  ctx.Done(),
+	}
+
+	mc := meta.NewConfig()
+	mc.Dir = metaDir
+	mc.RetentionAutoCreate = false // the schema names its own policies
+	s.meta = meta.NewClient(mc)
+	s.meta.WithLogger(log)
+
+	dc := tsdb.NewConfig()
+	dc.Dir, dc.WALDir = filepath.Join(o.Dir, "data"), filepath.Join(o.Dir, "wal")
+	dc.Index = tsdb.InmemIndexName // tsi1 has data races between writes and queries in 1.8.10
+	dc.QueryLogEnabled = false
+	dc.CacheSnapshotMemorySize, dc.CacheMaxMemorySize = cacheSnapshot, cacheMax
+	s.data = tsdb.NewStore(dc.Dir)
+	s.data.EngineOptions.Config = dc
+	s.data.EngineOptions.EngineVersion = dc.Engine
+	s.data.EngineOptions.IndexVersion = dc.Index
+	s.data.WithLogger(log)
+
+	// The points writer serves SELECT INTO and tells which shard a point
+	// belongs to; Write then goes to the shards itself (see write.go).
+	s.points = coordinator.NewPointsWriter()
+	s.points.MetaClient, s.points.TSDBStore = s.meta, s.data
+	s.points.WithLogger(log)
+
+	s.executor = query.NewExecutor()
+	s.executor.StatementExecutor = &coordinator.StatementExecutor{
+		MetaClient:   s.meta,
+		TaskManager:  s.executor.TaskManager,
+		TSDBStore:    s.data,
+		PointsWriter: s.points,
+		ShardMapper: &coordinator.LocalShardMapper{
+			MetaClient: s.meta,
+			TSDBStore:  coordinator.LocalTSDBStore{Store: s.data},
+		},
+	}
+	s.executor.WithLogger(log)
+
+	// Without this service nothing ever expires.
+	rc := retention.NewConfig()
+	rc.CheckInterval = toml.Duration(o.RetentionCheck)
+	s.retention = retention.NewService(rc)
+	s.retention.MetaClient, s.retention.TSDBStore = s.meta, s.data
+	s.retention.WithLogger(log)
+	s.precreate = precreator.NewService(precreator.NewConfig())
+	s.precreate.MetaClient = s.meta
+	s.precreate.WithLogger(log)
+
+	if err := s.open(); err != nil {
+		s.shutdown()
+		return nil, fmt.Errorf("embedded InfluxDB in %s: %w", o.Dir, err)
+	}
+	return s, nil
+}
+
+func (s *Store) open() error {
+	for _, step := range []struct {
+		what string
+		open func() error
+	}{
+		{"schema", s.meta.Open},
+		{"data", s.data.Open},
+		{"writer", s.points.Open},
+		{"shard creation", s.precreate.Open},
+		{"retention", s.retention.Open},
+	} {
+		if err := step.open(); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return nil
+}
+
+// Ping answers at once: the engine is there as long as the store is open.
+func (s *Store) Ping(ctx context.Context) (string, error) {
+	if err := s.enter("ping", ctx); err != nil {
+		return "", err
+	}
+	defer s.calls.Done()
+	return Version, nil
+}
+
+// enter counts a call in, or says why it may not begin. The caller ends it
+// with calls.Done.
+func (s *Store) enter(op string, ctx context.Context) error {
+	if err := influx.ContextError(op, ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return &influx.Error{Op: op, Err: influx.ErrClosed}
+	}
+	s.calls.Add(1)
+	return nil
+}
+
+// Close interrupts running queries, waits for writes under way and closes the
+// engine's files.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		s.stop()
+		s.calls.Wait()
+		s.err = s.shutdown()
+	})
+	return s.err
+}
+
+// shutdown closes what open opened, in the order InfluxDB's own server does:
+// those that use the data first. Each of them may be closed unopened.
+func (s *Store) shutdown() error {
+	s.stop()
+	s.retention.Close()
+	s.precreate.Close()
+	s.points.Close()
+	s.executor.Close()
+	err := s.data.Close()
+	s.meta.Close()
+	if err != nil {
+		return fmt.Errorf("embedded InfluxDB: close: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+
+	"github.com/influxdata/influxdb/coordinator"
+	"github.com/influxdata/influxdb/models"
+	"github.com/influxdata/influxdb/tsdb"
+
+	"github.com/nanopack/pulse/projector/influx"
+)
+
+// chunk is how many points go to the engine at once: enough to make one fsync
+// cheap, few enough to notice a cancelled context.
+const chunk = 10_000
+
+// Write implements influx.Store.
+func (s *Store) Write(ctx context.Context, policy influx.Policy, points []influx.Point) (influx.WriteResult, error) {
+	if err := s.enter("write", ctx); err != nil {
+		return influx.WriteResult{}, err
+	}
+	defer s.calls.Done()
+
+	var res influx.WriteResult
+	for len(points) > 0 {
+		if err := influx.ContextError("write", ctx); err != nil {
+			return influx.WriteResult{}, err
+		}
+		n := min(len(points), chunk)
+		if err := s.writeChunk(policy, points[:n], &res); err != nil {
+			return influx.WriteResult{}, err
+		}
+		points = points[n:]
+	}
+	return res, nil
+}
+
+// writeChunk goes to the shards one after the other, and not through the
+// points writer: that one returns at the first shard's refusal, while others
+// are still being written and whatever they answer is lost.
+func (s *Store) writeChunk(policy influx.Policy, points []influx.Point, res *influx.WriteResult) error {
+	rp, err := s.meta.RetentionPolicy(influx.Database, string(policy))
+	if err != nil || rp == nil {
+		if err == nil {
+			err = errors.New("retention policy not found: " + string(policy))
+		}
+		return &influx.Error{Op: "write", Kind: influx.Schema, Err: err}
+	}
+	batch := convert(points, res)
+	if len(batch) == 0 {
+		return nil
+	}
+	mapping, err := s.points.MapShards(&coordinator.WritePointsRequest{
+		Database: influx.Database, RetentionPolicy: string(policy), Points: batch,
+	})
+	if err != nil {
+		return writeError(err)
+	}
+	res.Dropped += len(mapping.Dropped)
+	for id, shardPoints := range mapping.Points {
+		err := s.data.WriteToShard(id, shardPoints)
+		if errors.Is(err, tsdb.ErrShardNotFound) {
+			if err = s.data.CreateShard(influx.Database, string(policy), id, true); err == nil {
+				err = s.data.WriteToShard(id, shardPoints)
+			}
+		}
+		if partial, ok := errors.AsType[tsdb.PartialWriteError](err); ok {
+			res.Refuse(partial.Dropped, partial.Reason)
+		} else if err != nil {
+			return writeError(err)
+		}
+	}
+	return nil
+}
+
+// writeError types what the engine failed with. That a policy vanished between
+// our look and the engine's shows in the text only.
+func writeError(err error) *influx.Error {
+	e := influx.StatementError(0, err.Error())
+	if e.Kind != influx.Schema {
+		e.Kind = influx.Temporary
+	}
+	return &influx.Error{Op: "write", Kind: e.Kind, Err: err}
+}
+
+// convert shows the points to the engine, without the fields that InfluxDB
+// would refuse, which it counts.
+func convert(points []influx.Point, res *influx.WriteResult) []models.Point {
+	own := make([]point, len(points))
+	batch := make([]models.Point, 0, len(points))
+	for i := range points {
+		fields := influx.CheckFields(&points[i], res)
+		if len(fields) == 0 {
+			continue
+		}
+		p := &own[i]
+		p.series, p.tags = points[i].Series, tagsOf(points[i].Series)
+		p.fields, p.time = fields, points[i].Time
+		batch = append(batch, p)
+	}
+	return batch
+}

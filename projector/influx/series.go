@@ -1,0 +1,143 @@
+package influx
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+	"unicode/utf8"
+)
+
+// Tag is one key and value of a series.
+type Tag struct {
+	Key, Value string
+}
+
+// Series is a measurement and its tags, in the form InfluxDB keeps them: made
+// once, then shared by all its points and safe for concurrent use, because
+// nothing ever changes it.
+type Series struct {
+	measurement string
+	tags        []Tag
+	key         string // escaped for the line protocol: measurement,k=v,k=v
+
+	native atomic.Value // see Native
+}
+
+// NewSeries sorts tags by key, drops those InfluxDB does not keep (without a
+// key or a value, or named time) and all but the first of those with the same
+// key, and replaces the characters that the line protocol has no way to write;
+// see Clean. The caller's slice is left as it is. An empty measurement gives a
+// series whose points every store rejects.
+func NewSeries(measurement string, tags ...Tag) *Series {
+	s := &Series{measurement: cleanMeasurement(measurement)}
+	s.tags = make([]Tag, 0, len(tags))
+	for _, t := range tags {
+		t = Tag{Clean(t.Key), Clean(t.Value)}
+		if t.Key == "" || t.Value == "" || t.Key == timeKey {
+			continue
+		}
+		s.tags = append(s.tags, t)
+	}
+	slices.SortStableFunc(s.tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
+	s.tags = slices.CompactFunc(s.tags, func(a, b Tag) bool { return a.Key == b.Key })
+
+	dst := appendMeasurement(nil, s.measurement)
+	for _, t := range s.tags {
+		dst = append(dst, ',')
+		dst = appendTag(dst, t.Key)
+		dst = append(dst, '=')
+		dst = appendTag(dst, t.Value)
+	}
+	s.key = string(dst)
+	return s
+}
+
+// Measurement returns the measurement's name as it is stored.
+func (s *Series) Measurement() string { return s.measurement }
+
+// Tags returns the tags as they are stored, sorted by key. The slice belongs
+// to the series.
+func (s *Series) Tags() []Tag { return s.tags }
+
+// Key returns the escaped key: equal for equal series only.
+func (s *Series) Key() string { return s.key }
+
+// Native returns the form that a store keeps of the series beside the text:
+// build is called the first time, perhaps more than once when several
+// goroutines come first together. All callers must build the same type.
+func (s *Series) Native(build func(*Series) any) any {
+	if v := s.native.Load(); v != nil {
+		return v
+	}
+	v := build(s)
+	s.native.Store(v)
+	return v
+}
+
+// timeKey names the one column that can be neither a tag nor a field.
+const timeKey = "time"
+
+// Clean returns s with what the line protocol cannot carry replaced by a look-
+// alike, so that two names never become one by losing a character: control
+// characters by their Unicode pictures, bytes that are not UTF-8 by U+FFFD, and
+// a backslash that would escape what follows it (a comma, an equals sign, a
+// space, a quote or the end) by U+FF3C, and the # of "#!~", with which InfluxDB
+// joins a series and a field on disk, by U+FF03. Tag values, tag keys and field
+// keys are stored like this: a filter on a tag must be cleaned the same way.
+func Clean(s string) string {
+	if !needsCleaning(s) {
+		return s
+	}
+	s = strings.ToValidUTF8(s, string(utf8.RuneError))
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r < 0x20:
+			b.WriteRune(0x2400 + r)
+		case r == 0x7f:
+			b.WriteRune(0x2421)
+		case r == '\\' && escapesNext(s, i):
+			b.WriteRune(0xff3c)
+		case r == '#' && strings.HasPrefix(s[i:], "#!~"):
+			b.WriteRune(0xff03)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// cleanMeasurement is Clean for a measurement, where a leading # would make
+// the line a comment, stored nowhere and without an error.
+func cleanMeasurement(s string) string {
+	s = Clean(s)
+	if strings.HasPrefix(s, "#") {
+		return "\uff03" + s[1:]
+	}
+	return s
+}
+
+func needsCleaning(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c == '\\' || c == '#' || c >= 0x7f {
+			return true // perhaps: the slow way knows
+		}
+	}
+	return false
+}
+
+// escapesNext says whether the backslash at s[i] would swallow what follows.
+// A run of backslashes counts as one: the parser pairs them up.
+func escapesNext(s string, i int) bool {
+	for i++; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			continue
+		case ',', '=', ' ', '"':
+			return true
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,213 @@
+package influx
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+
+	"github.com/influxdata/influxdb1-client/models"
+	client "github.com/influxdata/influxdb1-client/v2"
+)
+
+// maxAnswer bounds what is read of an answer: some 5 million values.
+const maxAnswer = 256 << 20
+
+// request is one HTTP request to the server.
+type request struct {
+	op           string // for errors: ping, query or write
+	method, path string
+	params       url.Values // in the URL
+	form, gzip   bool       // what body holds
+	body         []byte     // kept until bodies is 0
+	bodies       atomic.Int32
+}
+
+// reusable says whether nobody reads body any more. The transport may still
+// be at it after a server answered without having read everything.
+func (r *request) reusable() bool { return r.bodies.Load() == 0 }
+
+// openBody returns body as the transport wants it; it closes each.
+func (r *request) openBody() (io.ReadCloser, error) {
+	r.bodies.Add(1)
+	return &requestBody{Reader: bytes.NewReader(r.body), bodies: &r.bodies}, nil
+}
+
+type requestBody struct {
+	*bytes.Reader
+	bodies *atomic.Int32
+	closed atomic.Bool
+}
+
+func (b *requestBody) Close() error {
+	if b.closed.CompareAndSwap(false, true) {
+		b.bodies.Add(-1)
+	}
+	return nil
+}
+
+// response is an answer read to its end.
+type response struct {
+	status  int
+	version string // "" if it does not come from an InfluxDB
+	kind    string // content type
+	body    []byte
+}
+
+// do sends one request and reads the answer, whatever its status. Its error is
+// an *Error: there was no answer in time.
+func (e *external) do(ctx context.Context, r *request) (*response, error) {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil, &Error{Op: r.op, Err: ErrClosed}
+	}
+	e.calls.Add(1)
+	e.mu.Unlock()
+	defer e.calls.Done()
+
+	caller := ctx
+	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
+	if r.op != "write" {
+		defer context.AfterFunc(e.done, cancel)()
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, e.base.JoinPath(r.path).String(), nil)
+	if err != nil {
+		return nil, &Error{Op: r.op, Kind: Invalid, Err: err}
+	}
+	req.URL.RawQuery = r.params.Encode()
+	if e.user != "" {
+		req.SetBasicAuth(e.user, e.password)
+	}
+	if r.form {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if r.gzip {
+		req.Header.Set("Content-Encoding", "gzip")
+	}
+	// Not sent: tells the transport that repeating the request on a fresh
+	// connection is harmless when the server has closed the idle one.
+	req.Header["Idempotency-Key"] = nil
+	if r.body != nil {
+		req.ContentLength = int64(len(r.body))
+		req.GetBody = r.openBody
+		req.Body, _ = r.openBody()
+	}
+
+	resp, err := e.http.Do(req)
+	if err == nil {
+		defer resp.Body.Close()
+		var body []byte
+		if body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1)); err == nil {
+			if len(body) > maxAnswer {
+				return nil, &Error{Op: r.op, Kind: Invalid, Status: resp.StatusCode,
+					Err: fmt.Errorf("the answer is over %d MiB: ask for a shorter time or fewer series", maxAnswer>>20)}
+			}
+			return &response{
+				status:  resp.StatusCode,
+				version: resp.Header.Get("X-Influxdb-Version"),
+				kind:    resp.Header.Get("Content-Type"),
+				body:    body,
+			}, nil
+		}
+	}
+	switch {
+	case caller.Err() != nil:
+		err = context.Cause(caller)
+	case e.done.Err() != nil && r.op != "write":
+		err = ErrClosed
+	case ctx.Err() != nil:
+		err = fmt.Errorf("no answer from %s within %v: %w", e.base.Host, e.timeout, ctx.Err())
+	default:
+		// The URL in a *url.Error repeats what the Error says.
+		if ue, ok := errors.AsType[*url.Error](err); ok {
+			err = ue.Err
+		}
+	}
+	return nil, &Error{Op: r.op, Kind: Temporary, Err: err}
+}
+
+// text is the error message of an answer.
+func (r *response) text() string {
+	var answer struct{ Error string }
+	if json.Unmarshal(r.body, &answer) == nil && answer.Error != "" {
+		return answer.Error
+	}
+	text := strings.TrimSpace(string(r.body[:min(len(r.body), 512)]))
+	if text == "" {
+		text = http.StatusText(r.status)
+	}
+	if r.version == "" {
+		text += " (not from an InfluxDB 1.x: check the address)"
+	}
+	return text
+}
+
+// failure types an answer that is no success, of any operation.
+func (r *response) failure(op string) *Error {
+	text := r.text()
+	e := &Error{Op: op, Kind: Temporary, Status: r.status, Err: errors.New(text)}
+	switch {
+	case r.status == http.StatusUnauthorized, r.status == http.StatusForbidden:
+		e.Kind = Auth
+	case hasAnyPrefix(text, schemaTexts):
+		e.Kind = Schema
+	case op == "query" && r.status == http.StatusBadRequest && r.version != "":
+		e.Kind = Invalid
+	}
+	return e
+}
+
+// rows decodes the answer to a query with the client's own types.
+func (r *response) rows() ([]models.Row, error) {
+	if kind, _, _ := mime.ParseMediaType(r.kind); kind != "application/json" || r.status != http.StatusOK {
+		return nil, r.failure("query")
+	}
+	answer, err := client.NewChunkedResponse(bytes.NewReader(r.body)).NextResponse()
+	if err != nil {
+		return nil, &Error{Op: "query", Status: r.status, Err: fmt.Errorf("the answer is not readable: %w", err)}
+	}
+	if err := answer.Error(); err != nil {
+		return nil, StatementError(r.status, err.Error())
+	}
+	var rows []models.Row
+	for _, result := range answer.Results {
+		rows = append(rows, result.Series...)
+	}
+	for i := range rows {
+		if err := normalise(&rows[i]); err != nil {
+			return nil, &Error{Op: "query", Status: r.status, Err: err}
+		}
+	}
+	return rows, nil
+}
+
+// normalise gives the values of a row the types that Store promises.
+func normalise(row *models.Row) error {
+	for _, values := range row.Values {
+		for i, v := range values {
+			n, ok := v.(json.Number)
+			if !ok {
+				continue
+			}
+			var err error
+			if i < len(row.Columns) && row.Columns[i] == timeKey {
+				values[i], err = n.Int64()
+			} else {
+				values[i], err = n.Float64()
+			}
+			if err != nil {
+				return fmt.Errorf("column %d: %w", i, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package influx
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"go.etcd.io/bbolt"
+)
+
+var windowsBucket = []byte("windows")
+
+// windowIndex remembers in bbolt, bucket "windows", which windows have rows, and of which records these were made:
+// start → end and extents. The windows in it do not overlap. The bucket's sequence is the highest record in it.
+//
+// An entry is saved before the rows are written that need it, so that there is no row made of a record that the
+// entry does not know.
+type windowIndex struct {
+	db *bbolt.DB
+	// keep is how many entries there may be before old ones go, retention how old they must be then, in ns.
+	keep      int
+	retention int64
+	n         int
+}
+
+// indexEntry is one window of the index.
+type indexEntry struct {
+	start, end int64
+	records    extents
+}
+
+const indexVersion = 1
+
+func indexKey(start int64) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(start)^(1<<63)) // in the order of time, before 1970 too
+}
+
+func (e *indexEntry) encode() []byte {
+	v := []byte{indexVersion}
+	v = binary.AppendUvarint(v, uint64(e.end-e.start))
+	for _, x := range e.records {
+		v = binary.AppendUvarint(v, x.first)
+		v = binary.AppendUvarint(v, x.last-x.first)
+	}
+	return v
+}
+
+var errIndexEntry = errors.New("a window in it cannot be read; restore pulse.db from a backup")
+
+func decodeIndexEntry(key, value []byte) (indexEntry, error) {
+	var e indexEntry
+	if len(key) != 8 || len(value) < 2 || value[0] != indexVersion {
+		return e, errIndexEntry
+	}
+	e.start = int64(binary.BigEndian.Uint64(key) ^ (1 << 63))
+	value = value[1:]
+	next := func() uint64 {
+		n, size := binary.Uvarint(value)
+		if size <= 0 {
+			value = nil
+			return math.MaxUint64
+		}
+		value = value[size:]
+		return n
+	}
+	length := next()
+	if length == 0 || length > math.MaxInt64 || e.start+int64(length) < e.start {
+		return e, errIndexEntry
+	}
+	e.end = e.start + int64(length)
+	for len(value) > 0 {
+		x := extent{first: next()}
+		more := next()
+		x.last = x.first + more
+		if x.first == 0 || x.last < x.first || x.first <= e.records.last() {
+			return e, errIndexEntry
+		}
+		e.records = append(e.records, x)
+	}
+	if len(e.records) == 0 {
+		return e, errIndexEntry
+	}
+	return e, nil
+}
+
+// begin makes the bucket, and forgets the records behind the journal's end: their numbers will be used again.
+func (x *windowIndex) begin(last uint64) error {
+	return x.update(func(b *bbolt.Bucket) error {
+		x.n = 0
+		if b.Sequence() <= last {
+			return b.ForEach(func(_, _ []byte) error { x.n++; return nil })
+		}
+		type change struct{ key, value []byte }
+		var changes []change
+		err := b.ForEach(func(k, v []byte) error {
+			x.n++
+			e, err := decodeIndexEntry(k, v)
+			if err != nil || e.records.last() <= last {
+				return err
+			}
+			c := change{key: bytes.Clone(k)}
+			if e.records = e.records.before(last + 1); len(e.records) > 0 {
+				c.value = e.encode()
+			}
+			changes = append(changes, c)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, c := range changes {
+			if c.value == nil {
+				x.n--
+				err = b.Delete(c.key)
+			} else {
+				err = b.Put(c.key, c.value)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return b.SetSequence(last)
+	})
+}
+
+// find returns the window that t falls into, and false with the free time around t if there is none.
+func (x *windowIndex) find(t int64) (e indexEntry, ok bool, err error) {
+	free := indexEntry{start: math.MinInt64, end: math.MaxInt64}
+	err = x.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(windowsBucket)
+		if b == nil {
+			return nil
+		}
+		c := b.Cursor()
+		k, v := c.Seek(indexKey(t))
+		if k != nil {
+			if e, err = decodeIndexEntry(k, v); err != nil {
+				return err
+			}
+			if e.start == t {
+				ok = true
+				return nil
+			}
+			free.end = e.start
+			k, v = c.Prev()
+		} else {
+			k, v = c.Last()
+		}
+		if k == nil {
+			return nil
+		}
+		if e, err = decodeIndexEntry(k, v); err != nil {
+			return err
+		}
+		if ok = e.end > t; !ok {
+			free.start = e.end
+		}
+		return nil
+	})
+	if err != nil {
+		return e, false, fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
+	}
+	if !ok {
+		return free, false, nil
+	}
+	return e, true, nil
+}
+
+// save saves the records of windows, durably.
+func (x *windowIndex) save(windows []*window) error {
+	n := x.n
+	err := x.update(func(b *bbolt.Bucket) error {
+		n = x.n
+		newest, highest := int64(math.MinInt64), b.Sequence()
+		for _, w := range windows {
+			e := indexEntry{w.start, w.end, w.records}
+			key := indexKey(w.start)
+			if b.Get(key) == nil {
+				n++
+			}
+			if err := b.Put(key, e.encode()); err != nil {
+				return err
+			}
+			newest, highest = max(newest, w.start), max(highest, w.records.last())
+		}
+		if highest > b.Sequence() {
+			if err := b.SetSequence(highest); err != nil {
+				return err
+			}
+		}
+		return x.prune(b, newest, &n)
+	})
+	if err == nil {
+		x.n = n
+	}
+	return err
+}
+
+// prune deletes the oldest entries beyond keep if they are beyond the retention too, seen from the newest that was just
+// saved: a clock that was once far ahead cannot empty the index.
+func (x *windowIndex) prune(b *bbolt.Bucket, newest int64, n *int) error {
+	for *n > x.keep {
+		k, v := b.Cursor().First()
+		e, err := decodeIndexEntry(k, v)
+		if err != nil {
+			return err
+		}
+		if e.end > newest-x.retention {
+			return nil
+		}
+		if err := b.Delete(k); err != nil {
+			return err
+		}
+		*n--
+	}
+	return nil
+}
+
+func (x *windowIndex) update(f func(*bbolt.Bucket) error) error {
+	err := x.db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(windowsBucket)
+		if err != nil {
+			return err
+		}
+		return f(b)
+	})
+	if err != nil {
+		return fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
+	}
+	return nil
+}

@@ -1,0 +1,263 @@
+// Package lookup finds what a projection keeps of each reading's series, without an allocation and mostly
+// without hashing.
+//
+// A relay answers a poll much as it answered the last one: the same collectors, the same stats, the same
+// order. So a relay remembers where each place of its last event led, and a reading costs one comparison
+// of (interned) strings. Whatever moved is found through maps, and remembered at its new place. A series is
+// a stat id and the tags of [Tags]; two collectors of a relay with the same tags share their series.
+//
+// A [Cache] belongs to one goroutine. It grows with the series it is shown; its owner bounds it with
+// [Cache.Sweep], [Cache.Drop] or [Relay.Keep], each of which only forgets: a series that comes again is
+// made again.
+package lookup
+
+import (
+	"slices"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+// Series is one stat under one set of tags.
+type Series[R, S any] struct {
+	// Stat is the stat's id, Set the tags.
+	Stat string
+	Set  *Set[R, S]
+	// Index numbers the series of a relay: 0 to Relay.Len()-1, as long as nothing was forgotten.
+	Index int
+	// Data is the owner's.
+	Data S
+
+	pass uint64 // the event that it was last seen in
+	nth  int64  // its readings in that event before the current one
+}
+
+// Set is one set of tags of a relay with its series.
+type Set[R, S any] struct {
+	Relay  *Relay[R, S]
+	Tags   []Tag
+	Series []*Series[R, S]
+	// Index numbers the sets of a relay as Series.Index does the series.
+	Index  int
+	byStat map[string]*Series[R, S]
+}
+
+// Relay is what is known of one relay.
+type Relay[R, S any] struct {
+	// ID is the relay's id, Sets its sets of tags in the order of their first reading.
+	ID   string
+	Sets []*Set[R, S]
+	// Data is the owner's.
+	Data R
+
+	cache  *Cache[R, S]
+	byTags map[string]*Set[R, S]
+	places []*collector[R, S] // by place in the event
+	byName map[string]*collector[R, S]
+	hints  int // entries in places, byName and the collectors
+	series int
+	next   int // the Index of the next series
+	used   uint64
+}
+
+// collector remembers where the stats of one collector led.
+type collector[R, S any] struct {
+	name   string
+	tags   []string
+	set    *Set[R, S]
+	places []*Series[R, S]
+	byStat map[string]*Series[R, S]
+}
+
+// Reading is one reading of an event with its series.
+type Reading[R, S any] struct {
+	Series *Series[R, S]
+	Value  float64
+	// Nth counts the readings of the same series before this one in the same event.
+	Nth int64
+}
+
+// Cache holds the relays. The zero value is ready.
+type Cache[R, S any] struct {
+	relays map[string]*Relay[R, S]
+	pass   uint64 // counts events: the cache's clock
+	mark   uint64 // the pass of the last Sweep
+	series int
+	key    []byte
+}
+
+// Relay returns what is known of a relay, new if need be.
+func (c *Cache[R, S]) Relay(id string) *Relay[R, S] {
+	r := c.relays[id]
+	if r == nil {
+		r = &Relay[R, S]{ID: id, cache: c}
+		if c.relays == nil {
+			c.relays = make(map[string]*Relay[R, S])
+		}
+		c.relays[id] = r
+	}
+	return r
+}
+
+// Len counts the series.
+func (c *Cache[R, S]) Len() int { return c.series }
+
+// Drop forgets a relay. Whoever still holds it may go on using it.
+func (c *Cache[R, S]) Drop(r *Relay[R, S]) {
+	if c.relays[r.ID] == r {
+		delete(c.relays, r.ID)
+		c.series -= r.series
+	}
+	r.cache = nil
+}
+
+// Sweep forgets the relays and series that were not seen since the last Sweep.
+func (c *Cache[R, S]) Sweep() {
+	for _, r := range c.relays {
+		if r.used <= c.mark {
+			c.Drop(r)
+			continue
+		}
+		r.Keep(func(s *Series[R, S]) bool { return s.pass > c.mark })
+	}
+	c.mark = c.pass
+}
+
+// Len counts the series of the relay.
+func (r *Relay[R, S]) Len() int { return r.series }
+
+// Keep forgets the series for which keep is false.
+func (r *Relay[R, S]) Keep(keep func(*Series[R, S]) bool) {
+	before := r.series
+	r.series = 0
+	for _, set := range r.Sets {
+		set.Series = slices.DeleteFunc(set.Series, func(s *Series[R, S]) bool {
+			if keep(s) {
+				return false
+			}
+			delete(set.byStat, s.Stat)
+			return true
+		})
+		r.series += len(set.Series)
+	}
+	if r.series == before {
+		return
+	}
+	if r.cache != nil {
+		r.cache.series -= before - r.series
+	}
+	r.Sets = slices.DeleteFunc(r.Sets, func(set *Set[R, S]) bool { return len(set.Series) == 0 })
+	clear(r.byTags)
+	for _, set := range r.Sets {
+		r.byTags[string(appendKey(nil, set.Tags))] = set
+	}
+	r.forgetPlaces()
+}
+
+// Resolve appends the readings of the event to dst, in their order, each with its series.
+func (r *Relay[R, S]) Resolve(e *journal.Event, dst []Reading[R, S]) []Reading[R, S] {
+	pass := r.used + 1
+	if r.cache != nil {
+		r.cache.pass++
+		pass = r.cache.pass
+	}
+	r.used = pass
+	for i := range e.Collectors {
+		sent := &e.Collectors[i]
+		var col *collector[R, S]
+		if i < len(r.places) && r.places[i].name == sent.Name && slices.Equal(r.places[i].tags, sent.Tags) {
+			col = r.places[i]
+		} else {
+			col = r.findCollector(i, sent)
+		}
+		for k := range sent.Stats {
+			stat := &sent.Stats[k]
+			var s *Series[R, S]
+			if k < len(col.places) && col.places[k].Stat == stat.ID {
+				s = col.places[k]
+			} else {
+				s = r.findSeries(col, k, stat.ID)
+			}
+			if s.pass == pass {
+				s.nth++
+			} else {
+				s.pass, s.nth = pass, 0
+			}
+			dst = append(dst, Reading[R, S]{s, stat.Value, s.nth})
+		}
+	}
+	return dst
+}
+
+// findCollector finds a collector that was not at its place, and puts it there.
+func (r *Relay[R, S]) findCollector(place int, sent *journal.Collector) *collector[R, S] {
+	if r.hints > 4*r.series+1024 { // names that never repeat
+		r.forgetPlaces()
+	}
+	col := r.byName[sent.Name]
+	if col == nil || !slices.Equal(col.tags, sent.Tags) {
+		col = &collector[R, S]{name: sent.Name, tags: slices.Clone(sent.Tags)}
+		col.set = r.set(Tags(r.ID, sent.Tags))
+		col.byStat = make(map[string]*Series[R, S], len(sent.Stats))
+		if r.byName == nil {
+			r.byName = make(map[string]*collector[R, S])
+		}
+		r.byName[sent.Name] = col
+		r.hints++
+	}
+	if place < len(r.places) {
+		r.places[place] = col
+	} else if place == len(r.places) {
+		r.places = append(r.places, col)
+	}
+	return col
+}
+
+// findSeries finds a series that was not at its place, and puts it there.
+func (r *Relay[R, S]) findSeries(col *collector[R, S], place int, stat string) *Series[R, S] {
+	s := col.byStat[stat]
+	if s == nil {
+		s = r.seriesOf(col.set, stat)
+		col.byStat[stat] = s
+		r.hints++
+	}
+	if place < len(col.places) {
+		col.places[place] = s
+	} else if place == len(col.places) {
+		col.places = append(col.places, s)
+	}
+	return s
+}
+
+func (r *Relay[R, S]) forgetPlaces() {
+	r.places, r.byName, r.hints = nil, nil, 0
+}
+
+func (r *Relay[R, S]) set(tags []Tag) *Set[R, S] {
+	var buf [256]byte
+	key := appendKey(buf[:0], tags)
+	set := r.byTags[string(key)]
+	if set == nil {
+		set = &Set[R, S]{Relay: r, Tags: tags, Index: len(r.Sets), byStat: make(map[string]*Series[R, S])}
+		if r.byTags == nil {
+			r.byTags = make(map[string]*Set[R, S])
+		}
+		r.byTags[string(key)] = set
+		r.Sets = append(r.Sets, set)
+	}
+	return set
+}
+
+func (r *Relay[R, S]) seriesOf(set *Set[R, S], stat string) *Series[R, S] {
+	s := set.byStat[stat]
+	if s == nil {
+		s = &Series[R, S]{Stat: stat, Set: set, Index: r.next}
+		r.next++
+		r.series++
+		if r.cache != nil {
+			r.cache.series++
+		}
+		set.byStat[stat] = s
+		set.Series = append(set.Series, s)
+	}
+	return s
+}

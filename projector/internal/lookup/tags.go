@@ -1,0 +1,42 @@
+package lookup
+
+import (
+	"slices"
+	"strings"
+)
+
+// Tag is one key and value of a series.
+type Tag struct{ Key, Value string }
+
+// Tags gives the tags of a reading as every view of Pulse keeps them: the relay's id as `host`, then what
+// the collector sent as `key:value`, sorted by key. The relay's id wins over a `host` tag that the relay
+// sent; of two tags with one key the first wins. Bare words, tags without a key or a value, and the key
+// `time` (no InfluxDB column but the point's own can have that name) are not kept.
+func Tags(relay string, sent []string) []Tag {
+	tags := make([]Tag, 1, 1+len(sent))
+	tags[0] = Tag{"host", relay}
+	for _, s := range sent {
+		key, value, ok := strings.Cut(s, ":")
+		if !ok || key == "" || value == "" || key == "time" {
+			continue
+		}
+		if slices.ContainsFunc(tags, func(t Tag) bool { return t.Key == key }) {
+			continue
+		}
+		tags = append(tags, Tag{key, value})
+	}
+	slices.SortFunc(tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
+	return tags
+}
+
+// appendKey appends a form of tags that is equal for equal tags only: each string behind its length.
+func appendKey(dst []byte, tags []Tag) []byte {
+	for _, t := range tags {
+		for _, s := range [...]string{t.Key, t.Value} {
+			n := len(s)
+			dst = append(dst, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+			dst = append(dst, s...)
+		}
+	}
+	return dst
+}

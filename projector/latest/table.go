@@ -1,0 +1,37 @@
+package latest
+
+import "github.com/nanopack/pulse/projector/internal/lookup"
+
+// table holds the rows of one stat, side by side in memory, and which of them have a tag.
+type table struct {
+	rows  []row
+	byTag map[Tag][]int32
+}
+
+// row has the tags at hand, so that a query does not run after two pointers a row.
+type row struct {
+	time   int64
+	value  float64
+	tags   []Tag
+	series *lookup.Series[struct{}, slot]
+}
+
+// slot is where a series has its row. It is the writer's: queries come from the other side.
+type slot struct {
+	table *table
+	row   int32
+}
+
+func newTable(rows int) *table {
+	return &table{rows: make([]row, 0, rows), byTag: make(map[Tag][]int32)}
+}
+
+// add makes a row for a series, without a reading yet.
+func (t *table) add(s *lookup.Series[struct{}, slot]) {
+	at := int32(len(t.rows))
+	t.rows = append(t.rows, row{tags: s.Set.Tags, series: s})
+	for _, tag := range s.Set.Tags {
+		t.byTag[tag] = append(t.byTag[tag], at)
+	}
+	s.Data = slot{t, at}
+}

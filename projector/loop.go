@@ -1,0 +1,353 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+// drainPatience is how long a drain waits for records that the journal's end promises and that do not come:
+// the journal has lost them then.
+const drainPatience = 2 * time.Second
+
+// open finds the beginning, has the projection begin there, and opens the reader.
+func (r *Runner) open(ctx context.Context) error {
+	state, err := r.o.Journal.State(ctx)
+	if err != nil {
+		return err
+	}
+	switch r.o.Start.from {
+	case fromEnd:
+		r.applied, r.position = state.LastSeq, state.LastSeq
+	case fromPosition:
+		seq, err := r.o.Positions.Load(r.o.Projection.Name())
+		if err != nil {
+			return err
+		}
+		r.applied, r.position, r.saved = seq, seq, seq
+		if seq > state.LastSeq {
+			r.setBack(state.LastSeq)
+			if err := r.save(); err != nil { // before the numbers are used again
+				return err
+			}
+		} else if seq == 0 && state.FirstSeq > 1 {
+			r.applied = state.FirstSeq - 1 // what was dropped before there was a position is not missed
+			r.position = r.applied
+		}
+	}
+	if err := r.begin(ctx, state); err != nil {
+		return err
+	}
+	r.update(func(s *Status) { s.Position, s.Applied, s.State = r.position, r.applied, StateLive })
+	return r.openReader()
+}
+
+// setBack moves the position back to the journal's end. It is to be saved at once.
+func (r *Runner) setBack(end uint64) {
+	r.metrics.setBacks.Inc()
+	r.gap(&journal.GapError{From: end + 1, To: max(r.applied, end+1), Reason: journal.GapRewound})
+	r.position = min(r.position, end)
+	r.applied = r.position
+}
+
+func (r *Runner) begin(ctx context.Context, state journal.State) error {
+	if b, ok := r.o.Projection.(Beginner); ok {
+		return b.Begin(ctx, Span{Position: r.position, First: state.FirstSeq, Last: state.LastSeq})
+	}
+	return nil
+}
+
+func (r *Runner) openReader() (err error) {
+	if r.o.Start.from == fromTime && r.applied == 0 {
+		r.reader, err = r.o.Journal.ReadFromTime(r.o.Start.time)
+	} else {
+		r.reader, err = r.o.Journal.ReadFrom(r.applied + 1)
+	}
+	return err
+}
+
+// closeReader makes the next read open another.
+func (r *Runner) closeReader() {
+	if r.reader == nil {
+		return
+	}
+	if err := r.reader.Close(); err != nil {
+		r.log.Warn("closing the journal's reader failed", "error", err)
+	}
+	r.reader = nil
+}
+
+func (r *Runner) run() { r.finish(r.loop()) }
+
+// loop runs until the runner is stopped, which is no error, or drained.
+func (r *Runner) loop() error {
+	for r.ctx.Err() == nil {
+		if end, ok := r.end(); ok && (r.exhausted || r.applied >= end) {
+			return r.flush()
+		}
+		r.step()
+	}
+	return nil
+}
+
+// end is where a drain ends, and false while none was asked for.
+func (r *Runner) end() (uint64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.target, r.drain
+}
+
+// finish is the end of the runner: nothing else is under way.
+func (r *Runner) finish(err error) {
+	state := StateStopped
+	if err == nil && r.ctx.Err() == nil {
+		state = StateDrained
+	}
+	r.cancel()
+	r.closeReader()
+	if serr := r.save(); serr != nil {
+		err = errors.Join(err, serr)
+	}
+	r.mu.Lock()
+	r.result = err
+	r.mu.Unlock()
+	r.update(func(s *Status) { s.State, s.Position, s.Applied = state, r.position, r.applied })
+	close(r.done)
+}
+
+// step reads one batch and applies it, and ticks if it is time.
+func (r *Runner) step() {
+	records, err := r.read()
+	gap, isGap := errors.AsType[*journal.GapError](err)
+	switch {
+	case err == nil:
+		r.recovered()
+		r.applyAll(records)
+	case r.ctx.Err() != nil:
+		return
+	case isGap:
+		r.recovered()
+		r.passGap(gap)
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
+		r.recovered() // nothing came before the next tick, or a drain began
+	default:
+		r.failed(fmt.Errorf("reading the journal: %w", err))
+		r.closeReader()
+		return
+	}
+	if !time.Now().Before(r.nextTick) {
+		r.tick()
+	} else if err == nil && len(records) < r.o.BatchRecords && r.o.Linger > 0 && r.reader.Pending() == 0 {
+		r.wait(min(r.o.Linger, time.Until(r.nextTick)))
+	}
+}
+
+// read reads the next batch. It gives up when the next tick is due or a drain begins.
+func (r *Runner) read() ([]journal.Record, error) {
+	if r.reader == nil {
+		if err := r.openReader(); err != nil {
+			return nil, err
+		}
+	}
+	if !r.draining() {
+		ctx, cancel := context.WithDeadline(r.idle, r.nextTick)
+		defer cancel()
+		return r.reader.Read(ctx, r.o.BatchRecords)
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, drainPatience)
+	defer cancel()
+	records, err := r.reader.Read(ctx, r.o.BatchRecords)
+	if err != nil && ctx.Err() != nil && r.ctx.Err() == nil && r.reader.Pending() == 0 {
+		r.log.Warn("the journal does not give its last records; they are lost", "from", r.applied+1)
+		r.exhausted = true
+	}
+	return records, err
+}
+
+// wait waits until d is over, or nothing may wait any more.
+func (r *Runner) wait(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.idle.Done():
+	}
+}
+
+// applyAll applies a batch, however long it takes. It returns early only when the runner is stopped.
+func (r *Runner) applyAll(records []journal.Record) {
+	r.rejectUnreadable(records)
+	if !r.apply(records) {
+		return
+	}
+	r.metrics.batches.Inc()
+	r.metrics.records.Add(float64(len(records)))
+	for i := len(records) - 1; i >= 0; i-- {
+		if e := records[i].Event; e != nil {
+			r.appliedTime = e.Time
+			break
+		}
+	}
+	r.advanced(r.reader.Pending())
+	if time.Since(r.savedAt) >= saveEvery {
+		r.saveOrCount()
+	}
+}
+
+// apply applies records, in halves if the sink refuses one of them. It says whether all of it is done.
+func (r *Runner) apply(records []journal.Record) bool {
+	last := records[len(records)-1].Seq
+	var position uint64
+	err := r.attempt(func() (err error) {
+		position, err = r.o.Projection.Apply(r.ctx, records)
+		return err
+	})
+	refused, ok := errors.AsType[*RejectError](err)
+	switch {
+	case err == nil:
+		r.applied, r.position = last, max(r.position, min(position, last))
+		return true
+	case !ok:
+		return false
+	case len(records) > 1:
+		half := len(records) / 2
+		return r.apply(records[:half]) && r.apply(records[half:])
+	}
+	rej := Reject{Seq: last, Reason: refused.Error()}
+	if e := records[0].Event; e != nil {
+		rej.Relay = e.Relay
+	}
+	r.reject(rej)
+	r.pass(last)
+	return true
+}
+
+// pass leaves records up to seq behind. The position goes along unless the projection holds it back.
+func (r *Runner) pass(seq uint64) {
+	if r.position == r.applied {
+		r.position = seq
+	}
+	r.applied = seq
+}
+
+func (r *Runner) passGap(g *journal.GapError) {
+	if g.Reason != journal.GapRewound {
+		r.gap(g)
+		r.pass(g.To)
+		return
+	}
+	// The journal is shorter than it was: what the projection holds in memory may be gone from it.
+	r.setBack(min(g.From-1, r.applied))
+	r.closeReader()
+	r.attempt(func() error {
+		if err := r.save(); err != nil {
+			return err
+		}
+		state, err := r.o.Journal.State(r.ctx)
+		if err != nil {
+			return err
+		}
+		return r.begin(r.ctx, state)
+	})
+}
+
+// rejectUnreadable lists the records that could not be decoded.
+func (r *Runner) rejectUnreadable(records []journal.Record) {
+	var rejects []Reject
+	for i := range records {
+		if rec := &records[i]; rec.Err != nil {
+			rejects = append(rejects, Reject{Seq: rec.Seq, Reason: rec.Err.Error()})
+		}
+	}
+	r.reject(rejects...)
+}
+
+func (r *Runner) reject(rejects ...Reject) {
+	if len(rejects) == 0 {
+		return
+	}
+	for i := range rejects {
+		rejects[i].Projection, rejects[i].Time = r.o.Projection.Name(), r.now()
+	}
+	r.metrics.rejected.Add(float64(len(rejects)))
+	r.update(func(s *Status) { s.Rejected += uint64(len(rejects)) })
+	r.log.Error("records are left behind, see GET /rejects", "count", len(rejects), "first", rejects[0].Seq, "reason", rejects[0].Reason)
+	if r.o.Rejects == nil {
+		return
+	}
+	if err := r.o.Rejects.Add(rejects...); err != nil {
+		r.metrics.stateFailures.Inc()
+		r.log.Error("rejects cannot be listed", "error", err)
+	}
+}
+
+// tick lets the projection do what time brings, saves the position and looks how far the journal got.
+func (r *Runner) tick() {
+	r.nextTick = time.Now().Add(tickEvery)
+	if t, ok := r.o.Projection.(Ticker); ok {
+		r.attempt(func() error {
+			position, err := t.Tick(r.ctx, r.now())
+			if err == nil {
+				r.position = max(r.position, min(position, r.applied))
+			}
+			return err
+		})
+	}
+	r.saveOrCount()
+	r.look()
+}
+
+// look asks the journal how far behind its end the projection is.
+func (r *Runner) look() {
+	if r.applied == 0 && r.o.Start.from == fromTime {
+		if r.reader != nil {
+			r.advanced(r.reader.Pending())
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, tickEvery)
+	defer cancel()
+	if state, err := r.o.Journal.State(ctx); err == nil {
+		r.advanced(max(state.LastSeq, r.applied) - r.applied)
+	}
+}
+
+// flush is the end of a drain.
+func (r *Runner) flush() error {
+	f, ok := r.o.Projection.(Flusher)
+	if !ok {
+		return nil
+	}
+	return r.attempt(func() error {
+		position, err := f.Flush(r.ctx, r.now())
+		if err == nil {
+			r.position = max(r.position, min(position, r.applied))
+		}
+		return err
+	})
+}
+
+// save saves the position if it has moved.
+func (r *Runner) save() error {
+	if r.o.Positions == nil || r.position == r.saved {
+		return nil
+	}
+	if err := r.o.Positions.Save(r.o.Projection.Name(), r.position); err != nil {
+		r.metrics.stateFailures.Inc()
+		return err
+	}
+	r.metrics.saves.Inc()
+	r.saved = r.position
+	return nil
+}
+
+// saveOrCount saves the position; if that fails the next tick tries again, and until then the old one is true enough.
+func (r *Runner) saveOrCount() {
+	r.savedAt = time.Now()
+	if err := r.save(); err != nil {
+		r.log.Error("the position cannot be saved", "error", err)
+	}
+}

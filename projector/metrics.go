@@ -1,0 +1,53 @@
+package projector
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are a runner's own; the projection's name is a constant label, so that runners share a registry.
+type metrics struct {
+	records, batches, failures, rejected, gaps, lost, setBacks, saves, stateFailures prometheus.Counter
+	position, lag, lagSeconds                                                        prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer, projection string) *metrics {
+	labels := prometheus.Labels{"projection": projection}
+	counter := func(name, help string) prometheus.Counter {
+		return register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "pulse", Subsystem: "projector", Name: name, Help: help, ConstLabels: labels}))
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "pulse", Subsystem: "projector", Name: name, Help: help, ConstLabels: labels}))
+	}
+	return &metrics{
+		records:       counter("records_total", "Journal records applied."),
+		batches:       counter("batches_total", "Batches applied."),
+		failures:      counter("failures_total", "Temporary failures; each was followed by a back-off and another try."),
+		rejected:      counter("rejected_records_total", "Records that could not be read or applied and were left behind."),
+		gaps:          counter("gaps_total", "Gaps met in the journal."),
+		lost:          counter("lost_records_total", "Records missing in those gaps."),
+		setBacks:      counter("set_back_total", "Times that the position was beyond the journal's end and was set back to it."),
+		saves:         counter("position_saves_total", "Positions saved."),
+		stateFailures: counter("state_write_failures_total", "Positions or rejects that could not be saved in pulse.db."),
+		position:      gauge("position", "Sequence number up to which no record is needed again."),
+		lag:           gauge("lag_records", "Records in the journal that are not applied yet."),
+		lagSeconds:    gauge("lag_seconds", "Age of the last event applied while there are others to apply."),
+	}
+}
+
+// register registers a metric, or finds the one that an earlier runner of the same name left. Anything else
+// that Register refuses is a mistake in the program, so it panics as MustRegister does.
+func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
+	if err := reg.Register(c); err != nil {
+		if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+			if old, ok := already.ExistingCollector.(C); ok {
+				return old
+			}
+		}
+		panic(err)
+	}
+	return c
+}

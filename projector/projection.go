@@ -1,0 +1,113 @@
+package projector
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+// Projection is a view of the journal. A runner calls all its methods from one goroutine.
+type Projection interface {
+	// Name is the name under which the position is saved: short, constant, unique.
+	Name() string
+	// Apply projects records in the journal's order. It must be idempotent: after an error the same records
+	// are offered again, and after a crash records that were applied before are too. Records without an
+	// Event may be among them. It may block, and returns early when ctx ends; it must keep nothing
+	// of the records but strings.
+	//
+	// The position it returns is the one to save: no record up to it has to be seen again. An error is taken
+	// as temporary, and the same batch is offered again after a back-off, unless it is a *RejectError.
+	Apply(ctx context.Context, records []journal.Record) (position uint64, err error)
+}
+
+// Beginner is a Projection that keeps state from one batch to the next.
+type Beginner interface {
+	// Begin says where the records come from: once before the first Apply, and again if the journal turns out to
+	// be shorter than it was. What the projection keeps in memory is void then. An error fails Start.
+	Begin(ctx context.Context, span Span) error
+}
+
+// Span says where a projection begins in the journal.
+type Span struct {
+	// Position is the saved position: the next record has a higher sequence number. 0 for a projection
+	// without one.
+	Position uint64
+	// First and Last are the sequence numbers of the journal's oldest and newest record.
+	First, Last uint64
+}
+
+// Ticker is a Projection with something to do as time passes.
+type Ticker interface {
+	// Tick is called about once a second, between batches. Position and error are as Apply's.
+	Tick(ctx context.Context, now time.Time) (position uint64, err error)
+}
+
+// Flusher is a Projection that holds something back.
+type Flusher interface {
+	// Flush is called at the end of a drain: nothing will come after it. Position and error are as Apply's.
+	Flush(ctx context.Context, now time.Time) (position uint64, err error)
+}
+
+// RejectError is returned by Apply when the sink will never take a record of the batch. The runner finds out
+// which by offering ever smaller batches, lists it, and goes on.
+type RejectError struct {
+	// Reason is what the sink said.
+	Reason string
+	// Err is the cause; it may be nil.
+	Err error
+}
+
+// Error gives the reason.
+func (e *RejectError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("projector: the sink refuses the record for good: %s: %v", e.Reason, e.Err)
+	}
+	return "projector: the sink refuses the record for good: " + e.Reason
+}
+
+// Unwrap returns the cause.
+func (e *RejectError) Unwrap() error { return e.Err }
+
+// Source is the journal as a runner reads it.
+type Source interface {
+	// State tells which sequence numbers the journal holds.
+	State(ctx context.Context) (journal.State, error)
+	// ReadFrom returns a reader whose first record is seq or the next one that exists.
+	ReadFrom(seq uint64) (Reader, error)
+	// ReadFromTime returns a reader whose first record was stored at t or later.
+	ReadFromTime(t time.Time) (Reader, error)
+}
+
+// Reader reads the journal in order; see [journal.Reader], which is one.
+type Reader interface {
+	// Read blocks until there is a record or ctx ends, and returns at most max records, valid until the
+	// next Read. A *journal.GapError comes instead of records that are missing; the next Read goes on
+	// behind it.
+	Read(ctx context.Context, max int) ([]journal.Record, error)
+	// Pending counts the records that are there and were not returned yet.
+	Pending() uint64
+	Close() error
+}
+
+// FromJournal makes a Source of a journal.
+func FromJournal(j *journal.Journal) Source { return journalSource{j} }
+
+type journalSource struct{ *journal.Journal }
+
+func (s journalSource) ReadFrom(seq uint64) (Reader, error) {
+	r, err := s.Journal.ReadFrom(seq)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (s journalSource) ReadFromTime(t time.Time) (Reader, error) {
+	r, err := s.Journal.ReadFromTime(t)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}

@@ -1,0 +1,286 @@
+// Package projectortest holds a journal in memory for the tests of projections. It keeps the real reader's
+// promises and no more: records are valid until the next Read, gaps come as errors, and it can be made to
+// lose its beginning, its end or what is in between.
+package projectortest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector"
+)
+
+// Memory is a journal in memory. It may be used from any goroutine; in a synctest bubble it must be made there.
+type Memory struct {
+	mu      sync.Mutex
+	records []journal.Record // in order of Seq, holes allowed
+	first   uint64
+	last    uint64
+	changed chan struct{} // closed when something changes
+	fail    error
+	readers int
+	reads   int
+}
+
+// NewMemory returns an empty journal.
+func NewMemory() *Memory { return &Memory{first: 1, changed: make(chan struct{})} }
+
+// Append appends events and returns the sequence number of the last.
+func (m *Memory) Append(events ...*journal.Event) uint64 {
+	for _, e := range events {
+		m.append(journal.Record{Event: copyEvent(new(journal.Event), e)})
+	}
+	return m.Last()
+}
+
+// AppendBad appends a record that cannot be decoded.
+func (m *Memory) AppendBad(err error) uint64 { return m.append(journal.Record{Err: err}) }
+
+// AppendRelay appends a relay event.
+func (m *Memory) AppendRelay(e journal.RelayEvent) uint64 {
+	return m.append(journal.Record{Relay: &e})
+}
+
+func (m *Memory) append(r journal.Record) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.last++
+	r.Seq = m.last
+	m.records = append(m.records, r)
+	m.wake()
+	return m.last
+}
+
+func (m *Memory) wake() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// Last is the sequence number of the last record.
+func (m *Memory) Last() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last
+}
+
+// Trim drops the records before seq, as retention does.
+func (m *Memory) Trim(seq uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.first = max(m.first, seq)
+	m.records = slices.DeleteFunc(m.records, func(r journal.Record) bool { return r.Seq < seq })
+}
+
+// Cut drops the records behind seq: the journal lost its end.
+func (m *Memory) Cut(seq uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.last = min(m.last, seq)
+	m.records = slices.DeleteFunc(m.records, func(r journal.Record) bool { return r.Seq > seq })
+	m.wake()
+}
+
+// Lose drops the records from to to, as damage in the middle does.
+func (m *Memory) Lose(from, to uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.records = slices.DeleteFunc(m.records, func(r journal.Record) bool { return r.Seq >= from && r.Seq <= to })
+}
+
+// Fail makes every call fail with err until it is called with nil.
+func (m *Memory) Fail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = err
+	m.wake()
+}
+
+// OpenReaders counts the readers that are not closed.
+func (m *Memory) OpenReaders() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.readers
+}
+
+// Reads counts the Reads that returned records.
+func (m *Memory) Reads() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reads
+}
+
+// Events visits the events that are there, in order.
+func (m *Memory) Events(visit func(seq uint64, e *journal.Event)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.records {
+		if r.Event != nil {
+			visit(r.Seq, r.Event)
+		}
+	}
+}
+
+// State implements projector.Source.
+func (m *Memory) State(ctx context.Context) (journal.State, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := errors.Join(ctx.Err(), m.fail); err != nil {
+		return journal.State{}, err
+	}
+	return journal.State{FirstSeq: m.first, LastSeq: m.last, Messages: uint64(len(m.records))}, nil
+}
+
+// ReadFrom implements projector.Source.
+func (m *Memory) ReadFrom(seq uint64) (projector.Reader, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	if seq <= 1 {
+		seq = 0
+	}
+	m.readers++
+	return &memoryReader{m: m, next: seq}, nil
+}
+
+// ReadFromTime implements projector.Source, taking an event's Time for the time it was stored.
+func (m *Memory) ReadFromTime(t time.Time) (projector.Reader, error) {
+	m.mu.Lock()
+	seq := m.last + 1
+	for _, r := range m.records {
+		if r.Event != nil && r.Event.Time >= t.UnixNano() {
+			seq = r.Seq
+			break
+		}
+	}
+	m.mu.Unlock()
+	return m.ReadFrom(seq)
+}
+
+type memoryReader struct {
+	m       *Memory
+	next    uint64
+	closed  bool
+	records []journal.Record
+	events  []journal.Event
+}
+
+func (r *memoryReader) Read(ctx context.Context, most int) ([]journal.Record, error) {
+	r.poison()
+	for {
+		records, err, wait := r.take(most)
+		if wait == nil {
+			return records, err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// poison spoils what the last Read returned, so that a projection that kept it is found out.
+func (r *memoryReader) poison() {
+	for i := range r.records {
+		if e := r.records[i].Event; e != nil {
+			for c := range e.Collectors {
+				col := &e.Collectors[c]
+				for s := range col.Stats {
+					col.Stats[s] = journal.Stat{ID: "poison", Value: -1e300}
+				}
+				for t := range col.Tags {
+					col.Tags[t] = "poison:poison"
+				}
+				col.Name = "poison"
+			}
+			e.Relay, e.Time = "poison", -1
+		}
+		r.records[i] = journal.Record{}
+	}
+}
+
+// take returns what there is, or the channel to wait for.
+func (r *memoryReader) take(most int) ([]journal.Record, error, <-chan struct{}) {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	m := r.m
+	if m.fail != nil {
+		return nil, m.fail, nil
+	}
+	if r.closed {
+		return nil, journal.ErrClosed, nil
+	}
+	if r.next == 0 {
+		r.next = m.first
+	}
+	if r.next > m.last+1 {
+		gap := &journal.GapError{From: m.last + 1, To: r.next - 1, Reason: journal.GapRewound}
+		r.next = m.last + 1
+		return nil, gap, nil
+	}
+	i, _ := slices.BinarySearchFunc(m.records, r.next, func(rec journal.Record, seq uint64) int { return int(rec.Seq) - int(seq) })
+	if i == len(m.records) {
+		return nil, nil, m.changed
+	}
+	if found := m.records[i].Seq; found > r.next {
+		gap := &journal.GapError{From: r.next, To: found - 1, Reason: journal.GapLost}
+		if m.first >= found {
+			gap.Reason = journal.GapRetention
+		}
+		r.next = found
+		return nil, gap, nil
+	}
+	if len(r.events) < most {
+		r.events = make([]journal.Event, most)
+	}
+	r.records = r.records[:0]
+	for ; i < len(m.records) && len(r.records) < most && m.records[i].Seq == r.next; i++ {
+		rec := m.records[i]
+		if rec.Event != nil {
+			rec.Event = copyEvent(&r.events[len(r.records)], rec.Event)
+		}
+		r.records = append(r.records, rec)
+		r.next++
+	}
+	m.reads++
+	return r.records, nil, nil
+}
+
+func (r *memoryReader) Pending() uint64 {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	n := uint64(0)
+	for i := len(r.m.records) - 1; i >= 0 && r.m.records[i].Seq >= r.next; i-- {
+		n++
+	}
+	return n
+}
+
+func (r *memoryReader) Close() error {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	if !r.closed {
+		r.closed = true
+		r.m.readers--
+	}
+	return nil
+}
+
+// copyEvent copies e into dst, using dst's memory again.
+func copyEvent(dst, e *journal.Event) *journal.Event {
+	dst.Relay, dst.Time = e.Relay, e.Time
+	dst.Collectors = slices.Grow(dst.Collectors[:0], len(e.Collectors))[:len(e.Collectors)]
+	for i, c := range e.Collectors {
+		d := &dst.Collectors[i]
+		d.Name = c.Name
+		d.Tags = append(d.Tags[:0], c.Tags...)
+		d.Stats = append(d.Stats[:0], c.Stats...)
+	}
+	return dst
+}

@@ -1,0 +1,100 @@
+package query
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// Every route × every way to send, or not to send, the token, as documented in README.md.
+func TestAuthMatrix(t *testing.T) {
+	credentials := []struct {
+		name    string
+		headers []string
+		query   string
+		passes  bool
+	}{
+		{"none", []string{"-"}, "", false},
+		{"header", []string{"X-AUTH-TOKEN: " + testToken}, "", true},
+		{"header in lower case", []string{"x-auth-token: " + testToken}, "", true},
+		{"wrong header", []string{"X-AUTH-TOKEN: wrong"}, "", false},
+		{"empty header", []string{"X-AUTH-TOKEN: "}, "", false},
+		{"prefix of the token", []string{"X-AUTH-TOKEN: " + testToken[:3]}, "", false},
+		{"token and more", []string{"X-AUTH-TOKEN: " + testToken + "x"}, "", false},
+		{"bearer", []string{"Authorization: Bearer " + testToken}, "", true},
+		{"bearer in lower case", []string{"Authorization: bearer " + testToken}, "", true},
+		{"basic", []string{"Authorization: Basic " + testToken}, "", false},
+		{"wrong bearer", []string{"Authorization: Bearer x"}, "", false},
+		{"bearer without a token", []string{"Authorization: Bearer"}, "", false},
+		{"query", []string{"-"}, tokenName + "=" + testToken, true},
+		{"query in lower case", []string{"-"}, "x-auth-token=" + testToken, false},
+		{"wrong query", []string{"-"}, tokenName + "=no", false},
+		{"empty query", []string{"-"}, tokenName + "=", false},
+		{"wrong header, right query", []string{"X-AUTH-TOKEN: wrong"}, tokenName + "=" + testToken, true},
+		{"query malformed", []string{"-"}, "%zz&" + tokenName + "=" + testToken, true}, // then 400, not 401
+	}
+	for _, compat := range []string{"", Compat02} {
+		w := startWorld(t, func(o *Options) { o.Compat = compat })
+		routes := w.routes()
+		routes = append(routes,
+			route{method: "GET", path: "/nosuch", access: token},
+			route{method: "PATCH", path: "/keys", access: token},
+			route{method: "GET", path: "/", access: token})
+		w.control.cancel = func(string) error { return nil }
+		w.control.flush = func([]string) (int, error) { return 0, nil }
+		for _, rt := range routes {
+			path := strings.NewReplacer("{stat}", "cpu", "{id}", "1").Replace(rt.path)
+			for _, c := range credentials {
+				name := compat + " " + rt.method + " " + path + " " + c.name
+				before := value(t, w.metrics.unauthorized)
+				a := w.do(t, rt.method, path+"?"+c.query, "", c.headers...)
+				refused := a.status == http.StatusUnauthorized
+				if want := !c.passes && rt.access == token; refused != want {
+					t.Errorf("%s: %d %q", name, a.status, a.body)
+				}
+				if !refused {
+					continue
+				}
+				if got := value(t, w.metrics.unauthorized); got != before+1 {
+					t.Errorf("%s: counted %v after %v", name, got, before)
+				}
+				if compat != "" && a.body != "" || compat == "" && !strings.HasPrefix(a.body, `{"error":"unauthorized`) {
+					t.Errorf("%s: body %q", name, a.body)
+				}
+			}
+			if a := w.do(t, "OPTIONS", path, "", "-"); a.status != http.StatusOK {
+				t.Errorf("OPTIONS %s: %d", path, a.status)
+			}
+		}
+	}
+}
+
+func TestNoTokenMeansOpen(t *testing.T) {
+	w := startWorld(t, func(o *Options) { o.Token = "" })
+	w.do(t, "GET", "/ping", "", "-").want(t, 200, "pong")
+	w.do(t, "GET", "/ping", "", "X-AUTH-TOKEN: whatever").want(t, 200, "pong")
+}
+
+// A token of odd characters travels in the query escaped.
+func TestTokenEscaped(t *testing.T) {
+	odd := "ä &=+%/'\""
+	w := startWorld(t, func(o *Options) { o.Token = odd })
+	w.do(t, "GET", "/ping?"+url.Values{tokenName: {odd}}.Encode(), "", "-").want(t, 200, "pong")
+}
+
+// Never a filter, whatever its case, and never a second one.
+func TestTokenIsNoFilter(t *testing.T) {
+	w := startWorld(t, nil)
+	w.latest.readings = map[string][]Reading{"cpu": {{minutesAgo(0), 1, nil}}}
+	for _, q := range []string{tokenName + "=" + testToken, "x-auth-token=abc"} {
+		w.get(t, "/latest/cpu?"+q).contains(t, 200, `"value":1`)
+		w.get(t, "/hourly/cpu?"+q)
+		for _, st := range w.influx.statements() {
+			if len(st.params) != 0 {
+				t.Errorf("%s: parameters %v", q, st.params)
+			}
+		}
+	}
+	w.get(t, "/latest/cpu?X-AUTH-TOKEN=a&X-AUTH-TOKEN=b").contains(t, 400, "X-AUTH-TOKEN is given 2 times")
+}

@@ -1,0 +1,222 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/influxdata/influxdb1-client/models"
+	"github.com/influxdata/influxql"
+)
+
+// database evaluates the statements that this package makes, over aggregate rows in memory: what InfluxDB
+// would answer, written a second time from its documentation. embedded_test.go holds it to the real engine.
+type database struct{ rows []aggregateRow }
+
+type aggregateRow struct {
+	time   int64
+	tags   map[string]string
+	fields map[string]float64
+}
+
+// addWindow stores the aggregates of one window's readings, as the projector does.
+func (d *database) addWindow(at time.Time, tags map[string]string, stat string, readings ...float64) {
+	row := aggregateRow{at.UnixNano(), tags, map[string]float64{
+		stat + ":min": math.Inf(1), stat + ":max": math.Inf(-1), stat + ":last": readings[len(readings)-1],
+		stat + ":count": float64(len(readings)),
+	}}
+	for _, v := range readings {
+		row.fields[stat+":sum"] += v
+		row.fields[stat+":min"] = min(row.fields[stat+":min"], v)
+		row.fields[stat+":max"] = max(row.fields[stat+":max"], v)
+	}
+	row.fields[stat] = row.fields[stat+":sum"] / float64(len(readings))
+	d.rows = append(d.rows, row)
+}
+
+// addOld stores a row as Pulse 0.2 left it.
+func (d *database) addOld(at time.Time, tags map[string]string, stat string, mean float64) {
+	d.rows = append(d.rows, aggregateRow{at.UnixNano(), tags, map[string]float64{stat: mean}})
+}
+
+func (d *database) query(ctx context.Context, text string, params map[string]any) ([]models.Row, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p := influxql.NewParser(strings.NewReader(text))
+	p.SetParams(params)
+	q, err := p.ParseQuery()
+	if err != nil {
+		return nil, err
+	}
+	switch st := q.Statements[0].(type) {
+	case *influxql.ShowFieldKeysStatement:
+		return d.names("fieldKey", func(r aggregateRow) []string { return slices.Collect(maps.Keys(r.fields)) }), nil
+	case *influxql.ShowTagKeysStatement:
+		return d.names("tagKey", func(r aggregateRow) []string { return slices.Collect(maps.Keys(r.tags)) }), nil
+	case *influxql.SelectStatement:
+		return d.selectRows(st)
+	}
+	return nil, fmt.Errorf("unexpected statement %q", text)
+}
+
+func (d *database) names(column string, of func(aggregateRow) []string) []models.Row {
+	all := map[string]bool{}
+	for _, r := range d.rows {
+		for _, n := range of(r) {
+			all[n] = true
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	row := models.Row{Name: "aggregate", Columns: []string{column}}
+	for _, n := range slices.Sorted(maps.Keys(all)) {
+		row.Values = append(row.Values, []any{n})
+	}
+	return []models.Row{row}
+}
+
+func (d *database) selectRows(st *influxql.SelectStatement) ([]models.Row, error) {
+	interval, err := st.GroupByInterval()
+	if err != nil {
+		return nil, err
+	}
+	groups := map[int64][]aggregateRow{}
+	for _, r := range d.rows {
+		if holds(st.Condition, r) {
+			at := r.time - r.time%int64(interval)
+			groups[at] = append(groups[at], r)
+		}
+	}
+	row := models.Row{Name: "aggregate", Columns: []string{"time"}}
+	for _, f := range st.Fields {
+		row.Columns = append(row.Columns, f.Alias)
+	}
+	for _, at := range slices.Sorted(maps.Keys(groups)) {
+		values := []any{at}
+		any := false
+		for _, f := range st.Fields {
+			call := f.Expr.(*influxql.Call)
+			var s []sample
+			for _, r := range groups[at] {
+				if v, ok := r.fields[call.Args[0].(*influxql.VarRef).Val]; ok {
+					s = append(s, sample{r.time, v})
+				}
+			}
+			v := apply(call.Name, s)
+			any = any || len(s) > 0
+			values = append(values, v)
+		}
+		if any { // fill(none)
+			row.Values = append(row.Values, values)
+		}
+	}
+	if len(row.Values) == 0 {
+		return nil, nil
+	}
+	return []models.Row{row}, nil
+}
+
+// apply is the function over the samples, in plain loops; nil is null.
+func apply(fn string, s []sample) any {
+	if len(s) == 0 {
+		return nil
+	}
+	values := make([]float64, len(s))
+	total := 0.0
+	for i := range s {
+		values[i] = s[i].value
+		total += s[i].value
+	}
+	slices.Sort(values)
+	n := float64(len(s))
+	pick := func(better func(a, b sample) bool) any {
+		best := s[0]
+		for _, x := range s {
+			if better(x, best) || x.time == best.time && x.value > best.value {
+				best = x
+			}
+		}
+		return best.value
+	}
+	switch fn {
+	case "sum":
+		return total
+	case "count":
+		return int64(len(s))
+	case "mean":
+		return total / n
+	case "min":
+		return values[0]
+	case "max":
+		return values[len(values)-1]
+	case "spread":
+		return values[len(values)-1] - values[0]
+	case "first":
+		return pick(func(a, b sample) bool { return a.time < b.time })
+	case "last":
+		return pick(func(a, b sample) bool { return a.time > b.time })
+	case "median":
+		return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
+	case "stddev":
+		if len(s) < 2 {
+			return nil
+		}
+		sq := 0.0
+		for _, v := range values {
+			sq += (v - total/n) * (v - total/n)
+		}
+		return math.Sqrt(sq / (n - 1))
+	case "mode":
+		type seen struct {
+			n     int
+			first int64
+		}
+		counts := map[float64]seen{}
+		for _, x := range s {
+			c, ok := counts[x.value]
+			if !ok || x.time < c.first {
+				c.first = x.time
+			}
+			c.n++
+			counts[x.value] = c
+		}
+		best := values[0]
+		for v, c := range counts {
+			b := counts[best]
+			if c.n > b.n || c.n == b.n && (c.first < b.first || c.first == b.first && v < best) {
+				best = v
+			}
+		}
+		return best
+	}
+	panic("unknown function " + fn)
+}
+
+// holds evaluates the WHERE clause for a row.
+func holds(e influxql.Expr, r aggregateRow) bool {
+	switch e := e.(type) {
+	case *influxql.ParenExpr:
+		return holds(e.Expr, r)
+	case *influxql.BinaryExpr:
+		switch e.Op {
+		case influxql.AND:
+			return holds(e.LHS, r) && holds(e.RHS, r)
+		case influxql.OR:
+			return holds(e.LHS, r) || holds(e.RHS, r)
+		}
+		ref := e.LHS.(*influxql.VarRef)
+		switch rhs := e.RHS.(type) {
+		case *influxql.IntegerLiteral:
+			return e.Op == influxql.GTE && r.time >= rhs.Val || e.Op == influxql.LT && r.time < rhs.Val
+		case *influxql.StringLiteral:
+			return r.tags[ref.Val] == rhs.Val
+		}
+	}
+	panic(fmt.Sprintf("unexpected condition %s", e))
+}

@@ -1,0 +1,199 @@
+package query
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the answers of the golden cases anew")
+
+// TestGolden runs every folder of testdata/golden: request.txt is the method and path, then options ("compat:
+// 0.2", "location: Europe/Berlin"), then after an empty line the body; answer.txt is the status, the content
+// type and the body. All cases ask the same world, goldenWorld.
+func TestGolden(t *testing.T) {
+	dirs, err := filepath.Glob("testdata/golden/*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no golden cases: %v", err)
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			b, err := os.ReadFile(filepath.Join(dir, "request.txt"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			head, body, _ := strings.Cut(string(b), "\n\n")
+			lines := strings.Split(strings.TrimSpace(head), "\n")
+			method, path, _ := strings.Cut(lines[0], " ")
+			opts := map[string]string{}
+			for _, line := range lines[1:] {
+				name, value, ok := strings.Cut(line, ": ")
+				if !ok {
+					t.Fatalf("not an option: %q", line)
+				}
+				opts[name] = value
+			}
+			w := goldenWorld(t, opts)
+			a := w.do(t, method, path, body)
+			got := fmt.Sprintf("%d %s\n%s", a.status, a.header.Get("Content-Type"), a.body)
+			file := filepath.Join(dir, "answer.txt")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Fatalf("%s %s\ngot  %s\nwant %s", method, path, got, want)
+			}
+		})
+	}
+}
+
+// goldenWorld has three hosts with readings and aggregates, relays, projections and an override.
+func goldenWorld(t *testing.T, opts map[string]string) *world {
+	t.Helper()
+	w := startWorld(t, func(o *Options) {
+		o.Compat = opts["compat"]
+		if name := opts["location"]; name != "" {
+			loc, err := time.LoadLocation(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Location = loc
+		}
+		if v := opts["interval"]; v != "" {
+			d, err := time.ParseDuration(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.AggregateInterval = d
+		}
+	})
+	if opts["empty"] != "" {
+		return w
+	}
+	tags := func(host, service string) []Tag { return []Tag{{"host", host}, {"service", service}} }
+	ns := func(back time.Duration) int64 { return testNow.Add(-back).UnixNano() }
+	w.latest.stats = []string{"load_1", "cpu_used"}
+	w.latest.tagKeys = []string{"service", "host"}
+	w.latest.readings = map[string][]Reading{
+		"cpu_used": {
+			{ns(10 * time.Second), 40, tags("web2", "web")},
+			{ns(30 * time.Second), 20, tags("web1", "web")},
+			{ns(90 * time.Second), 90, tags("db1", "db")},
+			{ns(121 * time.Second), 1000, tags("gone", "web")}, // too old
+		},
+		"load_1": {{ns(time.Second), 0.25, tags("web1", "web")}},
+	}
+
+	db := &database{}
+	web1, web2 := map[string]string{"host": "web1", "service": "web"}, map[string]string{"host": "web2", "service": "web"}
+	hour := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+	db.addWindow(hour.Add(-24*time.Hour), web1, "cpu_used", 10, 20)
+	db.addWindow(hour, web1, "cpu_used", 1, 2, 3)
+	db.addWindow(hour, web2, "cpu_used", 8)
+	db.addWindow(hour.Add(15*time.Minute), web1, "cpu_used", 4)
+	db.addWindow(hour.Add(120*time.Minute), web1, "cpu_used", 7, 9)
+	// The day before yesterday, when 0.2 was still running.
+	db.addOld(hour.Add(-47*time.Hour), web1, "cpu_used", 5)
+	db.addOld(hour.Add(-48*time.Hour), web1, "cpu_used", 10)
+	db.addOld(hour.Add(-48*time.Hour), web2, "cpu_used", 20)
+	w.influx.query = db.query
+
+	w.relays.relays = []Relay{
+		{ID: "web2", Collectors: nil, LastSeen: testNow.Add(-time.Hour)},
+		{ID: "web1", Connected: true, Address: "10.0.0.7:41234", ConnectedAt: testNow.Add(-time.Minute),
+			LastSeen: testNow, Polls: 3, Skipped: 1, Rejected: 2, Collectors: []Collector{
+				{"cpu", []string{"service:web", "rack7"}, 5 * time.Second}, {"ram", nil, time.Minute}}},
+	}
+	w.journal.state = JournalState{FirstSeq: 11, LastSeq: 1010, FirstTime: testNow.Add(-time.Hour), LastTime: testNow,
+		Messages: 1000, Bytes: 100_000, MaxBytes: 1_000_000, Retention: 7 * 24 * time.Hour}
+	w.proj.list = []Projection{
+		{Name: "latest", Position: 1010, Applied: 1010, State: "running"},
+		{Name: "influx_raw", Position: 900, Applied: 910, Lag: 100, LagSeconds: 360, State: "retrying", Failing: true,
+			LastError: "connection refused", Gaps: 1},
+	}
+	if opts["journal"] == "full" {
+		w.journal.healthy = errors.New("no space left on device")
+	}
+	if opts["influx"] == "down" {
+		w.influx.query = errorQuery(errors.New("dial tcp 127.0.0.1:8086: connect: connection refused"))
+		w.influx.ping = errorPing(errors.New("connection refused"))
+	}
+	made := Override{ID: "o1", Created: testNow.Add(-10 * time.Second), Until: testNow.Add(50 * time.Second),
+		Collectors: map[string]time.Duration{"cpu": 5 * time.Second}, Relays: []string{"web2", "web1"}}
+	w.control.overrides = []Override{made}
+	w.control.override = func(r OverrideRequest) (Override, error) {
+		if r.Collectors["nosuch"] != 0 {
+			return Override{}, fmt.Errorf("%w: no connected relay has a collector nosuch", ErrInvalid)
+		}
+		return Override{ID: "o2", Created: testNow, Until: testNow.Add(r.Duration), Collectors: r.Collectors,
+			Relays: append([]string{"web1"}, r.Relays...)}, nil
+	}
+	w.control.cancel = func(id string) error {
+		if id != "o1" {
+			return fmt.Errorf("%w: no override %s: GET /overrides lists them", ErrNotFound, id)
+		}
+		return nil
+	}
+	w.control.flush = func(relays []string) (int, error) {
+		if len(relays) == 0 {
+			return 2, nil
+		}
+		return len(relays), nil
+	}
+	return w
+}
+
+// The table of goldens must reach every route.
+func TestGoldenReachesEveryRoute(t *testing.T) {
+	w := newWorld(t, nil)
+	files, err := filepath.Glob("testdata/golden/*/request.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reached := map[string]bool{}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, _, _ := strings.Cut(string(b), "\n")
+		method, target, _ := strings.Cut(line, " ")
+		path, _, _ := strings.Cut(target, "?")
+		for _, rt := range w.routes() {
+			if rt.method == method && samePath(rt.path, path) {
+				reached[rt.method+" "+rt.path] = true
+			}
+		}
+	}
+	for _, rt := range w.routes() {
+		if rt.method != http.MethodHead && !reached[rt.method+" "+rt.path] {
+			t.Errorf("no golden case for %s %s", rt.method, rt.path)
+		}
+	}
+}
+
+func samePath(pattern, path string) bool {
+	a, b := strings.Split(pattern, "/"), strings.Split(path, "/")
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] && !strings.HasPrefix(a[i], "{") {
+			return false
+		}
+	}
+	return true
+}

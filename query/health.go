@@ -1,0 +1,52 @@
+package query
+
+import "net/http"
+
+// The states of /readyz.
+const (
+	stateReady       = "ready"
+	stateDegraded    = "degraded"
+	stateUnavailable = "unavailable"
+)
+
+type health struct {
+	Status  string   `json:"status"`
+	Reasons []string `json:"reasons"`
+}
+
+// healthz is liveness: whoever can answer is alive. It looks at nothing else, so that no outage elsewhere
+// gets Pulse restarted.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request, _ params) error {
+	s.writeJSON(w, http.StatusOK, struct {
+		Status string `json:"status"`
+	}{"ok"})
+	return nil
+}
+
+// readyz is readiness: not ready is only who cannot write the journal. With a sink down readings are safe
+// and the rest works, so that is 200 and "degraded". Nothing outside is asked: it may be called every second.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request, _ params) error {
+	ready := s.readiness()
+	status := http.StatusOK
+	if ready.Status == stateUnavailable {
+		status = http.StatusServiceUnavailable
+	}
+	s.writeJSON(w, status, ready)
+	return nil
+}
+
+func (s *Server) readiness() health {
+	h := health{Status: stateReady, Reasons: []string{}}
+	for _, p := range s.o.Projections.Projections() {
+		if p.Failing {
+			h.Status = stateDegraded
+			// Not the error itself: anybody may ask, and it may hold addresses. /status has it.
+			h.Reasons = append(h.Reasons, "projection "+p.Name+" is failing: /status says why")
+		}
+	}
+	if err := s.o.Journal.Healthy(); err != nil {
+		h.Status = stateUnavailable
+		h.Reasons = append([]string{"the journal cannot be written: " + err.Error()}, h.Reasons...)
+	}
+	return h
+}

@@ -1,0 +1,278 @@
+package query
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/influxdata/influxdb1-client/models"
+)
+
+// slot is one hour, or one window, of the history.
+type slot struct {
+	time  int64 // its start, ns
+	value float64
+	// The value as a fraction over all of its readings, for exact means of several slots. weight is 0 when
+	// the number of readings is not known (rows of Pulse 0.2) or says nothing (verbs other than mean).
+	sum, weight float64
+}
+
+// hourly answers with the hours of UTC, oldest first, from the one that start falls into to the one that
+// stop falls into.
+func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error {
+	name, sel, err := s.selection(r, p, hoursDefault)
+	if err != nil {
+		return err
+	}
+	from, to := s.span(sel, time.Hour)
+	slots, err := s.history(r.Context(), name, sel, from, to, time.Hour)
+	if err != nil {
+		return err
+	}
+	if len(slots) == 0 && (!sel.fill || s.o.Compat == Compat02) {
+		return s.nothing("no hour of %s matches between %s and %s ago", name, ago(sel.start), ago(sel.stop))
+	}
+	if sel.fill {
+		slots = backfill(slots, from, to, time.Hour, sel.fillValue)
+	}
+	answer := make([]stat, len(slots))
+	for i, sl := range slots {
+		answer[i] = stat{s.unix(sl.time), sl.value}
+	}
+	s.writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// span is the time that a selection covers, in whole slots: from the start of the one that start falls into
+// to the end of the one that stop falls into. A slot's value never depends on when it is asked for.
+func (s *Server) span(sel selection, step time.Duration) (from, to int64) {
+	now := s.o.Now()
+	return floorTo(now.Add(-sel.start).UnixNano(), int64(step)),
+		floorTo(now.Add(-sel.stop).UnixNano()+int64(step)-1, int64(step))
+}
+
+// floorTo rounds down to a multiple of step, also below zero.
+func floorTo(t, step int64) int64 {
+	m := t % step
+	if m < 0 {
+		m += step
+	}
+	return t - m
+}
+
+// backfill puts value where no slot is.
+func backfill(slots []slot, from, to int64, step time.Duration, value float64) []slot {
+	full := make([]slot, 0, (to-from)/int64(step)+1)
+	for t := from; t < to; t += int64(step) {
+		if len(slots) > 0 && slots[0].time == t {
+			full = append(full, slots[0])
+			slots = slots[1:]
+			continue
+		}
+		full = append(full, slot{time: t, value: value})
+	}
+	return full
+}
+
+// plan is how a verb is computed from the aggregates' fields, slot by slot.
+type plan struct {
+	calls []call
+	fold  func(columns []float64) slot // columns in the order of calls; time is set by the caller
+}
+
+// exactPlan computes over the readings themselves where the aggregates allow it: mean, sum, count, min, max,
+// spread and, for one series, last. The other verbs are over the windows' means.
+func exactPlan(v verb) plan {
+	plain := func(c []float64) slot { return slot{value: c[0]} }
+	switch v {
+	case "mean":
+		return plan{[]call{{"sum", suffixSum}, {"sum", suffixCount}}, func(c []float64) slot {
+			return slot{value: c[0] / c[1], sum: c[0], weight: c[1]}
+		}}
+	case "sum":
+		return plan{[]call{{"sum", suffixSum}}, plain}
+	case "count":
+		return plan{[]call{{"sum", suffixCount}}, plain}
+	case "min":
+		return plan{[]call{{"min", suffixMin}}, plain}
+	case "max":
+		return plan{[]call{{"max", suffixMax}}, plain}
+	case "last":
+		return plan{[]call{{"last", suffixLast}}, plain}
+	case "spread":
+		return plan{[]call{{"max", suffixMax}, {"min", suffixMin}}, func(c []float64) slot {
+			return slot{value: c[0] - c[1]}
+		}}
+	}
+	return meansPlan(v)
+}
+
+// meansPlan computes over the windows' means, which is all that rows of Pulse 0.2 have.
+func meansPlan(v verb) plan {
+	return plan{[]call{{string(v), ""}}, func(c []float64) slot { return slot{value: c[0]} }}
+}
+
+// history returns the slots that have a value, in order.
+func (s *Server) history(ctx context.Context, name string, sel selection, from, to int64, step time.Duration) ([]slot, error) {
+	if isCompanion(name) {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.o.QueryTimeout)
+	defer cancel()
+	exact := exactPlan(sel.verb)
+	slots, err := s.run(ctx, name, sel, exact, from, to, step)
+	if err != nil || exact.calls[0].suffix == "" {
+		return slots, err
+	}
+	// Rows of Pulse 0.2 are older than any of ours: they can only be before the first slot found.
+	end := to
+	if len(slots) > 0 {
+		end = slots[0].time
+	}
+	if end <= from {
+		return slots, nil
+	}
+	old, err := s.run(ctx, name, sel, meansPlan(sel.verb), from, end, step)
+	return append(old, slots...), err
+}
+
+// run asks one plan's statement.
+func (s *Server) run(ctx context.Context, name string, sel selection, p plan, from, to int64, step time.Duration) ([]slot, error) {
+	st, err := aggregateStatement(name, p.calls, sel.filters, from, to, step, s.o.Stored)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.askInflux(ctx, st.text, st.params)
+	if err != nil {
+		return nil, err
+	}
+	return foldRows(rows, p)
+}
+
+// foldRows makes slots of the rows; a slot without a (finite) value is left out.
+func foldRows(rows []models.Row, p plan) ([]slot, error) {
+	var slots []slot
+	columns := make([]float64, len(p.calls))
+	for _, row := range rows { // one: nothing is grouped by tag
+		for _, v := range row.Values {
+			if len(v) != 1+len(columns) {
+				return nil, fmt.Errorf("query: InfluxDB answered %d columns for %d", len(v), 1+len(columns))
+			}
+			t, ok := number(v[0])
+			if !ok {
+				return nil, fmt.Errorf("query: InfluxDB answered %T as a time", v[0])
+			}
+			has := true
+			for i := range columns {
+				n, ok := number(v[1+i])
+				has = has && ok
+				columns[i] = n.float()
+			}
+			if !has {
+				continue
+			}
+			if sl := p.fold(columns); finite(sl.value) {
+				sl.time = t.int()
+				slots = append(slots, sl)
+			}
+		}
+	}
+	return slots, nil
+}
+
+// num is a number as InfluxDB's clients give it: an integer stays one, so that times keep their ns.
+type num struct {
+	i     int64
+	f     float64
+	isInt bool
+}
+
+func (n num) int() int64 {
+	if n.isInt {
+		return n.i
+	}
+	return int64(n.f)
+}
+
+func (n num) float() float64 {
+	if n.isInt {
+		return float64(n.i)
+	}
+	return n.f
+}
+
+func number(v any) (num, bool) {
+	switch v := v.(type) {
+	case float64:
+		return num{f: v}, !math.IsNaN(v)
+	case int64:
+		return num{i: v, isInt: true}, true
+	case json.Number:
+		if i, err := v.Int64(); err == nil {
+			return num{i: i, isInt: true}, true
+		}
+		f, err := v.Float64()
+		return num{f: f}, err == nil
+	}
+	return num{}, false
+}
+
+// askInflux runs a statement when its turn comes, and makes a failure an answer.
+func (s *Server) askInflux(ctx context.Context, text string, args map[string]any) ([]models.Row, error) {
+	if err := s.takeTurn(ctx); err != nil {
+		return nil, err
+	}
+	s.metrics.history.Inc()
+	defer func() {
+		s.metrics.history.Dec()
+		<-s.turns
+	}()
+	rows, err := s.o.Influx.Query(ctx, text, args)
+	var timeout interface{ Timeout() bool }
+	switch {
+	case err == nil:
+		return rows, nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, errGivenUp(err)
+	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
+		s.metrics.influxErrors.WithLabelValues(whyTimeout).Inc()
+		return nil, &httpError{status: http.StatusGatewayTimeout, err: err,
+			text: "InfluxDB did not answer in time: ask for less time or fewer series, or try again later"}
+	}
+	s.metrics.influxErrors.WithLabelValues(whyUnavailable).Inc()
+	return nil, &httpError{status: http.StatusServiceUnavailable, err: err,
+		text: "history is unavailable: InfluxDB did not answer (readings are kept in the journal and filled in later): " + shorten(err.Error(), 300)}
+}
+
+// takeTurn waits for one of the places that history queries have, but not for long.
+func (s *Server) takeTurn(ctx context.Context) error {
+	select {
+	case s.turns <- struct{}{}:
+		return nil
+	default:
+	}
+	wait := time.NewTimer(queueTimeout)
+	defer wait.Stop()
+	select {
+	case s.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return errGivenUp(ctx.Err())
+		}
+	case <-wait.C:
+	}
+	s.metrics.influxErrors.WithLabelValues(whyBusy).Inc()
+	return &httpError{status: http.StatusServiceUnavailable, err: ctx.Err(),
+		text: fmt.Sprintf("history is busy: %d queries are under way, try again later", cap(s.turns))}
+}
+
+// errGivenUp is for a client that is gone, or a server that stops: nobody reads it, but the metrics show it
+// under a code of its own (nginx's), which is nobody's failure.
+func errGivenUp(err error) error {
+	return &httpError{status: 499, text: "the request was given up", err: err}
+}

@@ -1,0 +1,283 @@
+package query
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/influxdata/influxql"
+)
+
+// corpus is what people try, and what people merely have in their names.
+func corpus() []string {
+	return []string{
+		`it's`, `"`, `'`, `\`, `\'`, `\"`, `""`, `''`, `a"b`, `a\"b`, `a\\"b`, `\\`, `x\`,
+		`cpu" FROM "_internal".."database"; DROP DATABASE statistics; --`,
+		`cpu") FROM x; DROP DATABASE statistics; SELECT ("y`,
+		`'; DROP DATABASE "statistics"; --`, `a' OR '1'='1`, `a' OR time > 0 --`, `"host" = 'b' OR "host`,
+		`x"::tag = 'a' OR "y`, `$p0`, `$p1`, `$`, `p0`, `/.*/`, `=~ /.*/`, `a|b`, `(.*)`, `*`, `.*`, `-- `, `/* x */`, `*/`, `;`,
+		`SELECT * INTO evil FROM "x"`, `INTO`, `select`, `time`, `now()`, `host::field`, `::tag`, `"::field`, `a.b.c`, `"a"."b"`,
+		` `, `  leading`, `trailing  `, `tab	tab`, "a\nb", "a\r\nb", "a\x00b", "\x1b[31m", "\u2028", "\u00a0", "\ufeff", "\ufffd", "\xff\xfe",
+		`日本語`, `🔥`, `é`, `е` /* cyrillic */, `%27`, `%00`, `%25`, `<script>`, `${jndi:x}`, `{"a":1}`, `true`, `1`, `-1`, `1.5e300`, `NaN`,
+		`fill(none)`, `group by *`, `a=b`, `a,b`, `a b=c`, strings.Repeat("x", 256), strings.Repeat("'", 256), strings.Repeat(`\`, 256),
+		strings.Repeat("x", 257), `_name`, `_tagKey`, `_seriesKey`, `_fieldKey`, `_tagValue`, `_measurement`, `cpu:sum`, `:sum`, `:`, `cpu:`,
+	}
+}
+
+// The corpus goes through every place of every route that takes a name or a value. Whatever is sent to
+// InfluxDB is checked here a second time, by the rules below and not by those of statement.go.
+func TestInjectionThroughEveryParameter(t *testing.T) {
+	w := startWorld(t, nil)
+	w.control.cancel = func(string) error { return ErrNotFound }
+	sent := 0
+	for _, evil := range corpus() {
+		q, path := url.QueryEscape(evil), url.PathEscape(evil)
+		for _, kind := range []string{"latest", "hourly", "daily"} {
+			for _, target := range []string{
+				"/" + kind + "/" + path,
+				"/" + kind + "/cpu?verb=" + q,
+				"/" + kind + "/cpu?start=" + q,
+				"/" + kind + "/cpu?stop=" + q,
+				"/" + kind + "/cpu?backfill=" + q,
+				"/" + kind + "/cpu?host=" + q,
+				"/" + kind + "/cpu?host=a&host=" + q + "&service=" + q,
+				"/" + kind + "/cpu?" + q + "=x",
+				"/" + kind + "/cpu?" + q + "=" + q + "&" + q + "=x",
+				"/" + kind + "/" + path + "?" + q + "=" + q,
+				"/" + kind + "/cpu?X-AUTH-TOKEN=" + q,
+				"/" + kind + "/cpu?" + q,
+			} {
+				a := w.get(t, target)
+				if a.status >= 500 {
+					t.Errorf("%s: %d %s", target, a.status, a.body)
+				}
+				for _, st := range w.influx.statements() {
+					sent++
+					checkSent(t, target, st)
+				}
+			}
+		}
+		for _, target := range []string{"/keys?", "/tags?", "/relays?", "/ping?", "/status?"} {
+			if a := w.get(t, target+q+"="+q); a.status != 200 {
+				t.Errorf("%s: %d %s", target, a.status, a.body)
+			}
+			for _, st := range w.influx.statements() {
+				if st.text != showFields && st.text != showTags || len(st.params) > 0 {
+					t.Errorf("%s sent %q", target, st.text)
+				}
+			}
+		}
+		if a := w.do(t, "DELETE", "/overrides/"+path, ""); a.status >= 500 {
+			t.Errorf("DELETE %s: %d", path, a.status)
+		}
+	}
+	if sent < 1000 {
+		t.Fatalf("only %d statements were sent: the corpus does not reach them", sent)
+	}
+}
+
+// checkSent takes the statement apart as InfluxDB's parser does, and its text without what is quoted.
+func checkSent(t *testing.T, target string, st statement) {
+	t.Helper()
+	p := influxql.NewParser(strings.NewReader(st.text))
+	p.SetParams(st.params)
+	q, err := p.ParseQuery()
+	if err != nil {
+		t.Errorf("%s: %q does not parse: %v", target, st.text, err)
+		return
+	}
+	sel, ok := q.Statements[0].(*influxql.SelectStatement)
+	if !ok || len(q.Statements) != 1 || sel.Target != nil {
+		t.Errorf("%s sent %q", target, st.text)
+		return
+	}
+	if src := sel.Sources.String(); src != `statistics.one_week.aggregate` {
+		t.Errorf("%s reads %s", target, src)
+	}
+	for _, name := range influxql.Sources(sel.Sources).Measurements() {
+		if name.Database != "statistics" {
+			t.Errorf("%s reads %v", target, name)
+		}
+	}
+	// Outside of quotes there are only our own words.
+	bare := outsideQuotes(st.text)
+	for _, word := range strings.FieldsFunc(bare, func(r rune) bool { return strings.ContainsRune(" (),=:.><$", r) }) {
+		word = strings.Trim(strings.TrimPrefix(word, "p"), "0123456789")
+		if !slices.Contains([]string{"", "SELECT", "AS", "FROM", "WHERE", "AND", "OR", "GROUP", "BY", "time", "fill", "none", "tag", "s",
+			"mean", "min", "max", "sum", "count", "first", "last", "median", "mode", "spread", "stddev"}, word) {
+			t.Errorf("%s: the word %q stands outside of quotes in %q", target, word, st.text)
+		}
+	}
+	for name, v := range st.params {
+		if !strings.HasPrefix(name, "p") || fmt.Sprintf("%T", v) != "string" {
+			t.Errorf("%s: parameter %s is %T", target, name, v)
+		}
+	}
+}
+
+// outsideQuotes leaves out "identifiers", in which \ escapes.
+func outsideQuotes(text string) string {
+	var b strings.Builder
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch {
+		case quoted && text[i] == '\\':
+			i++
+		case text[i] == '"':
+			quoted = !quoted
+		case !quoted:
+			b.WriteByte(text[i])
+		}
+	}
+	return b.String()
+}
+
+// The text of statements, letter by letter.
+func TestStatementText(t *testing.T) {
+	sum := []call{{"sum", ":sum"}, {"sum", ":count"}}
+	mean := []call{{"mean", ""}}
+	const from = ` FROM "statistics"."one_week"."aggregate" WHERE time >= 1 AND time < 2`
+	for _, c := range []struct {
+		stat    string
+		calls   []call
+		filters filters
+		step    time.Duration
+		text    string
+		params  map[string]any
+	}{
+		{"cpu", sum, nil, time.Hour, `SELECT sum("cpu:sum") AS "c0", sum("cpu:count") AS "c1"` + from + ` GROUP BY time(3600s) fill(none)`, nil},
+		{"select", mean, nil, time.Minute, `SELECT mean("select") AS "c0"` + from + ` GROUP BY time(60s) fill(none)`, nil},
+		{`it's`, mean, nil, time.Minute, `SELECT mean("it's") AS "c0"` + from + ` GROUP BY time(60s) fill(none)`, nil},
+		{`a"b\`, mean, nil, time.Minute, `SELECT mean("a\"b\\") AS "c0"` + from + ` GROUP BY time(60s) fill(none)`, nil},
+		{`x") FROM y; DROP DATABASE z; --`, mean, nil, time.Minute,
+			`SELECT mean("x\") FROM y; DROP DATABASE z; --") AS "c0"` + from + ` GROUP BY time(60s) fill(none)`, nil},
+		{"cpu", mean, filters{{key: "host", values: []string{`a' OR '1'='1`}}}, time.Minute,
+			`SELECT mean("cpu") AS "c0"` + from + ` AND ("host"::tag = $p0) GROUP BY time(60s) fill(none)`,
+			map[string]any{"p0": `a' OR '1'='1`}},
+		{"cpu", mean, filters{{key: `h" = 'x' OR "y`, values: []string{"1", "$p0"}}, {key: "z", values: []string{""}}}, time.Minute,
+			`SELECT mean("cpu") AS "c0"` + from + ` AND ("h\" = 'x' OR \"y"::tag = $p0 OR "h\" = 'x' OR \"y"::tag = $p1)` +
+				` AND ("z"::tag = $p2) GROUP BY time(60s) fill(none)`,
+			map[string]any{"p0": "1", "p1": "$p0", "p2": ""}},
+	} {
+		st, err := aggregateStatement(c.stat, c.calls, c.filters, 1, 2, c.step, asIs)
+		if err != nil {
+			t.Errorf("%q: %v", c.stat, err)
+			continue
+		}
+		if st.text != c.text || !maps.Equal(st.params, c.params) {
+			t.Errorf("%q\ngot  %s %v\nwant %s %v", c.stat, st.text, st.params, c.text, c.params)
+		}
+	}
+}
+
+func asIs(s string) string { return s }
+
+// The second look refuses what the first should have prevented.
+func TestStatementCheck(t *testing.T) {
+	calls := []call{{"mean", ""}}
+	fs := filters{{key: "host", values: []string{"a"}}}
+	good, err := aggregateStatement("cpu", calls, fs, 1, 2, time.Hour, asIs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := good.check([]string{"cpu"}, calls, fs); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range [][2]string{
+		{`SELECT`, `DROP DATABASE statistics; SELECT`},
+		{`fill(none)`, `fill(none); DROP DATABASE statistics`},
+		{`mean("cpu") AS "c0"`, `mean("cpu") AS "c0" INTO "x"`},
+		{`mean("cpu")`, `max("cpu")`},
+		{`mean("cpu")`, `mean("ram")`},
+		{`mean("cpu")`, `"cpu"`},
+		{`mean("cpu")`, `mean("cpu"), *`},
+		{`mean("cpu")`, `percentile("cpu", 5)`},
+		{`"statistics"."one_week"."aggregate"`, `"_internal"."monitor"."httpd"`},
+		{`"statistics"."one_week"."aggregate"`, `"statistics"."one_week"./.*/`},
+		{`"aggregate"`, `"aggregate", "cpu"`},
+		{`"statistics"."one_week"."aggregate"`, `(SELECT * FROM "statistics"."one_week"."aggregate")`},
+		{`time < 2`, `time < 2 OR "x"::tag = 'y'`},
+		{`"host"::tag = $p0`, `"host"::tag = $p0 OR "host"::tag = 'b'`},
+		{`"host"::tag = $p0`, `"host"::tag != $p0`},
+		{`"host"::tag = $p0`, `"host" =~ /.*/`},
+		{`"host"::tag`, `"host"`},
+		{`"host"::tag`, `"hose"::tag`},
+		{`$p0`, `$p9`},
+		{`time >= 1 AND `, ``},
+		{`time >= 1`, `time >= now()`},
+		{`time >= 1`, `time > 1`},
+		{`GROUP BY`, `GROUP BI`},
+	} {
+		text := strings.Replace(good.text, change[0], change[1], 1)
+		if text == good.text {
+			t.Fatalf("%q changes nothing", change)
+		}
+		if err := (statement{text, good.params}).check([]string{"cpu"}, calls, fs); err == nil {
+			t.Errorf("%q passed", text)
+		}
+	}
+}
+
+// Whatever the query string, reading it does not panic, and what comes out of it is one statement that
+// means what was asked.
+func FuzzParameters(f *testing.F) {
+	for _, evil := range corpus() {
+		f.Add(evil, "host="+url.QueryEscape(evil)+"&verb=max&start=3h", true)
+		f.Add("cpu", url.QueryEscape(evil)+"=1&"+url.QueryEscape(evil)+"=2&backfill="+url.QueryEscape(evil), false)
+	}
+	f.Add("cpu", "start=1d12h&stop=90m&verb=stddev&a=&a=&b", true)
+	f.Add("cpu", "start=999999999999w", true)
+	f.Add("cpu", "a;b&%zz&=x", false)
+	f.Fuzz(func(t *testing.T, name, rawQuery string, daily bool) {
+		if checkName("the stat", name) != nil {
+			return
+		}
+		history := hoursDefault
+		if daily {
+			history = daysDefault
+		}
+		if _, err := parseSelection(rawQuery, 0); err != nil && err.Error() == "" {
+			t.Fatal("an error without a text")
+		}
+		sel, err := parseSelection(rawQuery, history)
+		if err != nil {
+			return
+		}
+		if sel.stop < 0 || sel.start <= sel.stop || sel.start > maxBack || !finite(sel.fillValue) {
+			t.Fatalf("%q: start %s stop %s fill %v", rawQuery, sel.start, sel.stop, sel.fillValue)
+		}
+		if _, err := parseVerb(string(sel.verb), false); err != nil {
+			t.Fatalf("%q: verb %q", rawQuery, sel.verb)
+		}
+		for _, p := range []plan{exactPlan(sel.verb), meansPlan(sel.verb)} {
+			st, err := aggregateStatement(name, p.calls, sel.filters, 1, 2, time.Hour, asIs)
+			if err != nil {
+				t.Fatalf("%q %q: %v", name, rawQuery, err)
+			}
+			checkSent(t, rawQuery, st)
+		}
+	})
+}
+
+// Durations never overflow and never exceed the bound; what is accepted is what it says.
+func FuzzDuration(f *testing.F) {
+	for _, s := range []string{"1d", "90m", "1h30m", "5u", "5µ", "10ms", "2w", "", "0", "-1h", "1", "d", "1.5h", "9999999999999999999h", "3660d", "3660d1u", "1h 2m"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := parseDuration(s)
+		if err != nil {
+			return
+		}
+		if d < 0 || d > maxBack {
+			t.Fatalf("%q is %s", s, d)
+		}
+		if again, err := influxql.ParseDuration(s); err != nil || again != d {
+			t.Fatalf("%q is %s here and %s (%v) to InfluxQL", s, d, again, err)
+		}
+	})
+}

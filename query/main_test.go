@@ -1,0 +1,273 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/influxdata/influxdb1-client/models"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testNow is the time of every test that does not say otherwise: a Monday, 20 minutes into an hour.
+var testNow = time.Date(2026, 11, 23, 10, 20, 30, 123456789, time.UTC)
+
+const testToken = "a-token"
+
+// fakes for everything that the server reads through. A nil func answers the zero value.
+type (
+	fakeLatest struct {
+		readings map[string][]Reading // by stat
+		stats    []string
+		tagKeys  []string
+		since    atomic.Int64 // of the last Select
+	}
+	fakeInflux struct {
+		query func(ctx context.Context, statement string, params map[string]any) ([]models.Row, error)
+		ping  func(ctx context.Context) (string, error)
+
+		mu    sync.Mutex
+		asked []statement
+	}
+	fakeRelays      struct{ relays []Relay }
+	fakeProjections struct{ list []Projection }
+	fakeJournal     struct {
+		state   JournalState
+		err     error
+		healthy error
+	}
+	fakeControl struct {
+		override  func(OverrideRequest) (Override, error)
+		overrides []Override
+		cancel    func(id string) error
+		flush     func(relays []string) (int, error)
+	}
+)
+
+func (f *fakeLatest) Select(stat string, filters map[string][]string, since int64, visit func(Reading)) {
+	f.since.Store(since)
+	for _, r := range f.readings[stat] {
+		if r.Time >= since && tagsMatch(r.Tags, filters) {
+			visit(r)
+		}
+	}
+}
+
+func tagsMatch(tags []Tag, filters map[string][]string) bool {
+	for key, values := range filters {
+		has := ""
+		for _, t := range tags {
+			if t.Key == key {
+				has = t.Value
+			}
+		}
+		ok := false
+		for _, v := range values {
+			ok = ok || v == has
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *fakeLatest) Stats() []string   { return f.stats }
+func (f *fakeLatest) TagKeys() []string { return f.tagKeys }
+
+func (f *fakeInflux) Query(ctx context.Context, text string, params map[string]any) ([]models.Row, error) {
+	f.mu.Lock()
+	f.asked = append(f.asked, statement{text, params})
+	f.mu.Unlock()
+	if f.query == nil {
+		return nil, nil
+	}
+	return f.query(ctx, text, params)
+}
+
+// statements returns what was asked since the last call.
+func (f *fakeInflux) statements() []statement {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	asked := f.asked
+	f.asked = nil
+	return asked
+}
+
+func (f *fakeInflux) Ping(ctx context.Context) (string, error) {
+	if f.ping == nil {
+		return "1.8.10", nil
+	}
+	return f.ping(ctx)
+}
+
+func (f *fakeRelays) Relays() []Relay                                    { return slices.Clone(f.relays) }
+func (f *fakeProjections) Projections() []Projection                     { return f.list }
+func (f *fakeJournal) State(context.Context) (JournalState, error)       { return f.state, f.err }
+func (f *fakeJournal) Healthy() error                                    { return f.healthy }
+func (f *fakeControl) Overrides() []Override                             { return f.overrides }
+func (f *fakeControl) CancelOverride(_ context.Context, id string) error { return f.cancel(id) }
+
+func (f *fakeControl) Override(_ context.Context, o OverrideRequest) (Override, error) {
+	return f.override(o)
+}
+
+func (f *fakeControl) Flush(_ context.Context, relays []string) (int, error) { return f.flush(relays) }
+
+// world is a server and what it reads.
+type world struct {
+	*Server
+	latest  *fakeLatest
+	influx  *fakeInflux
+	relays  *fakeRelays
+	journal *fakeJournal
+	proj    *fakeProjections
+	control *fakeControl
+	client  *http.Client
+	url     string
+}
+
+// newWorld builds a server on a port of its own; start starts it. change may alter its options.
+func newWorld(t testing.TB, change func(*Options)) *world {
+	t.Helper()
+	w := &world{latest: &fakeLatest{}, influx: &fakeInflux{}, relays: &fakeRelays{}, journal: &fakeJournal{},
+		proj: &fakeProjections{}, control: &fakeControl{}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{
+		Listener: l, Token: testToken, Location: time.UTC, Version: "test",
+		Latest: w.latest, Influx: w.influx, Relays: w.relays, Journal: w.journal, Projections: w.proj, Control: w.control,
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics\n") }),
+		Now:     func() time.Time { return testNow },
+	}
+	if change != nil {
+		change(&o)
+	}
+	if w.Server, err = New(o); err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{}
+	w.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
+	w.url = "http://" + w.Addr().String()
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := w.Stop(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func startWorld(t testing.TB, change func(*Options)) *world {
+	t.Helper()
+	w := newWorld(t, change)
+	w.Start()
+	return w
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// do sends a request over the network, with the token unless the headers ("Name: value") hold one. A header
+// "-" sends none.
+func (w *world) do(t testing.TB, method, path, body string, headers ...string) answer {
+	t.Helper()
+	req, err := http.NewRequest(method, w.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-AUTH-TOKEN", testToken)
+	for _, h := range headers {
+		req.Header.Del("X-AUTH-TOKEN")
+		if name, value, ok := strings.Cut(h, ": "); ok {
+			req.Header.Set(name, value)
+		}
+	}
+	res, err := w.client.Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return answer{res.StatusCode, res.Header, string(b)}
+}
+
+func (w *world) get(t testing.TB, path string) answer {
+	t.Helper()
+	return w.do(t, "GET", path, "")
+}
+
+func (a answer) want(t testing.TB, status int, body string) {
+	t.Helper()
+	if a.status != status || a.body != body {
+		t.Fatalf("got %d %q\nwant %d %q", a.status, a.body, status, body)
+	}
+}
+
+// contains checks the status and a part of the body.
+func (a answer) contains(t testing.TB, status int, part string) {
+	t.Helper()
+	if a.status != status || !strings.Contains(a.body, part) {
+		t.Fatalf("got %d %q\nwant %d with %q", a.status, a.body, status, part)
+	}
+}
+
+// eventually waits for a condition that another goroutine brings about.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 10 s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// minutesAgo is testNow minus that, in ns.
+func minutesAgo(n int) int64 { return testNow.Add(-time.Duration(n) * time.Minute).UnixNano() }
+
+func errorQuery(err error) func(context.Context, string, map[string]any) ([]models.Row, error) {
+	return func(context.Context, string, map[string]any) ([]models.Row, error) { return nil, err }
+}
+
+func errorPing(err error) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) { return "", err }
+}
+
+// value of a counter or gauge.
+func value(t testing.TB, m prometheus.Metric) float64 {
+	t.Helper()
+	var d dto.Metric
+	if err := m.Write(&d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Counter != nil {
+		return d.GetCounter().GetValue()
+	}
+	return d.GetGauge().GetValue()
+}

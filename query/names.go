@@ -1,0 +1,85 @@
+package query
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Suffixes of the fields that the aggregates keep beside each stat's mean, which is named as the stat.
+const (
+	suffixSum   = ":sum"
+	suffixCount = ":count"
+	suffixMin   = ":min"
+	suffixMax   = ":max"
+	suffixLast  = ":last"
+)
+
+// isCompanion tells whether a field is one of those: it is no stat, and is not shown as one.
+func isCompanion(field string) bool {
+	return slices.ContainsFunc([]string{suffixSum, suffixCount, suffixMin, suffixMax, suffixLast},
+		func(suffix string) bool { return strings.HasSuffix(field, suffix) })
+}
+
+// The aggregates' names. Written so for InfluxDB 1.6, which wants ON for tags even when the source names the
+// database.
+const (
+	showFields = `SHOW FIELD KEYS ON "statistics" FROM "one_week"."aggregate"`
+	showTags   = `SHOW TAG KEYS ON "statistics" FROM "one_week"."aggregate"`
+)
+
+// keys lists the stats recorded: those read lately, and those in the aggregates.
+func (s *Server) keys(w http.ResponseWriter, r *http.Request, _ params) error {
+	names := slices.Clone(s.o.Latest.Stats())
+	for _, field := range s.stored(r.Context(), showFields) {
+		if !isCompanion(field) {
+			names = append(names, field)
+		}
+	}
+	s.writeNames(w, names)
+	return nil
+}
+
+// tags lists the tags to filter by.
+func (s *Server) tags(w http.ResponseWriter, r *http.Request, _ params) error {
+	s.writeNames(w, slices.Concat(s.o.Latest.TagKeys(), s.stored(r.Context(), showTags)))
+	return nil
+}
+
+// stored returns the names that a SHOW statement answers. Without InfluxDB there are none: the live ones do
+// until it is back, and the failure is counted.
+func (s *Server) stored(ctx context.Context, statement string) []string {
+	ctx, cancel := context.WithTimeout(ctx, min(namesTimeout, s.o.QueryTimeout))
+	defer cancel()
+	rows, err := s.askInflux(ctx, statement, nil)
+	if err != nil {
+		s.log.Debug("names come from memory alone", "error", err)
+		return nil
+	}
+	var names []string
+	for _, row := range rows {
+		for _, v := range row.Values {
+			if len(v) == 0 {
+				continue
+			}
+			if name, ok := v[0].(string); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+func (s *Server) writeNames(w http.ResponseWriter, names []string) {
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) == 0 {
+		if s.o.Compat == Compat02 {
+			names = nil // null
+		} else {
+			names = []string{}
+		}
+	}
+	s.writeJSON(w, http.StatusOK, names)
+}

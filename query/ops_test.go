@@ -1,0 +1,132 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Liveness and readiness ask nothing that may hang: they answer while everything outside does not.
+func TestHealthLooksAtNothingOutside(t *testing.T) {
+	w := startWorld(t, nil)
+	w.influx.ping = func(context.Context) (string, error) { t.Error("InfluxDB was asked"); return "", nil }
+	w.journal.err = errors.New("no state")
+	w.do(t, "GET", "/healthz", "", "-").want(t, 200, `{"status":"ok"}`+"\n")
+	w.do(t, "GET", "/readyz", "", "-").want(t, 200, `{"status":"ready","reasons":[]}`+"\n")
+	w.proj.list = []Projection{{Name: "influx_raw", Failing: true, LastError: "http://user:secret@influx"}, {Name: "mist"}}
+	a := w.do(t, "GET", "/readyz", "", "-")
+	a.contains(t, 200, `"degraded"`)
+	a.contains(t, 200, "influx_raw is failing")
+	if strings.Contains(a.body, "secret") || strings.Contains(a.body, "mist") {
+		t.Errorf("%s", a.body)
+	}
+	w.journal.healthy = errors.New("disk full")
+	a = w.do(t, "GET", "/readyz", "", "-")
+	a.contains(t, 503, "the journal cannot be written: disk full")
+	w.do(t, "HEAD", "/readyz", "", "-").contains(t, 503, "")
+	w.do(t, "GET", "/healthz", "", "-").contains(t, 200, "ok")
+	w.journal.healthy, w.proj.list = nil, nil
+	w.do(t, "GET", "/readyz", "", "-").contains(t, 200, `"ready"`)
+}
+
+// /status answers whatever is broken, and does not wait for an InfluxDB that hangs.
+func TestStatusWhenAllIsBroken(t *testing.T) {
+	w := startWorld(t, nil)
+	w.journal.err = errors.New("the journal is closed")
+	waited := make(chan bool, 1)
+	w.influx.ping = func(ctx context.Context) (string, error) {
+		deadline, ok := ctx.Deadline()
+		waited <- ok && time.Until(deadline) <= pingTimeout
+		return "", errors.New("no route to host")
+	}
+	a := w.get(t, "/status")
+	a.contains(t, 200, `"error": "the journal is closed"`)
+	a.contains(t, 200, `"error": "no route to host"`)
+	if !<-waited {
+		t.Error("the look at InfluxDB is not bounded")
+	}
+}
+
+func TestUptime(t *testing.T) {
+	now := testNow
+	w := startWorld(t, func(o *Options) { o.Now = func() time.Time { return now } })
+	now = now.Add(90*time.Second + 5)
+	w.get(t, "/status").contains(t, 200, `"uptime_seconds": 90,`)
+}
+
+func TestSecondsToLoss(t *testing.T) {
+	hour := time.Hour
+	base := JournalState{FirstTime: testNow.Add(-hour), LastTime: testNow}
+	for _, c := range []struct {
+		name   string
+		change func(*JournalState, *Projection)
+		want   float64 // -1: null
+	}{
+		{"nothing waits", func(j *JournalState, p *Projection) { j.Retention = hour; p.Lag = 0 }, -1},
+		{"no limits", func(*JournalState, *Projection) {}, -1},
+		{"by age", func(j *JournalState, p *Projection) { j.Retention = 2 * hour }, 7200 - 600},
+		{"by size", func(j *JournalState, p *Projection) { j.Bytes, j.MaxBytes = 50, 100 }, 7200 - 600},
+		{"the earlier of both", func(j *JournalState, p *Projection) { j.Retention, j.Bytes, j.MaxBytes = 9*hour, 100, 100 }, 3600 - 600},
+		{"overdue", func(j *JournalState, p *Projection) { j.Retention = 5 * time.Minute }, 0},
+		{"one event, no rate", func(j *JournalState, p *Projection) { j.FirstTime = j.LastTime; j.Bytes, j.MaxBytes = 1, 2 }, -1},
+	} {
+		j, p := base, Projection{Lag: 5, LagSeconds: 600}
+		c.change(&j, &p)
+		got := secondsToLoss(j, p)
+		if c.want < 0 && got != nil || c.want >= 0 && (got == nil || *got != c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// What ingest gets is what was asked for; its errors choose the status.
+func TestControl(t *testing.T) {
+	w := startWorld(t, nil)
+	var got OverrideRequest
+	var fail error
+	w.control.override = func(r OverrideRequest) (Override, error) { got = r; return Override{ID: "1"}, fail }
+	w.control.cancel = func(id string) error {
+		if id != "a/b" {
+			t.Errorf("id %q", id)
+		}
+		return fail
+	}
+	var flushed []string
+	w.control.flush = func(relays []string) (int, error) { flushed = relays; return len(relays), fail }
+
+	body := `{"duration":"1m30s","collectors":{"cpu":5,"disk":"2m"},"relays":["web 1","ä"]}`
+	w.do(t, "POST", "/overrides", body).contains(t, 200, `"id":"1"`)
+	if got.Duration != 90*time.Second || got.Collectors["cpu"] != 5*time.Second || got.Collectors["disk"] != 2*time.Minute ||
+		len(got.Relays) != 2 || got.Relays[0] != "web 1" {
+		t.Errorf("%+v", got)
+	}
+	w.do(t, "POST", "/flush", `{"relays":["a","b"]}`).want(t, 200, `{"msg":"Success","relays":2}`+"\n")
+	w.do(t, "POST", "/flush", " \n").want(t, 200, `{"msg":"Success","relays":0}`+"\n")
+	if len(flushed) != 0 {
+		t.Errorf("%q", flushed)
+	}
+	w.do(t, "DELETE", "/overrides/a%2Fb", "").want(t, 200, `{"msg":"Success"}`+"\n")
+	for status, err := range map[int]error{
+		http.StatusBadRequest:          errors.Join(ErrInvalid, errors.New("why")),
+		http.StatusNotFound:            errors.Join(ErrNotFound, errors.New("why")),
+		http.StatusInternalServerError: errors.New("why"),
+	} {
+		fail = err
+		for _, a := range []answer{w.do(t, "POST", "/overrides", body), w.do(t, "POST", "/flush", ""), w.do(t, "DELETE", "/overrides/a%2Fb", "")} {
+			if a.status != status || strings.Contains(a.body, "why") != (status < 500) {
+				t.Errorf("%d %s, want %d", a.status, a.body, status)
+			}
+		}
+	}
+	for _, body := range []string{`null`, `[]`, `"x"`, `{`, `{"duration":null,"collectors":{"cpu":1}}`, `{"duration":1e99,"collectors":{"cpu":1}}`,
+		`{"duration":-5,"collectors":{"cpu":1}}`, `{"duration":"","collectors":{"cpu":1}}`, `{"duration":60,"collectors":{"":1}}`,
+		`{"duration":60,"collectors":{"a\u0000":1}}`, `{"duration":60,"collectors":{"cpu":"500ms"}}`, `{"duration":60,"collectors":{"cpu":1},"relays":[""]}`,
+		`{"duration":60,"collectors":{"cpu":1},"relays":"web1"}`} {
+		if a := w.do(t, "POST", "/overrides", body); a.status != 400 || !strings.HasPrefix(a.body, `{"error":"`) {
+			t.Errorf("%s: %d %s", body, a.status, a.body)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package query
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Compat02 as Options.Compat makes the API answer as the released Pulse 0.2.3 did.
+const Compat02 = "0.2"
+
+// Bounds of the API. They are generous for people and programs and small for an attacker.
+const (
+	maxHeaderBytes = 64 << 10
+	maxBodyBytes   = 1 << 20
+	headerTimeout  = 5 * time.Second
+	idleTimeout    = 2 * time.Minute
+	// answerSlack is what a request may take to read and its answer to send, on top of its query's time.
+	answerSlack = 30 * time.Second
+	// pingTimeout bounds the look at InfluxDB that /status takes, namesTimeout that of /keys and /tags.
+	pingTimeout  = 2 * time.Second
+	namesTimeout = 5 * time.Second
+	// queueTimeout is how long a history query waits for its turn.
+	queueTimeout = 10 * time.Second
+)
+
+// Options of a Server. Listener, Latest, Influx, Relays, Journal and Projections are required.
+type Options struct {
+	Listener net.Listener // bound already; the Server closes it
+	TLS      *tls.Config  // nil: plain HTTP
+	Token    string       // "" : no token is asked for
+	CORS     string       // Access-Control-Allow-Origin; "" is "*"
+	Compat   string       // "" or Compat02
+	Version  string       // shown by /status
+
+	PollInterval      time.Duration  // default 60 s: /latest looks back twice as far
+	AggregateInterval time.Duration  // default 15 min, whole minutes: the slots of /daily
+	Location          *time.Location // of /daily's slots; default time.Local
+
+	Latest      Latest
+	Influx      Influx
+	Relays      Relays
+	Journal     Journal
+	Projections Projections
+	Control     Control      // nil: no /overrides and /flush
+	Metrics     http.Handler // nil: no /metrics
+
+	// Stored is how a name or a tag's value is spelled in InfluxDB, which cannot hold every text; nil: as it is.
+	Stored func(string) string
+
+	QueryTimeout   time.Duration // of one history request; default 30 s
+	HistoryQueries int           // at once; default 8
+	MaxConnections int           // at once, more wait to be accepted; default 2048
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time
+}
+
+func (o *Options) validate() error {
+	for _, need := range []struct {
+		name string
+		is   bool
+	}{
+		{"Listener", o.Listener != nil},
+		{"Latest", o.Latest != nil},
+		{"Influx", o.Influx != nil},
+		{"Relays", o.Relays != nil},
+		{"Journal", o.Journal != nil},
+		{"Projections", o.Projections != nil},
+	} {
+		if !need.is {
+			return fmt.Errorf("query: Options.%s is required", need.name)
+		}
+	}
+	if o.Compat != "" && o.Compat != Compat02 {
+		return fmt.Errorf("query: api-compat %q is unknown: leave it empty or use %q", o.Compat, Compat02)
+	}
+	o.CORS = cmp.Or(o.CORS, "*")
+	o.PollInterval = cmp.Or(o.PollInterval, time.Minute)
+	o.AggregateInterval = cmp.Or(o.AggregateInterval, 15*time.Minute)
+	o.QueryTimeout = cmp.Or(o.QueryTimeout, 30*time.Second)
+	o.HistoryQueries = cmp.Or(o.HistoryQueries, 8)
+	o.MaxConnections = cmp.Or(o.MaxConnections, 2048)
+	if o.AggregateInterval < time.Minute || o.AggregateInterval%time.Minute != 0 {
+		return fmt.Errorf("query: aggregate interval %s: use whole minutes, at least one", o.AggregateInterval)
+	}
+	if o.PollInterval < 0 || o.QueryTimeout < 0 || o.HistoryQueries < 0 || o.MaxConnections < 0 {
+		return errors.New("query: intervals, timeouts and limits cannot be negative")
+	}
+	if o.Location == nil {
+		o.Location = time.Local
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
+	if o.Stored == nil {
+		o.Stored = func(s string) string { return s }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}

@@ -1,0 +1,247 @@
+package query
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/influxdata/influxql"
+)
+
+// Bounds of what one request may ask.
+const (
+	maxNameBytes    = 256  // of a stat and of a filter's key
+	maxValueBytes   = 1024 // of a filter's value
+	maxFilterKeys   = 32
+	maxFilterValues = 1024                  // of all filters together
+	maxBack         = 3660 * 24 * time.Hour // start and stop: ten years
+	daysDefault     = 7 * 24 * time.Hour    // how far back /daily starts
+	hoursDefault    = 24 * time.Hour        // how far back /hourly starts
+	durationHelp    = "use a number and a unit, u ms s m h d or w, like 90m or 1d, up to 3660d"
+)
+
+// selection is what the query parameters of /latest, /hourly and /daily ask for.
+type selection struct {
+	verb    verb
+	filters filters
+
+	// The rest is for /hourly and /daily.
+	start, stop time.Duration // how far back
+	fill        bool
+	fillValue   float64
+}
+
+// filter is one tag and the values that it may have.
+type filter struct {
+	key    string
+	values []string // distinct, in the order given
+	twice  bool     // given more than once: what verb=none tells apart
+}
+
+// filters are sorted by key, so that the same question is always the same statement.
+type filters []filter
+
+// byKey is the form that Latest takes.
+func (f filters) byKey() map[string][]string {
+	if len(f) == 0 {
+		return nil
+	}
+	m := make(map[string][]string, len(f))
+	for _, one := range f {
+		m[one.key] = one.values
+	}
+	return m
+}
+
+// spelled is f with other spellings of its keys and values.
+func (f filters) spelled(as func(string) string) filters {
+	out := make(filters, len(f))
+	for i, one := range f {
+		values := make([]string, len(one.values))
+		for j, v := range one.values {
+			values[j] = as(v)
+		}
+		out[i] = filter{key: as(one.key), values: values, twice: one.twice}
+	}
+	return out
+}
+
+// parseSelection reads the query parameters. history is the default of start, or 0 for /latest, where
+// backfill, start and stop are ordinary filters.
+func parseSelection(rawQuery string, history time.Duration) (selection, error) {
+	sel := selection{verb: "mean", start: history}
+	values, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return sel, badRequest("the query string is malformed: %v", err)
+	}
+	reserved := map[string]func(string) error{
+		"verb":    func(v string) (err error) { sel.verb, err = parseVerb(v, history == 0); return err },
+		tokenName: func(string) error { return nil },
+		// 0.2 took this one for a token's name too when it made filters, though it did not let anybody in.
+		strings.ToLower(tokenName): func(string) error { return nil },
+	}
+	if history != 0 {
+		reserved["start"] = func(v string) (err error) { sel.start, err = parseBack("start", v, history); return err }
+		reserved["stop"] = func(v string) (err error) { sel.stop, err = parseBack("stop", v, 0); return err }
+		reserved["backfill"] = func(v string) error { sel.fill, sel.fillValue = parseFill(v); return nil }
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) { // sorted: of several mistakes the same one is told
+		set, ok := reserved[key]
+		if !ok {
+			continue
+		}
+		vs := values[key]
+		if len(vs) > 1 {
+			return sel, badRequest("%s is given %d times: give it once", key, len(vs))
+		}
+		if err := set(vs[0]); err != nil {
+			return sel, err
+		}
+		delete(values, key)
+	}
+	if history != 0 && sel.stop >= sel.start {
+		return sel, badRequest("stop must be less far back than start (start=%s, stop=%s)", ago(sel.start), ago(sel.stop))
+	}
+	sel.filters, err = parseFilters(values)
+	return sel, err
+}
+
+func parseFilters(values url.Values) (filters, error) {
+	if len(values) > maxFilterKeys {
+		return nil, badRequest("%d different filters: at most %d are allowed", len(values), maxFilterKeys)
+	}
+	var fs filters
+	total := 0
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		vs := values[key]
+		if err := checkName("the filter", key); err != nil {
+			return nil, err
+		}
+		if reservedName(key) {
+			return nil, badRequest("%s cannot be a filter: InfluxDB reserves the name (for times use start and stop)", key)
+		}
+		if total += len(vs); total > maxFilterValues {
+			return nil, badRequest("more than %d filter values", maxFilterValues)
+		}
+		f := filter{key: key, twice: len(vs) > 1}
+		for _, v := range vs {
+			if len(v) > maxValueBytes {
+				return nil, badRequest("a value of filter %s has %d bytes: at most %d are allowed", key, len(v), maxValueBytes)
+			}
+			if !printable(v) {
+				return nil, badRequest("a value of filter %s holds control characters or is not UTF-8", key)
+			}
+			if !slices.Contains(f.values, v) {
+				f.values = append(f.values, v)
+			}
+		}
+		fs = append(fs, f)
+	}
+	return fs, nil
+}
+
+// reservedName tells whether InfluxQL means something else by an identifier, quoted or not: the time, which
+// would widen or empty the range that was asked for, the current time, or parts of its own index.
+func reservedName(name string) bool {
+	switch strings.ToLower(name) {
+	case "time", "now()", "_name", "_tagkey", "_tagvalue", "_serieskey", "_fieldkey":
+		return true
+	}
+	return false
+}
+
+// checkName holds for names of stats and of tags.
+func checkName(what, name string) error {
+	switch {
+	case name == "":
+		return badRequest("%s has no name", what)
+	case len(name) > maxNameBytes:
+		return badRequest("the name of %s has %d bytes: at most %d are allowed", what, len(name), maxNameBytes)
+	case !printable(name):
+		return badRequest("the name of %s holds control characters or is not UTF-8", what)
+	}
+	return nil
+}
+
+// printable also refuses U+FEFF, which a reader may take for a byte order mark and drop.
+func printable(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || r == '\uFEFF'
+	})
+}
+
+// parseFill reads backfill: set to anything it fills, with that number, or 0 when it is none.
+func parseFill(v string) (fill bool, value float64) {
+	if v == "" {
+		return false, 0
+	}
+	value, err := strconv.ParseFloat(v, 64)
+	if err != nil || math.IsNaN(value) || math.IsInf(value, 0) {
+		value = 0
+	}
+	return true, value
+}
+
+// parseBack reads how far back from now: like 1d, 90m or 1h30m. A bare 0 is now; any other number needs its
+// unit (InfluxQL, and with it 0.2, took bare numbers for nanoseconds, which nobody meant).
+func parseBack(name, v string, def time.Duration) (time.Duration, error) {
+	switch v {
+	case "":
+		return def, nil
+	case "0":
+		return 0, nil
+	}
+	d, err := parseDuration(v)
+	if err != nil {
+		return 0, badRequest("%s %q: %v", name, shorten(v, 40), err)
+	}
+	return d, nil
+}
+
+// parseDuration reads numbers with units; it never returns more than maxBack.
+func parseDuration(v string) (time.Duration, error) {
+	units := []struct {
+		name string
+		is   time.Duration
+	}{ // ms before m
+		{"ms", time.Millisecond}, {"u", time.Microsecond}, {"µ", time.Microsecond}, {"s", time.Second},
+		{"m", time.Minute}, {"h", time.Hour}, {"d", 24 * time.Hour}, {"w", 7 * 24 * time.Hour},
+	}
+	if v == "" {
+		return 0, fmt.Errorf("%s", durationHelp)
+	}
+	var sum time.Duration
+	for v != "" {
+		digits := strings.IndexFunc(v, func(r rune) bool { return r < '0' || r > '9' })
+		if digits < 1 {
+			return 0, fmt.Errorf("%s", durationHelp)
+		}
+		n, err := strconv.ParseInt(v[:digits], 10, 64)
+		v = v[digits:]
+		i := slices.IndexFunc(units, func(u struct {
+			name string
+			is   time.Duration
+		}) bool {
+			return strings.HasPrefix(v, u.name)
+		})
+		if i < 0 || err != nil || n > int64((maxBack-sum)/units[i].is) {
+			return 0, fmt.Errorf("%s", durationHelp)
+		}
+		sum += time.Duration(n) * units[i].is
+		v = v[len(units[i].name):]
+	}
+	return sum, nil
+}
+
+// ago is a duration as the API takes it: 1w, 90m.
+func ago(d time.Duration) string { return influxql.FormatDuration(d) }

@@ -1,0 +1,177 @@
+package query
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/julienschmidt/httprouter"
+)
+
+// handler answers one request, or returns why not; an *httpError chooses the status, any other error is a 500.
+// It must not write before it is sure to return nil.
+type handler func(w http.ResponseWriter, r *http.Request, p params) error
+
+// params are the {names} of a route's path, unescaped.
+type params struct{ p httprouter.Params }
+
+func (p params) get(name string) string { return p.p.ByName(name) }
+
+// access says who may use a route.
+type access bool
+
+const (
+	token access = true  // whoever sends the token
+	open  access = false // anybody
+)
+
+type route struct {
+	method string
+	path   string // {name} matches one path segment, %2F included
+	handle handler
+	access access
+	absent bool // what it needs was not configured: it is a 404
+}
+
+// routes is the API. A GET route answers HEAD too, OPTIONS is answered everywhere, and one slash at the
+// end of a path makes no difference.
+func (s *Server) routes() []route {
+	noControl := s.o.Control == nil
+	noMetrics := s.o.Metrics == nil
+	return []route{
+		{method: "GET", path: "/ping", handle: s.ping, access: token},
+		{method: "GET", path: "/keys", handle: s.keys, access: token},
+		{method: "GET", path: "/tags", handle: s.tags, access: token},
+		{method: "GET", path: "/latest/{stat}", handle: s.latest, access: token},
+		{method: "GET", path: "/hourly/{stat}", handle: s.hourly, access: token},
+		{method: "GET", path: "/daily/{stat}", handle: s.daily, access: token},
+
+		{method: "GET", path: "/relays", handle: s.relays, access: token},
+		{method: "GET", path: "/overrides", handle: s.listOverrides, access: token, absent: noControl},
+		{method: "POST", path: "/overrides", handle: s.addOverride, access: token, absent: noControl},
+		{method: "DELETE", path: "/overrides/{id}", handle: s.cancelOverride, access: token, absent: noControl},
+		{method: "POST", path: "/flush", handle: s.flush, access: token, absent: noControl},
+
+		{method: "GET", path: "/status", handle: s.status, access: token},
+		{method: "GET", path: "/metrics", handle: s.prometheus, access: token, absent: noMetrics},
+		{method: "GET", path: "/healthz", handle: s.healthz, access: open},
+		{method: "GET", path: "/readyz", handle: s.readyz, access: open},
+	}
+}
+
+// newRouter turns the table into a router, and lists the methods in it.
+func (s *Server) newRouter(table []route) (*httprouter.Router, []string) {
+	router := httprouter.New()
+	// A redirect would lose the token of clients that do not send their headers twice.
+	router.RedirectTrailingSlash = false
+	router.RedirectFixedPath = false
+	router.HandleOPTIONS = false // ServeHTTP does
+	var methods []string
+	add := func(method string, rt route) {
+		router.Handle(method, strings.NewReplacer("{", ":", "}", "").Replace(rt.path), s.wrap(rt))
+		if !slices.Contains(methods, method) {
+			methods = append(methods, method)
+		}
+	}
+	for _, rt := range table {
+		if rt.absent {
+			continue
+		}
+		add(rt.method, rt)
+		if rt.method == http.MethodGet {
+			add(http.MethodHead, rt)
+		}
+	}
+	slices.Sort(methods)
+
+	// Without the token, what exists and what does not looks the same.
+	router.NotFound = s.plain(s.notFound)
+	router.MethodNotAllowed = s.plain(s.methodNotAllowed)
+	return router, methods
+}
+
+// wrap does for each route what all have in common: its name for the metrics, the token, the error's answer.
+func (s *Server) wrap(rt route) httprouter.Handle {
+	return func(w http.ResponseWriter, r *http.Request, p httprouter.Params) {
+		if rec, ok := w.(*recorder); ok {
+			rec.route = rt.path
+		}
+		if rt.access == token && !s.token.passes(r) {
+			s.unauthorized(w, r)
+			return
+		}
+		p = slices.Clone(p)
+		for i := range p {
+			// The path was matched escaped, so that a stat may hold a slash.
+			v, err := url.PathUnescape(p[i].Value)
+			if err != nil {
+				s.writeError(w, r, badRequest("the path %q is not escaped correctly", r.URL.Path))
+				return
+			}
+			p[i].Value = v
+		}
+		if err := rt.handle(w, r, params{p}); err != nil {
+			s.writeError(w, r, err)
+		}
+	}
+}
+
+// plain makes a handler of the router's own (404, 405), behind the token.
+func (s *Server) plain(handle func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !s.token.passes(r) {
+			s.unauthorized(w, r)
+			return
+		}
+		if err := handle(w, r); err != nil {
+			s.writeError(w, r, err)
+		}
+	}
+}
+
+func (s *Server) notFound(w http.ResponseWriter, r *http.Request) error {
+	if s.o.Compat == Compat02 {
+		http.Error(w, "404 page not found", http.StatusNotFound)
+		return nil
+	}
+	return &httpError{status: http.StatusNotFound, text: "Not Found: there is no such route"}
+}
+
+func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
+	if s.o.Compat == Compat02 {
+		w.Header().Del("Allow")
+		return s.notFound(w, r)
+	}
+	// The router has set Allow, but without the OPTIONS that every path answers.
+	w.Header().Set("Allow", s.allow(r.URL.Path))
+	return &httpError{status: http.StatusMethodNotAllowed,
+		text: "method " + r.Method + " is not allowed here: use " + w.Header().Get("Allow")}
+}
+
+// allow lists the methods of a (routable) path as the header Allow wants it.
+func (s *Server) allow(path string) string {
+	var allowed []string
+	for _, m := range s.methods {
+		if h, _, _ := s.router.Lookup(m, path); h != nil {
+			allowed = append(allowed, m)
+		}
+	}
+	return strings.Join(append(allowed, http.MethodOptions), ", ")
+}
+
+// routable is r with the path to match: still escaped, without the slash at its end.
+func routable(r *http.Request) *http.Request {
+	path := r.URL.EscapedPath()
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	if path == "" {
+		path = "/"
+	}
+	u := *r.URL
+	u.Path, u.RawPath = path, ""
+	r2 := *r
+	r2.URL = &u
+	return &r2
+}

@@ -1,0 +1,201 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/julienschmidt/httprouter"
+	"golang.org/x/time/rate"
+)
+
+// Server serves the API on one listener. Start it once; Stop may be called at any time, any number of times.
+type Server struct {
+	o       Options
+	log     *slog.Logger
+	metrics *metrics
+	token   tokenCheck
+	router  *httprouter.Router
+	methods []string // those the table has, for Allow
+	http    *http.Server
+	turns   chan struct{}  // one per history query at work
+	warn    rate.Sometimes // limits the log lines of failed requests
+	started time.Time
+
+	// baseCtx is the ancestor of every request's context; cut ends it when the time to drain is over.
+	baseCtx context.Context
+	cut     context.CancelFunc
+
+	listener *limitListener
+	serving  sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	running bool
+	stopped bool
+}
+
+// New builds a server on the listener in o, which is its own from now on, also when New fails. Nothing is
+// served before Start.
+func New(o Options) (*Server, error) {
+	if err := o.validate(); err != nil {
+		if o.Listener != nil {
+			err = errors.Join(err, o.Listener.Close())
+		}
+		return nil, err
+	}
+	s := &Server{
+		o:       o,
+		log:     o.Logger,
+		metrics: newMetrics(o.Registerer),
+		token:   newTokenCheck(o.Token),
+		turns:   make(chan struct{}, o.HistoryQueries),
+		started: o.Now(),
+		warn:    rate.Sometimes{First: 3, Interval: time.Minute},
+	}
+	s.router, s.methods = s.newRouter(s.routes())
+	s.baseCtx, s.cut = context.WithCancel(context.Background())
+	s.listener = newLimitListener(o.Listener, o.MaxConnections, s.metrics.connections)
+	s.http = &http.Server{
+		Handler:           s,
+		TLSConfig:         o.TLS,
+		ReadHeaderTimeout: headerTimeout,
+		// Also the reading time is as long as a query may take: net/http ends a request's context when it
+		// is over, body or not. A route that streams lifts both with http.ResponseController.
+		ReadTimeout:    o.QueryTimeout + answerSlack,
+		WriteTimeout:   o.QueryTimeout + answerSlack,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		BaseContext:    func(net.Listener) context.Context { return s.baseCtx },
+		// "OPTIONS *" gets the same answer as any other OPTIONS.
+		DisableGeneralOptionsHandler: true,
+	}
+	if o.Token == "" {
+		s.log.Warn("the API asks for no token: everybody who reaches it may use it", "address", s.Addr().String())
+	}
+	return s, nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Start serves in the background until Stop.
+func (s *Server) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running || s.stopped {
+		return
+	}
+	s.running = true
+	s.serving.Go(func() {
+		var err error
+		if s.o.TLS != nil {
+			err = s.http.ServeTLS(s.listener, "", "")
+		} else {
+			err = s.http.Serve(s.listener)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("the API stopped serving", "address", s.Addr().String(), "error", err)
+		}
+	})
+}
+
+// Stop takes no new requests, waits for those under way until ctx ends, then cuts off the rest; the error
+// says that it did.
+func (s *Server) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	err := s.http.Shutdown(ctx)
+	s.cut()
+	if err != nil {
+		err = fmt.Errorf("query: answers were still under way when the time to stop was over: %w",
+			errors.Join(err, s.http.Close()))
+	}
+	// Shutdown closes the listener only if Start was called.
+	if cerr := s.listener.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
+		err = errors.Join(err, fmt.Errorf("query: close listener: %w", cerr))
+	}
+	s.serving.Wait()
+	return err
+}
+
+// ServeHTTP is one request from the first header to the last metric. It is exported for tests and for
+// embedding the API in another server.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begin := s.o.Now()
+	rec := &recorder{ResponseWriter: w, route: routeOther}
+	defer func() {
+		took := s.o.Now().Sub(begin)
+		s.metrics.observe(rec.route, r.Method, rec.code(), took)
+		s.log.Debug("request", "method", r.Method, "route", rec.route, "code", rec.code(),
+			"took", took, "client", r.RemoteAddr)
+	}()
+	defer s.recoverPanic(rec, r)
+
+	s.setCommonHeaders(rec.Header())
+	if r.Method == http.MethodOptions {
+		s.options(rec, r)
+		return
+	}
+	// The plain w, because only net/http's own type hears that a body was too long and closes.
+	r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+	s.router.ServeHTTP(rec, routable(r))
+}
+
+// recoverPanic turns a panic of a handler into a 500. When the answer had begun there is nothing left to
+// say: the connection is broken off, so that the client cannot take half an answer for a whole one.
+func (s *Server) recoverPanic(rec *recorder, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler { //nolint:errorlint // the value itself is the signal
+		panic(p)
+	}
+	s.metrics.panics.Inc()
+	s.log.Error("a request made its handler panic", "route", rec.route, "method", r.Method,
+		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	if rec.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	rec.Header().Del("Content-Length")
+	s.writeError(rec, r, &httpError{status: http.StatusInternalServerError,
+		text: "internal error: the server's log has the details"})
+}
+
+// recorder remembers what the metrics need. Unwrap lets http.ResponseController reach the connection.
+type recorder struct {
+	http.ResponseWriter
+	route  string
+	status int // 0 until the header was written
+}
+
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(p)
+}
+
+func (r *recorder) code() int {
+	if r.status == 0 {
+		return http.StatusOK // what net/http sends for a handler that wrote nothing
+	}
+	return r.status
+}

@@ -1,0 +1,140 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/influxdata/influxdb1-client/models"
+)
+
+// What an implementation of Control wraps so that the API answers with the fitting status. Any other
+// error of it is a 500.
+var (
+	ErrNotFound = errors.New("not found") // 404
+	ErrInvalid  = errors.New("invalid")   // 400
+)
+
+// Latest is the index of the newest reading of each series. Its methods are called from many goroutines
+// at once and answer from memory: they do not block on anything outside.
+type Latest interface {
+	// Select calls visit for the newest reading of every series of stat that was read at or after since
+	// (ns since 1970) and has, for every key of filters, one of that key's values; the value "" is had by
+	// a series without that tag. filters is not kept; nil means every series. What visit gets is valid
+	// only until it returns.
+	Select(stat string, filters map[string][]string, since int64, visit func(Reading))
+	// Stats and TagKeys name what there is now, in any order. The slices are not changed.
+	Stats() []string
+	TagKeys() []string
+}
+
+// Reading is the newest value of one series.
+type Reading struct {
+	Time  int64 // when it was read, ns since 1970
+	Value float64
+	Tags  []Tag // of the series, host among them; belongs to the index, valid during the visit
+}
+
+// Tag is one key and value of a series.
+type Tag struct{ Key, Value string }
+
+// Influx runs InfluxQL on the database "statistics".
+type Influx interface {
+	// Query runs one statement with bound parameters ($name). It returns when ctx ends. It is called
+	// from several goroutines at once, and never twice for one request after an error. Times in the rows
+	// are int64 ns; numbers are float64, int64 or json.Number; null is nil. A database that is not there
+	// yet has no rows, which is no error.
+	Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error)
+	// Ping tells whether the database answers, and its version. It returns when ctx ends.
+	Ping(ctx context.Context) (version string, err error)
+}
+
+// Relays lists the registry. The slices it returns belong to the caller.
+type Relays interface {
+	Relays() []Relay
+}
+
+// Relay is one registered relay, connected or not.
+type Relay struct {
+	ID          string      `json:"id"`
+	Connected   bool        `json:"connected"`
+	Address     string      `json:"address,omitempty"`     // of the connection, host:port; "" while disconnected
+	ConnectedAt time.Time   `json:"connected_at,omitzero"` // start of this connection
+	LastSeen    time.Time   `json:"last_seen,omitzero"`    // last reading
+	Collectors  []Collector `json:"collectors"`
+	Polls       uint64      `json:"polls"`    // asked for since the server's start
+	Skipped     uint64      `json:"skipped"`  // polls not sent because the one before was unanswered
+	Rejected    uint64      `json:"rejected"` // readings that were not numbers or had no usable name
+}
+
+// Collector is what a relay advertised by `add`.
+type Collector struct {
+	Name     string
+	Tags     []string      // as sent: key:value or a bare word
+	Interval time.Duration // between polls, an override in force included
+}
+
+// Control changes how relays are polled. It may be absent (Options.Control nil): then its routes are too.
+type Control interface {
+	// Override polls the named collectors of the relays connected now (all, or those listed) more or
+	// less often for a while. Errors wrap ErrInvalid where the request is at fault.
+	Override(ctx context.Context, o OverrideRequest) (Override, error)
+	// Overrides lists those in force.
+	Overrides() []Override
+	// CancelOverride ends one; ErrNotFound (wrapped) when there is none of that id.
+	CancelOverride(ctx context.Context, id string) error
+	// Flush asks the listed relays, all when none are listed, to clear what their collectors gathered,
+	// and returns how many connected relays were asked.
+	Flush(ctx context.Context, relays []string) (int, error)
+}
+
+// OverrideRequest asks for an override. The API has validated it: Duration and the intervals are whole
+// seconds, at least one, and there is at least one collector.
+type OverrideRequest struct {
+	Duration   time.Duration
+	Collectors map[string]time.Duration // name of the collector → interval between polls
+	Relays     []string                 // empty: every relay connected now
+}
+
+// Override is one in force.
+type Override struct {
+	ID         string
+	Created    time.Time
+	Until      time.Time
+	Collectors map[string]time.Duration
+	Relays     []string // the ids that it holds for
+}
+
+// Journal tells how the journal does. Both methods answer at once, from memory or a local call.
+type Journal interface {
+	State(ctx context.Context) (JournalState, error)
+	// Healthy returns nil, or why nothing can be appended now (its text is shown by /readyz, to anybody).
+	Healthy() error
+}
+
+// JournalState is what the journal holds.
+type JournalState struct {
+	FirstSeq, LastSeq   uint64
+	FirstTime, LastTime time.Time
+	Messages            uint64
+	Bytes, MaxBytes     int64         // MaxBytes 0: no limit
+	Retention           time.Duration // 0: no limit
+}
+
+// Projections tells how far the views are.
+type Projections interface {
+	Projections() []Projection
+}
+
+// Projection is the state of one view.
+type Projection struct {
+	Name       string
+	Position   uint64  // saved: a restart begins after it
+	Applied    uint64  // last sequence applied
+	Lag        uint64  // events not applied yet
+	LagSeconds float64 // age of the oldest of these
+	State      string  // in the runner's words
+	LastError  string  // shown by /status only; "" when there was none
+	Failing    bool    // its sink does not take what it gets: /readyz says degraded
+	Gaps       uint64  // how often the journal had lost what came next
+}

@@ -1,0 +1,223 @@
+package relaywire
+
+import (
+	"bytes"
+	"iter"
+	"math"
+	"strconv"
+	"time"
+	"unsafe"
+)
+
+// MaxDuration is the longest beat, override or interval that is accepted: 366 days.
+const MaxDuration = 366 * 24 * time.Hour
+
+// ParseID reads the arguments of an id line. Without a token all of args is the id, spaces and all, as Pulse 0.2 has it;
+// with one, what follows the last space is the token (nil when there is none: the caller refuses). Both alias args. The error is ErrMissingID or ErrBadID.
+func ParseID(args []byte, withToken bool) (id, token []byte, err error) {
+	id = trimSpaces(args)
+	if withToken {
+		if i := bytes.LastIndexByte(id, ' '); i >= 0 {
+			id, token = trimSpaces(id[:i]), id[i+1:]
+		}
+	}
+	if len(id) == 0 {
+		return nil, nil, ErrMissingID
+	}
+	if !ValidID(alias(id)) {
+		return nil, nil, ErrBadID
+	}
+	return id, token, nil
+}
+
+// ParseAdd reads the arguments of an add line. Everything is checked before it returns, so that ranging over tags cannot
+// fail; tags is never nil, and leaves empty tags out (released relays send them). Name and tags alias args. The error is ErrBadName, ErrBadTag or ErrTooManyTags.
+func ParseAdd(args []byte) (name []byte, tags iter.Seq[[]byte], err error) {
+	name, list, _ := bytes.Cut(args, colon)
+	name = trimSpaces(name)
+	if !ValidName(alias(name)) {
+		return nil, nil, ErrBadName
+	}
+	n := 0
+	for tag := range split(list) {
+		if !ValidTag(alias(tag)) {
+			return nil, nil, ErrBadTag
+		}
+		if n++; n > MaxTags {
+			return nil, nil, ErrTooManyTags
+		}
+	}
+	return name, split(list), nil
+}
+
+// ParseRemove reads the argument of a remove line. The name aliases args. The error is ErrBadName.
+func ParseRemove(args []byte) (name []byte, err error) {
+	name = trimSpaces(args)
+	if !ValidName(alias(name)) {
+		return nil, ErrBadName
+	}
+	return name, nil
+}
+
+// Names yields the names of a get line, without the empty ones. They are not checked: a relay looks them up and
+// ignores what it does not have. They alias args.
+func Names(args []byte) iter.Seq[[]byte] { return split(args) }
+
+// ParseOverride reads the arguments of an override line: how long, then each collector and how often to sample it
+// meanwhile. Everything is checked before it returns, so that ranging over items cannot fail; the names alias args.
+// The error is ErrBadDuration, ErrBadOverride or ErrBadName.
+func ParseOverride(args []byte) (d time.Duration, items iter.Seq2[[]byte, time.Duration], err error) {
+	seconds, list, _ := bytes.Cut(trimSpaces(args), space)
+	if d, err = parseSeconds(seconds); err != nil {
+		return 0, nil, err
+	}
+	n := 0
+	for item := range split(list) {
+		name, interval, ok := cutLast(item)
+		if !ok {
+			return 0, nil, ErrBadOverride
+		}
+		if !ValidName(alias(name)) {
+			return 0, nil, ErrBadName
+		}
+		if _, err := parseSeconds(interval); err != nil {
+			return 0, nil, err
+		}
+		n++
+	}
+	if n == 0 {
+		return 0, nil, ErrBadOverride
+	}
+	return d, func(yield func([]byte, time.Duration) bool) {
+		for item := range split(list) {
+			name, interval, _ := cutLast(item)
+			every, err := parseSeconds(interval)
+			if err == nil && !yield(name, every) {
+				return
+			}
+		}
+	}, nil
+}
+
+// ParseBeat reads the argument of a beat line. The error is ErrBadDuration.
+func ParseBeat(args []byte) (time.Duration, error) { return parseSeconds(trimSpaces(args)) }
+
+// parseSeconds reads a positive number of seconds; fractions are allowed.
+func parseSeconds(b []byte) (time.Duration, error) {
+	s, err := parseValue(b)
+	if err != nil || s <= 0 || s > MaxDuration.Seconds() {
+		return 0, ErrBadDuration
+	}
+	d := time.Duration(math.Round(s * float64(time.Second)))
+	if d <= 0 {
+		return 0, ErrBadDuration
+	}
+	return d, nil
+}
+
+var colon = []byte{':'}
+
+func cutLast(item []byte) (before, after []byte, ok bool) {
+	i := bytes.LastIndexByte(item, ':')
+	if i < 0 {
+		return nil, nil, false
+	}
+	return trimSpaces(item[:i]), trimSpaces(item[i+1:]), true
+}
+
+// split yields what stands between the commas of list, without spaces around it and without what is then empty.
+func split(list []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for rest := list; len(rest) > 0; {
+			item := rest
+			if i := bytes.IndexByte(rest, ','); i >= 0 {
+				item, rest = rest[:i], rest[i+1:]
+			} else {
+				rest = nil
+			}
+			if item = trimSpaces(item); len(item) > 0 && !yield(item) {
+				return
+			}
+		}
+	}
+}
+
+func trimSpaces(b []byte) []byte {
+	for len(b) > 0 && b[0] == ' ' {
+		b = b[1:]
+	}
+	for len(b) > 0 && b[len(b)-1] == ' ' {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// alias returns b as a string without copying it. It is used only to call functions that neither keep nor return
+// their argument while b is known not to change: the caller of this package may not write to a line while it parses it.
+func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// parseValue reads a decimal number. Its own scan refuses what strconv would take beyond that (hexadecimal, underscores, words such
+// as inf), which leaves overflow as the only error that strconv can find: everything but that one case is free of allocations.
+func parseValue(b []byte) (float64, error) {
+	if err := checkDecimal(b); err != nil {
+		return 0, err
+	}
+	v, err := strconv.ParseFloat(alias(b), 64)
+	if err != nil {
+		return 0, ErrNotFinite
+	}
+	return v, nil
+}
+
+// checkDecimal accepts [+-] digits [. digits] [e [+-] digits] with a digit on at least one side of the point.
+func checkDecimal(b []byte) error {
+	if len(b) == 0 {
+		return ErrNoValue
+	}
+	i := 0
+	if b[0] == '+' || b[0] == '-' {
+		i++
+	}
+	digits := 0
+	for ; i < len(b) && isDigit(b[i]); i++ {
+		digits++
+	}
+	if i < len(b) && b[i] == '.' {
+		for i++; i < len(b) && isDigit(b[i]); i++ {
+			digits++
+		}
+	}
+	if digits == 0 {
+		return notNumber(b)
+	}
+	if i < len(b) && (b[i] == 'e' || b[i] == 'E') {
+		if i++; i < len(b) && (b[i] == '+' || b[i] == '-') {
+			i++
+		}
+		start := i
+		for ; i < len(b) && isDigit(b[i]); i++ {
+		}
+		if i == start {
+			return ErrNotNumber
+		}
+	}
+	if i != len(b) {
+		return ErrNotNumber
+	}
+	return nil
+}
+
+// notNumber tells the words for values that are not finite, as Go, C, Python and JavaScript print them, from any other text.
+func notNumber(b []byte) error {
+	if b[0] == '+' || b[0] == '-' {
+		b = b[1:]
+	}
+	for _, word := range [...]string{"nan", "inf", "infinity"} {
+		if len(b) == len(word) && bytes.EqualFold(b, []byte(word)) {
+			return ErrNotFinite
+		}
+	}
+	return ErrNotNumber
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }

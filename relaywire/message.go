@@ -1,0 +1,136 @@
+package relaywire
+
+import "bytes"
+
+// Limits of the protocol, in bytes unless named otherwise.
+const (
+	// MaxLine is the longest line, its newline included.
+	MaxLine = 64 << 10
+	// MaxName is the longest id, collector name or stat name.
+	MaxName = 255
+	// MaxTag is the longest tag.
+	MaxTag = 512
+	// MaxTags is how many tags a collector may have.
+	MaxTags = 64
+)
+
+// Verb says what a message asks for or answers.
+type Verb uint8
+
+// The verbs, in the order of the grammar in the package comment.
+const (
+	VerbUnknown  Verb = iota // a line that is none of the others; ignored by both sides
+	VerbID                   // relay: who I am
+	VerbAdd                  // relay: a collector that can be polled
+	VerbRemove               // relay: a collector that no longer can
+	VerbGot                  // relay: readings, the answer to get
+	VerbPing                 // relay: still there?
+	VerbPong                 // server: still here
+	VerbBeat                 // server: ping this often
+	VerbGet                  // server: collect these now
+	VerbFlush                // server: forget what the collectors gathered
+	VerbOverride             // server: sample these more often for a while
+	VerbOK                   // both: done
+	VerbClose                // relay: going away
+	VerbError                // server: why it hangs up
+	verbs
+)
+
+// String returns the verb as it stands on the wire; "unknown" for VerbUnknown.
+func (v Verb) String() string {
+	switch v {
+	case VerbID:
+		return "id"
+	case VerbAdd:
+		return "add"
+	case VerbRemove:
+		return "remove"
+	case VerbGot:
+		return "got"
+	case VerbPing:
+		return "ping"
+	case VerbPong:
+		return "pong"
+	case VerbBeat:
+		return "beat"
+	case VerbGet:
+		return "get"
+	case VerbFlush:
+		return "flush"
+	case VerbOverride:
+		return "override"
+	case VerbOK:
+		return "ok"
+	case VerbClose:
+		return "close"
+	case VerbError:
+		return "error"
+	}
+	return "unknown"
+}
+
+// Message is one line. Args aliases the line it was parsed from; from a Reader it is valid until the next Read.
+type Message struct {
+	// Verb is the line's first word.
+	Verb Verb
+	// Args is the rest of the line after the verb and one space, without the line's end. Of a line with an unknown
+	// verb it is the whole line, for the log.
+	Args []byte
+}
+
+// Parse reads one line, with or without its end. It never fails: what it does not know is VerbUnknown. The arguments are
+// not looked at; that is what ParseID, ParseAdd, ParseRemove, Readings, Names, ParseOverride and ParseBeat are for.
+func Parse(line []byte) Message {
+	line = trimEnd(line)
+	word, rest, _ := bytes.Cut(line, space)
+	if v := verbOf(word); v != VerbUnknown {
+		return Message{Verb: v, Args: rest}
+	}
+	return Message{Args: line}
+}
+
+var space = []byte{' '}
+
+func verbOf(word []byte) Verb {
+	// The conversion does not allocate: the compiler knows that a switch keeps nothing.
+	switch string(word) {
+	case "got":
+		return VerbGot
+	case "ping":
+		return VerbPing
+	case "ok":
+		return VerbOK
+	case "get":
+		return VerbGet
+	case "pong":
+		return VerbPong
+	case "id":
+		return VerbID
+	case "add":
+		return VerbAdd
+	case "remove":
+		return VerbRemove
+	case "beat":
+		return VerbBeat
+	case "flush":
+		return VerbFlush
+	case "override":
+		return VerbOverride
+	case "close":
+		return VerbClose
+	case "error":
+		return VerbError
+	}
+	return VerbUnknown
+}
+
+// trimEnd cuts \n, \r\n and a lone \r off the end of line.
+func trimEnd(line []byte) []byte {
+	if n := len(line); n > 0 && line[n-1] == '\n' {
+		line = line[:n-1]
+	}
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		line = line[:n-1]
+	}
+	return line
+}

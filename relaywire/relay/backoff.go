@@ -1,0 +1,52 @@
+package relay
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	firstPause = 50 * time.Millisecond
+	// eagerPause is the longest pause for the first eagerFor of an outage: a server that was restarted has its relays back within a second.
+	eagerPause = 500 * time.Millisecond
+	eagerFor   = time.Minute
+	// longestPause is the longest pause later on, and at once when it was the server that sent us away.
+	longestPause = 5 * time.Second
+	// settled is how long a session has to last for the next outage to begin from the first pause.
+	settled = 5 * time.Second
+)
+
+// backoff is the pause before the next attempt: capped doubling, half of it random so that the relays of a restarted server do not come
+// back in step.
+type backoff struct {
+	pause time.Duration
+	since time.Time // of the outage
+}
+
+// next returns the pause to make now. lasted is how long the session that ended was welcomed; 0 if it was not.
+func (b *backoff) next(now time.Time, lasted time.Duration, refused bool) time.Duration {
+	if lasted >= settled {
+		*b = backoff{}
+		refused = false // a server that says goodbye on its way to a restart
+	}
+	if b.since.IsZero() {
+		b.since = now
+	}
+	limit := eagerPause
+	if refused || now.Sub(b.since) >= eagerFor {
+		limit = longestPause
+	}
+	b.pause = min(max(2*b.pause, firstPause), limit)
+	return b.pause/2 + rand.N(b.pause/2)
+}
+
+// onceAMinute keeps a server that comes and goes from filling the log.
+type onceAMinute struct{ last time.Time }
+
+func (o *onceAMinute) may(now time.Time) bool {
+	if !o.last.IsZero() && now.Sub(o.last) < time.Minute {
+		return false
+	}
+	o.last = now
+	return true
+}

@@ -1,0 +1,132 @@
+package relay
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// Collector yields the current values of some stats. Collect is called by one goroutine per collector, so it need not be safe for
+// concurrent use unless the program calls it elsewhere or adds it twice. The map belongs to the relay once it is returned.
+type Collector interface {
+	// Collect returns a value for each stat, by the stat's name. The empty name stands for the collector's own name. Values that are not
+	// finite are left out, and so is a stat whose name the protocol cannot carry; both are counted. An empty map is no reading.
+	Collect() map[string]float64
+}
+
+// CollectorFunc is a function as a Collector.
+type CollectorFunc func() map[string]float64
+
+// Collect calls f.
+func (f CollectorFunc) Collect() map[string]float64 { return f() }
+
+// NewPointCollector returns a collector with one stat that bears the collector's name: added as cpu_used, it answers cpu_used-cpu_used:25.5.
+func NewPointCollector(value func() float64) Collector {
+	return CollectorFunc(func() map[string]float64 { return map[string]float64{"": value()} })
+}
+
+// NewSetCollector returns a collector with any number of stats by name: added as disk, it answers disk-sda:50,disk-sdb:75.
+func NewSetCollector(values func() map[string]float64) Collector { return CollectorFunc(values) }
+
+// Sample returns a collector that is collected every interval, from the moment it is added, whether the server polls or
+// not. A poll gets what reduce makes of the samples since the last poll; if there are none it is collected then and there. A flush
+// of the server forgets the samples, and an override changes the interval for a while. The interval is at least MinInterval.
+func Sample(c Collector, interval time.Duration, reduce Reduction) Collector {
+	return sampled{Collector: c, interval: max(interval, MinInterval), reduce: reduce}
+}
+
+// MinInterval is the shortest interval at which a collector is sampled, whoever asks for it.
+const MinInterval = 10 * time.Millisecond
+
+type sampled struct {
+	Collector
+	interval time.Duration
+	reduce   Reduction
+}
+
+// Reduction makes one value of the samples that a stat gathered. The zero Reduction is Last().
+type Reduction struct {
+	name   string
+	window int // of a running mean, else 0
+}
+
+// Last takes the newest sample since the last poll.
+func Last() Reduction { return Reduction{name: "last"} }
+
+// Mean takes the mean of the samples since the last poll.
+func Mean() Reduction { return Reduction{name: "mean"} }
+
+// Max takes the largest sample since the last poll.
+func Max() Reduction { return Reduction{name: "max"} }
+
+// RunningMean takes the mean of the newest n samples, whether they have been polled before or not; n is at least 1. It is the one
+// reduction that a poll does not start anew; only a flush does.
+func RunningMean(n int) Reduction { return Reduction{name: "running mean", window: max(n, 1)} }
+
+// String returns the reduction's name.
+func (r Reduction) String() string {
+	if r.name == "" {
+		return "last"
+	}
+	return r.name
+}
+
+// gathered is what one stat has gathered. It belongs to the collector's goroutine.
+type gathered struct {
+	last, sum, max float64
+	n              int  // samples since the last poll
+	fresh          bool // there was one
+	ring           []float64
+	next           int
+}
+
+func (g *gathered) add(r Reduction, v float64) {
+	if g.n == 0 {
+		g.sum, g.max = 0, math.Inf(-1)
+	}
+	g.n++
+	g.fresh = true
+	g.last, g.sum, g.max = v, g.sum+v, math.Max(g.max, v)
+	if r.window == 0 {
+		return
+	}
+	if len(g.ring) < r.window {
+		g.ring = append(g.ring, v)
+		return
+	}
+	g.ring[g.next] = v
+	g.next = (g.next + 1) % r.window
+}
+
+// take returns the reduced value and begins a new poll. ok is false if there was no sample since the last one.
+func (g *gathered) take(r Reduction) (v float64, ok bool) {
+	if g.n == 0 {
+		return 0, false
+	}
+	switch r.String() {
+	case "mean":
+		v = g.sum / float64(g.n)
+	case "max":
+		v = g.max
+	case "running mean":
+		// Summed anew each time: a running sum would drift.
+		for _, x := range g.ring {
+			v += x
+		}
+		v /= float64(len(g.ring))
+	default:
+		v = g.last
+	}
+	g.n = 0
+	return v, true
+}
+
+// sortedKeys keeps the order of a set's stats the same from poll to poll.
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

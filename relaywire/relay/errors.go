@@ -1,0 +1,51 @@
+package relay
+
+import "errors"
+
+// What can be wrong, to be found with errors.Is in an *Error.
+var (
+	// ErrName is a collector's name, tag, id or token that the protocol cannot carry.
+	ErrName = errors.New("not usable on the wire: names may not hold '-', ':', ',' or control characters, tags no ',', tokens no space")
+	// ErrDuplicate is a collector whose name is taken: remove the other one first.
+	ErrDuplicate = errors.New("a collector of that name exists: remove it first")
+	// ErrClosed is a call after Close.
+	ErrClosed = errors.New("the relay is closed")
+	// ErrOptions are options that cannot work.
+	ErrOptions = errors.New("unusable options")
+	// ErrRefused is a server that answered the id with something other than ok, or hung up with an error line: see its text.
+	ErrRefused = errors.New("the server refused this relay")
+	// ErrSilent is a server that did not answer in time: neither the id nor, later, a ping.
+	ErrSilent = errors.New("the server did not answer in time")
+	// ErrStuck is a collector that did not return within the collect timeout.
+	ErrStuck = errors.New("the collector did not return within the collect timeout")
+	// ErrPanic is a collector that panicked.
+	ErrPanic = errors.New("the collector panicked")
+)
+
+// Error is the error of this package's functions.
+type Error struct {
+	// Op is what was being done: "add", "connect", "close"...
+	Op string
+	// Subject is what it was being done to: a collector's name or the server's address.
+	Subject string
+	// Err is one of the sentinels, or an error of the network.
+	Err error
+	// Detail is what the server said, or empty.
+	Detail string
+}
+
+// Error says what was done to what and why it failed.
+func (e *Error) Error() string {
+	s := "relay: " + e.Op
+	if e.Subject != "" {
+		s += " " + e.Subject
+	}
+	s += ": " + e.Err.Error()
+	if e.Detail != "" {
+		s += ": " + e.Detail
+	}
+	return s
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }

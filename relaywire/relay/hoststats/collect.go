@@ -1,0 +1,124 @@
+package hoststats
+
+import (
+	"errors"
+	"time"
+
+	"github.com/shirou/gopsutil/v4/cpu"
+
+	"github.com/nanopack/pulse/relaywire/relay"
+)
+
+var errNothing = errors.New("hoststats: the system reports nothing")
+
+func errOr(err error) error {
+	if err == nil {
+		return errNothing
+	}
+	return err
+}
+
+// percent returns part as a percentage of whole within 0 and 100: counters read one after the other can disagree by a little.
+func percent(part, whole float64) float64 { return min(max(100*part/whole, 0), 100) }
+
+// cpuCollector counts from its creation to the first poll, and from poll to poll.
+func cpuCollector(h host) relay.CollectorFunc {
+	last, lastErr := h.cpu()
+	return func() map[string]float64 {
+		now, err := h.cpu()
+		before, usable := last, lastErr == nil && err == nil
+		last, lastErr = now, err
+		// Counters that went backwards (a resumed virtual machine), or did not move between two polls in one tick, say nothing.
+		total := cpuTotal(now) - cpuTotal(before)
+		if !usable || total <= 0 {
+			return nil
+		}
+		idle := now.Idle - before.Idle + now.Iowait - before.Iowait
+		return map[string]float64{
+			"cpu_used":   percent(total-idle, total),
+			"cpu_user":   percent(now.User+now.Nice-before.User-before.Nice, total),
+			"cpu_system": percent(now.System+now.Irq+now.Softirq-before.System-before.Irq-before.Softirq, total),
+			"cpu_iowait": percent(now.Iowait-before.Iowait, total),
+			"cpu_steal":  percent(now.Steal-before.Steal, total),
+		}
+	}
+}
+
+// cpuTotal leaves the guest times out: they are contained in user and nice.
+func cpuTotal(t cpu.TimesStat) float64 {
+	return t.User + t.Nice + t.System + t.Idle + t.Iowait + t.Irq + t.Softirq + t.Steal
+}
+
+func ramCollector(h host) relay.CollectorFunc {
+	return func() map[string]float64 {
+		m, err := h.memory()
+		if err != nil || m.Total == 0 {
+			return nil
+		}
+		total, free := float64(m.Total), float64(min(m.Available, m.Total))
+		return map[string]float64{"ram_used": percent(total-free, total), "ram_free": free, "ram_total": total}
+	}
+}
+
+func swapCollector(h host) relay.CollectorFunc {
+	return func() map[string]float64 {
+		s, err := h.swap()
+		if err != nil || s.Total == 0 {
+			return nil
+		}
+		total, free := float64(s.Total), float64(min(s.Free, s.Total))
+		return map[string]float64{"swap_used": percent(total-free, total), "swap_free": free, "swap_total": total}
+	}
+}
+
+func loadCollector(h host) relay.CollectorFunc {
+	return func() map[string]float64 {
+		l, err := h.load()
+		if err != nil {
+			return nil
+		}
+		return map[string]float64{"load_1": l.Load1, "load_5": l.Load5, "load_15": l.Load15}
+	}
+}
+
+// diskCollector reports what df does: used as a share of used and free together, without what is reserved for root.
+func diskCollector(h host, mount string) relay.CollectorFunc {
+	return func() map[string]float64 {
+		u, err := h.usage(mount)
+		if err != nil || u.Total == 0 {
+			return nil
+		}
+		values := map[string]float64{"disk_free": float64(u.Free), "disk_total": float64(u.Total)}
+		if fillable := float64(u.Used) + float64(u.Free); fillable > 0 {
+			values["disk_used"] = percent(float64(u.Used), fillable)
+		}
+		return values
+	}
+}
+
+// netCollector counts from its creation to the first poll, and from poll to poll.
+func netCollector(h host, name string) relay.CollectorFunc {
+	read := func() (in, out uint64, at time.Time, ok bool) {
+		counters, err := h.network()
+		if err != nil {
+			return 0, 0, time.Time{}, false
+		}
+		for _, c := range counters {
+			if c.Name == name {
+				return c.BytesRecv, c.BytesSent, h.now(), true
+			}
+		}
+		return 0, 0, time.Time{}, false
+	}
+	in, out, at, ok := read()
+	return func() map[string]float64 {
+		inBefore, outBefore, before, usable := in, out, at, ok
+		in, out, at, ok = read()
+		seconds := at.Sub(before).Seconds()
+		// Counters that went backwards belong to an interface that was taken away and came back.
+		if !usable || !ok || seconds <= 0 || in < inBefore || out < outBefore {
+			return nil
+		}
+		return map[string]float64{"net_in": float64(in-inBefore) / seconds, "net_out": float64(out-outBefore) / seconds}
+	}
+}

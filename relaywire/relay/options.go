@@ -1,0 +1,66 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/nanopack/pulse/relaywire"
+)
+
+// Options say where the server is and who this relay is. Address and ID are required.
+type Options struct {
+	// Address is the server's relay address, host:port.
+	Address string
+	// ID identifies this relay; the server makes it the tag host of every reading. Two relays with one ID take the connection away from
+	// each other.
+	ID string
+	// Token is the server's relay token; empty if it has none. A server without one takes it for a part of the id.
+	Token string
+	// TLS has the relay connect over TLS. An empty ServerName is filled in from Address.
+	TLS *tls.Config
+	// Logger gets what the program's owner should know: connection lost and found, collectors that panic or block. Nil logs nothing.
+	Logger *slog.Logger
+	// CollectTimeout is how long one collection may take before the others are sent without it. Default 5 s.
+	CollectTimeout time.Duration
+	// DialTimeout bounds connecting, the TLS handshake and the server's welcome together. Default 10 s.
+	DialTimeout time.Duration
+	// Dial replaces the way connections are made, e.g. by a proxy or, in a test, by a pipe. Default net.Dialer's DialContext over tcp. The
+	// connection must have working deadlines, and Dial must return when ctx ends.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+func (o Options) validate() (Options, error) {
+	switch {
+	case o.Address == "":
+		return o, &Error{Op: "new", Subject: "Address", Err: ErrOptions, Detail: "give the server's host:port"}
+	case !relaywire.ValidID(o.ID):
+		return o, &Error{Op: "new", Subject: "ID", Err: ErrName, Detail: "give 1 to 255 bytes of UTF-8 without control characters"}
+	case o.Token != "" && !relaywire.ValidToken(o.Token):
+		return o, &Error{Op: "new", Subject: "Token", Err: ErrName}
+	case o.CollectTimeout < 0 || o.DialTimeout < 0:
+		return o, &Error{Op: "new", Subject: "timeouts", Err: ErrOptions, Detail: "give positive ones or none"}
+	}
+	host, _, err := net.SplitHostPort(o.Address)
+	if err != nil && o.Dial == nil {
+		return o, &Error{Op: "new", Subject: "Address", Err: ErrOptions, Detail: err.Error()}
+	}
+	if o.TLS != nil && o.TLS.ServerName == "" {
+		o.TLS = o.TLS.Clone()
+		o.TLS.ServerName = cmp.Or(host, o.Address)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Dial == nil {
+		o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		}
+	}
+	o.CollectTimeout = cmp.Or(o.CollectTimeout, 5*time.Second)
+	o.DialTimeout = cmp.Or(o.DialTimeout, 10*time.Second)
+	return o, nil
+}

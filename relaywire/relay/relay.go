@@ -1,0 +1,275 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nanopack/pulse/relaywire"
+)
+
+// Relay is a program's connection to Pulse. All methods may be called from any goroutine.
+type Relay struct {
+	o      Options
+	ctx    context.Context
+	cancel context.CancelFunc
+	// first is closed when the first attempt to connect has ended, done when the connecting goroutine has.
+	first, done chan struct{}
+
+	mu         sync.Mutex // guards what follows; taken before session.mu and worker.mu
+	closed     bool
+	collectors map[string]*worker
+	running    map[*worker]struct{} // also those that were removed and have not ended yet
+	session    *session             // nil while not connected
+	state      State
+	changed    chan struct{} // closed and replaced when session or closed changes
+	closing    chan struct{} // nil until Close; closed when it is through
+	closeErr   error         // written before closing is closed
+}
+
+// State is how the connection fares.
+type State struct {
+	// Connected says whether the server has welcomed us and the connection stands; Since is when that last changed.
+	Connected bool
+	Since     time.Time
+	// Connects counts the server's welcomes: all but the first are reconnects.
+	Connects uint64
+	// LastError is why the connection was last lost or could not be made; nil if that never happened. It stays after a reconnect.
+	LastError error
+	// Beat is the heartbeat that the server asked for; 0 before the first welcome.
+	Beat time.Duration
+	// Polls counts the get lines answered, Readings the values in them. Skipped counts the get lines that were dropped because more than 64 were waiting.
+	Polls, Readings, Skipped uint64
+}
+
+// NewRelay connects to the server at address (host:port) as id. Like Pulse 0.2's it fails if the server cannot be reached, or does not welcome
+// us, within ten seconds; later it reconnects by itself. It is short for New with the defaults and a wait for the first attempt.
+func NewRelay(address, id string) (*Relay, error) {
+	r, err := New(Options{Address: address, ID: id})
+	if err != nil {
+		return nil, err
+	}
+	<-r.first
+	if s := r.State(); s.Connects == 0 {
+		_ = r.Close()
+		return nil, s.LastError
+	}
+	return r, nil
+}
+
+// New makes a relay that connects in the background and goes on trying until Close. The error is about the options only.
+func New(o Options) (*Relay, error) {
+	o, err := o.validate()
+	if err != nil {
+		return nil, err
+	}
+	r := &Relay{
+		o: o, first: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
+		collectors: map[string]*worker{}, running: map[*worker]struct{}{}, state: State{Since: time.Now()},
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	go r.run()
+	return r, nil
+}
+
+// AddCollector has the server poll c under name, now and after every reconnect. Tags (key:value or a bare word) go with all its readings; empty
+// ones are ignored. Success says that the relay took it, not that the server did: the server says so by polling.
+// The error is ErrName, ErrDuplicate, ErrClosed or ErrOptions, in an *Error.
+func (r *Relay) AddCollector(name string, tags []string, c Collector) error {
+	fail := func(err error, detail string) error {
+		return &Error{Op: "add", Subject: name, Err: err, Detail: detail}
+	}
+	if !relaywire.ValidName(name) {
+		return fail(ErrName, "the name")
+	}
+	tags = slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { return tag == "" })
+	for _, tag := range tags {
+		if !relaywire.ValidTag(tag) {
+			return fail(ErrName, "tag "+tag)
+		}
+	}
+	switch {
+	case len(tags) > relaywire.MaxTags:
+		return fail(ErrOptions, "a collector may have 64 tags")
+	case c == nil:
+		return fail(ErrOptions, "give a collector")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return fail(ErrClosed, "")
+	}
+	if r.collectors[name] != nil {
+		return fail(ErrDuplicate, "")
+	}
+	w := newWorker(name, tags, c, r.o.CollectTimeout, r.o.Logger)
+	r.collectors[name], r.running[w] = w, struct{}{}
+	w.onEnd = func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.running, w)
+	}
+	go w.run()
+	if r.session != nil {
+		r.session.send(func(dst []byte) []byte { return relaywire.AppendAdd(dst, name, tags) })
+	}
+	return nil
+}
+
+// RemoveCollector has the server stop polling the collector of that name; it does nothing if there is none. A call of its Collect that is under way
+// is not waited for, so that a collector may remove itself.
+func (r *Relay) RemoveCollector(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w := r.collectors[name]; w != nil {
+		r.remove(w)
+	}
+}
+
+// remove is called with mu held.
+func (r *Relay) remove(w *worker) {
+	delete(r.collectors, w.name)
+	close(w.stop)
+	if r.session != nil {
+		r.session.send(func(dst []byte) []byte { return relaywire.AppendRemove(dst, w.name) })
+	}
+}
+
+// Info returns the collectors, sorted by name. It collects nothing.
+func (r *Relay) Info() []Info {
+	workers := r.all()
+	infos := make([]Info, len(workers))
+	for i, w := range workers {
+		infos[i] = w.snapshot()
+	}
+	return infos
+}
+
+// State returns how the connection fares.
+func (r *Relay) State() State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state
+}
+
+// Wait returns nil as soon as the relay is connected, ErrClosed when it is closed, and when ctx ends the reason why it is not connected yet joined with ctx's.
+func (r *Relay) Wait(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		connected, closed, last, changed := r.session != nil, r.closed, r.state.LastError, r.changed
+		r.mu.Unlock()
+		switch {
+		case closed:
+			return &Error{Op: "wait", Subject: r.o.Address, Err: ErrClosed}
+		case connected:
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errors.Join(last, context.Cause(ctx))
+		}
+	}
+}
+
+// Close tells the server that the collectors and this relay go away, disconnects, and returns when every goroutine has ended. The network is given two
+// seconds for that, and a Collect under way the collect timeout: if it does not return in time, the error is ErrStuck and names the collector. It may be called more than
+// once, but not by a collector.
+func (r *Relay) Close() error {
+	r.mu.Lock()
+	if r.closing != nil {
+		closing := r.closing
+		r.mu.Unlock()
+		<-closing
+		return r.closeErr
+	}
+	closing := make(chan struct{})
+	r.closing, r.closed = closing, true
+	for _, name := range sortedKeys(r.collectors) {
+		r.remove(r.collectors[name])
+	}
+	s := r.session
+	if s != nil {
+		s.send(relaywire.AppendClose)
+		s.finish()
+	}
+	r.announce()
+	r.mu.Unlock()
+
+	if s != nil {
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(farewell):
+		}
+	}
+	r.cancel()
+	<-r.done
+	r.closeErr = r.waitForCollectors()
+	close(closing)
+	return r.closeErr
+}
+
+func (r *Relay) waitForCollectors() error {
+	r.mu.Lock()
+	var running []*worker
+	for w := range r.running {
+		running = append(running, w)
+	}
+	r.mu.Unlock()
+	timeout := time.NewTimer(r.o.CollectTimeout)
+	defer timeout.Stop()
+	var stuck []string
+	for _, w := range running {
+		select {
+		case <-w.ended:
+			continue
+		case <-timeout.C:
+			timeout.Reset(0)
+		}
+		if !w.hasEnded() {
+			stuck = append(stuck, w.name)
+		}
+	}
+	if stuck == nil {
+		return nil
+	}
+	slices.Sort(stuck)
+	return &Error{Op: "close", Subject: strings.Join(stuck, ", "), Err: ErrStuck}
+}
+
+func (r *Relay) setBeat(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.Beat = d
+}
+
+func (r *Relay) countPoll(readings int, skipped bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if skipped {
+		r.state.Skipped++
+		return
+	}
+	r.state.Polls++
+	r.state.Readings += uint64(readings)
+}
+
+func (r *Relay) find(name string) *worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.collectors[name]
+}
+
+// all returns the collectors sorted by name.
+func (r *Relay) all() []*worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	workers := make([]*worker, 0, len(r.collectors))
+	for _, name := range sortedKeys(r.collectors) {
+		workers = append(workers, r.collectors[name])
+	}
+	return workers
+}

@@ -1,0 +1,294 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nanopack/pulse/relaywire"
+)
+
+const (
+	// firstBeat is the heartbeat until the server names one.
+	firstBeat = 30 * time.Second
+	// writeTimeout is how long the server may leave our lines unread before it counts as gone.
+	writeTimeout = 10 * time.Second
+	// maxUnsent bounds what waits to be written: a hundred answers of a thousand readings.
+	maxUnsent = 4 << 20
+	// maxQueuedPolls is how many get lines may wait while one is being answered.
+	maxQueuedPolls = 64
+	// farewell is how long Close waits for the server to take the last lines and to hang up.
+	farewell = 2 * time.Second
+)
+
+var errUnsent = errors.New("the server reads too slowly: more than 4 MiB are waiting to be sent")
+
+// session is one welcomed connection. Three goroutines: read (the caller of serve), write, and answer, so that neither a slow collector
+// nor a slow server holds up the heartbeat.
+type session struct {
+	r     *Relay
+	conn  net.Conn
+	lines *relaywire.Reader
+
+	gets chan []string
+	wake chan struct{} // buffered by one: out or finishing has changed
+	// ctx ends when the session does.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu        sync.Mutex // guards what follows; taken inside Relay.mu, never the other way round
+	out       []byte     // whole lines that wait to be written
+	finishing bool       // write what is left, then hang up
+	hungUp    bool       // the last line has been written
+}
+
+func newSession(r *Relay, conn net.Conn, lines *relaywire.Reader) *session {
+	s := &session{r: r, conn: conn, lines: lines, gets: make(chan []string, maxQueuedPolls), wake: make(chan struct{}, 1)}
+	s.ctx, s.cancel = context.WithCancelCause(r.ctx)
+	return s
+}
+
+// serve returns why the session ended. The connection is then closed and its goroutines have ended.
+func (s *session) serve() error {
+	var wg sync.WaitGroup
+	// The end of the session, for whatever reason, unblocks the reader and the writer.
+	unblock := context.AfterFunc(s.ctx, func() { _ = s.conn.Close() })
+	defer unblock()
+	wg.Go(s.write)
+	wg.Go(s.answer)
+	s.cancel(s.read())
+	_ = s.conn.Close()
+	wg.Wait()
+	return context.Cause(s.ctx)
+}
+
+// send appends lines to what waits to be written; it never blocks.
+func (s *session) send(lines func(dst []byte) []byte) {
+	s.mu.Lock()
+	s.out = lines(s.out)
+	tooMuch := len(s.out) > maxUnsent
+	s.mu.Unlock()
+	if tooMuch {
+		s.cancel(errUnsent)
+	}
+	s.poke()
+}
+
+// finish has the session write what is left and hang up.
+func (s *session) finish() {
+	s.mu.Lock()
+	s.finishing = true
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *session) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *session) write() {
+	var spare []byte
+	for {
+		select {
+		case <-s.wake:
+		case <-s.ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		lines, finishing := s.out, s.finishing
+		s.out = spare[:0]
+		s.mu.Unlock()
+		limit := writeTimeout
+		if finishing {
+			limit = farewell / 2
+		}
+		_ = s.conn.SetWriteDeadline(time.Now().Add(limit))
+		if len(lines) > 0 {
+			if _, err := s.conn.Write(lines); err != nil {
+				s.cancel(err)
+				return
+			}
+		}
+		if finishing {
+			s.hangUp()
+			return
+		}
+		if spare = lines; cap(spare) > relaywire.MaxLine {
+			spare = nil // one long list of names is not kept for ever
+		}
+	}
+}
+
+// hangUp ends our side and leaves the server's open for a moment: closing both while a get of the server lies unread
+// would make the kernel reset the connection, and the server might never see our last lines.
+func (s *session) hangUp() {
+	s.mu.Lock()
+	s.hungUp = true
+	_ = s.conn.SetReadDeadline(time.Now().Add(farewell / 2))
+	s.mu.Unlock()
+	half, ok := s.conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		_ = s.conn.Close()
+	}
+}
+
+// setReadDeadline moves the heartbeat's clock unless the session has hung up.
+func (s *session) setReadDeadline(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.hungUp {
+		_ = s.conn.SetReadDeadline(t)
+	}
+}
+
+// read handles what the server says and keeps the heartbeat: a ping every beat, and a sign of life within half a beat of it. The read deadline is the
+// heartbeat's clock, so that an idle session has no timer of its own.
+func (s *session) read() error {
+	beat, pinged, waiting := firstBeat, time.Now(), false
+	s.setReadDeadline(pinged.Add(beat))
+	for {
+		m, err := s.lines.Read()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.mayEnd():
+			return ErrClosed
+		case errors.Is(err, os.ErrDeadlineExceeded) && !waiting:
+			pinged, waiting = time.Now(), true
+			s.setReadDeadline(pinged.Add(beat / 2))
+			s.send(relaywire.AppendPing)
+			continue
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return &Error{Op: "ping", Subject: s.r.o.Address, Err: ErrSilent}
+		case err != nil:
+			return err
+		}
+		if waiting {
+			waiting = false
+			s.setReadDeadline(pinged.Add(beat))
+		}
+		switch m.Verb {
+		case relaywire.VerbGet:
+			s.get(m.Args)
+		case relaywire.VerbFlush:
+			for _, w := range s.r.all() {
+				w.flush()
+			}
+			s.send(relaywire.AppendOK)
+		case relaywire.VerbOverride:
+			s.override(m.Args)
+		case relaywire.VerbBeat:
+			if d, err := relaywire.ParseBeat(m.Args); err == nil {
+				beat = max(d, MinInterval)
+				s.r.setBeat(beat)
+				s.setReadDeadline(pinged.Add(beat))
+			}
+		case relaywire.VerbError:
+			return &Error{Op: "connect", Subject: s.r.o.Address, Err: ErrRefused, Detail: string(m.Args)}
+		}
+		// ok and pong ask for nothing, and what is not known is ignored, as released relays do.
+	}
+}
+
+// mayEnd says whether a passed deadline is that of hanging up.
+func (s *session) mayEnd() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hungUp
+}
+
+// get queues a poll. A server that polls faster than we answer is not kept up with: the poll is dropped and counted.
+func (s *session) get(args []byte) {
+	var names []string
+	seen := map[string]bool{}
+	for name := range relaywire.Names(args) {
+		if !seen[string(name)] {
+			seen[string(name)] = true
+			names = append(names, string(name))
+		}
+	}
+	select {
+	case s.gets <- names:
+	default:
+		s.r.countPoll(0, true)
+	}
+}
+
+// override passes an override on to the collectors it names. A line that does not parse is ignored like any other: the server would not
+// know what to do with a complaint.
+func (s *session) override(args []byte) {
+	d, items, err := relaywire.ParseOverride(args)
+	if err != nil {
+		s.r.o.Logger.Warn("relay: the server sent an override that cannot be read", "error", err)
+		return
+	}
+	for name, interval := range items {
+		if w := s.r.find(string(name)); w != nil {
+			w.override(interval, d)
+		}
+	}
+	s.send(relaywire.AppendOK)
+}
+
+// answer answers one poll after the other.
+func (s *session) answer() {
+	for {
+		select {
+		case names := <-s.gets:
+			items := s.collect(names)
+			if s.ctx.Err() != nil {
+				return
+			}
+			s.r.countPoll(len(items), false)
+			s.send(func(dst []byte) []byte {
+				n := len(dst)
+				if dst = relaywire.AppendGot(dst, items); len(dst) == n {
+					// Nothing to report is an answer too: the server need not wait for a timeout. Pulse 0.2 ignores it.
+					dst = append(dst, "got\n"...)
+				}
+				return dst
+			})
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// collect asks all the named collectors at once and returns, in the order of the names, what came back in time.
+func (s *session) collect(names []string) (items []relaywire.GotItem) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.r.o.CollectTimeout)
+	defer cancel()
+	workers := make([]*worker, len(names))
+	answers := make([][]relaywire.GotItem, len(names))
+	replies := make(chan reply, len(names))
+	pending := 0
+	for i, name := range names {
+		if w := s.r.find(name); w != nil && w.request(request{ctx: ctx, index: i, reply: replies}) {
+			workers[i] = w
+			pending++
+		}
+	}
+wait:
+	for ; pending > 0; pending-- {
+		select {
+		case a := <-replies:
+			answers[a.index], workers[a.index] = a.items, nil
+		case <-ctx.Done():
+			break wait
+		}
+	}
+	if s.ctx.Err() != nil {
+		return nil // not the collectors' fault
+	}
+	for i, w := range workers {
+		if w != nil && !w.stopped() {
+			w.late()
+		}
+		items = append(items, answers[i]...)
+	}
+	return items
+}

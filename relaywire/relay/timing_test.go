@@ -1,0 +1,444 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nanopack/pulse/relaywire/relay"
+)
+
+// TestHeartbeat: a ping every beat, whatever else is said; no sign of life within half a beat of it ends the connection.
+func TestHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := pipes(t)
+		r := start(t, relay.Options{Address: s.addr, Dial: s.dial})
+		p := s.accept()
+		began := time.Now()
+		for n := 1; n <= 3; n++ {
+			line := <-p.lines
+			if at := time.Since(began); line != "ping" || at != time.Duration(n)*30*time.Second {
+				t.Fatalf("%q after %v", line, at)
+			}
+			time.Sleep(10 * time.Second) // less than half a beat: a slow pong
+			p.say("pong")
+		}
+		p.say("beat 4")
+		// The last ping is more than a beat ago.
+		if line := <-p.lines; line != "ping" || time.Since(began) != 100*time.Second {
+			t.Fatalf("after another beat: %q after %v", line, time.Since(began))
+		}
+		p.say("ok") // anything is a sign of life
+		if line := <-p.lines; line != "ping" || time.Since(began) != 104*time.Second {
+			t.Fatalf("%q after %v", line, time.Since(began))
+		}
+		p.expectHangUp()
+		if at := time.Since(began); at != 106*time.Second {
+			t.Errorf("hung up after %v", at)
+		}
+		synctest.Wait()
+		if st := r.State(); st.Connected || !errors.Is(st.LastError, relay.ErrSilent) {
+			t.Errorf("%+v", st)
+		}
+		s.accept()
+	})
+}
+
+// TestPauses: eager for a minute, patient later, eager again after a session that lasted.
+func TestPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts []time.Time // the relay's goroutine's until it is up, then the test's
+		var up atomic.Bool
+		s := pipes(t)
+		var log logbook
+		r := start(t, relay.Options{Address: s.addr, Logger: log.logger(), Dial: func(ctx context.Context, a string) (net.Conn, error) {
+			if up.Load() {
+				return s.dial(ctx, a)
+			}
+			attempts = append(attempts, time.Now())
+			return nil, errors.New("nobody there")
+		}})
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		up.Store(true)
+		p := s.accept()
+		for i := 1; i < len(attempts); i++ {
+			pause, outage := attempts[i].Sub(attempts[i-1]), attempts[i].Sub(attempts[0])
+			limit := 5 * time.Second
+			if outage < time.Minute {
+				limit = 500 * time.Millisecond
+			}
+			if pause > limit || pause < 25*time.Millisecond {
+				t.Errorf("a pause of %v after %v", pause, outage)
+			}
+		}
+		// In a minute 120 to 240, in the nine after it 108 to 216, and the first few.
+		if n := len(attempts); n < 220 || n > 470 {
+			t.Errorf("%d attempts in ten minutes", n)
+		}
+		if n := log.count("not connected"); n < 9 || n > 11 {
+			t.Errorf("%d lines in the log of ten minutes", n)
+		}
+		time.Sleep(6 * time.Second)
+		p.hangUp()
+		lost := time.Now()
+		s.accept()
+		if took := time.Since(lost); took > 50*time.Millisecond {
+			t.Errorf("after a session that lasted, the first pause is %v", took)
+		}
+		if n := log.count("msg=\"relay: connected"); n != 2 {
+			t.Errorf("connected %d times in the log", n)
+		}
+		r.Close()
+	})
+}
+
+// TestSentAway: a server that ends every session at once with an error line is not run over.
+func TestSentAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := pipes(t)
+		var log logbook
+		start(t, relay.Options{Address: s.addr, Dial: s.dial, Logger: log.logger()})
+		began, n := time.Now(), 0
+		for ; time.Since(began) < 10*time.Minute; n++ {
+			p := s.accept()
+			p.say("error replaced")
+			p.expectHangUp()
+		}
+		if n < 110 || n > 250 {
+			t.Errorf("%d sessions in ten minutes", n)
+		}
+		if lost, found := log.count("replaced"), log.count("msg=\"relay: connected"); lost > 11 || found > 11 || lost < 9 {
+			t.Errorf("%d and %d lines in the log", lost, found)
+		}
+	})
+}
+
+// TestSilentWelcome: a server that accepts and says nothing is left after the dial timeout.
+func TestSilentWelcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := pipes(t)
+		r := start(t, relay.Options{Address: s.addr, Dial: s.dial, DialTimeout: 3 * time.Second})
+		p := s.next()
+		p.expect("id web1")
+		began := time.Now()
+		p.expectHangUp()
+		if took := time.Since(began); took != 3*time.Second {
+			t.Errorf("left after %v", took)
+		}
+		s.next()
+		if err := r.State().LastError; !errors.Is(err, relay.ErrSilent) {
+			t.Errorf("%v", err)
+		}
+		r.Close() // while the second welcome is awaited
+	})
+}
+
+// TestServerThatDoesNotRead is left when what we say has been unread for the write timeout. The heartbeat, which needs no answer until half a beat
+// after a ping that never went out, does not notice.
+func TestServerThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conns := make(chan net.Conn, 10)
+		r := start(t, relay.Options{Address: "pipe", Dial: func(context.Context, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			conns <- theirs
+			return ours, nil
+		}})
+		conn := <-conns
+		defer conn.Close()
+		buf := make([]byte, 100)
+		conn.Read(buf)
+		conn.Write([]byte("ok\n"))
+		wait(t, r)
+		began := time.Now()
+		add(t, r, "cpu", point(1))
+		(<-conns).Close()
+		if took := time.Since(began); took < 10*time.Second || took > 11*time.Second {
+			t.Errorf("left after %v", took)
+		}
+		r.RemoveCollector("cpu") // not blocked by any of it
+	})
+}
+
+// counter is a collector that counts up with each call.
+func counter(n *atomic.Int64) relay.Collector {
+	return relay.NewPointCollector(func() float64 { return float64(n.Add(1)) })
+}
+
+// TestSampling: samples 1, 2, 3... are taken at 0 s, 1 s, 2 s... and reduced at each poll.
+func TestSampling(t *testing.T) {
+	for _, c := range []struct {
+		reduce relay.Reduction
+		polls  [4]string // at 3.5 s, 3.6 s (collected then and there), 5.5 s and, after a flush, at 7.5 s
+	}{
+		{relay.Last(), [4]string{"4", "5", "7", "9"}},
+		{relay.Reduction{}, [4]string{"4", "5", "7", "9"}},
+		{relay.Mean(), [4]string{"2.5", "5", "6.5", "9"}},
+		{relay.Max(), [4]string{"4", "5", "7", "9"}},
+		{relay.RunningMean(3), [4]string{"3", "4", "6", "9"}},
+		{relay.RunningMean(0), [4]string{"4", "5", "7", "9"}},
+	} {
+		t.Run(c.reduce.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := pipes(t)
+				r := start(t, relay.Options{Address: s.addr, Dial: s.dial})
+				p := s.accept()
+				var n atomic.Int64
+				add(t, r, "x", relay.Sample(counter(&n), time.Second, c.reduce))
+				p.expect("add x:")
+				poll := func(i int, after time.Duration) {
+					t.Helper()
+					time.Sleep(after)
+					if got := p.poll("x"); got != "x-x:"+c.polls[i] {
+						t.Errorf("poll %d: %s, want %s", i, got, c.polls[i])
+					}
+				}
+				poll(0, 3500*time.Millisecond)
+				poll(1, 100*time.Millisecond)
+				poll(2, 1900*time.Millisecond)
+				time.Sleep(time.Second) // sample 8
+				p.say("flush")
+				p.expect("ok")
+				poll(3, time.Second) // sample 9
+				if i := info(t, r, "x"); i.Interval != time.Second || i.Collections != 9 {
+					t.Errorf("%+v", i)
+				}
+			})
+		})
+	}
+}
+
+// TestFlushOfNothing: a poll right after a flush is answered with what is collected then.
+func TestFlushOfNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := pipes(t)
+		r := start(t, relay.Options{Address: s.addr, Dial: s.dial})
+		p := s.accept()
+		var n atomic.Int64
+		add(t, r, "x", relay.Sample(counter(&n), time.Hour, relay.RunningMean(10)))
+		p.expect("add x:")
+		p.say("flush")
+		p.expect("ok")
+		if got := p.poll("x"); got != "x-x:2" {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
+// TestOverride: sampled every interval for as long as was said, then as before; a plain collector is not left with an old sample.
+func TestOverride(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := pipes(t)
+		r := start(t, relay.Options{Address: s.addr, Dial: s.dial})
+		p := s.accept()
+		p.alive.Store(true)
+		var plain, slow atomic.Int64
+		add(t, r, "plain", counter(&plain))
+		add(t, r, "slow", relay.Sample(counter(&slow), time.Hour, relay.Mean()))
+		p.expect("add plain:", "add slow:")
+		synctest.Wait()
+		if plain.Load() != 0 || slow.Load() != 1 {
+			t.Fatalf("at first: %d, %d samples", plain.Load(), slow.Load())
+		}
+		p.say("override 60 plain:2,slow:4")
+		p.expect("ok")
+		time.Sleep(59 * time.Second)
+		synctest.Wait()
+		// One at once and one every interval.
+		if plain.Load() != 1+29 || slow.Load() != 1+1+14 {
+			t.Errorf("after 59 s: %d, %d samples", plain.Load(), slow.Load())
+		}
+		if got := p.poll("plain,slow"); got != "plain-plain:30,slow-slow:8.5" {
+			t.Errorf("%s", got)
+		}
+		// It holds while the connection does not.
+		time.Sleep(500 * time.Millisecond)
+		p.hangUp()
+		p = s.accept()
+		p.alive.Store(true)
+		p.expect("add plain:", "add slow:")
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if plain.Load() > 31 || slow.Load() > 17 {
+			t.Errorf("long after: %d, %d samples", plain.Load(), slow.Load())
+		}
+		before := plain.Load()
+		if got := p.poll("plain"); got == "plain-plain:30" || plain.Load() != before+1 {
+			t.Errorf("an old sample was sent as a new one: %s", got)
+		}
+		if i := info(t, r, "plain"); i.Interval != 0 || !i.OverriddenUntil.IsZero() {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+// TestCollectorsThatMisbehave cost the others nothing: polls are answered without them, and they are back when they behave.
+func TestCollectorsThatMisbehave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := pipes(t)
+		var log logbook
+		r := start(t, relay.Options{Address: s.addr, Dial: s.dial, Logger: log.logger()})
+		p := s.accept()
+		release := make(chan struct{})
+		var bad atomic.Bool
+		bad.Store(true)
+		misbehave := func(how func()) relay.Collector {
+			return relay.NewPointCollector(func() float64 {
+				if bad.Load() {
+					how()
+				}
+				return 1
+			})
+		}
+		add(t, r, "blocks", misbehave(func() { <-release }))
+		add(t, r, "exits", misbehave(runtime.Goexit))
+		add(t, r, "good", point(2))
+		add(t, r, "panics", misbehave(func() { panic("at the disco") }))
+		p.expect("add blocks:", "add exits:", "add good:", "add panics:")
+		for i := range 3 {
+			began := time.Now()
+			if got := p.poll("blocks,exits,good,panics"); got != "good-good:2" {
+				t.Errorf("poll %d: %s", i, got)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("poll %d was answered after %v", i, took)
+			}
+		}
+		if i := info(t, r, "panics"); i.Panics != 3 || !errors.Is(i.LastError, relay.ErrPanic) || !strings.Contains(i.LastError.Error(), "at the disco") {
+			t.Errorf("%+v", i)
+		}
+		if i := info(t, r, "blocks"); i.Timeouts != 3 || !errors.Is(i.LastError, relay.ErrStuck) || i.Running.IsZero() || i.Collections != 1 {
+			t.Errorf("%+v", i)
+		}
+		if st := r.State(); !st.Connected || st.Connects != 1 || st.Polls != 3 {
+			t.Errorf("%+v", st)
+		}
+		if i := info(t, r, "exits"); i.Panics != 3 || i.Timeouts != 0 || !i.Running.IsZero() {
+			t.Errorf("%+v", i)
+		}
+		// One line for the call that blocks, not one for each poll.
+		if n := log.count("collector=blocks"); n != 1 || log.count("at the disco") != 3 {
+			t.Errorf("log: %s", log.text.String())
+		}
+		bad.Store(false)
+		close(release)
+		synctest.Wait()
+		if got := p.poll("blocks,exits,good,panics"); got != "blocks-blocks:1,exits-exits:1,good-good:2,panics-panics:1" {
+			t.Errorf("when all behave: %s", got)
+		}
+		if log.count("returned after all") != 1 {
+			t.Errorf("log: %s", log.text.String())
+		}
+	})
+}
+
+// TestCloseNamesWhatIsStuck, and does not wait for ever.
+func TestCloseNamesWhatIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := pipes(t)
+		r := start(t, relay.Options{Address: s.addr, Dial: s.dial, CollectTimeout: time.Second})
+		p := s.accept()
+		release := make(chan struct{})
+		for _, name := range []string{"a", "b"} {
+			add(t, r, name, relay.NewPointCollector(func() float64 { <-release; return 1 }))
+		}
+		add(t, r, "c", relay.Sample(relay.NewPointCollector(func() float64 { time.Sleep(time.Millisecond); return 1 }), 10*time.Millisecond, relay.Mean()))
+		p.expect("add a:", "add b:", "add c:")
+		p.say("get a,b,c")
+		synctest.Wait()
+		r.RemoveCollector("b")
+		p.expect("remove b")
+		began := time.Now()
+		closed := make(chan error, 2)
+		for range 2 {
+			go func() { closed <- r.Close() }()
+		}
+		p.expect("remove a", "remove c", "close")
+		for range 2 {
+			var typed *relay.Error
+			if err := <-closed; !errors.Is(err, relay.ErrStuck) || !errors.As(err, &typed) || typed.Subject != "a, b" {
+				t.Errorf("%v", err)
+			}
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("Close took %v", took)
+		}
+		close(release)
+		if err := r.Close(); !errors.Is(err, relay.ErrStuck) {
+			t.Errorf("the second time: %v", err)
+		}
+	})
+}
+
+// TestCloseOfADeafServer: one that reads nothing any more holds Close up for two seconds only.
+func TestCloseOfADeafServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conns := make(chan net.Conn, 1)
+		r := start(t, relay.Options{Address: "pipe", Dial: func(context.Context, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			conns <- theirs
+			return ours, nil
+		}})
+		conn := <-conns
+		defer conn.Close()
+		conn.Read(make([]byte, 100))
+		conn.Write([]byte("ok\n"))
+		wait(t, r)
+		began := time.Now()
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("Close took %v", took)
+		}
+	})
+}
+
+// TestCollectorsMayUseTheRelay from within Collect: nothing is locked meanwhile.
+func TestCollectorsMayUseTheRelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := pipes(t)
+		r := start(t, relay.Options{Address: s.addr, Dial: s.dial})
+		p := s.accept()
+		add(t, r, "once", relay.NewPointCollector(func() float64 {
+			r.RemoveCollector("once")
+			if err := r.AddCollector("next", nil, point(2)); err != nil {
+				t.Error(err)
+			}
+			return float64(len(r.Info())) + float64(r.State().Connects)
+		}))
+		p.expect("add once:")
+		p.say("get once")
+		p.expect("remove once", "add next:", "got once-once:2")
+		if got := p.poll("next"); got != "next-next:2" {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
+// TestTooManyPolls: a server that asks faster than it is answered gets some answers, and the count of the others.
+func TestTooManyPolls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := pipes(t)
+		r := start(t, relay.Options{Address: s.addr, Dial: s.dial})
+		p := s.accept()
+		p.alive.Store(true)
+		add(t, r, "slow", relay.NewPointCollector(func() float64 { time.Sleep(time.Second); return 1 }))
+		p.expect("add slow:")
+		for range 100 {
+			p.say("get slow")
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if st := r.State(); st.Polls != 65 || st.Skipped != 35 || !st.Connected {
+			// One under way and 64 waiting.
+			t.Errorf("%+v", st)
+		}
+	})
+}

@@ -1,0 +1,240 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nanopack/pulse/relaywire"
+)
+
+// Info is one collector and how it fares.
+type Info struct {
+	// Name and Tags are what it was added with.
+	Name string
+	Tags []string
+	// Interval is how often it is sampled now; 0 if only polls collect it.
+	Interval time.Duration
+	// OverriddenUntil is when an override by the server ends; zero if there is none.
+	OverriddenUntil time.Time
+	// Values are what it last answered, by the stat's name, and Answered is when.
+	Values   map[string]float64
+	Answered time.Time
+	// Collections counts the calls of Collect, Panics those that panicked.
+	Collections, Panics uint64
+	// Timeouts counts the polls that were answered without it because it took too long.
+	Timeouts uint64
+	// NotFinite counts values, and BadNames stats, that were left out.
+	NotFinite, BadNames uint64
+	// Running is since when a call of Collect has been under way; zero if none is.
+	Running time.Time
+	// LastError is the newest panic or timeout; nil if there was none.
+	LastError error
+}
+
+// worker owns one collector: its goroutine alone calls Collect and touches gathered.
+type worker struct {
+	name     string
+	tags     []string
+	c        Collector
+	interval time.Duration // 0: only when polled
+	reduce   Reduction
+	timeout  time.Duration
+	log      *slog.Logger
+
+	polls chan request  // buffered by one: a second poll behind a stuck one is not queued
+	wake  chan struct{} // buffered by one: the control fields below have changed
+	stop  chan struct{} // closed when the collector is removed
+	ended chan struct{} // closed when the goroutine has ended
+	onEnd func()        // called just before; set before run
+
+	gathered  map[string]*gathered
+	due       time.Time // of the next sample
+	answering *request  // nil while none is
+
+	mu      sync.Mutex // guards what follows; never held while Collect runs
+	flushed bool       // forget what was gathered before the next step
+	every   time.Duration
+	until   time.Time // of the override by every
+	info    Info      // the counters, Values, Answered, Running, LastError
+	warned  bool      // about the call under way
+}
+
+// request asks a worker for its readings. A request whose context has ended is dropped unanswered.
+type request struct {
+	ctx   context.Context
+	index int
+	reply chan<- reply // has room for every reply
+}
+
+type reply struct {
+	index int
+	items []relaywire.GotItem
+}
+
+func newWorker(name string, tags []string, c Collector, timeout time.Duration, log *slog.Logger) *worker {
+	w := &worker{
+		name: name, tags: tags, c: c, timeout: timeout, log: log.With("collector", name),
+		polls: make(chan request, 1), wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
+		gathered: map[string]*gathered{},
+	}
+	if s, ok := c.(sampled); ok {
+		w.c, w.interval, w.reduce = s.Collector, s.interval, s.reduce
+		w.due = time.Now()
+	}
+	return w
+}
+
+// run serves polls and takes samples until stop is closed.
+func (w *worker) run() {
+	defer func() {
+		if r := w.answering; r != nil {
+			w.answering = nil
+			r.reply <- reply{index: r.index}
+		}
+		select {
+		case <-w.stop:
+			w.onEnd()
+			close(w.ended)
+		default:
+			// Collect called runtime.Goexit, as a test's FailNow does: this goroutine cannot be saved, the collector can.
+			go w.run()
+		}
+	}()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		w.step()
+		if w.due.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(w.due))
+		}
+		select {
+		case <-w.stop:
+			return
+		case <-w.wake:
+		case <-timer.C:
+			// Never in a burst: what was missed while Collect took long stays missed.
+			if interval := w.currentInterval(); interval > 0 {
+				w.due = time.Now().Add(interval)
+				w.sample()
+			}
+		case r := <-w.polls:
+			if r.ctx.Err() == nil {
+				w.answering = &r
+				items := w.answer()
+				w.answering = nil
+				r.reply <- reply{r.index, items}
+			}
+		}
+	}
+}
+
+// step takes over what flush and override asked for since the last step.
+func (w *worker) step() {
+	w.mu.Lock()
+	flushed := w.flushed
+	w.flushed = false
+	w.mu.Unlock()
+	if flushed {
+		clear(w.gathered)
+	}
+	switch interval := w.currentInterval(); {
+	case interval == 0:
+		// Only an override had this one sampled: what is left over from it would be sent as if it were new.
+		w.due = time.Time{}
+		clear(w.gathered)
+	case w.due.IsZero() || time.Until(w.due) > interval:
+		w.due = time.Now()
+	}
+}
+
+func (w *worker) currentInterval() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Now().Before(w.until) {
+		return w.every
+	}
+	return w.interval
+}
+
+// flush forgets what was gathered. It does not wait for the collector.
+func (w *worker) flush() {
+	w.mu.Lock()
+	w.flushed = true
+	w.mu.Unlock()
+	w.poke()
+}
+
+// override samples every interval for d from now on, in place of any override before.
+func (w *worker) override(interval, d time.Duration) {
+	w.mu.Lock()
+	w.every, w.until = max(interval, MinInterval), time.Now().Add(d)
+	w.mu.Unlock()
+	w.poke()
+}
+
+func (w *worker) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// request hands r to the collector's goroutine. It returns false when that would be in vain because Collect is stuck or a request waits
+// already.
+func (w *worker) request(r request) bool {
+	w.mu.Lock()
+	stuck := !w.info.Running.IsZero() && time.Since(w.info.Running) >= w.timeout
+	w.mu.Unlock()
+	if !stuck {
+		select {
+		case w.polls <- r:
+			return true
+		default:
+		}
+	}
+	w.late()
+	return false
+}
+
+// late notes a poll that is answered without this collector, and says so once per call of Collect.
+func (w *worker) late() {
+	w.mu.Lock()
+	w.info.Timeouts++
+	w.info.LastError = &Error{Op: "collect", Subject: w.name, Err: ErrStuck}
+	warn := !w.warned
+	w.warned = true
+	w.mu.Unlock()
+	if warn {
+		w.log.Warn("relay: this collector takes too long; polls are answered without it until it returns", "timeout", w.timeout)
+	}
+}
+
+// snapshot returns a copy that the caller may keep.
+func (w *worker) snapshot() Info {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := w.info
+	i.Name, i.Tags, i.Interval, i.Values = w.name, slices.Clone(w.tags), w.interval, maps.Clone(w.info.Values)
+	if time.Now().Before(w.until) {
+		i.Interval, i.OverriddenUntil = w.every, w.until
+	}
+	return i
+}
+
+func (w *worker) stopped() bool  { return isClosed(w.stop) }
+func (w *worker) hasEnded() bool { return isClosed(w.ended) }
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,45 @@
+package relaywire
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// ValidName says whether s may be a collector's or a stat's name: 1 to MaxName bytes of UTF-8 without '-', ':', ','
+// and control characters, neither beginning nor ending in a space.
+func ValidName(s string) bool { return validText(s, MaxName) && !strings.ContainsAny(s, "-:,") }
+
+// ValidID says whether s may be a relay's id: 1 to MaxName bytes of UTF-8 without control characters, neither
+// beginning nor ending in a space.
+func ValidID(s string) bool { return validText(s, MaxName) }
+
+// ValidTag says whether s may be a tag: as ValidID, but up to MaxTag bytes and without ','.
+func ValidTag(s string) bool { return validText(s, MaxTag) && strings.IndexByte(s, ',') < 0 }
+
+// ValidToken says whether s may be a relay token: as ValidID, but without any space.
+func ValidToken(s string) bool { return validText(s, MaxName) && strings.IndexByte(s, ' ') < 0 }
+
+// SplitTag splits a tag at its first colon. ok is false for a bare word, and for a tag with nothing before or after the colon,
+// which counts as a bare word too.
+func SplitTag(tag string) (key, value string, ok bool) {
+	key, value, ok = strings.Cut(tag, ":")
+	if key == "" || value == "" {
+		return "", "", false
+	}
+	return key, value, ok
+}
+
+func validText(s string, limit int) bool {
+	if s == "" || len(s) > limit || s[0] == ' ' || s[len(s)-1] == ' ' {
+		return false
+	}
+	ascii := true
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c < ' ' || c == 0x7f {
+			return false
+		}
+		ascii = ascii && c < utf8.RuneSelf
+	}
+	return ascii || utf8.ValidString(s)
+}

@@ -1,0 +1,219 @@
+package relaywire
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// GotItem is one reading to be written.
+type GotItem struct {
+	Collector, Stat string
+	Value           float64
+}
+
+// OverrideItem is one collector of an override line.
+type OverrideItem struct {
+	Name     string
+	Interval time.Duration
+}
+
+// AppendID appends the first line of a relay. An empty token is left out.
+func AppendID(dst []byte, id, token string) []byte {
+	dst = append(dst, "id "...)
+	dst = appendText(dst, id, "", MaxName)
+	if token != "" {
+		dst = append(dst, ' ')
+		dst = appendText(dst, token, " ", MaxName)
+	}
+	return append(dst, '\n')
+}
+
+// AppendAdd appends an add line. Empty tags are left out, and those beyond MaxTags. The colon stands there also without tags, as released relays
+// write it.
+func AppendAdd(dst []byte, name string, tags []string) []byte {
+	dst = append(dst, "add "...)
+	dst = appendText(dst, name, reservedInNames, MaxName)
+	dst = append(dst, ':')
+	n := 0
+	for _, tag := range tags {
+		if tag == "" || n == MaxTags {
+			continue
+		}
+		if n++; n > 1 {
+			dst = append(dst, ',')
+		}
+		dst = appendText(dst, tag, ",", MaxTag)
+	}
+	return append(dst, '\n')
+}
+
+// AppendRemove appends a remove line.
+func AppendRemove(dst []byte, name string) []byte {
+	dst = append(dst, "remove "...)
+	dst = appendText(dst, name, reservedInNames, MaxName)
+	return append(dst, '\n')
+}
+
+// AppendGot appends the items as one got line, or as several when they do not fit one. Values that are not finite are left out;
+// nothing at all is appended when no item remains. Numbers are written in the shortest form that reads back as the same number.
+func AppendGot(dst []byte, items []GotItem) []byte {
+	const verb = "got "
+	start := len(dst)
+	for i := range items {
+		it := &items[i]
+		if math.IsNaN(it.Value) || math.IsInf(it.Value, 0) {
+			continue
+		}
+		mark := len(dst)
+		dst = beginItem(dst, start, verb)
+		dst = appendText(dst, it.Collector, reservedInNames, MaxName)
+		dst = append(dst, '-')
+		dst = appendText(dst, it.Stat, reservedInNames, MaxName)
+		dst = append(dst, ':')
+		dst = strconv.AppendFloat(dst, it.Value, 'g', -1, 64)
+		dst, start = breakLine(dst, start, mark, verb)
+	}
+	return endLine(dst, start)
+}
+
+// AppendGet appends a get line, or several when the names do not fit one; nothing when there are none. Empty names are left out.
+func AppendGet(dst []byte, names []string) []byte {
+	const verb = "get "
+	start := len(dst)
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		mark := len(dst)
+		dst = beginItem(dst, start, verb)
+		dst = appendText(dst, name, reservedInNames, MaxName)
+		dst, start = breakLine(dst, start, mark, verb)
+	}
+	return endLine(dst, start)
+}
+
+// AppendOverride appends an override line, or several when the items do not fit one; nothing when there are none. Durations are written in
+// seconds, rounded up to whole ones from a second on because older relays read whole numbers only. They are kept between a millisecond and MaxDuration.
+func AppendOverride(dst []byte, d time.Duration, items []OverrideItem) []byte {
+	var scratch [48]byte
+	verb := append(appendSeconds(append(scratch[:0], "override "...), d), ' ')
+	start := len(dst)
+	for i := range items {
+		if items[i].Name == "" {
+			continue
+		}
+		mark := len(dst)
+		if mark == start {
+			dst = append(dst, verb...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = appendText(dst, items[i].Name, reservedInNames, MaxName)
+		dst = append(dst, ':')
+		dst = appendSeconds(dst, items[i].Interval)
+		dst, start = breakLine(dst, start, mark, alias(verb))
+	}
+	return endLine(dst, start)
+}
+
+// AppendBeat appends a beat line; d is written as in AppendOverride.
+func AppendBeat(dst []byte, d time.Duration) []byte {
+	return append(appendSeconds(append(dst, "beat "...), d), '\n')
+}
+
+// AppendPing appends a ping line.
+func AppendPing(dst []byte) []byte { return append(dst, "ping\n"...) }
+
+// AppendPong appends a pong line.
+func AppendPong(dst []byte) []byte { return append(dst, "pong\n"...) }
+
+// AppendOK appends an ok line.
+func AppendOK(dst []byte) []byte { return append(dst, "ok\n"...) }
+
+// AppendFlush appends a flush line.
+func AppendFlush(dst []byte) []byte { return append(dst, "flush\n"...) }
+
+// AppendClose appends a close line.
+func AppendClose(dst []byte) []byte { return append(dst, "close\n"...) }
+
+// AppendError appends an error line. A reason of several lines becomes one; it is cut after 1 KiB.
+func AppendError(dst []byte, reason string) []byte {
+	dst = append(dst, "error "...)
+	return append(appendText(dst, reason, "", 1<<10), '\n')
+}
+
+const reservedInNames = "-:,"
+
+// beginItem appends what stands before the next item of a list: the verb on a new line, a comma within one.
+func beginItem(dst []byte, start int, verb string) []byte {
+	if len(dst) == start {
+		return append(dst, verb...)
+	}
+	return append(dst, ',')
+}
+
+// breakLine is called when the item that begins (with its comma) at mark has been appended to the line that begins at start. If
+// the line has become too long, the comma is replaced by a newline and the verb. It returns where the current line begins.
+func breakLine(dst []byte, start, mark int, verb string) ([]byte, int) {
+	if len(dst)-start < MaxLine || mark == start {
+		return dst, start
+	}
+	n := len(dst)
+	dst = append(dst, verb...) // room; the comma becomes the newline
+	copy(dst[mark+1+len(verb):], dst[mark+1:n])
+	dst[mark] = '\n'
+	copy(dst[mark+1:], verb)
+	return dst, mark + 1
+}
+
+func endLine(dst []byte, start int) []byte {
+	if len(dst) == start {
+		return dst
+	}
+	return append(dst, '\n')
+}
+
+// appendText appends s as it is if it is a valid text without the reserved bytes, and otherwise what comes nearest: an underscore
+// for every byte that cannot be sent and for a space at either end, cut at limit; a lone underscore for nothing.
+func appendText(dst []byte, s, reserved string, limit int) []byte {
+	if validText(s, limit) && !strings.ContainsAny(s, reserved) {
+		return append(dst, s...)
+	}
+	start := len(dst)
+	for _, c := range s {
+		n := utf8.RuneLen(c)
+		switch {
+		case c < ' ' || c == 0x7f || c == utf8.RuneError || strings.ContainsRune(reserved, c):
+			c, n = '_', 1
+		case c == ' ' && len(dst) == start:
+			c = '_'
+		}
+		if len(dst)-start+n > limit {
+			break
+		}
+		dst = utf8.AppendRune(dst, c)
+	}
+	if len(dst) == start {
+		return append(dst, '_')
+	}
+	if last := len(dst) - 1; dst[last] == ' ' {
+		dst[last] = '_'
+	}
+	return dst
+}
+
+func appendSeconds(dst []byte, d time.Duration) []byte {
+	switch {
+	case d > MaxDuration:
+		d = MaxDuration
+	case d < time.Millisecond:
+		d = time.Millisecond
+	}
+	if d >= time.Second {
+		return strconv.AppendInt(dst, int64((d+time.Second-1)/time.Second), 10)
+	}
+	return strconv.AppendFloat(dst, d.Seconds(), 'f', -1, 64)
+}

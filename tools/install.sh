@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Puts the servers that the tests run against into a cache directory, once:
+#
+#   influxd-1.8     InfluxDB 1.8.10, built from tools/influxd
+#   influxd-1.6     InfluxDB 1.6.7, from Debian's package influxdb
+#   kapacitord-1.5  Kapacitor 1.5.9, built from tools/kapacitord
+#
+# With all of them there it returns at once. A changed go.mod, go.sum or version
+# builds again. Nothing is started, and nothing is installed into the system:
+# the Debian package is only unpacked. Names as arguments install only those.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+cache=${PULSE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/pulse-tools}
+bin=$cache/bin
+mkdir -p "$bin"
+exec 9>"$cache/lock" && flock 9 # several test runs may ask at the same time
+tmp=$(mktemp -d "$cache/tmp.XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+
+say() { echo "tools: $*" >&2; }
+
+# build NAME VERSION FOLDER PACKAGE TOOLCHAIN
+build() {
+	local name=$1 version=$2 folder=$3 package=$4 toolchain=$5 stamp
+	stamp=$(cat "$folder/go.mod" "$folder/go.sum" <(echo "$version $package $toolchain") | sha256sum | cut -d' ' -f1)
+	if [[ -x $bin/$name && $(cat "$bin/.$name.stamp" 2>/dev/null) == "$stamp" ]]; then
+		return
+	fi
+	say "building $name (once; up to two minutes)"
+	(cd "$folder" && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off GOTOOLCHAIN=$toolchain \
+		go build -trimpath -ldflags "-s -w -X main.version=$version" -o "$tmp/$name" "$package")
+	mv "$tmp/$name" "$bin/$name"
+	echo "$stamp" >"$bin/.$name.stamp"
+}
+
+# debian NAME PACKAGE PATH: takes the program the machine has, or unpacks the
+# package without installing it, so that no service is set up or started.
+debian() {
+	local name=$1 package=$2 path=$3
+	[[ -x $bin/$name ]] && return
+	if [[ -x $path ]]; then
+		cp "$path" "$tmp/$name"
+	else
+		say "fetching Debian's $package (once)"
+		if ! (cd "$tmp" && apt-get download "$package" >/dev/null 2>&1); then
+			if [[ $(id -u) != 0 ]]; then
+				say "apt-get has no package lists: run 'sudo apt-get update', then 'make tools' again"
+				exit 1
+			fi
+			apt-get update -qq >&2
+			(cd "$tmp" && apt-get download -qq "$package" >&2)
+		fi
+		dpkg-deb -x "$tmp/$package"_*.deb "$tmp/root"
+		cp "$tmp/root$path" "$tmp/$name"
+	fi
+	mv "$tmp/$name" "$bin/$name"
+}
+
+install() {
+	case $1 in
+	influxd-1.8) build "$1" 1.8.10 influxd github.com/influxdata/influxdb/cmd/influxd local ;;
+	influxd-1.6) debian "$1" influxdb /usr/bin/influxd ;;
+	# Built with Go 1.22 or later it panics at start, in an old dependency.
+	kapacitord-1.5) build "$1" 1.5.9 kapacitord github.com/influxdata/kapacitor/cmd/kapacitord go1.21.13 ;;
+	*) say "unknown tool $1: expected influxd-1.8, influxd-1.6 or kapacitord-1.5" && exit 2 ;;
+	esac
+}
+
+if [[ $# == 0 ]]; then
+	set -- influxd-1.8 influxd-1.6 kapacitord-1.5
+fi
+for name in "$@"; do
+	install "$name"
+done
