@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -154,4 +155,67 @@ func BenchmarkDrain(b *testing.B) {
 		_ = r.Close()
 	}
 	b.ReportMetric(float64(events)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkLatency is the time from Append to the return of a Read that waits, with the fsync in it.
+func BenchmarkLatency(b *testing.B) {
+	for _, sync := range []SyncPolicy{SyncAlways(), SyncEvery(time.Second)} {
+		b.Run("sync="+sync.String(), func(b *testing.B) {
+			j := open(b, Options{Sync: sync})
+			r := from1(b, j, 1)
+			e := sample("relay1", 1)
+			times := make([]time.Duration, 0, b.N)
+			for range b.N {
+				start := time.Now()
+				go func() {
+					if _, err := j.Append(context.Background(), e); err != nil {
+						b.Error(err)
+					}
+				}()
+				if _, err := r.Read(b.Context(), 1); err != nil {
+					b.Fatal(err)
+				}
+				times = append(times, time.Since(start))
+			}
+			slices.Sort(times)
+			b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-µs")
+		})
+	}
+}
+
+// BenchmarkOpen opens a journal of a million readings after a clean stop and after a kill -9.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	j := open(b, Options{Dir: dir, Sync: SyncEvery(time.Second)})
+	var wg sync.WaitGroup
+	for g := range 500 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range 200 {
+				if _, err := j.Append(b.Context(), sample(fmt.Sprintf("relay%d", g), i)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	closeJournal(b, j)
+	for _, stale := range []bool{false, true} {
+		b.Run(fmt.Sprintf("stale=%v", stale), func(b *testing.B) {
+			for b.Loop() {
+				if stale {
+					_ = os.Remove(filepath.Join(streamDir(dir), "msgs", "index.db"))
+				}
+				j, err := Open(b.Context(), Options{Dir: dir, Sync: SyncEvery(time.Second)})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				closeJournal(b, j)
+				b.StartTimer()
+			}
+		})
+	}
 }

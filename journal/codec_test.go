@@ -327,7 +327,7 @@ func FuzzDecode(f *testing.F) {
 
 func FuzzRoundTrip(f *testing.F) {
 	f.Add("web1", int64(1), "cpu", "a:b", "used", 0.25)
-	f.Add("\xff\"\\\x00", int64(-1), "", "世", "\u2028", -0.0)
+	f.Add("\xff\"\\\x00", int64(-1), "", "世", "\u2028", math.Copysign(0, -1))
 	f.Fuzz(func(t *testing.T, relay string, tm int64, name, tag, stat string, v float64) {
 		e := &Event{Relay: relay, Time: tm, Collectors: []Collector{{name, []string{tag, tag}, []Stat{{stat, v}, {stat, -v}}}, {Name: tag}}}
 		data, err := EncodeEvent(nil, e)

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // At its start the server deletes a stream of which it cannot read one block. So before every start the
@@ -15,29 +18,109 @@ import (
 
 func guardDir(dir string) string { return filepath.Join(dir, "guard") }
 
-// linkAside links the blocks of the stream into the guard. Blocks that are there already, from a start that did
-// not come to its end, stay if the stream has none of its own any more.
-func linkAside(dir string) error {
+// linkAside links the blocks of the stream into the guard. A block that gives an error is moved to
+// unreadable-<time> first: without it the server opens the rest, with it it may delete all. Only a missing
+// permission is an error here, because that can be mended without a loss.
+func linkAside(dir string, now time.Time) (unreadable string, err error) {
 	from, to := filepath.Join(streamDir(dir), "msgs"), guardDir(dir)
 	list, err := listBlocks(from)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(list) == 0 {
-		return nil
+		return "", nil // a guard of a start that did not come to its end stays
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := os.RemoveAll(to); err != nil {
-		return err
+		return "", err
 	}
 	if err := os.MkdirAll(to, 0o700); err != nil {
-		return err
+		return "", err
 	}
 	for _, n := range list {
-		if err := os.Link(blockPath(from, n), blockPath(to, n)); err != nil {
-			return err
+		path := blockPath(from, n)
+		if _, _, err := firstSeq(path); err != nil {
+			if errors.Is(err, fs.ErrPermission) {
+				return unreadable, err
+			}
+			unreadable = filepath.Join(dir, "unreadable-"+stamp(now))
+			if err := os.MkdirAll(unreadable, 0o700); err != nil {
+				return "", err
+			}
+			if err := os.Rename(path, blockPath(unreadable, n)); err != nil {
+				return "", err
+			}
+			continue
+		}
+		if err := os.Link(path, blockPath(to, n)); err != nil {
+			return unreadable, &linkError{err}
 		}
 	}
-	return nil
+	return unreadable, nil
+}
+
+// linkError is a filesystem without hard links: the journal is opened without a guard.
+type linkError struct{ err error }
+
+func (e *linkError) Error() string { return e.err.Error() }
+func (e *linkError) Unwrap() error { return e.err }
+
+// firstSeq reads the sequence number of a block's first event. A record begins with its length (4 bytes, the highest
+// bit tells of headers) and the number (8, the two highest bits tell of deletions), little endian. ok is false for a
+// block without an event.
+func firstSeq(path string) (seq uint64, ok bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, false, err
+	}
+	defer func() { _ = f.Close() }() // opened for reading
+	var head [12]byte
+	for at := int64(0); ; {
+		switch _, err := f.ReadAt(head[:], at); {
+		case errors.Is(err, io.EOF):
+			return 0, false, nil
+		case err != nil:
+			return 0, false, err
+		}
+		size, seq := binary.LittleEndian.Uint32(head[:])&^(1<<31), binary.LittleEndian.Uint64(head[4:])
+		if seq>>62 == 0 {
+			return seq, true, nil
+		}
+		at += max(int64(size), int64(len(head)))
+	}
+}
+
+// behindUnreadable finds where reading can go on when the block that holds seq, or those after it, give an error:
+// at the first record of the first readable block behind. ok is false when nothing there gives an error, or when
+// there is nothing behind.
+func behindUnreadable(msgs string, seq uint64) (next uint64, ok bool) {
+	list, err := listBlocks(msgs)
+	if err != nil {
+		return 0, false
+	}
+	broken := false
+	for _, n := range list {
+		path := blockPath(msgs, n)
+		first, has, err := firstSeq(path)
+		switch {
+		case err == nil && !has:
+		case err == nil && first > seq:
+			if broken {
+				return first, true
+			}
+			return 0, false
+		case err == nil: // begins at seq or before: it may hold it
+			broken = failed(readable(path))
+		default:
+			broken = broken || failed(err)
+		}
+	}
+	return 0, false
+}
+
+// failed tells an error of the medium from one of this process, which says nothing about the file.
+func failed(err error) bool {
+	return err != nil && !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOMEM) &&
+		!errors.Is(err, fs.ErrNotExist)
 }
 
 // guarded counts the blocks in the guard, and their bytes.

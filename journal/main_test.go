@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"testing"
@@ -131,5 +130,3 @@ func from1(tb testing.TB, j *Journal, seq uint64) *Reader {
 	tb.Cleanup(func() { _ = r.Close() })
 	return r
 }
-
-var _ = fmt.Sprint

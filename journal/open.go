@@ -20,8 +20,9 @@ type OpenReport struct {
 	// SetAside is the directory to which a journal that could not be opened was renamed, "" if that did not
 	// happen. Positions in it mean nothing any more: begin them anew.
 	SetAside string
-	// Restored: the server had dropped the stream at start, and its readable blocks were put back. Unreadable is
-	// the directory where the others are, "" if there are none.
+	// Restored: the server had not opened the stream, and its readable blocks were put back. Unreadable is the
+	// directory to which blocks (and what else was found) were moved that cannot be read, "" if there are none;
+	// readers report what is missing as gaps.
 	Restored   bool
 	Unreadable string
 	// Gap is the end that the journal lost, nil if it lost none: the numbers from Gap.From on are used again, and
@@ -67,8 +68,16 @@ func (j *Journal) setAside(cause error) (string, error) {
 // start brings up the server with the stream in it, repairing what can be repaired. marker is what is known of
 // the journal, nil if nothing is. It is used by Open and by every restart after a write error.
 func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport) (*embedded, error) {
-	if err := linkAside(j.o.Dir); err != nil {
+	unreadable, err := linkAside(j.o.Dir, j.o.Now())
+	var link *linkError
+	switch {
+	case errors.As(err, &link):
 		j.log.Warn("the journal's files could not be linked aside; it is opened without that protection", "err", err)
+	case err != nil:
+		return nil, &Error{Op: "open", Dir: j.o.Dir, Kind: ErrDamaged, Err: err}
+	case unreadable != "":
+		j.log.Error("blocks of the journal cannot be read; they were moved aside", "to", unreadable)
+		report.Unreadable = unreadable
 	}
 	run, err := startServer(ctx, j.o)
 	if err != nil {
@@ -192,11 +201,12 @@ func (j *Journal) compare(ctx context.Context, run *embedded, stream jetstream.S
 // read, or its meta file is damaged. The same configuration over the blocks brings the events back.
 func (j *Journal) restore(ctx context.Context, run *embedded, marker *Marker, report *OpenReport) (*embedded, jetstream.Stream, error) {
 	run.stop()
-	var err error
-	var restored int
-	report.Unreadable, restored, err = putBack(j.o.Dir, j.o.Now())
+	unreadable, restored, err := putBack(j.o.Dir, j.o.Now())
 	if err != nil {
 		return run, nil, err
+	}
+	if unreadable != "" {
+		report.Unreadable = unreadable
 	}
 	report.Restored = true
 	next, err := startServer(ctx, j.o)

@@ -125,15 +125,17 @@ func TestOptions(t *testing.T) {
 type damage struct {
 	name string
 	do   func(t *testing.T, dir string, stale bool)
-	// What Open must say, with a current and with a stale index.
-	err  error
-	want func(t *testing.T, j *Journal, lastOf []uint64, stale bool)
+	// What Open must say; with emptied only when the index is stale too: a current one keeps the numbers, so that the
+	// journal opens, empty, and goes on behind them.
+	err     error
+	emptied bool
+	want    func(t *testing.T, j *Journal, lastOf []uint64, stale bool)
 }
 
 const damageEvents = 900
 
-// prepare makes a journal of several blocks with an index that is current (clean stop) or stale (as after a
-// kill -9), and its marker. lastOf holds the last number in each block.
+// prepare makes a journal of several blocks with an index that is current, as after a clean stop, and its marker.
+// lastOf holds the last number in each block.
 func prepare(t *testing.T, stale bool) (dir string, marker *memMarker, lastOf []uint64) {
 	t.Helper()
 	dir, marker = t.TempDir(), &memMarker{}
@@ -141,8 +143,6 @@ func prepare(t *testing.T, stale bool) (dir string, marker *memMarker, lastOf []
 	e := sample("r", 0)
 	e.Collectors[0].Name = strings.Repeat("x", 20<<10)
 	blocks := 0
-	var early []byte
-	index := filepath.Join(streamDir(dir), "msgs", "index.db")
 	for i := range damageEvents {
 		e.Time = sample("r", i).Time
 		seq, err := j.Append(t.Context(), e)
@@ -157,9 +157,6 @@ func prepare(t *testing.T, stale bool) (dir string, marker *memMarker, lastOf []
 			lastOf = append(lastOf, seq-1)
 		}
 		blocks = len(list)
-		if i == damageEvents/2 {
-			early, _ = os.ReadFile(index)
-		}
 	}
 	lastOf = append(lastOf, damageEvents)
 	if len(lastOf) != 3 {
@@ -167,14 +164,17 @@ func prepare(t *testing.T, stale bool) (dir string, marker *memMarker, lastOf []
 	}
 	closeJournal(t, j)
 	if stale {
-		_ = os.Remove(index)
-		if early != nil {
-			if err := os.WriteFile(index, early, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
+		spoilIndex(t, dir)
 	}
 	return dir, marker, lastOf
+}
+
+// spoilIndex leaves the journal without its index, as a kill -9 does.
+func spoilIndex(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(streamDir(dir), "msgs", "index.db")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func block(dir string, n int) string { return blockPath(filepath.Join(streamDir(dir), "msgs"), n) }
@@ -215,16 +215,23 @@ func contents(t *testing.T, j *Journal, from uint64) (numbers int, gaps []GapErr
 }
 
 func TestDamage(t *testing.T) {
+	current, mark, lastOf := prepare(t, false)
+	old := t.TempDir()
+	if err := os.CopyFS(old, os.DirFS(current)); err != nil {
+		t.Fatal(err)
+	}
+	spoilIndex(t, old)
+	templates := map[bool]string{false: current, true: old}
 	whole := func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
 		if n, gaps := contents(t, j, 1); n != damageEvents || len(gaps) != 0 {
 			t.Errorf("%d events, gaps %v", n, gaps)
 		}
 	}
 	for _, d := range []damage{
-		{"none", func(*testing.T, string, bool) {}, nil, whole},
+		{"none", func(*testing.T, string, bool) {}, nil, false, whole},
 		{"cut last block", func(t *testing.T, dir string, _ bool) {
 			edit(t, block(dir, 3), func(b []byte) []byte { return b[:len(b)-100] })
-		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+		}, nil, false, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
 			if n, gaps := contents(t, j, 1); n != damageEvents-1 || len(gaps) != 0 {
 				t.Errorf("%d events, gaps %v", n, gaps)
 			}
@@ -246,13 +253,13 @@ func TestDamage(t *testing.T) {
 		}},
 		{"garbage after the last block", func(t *testing.T, dir string, _ bool) {
 			edit(t, block(dir, 3), func(b []byte) []byte { return append(b, bytes.Repeat([]byte{0xa5}, 1000)...) })
-		}, nil, whole},
+		}, nil, false, whole},
 		{"zeros after the last block", func(t *testing.T, dir string, _ bool) {
 			edit(t, block(dir, 3), func(b []byte) []byte { return append(b, make([]byte, 4096)...) })
-		}, nil, whole},
+		}, nil, false, whole},
 		{"flipped byte in the second block", func(t *testing.T, dir string, _ bool) {
 			edit(t, block(dir, 2), func(b []byte) []byte { b[len(b)/2] ^= 0x20; return b })
-		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+		}, nil, false, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
 			n, gaps := contents(t, j, 1)
 			if len(gaps) != 1 || gaps[0].Reason != GapLost || n+int(gaps[0].Missing()) != damageEvents {
 				t.Fatalf("%d events, gaps %v", n, gaps)
@@ -266,7 +273,7 @@ func TestDamage(t *testing.T) {
 			if err := os.Remove(block(dir, 2)); err != nil {
 				t.Fatal(err)
 			}
-		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+		}, nil, false, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
 			n, gaps := contents(t, j, 1)
 			if want := (GapError{lastOf[0] + 1, lastOf[1], GapLost}); len(gaps) != 1 || gaps[0] != want || n+int(want.Missing()) != damageEvents {
 				t.Errorf("%d events, gaps %v", n, gaps)
@@ -276,7 +283,7 @@ func TestDamage(t *testing.T) {
 			if err := os.Remove(block(dir, 1)); err != nil {
 				t.Fatal(err)
 			}
-		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+		}, nil, false, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
 			n, gaps := contents(t, j, 2)
 			if want := (GapError{2, lastOf[0], GapRetention}); len(gaps) != 1 || gaps[0] != want || n+int(lastOf[0]) != damageEvents {
 				t.Errorf("%d events, gaps %v", n, gaps)
@@ -286,15 +293,19 @@ func TestDamage(t *testing.T) {
 			if err := os.Remove(block(dir, 3)); err != nil {
 				t.Fatal(err)
 			}
-		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+		}, nil, false, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
 			if n, _ := contents(t, j, 1); n != int(lastOf[1]) {
 				t.Errorf("%d events", n)
 			}
-			st, err := j.State(t.Context())
-			if err != nil {
-				t.Fatal(err)
+			if last := appendN(t, j, "r", damageEvents, 1); stale {
+				wantReport(t, j, &GapError{lastOf[1] + 1, damageEvents, GapRewound})
+				if last != lastOf[1]+1 {
+					t.Errorf("the next number is %d", last)
+				}
+			} else {
+				wantReport(t, j, nil) // the numbers are kept, and are a gap
+				readGap(t, from1(t, j, lastOf[1]+1), GapError{lastOf[1] + 1, damageEvents, GapLost})
 			}
-			t.Logf("state %+v report %+v lastOf %v", st, j.Report(), lastOf)
 		}},
 		{"an unreadable block", func(t *testing.T, dir string, _ bool) {
 			// root reads everything, so a directory stands in for a file that gives an error
@@ -304,13 +315,18 @@ func TestDamage(t *testing.T) {
 			if err := os.Mkdir(block(dir, 2), 0o700); err != nil {
 				t.Fatal(err)
 			}
-		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+		}, nil, false, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
 			n, gaps := contents(t, j, 1)
-			t.Logf("%d events, gaps %v, report %+v", n, gaps, j.Report())
+			if want := (GapError{lastOf[0] + 1, lastOf[1], GapLost}); len(gaps) != 1 || gaps[0] != want || n+int(want.Missing()) != damageEvents {
+				t.Errorf("%d events, gaps %v", n, gaps)
+			}
+			if rep := j.Report(); rep.Unreadable == "" || rep.Gap != nil {
+				t.Errorf("%+v", rep)
+			}
 		}},
 		{"meta.inf damaged", func(t *testing.T, dir string, _ bool) {
 			edit(t, filepath.Join(streamDir(dir), "meta.inf"), func(b []byte) []byte { return b[:len(b)/2] })
-		}, nil, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
+		}, nil, false, func(t *testing.T, j *Journal, lastOf []uint64, stale bool) {
 			whole(t, j, lastOf, stale)
 			if !j.Report().Restored {
 				t.Error("the report does not say so")
@@ -320,33 +336,36 @@ func TestDamage(t *testing.T) {
 			if err := os.Remove(filepath.Join(streamDir(dir), "meta.inf")); err != nil {
 				t.Fatal(err)
 			}
-		}, nil, whole},
+		}, nil, false, whole},
 		{"index garbled", func(t *testing.T, dir string, _ bool) {
 			if err := os.WriteFile(filepath.Join(streamDir(dir), "msgs", "index.db"), []byte("garbage"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, nil, whole},
+		}, nil, false, whole},
 		{"all blocks missing", func(t *testing.T, dir string, _ bool) {
 			for n := 1; n <= 3; n++ {
 				if err := os.Remove(block(dir, n)); err != nil {
 					t.Fatal(err)
 				}
 			}
-		}, ErrMissing, nil},
+		}, ErrMissing, true, nil},
 		{"all blocks zero", func(t *testing.T, dir string, _ bool) {
 			for n := 1; n <= 3; n++ {
 				edit(t, block(dir, n), func(b []byte) []byte { clear(b); return b })
 			}
-		}, ErrDamaged, nil},
+		}, ErrMissing, true, nil},
 		{"directory gone", func(t *testing.T, dir string, _ bool) {
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
 			}
-		}, ErrMissing, nil},
+		}, ErrMissing, false, nil},
 	} {
 		for _, stale := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/stale=%v", d.name, stale), func(t *testing.T) {
-				dir, marker, lastOf := prepare(t, stale)
+				dir, marker := filepath.Join(t.TempDir(), "journal"), &memMarker{m: new(*mark.m)}
+				if err := os.CopyFS(dir, os.DirFS(templates[stale])); err != nil {
+					t.Fatal(err)
+				}
 				d.do(t, dir, stale)
 				j, err := tryOpen(t, Options{Dir: dir, Marker: marker})
 				if d.err == nil {
@@ -357,6 +376,16 @@ func TestDamage(t *testing.T) {
 					if _, err := os.Stat(guardDir(dir)); err == nil {
 						t.Error("the guard was left behind")
 					}
+					return
+				}
+				if d.emptied && !stale {
+					if err != nil {
+						t.Fatal(err)
+					}
+					if last := appendN(t, j, "r", damageEvents, 1); last != damageEvents+1 {
+						t.Errorf("the next number is %d", last)
+					}
+					readGap(t, from1(t, j, 100), GapError{100, damageEvents, GapRetention})
 					return
 				}
 				var typed *Error
@@ -385,6 +414,130 @@ func TestDamage(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A block that gives an error while the journal is open: the server tries it for ever, the reader goes on behind.
+func TestReaderPassesAnUnreadableBlock(t *testing.T) {
+	dir, marker, lastOf := prepare(t, false)
+	j := open(t, Options{Dir: dir, Marker: marker})
+	// The server has the file open, so it is started anew, past the look at the blocks that a start takes.
+	old := j.runs.current()
+	j.runs.set(nil)
+	old.blocks.close()
+	old.stop()
+	if err := os.Remove(block(dir, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(block(dir, 2), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	run, err := startServer(t.Context(), j.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report OpenReport
+	if run, err = j.openStream(t.Context(), run, marker.m, &report); err == nil {
+		run.blocks = &blocks{dir: run.msgs, fsync: j.o.fsync}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.runs.set(run)
+	r := from1(t, j, lastOf[0])
+	if seqs, _ := readN(t, r, 1); seqs[0] != lastOf[0] {
+		t.Fatal(seqs)
+	}
+	readGap(t, r, GapError{lastOf[0] + 1, lastOf[1], GapLost})
+	if seqs, _ := readN(t, r, damageEvents-int(lastOf[1])); seqs[0] != lastOf[1]+1 {
+		t.Errorf("behind it begins with %d", seqs[0])
+	}
+	if got := value(t, j.m.gapEvents.WithLabelValues("lost")); got != float64(lastOf[1]-lastOf[0]) {
+		t.Errorf("%v counted", got)
+	}
+}
+
+// Another journal in the place of the one that the marker knows.
+func TestForeignJournal(t *testing.T) {
+	m, other := &memMarker{}, &memMarker{}
+	dir := t.TempDir()
+	j := open(t, Options{Dir: dir, Marker: m})
+	appendN(t, j, "r", 0, 5)
+	closeJournal(t, j)
+	j = open(t, Options{Marker: other})
+	closeJournal(t, j)
+	if _, err := tryOpen(t, Options{Dir: dir, Marker: other}); !errors.Is(err, ErrForeign) {
+		t.Errorf("another identity: %v", err)
+	}
+	changed := *m.m
+	changed.EventTime++
+	if _, err := tryOpen(t, Options{Dir: dir, Marker: &memMarker{m: &changed}}); !errors.Is(err, ErrForeign) {
+		t.Errorf("another event under the marker's number: %v", err)
+	}
+	// Without a marker, what is there is taken.
+	j = open(t, Options{Dir: dir, Marker: &memMarker{}})
+	if n, _ := contents(t, j, 1); n != 5 || j.Report().Created {
+		t.Errorf("%d events, %+v", n, j.Report())
+	}
+	// A journal that opens is left alone, whatever SetAside says.
+	closeJournal(t, j)
+	j = open(t, Options{Dir: dir, Marker: m, SetAside: true})
+	if n, _ := contents(t, j, 1); n != 5 || j.Report().SetAside != "" {
+		t.Errorf("%d events, %+v", n, j.Report())
+	}
+	closeJournal(t, j)
+	m.err = errors.New("a broken marker store")
+	if _, err := tryOpen(t, Options{Dir: dir, Marker: m}); !errors.Is(err, m.err) {
+		t.Errorf("with a broken marker store: %v", err)
+	}
+}
+
+// A start that was killed after the server had deleted the stream leaves the guard, and the next one uses it.
+func TestGuardOfAnEarlierStart(t *testing.T) {
+	dir, marker, _ := prepare(t, true)
+	if _, err := linkAside(dir, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(streamDir(dir)); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, Options{Dir: dir, Marker: marker})
+	if n, gaps := contents(t, j, 1); n != damageEvents || len(gaps) != 0 || !j.Report().Restored || j.Report().Unreadable != "" {
+		t.Errorf("%d events, gaps %v, %+v", n, gaps, j.Report())
+	}
+}
+
+func TestRetention(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, Options{Dir: dir, MaxBytes: minMaxBytes, Sync: SyncEvery(time.Minute)})
+	e := sample("r", 0)
+	e.Collectors[0].Name = strings.Repeat("x", 100<<10)
+	const n = 500 // 50 MB into 32
+	for i := range n {
+		e.Time = sample("r", i).Time
+		if _, err := j.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := j.State(t.Context())
+	if err != nil || st.LastSeq != n || st.FirstSeq < 100 || st.Bytes > minMaxBytes || st.Messages != n-st.FirstSeq+1 {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	if size := dirSize(t, filepath.Join(streamDir(dir), "msgs")); size > minMaxBytes*5/4 {
+		t.Errorf("the files have %d bytes", size)
+	}
+	r := from1(t, j, 2)
+	readGap(t, r, GapError{2, st.FirstSeq - 1, GapRetention})
+	readN(t, r, int(st.Messages))
+	closeJournal(t, j)
+	// By age, also what was there before the age was lowered.
+	j = open(t, Options{Dir: dir, MaxBytes: minMaxBytes, Retention: time.Second})
+	eventually(t, "everything expired", func() bool {
+		st, err := j.State(t.Context())
+		return err == nil && st.Messages == 0
+	})
+	if last := appendN(t, j, "r", n, 1); last != n+1 {
+		t.Errorf("the next number is %d", last)
 	}
 }
 

@@ -23,6 +23,8 @@ const (
 	pullExpires   = 30 * time.Second
 	pullHeartbeat = 3 * time.Second
 	pullLost      = 2*pullHeartbeat + time.Second
+	// So many heartbeats without an event, while there are some: the server cannot read on.
+	stuckAfter = 1
 	// The server forgets the consumer of a reader that asks for nothing; the reader makes another.
 	consumerIdle = 2 * time.Minute
 )
@@ -38,6 +40,7 @@ type pull struct {
 	count  int    // requests made
 	open   bool   // the last request is not at its end
 	left   int    // events that it may still bring
+	idle   int    // heartbeats since the last event
 	silent *time.Timer
 
 	returned uint64 // events that Read returned; guarded by Reader.mu
@@ -101,7 +104,7 @@ func (r *Reader) fetch(ctx context.Context, wait bool) error {
 			}
 		}
 		seq, lost := p.receive(m)
-		if lost {
+		if lost || p.idle > stuckAfter && r.stuck() {
 			r.drop()
 			continue
 		}
@@ -110,6 +113,22 @@ func (r *Reader) fetch(ctx context.Context, wait bool) error {
 			return nil
 		}
 	}
+}
+
+// stuck tells whether the server cannot read on, and from where it might: at a block that gives an error it
+// tries again for ever, and sends heartbeats. The reader then begins behind, and the rest is a gap.
+func (r *Reader) stuck() bool {
+	r.pull.idle = 0
+	if mark, _, _ := r.j.durable.get(); r.next == 0 || r.next > mark {
+		return false // there is nothing to read
+	}
+	next, ok := behindUnreadable(r.pull.run.msgs, r.next)
+	if !ok {
+		r.j.log.Error("the journal cannot be read on", "at", r.next)
+		return false
+	}
+	r.jump = next
+	return true
 }
 
 // drop gives the consumer up, and what was received from it and not returned.
@@ -191,7 +210,7 @@ func (r *Reader) consume(ctx context.Context, run *embedded) (*pull, error) {
 		if last := stream.CachedInfo().State.LastSeq; r.next > last+1 {
 			return nil, &GapError{From: last + 1, To: r.next - 1, Reason: GapRewound}
 		}
-		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.next
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, max(r.next, r.jump)
 	case !r.from.IsZero():
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &r.from
 	}
@@ -227,7 +246,8 @@ func (p *pull) reply() string { return p.inbox + "." + strconv.Itoa(p.count) }
 func (p *pull) receive(m *nats.Msg) (seq uint64, lost bool) {
 	if strings.HasPrefix(m.Subject, p.inbox) {
 		switch status := m.Header.Get("Status"); {
-		case status == "100": // heartbeat
+		case status == "100":
+			p.idle++
 		case status == "503", status == "409" && strings.Contains(m.Header.Get("Description"), "Deleted"):
 			return 0, true
 		case m.Subject == p.reply():
@@ -235,6 +255,7 @@ func (p *pull) receive(m *nats.Msg) (seq uint64, lost bool) {
 		}
 		return 0, false
 	}
+	p.idle = 0
 	if p.left--; p.left <= 0 {
 		p.open = false
 	}
@@ -273,7 +294,8 @@ func (p *pull) pending(ctx context.Context, mu *sync.Mutex) (uint64, error) {
 		return 0, err
 	}
 	info := c.CachedInfo()
-	return info.NumPending + info.Delivered.Consumer - returned, nil
+	all := info.NumPending + info.Delivered.Consumer
+	return all - min(all, returned), nil
 }
 
 // close ends the consumer. The server is not asked to: it forgets an idle one by itself.

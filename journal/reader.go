@@ -24,6 +24,7 @@ type Reader struct {
 	// Read's own.
 	dec     Decoder
 	next    uint64    // the sequence number that must come; 0: whatever comes first
+	jump    uint64    // where to go on behind a block that cannot be read
 	from    time.Time // where to begin while next is 0; zero: at the oldest
 	held    *nats.Msg // received, and not returned because of what is before it
 	seq     uint64    // of held

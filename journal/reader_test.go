@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -188,7 +189,9 @@ func purge(t *testing.T, j *Journal, seq uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s", m.Data)
+	if !bytes.Contains(m.Data, []byte(`"success":true`)) {
+		t.Fatalf("purge: %s", m.Data)
+	}
 }
 
 func TestReaderAtTheEndOfAnEmptiedJournal(t *testing.T) {

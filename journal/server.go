@@ -65,7 +65,7 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 		SyncInterval:           sync,
 		SyncAlways:             o.serverSyncAlways,
 		JetStreamMaxMemory:     64 << 20,
-		JetStreamMaxStore:      o.MaxBytes + o.MaxBytes/4 + 1<<30, // MaxBytes of the stream is the limit that works
+		JetStreamMaxStore:      1 << 60, // the stream's MaxBytes is the limit; unset means 75 % of what is free at this start
 		MaxPayload:             MaxEventBytes,
 		NoFastProducerStall:    true,
 		DisableJetStreamBanner: true,

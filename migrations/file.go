@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
 // lockTimeout is how long another process may take to let go of the file.
@@ -122,12 +123,13 @@ func openBolt(path string) (db *bbolt.DB, err error) {
 	var file *os.File
 	// bbolt panics over pages that make no sense, and a mapping that ends
 	// before a page does is a fault: both are this file's damage. A broken
-	// database is not closed, which could panic again; its file is, and with it
-	// the lock.
+	// database is not closed, which could panic again; its lock is given back.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
 			if file != nil {
+				// Closing is not enough: the mapping, which stays, holds the lock.
+				_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
 				_ = file.Close()
 			}
 			db, err = nil, &Error{Path: path, Kind: ErrDamaged, Err: fmt.Errorf("%v", p)}

@@ -106,10 +106,12 @@ func (s *State) readIdentity() error {
 	})
 }
 
-// migrate checks whose the file is and runs the steps that it lacks. Without a
-// log they belong to making the file, which is no news.
-func migrate(db *bbolt.DB, log *slog.Logger) error {
-	all := steps()
+// migrate checks whose the file is and runs the steps that it lacks.
+func migrate(db *bbolt.DB, log *slog.Logger) error { return runSteps(db, steps(), log) }
+
+// runSteps is migrate with the steps given. Without a log they belong to making
+// the file, which is no news.
+func runSteps(db *bbolt.DB, all []step, log *slog.Logger) error {
 	have, err := schema(db, len(all))
 	if err != nil {
 		return err

@@ -2,12 +2,14 @@ package migrations
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
@@ -54,66 +56,6 @@ func TestOpenTwice(t *testing.T) {
 	}
 }
 
-// Every kind of damage is refused, and the file is left as it was.
-func TestDamaged(t *testing.T) {
-	dir := t.TempDir()
-	s, err := Open(dir, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Large enough that a cut may fall anywhere: into meta pages, branches, leaves.
-	if err := s.DB.Update(func(tx *bbolt.Tx) error {
-		for i := range 200 {
-			if err := tx.Bucket([]byte("relays")).Put([]byte{byte(i), byte(i >> 8)}, bytes.Repeat([]byte{1}, 1000)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	whole, err := os.ReadFile(filepath.Join(dir, FileName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	noise := make([]byte, len(whole))
-	_, _ = rand.Read(noise)
-
-	damages := map[string][]byte{
-		"empty":          {},
-		"zeros":          make([]byte, len(whole)),
-		"noise":          noise,
-		"text":           []byte("poll-interval: 60\n"),
-		"garbled leaves": append(bytes.Clone(whole[:4*os.Getpagesize()]), noise[4*os.Getpagesize():]...),
-	}
-	for _, n := range []int{1, 100, 4095, 4096, 4200, 8192, len(whole) / 4, len(whole) / 2} {
-		damages["cut to "+string(rune('0'+len(damages)))] = whole[:n]
-	}
-	for name, data := range damages {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			path := filepath.Join(dir, FileName)
-			if err := os.WriteFile(path, data, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			s, err := Open(dir, Options{})
-			if err == nil {
-				s.Close()
-				t.Fatal("it was opened")
-			}
-			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), path) {
-				t.Errorf("refused with %v, want ErrDamaged and the path", err)
-			}
-			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, data) {
-				t.Errorf("the damaged file was changed (%v)", err)
-			}
-		})
-	}
-}
-
 func TestForeignAndNewer(t *testing.T) {
 	for name, test := range map[string]struct {
 		fill func(*bbolt.Tx) error
@@ -145,12 +87,129 @@ func TestForeignAndNewer(t *testing.T) {
 	}
 }
 
-func TestPathIsADirectory(t *testing.T) {
+// Processes that start together on a new directory: one gets it, the others are
+// told, and there is one identity.
+func TestOpenTogether(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	var mu sync.Mutex
+	identities := map[string]bool{}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			s, err := Open(dir, Options{})
+			if err != nil {
+				if !errors.Is(err, ErrInUse) {
+					t.Errorf("refused with %v", err)
+				}
+				return
+			}
+			mu.Lock()
+			identities[s.Identity] = true
+			mu.Unlock()
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(identities) != 1 || identities[""] {
+		t.Errorf("identities %v, expected one", identities)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != FileName {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// The error of a directory in use comes within two seconds, by which time the
+// lock's second is over.
+func TestLockIsNotWaitedForLong(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, FileName), 0o700); err != nil {
+	s, err := Open(dir, Options{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, Options{}); !errors.Is(err, ErrDamaged) {
-		t.Errorf("refused with %v", err)
+	defer s.Close()
+	start := time.Now()
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrInUse) {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took < lockTimeout/2 || took > 10*lockTimeout {
+		t.Errorf("refused after %v", took)
+	}
+}
+
+func TestNewStateBesideAJournalIsWarnedOf(t *testing.T) {
+	for _, journal := range []bool{false, true} {
+		dir := t.TempDir()
+		if journal {
+			if err := os.MkdirAll(filepath.Join(dir, "journal", "jetstream"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var log bytes.Buffer
+		s, err := Open(dir, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if got := strings.Contains(log.String(), "level=WARN"); got != journal {
+			t.Errorf("journal %v: log %q", journal, &log)
+		}
+	}
+}
+
+// Every bucket that the rooms rely on is there, and stays with what is in it.
+func TestBuckets(t *testing.T) {
+	dir := t.TempDir()
+	for round := range 2 {
+		s, err := Open(dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"meta", "relays", "overrides", "positions", "alerts", "rejects", "windows"} {
+			if err := s.DB.Update(func(tx *bbolt.Tx) error {
+				b := tx.Bucket([]byte(name))
+				if round == 1 && string(b.Get([]byte("kept"))) != name {
+					t.Errorf("%s: lost what was in it", name)
+				}
+				return b.Put([]byte("kept"), []byte(name))
+			}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A step that fails leaves no trace, and runs again the next time.
+func TestFailedStep(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	db, err := openBolt(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	broken := errors.New("broken")
+	failing := []step{{"buckets", bolt0001Buckets}, {"second", func(tx *bbolt.Tx) error {
+		if _, err := tx.CreateBucket([]byte("half")); err != nil {
+			return err
+		}
+		return broken
+	}}}
+	if err := runSteps(db, failing, nil); !errors.Is(err, broken) || !strings.Contains(err.Error(), "step 2 (second)") {
+		t.Errorf("error %v", err)
+	}
+	if n, err := schema(db, 2); n != 1 || err != nil {
+		t.Errorf("schema %d, %v, expected the first step only", n, err)
+	}
+	failing[1].run = func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("half")); return err }
+	if err := runSteps(db, failing, nil); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	if n, err := schema(db, 2); n != 2 || err != nil {
+		t.Errorf("schema %d, %v, expected both steps", n, err)
 	}
 }

@@ -24,7 +24,7 @@ type engine struct {
 	db    *database
 }
 
-func newEngine(t *testing.T, change func(*Options)) *engine {
+func newEngine(t testing.TB, change func(*Options)) *engine {
 	t.Helper()
 	e := &engine{db: &database{}}
 	var err error

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"iter"
 	"math"
-	"strconv"
 	"time"
 	"unsafe"
 )
@@ -155,69 +154,3 @@ func trimSpaces(b []byte) []byte {
 // alias returns b as a string without copying it. It is used only to call functions that neither keep nor return
 // their argument while b is known not to change: the caller of this package may not write to a line while it parses it.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
-
-// parseValue reads a decimal number. Its own scan refuses what strconv would take beyond that (hexadecimal, underscores, words such
-// as inf), which leaves overflow as the only error that strconv can find: everything but that one case is free of allocations.
-func parseValue(b []byte) (float64, error) {
-	if err := checkDecimal(b); err != nil {
-		return 0, err
-	}
-	v, err := strconv.ParseFloat(alias(b), 64)
-	if err != nil {
-		return 0, ErrNotFinite
-	}
-	return v, nil
-}
-
-// checkDecimal accepts [+-] digits [. digits] [e [+-] digits] with a digit on at least one side of the point.
-func checkDecimal(b []byte) error {
-	if len(b) == 0 {
-		return ErrNoValue
-	}
-	i := 0
-	if b[0] == '+' || b[0] == '-' {
-		i++
-	}
-	digits := 0
-	for ; i < len(b) && isDigit(b[i]); i++ {
-		digits++
-	}
-	if i < len(b) && b[i] == '.' {
-		for i++; i < len(b) && isDigit(b[i]); i++ {
-			digits++
-		}
-	}
-	if digits == 0 {
-		return notNumber(b)
-	}
-	if i < len(b) && (b[i] == 'e' || b[i] == 'E') {
-		if i++; i < len(b) && (b[i] == '+' || b[i] == '-') {
-			i++
-		}
-		start := i
-		for ; i < len(b) && isDigit(b[i]); i++ {
-		}
-		if i == start {
-			return ErrNotNumber
-		}
-	}
-	if i != len(b) {
-		return ErrNotNumber
-	}
-	return nil
-}
-
-// notNumber tells the words for values that are not finite, as Go, C, Python and JavaScript print them, from any other text.
-func notNumber(b []byte) error {
-	if b[0] == '+' || b[0] == '-' {
-		b = b[1:]
-	}
-	for _, word := range [...]string{"nan", "inf", "infinity"} {
-		if len(b) == len(word) && bytes.EqualFold(b, []byte(word)) {
-			return ErrNotFinite
-		}
-	}
-	return ErrNotNumber
-}
-
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }

@@ -21,7 +21,7 @@
 //	  add {name}                            ok
 //	  add {name}:{tag},{tag}                ok   (nothing after the colon: no tags)
 //	  remove {name}                         ok
-//	  got {item},{item}                     none; it is itself the answer to get
+//	  got {item},{item}                     none; it is itself the answer to get (without items: nothing to report)
 //	  ping                                  pong
 //	  ok                                    none; it is itself the answer to flush and override
 //	  close                                 the server closes the connection
@@ -34,7 +34,7 @@
 //	  beat {seconds}                        none; the relay pings this often from now on
 //	  pong                                  none
 //	  ok                                    none
-//	  error {reason}                        none; the server closes the connection
+//	  error {reason}                        none; what the server refused, or why it closes the connection next
 //
 //	item  = {collector}-{stat}:{value}      a stat of a collector
 //	      | {name}:{value}                  short for {name}-{name}:{value}

@@ -32,7 +32,7 @@ const (
 	VerbOverride             // server: sample these more often for a while
 	VerbOK                   // both: done
 	VerbClose                // relay: going away
-	VerbError                // server: why it hangs up
+	VerbError                // server: what it refuses, or why it hangs up
 	verbs
 )
 

@@ -59,6 +59,11 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 			err = errors.Join(err, a.teardown.run(ctx))
 		}
 	}()
+	for flag, value := range map[string]string{"--mist-address": config.MistAddress, "--kapacitor-address": config.KapacitorAddress} {
+		if value != "" {
+			log.Warn("this release takes the flag, so that configurations of 0.2 work, but does nothing with it yet", "flag", flag)
+		}
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -119,7 +124,8 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval,
-		Latest: latestReader{index}, Influx: store, Journal: journalReader{a.journal}, Projections: projectionsReader(a.runners),
+		Latest: latestReader{index}, Influx: influxReader{store}, Journal: journalReader{a.journal}, Projections: projectionsReader(a.runners),
+		Stored:  influx.Clean,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry,
 	}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/influxdata/influxdb1-client/models"
+
 	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/query"
 )
@@ -27,6 +30,18 @@ func (l latestReader) Select(stat string, filters map[string][]string, since int
 		}
 		visit(query.Reading{Time: r.Time, Value: r.Value, Tags: tags})
 	})
+}
+
+// influxReader is InfluxDB. One without Pulse's schema holds nothing yet, which
+// is an answer and no failure.
+type influxReader struct{ influx.Store }
+
+func (s influxReader) Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error) {
+	rows, err := s.Store.Query(ctx, statement, params)
+	if err != nil && influx.KindOf(err) == influx.Schema {
+		return nil, nil
+	}
+	return rows, err
 }
 
 // journalReader is the journal's state.

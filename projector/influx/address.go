@@ -11,8 +11,8 @@ import (
 // Embedded is the address that means the engine in this process.
 const Embedded = "embedded"
 
-// secret matches the user and password of an address for masking.
-var secret = regexp.MustCompile(`//[^/]*@`)
+// secret matches what may hold a password in anything meant as an address.
+var secret = regexp.MustCompile(`^.*@`)
 
 // ParseAddress reads an InfluxDB address: http or https, a host, perhaps a
 // port, a path (of a proxy in front), and user:password@. The error repeats
@@ -21,7 +21,7 @@ func ParseAddress(address string) (*url.URL, error) {
 	fail := func(why string) (*url.URL, error) {
 		return nil, fmt.Errorf("InfluxDB address %q: %s: expected http://host:8086 or https://host:8086, "+
 			"with user:password@ before the host if the server wants them, or %q",
-			secret.ReplaceAllString(address, "//***@"), why, Embedded)
+			secret.ReplaceAllString(address, "***@"), why, Embedded)
 	}
 	u, err := url.Parse(address)
 	switch {

@@ -51,7 +51,9 @@ type external struct {
 	gzip     bool
 	timeout  time.Duration
 	limit    bodyLimit
-	encoders sync.Pool // of *encoder
+	// maxAnswer is how many bytes of an answer are read before giving up.
+	maxAnswer int64
+	encoders  sync.Pool // of *encoder
 
 	mu     sync.Mutex // guards closed, and calls.Add against Close
 	closed bool
@@ -73,7 +75,8 @@ func OpenExternal(o ExternalOptions) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &external{base: u, timeout: o.Timeout, encoders: sync.Pool{New: func() any { return new(encoder) }}}
+	e := &external{base: u, timeout: o.Timeout, maxAnswer: defaultMaxAnswer,
+		encoders: sync.Pool{New: func() any { return new(encoder) }}}
 	e.user = u.User.Username()
 	e.password, _ = u.User.Password()
 	u.User = nil

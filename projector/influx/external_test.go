@@ -1,7 +1,9 @@
 package influx_test
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/nanopack/pulse/internal/testtools"
 	"github.com/nanopack/pulse/projector/influx"
@@ -42,5 +44,107 @@ func TestSuiteExternal(t *testing.T) {
 				return s
 			})
 		})
+	}
+}
+
+// A real server that is killed, comes back, hangs, is wiped: every state has
+// its kind, and the next write after it goes through.
+func TestExternalOutages(t *testing.T) {
+	t.Parallel()
+	server := testtools.StartInfluxd(t, testtools.InfluxDB18)
+	s := openExternal(t, influx.ExternalOptions{Address: server.Addr, Timeout: 500 * time.Millisecond})
+	schema := func() {
+		t.Helper()
+		if _, err := s.Query(t.Context(), `CREATE DATABASE "statistics" WITH DURATION 0s REPLICATION 1 NAME "one_day"`, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(when string, kind influx.Kind, ok bool) {
+		t.Helper()
+		_, err := s.Write(t.Context(), influx.PolicyRaw, batch(10))
+		if (err == nil) != ok || influx.KindOf(err) != kind {
+			t.Fatalf("%s: %v", when, err)
+		}
+	}
+	write("before the schema", influx.Schema, false)
+	schema()
+	write("with the schema", 0, true)
+	server.Kill()
+	write("killed", influx.Temporary, false)
+	server.Restart()
+	write("restarted", 0, true)
+	server.Pause()
+	write("hanging", influx.Temporary, false)
+	server.Resume()
+	write("going on", 0, true)
+	if _, err := s.Query(t.Context(), `DROP DATABASE "statistics"`, nil); err != nil {
+		t.Fatal(err)
+	}
+	write("wiped", influx.Schema, false)
+	schema()
+	write("repaired", 0, true)
+}
+
+// The server's own limits on series: the new ones are lost, with an alarm, and
+// the known ones are written.
+func TestExternalLimits(t *testing.T) {
+	t.Parallel()
+	for line, version := range map[string]testtools.InfluxDB{
+		"max-values-per-tag = 5": testtools.InfluxDB18, "max-series-per-database = 5": testtools.InfluxDB16,
+	} {
+		server := testtools.StartInfluxd(t, version, testtools.Setting{Section: "data", Line: line})
+		s := openExternal(t, influx.ExternalOptions{Address: server.Addr})
+		if _, err := s.Query(t.Context(), `CREATE DATABASE "statistics" WITH DURATION 0s REPLICATION 1 NAME "one_day"`, nil); err != nil {
+			t.Fatal(err)
+		}
+		if res, err := s.Write(t.Context(), influx.PolicyRaw, batch(5)); err != nil || res != (influx.WriteResult{}) {
+			t.Fatalf("%s: up to the limit: %+v, %v", line, res, err)
+		}
+		res, err := s.Write(t.Context(), influx.PolicyRaw, batch(8))
+		if err != nil || res.Rejected != 3 || !res.Limit || res.Reason == "" {
+			t.Errorf("%s: beyond the limit: %+v, %v", line, res, err)
+		}
+	}
+}
+
+func TestExternalAuth(t *testing.T) {
+	t.Parallel()
+	server := testtools.StartInfluxd(t, testtools.InfluxDB18, testtools.Setting{Section: "http", Line: "auth-enabled = true"})
+	with := func(user string) influx.Store {
+		return openExternal(t, influx.ExternalOptions{Address: strings.Replace(server.Addr, "://", "://"+user, 1)})
+	}
+	none, wrong, right, other := with(""), with("admin:wrong@"), with("admin:p%40ss@"), with("other:x@")
+	for _, statement := range []string{
+		`CREATE USER "admin" WITH PASSWORD 'p@ss' WITH ALL PRIVILEGES`, `CREATE USER "other" WITH PASSWORD 'x'`,
+		`CREATE DATABASE "statistics" WITH DURATION 0s REPLICATION 1 NAME "one_day"`,
+	} {
+		s := right
+		if strings.Contains(statement, `"admin"`) {
+			s = none // the first user may be made by anybody
+		}
+		if _, err := s.Query(t.Context(), statement, nil); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	for name, s := range map[string]influx.Store{"none": none, "wrong": wrong, "other": other} {
+		_, write := s.Write(t.Context(), influx.PolicyRaw, batch(1))
+		_, query := s.Query(t.Context(), `SELECT * FROM "statistics"."one_day"."cpu"`, nil)
+		if influx.KindOf(write) != influx.Auth || influx.KindOf(query) != influx.Auth {
+			t.Errorf("user %s: %v; %v", name, write, query)
+		}
+	}
+	if _, err := right.Write(t.Context(), influx.PolicyRaw, batch(1)); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkWriteExternal(b *testing.B) {
+	for _, version := range []testtools.InfluxDB{testtools.InfluxDB18, testtools.InfluxDB16} {
+		for name, compression := range map[string]influx.Compression{"plain": influx.CompressOff, "gzip": influx.CompressOn} {
+			b.Run(string(version)+"/"+name, func(b *testing.B) {
+				server := testtools.StartInfluxd(b, version)
+				influxtest.BenchmarkWrite(b, openExternal(b, influx.ExternalOptions{Address: server.Addr, Compression: compression}))
+			})
+		}
 	}
 }

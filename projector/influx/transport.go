@@ -17,8 +17,8 @@ import (
 	client "github.com/influxdata/influxdb1-client/v2"
 )
 
-// maxAnswer bounds what is read of an answer: some 5 million values.
-const maxAnswer = 256 << 20
+// defaultMaxAnswer bounds what is read of an answer: some 5 million values.
+const defaultMaxAnswer = 256 << 20
 
 // request is one HTTP request to the server.
 type request struct {
@@ -106,10 +106,10 @@ func (e *external) do(ctx context.Context, r *request) (*response, error) {
 	if err == nil {
 		defer resp.Body.Close()
 		var body []byte
-		if body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1)); err == nil {
-			if len(body) > maxAnswer {
+		if body, err = io.ReadAll(io.LimitReader(resp.Body, e.maxAnswer+1)); err == nil {
+			if int64(len(body)) > e.maxAnswer {
 				return nil, &Error{Op: r.op, Kind: Invalid, Status: resp.StatusCode,
-					Err: fmt.Errorf("the answer is over %d MiB: ask for a shorter time or fewer series", maxAnswer>>20)}
+					Err: fmt.Errorf("the answer is over %d MiB: ask for a shorter time or fewer series", e.maxAnswer>>20)}
 			}
 			return &response{
 				status:  resp.StatusCode,

@@ -25,7 +25,7 @@ func (x extents) add(seq uint64) extents {
 	n := len(x)
 	if n > 0 {
 		last := &x[n-1]
-		if false {
+		if seq <= last.last {
 			return x
 		}
 		if seq-last.last <= extentGap {

@@ -235,6 +235,13 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 			lead, fewest = key, n
 		}
 	}
+	var few [8]filter
+	others := few[:0]
+	for key, values := range filters {
+		if key != lead {
+			others = append(others, filter{key, values})
+		}
+	}
 	leading := filters[lead]
 	for i, v := range leading {
 		if slices.Contains(leading[:i], v) {
@@ -242,21 +249,24 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 		}
 		for _, at := range t.byTag[Tag{Key: lead, Value: v}] {
 			row := &t.rows[at]
-			if row.time >= since && matches(row.tags, filters, lead) {
+			if row.time >= since && matches(row.tags, others) {
 				visit(Reading{row.time, row.value, row.tags})
 			}
 		}
 	}
 }
 
-// matches says whether tags match the filters; the key that leads is known to.
-func matches(tags []Tag, filters map[string][]string, lead string) bool {
-	for key, values := range filters {
-		if key == lead {
-			continue
-		}
-		i := slices.IndexFunc(tags, func(t Tag) bool { return t.Key == key })
-		if i < 0 || !slices.Contains(values, tags[i].Value) {
+// filter is one key of the filters: walking a map for every row would cost more than all else.
+type filter struct {
+	key    string
+	values []string
+}
+
+// matches says whether tags match all of the filters.
+func matches(tags []Tag, filters []filter) bool {
+	for _, f := range filters {
+		i := slices.IndexFunc(tags, func(t Tag) bool { return t.Key == f.key })
+		if i < 0 || !slices.Contains(f.values, tags[i].Value) {
 			return false
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -28,7 +29,7 @@ func (r *Relay) run() {
 			if first {
 				close(r.first)
 			}
-			err = s.serve()
+			err = r.explain(s.serve())
 		}
 		lasted := time.Duration(0)
 		if !began.IsZero() {
@@ -96,6 +97,19 @@ func (r *Relay) connect() (net.Conn, *relaywire.Reader, error) {
 		return fail(ErrRefused, said)
 	}
 	return conn, lines, nil
+}
+
+// explain says whose connection it was that ended.
+func (r *Relay) explain(err error) error {
+	var typed *Error
+	if errors.As(err, &typed) {
+		return err
+	}
+	e := &Error{Op: "talk to", Subject: r.o.Address, Err: err}
+	if errors.Is(err, io.EOF) {
+		e.Detail = "the server hung up"
+	}
+	return e
 }
 
 // welcome makes s the current session and registers everything with it. Both happen under one lock, and sending does not block,

@@ -12,10 +12,12 @@ var (
 	ErrClosed = errors.New("the relay is closed")
 	// ErrOptions are options that cannot work.
 	ErrOptions = errors.New("unusable options")
-	// ErrRefused is a server that answered the id with something other than ok, or hung up with an error line: see its text.
-	ErrRefused = errors.New("the server refused this relay")
+	// ErrRefused is a server that answered the id with something other than ok, or said why it refuses something or hangs up: see Detail.
+	ErrRefused = errors.New("the server refused")
 	// ErrSilent is a server that did not answer in time: neither the id nor, later, a ping.
 	ErrSilent = errors.New("the server did not answer in time")
+	// ErrSlow is a server that polls but does not read the answers.
+	ErrSlow = errors.New("the server reads too slowly: more than 4 MiB waited to be sent")
 	// ErrStuck is a collector that did not return within the collect timeout.
 	ErrStuck = errors.New("the collector did not return within the collect timeout")
 	// ErrPanic is a collector that panicked.
@@ -24,7 +26,7 @@ var (
 
 // Error is the error of this package's functions.
 type Error struct {
-	// Op is what was being done: "add", "connect", "close"...
+	// Op is what was being done: "new", "add", "connect", "talk to", "ping", "collect", "wait" or "close".
 	Op string
 	// Subject is what it was being done to: a collector's name or the server's address.
 	Subject string

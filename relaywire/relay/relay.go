@@ -19,15 +19,16 @@ type Relay struct {
 	// first is closed when the first attempt to connect has ended, done when the connecting goroutine has.
 	first, done chan struct{}
 
-	mu         sync.Mutex // guards what follows; taken before session.mu and worker.mu
-	closed     bool
-	collectors map[string]*worker
-	running    map[*worker]struct{} // also those that were removed and have not ended yet
-	session    *session             // nil while not connected
-	state      State
-	changed    chan struct{} // closed and replaced when session or closed changes
-	closing    chan struct{} // nil until Close; closed when it is through
-	closeErr   error         // written before closing is closed
+	mu            sync.Mutex // guards what follows; taken before session.mu and worker.mu
+	closed        bool
+	collectors    map[string]*worker
+	running       map[*worker]struct{} // also those that were removed and have not ended yet
+	session       *session             // nil while not connected
+	state         State
+	saidComplaint onceAMinute
+	changed       chan struct{} // closed and replaced when session or closed changes
+	closing       chan struct{} // nil until Close; closed when it is through
+	closeErr      error         // written before closing is closed
 }
 
 // State is how the connection fares.
@@ -37,10 +38,13 @@ type State struct {
 	Since     time.Time
 	// Connects counts the server's welcomes: all but the first are reconnects.
 	Connects uint64
-	// LastError is why the connection was last lost or could not be made; nil if that never happened. It stays after a reconnect.
+	// LastError is why the connection was last lost or could not be made, or what the server last complained of; nil if there was nothing. It stays
+	// after a reconnect.
 	LastError error
 	// Beat is the heartbeat that the server asked for; 0 before the first welcome.
 	Beat time.Duration
+	// Complaints counts the server's error lines: why it refused something, or hung up. The newest is in LastError until something else is.
+	Complaints uint64
 	// Polls counts the get lines answered, Readings the values in them. Skipped counts the get lines that were dropped because more than 64 were waiting.
 	Polls, Readings, Skipped uint64
 }
@@ -244,6 +248,17 @@ func (r *Relay) setBeat(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state.Beat = d
+}
+
+func (r *Relay) complained(reason string) {
+	r.mu.Lock()
+	r.state.Complaints++
+	r.state.LastError = &Error{Op: "talk to", Subject: r.o.Address, Err: ErrRefused, Detail: reason}
+	may := r.saidComplaint.may(time.Now())
+	r.mu.Unlock()
+	if may {
+		r.o.Logger.Warn("relay: the server complains", "server", r.o.Address, "reason", reason)
+	}
 }
 
 func (r *Relay) countPoll(readings int, skipped bool) {

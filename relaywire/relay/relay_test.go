@@ -87,8 +87,16 @@ func TestTodaysServer(t *testing.T) {
 	}
 	p.say("override sixty cpu:1", "beat nonsense", "beat 7")
 	eventually(t, "the beat is taken over", func() bool { return r.State().Beat == 7*time.Second })
+	// An error line does not end the session by itself: one collector too many does not cost the others.
+	p.say("error too many collectors")
+	if got := p.poll("cpu"); got != "cpu-cpu:1" {
+		t.Errorf("got %s", got)
+	}
+	if st := r.State(); !st.Connected || st.Complaints != 1 || !errors.Is(st.LastError, relay.ErrRefused) || !strings.Contains(st.LastError.Error(), "too many collectors") {
+		t.Errorf("%+v", st)
+	}
 	p.say("error replaced")
-	p.expectHangUp()
+	p.hangUp()
 	p = s.accept()
 	p.expect("add cpu:", "add ram:")
 	if err := r.State().LastError; !errors.Is(err, relay.ErrRefused) || !strings.Contains(err.Error(), "replaced") {

@@ -106,6 +106,7 @@ func newPeer(t *testing.T, conn net.Conn) *peer {
 			}
 			p.lines <- in.Text()
 		}
+		conn.Close() // as every server does when it has read the end
 	}()
 	t.Cleanup(func() { conn.Close() })
 	return p

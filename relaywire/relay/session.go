@@ -16,15 +16,13 @@ const (
 	firstBeat = 30 * time.Second
 	// writeTimeout is how long the server may leave our lines unread before it counts as gone.
 	writeTimeout = 10 * time.Second
-	// maxUnsent bounds what waits to be written: a hundred answers of a thousand readings.
+	// maxUnsent bounds what waits to be written before one more answer: a hundred answers of a thousand readings.
 	maxUnsent = 4 << 20
 	// maxQueuedPolls is how many get lines may wait while one is being answered.
 	maxQueuedPolls = 64
 	// farewell is how long Close waits for the server to take the last lines and to hang up.
 	farewell = 2 * time.Second
 )
-
-var errUnsent = errors.New("the server reads too slowly: more than 4 MiB are waiting to be sent")
 
 // session is one welcomed connection. Three goroutines: read (the caller of serve), write, and answer, so that neither a slow collector
 // nor a slow server holds up the heartbeat.
@@ -68,11 +66,13 @@ func (s *session) serve() error {
 // send appends lines to what waits to be written; it never blocks.
 func (s *session) send(lines func(dst []byte) []byte) {
 	s.mu.Lock()
-	s.out = lines(s.out)
-	tooMuch := len(s.out) > maxUnsent
+	tooMuch := len(s.out) > maxUnsent // before, so that an answer alone is never too long
+	if !tooMuch {
+		s.out = lines(s.out)
+	}
 	s.mu.Unlock()
 	if tooMuch {
-		s.cancel(errUnsent)
+		s.cancel(ErrSlow)
 	}
 	s.poke()
 }
@@ -151,6 +151,7 @@ func (s *session) setReadDeadline(t time.Time) {
 // heartbeat's clock, so that an idle session has no timer of its own.
 func (s *session) read() error {
 	beat, pinged, waiting := firstBeat, time.Now(), false
+	complaint := "" // of the server's last line
 	s.setReadDeadline(pinged.Add(beat))
 	for {
 		m, err := s.lines.Read()
@@ -164,9 +165,12 @@ func (s *session) read() error {
 			continue
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return &Error{Op: "ping", Subject: s.r.o.Address, Err: ErrSilent}
+		case err != nil && complaint != "":
+			return &Error{Op: "talk to", Subject: s.r.o.Address, Err: ErrRefused, Detail: complaint}
 		case err != nil:
 			return err
 		}
+		complaint = ""
 		if waiting {
 			waiting = false
 			s.setReadDeadline(pinged.Add(beat))
@@ -188,7 +192,9 @@ func (s *session) read() error {
 				s.setReadDeadline(pinged.Add(beat))
 			}
 		case relaywire.VerbError:
-			return &Error{Op: "connect", Subject: s.r.o.Address, Err: ErrRefused, Detail: string(m.Args)}
+			// The server hangs up next, or it refused one thing (a collector too many) and goes on: it is not for us to end it.
+			complaint = string(m.Args)
+			s.r.complained(complaint)
 		}
 		// ok and pong ask for nothing, and what is not known is ignored, as released relays do.
 	}

@@ -3,8 +3,10 @@ package relay_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -92,6 +94,7 @@ func TestPauses(t *testing.T) {
 		if took := time.Since(lost); took > 50*time.Millisecond {
 			t.Errorf("after a session that lasted, the first pause is %v", took)
 		}
+		synctest.Wait()
 		if n := log.count("msg=\"relay: connected"); n != 2 {
 			t.Errorf("connected %d times in the log", n)
 		}
@@ -109,12 +112,12 @@ func TestSentAway(t *testing.T) {
 		for ; time.Since(began) < 10*time.Minute; n++ {
 			p := s.accept()
 			p.say("error replaced")
-			p.expectHangUp()
+			p.hangUp()
 		}
 		if n < 110 || n > 250 {
 			t.Errorf("%d sessions in ten minutes", n)
 		}
-		if lost, found := log.count("replaced"), log.count("msg=\"relay: connected"); lost > 11 || found > 11 || lost < 9 {
+		if lost, found := log.count("not connected"), log.count("msg=\"relay: connected"); lost > 11 || found > 11 || lost < 9 {
 			t.Errorf("%d and %d lines in the log", lost, found)
 		}
 	})
@@ -163,6 +166,42 @@ func TestServerThatDoesNotRead(t *testing.T) {
 			t.Errorf("left after %v", took)
 		}
 		r.RemoveCollector("cpu") // not blocked by any of it
+	})
+}
+
+// TestServerThatPollsButDoesNotRead cannot make the relay hold more and more answers.
+func TestServerThatPollsButDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conns := make(chan net.Conn, 10)
+		r := start(t, relay.Options{Address: "pipe", Dial: func(context.Context, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			conns <- theirs
+			return ours, nil
+		}})
+		many := map[string]float64{}
+		for i := range 5000 {
+			many[strings.Repeat("x", 200)+strconv.Itoa(i)] = 1
+		}
+		add(t, r, "big", relay.NewSetCollector(func() map[string]float64 { return maps.Clone(many) }))
+		conn := <-conns
+		defer conn.Close()
+		conn.Read(make([]byte, 100))
+		conn.Write([]byte("ok\n"))
+		began, asked := time.Now(), 0
+		for ; ; asked++ {
+			if _, err := conn.Write([]byte("get big\n")); err != nil {
+				break
+			}
+			synctest.Wait()
+		}
+		if asked < 5 || asked > 20 || time.Since(began) > time.Second {
+			t.Errorf("hung up after %d polls, %v", asked, time.Since(began))
+		}
+		next := <-conns
+		if err := r.State().LastError; !errors.Is(err, relay.ErrSlow) {
+			t.Errorf("%v", err)
+		}
+		next.Close()
 	})
 }
 
@@ -223,6 +262,7 @@ func TestFlushOfNothing(t *testing.T) {
 		var n atomic.Int64
 		add(t, r, "x", relay.Sample(counter(&n), time.Hour, relay.RunningMean(10)))
 		p.expect("add x:")
+		synctest.Wait() // for the first sample
 		p.say("flush")
 		p.expect("ok")
 		if got := p.poll("x"); got != "x-x:2" {

@@ -201,7 +201,7 @@ func TestFleetPings(t *testing.T) {
 	addr := serve(t, func(conn net.Conn) {
 		in := bufio.NewScanner(conn)
 		in.Scan()
-		fmt.Fprint(conn, "ok\nbeat 0.02\nflush\noverride 1 c0:1\n")
+		fmt.Fprint(conn, "ok\nbeat 0.02\nerror one series too many\nflush\noverride 1 c0:1\n")
 		pings, oks := 0, 0
 		for in.Scan() {
 			switch in.Text() {
@@ -225,5 +225,8 @@ func TestFleetPings(t *testing.T) {
 	case <-pinged:
 	case <-time.After(10 * time.Second):
 		t.Error("no three pings and two oks within 10 s")
+	}
+	if err := f.Err(); f.Complaints() != 1 || f.Disconnects() != 0 || err == nil || !strings.Contains(err.Error(), "one series too many") {
+		t.Errorf("%d complaints, %d disconnects, %v", f.Complaints(), f.Disconnects(), err)
 	}
 }

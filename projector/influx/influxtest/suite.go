@@ -59,11 +59,22 @@ func (b *bench) ctx() context.Context {
 	return ctx
 }
 
-// createSchema makes what the migrations make.
+// CreateSchema makes what the migrations make.
+func CreateSchema(tb testing.TB, store influx.Store) {
+	tb.Helper()
+	for _, statement := range []string{
+		`CREATE DATABASE "statistics" WITH DURATION 8h REPLICATION 1 NAME "one_day"`,
+		`CREATE RETENTION POLICY "one_week" ON "statistics" DURATION 1w REPLICATION 1`,
+	} {
+		if _, err := store.Query(tb.Context(), statement, nil); err != nil {
+			tb.Fatalf("%s: %v", statement, err)
+		}
+	}
+}
+
 func (b *bench) createSchema() {
 	b.Helper()
-	b.query(`CREATE DATABASE "statistics" WITH DURATION 8h REPLICATION 1 NAME "one_day"`, nil)
-	b.query(`CREATE RETENTION POLICY "one_week" ON "statistics" DURATION 1w REPLICATION 1`, nil)
+	CreateSchema(b, b.store)
 }
 
 // write stores points in one_day; all of them have to be taken.

@@ -1,0 +1,80 @@
+package embedded_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	osexec "os/exec"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/projector/influx"
+	"github.com/nanopack/pulse/projector/influx/embedded"
+)
+
+// victimDir tells the test binary to be the process that is killed.
+const victimDir = "PULSE_TEST_VICTIM_DIR"
+
+// victimBatch is how many points one acknowledged write of the victim has.
+const victimBatch = 50
+
+// victim writes for ever and prints a line for each acknowledged write.
+func victim(dir string) {
+	s, err := embedded.Open(embedded.Options{Dir: dir})
+	if err == nil {
+		_, err = s.Query(context.Background(), createRaw, nil)
+	}
+	for round := time.Now().UnixNano(); err == nil; round++ {
+		_, err = s.Write(context.Background(), influx.PolicyRaw, points(fmt.Sprint(round), time.Now().Add(-time.Hour), victimBatch))
+		if err == nil {
+			fmt.Println("acknowledged")
+		}
+	}
+	fmt.Println(err)
+	os.Exit(1)
+}
+
+// What was acknowledged before kill -9 is there, time after time.
+func TestKill(t *testing.T) {
+	dir := t.TempDir()
+	acked := 0
+	for round := range 4 {
+		cmd := osexec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), victimDir+"="+dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		killed := false
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if lines.Text() != "acknowledged" {
+				t.Errorf("round %d: %s", round, lines.Text())
+				break
+			}
+			if acked++; acked%(40*(round+1)) == 0 && !killed {
+				killed = true
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed: there is an error always
+		s, err := embedded.Open(embedded.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The write under way may be there as well, once a round.
+		if n := count(t, s); n < acked*victimBatch || n > (acked+round+1)*victimBatch {
+			t.Errorf("round %d: %d points are there, %d were acknowledged", round, n, acked*victimBatch)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package lookup_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector/internal/lookup"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type (
+	cache   = lookup.Cache[struct{}, int]
+	reading = lookup.Reading[struct{}, int]
+)
+
+func TestTags(t *testing.T) {
+	for _, tt := range []struct {
+		sent []string
+		want []lookup.Tag
+	}{
+		{nil, []lookup.Tag{{Key: "host", Value: "web1"}}},
+		{[]string{"service:a", "guy", "b:1:2"}, []lookup.Tag{{Key: "b", Value: "1:2"}, {Key: "host", Value: "web1"}, {Key: "service", Value: "a"}}},
+		{[]string{"host:other", "x:1", "x:2"}, []lookup.Tag{{Key: "host", Value: "web1"}, {Key: "x", Value: "1"}}},
+		{[]string{":v", "k:", "", ":", "time:now"}, []lookup.Tag{{Key: "host", Value: "web1"}}},
+	} {
+		if got := lookup.Tags("web1", tt.sent); !slices.Equal(got, tt.want) {
+			t.Errorf("Tags(%q) = %v, want %v", tt.sent, got, tt.want)
+		}
+	}
+}
+
+func event(cols ...journal.Collector) *journal.Event {
+	return &journal.Event{Relay: "web1", Collectors: cols}
+}
+
+func col(name string, tags []string, stats ...string) journal.Collector {
+	c := journal.Collector{Name: name, Tags: tags}
+	for i, s := range stats {
+		c.Stats = append(c.Stats, journal.Stat{ID: s, Value: float64(i)})
+	}
+	return c
+}
+
+func TestResolveSharesSeriesAndCountsWithinAnEvent(t *testing.T) {
+	var c cache
+	r := c.Relay("web1")
+	e := event(col("a", []string{"x:1"}, "used", "idle", "used"), col("b", []string{"bare", "x:1"}, "used"), col("c", nil, "used"))
+	for range 3 { // by maps first, then by place
+		got := r.Resolve(e, nil)
+		if len(got) != 5 || c.Len() != 3 || r.Len() != 3 {
+			t.Fatalf("%d readings of %d series", len(got), c.Len())
+		}
+		for i, want := range []struct {
+			stat string
+			nth  int64
+			like int
+		}{{"used", 0, 0}, {"idle", 0, 1}, {"used", 1, 0}, {"used", 2, 0}, {"used", 0, 4}} {
+			if g := got[i]; g.Series.Stat != want.stat || g.Nth != want.nth || g.Series != got[want.like].Series {
+				t.Errorf("reading %d is %s, the %d-th of %p", i, g.Series.Stat, g.Nth, g.Series)
+			}
+		}
+	}
+}
+
+// TestResolveFollowsEveryChange compares with the plain way: a map by stat and tags.
+func TestResolveFollowsEveryChange(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var c cache
+	series := make(map[string]*lookup.Series[struct{}, int])
+	for range 5000 {
+		e := &journal.Event{Relay: fmt.Sprint("r", rng.IntN(3))}
+		for range rng.IntN(4) {
+			cl := col(fmt.Sprint("c", rng.IntN(3)), nil)
+			for range rng.IntN(3) {
+				cl.Tags = append(cl.Tags, fmt.Sprintf("k%d:%d", rng.IntN(2), rng.IntN(2)))
+			}
+			for range rng.IntN(4) {
+				cl.Stats = append(cl.Stats, journal.Stat{ID: fmt.Sprint("s", rng.IntN(5)), Value: rng.Float64()})
+			}
+			e.Collectors = append(e.Collectors, cl)
+		}
+		got := c.Relay(e.Relay).Resolve(e, nil)
+		nth := make(map[string]int64)
+		i := 0
+		for _, cl := range e.Collectors {
+			for _, s := range cl.Stats {
+				key := fmt.Sprint(s.ID, lookup.Tags(e.Relay, cl.Tags))
+				if old := series[key]; old != nil && old != got[i].Series {
+					t.Fatalf("%s changed its series", key)
+				}
+				series[key] = got[i].Series
+				if got[i].Value != s.Value || got[i].Nth != nth[key] || got[i].Series.Stat != s.ID {
+					t.Fatalf("%s resolved to %+v", key, got[i])
+				}
+				nth[key]++
+				i++
+			}
+		}
+		if i != len(got) {
+			t.Fatalf("%d readings, want %d", len(got), i)
+		}
+	}
+	distinct := make(map[*lookup.Series[struct{}, int]]bool)
+	for _, s := range series {
+		distinct[s] = true
+	}
+	if len(distinct) != len(series) || c.Len() != len(series) {
+		t.Fatalf("%d keys have %d series, Len is %d", len(series), len(distinct), c.Len())
+	}
+}
+
+func TestForgetting(t *testing.T) {
+	var c cache
+	for i := range 10 {
+		id := fmt.Sprint("r", i)
+		c.Relay(id).Resolve(&journal.Event{Relay: id, Collectors: []journal.Collector{col("c", nil, "a", "b")}}, nil)
+	}
+	c.Sweep() // marks
+	e := &journal.Event{Relay: "r1", Collectors: []journal.Collector{col("c", nil, "b")}}
+	before := c.Relay("r1").Resolve(e, nil)[0].Series
+	c.Sweep()
+	if c.Len() != 1 {
+		t.Fatalf("%d series are left, want r1's b", c.Len())
+	}
+	got := c.Relay("r1").Resolve(&journal.Event{Relay: "r1", Collectors: []journal.Collector{col("c", nil, "a", "b")}}, nil)
+	if got[1].Series != before || c.Len() != 2 {
+		t.Fatalf("b is another series now, or there are %d", c.Len())
+	}
+	r := c.Relay("r1")
+	c.Drop(r)
+	if c.Len() != 0 || c.Relay("r1") == r {
+		t.Fatalf("dropped, and %d are left", c.Len())
+	}
+	if got := r.Resolve(e, nil); got[0].Series != before {
+		t.Fatal("a dropped relay does not go on")
+	}
+}
+
+func TestNamesThatNeverRepeatStayBounded(t *testing.T) {
+	var c cache
+	r := c.Relay("r")
+	var dst []reading
+	for i := range 20_000 {
+		dst = r.Resolve(event(col(fmt.Sprint("c", i), nil, "a")), dst[:0])
+	}
+	if c.Len() != 1 {
+		t.Fatalf("%d series", c.Len())
+	}
+	// What remembers places must not have grown: a million bytes would be 50 a name.
+	n := testing.AllocsPerRun(100, func() { dst = r.Resolve(event(), dst[:0]) })
+	if n > 1 {
+		t.Fatalf("%v allocations for an empty event", n)
+	}
+}
+
+func TestResolveDoesNotAllocate(t *testing.T) {
+	var c cache
+	e := event(col("a", []string{"x:1"}, "used", "idle"), col("b", nil, "used"))
+	dst := c.Relay("web1").Resolve(e, nil)
+	if n := testing.AllocsPerRun(100, func() { dst = c.Relay("web1").Resolve(e, dst[:0]) }); n != 0 {
+		t.Fatalf("%v allocations", n)
+	}
+}
+
+func BenchmarkResolve(b *testing.B) {
+	var c cache
+	events := make([]*journal.Event, 1000)
+	for i := range events {
+		e := event(col("cpu", []string{"service:a"}, "s0", "s1", "s2", "s3", "s4"), col("ram", nil, "s5", "s6", "s7", "s8", "s9"))
+		e.Relay = fmt.Sprint("relay", i)
+		events[i] = e
+	}
+	var dst []reading
+	n := 0
+	for b.Loop() {
+		e := events[n%len(events)]
+		dst = c.Relay(e.Relay).Resolve(e, dst[:0])
+		n++
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n*10), "ns/reading")
+}
