@@ -233,3 +233,22 @@ func TestAnyLineKeepsARelay(t *testing.T) {
 		p.wantClosed()
 	})
 }
+
+// TestQueueIsBounded: what others than the relay itself cause to be written to it cannot pile up.
+func TestQueueIsBounded(t *testing.T) {
+	s, _ := benchSession(t, Options{})
+	s.writing = true // and blocked
+	line := []byte(strings.Repeat("x", 1024) + "\n")
+	sent := 0
+	for s.send(line) {
+		if sent += len(line); sent > 2*maxQueue {
+			t.Fatalf("%d bytes are queued and it goes on", sent)
+		}
+	}
+	if s.ending != endStuck || sent < maxQueue-len(line) {
+		t.Errorf("ended for %q after %d bytes, want stuck after %d", s.ending, sent, maxQueue)
+	}
+	if _, err := s.raw.Write(line); err == nil {
+		t.Error("the connection of a stuck relay is still open")
+	}
+}

@@ -137,8 +137,8 @@ func newRegistry(limits Limits, m *metrics, st *store) *registry {
 }
 
 // attach makes s the connection of the relay with that id. It returns the connection that it replaces, if any, and nil without a relay
-// when there are too many. prepare is called under the relay's lock.
-func (g *registry) attach(s *session, id string, now time.Time, prepare func(*relay)) (r *relay, old *session) {
+// when there are too many. prepare is called under the locks: what it tells others about is told in the order in which it happens.
+func (g *registry) attach(s *session, id string, now time.Time, prepare func(r *relay, old *session)) (r *relay, old *session) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r = g.relays[id]
@@ -161,22 +161,22 @@ func (g *registry) attach(s *session, id string, now time.Time, prepare func(*re
 	old = r.sess
 	r.sess = s
 	r.connectedAt, r.goneAt = now, time.Time{}
-	prepare(r)
 	g.count()
+	prepare(r, old)
 	return r, old
 }
 
-// detach takes s off its relay. It returns false when a newer connection has taken its place, which nothing is changed of then.
-func (g *registry) detach(s *session, r *relay, now time.Time) bool {
+// detach takes s off its relay and calls gone under the locks. When a newer connection has taken its place nothing happens.
+func (g *registry) detach(s *session, r *relay, now time.Time, gone func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.sess != s {
-		return false
+		return
 	}
+	gone()
 	r.sess = nil
-	r.asked, r.missed = 0, 0
 	r.goneAt = now
 	g.connected--
 	if len(r.collectors) == 0 {
@@ -187,7 +187,6 @@ func (g *registry) detach(s *session, r *relay, now time.Time) bool {
 	}
 	g.store.changed(r.id)
 	g.forget(now)
-	return true
 }
 
 // remember puts a relay that was stored into the registry, as not connected. It is for New, in the order of their going.
@@ -285,7 +284,11 @@ func (r *relay) describe(now int64, interval time.Duration) Relay {
 func (srv *Server) enter(s *session, id string) bool {
 	now := srv.opt.Now()
 	tick := srv.poller.clock()
-	r, old := srv.registry.attach(s, id, now, func(r *relay) {
+	r, old := srv.registry.attach(s, id, now, func(r *relay, old *session) {
+		if old != nil {
+			srv.events.put(journal.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: journal.RelayDisconnected, Reason: endReplaced})
+		}
+		srv.events.put(journal.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: journal.RelayConnected, Addr: s.raw.RemoteAddr().String()})
 		s.mu.Lock()
 		s.relay = r
 		s.mu.Unlock()
@@ -311,9 +314,7 @@ func (srv *Server) enter(s *session, id string) bool {
 		srv.m.replaced.Inc()
 		srv.m.ended.WithLabelValues(endReplaced).Inc()
 		old.end(endReplaced, "replaced")
-		srv.events.put(journal.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: journal.RelayDisconnected, Reason: endReplaced})
 	}
-	srv.events.put(journal.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: journal.RelayConnected, Addr: s.raw.RemoteAddr().String()})
 	srv.log.Debug("relay connected", "relay", r.id, "remote", s.raw.RemoteAddr().String())
 	return true
 }
@@ -322,14 +323,13 @@ func (srv *Server) enter(s *session, id string) bool {
 func (srv *Server) leave(s *session) {
 	now := srv.opt.Now()
 	s.end(endStopped, "") // only when arm saw Stop's time run out
-	if !srv.registry.detach(s, s.relay, now) {
-		return
-	}
 	s.mu.Lock()
 	reason := s.ending
 	s.mu.Unlock()
-	srv.m.ended.WithLabelValues(reason).Inc()
-	srv.events.put(journal.RelayEvent{Relay: s.relay.id, Time: now.UnixNano(), Kind: journal.RelayDisconnected, Reason: reason})
+	srv.registry.detach(s, s.relay, now, func() {
+		srv.m.ended.WithLabelValues(reason).Inc()
+		srv.events.put(journal.RelayEvent{Relay: s.relay.id, Time: now.UnixNano(), Kind: journal.RelayDisconnected, Reason: reason})
+	})
 	srv.log.Debug("relay disconnected", "relay", s.relay.id, "reason", reason)
 }
 

@@ -117,6 +117,14 @@ func (j *Journal) answer(r *request) (uint64, error) {
 // refuse counts an event that was not stored.
 func (j *Journal) refuse(err error, readings int) error {
 	j.m.lose(err, 1, readings)
+	return j.appendError(err)
+}
+
+// appendError makes an *Error of whatever kept an event from being stored.
+func (j *Journal) appendError(err error) error {
+	if e, ok := err.(*Error); ok {
+		return e
+	}
 	return &Error{Op: "append", Dir: j.o.Dir, Kind: kindOf(err), Err: causeOf(err)}
 }
 

@@ -257,14 +257,14 @@ func TestFloats(t *testing.T) {
 			t.Fatalf("%s is read as %v, %v", got, ours, p.err)
 		}
 	}
-	for i := -200000; i < 200000; i += 7 {
+	for i := -200000; i < 200000; i += 37 {
 		check(float64(i) / 1e4)
 		check(float64(i) * 1.1e-5)
 		check(float64(i) * 1e11)
 		check(math.Nextafter(float64(i)/1e4, 1e9))
 	}
 	seed := uint64(42)
-	for range 100_000 {
+	for range 20_000 {
 		seed = seed*6364136223846793005 + 1442695040888963407
 		if v := math.Float64frombits(seed); !math.IsNaN(v) && !math.IsInf(v, 0) {
 			check(v)

@@ -12,6 +12,8 @@ import (
 const (
 	maxBatchEvents = 1000
 	maxBatchBytes  = 8 << 20
+	// troubleTimeout is how long an acknowledgement is waited for after the server logged an error.
+	troubleTimeout = 2 * time.Second
 )
 
 // committer is the one goroutine that writes: group commit. Everything that arrived while the last batch
@@ -68,15 +70,15 @@ func (j *Journal) commit(batch []*request) {
 	for _, r := range batch {
 		size += len(r.data)
 	}
-	run := j.runs.current()
 	if err := j.space.check(uint64(size)); err != nil {
 		j.fail(batch, err)
 		return
 	}
-	if run == nil {
+	if j.blocked.Load() {
 		j.fail(batch, ErrUnavailable)
 		return
 	}
+	run := j.runs.current() // there is one: only broken takes it away
 	start := time.Now()
 	if err := run.write(batch, j.o.ackTimeout, j.ctx.Done()); err != nil {
 		j.broken(run, batch, err)
@@ -120,6 +122,10 @@ var errMismatch = errors.New("the server acknowledged an unexpected sequence num
 // write hands the batch to the server and waits until the kernel has all of it. Only the last message asks
 // for an acknowledgement: the server stores in order, and the sequence number tells whether it stored all.
 func (r *embedded) write(batch []*request, timeout time.Duration, stop <-chan struct{}) error {
+	select {
+	case <-r.log.trouble: // an old one
+	default:
+	}
 	msg := nats.Msg{}
 	for i, q := range batch {
 		msg.Subject, msg.Data = q.subject, q.data
@@ -130,40 +136,56 @@ func (r *embedded) write(batch []*request, timeout time.Duration, stop <-chan st
 			return fmt.Errorf("publishing: %w", err)
 		}
 	}
+	return r.acknowledged(uint64(len(batch)), timeout, stop)
+}
+
+// acknowledged waits for the server to say that n more events are stored.
+func (r *embedded) acknowledged(n uint64, timeout time.Duration, stop <-chan struct{}) error {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	select {
-	case m := <-r.acks:
-		var ack struct {
-			Seq   uint64 `json:"seq"`
-			Error *struct {
-				Code        int    `json:"err_code"`
-				Description string `json:"description"`
-			} `json:"error"`
+	trouble := r.log.trouble
+	for {
+		select {
+		case m := <-r.acks:
+			return r.checkAck(m.Data, r.last+n)
+		case <-trouble:
+			// The server logged an error. If that is why it does not answer there is no need to wait for long.
+			trouble = nil
+			timer.Reset(min(timeout, troubleTimeout))
+		case <-stop:
+			return errors.New("the journal was closed before the server acknowledged")
+		case <-timer.C:
+			// This is how the server says that it could not write: not at all.
+			return errors.New("the server did not acknowledge: it could not write")
 		}
-		if err := json.Unmarshal(m.Data, &ack); err != nil {
-			return fmt.Errorf("the server's acknowledgement: %w", err)
-		}
-		if ack.Error != nil {
-			return fmt.Errorf("the server refused: %s (%d)", ack.Error.Description, ack.Error.Code)
-		}
-		if want := r.last + uint64(len(batch)); ack.Seq != want {
-			return fmt.Errorf("%w: %d instead of %d", errMismatch, ack.Seq, want)
-		}
-		return nil
-	case <-stop:
-		return errors.New("the journal was closed before the server acknowledged")
-	case <-timer.C:
-		// This is how the server says that it could not write: not at all.
-		return fmt.Errorf("no acknowledgement within %v: the server could not write", timeout)
 	}
+}
+
+func (r *embedded) checkAck(data []byte, want uint64) error {
+	var ack struct {
+		Seq   uint64 `json:"seq"`
+		Error *struct {
+			Code        int    `json:"err_code"`
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(data, &ack); err != nil {
+		return fmt.Errorf("the server's acknowledgement: %w", err)
+	}
+	if ack.Error != nil {
+		return fmt.Errorf("the server refused: %s (%d)", ack.Error.Description, ack.Error.Code)
+	}
+	if ack.Seq != want {
+		return fmt.Errorf("%w: %d instead of %d", errMismatch, ack.Seq, want)
+	}
+	return nil
 }
 
 // fail answers a batch of which nothing was stored.
 func (j *Journal) fail(batch []*request, err error) {
 	for _, r := range batch {
 		j.m.lose(err, 1, r.readings)
-		j.reply(r, 0, &Error{Op: "append", Dir: j.o.Dir, Kind: kindOf(err), Err: causeOf(err)})
+		j.reply(r, 0, j.appendError(err))
 	}
 }
 

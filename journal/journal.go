@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -37,13 +38,13 @@ type Journal struct {
 
 	runs    *runs
 	durable *watermark
-	// failures counts write errors since the last good batch. The committer's while a run is set, the
-	// recovery's while none is.
-	failures int
+	// blocked is true from a write error until appending resumes; a run may be there before, for readers.
+	blocked  atomic.Bool
+	failures int    // write errors since the last good batch; the committer's
 	saved    Marker // by saveMarker
 
 	mu     sync.Mutex
-	broke  error // why there is no run, nil if there is one
+	broke  error // why appends are blocked, nil if they are not
 	closed bool
 }
 

@@ -73,7 +73,7 @@ func TestReaderShowsDurableEventsOnly(t *testing.T) {
 
 func TestReadersDoNotDisturbEachOther(t *testing.T) {
 	j := open(t, Options{Sync: SyncEvery(time.Minute)})
-	const n = 5000
+	const n = 3000
 	slow := from1(t, j, 1) // never read
 	var wg sync.WaitGroup
 	for g := range 8 {

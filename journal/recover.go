@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -15,6 +16,7 @@ func (j *Journal) broken(run *embedded, batch []*request, cause error) {
 	j.log.Error("writing the journal failed; its server is restarted", "err", cause, "events", len(batch), "after", run.last)
 	j.mu.Lock()
 	j.broke = cause
+	j.blocked.Store(true)
 	j.mu.Unlock()
 	j.m.writable.Set(0)
 	j.runs.set(nil)
@@ -27,58 +29,69 @@ func (j *Journal) recover(run *embedded, batch []*request, cause error, failures
 	defer j.wg.Done()
 	run.blocks.close()
 	run.stop()
+	next := j.restart(run, &batch, cause)
+	if next == nil {
+		return
+	}
+	j.settle(batch, run.last, next.last, cause)
+	j.runs.set(next) // readers go on at once
+	// The first failure after good batches is tried again at once, the next ones after growing pauses.
+	if failures > 1 && !j.pause(j.o.retryMin<<min(failures-2, 10)) {
+		return
+	}
+	j.log.Info("the journal's server was restarted; appending resumes", "after", next.last)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.broke = nil
+	j.blocked.Store(false)
+}
+
+// restart starts the server until that succeeds; nil means that the journal was closed. The batch is answered
+// after the first attempt that fails, and emptied.
+func (j *Journal) restart(run *embedded, batch *[]*request, cause error) *embedded {
 	var failed *syncError
 	rewrite := errors.As(cause, &failed)
-	base, from := run.last, run.blocks.index
-	pause := j.o.retryMin
-	// The first failure after good batches is met at once, the next ones with growing pauses.
-	for i := 1; i < failures && pause < maxRetry; i++ {
-		pause *= 2
-	}
-	wait := failures > 1
-	for {
-		if wait {
-			j.unknown(batch, cause)
-			batch = nil
-			select {
-			case <-time.After(min(pause, maxRetry)):
-			case <-j.ctx.Done():
-				return
-			}
-			pause *= 2
+	for attempt := 0; ; attempt++ {
+		next, err := j.attempt(run, rewrite)
+		if err == nil {
+			j.m.restarts.Inc()
+			return next
 		}
-		wait = true
-		if j.space.check(0) != nil {
-			continue
-		}
-		if rewrite {
-			b := blocks{dir: run.msgs, fsync: j.o.fsync}
-			if err := b.rewrite(from); err != nil {
-				j.log.Warn("writing the newest blocks again failed", "err", err)
-				continue
-			}
-		}
-		report := OpenReport{}
-		next, err := j.start(j.ctx, &Marker{Stream: run.identity, Seq: base}, &report)
-		if err != nil {
-			if j.ctx.Err() != nil {
-				j.unknown(batch, cause)
-				return
-			}
+		j.unknown(*batch, cause)
+		*batch = nil
+		if j.ctx.Err() == nil {
 			j.log.Error("the journal's server could not be restarted", "err", err)
-			continue
 		}
-		j.m.restarts.Inc()
-		if report.Gap != nil {
-			j.log.Error("the journal lost acknowledged events", "err", report.Gap)
+		if !j.pause(j.o.retryMin << min(attempt, 10)) {
+			return nil
 		}
-		j.settle(batch, base, next.last, cause)
-		j.log.Info("the journal's server was restarted; appending resumed", "after", next.last)
-		j.mu.Lock()
-		j.broke = nil
-		j.mu.Unlock()
-		j.runs.set(next)
-		return
+	}
+}
+
+func (j *Journal) attempt(run *embedded, rewrite bool) (*embedded, error) {
+	if rewrite {
+		b := blocks{dir: run.msgs, fsync: j.o.fsync}
+		if err := b.rewrite(run.blocks.index); err != nil {
+			return nil, fmt.Errorf("writing the newest blocks again: %w", err)
+		}
+	}
+	report := OpenReport{}
+	next, err := j.start(j.ctx, &Marker{Stream: run.identity, Seq: run.last}, &report)
+	if err == nil && report.Gap != nil {
+		j.log.Error("the journal lost acknowledged events", "err", report.Gap)
+	}
+	return next, err
+}
+
+// pause waits, at most maxRetry; false means that the journal was closed.
+func (j *Journal) pause(d time.Duration) bool {
+	timer := time.NewTimer(min(d, maxRetry))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-j.ctx.Done():
+		return false
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 // A write error of the server is final for the run: the journal stops it and starts another.
 type embedded struct {
 	srv  *server.Server
+	log  *serverLog
 	cred credentials
 	nc   *nats.Conn
 	js   jetstream.JetStream
@@ -81,8 +82,8 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 		return nil, fmt.Errorf("the server's options: %w", err)
 	}
 	r.srv = srv
-	log := &serverLog{log: o.Logger}
-	srv.SetLoggerV2(log, false, false, false)
+	r.log = &serverLog{log: o.Logger, trouble: make(chan struct{}, 1)}
+	srv.SetLoggerV2(r.log, false, false, false)
 
 	// Start returns when the streams are recovered, which a long journal after a kill -9 takes seconds for.
 	started := make(chan struct{})
@@ -98,7 +99,7 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 		srv.WaitForShutdown()
 		return nil, ctx.Err()
 	}
-	if err := log.fatal(); err != nil {
+	if err := r.log.fatal(); err != nil {
 		r.stop()
 		return nil, err
 	}
@@ -173,7 +174,8 @@ const metaIdentity = "pulse.identity"
 // serverLog takes the server's log: warnings and errors go on, the rest is for debugging, and what would
 // end a nats-server process is kept for the caller of Open.
 type serverLog struct {
-	log *slog.Logger
+	log     *slog.Logger
+	trouble chan struct{} // gets one when the server logs an error
 
 	mu  sync.Mutex
 	err error
@@ -186,10 +188,24 @@ func (l *serverLog) fatal() error {
 }
 
 func (l *serverLog) Noticef(format string, v ...any) { l.put(slog.LevelDebug, format, v) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.put(slog.LevelWarn, format, v) }
-func (l *serverLog) Errorf(format string, v ...any)  { l.put(slog.LevelError, format, v) }
-func (l *serverLog) Debugf(format string, v ...any)  {}
-func (l *serverLog) Tracef(format string, v ...any)  {}
+
+func (l *serverLog) Warnf(format string, v ...any) {
+	if strings.HasPrefix(format, "Plaintext passwords") {
+		return // ours is made anew at each start and never leaves the process
+	}
+	l.put(slog.LevelWarn, format, v)
+}
+
+func (l *serverLog) Errorf(format string, v ...any) {
+	l.put(slog.LevelError, format, v)
+	select {
+	case l.trouble <- struct{}{}:
+	default:
+	}
+}
+
+func (l *serverLog) Debugf(format string, v ...any) {}
+func (l *serverLog) Tracef(format string, v ...any) {}
 
 func (l *serverLog) Fatalf(format string, v ...any) {
 	l.put(slog.LevelError, format, v)

@@ -19,6 +19,7 @@ func (r *Runner) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.startEnd = state.LastSeq
 	switch r.o.Start.from {
 	case fromEnd:
 		r.applied, r.position = state.LastSeq, state.LastSeq
@@ -61,13 +62,16 @@ func (r *Runner) begin(ctx context.Context, state journal.State) error {
 }
 
 func (r *Runner) openReader() (err error) {
-	if r.o.Start.from == fromTime && r.applied == 0 {
+	if r.searching() {
 		r.reader, err = r.o.Journal.ReadFromTime(r.o.Start.time)
 	} else {
 		r.reader, err = r.o.Journal.ReadFrom(r.applied + 1)
 	}
 	return err
 }
+
+// searching says whether the runner starts from a time and has not found a record yet.
+func (r *Runner) searching() bool { return r.o.Start.from == fromTime && r.applied == 0 }
 
 // closeReader makes the next read open another.
 func (r *Runner) closeReader() {
@@ -133,6 +137,9 @@ func (r *Runner) step() {
 		r.passGap(gap)
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 		r.recovered() // nothing came before the next tick, or a drain began
+		if r.searching() && r.reader.Pending() == 0 {
+			r.pass(r.startEnd) // nothing in the journal is as new as the time to start from
+		}
 	default:
 		r.failed(fmt.Errorf("reading the journal: %w", err))
 		r.closeReader()
@@ -161,7 +168,9 @@ func (r *Runner) read() ([]journal.Record, error) {
 	defer cancel()
 	records, err := r.reader.Read(ctx, r.o.BatchRecords)
 	if err != nil && ctx.Err() != nil && r.ctx.Err() == nil && r.reader.Pending() == 0 {
-		r.log.Warn("the journal does not give its last records; they are lost", "from", r.applied+1)
+		if !r.searching() {
+			r.log.Warn("the journal does not give its last records; they are lost", "from", r.applied+1)
+		}
 		r.exhausted = true
 	}
 	return records, err
@@ -302,7 +311,7 @@ func (r *Runner) tick() {
 
 // look asks the journal how far behind its end the projection is.
 func (r *Runner) look() {
-	if r.applied == 0 && r.o.Start.from == fromTime {
+	if r.searching() {
 		if r.reader != nil {
 			r.advanced(r.reader.Pending())
 		}

@@ -110,9 +110,10 @@ type Runner struct {
 	savedAt     time.Time
 	nextTick    time.Time
 	appliedTime int64
-	exhausted   bool // draining, and the journal has nothing more to give
-	failures    int  // in a row
-	logged      bool // this row of failures was logged
+	startEnd    uint64 // the journal's end at the start
+	exhausted   bool   // draining, and the journal has nothing more to give
+	failures    int    // in a row
+	logged      bool   // this row of failures was logged
 	loggedAt    time.Time
 
 	mu      sync.Mutex // guards what follows

@@ -11,8 +11,9 @@ import (
 // MaxDuration is the longest beat, override or interval that is accepted: 366 days.
 const MaxDuration = 366 * 24 * time.Hour
 
-// ParseID reads the arguments of an id line. Without a token all of args is the id, spaces and all, as Pulse 0.2 has it;
-// with one, what follows the last space is the token (nil when there is none: the caller refuses). Both alias args. The error is ErrMissingID or ErrBadID.
+// ParseID reads the arguments of an id line. Without a token all of args is the id, spaces and all, as Pulse 0.2 has
+// it; with one, what follows the last space is the token (nil when there is none: the caller refuses). Both alias
+// args. The error is ErrMissingID or ErrBadID.
 func ParseID(args []byte, withToken bool) (id, token []byte, err error) {
 	id = trimSpaces(args)
 	if withToken {
@@ -29,8 +30,9 @@ func ParseID(args []byte, withToken bool) (id, token []byte, err error) {
 	return id, token, nil
 }
 
-// ParseAdd reads the arguments of an add line. Everything is checked before it returns, so that ranging over tags cannot
-// fail; tags is never nil, and leaves empty tags out (released relays send them). Name and tags alias args. The error is ErrBadName, ErrBadTag or ErrTooManyTags.
+// ParseAdd reads the arguments of an add line. Everything is checked before it returns, so that ranging over tags
+// cannot fail; tags is never nil, and leaves empty tags out (released relays send them). Name and tags alias args.
+// The error is ErrBadName, ErrBadTag or ErrTooManyTags.
 func ParseAdd(args []byte) (name []byte, tags iter.Seq[[]byte], err error) {
 	name, list, _ := bytes.Cut(args, colon)
 	name = trimSpaces(name)
@@ -152,5 +154,6 @@ func trimSpaces(b []byte) []byte {
 }
 
 // alias returns b as a string without copying it. It is used only to call functions that neither keep nor return
-// their argument while b is known not to change: the caller of this package may not write to a line while it parses it.
+// their argument while b is known not to change: the caller of this package may not write to a line while it parses
+// it.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

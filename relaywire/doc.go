@@ -1,19 +1,18 @@
-// Package relaywire speaks the protocol between relays and Pulse, both ways: it reads messages from a
-// connection without allocating and appends messages to a buffer that the caller owns.
+// Package relaywire speaks the protocol between relays and Pulse, both ways: it reads messages from a connection
+// without allocating and appends messages to a buffer that the caller owns.
 //
-// Promise: a [Reader] never holds more than [MaxLine] bytes, holds half a kilobyte while its connection
-// is idle, and allocates neither per line nor per reading. What it hands out aliases its buffer and is valid until its next
-// Read. The Append functions never emit anything but whole, well-formed lines of at most MaxLine bytes,
-// whatever they are given: a byte that a name may not hold is replaced by '_', a value that is not finite
-// is left out, and a list that is too long for one line becomes several lines. Callers that want to refuse
-// instead ask [ValidID], [ValidName], [ValidTag] and [ValidToken] first. Nothing here
-// blocks except the source under a Reader, starts a goroutine or keeps state between calls;
-// one Reader belongs to one goroutine.
+// Promise: a [Reader] never holds more than [MaxLine] bytes, holds half a kilobyte while its connection is idle, and
+// allocates neither per line nor per reading. What it hands out aliases its buffer and is valid until its next Read.
+// The Append functions never emit anything but whole, well-formed lines of at most MaxLine bytes, whatever they are
+// given: a byte that a name may not hold is replaced by '_', a value that is not finite is left out, and a list that
+// is too long for one line becomes several lines. Callers that want to refuse instead ask [ValidID], [ValidName],
+// [ValidTag] and [ValidToken] first. Nothing here blocks except the source under a Reader, starts a goroutine or
+// keeps state between calls; one Reader belongs to one goroutine.
 //
 // # Grammar
 //
-// Text, one message a line, for people with netcat. A line ends in \n (\r\n is accepted) and is at most 64 KiB
-// long with its end. The verb is lower case, one space separates it from its arguments.
+// Text, one message a line, for people with netcat. A line ends in \n (\r\n is accepted) and is at most 64 KiB long
+// with its end. The verb is lower case, one space separates it from its arguments.
 //
 //	relay to server                         answer
 //	  id {id}            first line         ok, then beat {seconds}
@@ -43,15 +42,14 @@
 //
 // # Who may speak when
 //
-// The relay speaks first and its first line is id; until the ok comes it says nothing else. Afterwards both
-// sides speak whenever they like. Answers come in the order of what they answer, but nothing says which
-// ok belongs to what, so that nobody waits for one (Pulse 0.2 answers add and remove with nothing at all). A got may be
-// split over several lines. Either side ignores lines whose verb it does not know.
+// The relay speaks first and its first line is id; until the ok comes it says nothing else. Afterwards both sides
+// speak whenever they like. Answers come in the order of what they answer, but nothing says which ok belongs to what,
+// so that nobody waits for one (Pulse 0.2 answers add and remove with nothing at all). A got may be split over
+// several lines. Either side ignores lines whose verb it does not know.
 //
 // # Limits
 //
-// An id, a collector's name and a stat's name have at most [MaxName] bytes, a tag [MaxTag], a
-// collector [MaxTags] tags. All are UTF-8 without control characters and neither begin nor end in a space. Names may
-// not hold '-', ':' or ','; tags may not hold ','; a token may not hold a space. An id
-// may hold all of them.
+// An id, a collector's name and a stat's name have at most [MaxName] bytes, a tag [MaxTag], a collector [MaxTags]
+// tags. All are UTF-8 without control characters and neither begin nor end in a space. Names may not hold '-', ':' or
+// ','; tags may not hold ','; a token may not hold a space. An id may hold all of them.
 package relaywire

@@ -2,11 +2,11 @@ package relaywire
 
 import "errors"
 
-// What can be wrong with a line. All are sentinels, returned as they are, so that a line full of mistakes costs nothing;
-// their texts are fit to be sent to the relay with AppendError.
+// What can be wrong with a line. All are sentinels, returned as they are, so that a line full of mistakes costs
+// nothing; their texts are fit to be sent to the relay with AppendError.
 var (
-	// ErrLineTooLong ends a Reader: a line did not end within MaxLine bytes. The rest of that line is still unread, so the
-	// connection can only be closed.
+	// ErrLineTooLong ends a Reader: a line did not end within MaxLine bytes. The rest of that line is still unread,
+	// so the connection can only be closed.
 	ErrLineTooLong = errors.New("line longer than 64 KiB: split the list over several lines")
 	// ErrMissingID is an id line without an id.
 	ErrMissingID = errors.New("missing id: send id {id} first")

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// FuzzReader: whatever comes in, however it is cut, the lines are those between the newlines, the memory stays within the bound, and
-// every argument parser survives and hands out only what the Valid functions accept.
+// FuzzReader: whatever comes in, however it is cut, the lines are those between the newlines, the memory stays within
+// the bound, and every argument parser survives and hands out only what the Valid functions accept.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte("id web1\nadd cpu:a:b,c\r\ngot cpu-used:1.5,x:2,\nping\n"), uint16(3))
 	f.Add([]byte("override 60 cpu:1,ram:5\nbeat 30\nget cpu,,ram\nremove cpu"), uint16(1))
@@ -152,8 +152,8 @@ func FuzzValue(f *testing.F) {
 	})
 }
 
-// FuzzWriters: whatever they are given, one whole line comes out per call, of the verb that was asked for; and what could be sent as it is
-// reads back as it was.
+// FuzzWriters: whatever they are given, one whole line comes out per call, of the verb that was asked for; and what
+// could be sent as it is reads back as it was.
 func FuzzWriters(f *testing.F) {
 	f.Add("web1", "cpu", "service:web1", "guy", 1.5, int64(time.Second))
 	f.Add("web 1", "a-b", "a,b", "", math.Copysign(0, -1), int64(time.Millisecond))

@@ -78,8 +78,9 @@ type Message struct {
 	Args []byte
 }
 
-// Parse reads one line, with or without its end. It never fails: what it does not know is VerbUnknown. The arguments are
-// not looked at; that is what ParseID, ParseAdd, ParseRemove, Readings, Names, ParseOverride and ParseBeat are for.
+// Parse reads one line, with or without its end. It never fails: what it does not know is VerbUnknown. The arguments
+// are not looked at; that is what ParseID, ParseAdd, ParseRemove, Readings, Names, ParseOverride and ParseBeat are
+// for.
 func Parse(line []byte) Message {
 	line = trimEnd(line)
 	word, rest, _ := bytes.Cut(line, space)

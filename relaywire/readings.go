@@ -8,21 +8,22 @@ import (
 
 // Reading is one item of a got line.
 type Reading struct {
-	// Collector and Stat alias the line. Stat equals Collector for the short form {name}:{value}. When Err is ErrBadName
-	// or ErrNoValue, Collector is the item's text before its colon and Stat is nil.
+	// Collector and Stat alias the line. Stat equals Collector for the short form {name}:{value}. When Err is
+	// ErrBadName or ErrNoValue, Collector is the item's text before its colon and Stat is nil.
 	Collector, Stat []byte
 	// Value is finite, and 0 when Err is set.
 	Value float64
-	// Err is nil, ErrNoValue, ErrBadName, ErrNotNumber or ErrNotFinite. The other readings of the line are not touched by it.
+	// Err is nil, ErrNoValue, ErrBadName, ErrNotNumber or ErrNotFinite. The other readings of the line are not
+	// touched by it.
 	Err error
 }
 
-// Readings yields the items of a got line in their order, the rejected ones with Err set; empty items (a comma at the end)
-// are left out. Ranging over it does not allocate.
+// Readings yields the items of a got line in their order, the rejected ones with Err set; empty items (a comma at the
+// end) are left out. Ranging over it does not allocate.
 //
-// What Pulse 0.2 made of odd items, and what becomes of them here: a text value was stored as -1 and is ErrNotNumber; an item without a value
-// was dropped and is ErrNoValue; one with two dashes was dropped and is ErrBadName; one without a dash was dropped and is accepted as
-// a stat of the collector's own name.
+// What Pulse 0.2 made of odd items, and what becomes of them here: a text value was stored as -1 and is ErrNotNumber;
+// an item without a value was dropped and is ErrNoValue; one with two dashes was dropped and is ErrBadName; one
+// without a dash was dropped and is accepted as a stat of the collector's own name.
 func Readings(args []byte) iter.Seq[Reading] {
 	return func(yield func(Reading) bool) {
 		for rest := args; len(rest) > 0; {

@@ -19,8 +19,8 @@ func ValidTag(s string) bool { return validText(s, MaxTag) && strings.IndexByte(
 // ValidToken says whether s may be a relay token: as ValidID, but without any space.
 func ValidToken(s string) bool { return validText(s, MaxName) && strings.IndexByte(s, ' ') < 0 }
 
-// SplitTag splits a tag at its first colon. ok is false for a bare word, and for a tag with nothing before or after the colon,
-// which counts as a bare word too.
+// SplitTag splits a tag at its first colon. ok is false for a bare word, and for a tag with nothing before or after
+// the colon, which counts as a bare word too.
 func SplitTag(tag string) (key, value string, ok bool) {
 	key, value, ok = strings.Cut(tag, ":")
 	if key == "" || value == "" {

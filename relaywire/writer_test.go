@@ -44,7 +44,8 @@ func TestWriters(t *testing.T) {
 	}
 }
 
-// TestWritersNeverBreakTheProtocol gives them what would, if it went out as it is, be another message or another argument.
+// TestWritersNeverBreakTheProtocol gives them what would, if it went out as it is, be another message or another
+// argument.
 func TestWritersNeverBreakTheProtocol(t *testing.T) {
 	for want, got := range map[string][]byte{
 		"id web1_close\n":                   AppendID(nil, "web1\nclose", ""),

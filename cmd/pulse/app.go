@@ -44,6 +44,8 @@ type App struct {
 	teardown teardown
 
 	journal   *journal.Journal
+	state     *migrations.State
+	store     influx.Store
 	positions *projector.Positions
 	runners   []*projector.Runner
 	ingest    *ingest.Server
@@ -76,14 +78,14 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 		return nil, err
 	}
 
-	state, err := migrations.Open(config.DataDir, migrations.Options{Logger: log})
+	a.state, err = migrations.Open(config.DataDir, migrations.Options{Logger: log})
 	if err != nil {
 		return nil, fmt.Errorf("--data-dir: %w", err)
 	}
-	a.teardown.push("state file", func(context.Context) error { return state.Close() })
+	a.teardown.push("state file", func(context.Context) error { return a.state.Close() })
 
 	a.journal, err = journal.Open(ctx, journal.Options{
-		Dir: filepath.Join(config.DataDir, "journal"), Marker: journal.BoltMarker(state.DB),
+		Dir: filepath.Join(config.DataDir, "journal"), Marker: journal.BoltMarker(a.state.DB),
 		Sync: journal.SyncEvery(config.JournalSync), Retention: config.JournalRetention, MaxBytes: config.JournalMaxBytes,
 		SetAside: config.JournalSetAside,
 		Logger:   log.With("room", "journal"), Registerer: registry,
@@ -92,21 +94,21 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 		return nil, err
 	}
 	a.teardown.push("journal", a.journal.Close)
-	a.positions = projector.NewPositions(state.DB)
+	a.positions = projector.NewPositions(a.state.DB)
 	if a.journal.Report().SetAside != "" {
 		if err := a.positions.Clear(); err != nil {
 			return nil, err
 		}
 	}
 
-	store, err := a.openStore()
+	a.store, err = a.openStore()
 	if err != nil {
 		return nil, err
 	}
-	a.teardown.push("influxdb", func(context.Context) error { return store.Close() })
+	a.teardown.push("influxdb", func(context.Context) error { return a.store.Close() })
 
 	index := latest.New(latest.Options{Registerer: registry})
-	if err := a.buildRunners(store, index, state, registry); err != nil {
+	if err := a.buildRunners(index, registry); err != nil {
 		return nil, err
 	}
 
@@ -117,14 +119,14 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 		}
 	}
 	ingestOptions := ingest.Options{
-		Listener: relayListener, Journal: a.journal, DB: state.DB,
+		Listener: relayListener, Journal: a.journal, DB: a.state.DB,
 		PollInterval: config.PollInterval, BeatInterval: config.BeatInterval, Token: config.RelayToken,
 		Logger: log.With("room", "ingest"), Registerer: registry,
 	}
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval,
-		Latest: latestReader{index}, Influx: influxReader{store}, Journal: journalReader{a.journal}, Projections: projectionsReader(a.runners),
+		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Projections: projectionsReader(a.runners),
 		Stored:  influx.Clean,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry,
@@ -176,23 +178,23 @@ func (a *App) openStore() (influx.Store, error) {
 
 // buildRunners makes the projections: one goroutine and one position each, so
 // that a sink that is slow or away delays no other.
-func (a *App) buildRunners(store influx.Store, index *latest.Latest, state *migrations.State, registry *prometheus.Registry) error {
+func (a *App) buildRunners(index *latest.Latest, registry *prometheus.Registry) error {
 	config := a.config
 	log := a.log.With("room", "projector")
-	rejects := projector.NewRejects(state.DB)
+	rejects := projector.NewRejects(a.state.DB)
 	schema := func(ctx context.Context) error {
-		_, err := migrations.EnsureInflux(ctx, store, migrations.Schema{Aggregates: config.Retention}, log)
+		_, err := migrations.EnsureInflux(ctx, a.store, migrations.Schema{Aggregates: config.Retention}, log)
 		return err
 	}
 	raw, err := influx.NewRaw(influx.RawOptions{
-		Store: store, EnsureSchema: schema, Retention: migrations.RawRetention, Rejects: rejects, Logger: log, Registerer: registry,
+		Store: a.store, EnsureSchema: schema, Retention: migrations.RawRetention, Rejects: rejects, Logger: log, Registerer: registry,
 	})
 	if err != nil {
 		return err
 	}
 	aggregates, err := influx.NewAggregates(influx.AggregatesOptions{
-		Store: store, EnsureSchema: schema, Rejects: rejects, Interval: config.AggregateInterval,
-		Journal: projector.FromJournal(a.journal), DB: state.DB, Logger: log, Registerer: registry,
+		Store: a.store, EnsureSchema: schema, Rejects: rejects, Interval: config.AggregateInterval,
+		Journal: projector.FromJournal(a.journal), DB: a.state.DB, Logger: log, Registerer: registry,
 	})
 	if err != nil {
 		return err
@@ -222,6 +224,7 @@ const sinkLinger = 200 * time.Millisecond
 // finds everything in place. What it started is stopped again when it fails.
 func (a *App) Start(ctx context.Context) error {
 	a.teardown.push("api", a.query.Stop)
+	a.startTakeOver(a.state.DB, a.store)
 	a.teardown.push("projections", a.drain)
 	a.teardown.push("relay listener", a.ingest.Stop)
 	for _, r := range a.runners {

@@ -70,8 +70,8 @@ type stat struct {
 func TestTheWholePath(t *testing.T) {
 	for name, address := range map[string]func(*testing.T) string{
 		"embedded":     func(*testing.T) string { return "embedded" },
-		"influxdb 1.8": func(t *testing.T) string { return "http://" + testtools.StartInfluxd(t, testtools.InfluxDB18).Addr },
-		"influxdb 1.6": func(t *testing.T) string { return "http://" + testtools.StartInfluxd(t, testtools.InfluxDB16).Addr },
+		"influxdb 1.8": func(t *testing.T) string { return testtools.StartInfluxd(t, testtools.InfluxDB18).Addr },
+		"influxdb 1.6": func(t *testing.T) string { return testtools.StartInfluxd(t, testtools.InfluxDB16).Addr },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -274,7 +274,7 @@ func TestTwoServersInOneProcess(t *testing.T) {
 func TestInfluxComesLater(t *testing.T) {
 	db := testtools.StartInfluxd(t, testtools.InfluxDB18)
 	db.Stop()
-	s := startServer(t, t.TempDir(), "--influx-address", "http://"+db.Addr, "-p", "1")
+	s := startServer(t, t.TempDir(), "--influx-address", db.Addr, "-p", "1")
 	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 5, Stats: 2})
 	defer fleet.Stop()
 	if err := fleet.Start(t.Context()); err != nil {

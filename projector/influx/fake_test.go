@@ -38,7 +38,7 @@ type fakeStore struct {
 	sizes          []int
 }
 
-func newFakeStore() *fakeStore { return &fakeStore{cells: make(map[cell]float64)} }
+func newFakeStore() *fakeStore { return &fakeStore{cells: make(map[cell]float64), oldest: minTime} }
 
 func (s *fakeStore) Ping(context.Context) (string, error) { return "fake", nil }
 

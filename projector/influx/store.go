@@ -99,6 +99,9 @@ var limitTexts = []string{"max-values-per-tag limit exceeded", "max-series-per-d
 // Refuse counts n refused points and their reason.
 func (r *WriteResult) Refuse(n int, reason string) {
 	r.Rejected += n
+	if reason == "" {
+		reason = "refused without a reason"
+	}
 	if r.Reason == "" {
 		r.Reason = reason
 	}
@@ -148,9 +151,6 @@ type Error struct {
 	Status int // HTTP status, 0 if there was none
 	Err    error
 }
-
-// WriteError is the Error of a Write.
-type WriteError = Error
 
 func (e *Error) Error() string {
 	if e.Status != 0 {

@@ -221,7 +221,7 @@ func cutDropped(s string) (reason string, n int) {
 		return s, 0
 	}
 	n, err := strconv.Atoi(s[i+len(" dropped="):])
-	if err != nil {
+	if err != nil || n < 0 {
 		return s, 0
 	}
 	return s[:i], n

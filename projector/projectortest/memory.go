@@ -173,7 +173,7 @@ type memoryReader struct {
 func (r *memoryReader) Read(ctx context.Context, most int) ([]journal.Record, error) {
 	r.poison()
 	for {
-		records, err, wait := r.take(most)
+		records, wait, err := r.take(most)
 		if wait == nil {
 			return records, err
 		}
@@ -206,15 +206,15 @@ func (r *memoryReader) poison() {
 }
 
 // take returns what there is, or the channel to wait for.
-func (r *memoryReader) take(most int) ([]journal.Record, error, <-chan struct{}) {
+func (r *memoryReader) take(most int) ([]journal.Record, <-chan struct{}, error) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
 	m := r.m
 	if m.fail != nil {
-		return nil, m.fail, nil
+		return nil, nil, m.fail
 	}
 	if r.closed {
-		return nil, journal.ErrClosed, nil
+		return nil, nil, journal.ErrClosed
 	}
 	if r.next == 0 {
 		r.next = m.first
@@ -222,11 +222,11 @@ func (r *memoryReader) take(most int) ([]journal.Record, error, <-chan struct{})
 	if r.next > m.last+1 {
 		gap := &journal.GapError{From: m.last + 1, To: r.next - 1, Reason: journal.GapRewound}
 		r.next = m.last + 1
-		return nil, gap, nil
+		return nil, nil, gap
 	}
 	i, _ := slices.BinarySearchFunc(m.records, r.next, func(rec journal.Record, seq uint64) int { return int(rec.Seq) - int(seq) })
 	if i == len(m.records) {
-		return nil, nil, m.changed
+		return nil, m.changed, nil
 	}
 	if found := m.records[i].Seq; found > r.next {
 		gap := &journal.GapError{From: r.next, To: found - 1, Reason: journal.GapLost}
@@ -234,7 +234,7 @@ func (r *memoryReader) take(most int) ([]journal.Record, error, <-chan struct{})
 			gap.Reason = journal.GapRetention
 		}
 		r.next = found
-		return nil, gap, nil
+		return nil, nil, gap
 	}
 	if len(r.events) < most {
 		r.events = make([]journal.Event, most)

@@ -7,7 +7,8 @@ import (
 
 const (
 	firstPause = 50 * time.Millisecond
-	// eagerPause is the longest pause for the first eagerFor of an outage: a server that was restarted has its relays back within a second.
+	// eagerPause is the longest pause for the first eagerFor of an outage: a server that was restarted has its relays
+	// back within a second.
 	eagerPause = 500 * time.Millisecond
 	eagerFor   = time.Minute
 	// longestPause is the longest pause later on, and at once when it was the server that sent us away.
@@ -16,8 +17,8 @@ const (
 	settled = 5 * time.Second
 )
 
-// backoff is the pause before the next attempt: capped doubling, half of it random so that the relays of a restarted server do not come
-// back in step.
+// backoff is the pause before the next attempt: capped doubling, half of it random so that the relays of a restarted
+// server do not come back in step.
 type backoff struct {
 	pause time.Duration
 	since time.Time // of the outage

@@ -6,11 +6,13 @@ import (
 	"time"
 )
 
-// Collector yields the current values of some stats. Collect is called by one goroutine per collector, so it need not be safe for
-// concurrent use unless the program calls it elsewhere or adds it twice. The map belongs to the relay once it is returned.
+// Collector yields the current values of some stats. Collect is called by one goroutine per collector, so it need not
+// be safe for concurrent use unless the program calls it elsewhere or adds it twice. The map belongs to the relay
+// once it is returned.
 type Collector interface {
-	// Collect returns a value for each stat, by the stat's name. The empty name stands for the collector's own name. Values that are not
-	// finite are left out, and so is a stat whose name the protocol cannot carry; both are counted. An empty map is no reading.
+	// Collect returns a value for each stat, by the stat's name. The empty name stands for the collector's own name.
+	// Values that are not finite are left out, and so is a stat whose name the protocol cannot carry; both are
+	// counted. An empty map is no reading.
 	Collect() map[string]float64
 }
 
@@ -20,17 +22,20 @@ type CollectorFunc func() map[string]float64
 // Collect calls f.
 func (f CollectorFunc) Collect() map[string]float64 { return f() }
 
-// NewPointCollector returns a collector with one stat that bears the collector's name: added as cpu_used, it answers cpu_used-cpu_used:25.5.
+// NewPointCollector returns a collector with one stat that bears the collector's name: added as cpu_used, it answers
+// cpu_used-cpu_used:25.5.
 func NewPointCollector(value func() float64) Collector {
 	return CollectorFunc(func() map[string]float64 { return map[string]float64{"": value()} })
 }
 
-// NewSetCollector returns a collector with any number of stats by name: added as disk, it answers disk-sda:50,disk-sdb:75.
+// NewSetCollector returns a collector with any number of stats by name: added as disk, it answers
+// disk-sda:50,disk-sdb:75.
 func NewSetCollector(values func() map[string]float64) Collector { return CollectorFunc(values) }
 
-// Sample returns a collector that is collected every interval, from the moment it is added, whether the server polls or
-// not. A poll gets what reduce makes of the samples since the last poll; if there are none it is collected then and there. A flush
-// of the server forgets the samples, and an override changes the interval for a while. The interval is at least MinInterval.
+// Sample returns a collector that is collected every interval, from the moment it is added, whether the server polls
+// or not. A poll gets what reduce makes of the samples since the last poll; if there are none it is collected then
+// and there. A flush of the server forgets the samples, and an override changes the interval for a while. The
+// interval is at least MinInterval.
 func Sample(c Collector, interval time.Duration, reduce Reduction) Collector {
 	return sampled{Collector: c, interval: max(interval, MinInterval), reduce: reduce}
 }
@@ -59,8 +64,8 @@ func Mean() Reduction { return Reduction{name: "mean"} }
 // Max takes the largest sample since the last poll.
 func Max() Reduction { return Reduction{name: "max"} }
 
-// RunningMean takes the mean of the newest n samples, whether they have been polled before or not; n is at least 1. It is the one
-// reduction that a poll does not start anew; only a flush does.
+// RunningMean takes the mean of the newest n samples, whether they have been polled before or not; n is at least 1.
+// It is the one reduction that a poll does not start anew; only a flush does.
 func RunningMean(n int) Reduction { return Reduction{name: "running mean", window: max(n, 1)} }
 
 // String returns the reduction's name.

@@ -112,8 +112,8 @@ func (r *Relay) explain(err error) error {
 	return e
 }
 
-// welcome makes s the current session and registers everything with it. Both happen under one lock, and sending does not block,
-// so that an add or remove that comes meanwhile is neither lost nor overtaken.
+// welcome makes s the current session and registers everything with it. Both happen under one lock, and sending does
+// not block, so that an add or remove that comes meanwhile is neither lost nor overtaken.
 func (r *Relay) welcome(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

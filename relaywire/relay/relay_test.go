@@ -14,8 +14,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// TestReleasedServer has a conversation with a server that says what a released Pulse 0.2.3 says, and when: it welcomes with ok and a beat,
-// answers add and remove with nothing, and closes the connection at close.
+// TestReleasedServer has a conversation with a server that says what a released Pulse 0.2.3 says, and when: it
+// welcomes with ok and a beat, answers add and remove with nothing, and closes the connection at close.
 func TestReleasedServer(t *testing.T) {
 	s, _ := listen(t, "")
 	done := make(chan struct{})
@@ -107,7 +107,8 @@ func TestTodaysServer(t *testing.T) {
 	p.expect("remove cpu", "remove ram", "close")
 }
 
-// TestServerRestart: on the same port, a second of nothing in between; the relay is back, with everything, within another.
+// TestServerRestart: on the same port, a second of nothing in between; the relay is back, with everything, within
+// another.
 func TestServerRestart(t *testing.T) {
 	s, stop := listen(t, "")
 	r := start(t, relay.Options{Address: s.addr})
@@ -178,7 +179,8 @@ func TestAddCollectorRefuses(t *testing.T) {
 	}
 }
 
-// TestAddAndRemoveFromEverywhere: whatever happened while the connection came and went, in the end the server knows exactly what the relay has.
+// TestAddAndRemoveFromEverywhere: whatever happened while the connection came and went, in the end the server knows
+// exactly what the relay has.
 func TestAddAndRemoveFromEverywhere(t *testing.T) {
 	s, _ := listen(t, "")
 	r := start(t, relay.Options{Address: s.addr})

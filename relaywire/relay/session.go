@@ -24,8 +24,8 @@ const (
 	farewell = 2 * time.Second
 )
 
-// session is one welcomed connection. Three goroutines: read (the caller of serve), write, and answer, so that neither a slow collector
-// nor a slow server holds up the heartbeat.
+// session is one welcomed connection. Three goroutines: read (the caller of serve), write, and answer, so that
+// neither a slow collector nor a slow server holds up the heartbeat.
 type session struct {
 	r     *Relay
 	conn  net.Conn
@@ -147,8 +147,8 @@ func (s *session) setReadDeadline(t time.Time) {
 	}
 }
 
-// read handles what the server says and keeps the heartbeat: a ping every beat, and a sign of life within half a beat of it. The read deadline is the
-// heartbeat's clock, so that an idle session has no timer of its own.
+// read handles what the server says and keeps the heartbeat: a ping every beat, and a sign of life within half a beat
+// of it. The read deadline is the heartbeat's clock, so that an idle session has no timer of its own.
 func (s *session) read() error {
 	beat, pinged, waiting := firstBeat, time.Now(), false
 	complaint := "" // of the server's last line
@@ -192,7 +192,8 @@ func (s *session) read() error {
 				s.setReadDeadline(pinged.Add(beat))
 			}
 		case relaywire.VerbError:
-			// The server hangs up next, or it refused one thing (a collector too many) and goes on: it is not for us to end it.
+			// The server hangs up next, or it refused one thing (a collector too many) and goes on: it is not for us
+			// to end it.
 			complaint = string(m.Args)
 			s.r.complained(complaint)
 		}
@@ -224,8 +225,8 @@ func (s *session) get(args []byte) {
 	}
 }
 
-// override passes an override on to the collectors it names. A line that does not parse is ignored like any other: the server would not
-// know what to do with a complaint.
+// override passes an override on to the collectors it names. A line that does not parse is ignored like any other:
+// the server would not know what to do with a complaint.
 func (s *session) override(args []byte) {
 	d, items, err := relaywire.ParseOverride(args)
 	if err != nil {
@@ -253,7 +254,8 @@ func (s *session) answer() {
 			s.send(func(dst []byte) []byte {
 				n := len(dst)
 				if dst = relaywire.AppendGot(dst, items); len(dst) == n {
-					// Nothing to report is an answer too: the server need not wait for a timeout. Pulse 0.2 ignores it.
+					// Nothing to report is an answer too: the server need not wait for a timeout. Pulse 0.2 ignores
+					// it.
 					dst = append(dst, "got\n"...)
 				}
 				return dst

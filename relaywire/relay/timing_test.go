@@ -16,7 +16,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// TestHeartbeat: a ping every beat, whatever else is said; no sign of life within half a beat of it ends the connection.
+// TestHeartbeat: a ping every beat, whatever else is said; no sign of life within half a beat of it ends the
+// connection.
 func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -143,8 +144,8 @@ func TestSilentWelcome(t *testing.T) {
 	})
 }
 
-// TestServerThatDoesNotRead is left when what we say has been unread for the write timeout. The heartbeat, which needs no answer until half a beat
-// after a ping that never went out, does not notice.
+// TestServerThatDoesNotRead is left when what we say has been unread for the write timeout. The heartbeat, which
+// needs no answer until half a beat after a ping that never went out, does not notice.
 func TestServerThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conns := make(chan net.Conn, 10)
@@ -271,7 +272,8 @@ func TestFlushOfNothing(t *testing.T) {
 	})
 }
 
-// TestOverride: sampled every interval for as long as was said, then as before; a plain collector is not left with an old sample.
+// TestOverride: sampled every interval for as long as was said, then as before; a plain collector is not left with an
+// old sample.
 func TestOverride(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -318,7 +320,8 @@ func TestOverride(t *testing.T) {
 	})
 }
 
-// TestCollectorsThatMisbehave cost the others nothing: polls are answered without them, and they are back when they behave.
+// TestCollectorsThatMisbehave cost the others nothing: polls are answered without them, and they are back when they
+// behave.
 func TestCollectorsThatMisbehave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)

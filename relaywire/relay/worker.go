@@ -100,7 +100,8 @@ func (w *worker) run() {
 			w.onEnd()
 			close(w.ended)
 		default:
-			// Collect called runtime.Goexit, as a test's FailNow does: this goroutine cannot be saved, the collector can.
+			// Collect called runtime.Goexit, as a test's FailNow does: this goroutine cannot be saved, the collector
+			// can.
 			go w.run()
 		}
 	}()
@@ -185,8 +186,8 @@ func (w *worker) poke() {
 	}
 }
 
-// request hands r to the collector's goroutine. It returns false when that would be in vain because Collect is stuck or a request waits
-// already.
+// request hands r to the collector's goroutine. It returns false when that would be in vain because Collect is stuck
+// or a request waits already.
 func (w *worker) request(r request) bool {
 	w.mu.Lock()
 	stuck := !w.info.Running.IsZero() && time.Since(w.info.Running) >= w.timeout

@@ -18,7 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// serve accepts connections until the test ends and gives each to handle in a goroutine of its own; they are closed when handle returns.
+// serve accepts connections until the test ends and gives each to handle in a goroutine of its own; they are closed
+// when handle returns.
 func serve(t *testing.T, handle func(conn net.Conn)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

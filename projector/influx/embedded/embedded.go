@@ -48,6 +48,8 @@ type Options struct {
 	MaxQueries     int           // statements that run at a time; 0 means 4
 	QueryTimeout   time.Duration // for queries whose context has no earlier deadline; 0 means 1 minute
 	RetentionCheck time.Duration // how often expired data is deleted; 0 means 30 minutes
+
+	maxValues int // of a tag; 0 means the engine's 100,000. Tests make it small.
 }
 
 func (o *Options) validate() error {
@@ -125,6 +127,9 @@ func Open(o Options) (*Store, error) {
 	dc.Index = tsdb.InmemIndexName // tsi1 has data races between writes and queries in 1.8.10
 	dc.QueryLogEnabled = false
 	dc.CacheSnapshotMemorySize, dc.CacheMaxMemorySize = cacheSnapshot, cacheMax
+	if o.maxValues > 0 {
+		dc.MaxValuesPerTag = o.maxValues
+	}
 	s.data = tsdb.NewStore(dc.Dir)
 	s.data.EngineOptions.Config = dc
 	s.data.EngineOptions.EngineVersion = dc.Engine

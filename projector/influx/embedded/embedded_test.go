@@ -293,3 +293,27 @@ func TestLog(t *testing.T) {
 func BenchmarkWrite(b *testing.B) {
 	influxtest.BenchmarkWrite(b, open(b, embedded.Options{Dir: b.TempDir()}))
 }
+
+// The engine's limit on the values of a tag: new series beyond it are refused
+// and counted, with an alarm, and known ones are written.
+func TestLimits(t *testing.T) {
+	const limit, beyond = 200, 50
+	o := embedded.Options{Dir: t.TempDir()}
+	o.SetMaxValues(limit)
+	s := open(t, o)
+	exec(t, s, createRaw)
+	at := time.Now().Add(-time.Hour).UnixNano()
+	many := make([]influx.Point, limit+beyond)
+	for i := range many {
+		many[i] = influx.Point{Series: influx.NewSeries("cpu", influx.Tag{Key: "host", Value: fmt.Sprint("h", i)}),
+			Fields: []influx.Field{{Key: "cpu", Value: 1}}, Time: at}
+	}
+	write(t, s, many[:limit]) // the engine looks once a batch
+	res, err := s.Write(t.Context(), influx.PolicyRaw, many[limit-10:])
+	if err != nil || res.Rejected != beyond || !res.Limit || !strings.Contains(res.Reason, "max-values-per-tag") {
+		t.Errorf("%+v, %v, expected %d rejected by the limit", res, err, beyond)
+	}
+	if n := count(t, s); n != limit {
+		t.Errorf("%d points, expected %d", n, limit)
+	}
+}

@@ -2,7 +2,6 @@ package embedded_test
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -32,11 +31,7 @@ func BenchmarkOpen(b *testing.B) {
 		}
 		write(b, s, points)
 	}
-	if os.Getenv("KILLED") == "" {
-		s.Close()
-	}
-	all = nil
-	runtime.GC()
+	s.Close()
 	for b.Loop() {
 		s, err := embedded.Open(embedded.Options{Dir: dir})
 		if err != nil {

@@ -82,7 +82,6 @@ type Cache[R, S any] struct {
 	pass   uint64 // counts events: the cache's clock
 	mark   uint64 // the pass of the last Sweep
 	series int
-	key    []byte
 }
 
 // Relay returns what is known of a relay, new if need be.

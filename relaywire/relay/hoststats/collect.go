@@ -18,7 +18,8 @@ func errOr(err error) error {
 	return err
 }
 
-// percent returns part as a percentage of whole within 0 and 100: counters read one after the other can disagree by a little.
+// percent returns part as a percentage of whole within 0 and 100: counters read one after the other can disagree by a
+// little.
 func percent(part, whole float64) float64 { return min(max(100*part/whole, 0), 100) }
 
 // cpuCollector counts from its creation to the first poll, and from poll to poll.
@@ -28,7 +29,8 @@ func cpuCollector(h host) relay.CollectorFunc {
 		now, err := h.cpu()
 		before, usable := last, lastErr == nil && err == nil
 		last, lastErr = now, err
-		// Counters that went backwards (a resumed virtual machine), or did not move between two polls in one tick, say nothing.
+		// Counters that went backwards (a resumed virtual machine), or did not move between two polls in one tick,
+		// say nothing.
 		total := cpuTotal(now) - cpuTotal(before)
 		if !usable || total <= 0 {
 			return nil

@@ -1,9 +1,11 @@
-// Package hoststats has the collectors for the machine a relay runs on: processor, memory, swap, load, file systems and network
-// interfaces, read through gopsutil. It is the only part of the relay library that needs more than the standard library.
+// Package hoststats has the collectors for the machine a relay runs on: processor, memory, swap, load, file systems
+// and network interfaces, read through gopsutil. It is the only part of the relay library that needs more than the
+// standard library.
 //
-// Promise: Collectors looks at the machine once and returns a collector for everything it finds, each with a name of its own. What the machine does not
-// have (no swap, no load on Windows) has no collector; what goes away later (an unplugged disk) yields no
-// reading from then on; what appears later is found by calling Collectors again. A value that cannot be read is left out, never sent as 0.
+// Promise: Collectors looks at the machine once and returns a collector for everything it finds, each with a name of
+// its own. What the machine does not have (no swap, no load on Windows) has no collector; what goes away later (an
+// unplugged disk) yields no reading from then on; what appears later is found by calling Collectors again. A value
+// that cannot be read is left out, never sent as 0.
 //
 //	collector       tag               stats
 //	cpu                               cpu_used, cpu_user, cpu_system, cpu_iowait, cpu_steal: percent of all processors since the last poll
@@ -32,8 +34,8 @@ type Named struct {
 	Collector relay.Collector
 }
 
-// Collectors returns the machine's collectors. Each may be added to one relay; a second relay needs a second call, because rates are
-// counted from poll to poll.
+// Collectors returns the machine's collectors. Each may be added to one relay; a second relay needs a second call,
+// because rates are counted from poll to poll.
 func Collectors() []Named { return collectors(thisHost()) }
 
 // AddTo adds all of Collectors to r. It stops at the first that r refuses.
@@ -120,7 +122,8 @@ func unique(name string, taken map[string]bool) string {
 	return result
 }
 
-// mounts returns the mount points of physical file systems, one for each device, and / in any case (in a container it is none).
+// mounts returns the mount points of physical file systems, one for each device, and / in any case (in a container it
+// is none).
 func mounts(h host) []string {
 	found := map[string]string{} // by device
 	partitions, _ := h.partitions()
@@ -132,7 +135,8 @@ func mounts(h host) []string {
 		if u, err := h.usage(p.Mountpoint); err != nil || u.Total == 0 {
 			continue
 		}
-		// A device can be mounted many times over (bind mounts, subvolumes): the shortest path is the one that people mean.
+		// A device can be mounted many times over (bind mounts, subvolumes): the shortest path is the one that people
+		// mean.
 		if old, ok := found[p.Device]; !ok || len(p.Mountpoint) < len(old) || len(p.Mountpoint) == len(old) && p.Mountpoint < old {
 			found[p.Device] = p.Mountpoint
 		}
@@ -148,7 +152,8 @@ func mounts(h host) []string {
 	return slices.Compact(list)
 }
 
-// interfaces returns the network interfaces that are worth watching: neither the loopback nor the ends that come and go with containers.
+// interfaces returns the network interfaces that are worth watching: neither the loopback nor the ends that come and
+// go with containers.
 func interfaces(h host) (names []string) {
 	counters, err := h.network()
 	if err != nil {

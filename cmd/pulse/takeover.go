@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/migrations"
+	"github.com/nanopack/pulse/projector/influx"
+)
+
+// takeOverRetry is how long the take-over of a 0.2 database waits after a
+// failure, which as a rule is InfluxDB being away.
+const takeOverRetry = 30 * time.Second
+
+// startTakeOver completes the aggregates that Pulse 0.2 left, beside everything
+// else, until that is done once. The teardown ends it.
+func (a *App) startTakeOver(db *bbolt.DB, store influx.Store) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	a.teardown.push("take-over of a 0.2 database", func(context.Context) error {
+		cancel()
+		<-ended
+		return nil
+	})
+	log := a.log.With("room", "migrations")
+	go func() {
+		defer close(ended)
+		for {
+			_, err := migrations.TakeOver(ctx, migrations.TakeOverOptions{DB: db, Influx: influxReader{store}, Write: aggregateWriter(store), Logger: log})
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			// At debug: what ails InfluxDB is said by the projections.
+			log.Log(ctx, slog.LevelDebug, "the take-over of a 0.2 database waits", "for", takeOverRetry, "error", err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(takeOverRetry):
+			}
+		}
+	}()
+}
+
+// aggregateWriter writes rows of aggregates as migrations has them.
+func aggregateWriter(store influx.Store) func(context.Context, []migrations.AggregateRow) error {
+	return func(ctx context.Context, rows []migrations.AggregateRow) error {
+		points := make([]influx.Point, len(rows))
+		for i, row := range rows {
+			var tags []influx.Tag
+			for key, value := range row.Tags {
+				tags = append(tags, influx.Tag{Key: key, Value: value})
+			}
+			points[i] = influx.Point{Series: influx.NewSeries("aggregate", tags...), Time: row.Time}
+			for key, value := range row.Fields {
+				points[i].Fields = append(points[i].Fields, influx.Field{Key: key, Value: value})
+			}
+		}
+		for batch := range slices.Chunk(points, 5000) {
+			if _, err := store.Write(ctx, influx.PolicyAggregate, batch); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,149 @@
+package influx
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/nanopack/pulse/projector"
+)
+
+// rowBuffer is the memory for one write's points.
+type rowBuffer struct {
+	points []Point
+	fields []Field
+	origin []*block // of the points
+	seqs   []uint64
+	keys   map[string]*[6]string
+}
+
+// fieldKeys are the names of a stat's fields.
+func (b *rowBuffer) fieldKeys(stat string) *[6]string {
+	keys := b.keys[stat]
+	if keys == nil {
+		if b.keys == nil || len(b.keys) >= 1<<16 {
+			b.keys = make(map[string]*[6]string)
+		}
+		keys = &[6]string{stat, stat + ":count", stat + ":sum", stat + ":min", stat + ":max", stat + ":last"}
+		b.keys[stat] = keys
+	}
+	return keys
+}
+
+// write writes the dirty rows of windows: first the index, then the rows. What was written is not dirty any more even if
+// a later part fails. Windows that are held back stay dirty.
+func (a *Aggregates) write(ctx context.Context, windows []*window) error {
+	var dirty, unknown []*window
+	for _, w := range windows {
+		if !w.dirty || a.head < w.hold {
+			continue
+		}
+		dirty = append(dirty, w)
+		if w.indexed != w.records.last() {
+			unknown = append(unknown, w)
+		}
+	}
+	if len(unknown) > 0 {
+		if err := a.index.save(unknown); err != nil {
+			return err
+		}
+		for _, w := range unknown {
+			w.indexed = w.records.last()
+		}
+	}
+	a.resetRows()
+	for _, w := range dirty {
+		for _, b := range w.blocks {
+			if !b.dirty {
+				continue
+			}
+			a.addRows(w, b)
+			if len(a.rows.points) >= writePoints || len(a.rows.fields) >= 6*writePoints {
+				if err := a.writeRows(ctx); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := a.writeRows(ctx); err != nil {
+		return err
+	}
+	for _, w := range dirty {
+		w.dirty = false
+		if w.closed {
+			w.pin = 0
+		}
+	}
+	return nil
+}
+
+// addRows makes a block's dirty rows.
+func (a *Aggregates) addRows(w *window, b *block) {
+	buf := &a.rows
+	for _, set := range b.relay.Sets {
+		first := len(buf.fields)
+		for _, s := range set.Series {
+			if s.Index >= len(b.accs) || !b.accs[s.Index].dirty {
+				continue
+			}
+			if s.Stat == timeKey {
+				continue // no field can have that name; raw lists it
+			}
+			c := &b.accs[s.Index]
+			n := float64(c.count)
+			sum := min(max(c.sum, -math.MaxFloat64), math.MaxFloat64) // InfluxDB has no infinities
+			k := buf.fieldKeys(s.Stat)
+			buf.fields = append(buf.fields, Field{k[0], sum / n}, Field{k[1], n}, Field{k[2], sum},
+				Field{k[3], c.min}, Field{k[4], c.max}, Field{k[5], c.last})
+		}
+		if first == len(buf.fields) {
+			continue
+		}
+		d := &b.relay.Data
+		for len(d.rows) <= set.Index {
+			d.rows = append(d.rows, nil)
+		}
+		if d.rows[set.Index] == nil {
+			d.rows[set.Index] = NewSeries("aggregate", storedTags(set.Tags)...)
+		}
+		last := len(buf.fields)
+		buf.points = append(buf.points, Point{Series: d.rows[set.Index], Fields: buf.fields[first:last:last], Time: w.start})
+		buf.origin = append(buf.origin, b)
+		buf.seqs = append(buf.seqs, w.records.last())
+	}
+}
+
+// writeRows writes the rows in the buffer.
+func (a *Aggregates) writeRows(ctx context.Context) error {
+	defer a.resetRows()
+	refusals, err := a.sink.write(ctx, a.rows.points)
+	if err != nil {
+		return err
+	}
+	var rejects []projector.Reject
+	for _, f := range refusals {
+		if len(rejects) == listedRefusals {
+			break
+		}
+		p := a.rows.points[f.from]
+		rejects = append(rejects, projector.Reject{Seq: a.rows.seqs[f.from], Relay: a.rows.origin[f.from].relay.ID, Stat: p.Fields[0].Key,
+			Count: f.count, Reason: fmt.Sprintf("%s (row of the window of %s)", f.reason, time.Unix(0, p.Time).UTC().Format(time.RFC3339))})
+	}
+	list(a.o.Rejects, a.log, a.Name(), a.o.Now(), rejects)
+	for _, b := range a.rows.origin {
+		if !b.dirty {
+			continue
+		}
+		b.dirty = false
+		for i := range b.accs {
+			b.accs[i].dirty = false
+		}
+	}
+	return nil
+}
+
+func (a *Aggregates) resetRows() {
+	a.rows.points, a.rows.fields = a.rows.points[:0], a.rows.fields[:0]
+	a.rows.origin, a.rows.seqs = a.rows.origin[:0], a.rows.seqs[:0]
+}

@@ -1,0 +1,130 @@
+package influx
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+)
+
+func TestExtentsHoldEveryRecordAndStaySmall(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 200 {
+		var x extents
+		var added []uint64
+		seq := uint64(1)
+		for range rng.IntN(100) {
+			seq += 1 + rng.Uint64N(3*extentGap)
+			x = x.add(seq)
+			added = append(added, seq)
+		}
+		x = x.add(seq) // again changes nothing
+		if len(x) > maxExtents {
+			t.Fatalf("%d extents", len(x))
+		}
+		for i, e := range x {
+			if e.first > e.last || i > 0 && e.first <= x[i-1].last {
+				t.Fatalf("not in order: %v", x)
+			}
+		}
+		cut := x.before(seq)
+		for _, s := range added {
+			in := func(x extents) bool {
+				for _, e := range x {
+					if s >= e.first && s <= e.last {
+						return true
+					}
+				}
+				return false
+			}
+			if !in(x) {
+				t.Fatalf("%d is not in %v", s, x)
+			}
+			if in(cut) != (s < seq) {
+				t.Fatalf("%d in what is before %d: %v", s, seq, cut)
+			}
+		}
+	}
+}
+
+func TestIndexFindsAndPrunes(t *testing.T) {
+	x := windowIndex{db: openDB(t), keep: 5, retention: 100}
+	if err := x.begin(1000); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := x.find(7); ok || err != nil {
+		t.Fatalf("found in an empty index: %v", err)
+	}
+	put := func(start, end int64, last uint64) {
+		t.Helper()
+		if err := x.save([]*window{{start: start, end: end, records: extents{{1, last}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(-20, -10, 10)
+	put(0, 10, 20)
+	put(10, 20, 30)
+	put(40, 50, 40)
+	for _, tt := range []struct {
+		t          int64
+		start, end int64
+		known      bool
+	}{{-20, -20, -10, true}, {-11, -20, -10, true}, {-10, -10, 0, false}, {9, 0, 10, true}, {10, 10, 20, true}, {30, 20, 40, false}, {49, 40, 50, true}} {
+		e, ok, err := x.find(tt.t)
+		if err != nil || ok != tt.known || e.start != tt.start || e.end != tt.end {
+			t.Errorf("find(%d) = %+v, %t, %v", tt.t, e, ok, err)
+		}
+	}
+	// Within the retention nothing goes; beyond it the oldest go until five are left.
+	put(50, 60, 50)
+	put(60, 70, 60)
+	if _, ok, _ := x.find(-20); !ok || x.n != 6 {
+		t.Errorf("pruned within the retention: %d", x.n)
+	}
+	put(110, 120, 60)
+	if _, ok, _ := x.find(-20); ok || x.n != 5 {
+		t.Errorf("not pruned beyond the retention: %d", x.n)
+	}
+	// The journal's end was lost: what is behind is forgotten.
+	if err := x.begin(25); err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[int64]uint64{10: 25, 40: 25, 110: 25} {
+		if e, ok, err := x.find(at); !ok || err != nil || e.records.last() != want {
+			t.Errorf("find(%d) = %+v, %t, %v", at, e, ok, err)
+		}
+	}
+	if err := x.begin(0); err != nil || x.n != 0 {
+		t.Errorf("%d entries are left without a journal, %v", x.n, err)
+	}
+}
+
+func FuzzIndexEntry(f *testing.F) {
+	e := indexEntry{start: -60, end: 0, records: extents{{1, 5}, {20_000, 20_000}}}
+	f.Add(indexKey(e.start), e.encode())
+	f.Add(indexKey(0), []byte{indexVersion, 1, 1, 0})
+	f.Add(indexKey(0), []byte{indexVersion, 1, 5, 0, 1, 0})
+	f.Add([]byte("short"), []byte{})
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		e, err := decodeIndexEntry(key, value)
+		if err != nil {
+			return
+		}
+		if e.end <= e.start || len(e.records) == 0 {
+			t.Fatalf("accepted %+v", e)
+		}
+		last := uint64(0)
+		for _, x := range e.records {
+			if x.first <= last || x.last < x.first {
+				t.Fatalf("accepted %+v", e)
+			}
+			last = x.last
+		}
+		again, err := decodeIndexEntry(indexKey(e.start), e.encode())
+		if err != nil || again.start != e.start || again.end != e.end || len(again.records) != len(e.records) {
+			t.Fatalf("%+v became %+v, %v", e, again, err)
+		}
+		if !bytes.Equal(again.encode(), e.encode()) {
+			t.Fatal("not stable")
+		}
+	})
+}

@@ -1,0 +1,64 @@
+package projector_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/journaltest"
+	"github.com/nanopack/pulse/projector"
+)
+
+// TestRunnerOnARealJournal takes a projection through a journal that grows, with a sink that fails at times, and over
+// restarts: every record is applied, in order, and only what was not saved comes twice.
+func TestRunnerOnARealJournal(t *testing.T) {
+	j := journaltest.Open(t)
+	positions := projector.NewPositions(openDB(t))
+	var all []uint64
+	for round := range 3 {
+		n := 0
+		p := &recorder{name: "p", apply: func([]journal.Record) error {
+			if n++; n%3 == 0 {
+				return errors.New("down")
+			}
+			return nil
+		}}
+		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: projector.FromJournal(j), Positions: positions, BatchRecords: 50})
+		start(t, r)
+		for i := range 100 {
+			journaltest.Append(t, j, event("web1", int64(round*100+i)))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		err := r.Drain(ctx)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p.applied()...)
+		if s := r.Status(); s.State != projector.StateDrained || s.Lag != 0 || s.Lost != 0 || s.Position != uint64(100*(round+1)) {
+			t.Fatalf("status %+v", s)
+		}
+	}
+	if !slices.Equal(all, numbers(1, 300)) {
+		t.Fatalf("applied %v", all)
+	}
+	if r, err := projector.FromJournal(j).ReadFromTime(time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	} else if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := j.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := projector.FromJournal(j).ReadFrom(1); !errors.Is(err, journal.ErrClosed) {
+		t.Fatalf("reading a closed journal: %v", err)
+	}
+	if _, err := projector.FromJournal(j).ReadFromTime(time.Now()); !errors.Is(err, journal.ErrClosed) {
+		t.Fatalf("reading a closed journal: %v", err)
+	}
+}
