@@ -19,7 +19,7 @@ func (r *Runner) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.startEnd = state.LastSeq
+	r.startEnd, r.knownEnd = state.LastSeq, state.LastSeq
 	switch r.o.Start.from {
 	case fromEnd:
 		r.applied, r.position = state.LastSeq, state.LastSeq
@@ -137,7 +137,7 @@ func (r *Runner) step() {
 		r.passGap(gap)
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 		r.recovered() // nothing came before the next tick, or a drain began
-		if r.searching() && r.reader.Pending() == 0 {
+		if r.searching() && errors.Is(err, context.DeadlineExceeded) && r.nothingLeft() {
 			r.pass(r.startEnd) // nothing in the journal is as new as the time to start from
 		}
 	default:
@@ -147,7 +147,7 @@ func (r *Runner) step() {
 	}
 	if !time.Now().Before(r.nextTick) {
 		r.tick()
-	} else if err == nil && len(records) < r.o.BatchRecords && r.o.Linger > 0 && r.reader.Pending() == 0 {
+	} else if err == nil && len(records) < r.o.BatchRecords && r.o.Linger > 0 && r.behind() == 0 {
 		r.wait(min(r.o.Linger, time.Until(r.nextTick)))
 	}
 }
@@ -167,13 +167,21 @@ func (r *Runner) read() ([]journal.Record, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, drainPatience)
 	defer cancel()
 	records, err := r.reader.Read(ctx, r.o.BatchRecords)
-	if err != nil && ctx.Err() != nil && r.ctx.Err() == nil && r.reader.Pending() == 0 {
+	if err != nil && ctx.Err() != nil && r.ctx.Err() == nil && r.nothingLeft() {
 		if !r.searching() {
 			r.log.Warn("the journal does not give its last records; they are lost", "from", r.applied+1)
 		}
 		r.exhausted = true
 	}
 	return records, err
+}
+
+// nothingLeft says whether the reader has seen everything. A journal that does not answer is no proof.
+func (r *Runner) nothingLeft() bool {
+	ctx, cancel := context.WithTimeout(r.ctx, drainPatience)
+	defer cancel()
+	_, err := r.o.Journal.State(ctx)
+	return err == nil && r.reader.Pending() == 0
 }
 
 // wait waits until d is over, or nothing may wait any more.
@@ -200,7 +208,7 @@ func (r *Runner) applyAll(records []journal.Record) {
 			break
 		}
 	}
-	r.advanced(r.reader.Pending())
+	r.advanced(r.behind())
 	if time.Since(r.savedAt) >= saveEvery {
 		r.saveOrCount()
 	}
@@ -309,6 +317,9 @@ func (r *Runner) tick() {
 	r.look()
 }
 
+// behind is how many records the journal is known to have that are not applied.
+func (r *Runner) behind() uint64 { return max(r.knownEnd, r.applied) - r.applied }
+
 // look asks the journal how far behind its end the projection is.
 func (r *Runner) look() {
 	if r.searching() {
@@ -320,7 +331,8 @@ func (r *Runner) look() {
 	ctx, cancel := context.WithTimeout(r.ctx, tickEvery)
 	defer cancel()
 	if state, err := r.o.Journal.State(ctx); err == nil {
-		r.advanced(max(state.LastSeq, r.applied) - r.applied)
+		r.knownEnd = state.LastSeq
+		r.advanced(r.behind())
 	}
 }
 

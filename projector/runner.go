@@ -111,6 +111,7 @@ type Runner struct {
 	nextTick    time.Time
 	appliedTime int64
 	startEnd    uint64 // the journal's end at the start
+	knownEnd    uint64 // and when it was last looked at, a second ago: asking costs a round trip
 	exhausted   bool   // draining, and the journal has nothing more to give
 	failures    int    // in a row
 	logged      bool   // this row of failures was logged
