@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 		run() // a child process that a test started, to be killed
 		return
 	}
-	goleak.VerifyTestMain(m) // The NATS server keeps one goroutine of its process-wide rate counter and one of its logger's... none known.
+	goleak.VerifyTestMain(m)
 
 }
 

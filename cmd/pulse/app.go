@@ -193,7 +193,7 @@ func (a *App) buildRunners(index *latest.Latest, registry *prometheus.Registry) 
 		return err
 	}
 	aggregates, err := influx.NewAggregates(influx.AggregatesOptions{
-		Store: a.store, EnsureSchema: schema, Rejects: rejects, Interval: config.AggregateInterval,
+		Store: a.store, EnsureSchema: schema, Rejects: rejects, Interval: config.AggregateInterval, Retention: config.Retention,
 		Journal: projector.FromJournal(a.journal), DB: a.state.DB, Logger: log, Registerer: registry,
 	})
 	if err != nil {
