@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/influx/embedded"
+	"github.com/nanopack/pulse/relaywire/relay"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -31,6 +33,11 @@ func TestKill9(t *testing.T) {
 	if err := fleet.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	ours, err := relay.NewRelay(s.RelayAddr, "our relay library")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
 	for round := range rounds {
 		enough := fleet.Polls() + relays + rand.Uint64N(4*relays)
 		await(t, s, "load", time.Minute, func() error {
@@ -44,13 +51,28 @@ func TestKill9(t *testing.T) {
 		if err := s.Launch(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, s, "the first poll after a kill", 20*time.Second, func() error {
+		await(t, s, "accepting again", 20*time.Second, func() error {
+			conn, err := net.Dial("tcp", s.RelayAddr)
+			if err != nil {
+				return err
+			}
+			return conn.Close()
+		})
+		accepting := time.Now()
+		await(t, s, "our relay library back", time.Second, func() error {
+			if n := ours.State().Connects; n < uint64(round)+2 {
+				return fmt.Errorf("welcomed %d times", n)
+			}
+			return nil
+		})
+		t.Logf("round %d: accepting %v after the start, our relay library back %v later", round,
+			accepting.Sub(began).Round(time.Millisecond), time.Since(accepting).Round(time.Millisecond))
+		await(t, s, "the first poll after a kill", 3*time.Second, func() error {
 			if fleet.Polls() == polls {
 				return errors.New("no relay was polled")
 			}
 			return nil
 		})
-		t.Logf("round %d: polling again %v after the start", round, time.Since(began).Round(time.Millisecond))
 		await(t, s, "all relays back", 20*time.Second, func() error {
 			if n := fleet.Connected(); n != relays {
 				return fmt.Errorf("%d of %d", n, relays)

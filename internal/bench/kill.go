@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/nanopack/pulse/relaywire/relay"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -25,6 +26,11 @@ func (b *bench) runKill(ctx context.Context) error {
 	if err := fleet.Start(ctx); err != nil {
 		return err
 	}
+	ours, err := relay.NewRelay(s.RelayAddr, "our relay library")
+	if err != nil {
+		return err
+	}
+	defer ours.Close()
 	enough := fleet.Polls() + uint64(2*b.relays)
 	if err := s.Await(ctx, func() (bool, error) { return fleet.Polls() >= enough, nil }); err != nil {
 		return err
@@ -46,6 +52,11 @@ func (b *bench) runKill(ctx context.Context) error {
 	}
 	accepting := time.Since(began)
 	b.add("kill -9 to accepting again", accepting < 3*time.Second, "3 s", "%.2f s", accepting.Seconds())
+	if err := s.Await(ctx, func() (bool, error) { return ours.State().Connects > 1, nil }); err != nil {
+		return err
+	}
+	back := time.Since(began) - accepting
+	b.add("accepting again to our relay library back", back < time.Second, "1 s", "%.2f s", back.Seconds())
 	if err := s.Await(ctx, func() (bool, error) { return fleet.Polls() > polls, nil }); err != nil {
 		return err
 	}
