@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -51,13 +50,7 @@ func TestKill9(t *testing.T) {
 		if err := s.Launch(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, s, "accepting again", 20*time.Second, func() error {
-			conn, err := net.Dial("tcp", s.RelayAddr)
-			if err != nil {
-				return err
-			}
-			return conn.Close()
-		})
+		await(t, s, "accepting again", 3*time.Second, s.Welcomes)
 		accepting := time.Now()
 		await(t, s, "our relay library back", time.Second, func() error {
 			if n := ours.State().Connects; n < uint64(round)+2 {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/nanopack/pulse/relaywire/relay"
@@ -41,13 +40,7 @@ func (b *bench) runKill(ctx context.Context) error {
 	if err := s.Launch(); err != nil {
 		return err
 	}
-	if err := s.Await(ctx, func() (bool, error) {
-		conn, err := net.Dial("tcp", s.RelayAddr)
-		if err != nil {
-			return false, nil
-		}
-		return true, conn.Close()
-	}); err != nil {
+	if err := s.Await(ctx, func() (bool, error) { return s.Welcomes() == nil, nil }); err != nil {
 		return err
 	}
 	accepting := time.Since(began)

@@ -107,6 +107,27 @@ func (s *Server) Await(ctx context.Context, done func() (bool, error)) error {
 	}
 }
 
+// Welcomes asks whether the server takes relays: it identifies one and waits
+// for the ok.
+func (s *Server) Welcomes() error {
+	conn, err := net.Dial("tcp", s.RelayAddr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("id a probe\n")); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err == nil && line != "ok\n" {
+		err = fmt.Errorf("the server answered %q to an id", line)
+	}
+	return err
+}
+
 // Kill sends SIGKILL and waits for the end.
 func (s *Server) Kill() {
 	if s.cmd == nil {
