@@ -152,13 +152,14 @@ func (r *relay) assemble(s *session, a *assembly, args []byte, now int64) bool {
 		a.good++
 	}
 	if a.good > 0 {
-		a.event.Time = r.tick(s.srv, now)
+		a.event.Time = r.tick(s.srv, now, a.good)
 	}
 	return true
 }
 
-// tick returns the time of the next event: now, or just after the last one. It needs mu.
-func (r *relay) tick(srv *Server, now int64) int64 {
+// tick returns the time of the next event: now, or just after the last one. Readings of one series get successive
+// nanoseconds from there on, so as many are taken as the event has readings. It needs mu.
+func (r *relay) tick(srv *Server, now int64, readings int) int64 {
 	if now <= r.lastTime {
 		if r.lastTime-now <= int64(maxStep) {
 			now = r.lastTime + 1
@@ -167,7 +168,7 @@ func (r *relay) tick(srv *Server, now int64) int64 {
 			srv.quiet.warn("clock", "the clock was set back; events follow it", "relay", r.id, "by", time.Duration(r.lastTime-now).String())
 		}
 	}
-	r.lastTime = now
+	r.lastTime = now + int64(readings-1)
 	return now
 }
 
@@ -231,7 +232,7 @@ func (srv *Server) append(r *relay, e *journal.Event) {
 		first.Collectors, second.Collectors = e.Collectors[:n/2], e.Collectors[n/2:]
 		srv.append(r, &first)
 		r.mu.Lock()
-		second.Time = r.tick(srv, e.Time)
+		second.Time = r.tick(srv, e.Time, second.Readings())
 		r.mu.Unlock()
 		srv.append(r, &second)
 		return

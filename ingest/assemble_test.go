@@ -336,3 +336,23 @@ func FuzzGot(f *testing.F) {
 		}
 	})
 }
+
+// Two collectors share a series (the same stat, the same tags): projections give their readings successive
+// nanoseconds from the event's time on, so an event that is dated just after the last one, because the clock stepped back,
+// must not begin within those.
+func TestEventsLeaveRoomForSharedSeries(t *testing.T) {
+	now := time.Unix(1000, 0)
+	s, j := benchSession(t, Options{Now: func() time.Time { return now }}, "c1:service:web", "c2:service:web")
+	taken := map[int64]int{}
+	for poll := range 3 {
+		s.got([]byte("c1-used:1,c2-used:2"))
+		e := j.events[len(j.events)-1]
+		for n := range 2 {
+			if other, there := taken[e.Time+int64(n)]; there {
+				t.Errorf("reading %d of poll %d has the time of one of poll %d", n, poll, other)
+			}
+			taken[e.Time+int64(n)] = poll
+		}
+		now = now.Add(-10 * time.Second)
+	}
+}

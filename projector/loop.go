@@ -303,7 +303,8 @@ func (r *Runner) reject(rejects ...Reject) {
 
 // tick lets the projection do what time brings, saves the position and looks how far the journal got.
 func (r *Runner) tick() {
-	r.nextTick = time.Now().Add(tickEvery)
+	// From the end, not the beginning: a tick that takes longer than tickEvery must not keep records from being read.
+	defer func() { r.nextTick = time.Now().Add(tickEvery) }()
 	if t, ok := r.o.Projection.(Ticker); ok {
 		r.attempt(func() error {
 			position, err := t.Tick(r.ctx, r.now())

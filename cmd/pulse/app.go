@@ -23,6 +23,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/influx/embedded"
 	"github.com/nanopack/pulse/projector/latest"
+	"github.com/nanopack/pulse/projector/live"
 	"github.com/nanopack/pulse/query"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
@@ -31,7 +32,8 @@ import (
 //
 //	relays ──▶ ingest ──▶ journal ──┬──▶ runner: raw        ──▶ influx store ──┐
 //	  ▲           │                 ├──▶ runner: aggregates ──▶ influx store ──┼──▶ query ──▶ HTTP
-//	  └── polls ──┘                 └──▶ runner: latest     ──▶ memory ────────┘
+//	  └── polls ──┘                 ├──▶ runner: latest     ──▶ memory ────────┘
+//	                                └──▶ runner: mist       ──▶ mist
 //
 // pulse.db (bbolt) holds the registry of ingest, the journal's marker and the
 // positions of the runners; opening it is the lock of the data dir.
@@ -48,6 +50,7 @@ type App struct {
 	store     influx.Store
 	positions *projector.Positions
 	runners   []*projector.Runner
+	mist      *live.Mist // nil without --mist-address
 	ingest    *ingest.Server
 	query     *query.Server
 }
@@ -61,10 +64,8 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 			err = errors.Join(err, a.teardown.run(ctx))
 		}
 	}()
-	for flag, value := range map[string]string{"--mist-address": config.MistAddress, "--kapacitor-address": config.KapacitorAddress} {
-		if value != "" {
-			log.Warn("this release takes the flag, so that configurations of 0.2 work, but does nothing with it yet", "flag", flag)
-		}
+	if config.KapacitorAddress != "" {
+		log.Warn("this release takes the flag, so that configurations of 0.2 work, but does nothing with it yet", "flag", "--kapacitor-address")
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -126,7 +127,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval,
-		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Projections: projectionsReader(a.runners),
+		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Projections: projectionsReader{a.runners, a.mist},
 		Stored:  influx.Clean,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry,
@@ -199,11 +200,21 @@ func (a *App) buildRunners(index *latest.Latest, registry *prometheus.Registry) 
 	if err != nil {
 		return err
 	}
-	for _, o := range []projector.RunnerOptions{
+	views := []projector.RunnerOptions{
 		{Projection: raw, Linger: sinkLinger},
 		{Projection: aggregates, Linger: sinkLinger},
 		{Projection: index, Start: projector.FromTime(time.Now().Add(-2 * config.PollInterval))},
-	} {
+	}
+	if config.MistAddress != "" {
+		a.mist, err = live.NewMist(live.MistOptions{
+			Address: config.MistAddress, Token: config.MistToken, MaxAge: config.BeatInterval, Logger: log, Registerer: registry,
+		})
+		if err != nil {
+			return err
+		}
+		views = append(views, projector.RunnerOptions{Projection: a.mist, Start: projector.FromEnd()})
+	}
+	for _, o := range views {
 		o.Journal = projector.FromJournal(a.journal)
 		o.Positions = a.positions
 		o.Rejects, o.Logger, o.Registerer = rejects, log, registry
@@ -225,6 +236,12 @@ const sinkLinger = 200 * time.Millisecond
 func (a *App) Start(ctx context.Context) error {
 	a.teardown.push("api", a.query.Stop)
 	a.startTakeOver(a.state.DB, a.store)
+	if a.mist != nil {
+		if err := a.mist.Start(); err != nil {
+			return errors.Join(err, a.Stop(ctx))
+		}
+		a.teardown.push("connection to mist", a.mist.Stop)
+	}
 	a.teardown.push("projections", a.drain)
 	a.teardown.push("relay listener", a.ingest.Stop)
 	for _, r := range a.runners {
@@ -265,19 +282,31 @@ func (a *App) startHostRelay() error {
 // drain lets every projection reach the journal's end, all at the same time:
 // what one of them cannot finish the next start does.
 func (a *App) drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
-	defer cancel()
 	var group errgroup.Group
 	errs := make([]error, len(a.runners))
 	for i, r := range a.runners {
-		group.Go(func() error { errs[i] = r.Drain(ctx); return nil })
+		limit := drainTimeout
+		if r.Status().State == projector.StateFailing {
+			limit = failingDrainTimeout
+		}
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			errs[i] = r.Drain(ctx)
+			return nil
+		})
 	}
 	_ = group.Wait() // the errors are in errs, all of them
 	return errors.Join(errs...)
 }
 
-// drainTimeout leaves time for what is stopped after the projections.
-const drainTimeout = stopTimeout - 5*time.Second
+const (
+	// drainTimeout leaves time for what is stopped after the projections.
+	drainTimeout = stopTimeout - 5*time.Second
+	// failingDrainTimeout is for a projection whose sink is away already: a stop
+	// during an outage should not take as long as waiting for its end.
+	failingDrainTimeout = 2 * time.Second
+)
 
 // Stop ends everything, from source to sink, and returns all that went wrong
 // on the way. It may be called again.

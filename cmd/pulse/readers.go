@@ -12,6 +12,7 @@ import (
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
+	"github.com/nanopack/pulse/projector/live"
 	"github.com/nanopack/pulse/query"
 )
 
@@ -55,16 +56,23 @@ func (j journalReader) State(ctx context.Context) (query.JournalState, error) {
 	}, err
 }
 
-// projectionsReader is how far the runners are.
-type projectionsReader []*projector.Runner
+// projectionsReader is how far the runners are. The one of mist never fails,
+// so that mist delays nothing; how its connection is, mist tells itself.
+type projectionsReader struct {
+	runners []*projector.Runner
+	mist    *live.Mist
+}
 
-func (runners projectionsReader) Projections() []query.Projection {
-	list := make([]query.Projection, len(runners))
-	for i, r := range runners {
+func (p projectionsReader) Projections() []query.Projection {
+	list := make([]query.Projection, len(p.runners))
+	for i, r := range p.runners {
 		s := r.Status()
 		list[i] = query.Projection{
 			Name: s.Name, Position: s.Position, Applied: s.Applied, Lag: s.Lag, LagSeconds: s.LagSeconds,
 			State: string(s.State), LastError: s.LastError, Failing: s.State == projector.StateFailing, Gaps: uint64(len(s.Gaps)),
+		}
+		if p.mist != nil && s.Name == p.mist.Name() && !p.mist.Status().Connected {
+			list[i].State, list[i].LastError, list[i].Failing = "not connected", p.mist.Status().LastError, true
 		}
 	}
 	return list

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/internal/testtools"
 	"github.com/nanopack/pulse/projector/influx"
+	"github.com/nanopack/pulse/projector/live/livetest"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -302,4 +304,42 @@ func TestInfluxComesLater(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// Readings reach a mist as 0.2 sent them, and one that is away is said in
+// /status and delays nothing.
+func TestMist(t *testing.T) {
+	m := livetest.Listen(t, "mist token")
+	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "1", "--mist-address", m.Addr(), "--mist-token", "mist token")
+	m.WaitAccepted(1)
+	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 1, Stats: 1, Tags: func(int, int) []string { return []string{"service:web1"} }})
+	defer fleet.Stop()
+	if err := fleet.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := "host:" + relaytest.FleetID(0) + " metrics service:web1 stat_0 1"
+	first := m.WaitPublished(1)[0]
+	if got := strings.Join(append(slices.Clone(first.Tags), first.Data), " "); got != want {
+		t.Errorf("published %q, want %q", got, want)
+	}
+	m.Close()
+	await(t, s, "/status without mist", 20*time.Second, func() error {
+		var status struct {
+			State       string
+			Projections []struct{ Name, State string }
+		}
+		if err := s.Get("/status", &status); err != nil {
+			return err
+		}
+		for _, p := range status.Projections {
+			if p.Name == "mist" && p.State == "not connected" && status.State == "degraded" {
+				return nil
+			}
+		}
+		return fmt.Errorf("it says %+v", status)
+	})
+	var latest stat
+	if err := s.Get("/latest/stat_0", &latest); err != nil {
+		t.Error(err)
+	}
 }

@@ -1,7 +1,6 @@
 package influx
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -133,9 +132,10 @@ func (w *world) event() *journal.Event {
 // apply offers a batch; one that failed is offered again as it was.
 func (w *world) apply() bool {
 	if w.pending == nil {
-		ctx, cancel := context.WithCancel(w.tb.Context())
-		cancel()
-		records, err := w.reader.Read(ctx, 1+w.rng.IntN(40))
+		if w.reader.Pending() == 0 {
+			return false
+		}
+		records, err := w.reader.Read(w.tb.Context(), 1+w.rng.IntN(40))
 		if err != nil {
 			return false
 		}

@@ -172,6 +172,9 @@ type memoryReader struct {
 
 func (r *memoryReader) Read(ctx context.Context, most int) ([]journal.Record, error) {
 	r.poison()
+	if err := ctx.Err(); err != nil {
+		return nil, err // as the journal's reader does, also when records are there
+	}
 	for {
 		records, wait, err := r.take(most)
 		if wait == nil {

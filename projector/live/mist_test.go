@@ -1,0 +1,480 @@
+package live_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector/live"
+	"github.com/nanopack/pulse/projector/live/livetest"
+)
+
+func TestMistPublishes(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		r := newRig(t, server, live.MistOptions{}).start()
+		synctest.Wait()
+		if s := r.Status(); !s.Connected || s.LastError != "" || s.Since.IsZero() {
+			t.Fatalf("status %+v", s)
+		}
+		r.apply(1, 3)
+		synctest.Wait()
+		r.wantValues(1, 2, 3)
+		m := server.Published()[0]
+		if want := []string{"host:host0", "metrics", "service:web1", "stat_0"}; !slices.Equal(m.Tags, want) || m.Data != "1" {
+			t.Errorf("mist got %+v", m)
+		}
+		r.wantMetric(1, "connected")
+		r.wantMetric(0, "queued")
+		// What is no reading is passed by.
+		for _, rec := range []journal.Record{{Seq: 9, Relay: &journal.RelayEvent{}}, {Seq: 10, Err: errors.New("unreadable")}} {
+			if position, err := r.Apply(t.Context(), []journal.Record{rec}); position != rec.Seq || err != nil {
+				t.Errorf("Apply returned %d, %v", position, err)
+			}
+		}
+		if position, err := r.Tick(t.Context(), time.Now()); position != 10 || err != nil || r.Name() != "mist" {
+			t.Errorf("Tick returned %d, %v", position, err)
+		}
+		r.stop()
+		r.wantMetric(0, "connected")
+		r.wantMetric(3, "published_total")
+		if s := r.Status(); s.Connected || s.LastError == "" {
+			t.Errorf("status %+v", s)
+		}
+		if got := server.Commands(); !slices.Equal(got, []string{"ping", "publish", "ping"}) {
+			t.Errorf("mist was told %v", got)
+		}
+	})
+}
+
+func TestMistToken(t *testing.T) {
+	bubble(t, `se"cret`, func(t *testing.T, server *livetest.Mist) {
+		r := newRig(t, server, live.MistOptions{Token: `se"cret`}).start()
+		r.apply(1, 1)
+		synctest.Wait()
+		r.wantValues(1)
+		r.stop()
+		if got := server.Commands(); !slices.Equal(got, []string{"auth", "ping", "publish", "ping"}) {
+			t.Errorf("mist was told %v", got)
+		}
+	})
+}
+
+func TestMistRefusesTheToken(t *testing.T) {
+	for _, token := range []string{"", "wr0ng"} {
+		bubble(t, "secret", func(t *testing.T, server *livetest.Mist) {
+			r := newRig(t, server, live.MistOptions{Token: token}).start()
+			r.apply(1, 1)
+			sleep(10 * time.Second)
+			s := r.Status()
+			if s.Connected || !strings.Contains(s.LastError, "--mist-token") || token != "" && strings.Contains(s.LastError+r.log.String(), token) {
+				t.Errorf("status %+v\n%s", s, r.log)
+			}
+			if n := server.Accepted(); n < 3 || n > 8 {
+				t.Errorf("%d attempts in 10 s", n)
+			}
+			r.wantMetric(0, "connected")
+			r.stop()
+			r.wantValues()
+		})
+	}
+}
+
+// TestMistAbsent: nobody is there for an hour. The attempts become rare, the log stays short, and what is sent
+// when mist comes is not older than MaxAge.
+func TestMistAbsent(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		server.Refuse(true)
+		var tries atomic.Int64
+		r := newRig(t, server, live.MistOptions{Address: "mist:1445", MaxAge: 30 * time.Second, Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			tries.Add(1)
+			return server.Dial(ctx, addr)
+		}}).start()
+		for i := range 360 {
+			r.apply(i, 1)
+			sleep(10 * time.Second)
+			if _, err := r.Tick(t.Context(), time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			if s := r.Status(); s.Connected || !strings.Contains(s.LastError, "--mist-address") || s.Queued > 3 {
+				t.Fatalf("status %+v", s)
+			}
+		}
+		attempts := int(tries.Load())
+		if attempts < 700 || attempts > 1000 {
+			t.Errorf("%d attempts in an hour", attempts)
+		}
+		if n := r.log.count("level=WARN"); n < 50 || n > 61 {
+			t.Errorf("%d warnings in an hour", n)
+		}
+		server.Refuse(false)
+		sleep(5 * time.Second)
+		r.wantValues(358, 359) // 15 s and 25 s old by now
+		r.wantMetric(358, "dropped_total", "old")
+		r.wantMetric(int(tries.Load())-1, "failures_total")
+		r.wantMetric(0, "reconnects_total")
+		if r.log.count("connected to mist") != 1 {
+			t.Errorf("the log does not say that mist is there:\n%s", r.log)
+		}
+		r.stop()
+	})
+}
+
+func TestMistConnectionLost(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		server.Refuse(true)
+		r := newRig(t, server, live.MistOptions{}).start()
+		sleep(30 * time.Second)
+		server.Refuse(false)
+		sleep(time.Minute)
+		failures := r.metric("failures_total")
+		server.Kick()
+		synctest.Wait()
+		if s := r.Status(); s.Connected || !strings.Contains(s.LastError, "closed the connection") {
+			t.Errorf("status %+v", s)
+		}
+		r.apply(1, 2)
+		sleep(300 * time.Millisecond) // the first pause again, after a connection that had lasted
+		r.wantValues(1, 2)
+		r.wantMetric(1, "reconnects_total")
+		r.wantMetric(failures+1, "failures_total")
+		r.stop()
+	})
+}
+
+// TestMistClosesEveryConnection: a mist that answers and closes, always, is not a reason to connect in a loop.
+func TestMistClosesEveryConnection(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		server.Script(func(c *livetest.Conn) { _ = c.Serve(1) })
+		r := newRig(t, server, live.MistOptions{}).start()
+		sleep(time.Minute)
+		if n := server.Accepted(); n < 10 || n > 20 {
+			t.Errorf("%d connections in a minute", n)
+		}
+		if n := r.log.count("\n"); n > 5 {
+			t.Errorf("%d lines of log in a minute:\n%s", n, r.log)
+		}
+		r.stop()
+	})
+}
+
+// TestMistStallsWhileReading: mist stops reading in the middle of a line. The line is sent again, whole, on the next
+// connection; nothing is published twice.
+func TestMistStallsWhileReading(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		server.Script(func(c *livetest.Conn) {
+			if c.N > 1 {
+				livetest.Honest(c)
+				return
+			}
+			if c.Serve(4) != nil { // a ping and three readings
+				t.Error("the connection ended early")
+			}
+			if _, err := c.Read(make([]byte, 10)); err != nil { // and a bit, unless the line is in the buffer already
+				t.Error(err)
+			}
+			c.Stall()
+		})
+		r := newRig(t, server, live.MistOptions{})
+		r.apply(1, 2000) // more than the double's buffer
+		r.start()
+		sleep(4 * time.Second)
+		r.apply(2001, 5) // Apply does not wait
+		if s := r.Status(); !s.Connected || s.Queued < 1000 {
+			t.Errorf("status %+v", s)
+		}
+		sleep(2 * time.Second) // the write fails after 5 s, the next connection comes within 250 ms
+		if s := r.Status(); !s.Connected || server.Accepted() != 2 {
+			t.Errorf("status %+v", s)
+		}
+		var got []int
+		for _, m := range server.Published() {
+			var v int
+			if _, err := fmt.Sscan(m.Data, &v); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, v)
+		}
+		// What was in mist's own buffer when it stalled is gone with it.
+		if !slices.Equal(got[:3], numbers(1, 3)) || got[len(got)-1] != 2005 || !slices.IsSorted(got) || len(slices.Compact(got)) != len(got) || len(got) < 1900 {
+			t.Errorf("mist got %d: %v ... %v", len(got), got[:5], got[len(got)-3:])
+		}
+		r.wantMetric(2005, "published_total")
+		r.stop()
+	})
+}
+
+// TestMistStallsAndWhatIsOldByThenIsNotSent is the same for longer than MaxAge.
+func TestMistStallsAndWhatIsOldByThenIsNotSent(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		server.Script(func(c *livetest.Conn) {
+			_ = c.Serve(1)
+			c.Stall()
+		})
+		r := newRig(t, server, live.MistOptions{MaxAge: 2 * time.Second}).start()
+		synctest.Wait()
+		r.apply(1, 10)
+		sleep(4 * time.Second)
+		server.Script(livetest.Honest)
+		r.apply(11, 1)
+		sleep(1500 * time.Millisecond)
+		r.wantValues(11)
+		r.wantMetric(10, "dropped_total", "old")
+		r.stop()
+	})
+}
+
+func TestMistDoesNotAnswer(t *testing.T) {
+	t.Run("at first", func(t *testing.T) {
+		bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+			server.Script(func(c *livetest.Conn) {
+				for {
+					if _, err := c.Next(); err != nil {
+						return
+					}
+				}
+			})
+			r := newRig(t, server, live.MistOptions{}).start()
+			r.apply(1, 1)
+			sleep(5100 * time.Millisecond)
+			if s := r.Status(); s.Connected || !strings.Contains(s.LastError, "does not answer") {
+				t.Errorf("status %+v", s)
+			}
+			r.stop()
+			r.wantValues() // nothing is said to who may be no mist
+		})
+	})
+	t.Run("any more", func(t *testing.T) {
+		bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+			server.Script(func(c *livetest.Conn) {
+				_ = c.Serve(3)
+				for {
+					if _, err := c.Next(); err != nil {
+						return
+					}
+				}
+			})
+			r := newRig(t, server, live.MistOptions{MaxAge: 20 * time.Second}).start()
+			sleep(39 * time.Second) // pings at 0, 10, 20 are answered, that at 30 is not
+			if s := r.Status(); !s.Connected {
+				t.Errorf("status %+v", s)
+			}
+			sleep(1500 * time.Millisecond)
+			r.wantMetric(1, "failures_total")
+			r.wantMetric(1, "reconnects_total")
+			r.stop()
+		})
+	})
+}
+
+// TestMistStaysConnected: a day of nothing to say.
+func TestMistStaysConnected(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		r := newRig(t, server, live.MistOptions{}).start()
+		sleep(24 * time.Hour)
+		if s := r.Status(); !s.Connected || server.Accepted() != 1 {
+			t.Errorf("status %+v after %d connections", s, server.Accepted())
+		}
+		r.stop()
+	})
+}
+
+func TestMistSendsGarbage(t *testing.T) {
+	for name, garbage := range map[string]string{
+		"http":  "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request",
+		"bytes": "\x00\xff\"\"pon\"pongo\n\n\n{{{{",
+	} {
+		t.Run(name+" instead of an answer", func(t *testing.T) {
+			bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+				server.Script(func(c *livetest.Conn) {
+					if _, err := c.Write([]byte(garbage)); err != nil {
+						t.Error(err)
+					}
+					for {
+						if _, err := c.Next(); err != nil {
+							return
+						}
+					}
+				})
+				r := newRig(t, server, live.MistOptions{}).start()
+				r.apply(1, 1)
+				sleep(6 * time.Second)
+				if s := r.Status(); s.Connected || !strings.Contains(s.LastError, "--mist-address") {
+					t.Errorf("status %+v", s)
+				}
+				r.stop()
+				r.wantValues()
+			})
+		})
+		t.Run(name+" between the answers", func(t *testing.T) {
+			bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+				server.Script(func(c *livetest.Conn) {
+					for {
+						if _, err := c.Write([]byte(garbage)); err != nil {
+							return
+						}
+						if c.Serve(1) != nil {
+							return
+						}
+					}
+				})
+				r := newRig(t, server, live.MistOptions{}).start()
+				r.apply(1, 100)
+				sleep(time.Minute)
+				r.wantValues(numbers(1, 100)...)
+				if s := r.Status(); !s.Connected || server.Accepted() != 1 {
+					t.Errorf("status %+v", s)
+				}
+				r.stop()
+			})
+		})
+	}
+}
+
+// TestMistAnswersInPieces: an answer is found wherever it begins, and whatever comes in between.
+func TestMistAnswersInPieces(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		server.Script(func(c *livetest.Conn) {
+			for {
+				if msg, err := c.Next(); err != nil {
+					return
+				} else if msg.Command != "ping" {
+					continue
+				}
+				for _, b := range []byte(`{"tags":["pon"pong"`) {
+					if _, err := c.Write([]byte{b}); err != nil {
+						return
+					}
+				}
+			}
+		})
+		r := newRig(t, server, live.MistOptions{}).start()
+		sleep(time.Minute)
+		if s := r.Status(); !s.Connected || server.Accepted() != 1 {
+			t.Errorf("status %+v", s)
+		}
+		r.stop()
+	})
+}
+
+func TestMistFloods(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		server.Script(func(c *livetest.Conn) {
+			_ = c.Serve(1)
+			for {
+				if _, err := c.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		})
+		r := newRig(t, server, live.MistOptions{}).start()
+		synctest.Wait()
+		if s := r.Status(); s.Connected || !strings.Contains(s.LastError, "more than it was asked for") {
+			t.Errorf("status %+v", s)
+		}
+		r.stop()
+	})
+}
+
+// TestMistMaySayMuch: half a megabyte with every answer, and every reading sent back three times.
+func TestMistMaySayMuch(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		server.Script(func(c *livetest.Conn) {
+			for {
+				msg, err := c.Next()
+				if err != nil {
+					return
+				}
+				size := 3 * len(`{"command":"publish","tags":["host:host0","metrics","service:web1","stat_0"],"data":"1"}`)
+				if msg.Command == "ping" {
+					size = floodHalf
+					_ = c.Pong()
+				}
+				if _, err := c.Write(make([]byte, size)); err != nil {
+					return
+				}
+			}
+		})
+		r := newRig(t, server, live.MistOptions{}).start()
+		for range 10 {
+			sleep(time.Minute)
+			r.apply(1, 2000)
+		}
+		sleep(time.Minute)
+		if s := r.Status(); !s.Connected || s.Published != 20_000 || server.Accepted() != 1 {
+			t.Errorf("status %+v after %d connections", s, server.Accepted())
+		}
+		r.stop()
+	})
+}
+
+// floodHalf is half of what mist may send between two pings.
+const floodHalf = 512 << 10
+
+func TestMistQueueIsFull(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		server.Refuse(true)
+		r := newRig(t, server, live.MistOptions{Queue: 10}).start()
+		r.apply(1, 25)
+		if s := r.Status(); s.Queued != 10 {
+			t.Errorf("status %+v", s)
+		}
+		r.wantMetric(15, "dropped_total", "full")
+		server.Refuse(false)
+		sleep(time.Second)
+		r.wantValues(numbers(16, 25)...)
+		r.stop()
+	})
+}
+
+// TestMistRunnerIsBehind: events that were old when they were read from the journal are not live.
+func TestMistRunnerIsBehind(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		var ahead atomic.Int64
+		ahead.Store(int64(31 * time.Second))
+		r := newRig(t, server, live.MistOptions{Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}).start()
+		r.apply(1, 3)
+		ahead.Store(int64(29 * time.Second))
+		r.apply(4, 1)
+		synctest.Wait()
+		r.wantValues(4)
+		r.wantMetric(3, "dropped_total", "old")
+		r.stop()
+	})
+}
+
+func TestMistError(t *testing.T) {
+	cause := errors.New("cause")
+	for op, want := range map[string]string{"dial": "--mist-address", "greet": "is it a mist", "write": "tried again"} {
+		err := error(&live.MistError{Op: op, Addr: "mist:1445", Err: cause})
+		if !errors.Is(err, cause) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "mist:1445") {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+}
+
+func TestMistOptions(t *testing.T) {
+	for _, o := range []live.MistOptions{
+		{}, {Address: "mist"}, {Address: "mist:1445", MaxAge: -1}, {Address: "mist:1445", Queue: -1},
+	} {
+		if _, err := live.NewMist(o); err == nil {
+			t.Errorf("%+v is taken", o)
+		}
+	}
+	reg := prometheus.NewRegistry()
+	if _, err := live.NewMist(live.MistOptions{Address: "mist:1445", Registerer: reg}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := live.NewMist(live.MistOptions{Address: "mist:1445", Registerer: reg}); err == nil {
+		t.Fatal("two on one registry are taken")
+	}
+}

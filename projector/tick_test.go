@@ -1,0 +1,34 @@
+package projector_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/projectortest"
+)
+
+// Ticks that take longer than the time between them (a slow disk, a busy
+// InfluxDB) leave room for records.
+func TestRunnerSlowTicksDoNotKeepRecordsFromBeingRead(t *testing.T) {
+	db := openDB(t)
+	synctest.Test(t, func(t *testing.T) {
+		m := projectortest.NewMemory()
+		p := &recorder{name: "slow", tick: func(time.Time) (uint64, error) {
+			time.Sleep(1100 * time.Millisecond)
+			return 0, nil
+		}}
+		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
+		start(t, r)
+		time.Sleep(3 * time.Second) // slow ticks only
+		for i := range 10 {
+			m.Append(event("a", int64(i)))
+		}
+		time.Sleep(5 * time.Second)
+		if s := r.Status(); s.Applied != 10 {
+			t.Errorf("after five seconds: %+v", s)
+		}
+		r.Stop()
+	})
+}
