@@ -48,7 +48,7 @@ type Limits struct {
 	// Collectors is how many collectors one relay may add (1,000).
 	Collectors int
 	// Series is how many different stats one relay may answer, all collectors together, counted since they were
-	// added (10,000).
+	// added (2,000).
 	Series int
 	// Known is how many relays that are not connected are remembered (20,000), the latest ones, and KnownFor how long (7 days).
 	Known    int
@@ -105,7 +105,7 @@ func (o Options) withDefaults() (Options, error) {
 		{&l.Relays, 20_000, "Relays"},
 		{&l.Unidentified, 10_000, "Unidentified"},
 		{&l.Collectors, 1_000, "Collectors"},
-		{&l.Series, 10_000, "Series"},
+		{&l.Series, 2_000, "Series"},
 		{&l.Known, 20_000, "Known"},
 	} {
 		if *n.value == 0 {

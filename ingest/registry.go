@@ -312,6 +312,7 @@ func (srv *Server) enter(s *session, id string) bool {
 	srv.identified(s)
 	if old != nil {
 		srv.m.replaced.Inc()
+		srv.quiet.warn("replaced", "two relays use the same id, or one came back before its old connection had ended: the older connection is closed", "relay", id)
 		srv.m.ended.WithLabelValues(endReplaced).Inc()
 		old.end(endReplaced, "replaced")
 	}

@@ -37,7 +37,7 @@ func (r *Runner) failed(err error) {
 	})
 	if r.loggedAt.IsZero() || time.Since(r.loggedAt) >= logEvery {
 		r.logged, r.loggedAt = true, time.Now()
-		r.log.Warn("the projection cannot go on; it tries again, and nothing is lost meanwhile",
+		r.log.Warn("the projection cannot go on and tries again; the journal keeps what it has not taken, for as long as its retention",
 			"error", err, "failures", r.failures, "applied", r.applied)
 	}
 	r.look()

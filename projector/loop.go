@@ -124,6 +124,7 @@ func (r *Runner) finish(err error) {
 
 // step reads one batch and applies it, and ticks if it is time.
 func (r *Runner) step() {
+	r.rewind()
 	records, err := r.read()
 	gap, isGap := errors.AsType[*journal.GapError](err)
 	switch {
@@ -354,7 +355,7 @@ func (r *Runner) flush() error {
 
 // save saves the position if it has moved.
 func (r *Runner) save() error {
-	if r.o.Positions == nil || r.position == r.saved {
+	if r.o.Positions == nil || r.position == r.saved || r.rewinding.Load() {
 		return nil
 	}
 	if err := r.o.Positions.Save(r.o.Projection.Name(), r.position); err != nil {

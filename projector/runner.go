@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -116,6 +117,9 @@ type Runner struct {
 	failures    int    // in a row
 	logged      bool   // this row of failures was logged
 	loggedAt    time.Time
+
+	// rewinding: Rewind was asked for and not done yet. The saved position is 0 until then.
+	rewinding atomic.Bool
 
 	mu      sync.Mutex // guards what follows
 	status  Status

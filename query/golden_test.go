@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/kapa"
 )
 
 var update = flag.Bool("update", false, "write the answers of the golden cases anew")
@@ -60,11 +62,15 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// goldenWorld has three hosts with readings and aggregates, relays, projections and an override.
+// goldenWorld has three hosts with readings and aggregates, relays, projections, rejects, alerts and an
+// override.
 func goldenWorld(t *testing.T, opts map[string]string) *world {
 	t.Helper()
 	w := startWorld(t, func(o *Options) {
 		o.Compat = opts["compat"]
+		if opts["alerts"] == "absent" {
+			o.Alerts = nil
+		}
 		if name := opts["location"]; name != "" {
 			loc, err := time.LoadLocation(name)
 			if err != nil {
@@ -80,6 +86,7 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 			o.AggregateInterval = d
 		}
 	})
+	w.alerts.list = func() ([]kapa.View, error) { return nil, nil }
 	if opts["empty"] != "" {
 		return w
 	}
@@ -124,6 +131,12 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		{Name: "influx_raw", Position: 900, Applied: 910, Lag: 100, LagSeconds: 360, State: "retrying", Failing: true,
 			LastError: "connection refused", Gaps: 1},
 	}
+	w.rejects.list = []Reject{
+		{Projection: "influx_raw", Sequence: 17, Count: 3, Reason: "points beyond retention policy", Time: testNow.Add(-time.Hour)},
+		{Projection: "influx_aggregates", Sequence: 900, Relay: "web1", Stat: "cpu_used", Reason: "field type conflict <float>",
+			Time: testNow.In(time.FixedZone("", 7200))},
+		{Projection: "influx_raw", Sequence: 901, Relay: "web2", Stat: "load_1", Count: 1, Reason: "field type conflict", Time: testNow},
+	}
 	if opts["journal"] == "full" {
 		w.journal.healthy = errors.New("no space left on device")
 	}
@@ -153,7 +166,72 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		}
 		return len(relays), nil
 	}
+	goldenAlerts(w.alerts, opts["alerts"])
 	return w
+}
+
+// goldenAlerts has a1, which fires, and a2, which Kapacitor refuses; state may be full or broken.
+func goldenAlerts(f *fakeAlerts, state string) {
+	since := testNow.Truncate(time.Second).Add(-time.Minute)
+	quiet := kapa.Number(70)
+	a1 := kapa.View{
+		Alert: kapa.Alert{ID: "a1", Tags: map[string]string{"host": "web1"}, Metric: "cpu_used", Level: kapa.Crit, Operator: kapa.Greater,
+			Threshold: 80, Duration: kapa.Duration(30 * time.Second), Post: "http://127.0.0.1/alert?a=1&b=2", Every: kapa.Duration(30 * time.Second),
+			Recover: &quiet, Deadman: kapa.Duration(10 * time.Minute)},
+		Status: kapa.Status{State: kapa.Executing, Level: "CRITICAL", Since: &since, Undelivered: 1, LastDelivery: &since,
+			DeliveryError: "connection refused"},
+	}
+	a2 := kapa.View{
+		Alert: kapa.Alert{ID: "a2", Tags: map[string]string{}, Metric: "load_1", Level: kapa.Warn, Operator: kapa.LessOrEqual,
+			Threshold: 0.5, Duration: kapa.Duration(5 * time.Minute), Post: "https://example.com/", Every: kapa.Duration(time.Minute)},
+		Status: kapa.Status{State: kapa.Failed, Error: "kapacitor: 400 Bad Request"},
+	}
+	broken := errors.New("writing the state file: no space left on device")
+	pending := kapa.Status{State: kapa.Pending}
+	f.list = func() ([]kapa.View, error) {
+		if state == "broken" {
+			return nil, broken
+		}
+		return []kapa.View{a1, a2}, nil
+	}
+	f.create = func(a kapa.Alert) (kapa.View, error) {
+		switch {
+		case state == "full":
+			return kapa.View{}, kapa.ErrTooMany
+		case state == "broken":
+			return kapa.View{}, broken
+		case a.ID != "":
+			return kapa.View{}, &kapa.FieldError{Field: "id", Want: "left out"}
+		}
+		a.ID = "a3"
+		return kapa.View{Alert: a, Status: pending}, nil
+	}
+	f.update = func(a kapa.Alert) (kapa.View, error) {
+		switch {
+		case state == "broken":
+			return kapa.View{}, broken
+		case a.ID == "":
+			return kapa.View{}, &kapa.FieldError{Field: "id", Want: "that of the alert to change"}
+		case a.ID != "a1" && a.ID != "a2":
+			return kapa.View{}, kapa.ErrNotFound
+		}
+		return kapa.View{Alert: a, Status: pending}, nil
+	}
+	f.get = func(id string) (kapa.View, error) {
+		switch {
+		case state == "broken":
+			return kapa.View{}, broken
+		case id == "a1":
+			return a1, nil
+		case id == "a2":
+			return a2, nil
+		}
+		return kapa.View{}, kapa.ErrNotFound
+	}
+	f.remove = func(id string) error {
+		_, err := f.get(id)
+		return err
+	}
 }
 
 // The table of goldens must reach every route.

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
@@ -33,6 +34,7 @@ func corpus() []string {
 func TestInjectionThroughEveryParameter(t *testing.T) {
 	w := startWorld(t, nil)
 	w.control.cancel = func(string) error { return ErrNotFound }
+	goldenAlerts(w.alerts, "")
 	sent := 0
 	for _, evil := range corpus() {
 		q, path := url.QueryEscape(evil), url.PathEscape(evil)
@@ -71,12 +73,54 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 				}
 			}
 		}
+		for _, target := range []string{"/rejects?projection=" + q, "/rejects?" + q + "=" + q} {
+			if a := w.get(t, target); a.status >= 500 {
+				t.Errorf("%s: %d %s", target, a.status, a.body)
+			}
+		}
 		if a := w.do(t, "DELETE", "/overrides/"+path, ""); a.status >= 500 {
 			t.Errorf("DELETE %s: %d", path, a.status)
 		}
+		injectAlerts(t, w, evil)
 	}
 	if sent < 1000 {
 		t.Fatalf("only %d statements were sent: the corpus does not reach them", sent)
+	}
+}
+
+// injectAlerts puts evil into every place of the alert routes: into the path, each field of the body, and their names.
+func injectAlerts(t *testing.T, w *world, evil string) {
+	t.Helper()
+	path := url.PathEscape(evil)
+	answers := map[string]answer{"GET": w.get(t, "/alerts/"+path), "DELETE": w.do(t, "DELETE", "/alerts/"+path, ""),
+		"GET ?": w.get(t, "/alerts?"+url.QueryEscape(evil)), "POST plain": w.do(t, "POST", "/alerts", evil)}
+	for _, field := range []string{"id", "metric", "level", "operator", "threshold", "duration", "post", "every", "recover", "deadman",
+		"tags", "tag", "key", "name"} {
+		alert := map[string]any{"id": "a1", "metric": "cpu", "threshold": 1, "post": "http://127.0.0.1/"}
+		switch field {
+		case "tag":
+			alert["tags"] = map[string]string{"host": evil}
+		case "key":
+			alert["tags"] = map[string]string{evil: "a"}
+		case "name":
+			alert[evil] = evil
+		default:
+			alert[field] = evil
+		}
+		body, err := json.Marshal(alert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers["PUT "+field] = w.do(t, "PUT", "/alerts", string(body))
+		answers["POST "+field] = w.do(t, "POST", "/alerts", string(body))
+	}
+	for where, a := range answers {
+		if a.status >= 500 || !json.Valid([]byte(a.body)) {
+			t.Errorf("%q as %s: %d %s", evil, where, a.status, a.body)
+		}
+	}
+	if st := w.influx.statements(); len(st) > 0 {
+		t.Errorf("%q: an alert sent %q", evil, st)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
+
+	"github.com/nanopack/pulse/kapa"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,7 +45,17 @@ type (
 	}
 	fakeRelays      struct{ relays []Relay }
 	fakeProjections struct{ list []Projection }
-	fakeJournal     struct {
+	fakeRejects     struct {
+		list []Reject
+		err  error
+	}
+	fakeAlerts struct {
+		create, update func(kapa.Alert) (kapa.View, error)
+		remove         func(id string) error
+		get            func(id string) (kapa.View, error)
+		list           func() ([]kapa.View, error)
+	}
+	fakeJournal struct {
 		state   JournalState
 		err     error
 		healthy error
@@ -115,10 +127,17 @@ func (f *fakeInflux) Ping(ctx context.Context) (string, error) {
 
 func (f *fakeRelays) Relays() []Relay                                    { return slices.Clone(f.relays) }
 func (f *fakeProjections) Projections() []Projection                     { return f.list }
+func (f *fakeRejects) Rejects(context.Context) ([]Reject, error)         { return slices.Clone(f.list), f.err }
 func (f *fakeJournal) State(context.Context) (JournalState, error)       { return f.state, f.err }
 func (f *fakeJournal) Healthy() error                                    { return f.healthy }
 func (f *fakeControl) Overrides() []Override                             { return f.overrides }
 func (f *fakeControl) CancelOverride(_ context.Context, id string) error { return f.cancel(id) }
+
+func (f *fakeAlerts) Create(a kapa.Alert) (kapa.View, error) { return f.create(a) }
+func (f *fakeAlerts) Update(a kapa.Alert) (kapa.View, error) { return f.update(a) }
+func (f *fakeAlerts) Delete(id string) error                 { return f.remove(id) }
+func (f *fakeAlerts) Get(id string) (kapa.View, error)       { return f.get(id) }
+func (f *fakeAlerts) List() ([]kapa.View, error)             { return f.list() }
 
 func (f *fakeControl) Override(_ context.Context, o OverrideRequest) (Override, error) {
 	return f.override(o)
@@ -135,6 +154,8 @@ type world struct {
 	journal *fakeJournal
 	proj    *fakeProjections
 	control *fakeControl
+	rejects *fakeRejects
+	alerts  *fakeAlerts
 	client  *http.Client
 	url     string
 }
@@ -143,7 +164,7 @@ type world struct {
 func newWorld(t testing.TB, change func(*Options)) *world {
 	t.Helper()
 	w := &world{latest: &fakeLatest{}, influx: &fakeInflux{}, relays: &fakeRelays{}, journal: &fakeJournal{},
-		proj: &fakeProjections{}, control: &fakeControl{}}
+		proj: &fakeProjections{}, control: &fakeControl{}, rejects: &fakeRejects{}, alerts: &fakeAlerts{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +172,7 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 	o := Options{
 		Listener: l, Token: testToken, Location: time.UTC, Version: "test",
 		Latest: w.latest, Influx: w.influx, Relays: w.relays, Journal: w.journal, Projections: w.proj, Control: w.control,
+		Rejects: w.rejects, Alerts: w.alerts,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics\n") }),
 		Now:     func() time.Time { return testNow },
 	}

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -80,6 +81,36 @@ func TestSecondsToLoss(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
+}
+
+// /rejects takes one parameter and refuses what it does not know; without a source there is no such route.
+func TestRejects(t *testing.T) {
+	w := startWorld(t, nil)
+	w.rejects.list = []Reject{
+		{Projection: "raw", Sequence: 1, Time: testNow}, {Projection: "raw", Sequence: 2, Time: testNow},
+		{Projection: "old", Sequence: 9, Time: testNow.Add(-1)}, {Projection: "aggregates", Sequence: 2, Time: testNow},
+	}
+	const format = `{"projection":%q,"sequence":%d,"relay":"","stat":"","count":1,"reason":"","time":"2026-11-23T10:20:30Z"}`
+	raw1, raw2 := fmt.Sprintf(format, "raw", 1), fmt.Sprintf(format, "raw", 2)
+	all := []string{fmt.Sprintf(format, "aggregates", 2), raw2, raw1, fmt.Sprintf(format, "old", 9)}
+	w.get(t, "/rejects").want(t, 200, "["+strings.Join(all, ",")+"]\n")
+	w.get(t, "/rejects?projection=raw").want(t, 200, "["+raw2+","+raw1+"]\n")
+	w.get(t, "/rejects?projection=ra").want(t, 200, "[]\n")
+	w.do(t, "GET", "/rejects?projection=raw&X-AUTH-TOKEN="+testToken, "", "-").contains(t, 200, raw2)
+	w.do(t, "GET", "/rejects?projecton=raw", "", "-").contains(t, 401, "unauthorized")
+	for query, part := range map[string]string{
+		"projecton=raw": `\"projecton\" is not a parameter`, "projection=raw&verb=max": "verb", "projection=raw&projection=old": "2 times",
+		"projection=": "no name", "projection=a%00": "control", "projection=%": "malformed", strings.Repeat("x", 999): `xxx...\"`,
+	} {
+		w.get(t, "/rejects?"+query).contains(t, 400, part)
+	}
+	w.do(t, "POST", "/rejects", "").contains(t, 405, "GET, HEAD, OPTIONS")
+	w.rejects.err = errors.New("why")
+	if a := w.get(t, "/rejects"); a.status != 500 || strings.Contains(a.body, "why") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	w = startWorld(t, func(o *Options) { o.Rejects = nil })
+	w.get(t, "/rejects").contains(t, 404, "no such route")
 }
 
 // What ingest gets is what was asked for; its errors choose the status.

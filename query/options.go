@@ -49,7 +49,9 @@ type Options struct {
 	Relays      Relays
 	Journal     Journal
 	Projections Projections
+	Alerts      Alerts       // nil: no /alerts
 	Control     Control      // nil: no /overrides and /flush
+	Rejects     Rejects      // nil: no /rejects
 	Metrics     http.Handler // nil: no /metrics
 
 	// Stored is how a name or a tag's value is spelled in InfluxDB, which cannot hold every text; nil: as it is.

@@ -178,17 +178,27 @@ func controlError(err error) error {
 	return err
 }
 
-// readJSON reads a body that is one JSON object without fields of other names.
-func readJSON(r *http.Request, v any, emptyAllowed bool) error {
+// readBody reads a body as far as ServeHTTP lets it.
+func readBody(r *http.Request) ([]byte, error) {
 	b, err := io.ReadAll(r.Body)
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
-		return &httpError{status: http.StatusRequestEntityTooLarge, err: err,
+		return nil, &httpError{status: http.StatusRequestEntityTooLarge, err: err,
 			text: fmt.Sprintf("the body is longer than %d bytes", tooLong.Limit)}
 	case err != nil:
-		return badRequest("the body could not be read: %v", err)
-	case len(strings.TrimSpace(string(b))) == 0 && emptyAllowed:
+		return nil, badRequest("the body could not be read: %v", err)
+	}
+	return b, nil
+}
+
+// readJSON reads a body that is one JSON object without fields of other names.
+func readJSON(r *http.Request, v any, emptyAllowed bool) error {
+	b, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	if len(strings.TrimSpace(string(b))) == 0 && emptyAllowed {
 		return nil
 	}
 	dec := json.NewDecoder(strings.NewReader(string(b)))

@@ -37,8 +37,10 @@ type route struct {
 // routes is the API. A GET route answers HEAD too, OPTIONS is answered everywhere, and one slash at the
 // end of a path makes no difference.
 func (s *Server) routes() []route {
+	noAlerts := s.o.Alerts == nil
 	noControl := s.o.Control == nil
 	noMetrics := s.o.Metrics == nil
+	noRejects := s.o.Rejects == nil
 	return []route{
 		{method: "GET", path: "/ping", handle: s.ping, access: token},
 		{method: "GET", path: "/keys", handle: s.keys, access: token},
@@ -47,6 +49,12 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/hourly/{stat}", handle: s.hourly, access: token},
 		{method: "GET", path: "/daily/{stat}", handle: s.daily, access: token},
 
+		{method: "GET", path: "/alerts", handle: s.listAlerts, access: token, absent: noAlerts},
+		{method: "POST", path: "/alerts", handle: s.addAlert, access: token, absent: noAlerts},
+		{method: "PUT", path: "/alerts", handle: s.updateAlert, access: token, absent: noAlerts},
+		{method: "GET", path: "/alerts/{id}", handle: s.getAlert, access: token, absent: noAlerts},
+		{method: "DELETE", path: "/alerts/{id}", handle: s.deleteAlert, access: token, absent: noAlerts},
+
 		{method: "GET", path: "/relays", handle: s.relays, access: token},
 		{method: "GET", path: "/overrides", handle: s.listOverrides, access: token, absent: noControl},
 		{method: "POST", path: "/overrides", handle: s.addOverride, access: token, absent: noControl},
@@ -54,6 +62,7 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/flush", handle: s.flush, access: token, absent: noControl},
 
 		{method: "GET", path: "/status", handle: s.status, access: token},
+		{method: "GET", path: "/rejects", handle: s.rejects, access: token, absent: noRejects},
 		{method: "GET", path: "/metrics", handle: s.prometheus, access: token, absent: noMetrics},
 		{method: "GET", path: "/healthz", handle: s.healthz, access: open},
 		{method: "GET", path: "/readyz", handle: s.readyz, access: open},

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/influxdata/influxdb1-client/models"
+
+	"github.com/nanopack/pulse/kapa"
 )
 
 // What an implementation of Control wraps so that the API answers with the fitting status. Any other
@@ -64,7 +66,7 @@ type Relay struct {
 	Collectors  []Collector `json:"collectors"`
 	Polls       uint64      `json:"polls"`    // asked for since the server's start
 	Skipped     uint64      `json:"skipped"`  // polls not sent because the one before was unanswered
-	Rejected    uint64      `json:"rejected"` // readings that were not numbers or had no usable name
+	Rejected    uint64      `json:"rejected"` // readings not taken: no numbers, no usable name, no such collector, duplicates
 }
 
 // Collector is what a relay advertised by `add`.
@@ -72,6 +74,22 @@ type Collector struct {
 	Name     string
 	Tags     []string      // as sent: key:value or a bare word
 	Interval time.Duration // between polls, an override in force included
+}
+
+// Alerts are what is watched; *kapa.Alerts is an implementation. It may be absent (Options.Alerts nil): then its
+// routes are too. Errors are a *kapa.FieldError (400), kapa.ErrNotFound (404) or kapa.ErrTooMany (409), wrapped or
+// not; any other one is a 500. Its methods are called from several goroutines at once and read and write nothing but
+// local state.
+type Alerts interface {
+	// Create keeps a new alert and gives it an id.
+	Create(alert kapa.Alert) (kapa.View, error)
+	// Update replaces the alert that has the id.
+	Update(alert kapa.Alert) (kapa.View, error)
+	// Delete forgets one.
+	Delete(id string) error
+	Get(id string) (kapa.View, error)
+	// List returns all of them, ordered by id. The slice belongs to the caller.
+	List() ([]kapa.View, error)
 }
 
 // Control changes how relays are polled. It may be absent (Options.Control nil): then its routes are too.
@@ -137,4 +155,22 @@ type Projection struct {
 	LastError  string  // shown by /status only; "" when there was none
 	Failing    bool    // its sink does not take what it gets: /readyz says degraded
 	Gaps       uint64  // how often the journal had lost what came next
+}
+
+// Rejects lists what sinks refused for good. It may be absent (Options.Rejects nil): then its route is too.
+type Rejects interface {
+	// Rejects returns what is kept of them, of all projections and in any order. It reads nothing but local
+	// state and is called from several goroutines at once. The slice belongs to the caller; an error is a 500.
+	Rejects(ctx context.Context) ([]Reject, error)
+}
+
+// Reject is something that a sink will never take.
+type Reject struct {
+	Projection string    `json:"projection"` // its name
+	Sequence   uint64    `json:"sequence"`   // of the journal's record
+	Relay      string    `json:"relay"`      // "" when it is not known, or there were many
+	Stat       string    `json:"stat"`       // "" when it was a whole record, or many readings
+	Count      int       `json:"count"`      // readings, or records that could not be read; 0 is shown as 1
+	Reason     string    `json:"reason"`     // in the sink's words
+	Time       time.Time `json:"time"`       // when it was refused
 }

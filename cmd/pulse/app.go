@@ -9,15 +9,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
@@ -33,7 +32,8 @@ import (
 //	relays ──▶ ingest ──▶ journal ──┬──▶ runner: raw        ──▶ influx store ──┐
 //	  ▲           │                 ├──▶ runner: aggregates ──▶ influx store ──┼──▶ query ──▶ HTTP
 //	  └── polls ──┘                 ├──▶ runner: latest     ──▶ memory ────────┘
-//	                                └──▶ runner: mist       ──▶ mist
+//	                                ├──▶ runner: mist       ──▶ mist
+//	                                └──▶ runner: alerts     ──▶ posts (without Kapacitor)
 //
 // pulse.db (bbolt) holds the registry of ingest, the journal's marker and the
 // positions of the runners; opening it is the lock of the data dir.
@@ -49,10 +49,14 @@ type App struct {
 	state     *migrations.State
 	store     influx.Store
 	positions *projector.Positions
+	rejects   *projector.Rejects
 	runners   []*projector.Runner
-	mist      *live.Mist // nil without --mist-address
-	ingest    *ingest.Server
-	query     *query.Server
+	// intoInflux are those of the runners that write to store.
+	intoInflux []*projector.Runner
+	mist       *live.Mist // nil without --mist-address
+	alerts     *kapa.Alerts
+	ingest     *ingest.Server
+	query      *query.Server
 }
 
 // NewApp binds both addresses, opens everything and starts nothing that others
@@ -64,9 +68,6 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 			err = errors.Join(err, a.teardown.run(ctx))
 		}
 	}()
-	if config.KapacitorAddress != "" {
-		log.Warn("this release takes the flag, so that configurations of 0.2 work, but does nothing with it yet", "flag", "--kapacitor-address")
-	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -96,6 +97,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 	}
 	a.teardown.push("journal", a.journal.Close)
 	a.positions = projector.NewPositions(a.state.DB)
+	a.rejects = projector.NewRejects(a.state.DB)
 	if a.journal.Report().SetAside != "" {
 		if err := a.positions.Clear(); err != nil {
 			return nil, err
@@ -128,7 +130,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval,
 		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Projections: projectionsReader{a.runners, a.mist},
-		Stored:  influx.Clean,
+		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Stored: influx.Clean,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry,
 	}
@@ -177,60 +179,6 @@ func (a *App) openStore() (influx.Store, error) {
 	return store, nil
 }
 
-// buildRunners makes the projections: one goroutine and one position each, so
-// that a sink that is slow or away delays no other.
-func (a *App) buildRunners(index *latest.Latest, registry *prometheus.Registry) error {
-	config := a.config
-	log := a.log.With("room", "projector")
-	rejects := projector.NewRejects(a.state.DB)
-	schema := func(ctx context.Context) error {
-		_, err := migrations.EnsureInflux(ctx, a.store, migrations.Schema{Aggregates: config.Retention}, log)
-		return err
-	}
-	raw, err := influx.NewRaw(influx.RawOptions{
-		Store: a.store, EnsureSchema: schema, Retention: migrations.RawRetention, Rejects: rejects, Logger: log, Registerer: registry,
-	})
-	if err != nil {
-		return err
-	}
-	aggregates, err := influx.NewAggregates(influx.AggregatesOptions{
-		Store: a.store, EnsureSchema: schema, Rejects: rejects, Interval: config.AggregateInterval, Retention: config.Retention,
-		Journal: projector.FromJournal(a.journal), DB: a.state.DB, Logger: log, Registerer: registry,
-	})
-	if err != nil {
-		return err
-	}
-	views := []projector.RunnerOptions{
-		{Projection: raw, Linger: sinkLinger},
-		{Projection: aggregates, Linger: sinkLinger},
-		{Projection: index, Start: projector.FromTime(time.Now().Add(-2 * config.PollInterval))},
-	}
-	if config.MistAddress != "" {
-		a.mist, err = live.NewMist(live.MistOptions{
-			Address: config.MistAddress, Token: config.MistToken, MaxAge: config.BeatInterval, Logger: log, Registerer: registry,
-		})
-		if err != nil {
-			return err
-		}
-		views = append(views, projector.RunnerOptions{Projection: a.mist, Start: projector.FromEnd()})
-	}
-	for _, o := range views {
-		o.Journal = projector.FromJournal(a.journal)
-		o.Positions = a.positions
-		o.Rejects, o.Logger, o.Registerer = rejects, log, registry
-		runner, err := projector.NewRunner(o)
-		if err != nil {
-			return err
-		}
-		a.runners = append(a.runners, runner)
-	}
-	return nil
-}
-
-// sinkLinger is how long readings may wait for others, so that InfluxDB, which
-// fsyncs every write, gets fewer and larger ones.
-const sinkLinger = 200 * time.Millisecond
-
 // Start serves, from sink to source: the relays last, so that what they say
 // finds everything in place. What it started is stopped again when it fails.
 func (a *App) Start(ctx context.Context) error {
@@ -242,6 +190,8 @@ func (a *App) Start(ctx context.Context) error {
 		}
 		a.teardown.push("connection to mist", a.mist.Stop)
 	}
+	a.alerts.Start()
+	a.teardown.push("alerts", a.alerts.Stop)
 	a.teardown.push("projections", a.drain)
 	a.teardown.push("relay listener", a.ingest.Stop)
 	for _, r := range a.runners {
@@ -278,35 +228,6 @@ func (a *App) startHostRelay() error {
 	a.teardown.push("host stats", func(context.Context) error { return r.Close() })
 	return nil
 }
-
-// drain lets every projection reach the journal's end, all at the same time:
-// what one of them cannot finish the next start does.
-func (a *App) drain(ctx context.Context) error {
-	var group errgroup.Group
-	errs := make([]error, len(a.runners))
-	for i, r := range a.runners {
-		limit := drainTimeout
-		if r.Status().State == projector.StateFailing {
-			limit = failingDrainTimeout
-		}
-		group.Go(func() error {
-			ctx, cancel := context.WithTimeout(ctx, limit)
-			defer cancel()
-			errs[i] = r.Drain(ctx)
-			return nil
-		})
-	}
-	_ = group.Wait() // the errors are in errs, all of them
-	return errors.Join(errs...)
-}
-
-const (
-	// drainTimeout leaves time for what is stopped after the projections.
-	drainTimeout = stopTimeout - 5*time.Second
-	// failingDrainTimeout is for a projection whose sink is away already: a stop
-	// during an outage should not take as long as waiting for its end.
-	failingDrainTimeout = 2 * time.Second
-)
 
 // Stop ends everything, from source to sink, and returns all that went wrong
 // on the way. It may be called again.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -123,6 +124,10 @@ func (c *Config) validate() error {
 		return errors.New("--tls-cert and --tls-key belong together: give both, or neither for a self-signed certificate")
 	case c.TLSCert != "" && c.Insecure && !c.RelayTLS:
 		return errors.New("--tls-cert is given but nothing would use it: add --insecure=false for https or --relay-tls for relays")
+	case c.TLSCert != "" && !isKeyPair(c.TLSCert, c.TLSKey):
+		return fmt.Errorf("--tls-cert, --tls-key: %s and %s must be readable PEM files that belong together", c.TLSCert, c.TLSKey)
+	case c.KapacitorAddress != "" && c.InfluxAddress == "embedded":
+		return errors.New("--kapacitor-address: Kapacitor cannot query the embedded engine: give an --influx-address of its own, or leave it out (alerts are then evaluated by pulse)")
 	case c.MistToken != "" && c.MistAddress == "":
 		return errors.New("--mist-token is given without --mist-address")
 	case c.HTTPAddress == c.RelayAddress && !strings.HasSuffix(c.HTTPAddress, ":0"):
@@ -133,6 +138,11 @@ func (c *Config) validate() error {
 		return fmt.Errorf("--journal-retention must be at least twice --aggregate-interval (%s), or aggregates could not be recomputed", c.AggregateInterval)
 	}
 	return nil
+}
+
+func isKeyPair(cert, key string) bool {
+	_, err := tls.LoadX509KeyPair(cert, key)
+	return err == nil
 }
 
 func isLoopback(address string) bool {
@@ -265,7 +275,10 @@ func parseConfigFile(r io.Reader, all []option, set func(name, value string) err
 		return fileError("something follows the JSON object")
 	}
 	for key, value := range file {
-		if !slices.ContainsFunc(all, func(o option) bool { return o.long == key }) || key == "config-file" {
+		if key == "config-file" {
+			return fileError(`"config-file" cannot be a key of the config file itself`)
+		}
+		if !slices.ContainsFunc(all, func(o option) bool { return o.long == key }) {
 			return fileError(fmt.Sprintf("unknown key %q%s", key, didYouMean(key, all)))
 		}
 		switch value.(type) {

@@ -23,7 +23,7 @@ func (a *App) greet(w io.Writer) {
 	fmt.Fprintf(w, "pulse %s\n\n  relays   %s\n  api      %s\n  data     %s\n  influxdb %s\n\n", version(),
 		a.ingest.Addr(), base, a.config.DataDir, maskPassword(a.config.InfluxAddress))
 	for _, path := range []string{"/latest/cpu_used", "/hourly/cpu_used", "/relays", "/status"} {
-		fmt.Fprintf(w, "  curl%s -H 'X-AUTH-TOKEN: %s' %s%s\n", flags, token, base, path)
+		fmt.Fprintf(w, "  curl%s -H \"X-AUTH-TOKEN: %s\" %s%s\n", flags, token, base, path)
 	}
 	fmt.Fprintln(w)
 }

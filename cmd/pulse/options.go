@@ -66,7 +66,7 @@ func options() []option {
 				return nil
 			}
 			u, err := url.Parse(v)
-			if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || strings.HasSuffix(u.Host, ":") {
 				return fmt.Errorf(`must be "embedded" or an address like http://127.0.0.1:8086 or https://user:password@influx.example.org:8086`)
 			}
 			return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/influxdata/influxdb1-client/models"
 
@@ -78,6 +77,18 @@ func (p projectionsReader) Projections() []query.Projection {
 	return list
 }
 
+// rejectsReader is what sinks refused.
+type rejectsReader struct{ rejects *projector.Rejects }
+
+func (r rejectsReader) Rejects(context.Context) ([]query.Reject, error) {
+	rejects, err := r.rejects.List()
+	list := make([]query.Reject, len(rejects))
+	for i, x := range rejects {
+		list[i] = query.Reject{Projection: x.Projection, Sequence: x.Seq, Relay: x.Relay, Stat: x.Stat, Count: x.Count, Reason: x.Reason, Time: x.Time}
+	}
+	return list, err
+}
+
 // relaysReader is the registry.
 type relaysReader struct{ *ingest.Server }
 
@@ -121,16 +132,27 @@ func (c control) Flush(_ context.Context, relays []string) (int, error) {
 	return c.Server.Flush(relays), nil
 }
 
-// asQueryError gives an error of ingest the status that the API answers with.
+// asQueryError gives an error of ingest the status that the API answers with,
+// and the API's users its text without the names of our packages.
 func asQueryError(err error) error {
+	text := err
+	if e, ok := errors.AsType[*ingest.Error](err); ok {
+		text = e.Err
+	}
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, ingest.ErrNotFound), errors.Is(err, ingest.ErrNotConnected):
-		return fmt.Errorf("%w: %w", query.ErrNotFound, err)
+		return &controlError{query.ErrNotFound, text}
 	case errors.Is(err, ingest.ErrInvalid), errors.Is(err, ingest.ErrTooMany):
-		return fmt.Errorf("%w: %w", query.ErrInvalid, err)
+		return &controlError{query.ErrInvalid, text}
 	default:
 		return err
 	}
 }
+
+// A controlError is kind for the API and text for its users.
+type controlError struct{ kind, text error }
+
+func (e *controlError) Error() string   { return e.text.Error() }
+func (e *controlError) Unwrap() []error { return []error{e.kind, e.text} }

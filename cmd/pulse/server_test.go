@@ -3,14 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -341,5 +345,143 @@ func TestMist(t *testing.T) {
 	var latest stat
 	if err := s.Get("/latest/stat_0", &latest); err != nil {
 		t.Error(err)
+	}
+}
+
+// An InfluxDB that lost everything, while Pulse ran or while it did not, is
+// filled again from the journal.
+func TestWipedInfluxIsFilledAgain(t *testing.T) {
+	t.Run("external, while running", func(t *testing.T) {
+		t.Parallel()
+		db := testtools.StartInfluxd(t, testtools.InfluxDB18)
+		testWiped(t, db.Addr, func(*pulseproc.Server, string) {
+			store, err := influx.OpenExternal(influx.ExternalOptions{Address: db.Addr})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			if _, err := store.Query(t.Context(), `DROP DATABASE "statistics"`, nil); err != nil {
+				t.Fatal(err)
+			}
+		})
+	})
+	t.Run("embedded, while stopped", func(t *testing.T) {
+		t.Parallel()
+		testWiped(t, "embedded", func(s *pulseproc.Server, dir string) {
+			if err := s.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.RemoveAll(filepath.Join(dir, "influx")); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	})
+}
+
+func testWiped(t *testing.T, influxAddress string, wipe func(s *pulseproc.Server, dir string)) {
+	dir := t.TempDir()
+	s := startServer(t, dir, "--influx-address", influxAddress, "-p", "1")
+	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 20, Stats: 1, Reconnect: true})
+	defer fleet.Stop()
+	if err := fleet.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	polls := func(n uint64) {
+		n += fleet.Polls()
+		await(t, s, "polls", time.Minute, func() error {
+			if have := fleet.Polls(); have < n {
+				return fmt.Errorf("%d of %d", have, n)
+			}
+			return nil
+		})
+	}
+	polls(60)
+	await(t, s, "the first readings in InfluxDB", time.Minute, func() error { _, err := s.Count("stat_0"); return err })
+	wipe(s, dir)
+	polls(60)
+	fleet.Stop()
+	readings, err := s.Metric("pulse_ingest_readings_total")
+	if err != nil || readings == 0 {
+		t.Fatalf("%v readings since the start (%v)", readings, err)
+	}
+	await(t, s, "all readings in InfluxDB again", 2*time.Minute, func() error {
+		n, err := s.Count("stat_0")
+		if err == nil && n != fleet.Sent() {
+			err = fmt.Errorf("%d of %d", n, fleet.Sent())
+		}
+		return err
+	})
+}
+
+// A relay with very many stats does not keep the others' history back.
+func TestWideRelayDelaysNobody(t *testing.T) {
+	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "1")
+	wide := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 1, Stats: 1000, ID: func(int) string { return "wide" }})
+	honest := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 1, Stats: 1, ID: func(int) string { return "honest" }})
+	for _, fleet := range []*relaytest.Fleet{wide, honest} {
+		defer fleet.Stop()
+		if err := fleet.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var hours []stat
+	await(t, s, "the honest relay's history", 90*time.Second, func() error { return s.Get("/hourly/stat_0?host=honest", &hours) })
+	began := time.Now()
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+}
+
+// An alert on a relay's readings arrives where it is to be posted, once, and
+// once more when it is over.
+func TestAlert(t *testing.T) {
+	posts := make(chan string, 10)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var post struct{ ID, Level, PreviousLevel string }
+		if err := json.NewDecoder(r.Body).Decode(&post); err != nil {
+			t.Error(err)
+		}
+		posts <- post.ID + " " + post.PreviousLevel + " " + post.Level
+	}))
+	defer receiver.Close()
+	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "1")
+	var high atomic.Bool
+	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 1, Stats: 1, ID: func(int) string { return "web1" },
+		Value: func(int, int, uint64) float64 {
+			if high.Load() {
+				return 90
+			}
+			return 10
+		}})
+	defer fleet.Stop()
+	if err := fleet.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	alert := fmt.Sprintf(`{"tags":{"host":"web1"},"metric":"stat_0","level":"crit","threshold":80,"duration":"2s","every":"1s","post":%q}`, receiver.URL)
+	if err := s.Post("/alerts", alert); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		high bool
+		want string
+	}{{true, "[web1] stat_0 OK CRITICAL"}, {false, "[web1] stat_0 CRITICAL OK"}} {
+		high.Store(step.high)
+		select {
+		case got := <-posts:
+			if got != step.want {
+				t.Errorf("posted %q, want %q", got, step.want)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("%q was not posted", step.want)
+		}
+	}
+	if len(posts) != 0 {
+		t.Errorf("posted besides: %q", <-posts)
 	}
 }

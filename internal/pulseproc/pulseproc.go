@@ -203,8 +203,20 @@ func (s *Server) Get(path string, out any) error {
 	return json.Unmarshal(body, out)
 }
 
-func (s *Server) get(path string) (int, []byte, error) {
-	request, err := http.NewRequest(http.MethodGet, "http://"+s.HTTPAddr+path, nil)
+// Post sends JSON to the API. Any status but 200 is an error that holds the
+// answer.
+func (s *Server) Post(path, body string) error {
+	status, answer, err := s.do(http.MethodPost, path, strings.NewReader(body))
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("POST %s: %d %s", path, status, bytes.TrimSpace(answer))
+	}
+	return err
+}
+
+func (s *Server) get(path string) (int, []byte, error) { return s.do(http.MethodGet, path, nil) }
+
+func (s *Server) do(method, path string, content io.Reader) (int, []byte, error) {
+	request, err := http.NewRequest(method, "http://"+s.HTTPAddr+path, content)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -152,6 +152,7 @@ func (a *Aggregates) Begin(_ context.Context, span projector.Span) error {
 	a.windows, a.current = nil, nil
 	a.head = span.Position
 	a.dirtySince, a.flushedAt = time.Time{}, time.Time{}
+	a.rows.known = nil
 	return a.index.begin(span.Last)
 }
 

@@ -1,7 +1,9 @@
 package influx
 
 import (
+	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -325,5 +327,51 @@ func TestAggregatesOptions(t *testing.T) {
 	}
 	if _, err := NewRaw(RawOptions{}); err == nil {
 		t.Error("raw without a store is accepted")
+	}
+}
+
+// InfluxDB takes long to make fields. A relay with thousands of stats must not
+// make one write of them that no timeout is long enough for, and nothing of
+// it may get lost when its row is written in parts.
+func TestAggregatesWideRelay(t *testing.T) {
+	w := newWorld(t, 1)
+	const stats = 1500
+	var wide []journal.Stat
+	for i := range stats {
+		wide = append(wide, stat(fmt.Sprint("s", i), float64(i)))
+	}
+	seen := make(map[string]bool)
+	w.store.before = func(points []Point) (int, error) {
+		fresh := 0
+		for _, p := range points {
+			for _, f := range p.Fields {
+				if name, _, _ := strings.Cut(f.Key, ":"); !seen[name] {
+					seen[name] = true
+					fresh++
+				}
+			}
+		}
+		if fresh > newStats {
+			t.Errorf("a write brings %d new stats", fresh)
+		}
+		return len(points), nil
+	}
+	w.send(event("wide", w.clock, nil, wide...), event("web1", w.clock, nil, stat("cpu", 1)))
+	if _, err := w.a.Flush(t.Context(), w.clock); err != nil {
+		t.Fatal(err)
+	}
+	at := w.clock.UnixNano()
+	for i := range stats {
+		w.store.want(t, PolicyAggregate, "aggregate,host=wide", at, fmt.Sprintf("s%d:last", i), float64(i))
+	}
+	w.store.want(t, PolicyAggregate, web1, at, "cpu:count", 1)
+
+	writes := w.store.writes
+	w.send(event("wide", w.clock, nil, wide...))
+	if _, err := w.a.Flush(t.Context(), w.clock); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.store.writes - writes; n != 1 {
+		t.Errorf("%d writes for stats that InfluxDB knows, want 1", n)
 	}
 }

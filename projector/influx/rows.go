@@ -7,7 +7,12 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/internal/lookup"
 )
+
+// newStats is how many stats that InfluxDB has not seen yet go into one Write, six fields each. It makes a new field by copying
+// all fields of the measurement, so thousands at once would take longer than any timeout, and everybody else's rows would wait.
+const newStats = 200
 
 // rowBuffer is the memory for one write's points.
 type rowBuffer struct {
@@ -16,6 +21,9 @@ type rowBuffer struct {
 	origin []*block // of the points
 	seqs   []uint64
 	keys   map[string]*[6]string
+	// known are the stats that InfluxDB has fields for, in the shards of the day knownDay (ns): shards know their own only.
+	known    map[string]struct{}
+	knownDay int64
 }
 
 // fieldKeys are the names of a stat's fields.
@@ -94,32 +102,50 @@ func (a *Aggregates) addRows(w *window, b *block) {
 			n := float64(c.count)
 			sum := min(max(c.sum, -math.MaxFloat64), math.MaxFloat64) // InfluxDB has no infinities
 			k := buf.fieldKeys(s.Stat)
+			if len(buf.fields)-first == 6*newStats { // a wide row in several points, which InfluxDB makes one again
+				a.addPoint(w, b, set, first)
+				first = len(buf.fields)
+			}
 			buf.fields = append(buf.fields, Field{k[0], sum / n}, Field{k[1], n}, Field{k[2], sum},
 				Field{k[3], c.min}, Field{k[4], c.max}, Field{k[5], c.last})
 		}
-		if first == len(buf.fields) {
-			continue
+		if first < len(buf.fields) {
+			a.addPoint(w, b, set, first)
 		}
-		d := &b.relay.Data
-		for len(d.rows) <= set.Index {
-			d.rows = append(d.rows, nil)
-		}
-		if d.rows[set.Index] == nil {
-			d.rows[set.Index] = NewSeries("aggregate", storedTags(set.Tags)...)
-		}
-		last := len(buf.fields)
-		buf.points = append(buf.points, Point{Series: d.rows[set.Index], Fields: buf.fields[first:last:last], Time: w.start})
-		buf.origin = append(buf.origin, b)
-		buf.seqs = append(buf.seqs, w.records.last())
 	}
+}
+
+// addPoint makes a point of the fields from first on.
+func (a *Aggregates) addPoint(w *window, b *block, set *lookup.Set[relayState, struct{}], first int) {
+	buf, d := &a.rows, &b.relay.Data
+	for len(d.rows) <= set.Index {
+		d.rows = append(d.rows, nil)
+	}
+	if d.rows[set.Index] == nil {
+		d.rows[set.Index] = NewSeries("aggregate", storedTags(set.Tags)...)
+	}
+	last := len(buf.fields)
+	buf.points = append(buf.points, Point{Series: d.rows[set.Index], Fields: buf.fields[first:last:last], Time: w.start})
+	buf.origin = append(buf.origin, b)
+	buf.seqs = append(buf.seqs, w.records.last())
 }
 
 // writeRows writes the rows in the buffer.
 func (a *Aggregates) writeRows(ctx context.Context) error {
 	defer a.resetRows()
-	refusals, err := a.sink.write(ctx, a.rows.points)
-	if err != nil {
-		return err
+	var refusals []refusal
+	for from := 0; from < len(a.rows.points); {
+		to := a.rows.portion(from)
+		refused, err := a.sink.write(ctx, a.rows.points[from:to])
+		if err != nil {
+			return err
+		}
+		a.rows.learn(from, to)
+		for _, f := range refused {
+			f.from, f.to = f.from+from, f.to+from
+			refusals = append(refusals, f)
+		}
+		from = to
 	}
 	var rejects []projector.Reject
 	for _, f := range refusals {
@@ -146,4 +172,36 @@ func (a *Aggregates) writeRows(ctx context.Context) error {
 func (a *Aggregates) resetRows() {
 	a.rows.points, a.rows.fields = a.rows.points[:0], a.rows.fields[:0]
 	a.rows.origin, a.rows.seqs = a.rows.origin[:0], a.rows.seqs[:0]
+}
+
+// portion is the end of what is written at once from a point on: all there is, unless that brings too many new stats.
+func (b *rowBuffer) portion(from int) int {
+	fresh := 0
+	for to := from; to < len(b.points); to++ {
+		p := &b.points[to]
+		if day := floorDiv(p.Time, int64(24*time.Hour)); b.known == nil || day != b.knownDay || len(b.known) >= 1<<16 {
+			if to > from {
+				return to
+			}
+			b.known, b.knownDay = make(map[string]struct{}), day
+		}
+		for i := 0; i < len(p.Fields); i += 6 {
+			if _, ok := b.known[p.Fields[i].Key]; !ok {
+				fresh++
+			}
+		}
+		if fresh > newStats && to > from {
+			return to
+		}
+	}
+	return len(b.points)
+}
+
+// learn notes the stats of points that were written.
+func (b *rowBuffer) learn(from, to int) {
+	for _, p := range b.points[from:to] {
+		for i := 0; i < len(p.Fields); i += 6 {
+			b.known[p.Fields[i].Key] = struct{}{}
+		}
+	}
 }

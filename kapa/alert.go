@@ -1,0 +1,256 @@
+package kapa
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Level is how bad it is when an alert fires.
+type Level string
+
+// The levels.
+const (
+	Info Level = "info"
+	Warn Level = "warn"
+	Crit Level = "crit" // the default
+)
+
+// Word is what Kapacitor calls the level; that of no level is OK.
+func (l Level) Word() string {
+	switch l {
+	case Info:
+		return "INFO"
+	case Warn:
+		return "WARNING"
+	case Crit:
+		return "CRITICAL"
+	}
+	return "OK"
+}
+
+// Operator says on which side of the threshold an alert fires.
+type Operator string
+
+// The operators, each between the mean and the threshold.
+const (
+	Greater        Operator = "gt" // the default
+	GreaterOrEqual Operator = "ge"
+	Less           Operator = "lt"
+	LessOrEqual    Operator = "le"
+	Equal          Operator = "eq"
+	NotEqual       Operator = "ne"
+)
+
+// Compare says whether `value operator limit` is true.
+func (o Operator) Compare(value, limit float64) bool {
+	switch o {
+	case Greater:
+		return value > limit
+	case GreaterOrEqual:
+		return value >= limit
+	case Less:
+		return value < limit
+	case LessOrEqual:
+		return value <= limit
+	case Equal:
+		return value == limit
+	case NotEqual:
+		return value != limit
+	}
+	return false
+}
+
+// Limits of an alert.
+const (
+	// MaxDuration is as long as raw readings are kept in InfluxDB.
+	MaxDuration = 8 * hour
+	// MaxEvery is the longest pause between two evaluations.
+	MaxEvery = hour
+
+	maxName = 256  // bytes of a metric, a tag's key or value
+	maxURL  = 2048 // bytes
+	maxTags = 32
+)
+
+// Alert is what is watched, and whom to tell. The JSON form is the API's.
+type Alert struct {
+	// ID is given by Create and never changes.
+	ID string `json:"id"`
+	// Tags are what readings must have to count: all of them. None means every reading of the metric.
+	Tags map[string]string `json:"tags"`
+	// Metric is the stat's id.
+	Metric string `json:"metric"`
+	// Level is what the alert is when it fires (default crit).
+	Level Level `json:"level"`
+	// Operator is between the mean and Threshold (default gt).
+	Operator Operator `json:"operator"`
+	// Threshold may be a numeric string in what is sent; it is a number in what is answered.
+	Threshold Number `json:"threshold"`
+	// Duration is how far back the mean goes (default 5m; whole seconds up to 8h).
+	Duration Duration `json:"duration"`
+	// Post is the http or https URL that is told.
+	Post string `json:"post"`
+	// Every is how often the alert is evaluated (default 30s; whole seconds up to 1h).
+	Every Duration `json:"every"`
+	// Recover is hysteresis: an alert that fired is over when the mean is no longer beyond Recover, which is on the
+	// quiet side of Threshold. nil means Threshold itself. For gt, ge, lt and le only.
+	Recover *Number `json:"recover,omitempty"`
+	// Deadman fires the alert when a relay (strictly: a collector) that sent matching readings has sent none for that
+	// long (0: never; whole seconds, at least Every). The built-in evaluator has it, Kapacitor has not.
+	Deadman Duration `json:"deadman,omitempty"`
+}
+
+// Name is how the alert is called in what it posts: the host in brackets and the metric, as 0.2 did; other tags stand
+// in for a host, * for none.
+func (a *Alert) Name() string {
+	who := "*"
+	if host, ok := a.Tags["host"]; ok {
+		who = host
+	} else if len(a.Tags) > 0 {
+		var all []string
+		for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
+			all = append(all, key+":"+a.Tags[key])
+		}
+		who = strings.Join(all, ",")
+	}
+	return "[" + who + "] " + a.Metric
+}
+
+// over says whether an alert that fired is over at this mean.
+func (a *Alert) over(mean float64) bool {
+	if a.Recover == nil {
+		return !a.Operator.Compare(mean, float64(a.Threshold))
+	}
+	return !a.Operator.Compare(mean, float64(*a.Recover))
+}
+
+// withDefaults fills in what was left out.
+func (a Alert) withDefaults() Alert {
+	if a.Tags == nil {
+		a.Tags = map[string]string{}
+	}
+	if a.Level == "" {
+		a.Level = Crit
+	}
+	if a.Operator == "" {
+		a.Operator = Greater
+	}
+	if a.Duration == 0 {
+		a.Duration = 5 * minute
+	}
+	if a.Every == 0 {
+		a.Every = 30 * second
+	}
+	return a
+}
+
+// validate returns a *FieldError for the first field that is not as it may be. It expects the defaults filled in.
+func (a *Alert) validate() error {
+	if why := checkName(a.Metric); why != "" {
+		return fieldError("metric", why+": the name of one stat")
+	}
+	if len(a.Tags) > maxTags {
+		return fieldError("tags", "at most 32 of them")
+	}
+	for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
+		if why := checkName(key); why != "" {
+			return fieldError("tags", fmt.Sprintf("the key %.40q %s", key, why))
+		}
+		if key == "time" {
+			return fieldError("tags", `"time" cannot be a tag's key: InfluxDB keeps it for itself`)
+		}
+		if why := checkName(a.Tags[key]); why != "" {
+			return fieldError("tags", fmt.Sprintf("the value of %.40q %s", key, why))
+		}
+	}
+	switch a.Level {
+	case Info, Warn, Crit:
+	default:
+		return fieldError("level", "one of info, warn, crit")
+	}
+	switch a.Operator {
+	case Greater, GreaterOrEqual, Less, LessOrEqual, Equal, NotEqual:
+	default:
+		return fieldError("operator", "one of gt, ge, lt, le, eq, ne")
+	}
+	if !finite(a.Threshold) {
+		return fieldError("threshold", "a finite number, or a string that holds one")
+	}
+	if !a.Duration.between(second, MaxDuration) {
+		return fieldError("duration", `whole seconds from 1s to 8h, as "30s" or "5m"`)
+	}
+	if !a.Every.between(second, MaxEvery) {
+		return fieldError("every", `whole seconds from 1s to 1h, as "30s"`)
+	}
+	if why := checkURL(a.Post); why != "" {
+		return fieldError("post", why)
+	}
+	if a.Deadman != 0 && !a.Deadman.between(a.Every, 24*hour) {
+		return fieldError("deadman", fmt.Sprintf("whole seconds from every (%s) to 24h, or left out", a.Every))
+	}
+	return a.validateRecover()
+}
+
+func (a *Alert) validateRecover() error {
+	if a.Recover == nil {
+		return nil
+	}
+	if !finite(*a.Recover) {
+		return fieldError("recover", "a finite number, or left out")
+	}
+	switch a.Operator {
+	case Greater, GreaterOrEqual:
+		if *a.Recover > a.Threshold {
+			return fieldError("recover", "at most the threshold, as the operator is "+string(a.Operator))
+		}
+	case Less, LessOrEqual:
+		if *a.Recover < a.Threshold {
+			return fieldError("recover", "at least the threshold, as the operator is "+string(a.Operator))
+		}
+	default:
+		return fieldError("recover", "left out, as the operator is "+string(a.Operator))
+	}
+	return nil
+}
+
+func finite(n Number) bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }
+
+// checkName says what is wrong with a name, "" if nothing is. What a relay cannot send is refused, so
+// that a mistake is heard of and does not watch nothing for ever.
+func checkName(s string) string {
+	switch {
+	case s == "":
+		return "must not be empty"
+	case len(s) > maxName:
+		return "must have at most 256 bytes"
+	case !utf8.ValidString(s):
+		return "must be valid UTF-8"
+	case strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }):
+		return "must have no control characters"
+	}
+	return ""
+}
+
+func checkURL(s string) string {
+	const want = "an http:// or https:// URL with a host"
+	if s == "" {
+		return "must not be empty: " + want
+	}
+	if len(s) > maxURL {
+		return "at most 2048 bytes: " + want
+	}
+	// Blanks and control characters are refused where url.Parse would take them in a query: they end in a request line.
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r <= 0x20 || r == 0x7f }) {
+		return "no blanks or control characters: " + want
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https" {
+		return want
+	}
+	return ""
+}

@@ -1,0 +1,360 @@
+package kapa
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/bbolt"
+)
+
+const (
+	postTimeout  = 10 * time.Second
+	postLast     = 5 * time.Minute // the longest pause between two attempts
+	postAge      = 24 * time.Hour  // after which a post is given up
+	postRefusals = 5               // answers of 4xx after which a post is given up
+	maxQueue     = 100             // posts that wait, per alert
+	maxPosting   = 8               // at the same time, one per alert
+	maxRedirects = 3
+)
+
+// delivery is a post that waits.
+type delivery struct {
+	Created int64           `json:"created"` // ns
+	Body    json.RawMessage `json:"body"`
+}
+
+// Outcome is how the deliveries of an alert went, as it is kept.
+type Outcome struct {
+	Delivered int64  `json:"delivered,omitempty"` // ns: the last that arrived
+	Error     string `json:"error,omitempty"`     // of the last attempt, "" if it arrived
+}
+
+// enqueue adds a post behind the others of the alert, and drops the oldest of them if there are too many.
+func enqueue(tx *bbolt.Tx, id string, d delivery) (dropped int, err error) {
+	b := bucket(tx, queueBucket)
+	keys := queueKeys(b, id)
+	for ; len(keys)-dropped >= maxQueue; dropped++ {
+		if err := b.Delete(keys[dropped]); err != nil {
+			return 0, err
+		}
+	}
+	seq, err := b.NextSequence()
+	if err != nil {
+		return 0, err
+	}
+	return dropped, putJSON(b, binary.BigEndian.AppendUint64(append([]byte(id), 0), seq), d)
+}
+
+// queueKeys are the keys of what the alert has to post, in order.
+func queueKeys(b *bbolt.Bucket, id string) (keys [][]byte) {
+	prefix := append([]byte(id), 0)
+	c := b.Cursor()
+	for key, _ := c.Seek(prefix); bytes.HasPrefix(key, prefix); key, _ = c.Next() {
+		keys = append(keys, bytes.Clone(key))
+	}
+	return keys
+}
+
+// deliverer posts what is queued: in order per alert, several alerts at a time. Its goroutine decides; each post has a goroutine.
+type deliverer struct {
+	store   *Store
+	http    *http.Client
+	own     *http.Transport // nil if it is somebody else's
+	log     *slog.Logger
+	now     func() time.Time
+	poked   chan struct{} // holds one: the queue changed, or a post ended
+	metrics delivererMetrics
+
+	mu    sync.Mutex          // guards what follows
+	tries map[string]*attempt // by alert, of those that have something to post
+}
+
+type attempt struct {
+	busy     bool
+	failures int // in a row, of the first in the queue
+	refusals int
+	next     time.Time
+}
+
+type delivererMetrics struct{ delivered, failures, dropped prometheus.Counter }
+
+func newDeliverer(store *Store, o Options) *deliverer {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "pulse_kapa_" + name, Help: help})
+		o.Registerer.MustRegister(c)
+		return c
+	}
+	d := &deliverer{store: store, log: o.Logger, now: o.Now, poked: make(chan struct{}, 1), tries: map[string]*attempt{},
+		metrics: delivererMetrics{
+			delivered: counter("delivered_posts_total", "Posts that were taken."),
+			failures:  counter("delivery_failures_total", "Attempts to post that failed."),
+			dropped:   counter("dropped_posts_total", "Posts given up: too old, refused, or too many waiting."),
+		}}
+	transport := o.Transport
+	if transport == nil {
+		d.own = &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConns: 16, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: postTimeout,
+			ResponseHeaderTimeout: postTimeout}
+		transport = d.own
+	}
+	d.http = &http.Client{Transport: transport, CheckRedirect: checkRedirect}
+	return d
+}
+
+// checkRedirect follows only what keeps the body and the scheme.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) > maxRedirects:
+		return errors.New("redirected too often: set post to the final URL")
+	case req.URL.Scheme != via[0].URL.Scheme:
+		return errors.New("redirected from " + via[0].URL.Scheme + " to " + req.URL.Scheme + ": set post to the final URL")
+	case req.Method != http.MethodPost:
+		return errors.New("redirected in a way that loses the body (301, 302 or 303): set post to the final URL")
+	}
+	return nil
+}
+
+func (d *deliverer) poke() {
+	select {
+	case d.poked <- struct{}{}:
+	default:
+	}
+}
+
+// run delivers until ctx ends, and returns when the last post has ended.
+func (d *deliverer) run(ctx context.Context) {
+	var posts sync.WaitGroup
+	defer func() {
+		posts.Wait()
+		if d.own != nil {
+			d.own.CloseIdleConnections()
+		}
+	}()
+	for {
+		pause, err := d.begin(ctx, &posts)
+		if err != nil {
+			d.log.Error("the posts of the alerts cannot be read from the state file; trying again", "error", err)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-d.poked:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// head is the first post of an alert.
+type head struct {
+	id, key string
+	delivery
+}
+
+// begin starts what is due, and says how long until something else is.
+func (d *deliverer) begin(ctx context.Context, posts *sync.WaitGroup) (time.Duration, error) {
+	pause := time.Minute
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	// Under the lock that attempt takes posts off the queue with: one that was just taken must not be seen again.
+	heads, err := d.store.heads()
+	if err != nil {
+		return pause, err
+	}
+	now := d.now()
+	busy := 0
+	waiting := map[string]bool{}
+	for _, h := range heads {
+		waiting[h.id] = true
+	}
+	for id, t := range d.tries {
+		if t.busy {
+			busy++
+		} else if !waiting[id] {
+			delete(d.tries, id)
+		}
+	}
+	for _, h := range heads {
+		t := d.tries[h.id]
+		if t == nil {
+			t = &attempt{}
+			d.tries[h.id] = t
+		}
+		if t.busy {
+			continue
+		}
+		// A clock that was set back must not stop deliveries.
+		if wait := t.next.Sub(now); wait > 0 && wait <= postLast {
+			pause = min(pause, wait)
+			continue
+		}
+		if busy == maxPosting {
+			continue // the end of one of them pokes
+		}
+		busy++
+		t.busy = true
+		posts.Go(func() {
+			d.attempt(ctx, h, t)
+			d.poke()
+		})
+	}
+	return pause, nil
+}
+
+// attempt posts once and keeps the outcome.
+func (d *deliverer) attempt(ctx context.Context, h head, t *attempt) {
+	err := d.post(ctx, h)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t.busy = false
+	if err != nil && (ctx.Err() != nil || errors.Is(err, ErrNotFound)) {
+		return // it is tried again after the next start; or the alert is gone, and its posts with it
+	}
+	now := d.now()
+	if err == nil {
+		err = d.store.finish(h, true, Outcome{Delivered: now.UnixNano()})
+		if err == nil || errors.Is(err, ErrNotFound) {
+			d.metrics.delivered.Inc()
+			*t = attempt{}
+			return
+		}
+	}
+	d.metrics.failures.Inc()
+	t.failures++
+	var refused *refusedError
+	if errors.As(err, &refused) && refused.permanent() {
+		t.refusals++
+	}
+	giveUp := t.refusals >= postRefusals || now.Sub(time.Unix(0, h.Created)) > postAge
+	if t.failures == 1 || giveUp {
+		d.log.Warn("an alert could not be posted", "alert", h.id, "error", err, "given_up", giveUp)
+	}
+	t.next = now.Add(min(backoffFirst<<min(t.failures-1, 16), postLast))
+	if storeErr := d.store.finish(h, giveUp, Outcome{Error: err.Error()}); storeErr != nil {
+		return // the state file is unwell, or the alert is gone: the post is found again, or not
+	}
+	if giveUp {
+		d.metrics.dropped.Inc()
+		*t = attempt{}
+	}
+}
+
+// refusedError is an answer that is not 2xx.
+type refusedError struct{ status int }
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("the receiver answered %d %s", e.status, http.StatusText(e.status))
+}
+
+// permanent says that the same post will hardly be taken later.
+func (e *refusedError) permanent() bool {
+	switch e.status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
+	}
+	return e.status >= 400 && e.status < 500
+}
+
+func (d *deliverer) post(ctx context.Context, h head) error {
+	// The URL as it is now: a mistake in it is mended for what waits too.
+	a, err := d.store.Get(h.id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.Post, bytes.NewReader(h.Body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "pulse")
+	// The same for every attempt: a receiver that was told twice can see it.
+	req.Header.Set("X-Pulse-Delivery", h.id+"-"+strconv.FormatUint(binary.BigEndian.Uint64([]byte(h.key[len(h.id)+1:])), 10))
+	resp, err := d.http.Do(req)
+	if err != nil {
+		var withURL *url.Error
+		if errors.As(err, &withURL) {
+			err = withURL.Err // the URL may hold a password, and is in the alert anyway
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return &refusedError{resp.StatusCode}
+	}
+	return nil
+}
+
+// addStatus adds how the deliveries of an alert go.
+func (d *deliverer) addStatus(id string, s *Status) {
+	// What cannot be read is not shown; the goroutine says it.
+	_ = d.store.db.View(func(tx *bbolt.Tx) error {
+		s.Undelivered = len(queueKeys(bucket(tx, queueBucket), id))
+		var o Outcome
+		if data := bucket(tx, outcomeBucket).Get([]byte(id)); data != nil && json.Unmarshal(data, &o) == nil {
+			s.DeliveryError = o.Error
+			if o.Delivered != 0 {
+				at := time.Unix(0, o.Delivered).UTC()
+				s.LastDelivery = &at
+			}
+		}
+		return nil
+	})
+}
+
+// heads are the first posts of all alerts that have some.
+func (s *Store) heads() (heads []head, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		heads = nil
+		c := bucket(tx, queueBucket).Cursor()
+		for key, data := c.First(); key != nil; {
+			id, _, _ := bytes.Cut(key, []byte{0})
+			h := head{id: string(id), key: string(key)}
+			if err := json.Unmarshal(data, &h.delivery); err != nil {
+				return unmarshalStored(h.id, data, &h.delivery)
+			}
+			heads = append(heads, h)
+			key, data = c.Seek(append(bytes.Clone(id), 1))
+		}
+		return nil
+	})
+	return heads, err
+}
+
+// finish keeps an outcome, and takes the post off the queue if it is done. An alert that is gone is ErrNotFound.
+func (s *Store) finish(h head, done bool, o Outcome) error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		if bucket(tx, definitionBucket).Get([]byte(h.id)) == nil {
+			return ErrNotFound
+		}
+		outcomes := bucket(tx, outcomeBucket)
+		if o.Delivered == 0 {
+			var before Outcome
+			if data := outcomes.Get([]byte(h.id)); data != nil && json.Unmarshal(data, &before) == nil {
+				o.Delivered = before.Delivered
+			}
+		}
+		if err := putJSON(outcomes, []byte(h.id), o); err != nil {
+			return err
+		}
+		if !done {
+			return nil
+		}
+		return bucket(tx, queueBucket).Delete([]byte(h.key))
+	})
+}

@@ -1,0 +1,275 @@
+package kapa
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+type emptyJournal struct{}
+
+func (emptyJournal) State(context.Context) (journal.State, error) { return journal.State{}, nil }
+
+// transport answers requests without a network.
+type transport func(r *http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func answer(r *http.Request, status int, header ...string) *http.Response {
+	h := http.Header{}
+	for i := 0; i+1 < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader("")), Request: r}
+}
+
+// queue queues posts with the bodies "1", "2" and so on.
+func queue(tb testing.TB, a *Alerts, id string, from, to int) {
+	tb.Helper()
+	if err := a.store.db.Update(func(tx *bbolt.Tx) error {
+		for i := from; i <= to; i++ {
+			if _, err := enqueue(tx, id, delivery{Created: time.Now().UnixNano(), Body: json.RawMessage(fmt.Sprint(i))}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		tb.Fatal(err)
+	}
+	a.deliverer.poke()
+}
+
+// log collects what arrived where.
+type arrivals struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *arrivals) add(r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, r.URL.Path+string(body))
+}
+
+func (l *arrivals) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.all, " ")
+}
+
+func alertTo(tb testing.TB, a *Alerts, post string) string {
+	tb.Helper()
+	alert := sampleAlert()
+	alert.Post = post
+	v, err := a.Create(alert)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v.ID
+}
+
+// A receiver that is away gets everything later, in order, with pauses that grow; another alert does not wait for it.
+func TestDeliverRetriesInOrder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pulse.db")
+	synctest.Test(t, func(t *testing.T) {
+		var got arrivals
+		var tries []time.Duration
+		began := time.Now()
+		a := startAlerts(t, Options{DB: openDB(t, path), Journal: emptyJournal{}, Transport: transport(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/away" && time.Since(began) < 2*time.Minute {
+				tries = append(tries, time.Since(began))
+				return nil, errors.New("connection refused")
+			}
+			got.add(r)
+			return answer(r, 204), nil
+		})})
+		away, fine := alertTo(t, a, "http://h/away"), alertTo(t, a, "http://h/fine")
+		queue(t, a, away, 1, 3)
+		queue(t, a, fine, 1, 2)
+		synctest.Wait()
+		if got.String() != "/fine1 /fine2" {
+			t.Errorf("at once: %s", &got)
+		}
+		v, err := a.Get(away)
+		if err != nil || v.Status.Undelivered != 3 || v.Status.DeliveryError != "connection refused" || v.Status.LastDelivery != nil {
+			t.Errorf("%+v, %v", v.Status, err)
+		}
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if got.String() != "/fine1 /fine2 /away1 /away2 /away3" {
+			t.Errorf("then: %s", &got)
+		}
+		for i, want := range []time.Duration{0, 1, 3, 7, 15, 31, 63} {
+			if i >= len(tries) || tries[i] != want*time.Second {
+				t.Errorf("tried after %v", tries)
+				break
+			}
+		}
+		v, err = a.Get(away)
+		if err != nil || v.Status.Undelivered != 0 || v.Status.DeliveryError != "" || v.Status.LastDelivery == nil {
+			t.Errorf("%+v, %v", v.Status, err)
+		}
+		stopAlerts(t, a)
+	})
+}
+
+// What was not taken is posted by the next process, under the same number; what was taken is not.
+func TestDeliverOverARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pulse.db")
+	synctest.Test(t, func(t *testing.T) {
+		var got arrivals
+		up := false
+		numbers := map[string][]string{}
+		o := Options{Journal: emptyJournal{}, Transport: transport(func(r *http.Request) (*http.Response, error) {
+			body, _ := io.ReadAll(r.Body)
+			numbers[string(body)] = append(numbers[string(body)], r.Header.Get("X-Pulse-Delivery"))
+			r.Body = io.NopCloser(strings.NewReader(string(body)))
+			if !up && string(body) == "2" {
+				return answer(r, 503), nil
+			}
+			got.add(r)
+			return answer(r, 200), nil
+		})}
+		o.DB = openDB(t, path)
+		a := startAlerts(t, o)
+		id := alertTo(t, a, "http://h/")
+		queue(t, a, id, 1, 3)
+		synctest.Wait()
+		stopAlerts(t, a)
+		if err := o.DB.Close(); err != nil {
+			t.Fatal(err)
+		}
+		up = true
+		o.DB = openDB(t, path)
+		a = startAlerts(t, o)
+		synctest.Wait()
+		if got.String() != "/1 /2 /3" {
+			t.Error(got.String())
+		}
+		if n := numbers["2"]; len(n) != 2 || n[0] != n[1] || n[0] == numbers["1"][0] {
+			t.Errorf("%v", numbers)
+		}
+		stopAlerts(t, a)
+	})
+}
+
+func TestDeliverGivesUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pulse.db")
+	synctest.Test(t, func(t *testing.T) {
+		var got arrivals
+		a := startAlerts(t, Options{DB: openDB(t, path), Journal: emptyJournal{}, Transport: transport(func(r *http.Request) (*http.Response, error) {
+			got.add(r)
+			switch r.URL.Path {
+			case "/gone":
+				return answer(r, 410), nil
+			case "/busy":
+				return answer(r, 429), nil
+			}
+			<-r.Context().Done() // it hangs
+			return nil, r.Context().Err()
+		})})
+		gone, busy, hang := alertTo(t, a, "http://h/gone"), alertTo(t, a, "http://h/busy"), alertTo(t, a, "http://h/hang")
+		queue(t, a, gone, 1, 2)
+		queue(t, a, busy, 1, 1)
+		queue(t, a, hang, 1, 1)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if n := strings.Count(got.String(), "/gone1"); n != postRefusals || strings.Count(got.String(), "/gone2") != postRefusals {
+			t.Errorf("refused %d times", n)
+		}
+		if v, err := a.Get(hang); err != nil || v.Status.DeliveryError != context.DeadlineExceeded.Error() || v.Status.Undelivered != 1 {
+			t.Errorf("%+v, %v", v.Status, err)
+		}
+		if v, err := a.Get(busy); err != nil || v.Status.DeliveryError != "the receiver answered 429 Too Many Requests" || v.Status.Undelivered != 1 {
+			t.Errorf("%+v, %v", v.Status, err)
+		}
+		time.Sleep(25 * time.Hour)
+		synctest.Wait()
+		for _, id := range []string{gone, busy, hang} {
+			if v, err := a.Get(id); err != nil || v.Status.Undelivered != 0 || v.Status.DeliveryError == "" {
+				t.Errorf("%+v, %v", v.Status, err)
+			}
+		}
+		stopAlerts(t, a)
+	})
+}
+
+// The queue of an alert is bounded: the oldest go first. An alert that is deleted posts nothing more.
+func TestDeliverBounds(t *testing.T) {
+	a, err := New(Options{DB: newDB(t), Instance: "T", Journal: emptyJournal{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, other := alertTo(t, a, "http://h/"), alertTo(t, a, "http://h/")
+	queue(t, a, one, 1, maxQueue+5)
+	queue(t, a, other, 1, 1)
+	heads, err := a.store.heads()
+	if err != nil || len(heads) != 2 {
+		t.Fatalf("%v, %v", heads, err)
+	}
+	for _, h := range heads {
+		if h.id == one && string(h.Body) != "6" {
+			t.Errorf("the first is %s", h.Body)
+		}
+	}
+	if v, _ := a.Get(one); v.Status.Undelivered != maxQueue {
+		t.Errorf("%+v", v.Status)
+	}
+	if err := a.Delete(one); err != nil {
+		t.Fatal(err)
+	}
+	if heads, err = a.store.heads(); err != nil || len(heads) != 1 || heads[0].id != other {
+		t.Errorf("%v, %v", heads, err)
+	}
+	stopAlerts(t, a)
+}
+
+func TestDeliverRedirects(t *testing.T) {
+	var got arrivals
+	mux := http.NewServeMux()
+	mux.HandleFunc("/308", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/end", http.StatusPermanentRedirect)
+	})
+	mux.HandleFunc("/302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/end", http.StatusFound) })
+	mux.HandleFunc("/loop", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/loop", http.StatusTemporaryRedirect)
+	})
+	mux.HandleFunc("/scheme", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "https://"+r.Host+"/end", http.StatusTemporaryRedirect)
+	})
+	mux.HandleFunc("/end", func(_ http.ResponseWriter, r *http.Request) { got.add(r) })
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	a := startAlerts(t, Options{Journal: emptyJournal{}})
+	for path, want := range map[string]string{
+		"/308": "", "/302": "loses the body", "/loop": "redirected too often", "/scheme": "redirected from http to https",
+	} {
+		id := alertTo(t, a, srv.URL+path)
+		queue(t, a, id, 1, 1)
+		eventually(t, path, func() bool {
+			v, err := a.Get(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return want == "" && v.Status.LastDelivery != nil || want != "" && strings.Contains(v.Status.DeliveryError, want)
+		})
+	}
+	if got.String() != "/end1" {
+		t.Errorf("arrived: %s", &got)
+	}
+}

@@ -1,0 +1,529 @@
+package kapa
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+// sim is a Pulse with a journal in memory and a clock of its own, that can be killed at any moment.
+type sim struct {
+	tb      testing.TB
+	path    string
+	db      *bbolt.DB
+	a       *Alerts
+	e       *Evaluator
+	now     time.Time
+	records []journal.Record
+	read    int    // records that were offered
+	saved   uint64 // the position as the runner saved it
+	lazy    bool   // the runner saves no positions for now
+}
+
+func newSim(tb testing.TB) *sim {
+	s := &sim{tb: tb, path: filepath.Join(tb.TempDir(), "pulse.db"), now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
+	s.start()
+	return s
+}
+
+func (s *sim) State(context.Context) (journal.State, error) {
+	return journal.State{LastSeq: uint64(len(s.records))}, nil
+}
+
+func (s *sim) start() {
+	s.tb.Helper()
+	s.db = openDB(s.tb, s.path)
+	s.db.NoSync = true // the process is not killed for real
+	var err error
+	s.a, err = New(Options{DB: s.db, Instance: "TEST", Journal: s, Now: func() time.Time { return s.now }})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.e = s.a.Projection()
+	s.e.Reset(s.saved)
+	s.read = int(s.saved)
+}
+
+// kill ends the process where it is; start begins the next one.
+func (s *sim) kill() {
+	if err := s.db.Close(); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+func (s *sim) create(a Alert) string {
+	s.tb.Helper()
+	v, err := s.a.Create(a)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return v.ID
+}
+
+// send appends a reading to the journal, now.
+func (s *sim) send(relay, metric string, value float64, tags ...string) {
+	s.records = append(s.records, journal.Record{Seq: uint64(len(s.records) + 1), Event: &journal.Event{Relay: relay, Time: s.now.UnixNano(),
+		Collectors: []journal.Collector{{Name: "c", Tags: tags, Stats: []journal.Stat{{ID: metric, Value: value}}}}}})
+}
+
+func (s *sim) save(position uint64, err error) {
+	s.tb.Helper()
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	if !s.lazy && position > s.saved {
+		s.saved = position
+	}
+}
+
+// step gives the evaluator what is in the journal, and a tick.
+func (s *sim) step() {
+	s.tb.Helper()
+	if s.read < len(s.records) {
+		s.save(s.e.Apply(s.tb.Context(), s.records[s.read:]))
+		s.read = len(s.records)
+	}
+	s.save(s.e.Tick(s.tb.Context(), s.now))
+}
+
+// run lets time pass second by second; each calls before each step.
+func (s *sim) run(d time.Duration, each func()) {
+	s.tb.Helper()
+	for range d / time.Second {
+		if each != nil {
+			each()
+		}
+		s.now = s.now.Add(time.Second)
+		s.step()
+	}
+}
+
+// posts are all that was queued, in order.
+func (s *sim) posts() (all []message) {
+	s.tb.Helper()
+	if err := s.db.View(func(tx *bbolt.Tx) error {
+		return bucket(tx, queueBucket).ForEach(func(_, data []byte) error {
+			var d delivery
+			var m message
+			if err := json.Unmarshal(data, &d); err != nil {
+				return err
+			}
+			all = append(all, m)
+			return json.Unmarshal(d.Body, &all[len(all)-1])
+		})
+	}); err != nil {
+		s.tb.Fatal(err)
+	}
+	return all
+}
+
+func words(posts []message) string {
+	var all []string
+	for _, m := range posts {
+		all = append(all, m.Message)
+	}
+	return strings.Join(all, "; ")
+}
+
+func (s *sim) expect(want ...string) {
+	s.tb.Helper()
+	if got := words(s.posts()); got != strings.Join(want, "; ") {
+		s.tb.Fatalf("at %s posted: %s\nwanted: %s", s.now.Format(time.TimeOnly), got, strings.Join(want, "; "))
+	}
+}
+
+// quick is an alert of 60 s, evaluated every 30 s.
+func quick() Alert {
+	return Alert{Tags: map[string]string{"host": "web1"}, Metric: "cpu_used", Threshold: 80, Duration: minute, Post: "http://127.0.0.1/"}
+}
+
+func TestEvaluatorFiresOnChangeOnly(t *testing.T) {
+	s := newSim(t)
+	id := s.create(quick())
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 50); s.send("web2", "cpu_used", 100); s.send("web1", "ram", 100) })
+	s.expect()
+	s.run(3*time.Minute, func() { s.send("web1", "cpu_used", 90) })
+	if posts := s.posts(); len(posts) != 1 {
+		t.Fatalf("posted: %s", words(posts))
+	}
+	// 30 s after the change of the readings the mean of 60 s is 70, after 60 s it is 90.
+	m := s.posts()[0]
+	if want := time.Date(2026, 11, 23, 12, 2, 0, 0, time.UTC); m.Message != "[web1] cpu_used is CRITICAL value:90" || !m.Time.Equal(want) ||
+		m.PreviousLevel != "OK" || m.Duration != 0 || m.Data.Series[0].Values[0][1] != 90.0 {
+		t.Errorf("%+v", m)
+	}
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 10) })
+	s.expect("[web1] cpu_used is CRITICAL value:90", "[web1] cpu_used is OK value:50")
+	if m := s.posts()[1]; m.PreviousLevel != "CRITICAL" || m.Level != "OK" || m.Duration != 210*time.Second {
+		t.Errorf("%+v", m)
+	}
+	if v, err := s.a.Get(id); err != nil || v.Status.Level != "OK" || v.Status.State != Executing || v.Status.Undelivered != 2 || v.Status.Since == nil {
+		t.Errorf("%+v, %v", v.Status, err)
+	}
+}
+
+func TestEvaluatorOperatorsAndHysteresis(t *testing.T) {
+	number := func(n Number) *Number { return &n }
+	for _, tt := range []struct {
+		op      Operator
+		quiet   *Number
+		values  []float64 // one for each evaluation
+		changes string    // F fires, o is over, . nothing
+	}{
+		{Greater, nil, []float64{80, 81, 80, 81}, ".FoF"},
+		{GreaterOrEqual, nil, []float64{79, 80, 79}, ".Fo"},
+		{Less, nil, []float64{80, 79, 80}, ".Fo"},
+		{LessOrEqual, nil, []float64{81, 80, 81}, ".Fo"},
+		{Equal, nil, []float64{81, 80, 81}, ".Fo"},
+		{NotEqual, nil, []float64{80, 81, 80}, ".Fo"},
+		{Greater, number(60), []float64{81, 70, 61, 60, 70, 81}, "F..o.F"},
+		{Less, number(90), []float64{79, 85, 90, 85}, "F.o."},
+	} {
+		t.Run(fmt.Sprint(tt.op, tt.quiet != nil), func(t *testing.T) {
+			s := newSim(t)
+			a := quick()
+			a.Operator, a.Recover, a.Duration = tt.op, tt.quiet, 30*second
+			s.create(a)
+			got := ""
+			for _, v := range tt.values {
+				before := len(s.posts())
+				s.run(30*time.Second, func() { s.send("web1", "cpu_used", v) })
+				s.save(s.e.Tick(t.Context(), s.now.Add(grace)))
+				posts := s.posts()
+				switch {
+				case len(posts) == before:
+					got += "."
+				case posts[before].Level == "OK":
+					got += "o"
+				default:
+					got += "F"
+				}
+			}
+			if got != tt.changes {
+				t.Errorf("%s, want %s; %s", got, tt.changes, words(s.posts()))
+			}
+		})
+	}
+}
+
+// A relay that fell silent is no value: nothing changes, whatever the operator.
+func TestEvaluatorSilenceIsNoValue(t *testing.T) {
+	s := newSim(t)
+	low := quick()
+	low.Operator, low.Threshold = Less, 10
+	s.create(low)
+	s.create(quick())
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 90) })
+	s.expect("[web1] cpu_used is CRITICAL value:90")
+	s.run(time.Hour, nil)
+	s.expect("[web1] cpu_used is CRITICAL value:90")
+}
+
+func TestEvaluatorTags(t *testing.T) {
+	s := newSim(t)
+	a := quick()
+	a.Tags = map[string]string{"service": "shop", "zone": "a:b"}
+	s.create(a)
+	a.Tags = nil
+	a.Metric = "all"
+	s.create(a)
+	s.run(2*time.Minute, func() {
+		s.send("web1", "cpu_used", 100, "bare", "service:shop", "service:other", "zone:a:b") // the first of a key counts
+		s.send("web2", "cpu_used", -900, "service:other", "service:shop", "zone:a:b")
+		s.send("web2", "cpu_used", -900, "service:shop")
+		s.send("web2", "cpu_used", -900)
+		s.send("web1", "all", 100)
+		s.send("web2", "all", 80, "host:web9")
+	})
+	got := s.posts()
+	slices.SortFunc(got, func(a, b message) int { return strings.Compare(a.Message, b.Message) })
+	if w := words(got); w != "[*] all is CRITICAL value:90; [service:shop,zone:a:b] cpu_used is CRITICAL value:100" {
+		t.Error(w)
+	}
+}
+
+// The relay's id is the host, whatever the relay says.
+func TestEvaluatorHostIsTheRelay(t *testing.T) {
+	s := newSim(t)
+	s.create(quick())
+	s.run(2*time.Minute, func() { s.send("liar", "cpu_used", 99, "host:web1"); s.send("web1", "cpu_used", 1, "host:x") })
+	s.expect()
+}
+
+// wave is a value that makes an alert of 80 fire and be over now and then.
+func wave(second int) float64 { return 75 + 25*math.Sin(float64(second)/40) }
+
+// However often it is killed, at whatever moment, and however old the saved position is: the same posts.
+func TestEvaluatorKilledAnywhere(t *testing.T) {
+	play := func(t *testing.T, lazy func(i int) bool, kill func(i int) bool) string {
+		s := newSim(t)
+		s.create(quick())
+		i := 0
+		for range 600 {
+			s.lazy = lazy(i)
+			s.send("web1", "cpu_used", wave(i))
+			i++
+			s.now = s.now.Add(time.Second)
+			if kill(i) {
+				s.kill() // with a record that was not read
+				s.start()
+			}
+			s.step()
+		}
+		return words(s.posts())
+	}
+	never := func(int) bool { return false }
+	want := play(t, never, never)
+	if n := strings.Count(want, ";"); n < 4 {
+		t.Fatalf("the test says nothing: %s", want)
+	}
+	for _, n := range []int{1, 2, 7, 29, 30, 31, 100} {
+		if got := play(t, never, func(i int) bool { return i%n == 0 }); got != want {
+			t.Errorf("killed every %d s: %s\nwant %s", n, got, want)
+		}
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 5 {
+		if got := play(t, func(int) bool { return random.IntN(3) > 0 }, func(int) bool { return random.IntN(20) == 0 }); got != want {
+			t.Errorf("killed at random: %s\nwant %s", got, want)
+		}
+	}
+}
+
+// A state file that takes nothing delays, and then nothing is missing and nothing is there twice.
+func TestEvaluatorStateFileFails(t *testing.T) {
+	run := func(broken bool) string {
+		s := newSim(t)
+		s.create(quick())
+		for i := range 640 {
+			s.send("web1", "cpu_used", wave(i))
+			s.now = s.now.Add(time.Second)
+			if broken && i%50 > 40 {
+				if s.db.Path() != "" {
+					s.kill()
+				}
+				position, err := s.e.Apply(t.Context(), s.records[s.read:])
+				_ = position
+				if err == nil {
+					s.read = len(s.records) // nothing was due
+				}
+				continue
+			}
+			if broken && i%50 == 0 && i > 0 {
+				s.db = openDB(t, s.path)
+				s.a.store.db = s.db
+			}
+			s.step()
+		}
+		return words(s.posts())
+	}
+	if got, want := run(true), run(false); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+// After an outage of Pulse what the journal still holds is evaluated, and what is old is not posted one by one.
+func TestEvaluatorAfterAnOutage(t *testing.T) {
+	s := newSim(t)
+	s.create(quick())
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 10) })
+	s.expect()
+	s.kill()
+	// The journal goes on (the projection was behind), with many changes, for an hour.
+	for i := range 3600 {
+		s.send("web1", "cpu_used", wave(i))
+		s.now = s.now.Add(time.Second)
+	}
+	for range 120 {
+		s.send("web1", "cpu_used", 95)
+		s.now = s.now.Add(time.Second)
+	}
+	s.start()
+	// In small batches, with ticks between, as the runner does.
+	for s.read < len(s.records) {
+		end := min(s.read+100, len(s.records))
+		s.save(s.e.Apply(t.Context(), s.records[s.read:end]))
+		s.read = end
+		s.save(s.e.Tick(t.Context(), s.now))
+	}
+	s.expect("[web1] cpu_used is CRITICAL value:95")
+	// A week without anything, and then some more: no storm, no change.
+	s.kill()
+	s.now = s.now.Add(7 * 24 * time.Hour)
+	s.start()
+	began := time.Now()
+	s.run(time.Minute, func() { s.send("web1", "cpu_used", 95) })
+	s.expect("[web1] cpu_used is CRITICAL value:95")
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("a week took %v", took)
+	}
+}
+
+// The old outcome is told when up to date, even if nothing comes any more.
+func TestEvaluatorTellsTheOutcomeOfABacklog(t *testing.T) {
+	s := newSim(t)
+	s.create(quick())
+	s.run(time.Minute, func() { s.send("web1", "cpu_used", 10) })
+	for range 120 {
+		s.send("web1", "cpu_used", 95)
+		s.now = s.now.Add(time.Second)
+	}
+	s.now = s.now.Add(time.Hour)
+	s.step()
+	s.expect("[web1] cpu_used is CRITICAL value:95")
+	s.run(time.Minute, nil)
+	s.expect("[web1] cpu_used is CRITICAL value:95")
+}
+
+func TestEvaluatorDeadman(t *testing.T) {
+	s := newSim(t)
+	a := quick()
+	a.Tags, a.Deadman = nil, 2*minute
+	s.create(a)
+	s.run(10*time.Minute, nil)
+	s.expect() // nobody is known
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 10); s.send("web2", "cpu_used", 10) })
+	s.run(4*time.Minute, func() { s.send("web2", "cpu_used", 10) })
+	const dead = "[*] cpu_used is CRITICAL value:none for 2m from web1"
+	s.expect(dead)
+	// A restart is no silence of web2, and web1 is not found again.
+	s.kill()
+	s.now = s.now.Add(time.Hour)
+	s.start()
+	s.run(time.Minute, nil)
+	s.expect(dead)
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 10); s.send("web2", "cpu_used", 10) })
+	s.expect(dead, "[*] cpu_used is OK value:10")
+	// What a relay removed is not missed.
+	s.records = append(s.records, journal.Record{Seq: uint64(len(s.records) + 1), Relay: &journal.RelayEvent{Relay: "web1", Kind: journal.RelayRemoved, Collector: "c"}})
+	s.run(10*time.Minute, func() { s.send("web2", "cpu_used", 10) })
+	s.expect(dead, "[*] cpu_used is OK value:10")
+}
+
+// The position lets go of what no window needs, and holds what one does.
+func TestEvaluatorPosition(t *testing.T) {
+	s := newSim(t)
+	s.run(time.Minute, func() { s.send("web1", "cpu_used", 10) })
+	if s.saved != 60 {
+		t.Errorf("without alerts the position is %d of 60", s.saved)
+	}
+	id := s.create(quick())
+	s.run(10*time.Minute, func() { s.send("web1", "cpu_used", 10) })
+	if behind := len(s.records) - int(s.saved); behind < 60 || behind > 110 {
+		t.Errorf("%d records will be read again for a window of 60", behind)
+	}
+	if w := s.e.watches[id]; len(w.slots) > 4 || len(s.e.marks) > 20 {
+		t.Errorf("%d slots and %d marks are kept", len(w.slots), len(s.e.marks))
+	}
+	if err := s.a.Delete(id); err != nil {
+		t.Fatal(err)
+	}
+	s.run(time.Second, func() { s.send("web1", "cpu_used", 10) })
+	if s.saved != uint64(len(s.records)) {
+		t.Errorf("the position is %d of %d", s.saved, len(s.records))
+	}
+}
+
+// A clock that was ahead for a while stops no alert for longer than it is behind.
+func TestEvaluatorClockSetBack(t *testing.T) {
+	s := newSim(t)
+	s.create(quick())
+	s.now = s.now.Add(24 * time.Hour)
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 10) })
+	s.now = s.now.Add(-24 * time.Hour)
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 90) })
+	s.expect("[web1] cpu_used is CRITICAL value:90")
+}
+
+func TestEvaluatorUpdate(t *testing.T) {
+	s := newSim(t)
+	id := s.create(quick())
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 90) })
+	v, err := s.a.Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Alert.Level = Warn
+	if _, err := s.a.Update(v.Alert); err != nil {
+		t.Fatal(err)
+	}
+	s.run(time.Minute, func() { s.send("web1", "cpu_used", 90) })
+	s.expect("[web1] cpu_used is CRITICAL value:90", "[web1] cpu_used is WARNING value:90")
+	if m := s.posts()[1]; m.PreviousLevel != "CRITICAL" {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestEvaluatorHostileNames(t *testing.T) {
+	s := newSim(t)
+	for _, name := range hostile() {
+		a := quick()
+		a.Metric, a.Tags = name, map[string]string{"k" + name: name, "host": name}
+		s.create(a)
+	}
+	s.run(2*time.Minute, func() {
+		for _, name := range hostile() {
+			if !strings.Contains(name, ":") {
+				s.send(name, name, 90, "k"+name+":"+name)
+			}
+		}
+	})
+	told := map[string]bool{}
+	for _, m := range s.posts() {
+		told[m.ID] = true
+		if m.Message != m.ID+" is CRITICAL value:90" {
+			t.Errorf("%+v", m)
+		}
+	}
+	for _, name := range hostile() {
+		if !strings.Contains(name, ":") && !told["["+name+"] "+name] {
+			t.Errorf("%q did not fire", name)
+		}
+	}
+}
+
+// Means stay numbers, whatever is summed.
+func TestEvaluatorHugeValues(t *testing.T) {
+	s := newSim(t)
+	s.create(quick())
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", math.MaxFloat64) })
+	s.expect(fmt.Sprint("[web1] cpu_used is CRITICAL value:", math.MaxFloat64))
+}
+
+func BenchmarkApply(b *testing.B) {
+	s := newSim(b)
+	for i := range 100 {
+		a := quick()
+		a.Tags["host"] = fmt.Sprint("host", i)
+		s.create(a)
+	}
+	records := make([]journal.Record, 1000)
+	event := &journal.Event{Relay: "host7", Time: s.now.UnixNano(), Collectors: []journal.Collector{{Name: "c", Tags: []string{"service:x"}}}}
+	for k := range 9 {
+		event.Collectors[0].Stats = append(event.Collectors[0].Stats, journal.Stat{ID: fmt.Sprint("stat", k), Value: 1})
+	}
+	event.Collectors[0].Stats = append(event.Collectors[0].Stats, journal.Stat{ID: "cpu_used", Value: 1})
+	seq, n := uint64(0), 0
+	for b.Loop() {
+		for i := range records {
+			seq++
+			records[i] = journal.Record{Seq: seq, Event: event}
+		}
+		if _, err := s.e.Apply(b.Context(), records); err != nil {
+			b.Fatal(err)
+		}
+		n += 10 * len(records)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/reading")
+}

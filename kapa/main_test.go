@@ -1,0 +1,65 @@
+package kapa
+
+import (
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func testLog(tb testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// openDB opens a state file as migrations leave it.
+func openDB(tb testing.TB, path string) *bbolt.DB {
+	tb.Helper()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = db.Close() }) // a test may have closed it
+	if err := db.Update(func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucketIfNotExists([]byte(rootBucket))
+		return err
+	}); err != nil {
+		tb.Fatal(err)
+	}
+	return db
+}
+
+func newDB(tb testing.TB) *bbolt.DB {
+	tb.Helper()
+	return openDB(tb, filepath.Join(tb.TempDir(), "pulse.db"))
+}
+
+// eventually polls until ok, or fails the test.
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	deadline := time.Now().Add(45 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			tb.Fatalf("not within 45 s: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond) // polling, with a deadline
+	}
+}
+
+// sampleAlert is as short as an alert can be.
+func sampleAlert() Alert {
+	return Alert{Metric: "cpu_used", Threshold: 80, Post: "http://127.0.0.1:1/alert"}
+}
+
+// hostile are names and values that mean something to somebody on their way.
+func hostile() []string {
+	return []string{
+		`it's`, `say "hi"`, `back\slash`, `ends\`, `'; DROP DATABASE statistics; --`, `" OR 1=1 --`, `x" FROM "y`, `{{ .Level }}`, `}}{{ panic }}`,
+		`'''`, `''') |alert()`, "`tick`", `$name`, `/.*/`, `*`, `a.b.c`, `a,b=c d`, `ünï€ø`, `日本`, `<script>&amp;`, `%2e%2e/`, `../../x`, `select`, `time`, `\n`, `\'`, `\"`,
+		`value`, `mean`, `"value"`, `a b`, ` lead`, `trail `, `#x`, `-`, `=`, `;`, `(`, `lambda: TRUE`,
+	}
+}

@@ -1,0 +1,109 @@
+package kapa
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/influxdata/influxql"
+)
+
+// Where the readings are, as 0.2 named it.
+const (
+	database  = "statistics"
+	rawPolicy = "one_day"
+)
+
+// script is the template of every alert's task. It is constant: all that a user gave comes in as typed variables, which
+// Kapacitor never parses as script. The level decides which of the three conditions can be true at all.
+const script = `var q string
+var period duration
+var every duration
+var level string
+var operator string
+var threshold float
+var quiet float
+var name string
+var url string
+var revision string
+
+batch
+    |query(q)
+        .period(period)
+        .every(every)
+    |alert()
+        .id(name)
+        .message('{{ .ID }} is {{ .Level }} value:{{ index .Fields "value" }}')
+        .details('{{ .Message }}')
+        .info(lambda: level == 'info' AND ` + beyondThreshold + `)
+        .infoReset(lambda: NOT ` + beyondQuiet + `)
+        .warn(lambda: level == 'warn' AND ` + beyondThreshold + `)
+        .warnReset(lambda: NOT ` + beyondQuiet + `)
+        .crit(lambda: level == 'crit' AND ` + beyondThreshold + `)
+        .critReset(lambda: NOT ` + beyondQuiet + `)
+        .stateChangesOnly()
+        .post(url)
+`
+
+const (
+	beyondThreshold = `((operator == 'gt' AND "value" > threshold) OR (operator == 'ge' AND "value" >= threshold) OR (operator == 'lt' AND "value" < threshold) OR (operator == 'le' AND "value" <= threshold) OR (operator == 'eq' AND "value" == threshold) OR (operator == 'ne' AND "value" != threshold))`
+	beyondQuiet     = `((operator == 'gt' AND "value" > quiet) OR (operator == 'ge' AND "value" >= quiet) OR (operator == 'lt' AND "value" < quiet) OR (operator == 'le' AND "value" <= quiet) OR (operator == 'eq' AND "value" == quiet) OR (operator == 'ne' AND "value" != quiet))`
+)
+
+// templateID names the script by what is in it, so that two releases of Pulse beside each other do not pull it back and forth.
+func templateID() string {
+	sum := sha256.Sum256([]byte(script))
+	return "pulse-alert-" + hex.EncodeToString(sum[:4])
+}
+
+// variable is a typed variable of a task.
+type variable struct {
+	Type  string `json:"type"`
+	Value any    `json:"value"`
+}
+
+// variables are those of the alert's task. stored turns a name into what InfluxDB holds of it.
+func variables(a *Alert, stored func(string) string) map[string]variable {
+	quiet := a.Threshold
+	if a.Recover != nil {
+		quiet = *a.Recover
+	}
+	return map[string]variable{
+		"q":         {"string", query(a, stored)},
+		"period":    {"duration", int64(a.Duration)},
+		"every":     {"duration", int64(a.Every)},
+		"level":     {"string", string(a.Level)},
+		"operator":  {"string", string(a.Operator)},
+		"threshold": {"float", float64(a.Threshold)},
+		"quiet":     {"float", float64(quiet)},
+		// The id of an alert is a Go template: the name is a string in it, quoted, and nothing else.
+		"name": {"string", "{{ " + strconv.Quote(a.Name()) + " }}"},
+		"url":  {"string", a.Post},
+		// A list of tasks does not tell their templates, so the template's id comes along.
+		"revision": {"string", templateID()},
+	}
+}
+
+// query is the InfluxQL of the alert, in which names are quoted. The mean comes twice: as
+// mean_<metric>, which is how 0.2 posted it, and under the one name that the script can know.
+func query(a *Alert, stored func(string) string) string {
+	metric := stored(a.Metric)
+	var b strings.Builder
+	b.WriteString("SELECT mean(" + ident(metric) + ") AS " + ident("mean_"+metric) + ", mean(" + ident(metric) + ") AS value FROM " +
+		ident(database) + "." + ident(rawPolicy) + "." + ident(metric))
+	word := " WHERE "
+	for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
+		b.WriteString(word + ident(stored(key)) + " = " + influxql.QuoteString(stored(a.Tags[key])))
+		word = " AND "
+	}
+	return b.String()
+}
+
+var identEscapes = strings.NewReplacer("\n", `\n`, `\`, `\\`, `"`, `\"`)
+
+// ident quotes an identifier always: QuoteIdent leaves what looks like a word alone, and its list of keywords need
+// not be the one of the InfluxQL in Kapacitor.
+func ident(s string) string { return `"` + identEscapes.Replace(s) + `"` }

@@ -1,0 +1,97 @@
+package kapa
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"text/template"
+
+	"github.com/influxdata/influxql"
+)
+
+// checkQuery says how a query is something else than the mean of that metric where the tags are those.
+func checkQuery(q string, a *Alert) error {
+	parsed, err := influxql.ParseQuery(q)
+	if err != nil {
+		return err
+	}
+	if len(parsed.Statements) != 1 {
+		return errors.New("not one statement")
+	}
+	s, ok := parsed.Statements[0].(*influxql.SelectStatement)
+	if !ok || len(s.Sources) != 1 || len(s.Fields) != 2 || s.Target != nil || len(s.Dimensions) != 0 {
+		return fmt.Errorf("not one simple select: %v", parsed)
+	}
+	m, ok := s.Sources[0].(*influxql.Measurement)
+	if !ok || m.Database != database || m.RetentionPolicy != rawPolicy || m.Name != a.Metric {
+		return fmt.Errorf("reads %v", s.Sources)
+	}
+	for i, alias := range []string{"mean_" + a.Metric, "value"} {
+		call, ok := s.Fields[i].Expr.(*influxql.Call)
+		if !ok || call.Name != "mean" || len(call.Args) != 1 || s.Fields[i].Alias != alias {
+			return fmt.Errorf("selects %v", s.Fields)
+		}
+		if ref, ok := call.Args[0].(*influxql.VarRef); !ok || ref.Val != a.Metric {
+			return fmt.Errorf("selects %v", s.Fields)
+		}
+	}
+	found := map[string]string{}
+	operators := 0
+	influxql.WalkFunc(s.Condition, func(n influxql.Node) {
+		b, ok := n.(*influxql.BinaryExpr)
+		if !ok {
+			return
+		}
+		operators++
+		ref, isRef := b.LHS.(*influxql.VarRef)
+		value, isString := b.RHS.(*influxql.StringLiteral)
+		if b.Op == influxql.EQ && isRef && isString {
+			found[ref.Val] = value.Val
+		}
+	})
+	if len(a.Tags) > 0 && operators != 2*len(a.Tags)-1 || fmt.Sprint(found) != fmt.Sprint(a.Tags) {
+		return fmt.Errorf("filters by %q, not by %q", found, a.Tags)
+	}
+	return nil
+}
+
+func TestNothingGivenIsLanguage(t *testing.T) {
+	names := hostile()
+	for i, name := range names {
+		a := sampleAlert().withDefaults()
+		a.Metric, a.Tags, a.Post = name, map[string]string{name: names[(i+1)%len(names)], "k" + name: name, "host": name}, "http://h/?"+strings.Repeat("'", i)
+		delete(a.Tags, "time")
+		if err := a.validate(); err != nil {
+			t.Fatal(err)
+		}
+		vars := variables(&a, func(s string) string { return s })
+		if err := checkQuery(vars["q"].Value.(string), &a); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+		for key, v := range vars {
+			if v.Type == "lambda" || v.Type == "star" || v.Type == "list" || v.Type == "regex" {
+				t.Errorf("%s is a %s, which Kapacitor parses", key, v.Type)
+			}
+		}
+		// Kapacitor makes the alert's id by text/template.
+		parsed, err := template.New("").Parse(vars["name"].Value.(string))
+		if err != nil {
+			t.Errorf("%q: %v", name, err)
+			continue
+		}
+		var b strings.Builder
+		if err := parsed.Execute(&b, nil); err != nil || b.String() != a.Name() {
+			t.Errorf("%q becomes %q, %v", a.Name(), b.String(), err)
+		}
+	}
+}
+
+func TestQuery(t *testing.T) {
+	a := Alert{Metric: "cpu", Tags: map[string]string{"host": "it's", "a": "b"}}
+	stored := func(s string) string { return strings.ReplaceAll(s, "cpu", "CPU") }
+	const want = `SELECT mean("CPU") AS "mean_CPU", mean("CPU") AS value FROM "statistics"."one_day"."CPU" WHERE "a" = 'b' AND "host" = 'it\'s'`
+	if got := query(&a, stored); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}

@@ -1,0 +1,36 @@
+package projector
+
+// Rewind has the runner project the whole journal again, from its first record
+// on: its sink lost what it had. It returns when that is certain, also over a
+// crash, and the runner begins as soon as the batch under way is applied. It may be called
+// from any goroutine, the projection's own among them.
+func (r *Runner) Rewind() error {
+	if r.o.Positions == nil {
+		return nil // it begins anew at every start anyway
+	}
+	r.rewinding.Store(true)
+	return r.o.Positions.Save(r.o.Projection.Name(), 0)
+}
+
+// rewind goes back, if that was asked for.
+func (r *Runner) rewind() {
+	if !r.rewinding.Load() {
+		return
+	}
+	r.log.Warn("the journal is projected again from its first record on")
+	r.closeReader()
+	r.attempt(func() error {
+		state, err := r.o.Journal.State(r.ctx)
+		if err != nil {
+			return err
+		}
+		first := max(state.FirstSeq, 1) - 1
+		r.applied, r.position = first, first
+		if err := r.begin(r.ctx, state); err != nil {
+			return err
+		}
+		r.rewinding.Store(false)
+		return nil
+	})
+	r.update(func(s *Status) { s.Position, s.Applied = r.position, r.applied })
+}

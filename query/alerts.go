@@ -1,0 +1,96 @@
+package query
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/nanopack/pulse/kapa"
+)
+
+func (s *Server) listAlerts(w http.ResponseWriter, _ *http.Request, _ params) error {
+	alerts, err := s.o.Alerts.List()
+	if err != nil {
+		return alertError(err)
+	}
+	if alerts == nil {
+		alerts = []kapa.View{}
+	}
+	s.writeJSON(w, http.StatusOK, alerts)
+	return nil
+}
+
+func (s *Server) getAlert(w http.ResponseWriter, _ *http.Request, p params) error {
+	if err := checkName("the alert", p.get("id")); err != nil {
+		return err
+	}
+	alert, err := s.o.Alerts.Get(p.get("id"))
+	if err != nil {
+		return alertError(err)
+	}
+	s.writeJSON(w, http.StatusOK, alert)
+	return nil
+}
+
+func (s *Server) addAlert(w http.ResponseWriter, r *http.Request, _ params) error {
+	return s.putAlert(w, r, s.o.Alerts.Create)
+}
+
+func (s *Server) updateAlert(w http.ResponseWriter, r *http.Request, _ params) error {
+	return s.putAlert(w, r, s.o.Alerts.Update)
+}
+
+func (s *Server) putAlert(w http.ResponseWriter, r *http.Request, put func(kapa.Alert) (kapa.View, error)) error {
+	body, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	alert, err := kapa.Decode(bytes.NewReader(body))
+	if err != nil {
+		if s.o.Compat == Compat02 && lacksValue(body) {
+			return &httpError{status: http.StatusBadRequest, text: "Missing value in payload", err: err}
+		}
+		return alertError(err)
+	}
+	view, err := put(alert)
+	if err != nil {
+		return alertError(err)
+	}
+	s.writeJSON(w, http.StatusOK, view)
+	return nil
+}
+
+func (s *Server) deleteAlert(w http.ResponseWriter, _ *http.Request, p params) error {
+	if err := checkName("the alert", p.get("id")); err != nil {
+		return err
+	}
+	if err := s.o.Alerts.Delete(p.get("id")); err != nil {
+		return alertError(err)
+	}
+	s.writeJSON(w, http.StatusOK, message{"Success"})
+	return nil
+}
+
+// lacksValue tells whether a body is an alert without what 0.2 asked for.
+func lacksValue(body []byte) bool {
+	var need struct {
+		Metric string `json:"metric"`
+		Post   string `json:"post"`
+	}
+	return json.Unmarshal(body, &need) == nil && (need.Metric == "" || need.Post == "")
+}
+
+// alertError chooses the status of an error of Alerts.
+func alertError(err error) error {
+	var field *kapa.FieldError
+	switch {
+	case errors.As(err, &field):
+		return &httpError{status: http.StatusBadRequest, text: field.Error(), err: err}
+	case errors.Is(err, kapa.ErrNotFound):
+		return &httpError{status: http.StatusNotFound, text: kapa.ErrNotFound.Error(), err: err}
+	case errors.Is(err, kapa.ErrTooMany):
+		return &httpError{status: http.StatusConflict, text: kapa.ErrTooMany.Error(), err: err}
+	}
+	return err
+}
