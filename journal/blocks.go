@@ -46,7 +46,7 @@ func listBlocks(dir string) ([]int, error) {
 // sync makes everything that was acknowledged so far durable.
 func (b *blocks) sync() error {
 	if b.last == nil {
-		return b.all(0)
+		return b.some(b.all(0))
 	}
 	if err := b.fsync(b.last); err != nil {
 		return err
@@ -70,12 +70,23 @@ func (b *blocks) sync() error {
 	// The server removes blocks from the front only, and never replaces the last. Should ours be gone all
 	// the same, the numbers may have a hole: look at all of them.
 	if !b.current() {
-		return b.all(b.index + 1)
+		return b.some(b.all(b.index + 1))
 	}
 	if added {
 		return b.syncDir()
 	}
 	return nil
+}
+
+// errNoBlock means that there is no file to which acknowledged messages could have been written.
+var errNoBlock = errors.New("the journal's files are gone; somebody removed them while it was running")
+
+// some is err, or errNoBlock when there is no block although something was stored.
+func (b *blocks) some(err error) error {
+	if err == nil && b.last == nil {
+		return errNoBlock
+	}
+	return err
 }
 
 // current tells whether the open file is still the one with its name.
@@ -92,7 +103,8 @@ func (b *blocks) current() bool {
 func (b *blocks) all(from int) error {
 	list, err := listBlocks(b.dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // nothing was ever stored
+		b.close()
+		return nil // nothing was ever stored, or all of it was removed
 	}
 	if err != nil {
 		return err

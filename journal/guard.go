@@ -30,6 +30,11 @@ func linkAside(dir string, now time.Time) (unreadable string, err error) {
 	if err != nil {
 		return "", err
 	}
+	// A start that did not come to its end may have left some of the blocks only: killed while the server deleted the
+	// stream, or while putBack put it back. The guard has the others. What retention dropped goes again.
+	if list, err = complete(from, to, list); err != nil {
+		return "", err
+	}
 	if err := os.RemoveAll(to); err != nil {
 		return "", err
 	}
@@ -39,14 +44,11 @@ func linkAside(dir string, now time.Time) (unreadable string, err error) {
 	for _, n := range list {
 		path := blockPath(from, n)
 		if _, _, err := firstSeq(path); err != nil {
-			if errors.Is(err, fs.ErrPermission) {
+			if errors.Is(err, fs.ErrPermission) || !failed(err) {
 				return unreadable, err
 			}
 			unreadable = filepath.Join(dir, "unreadable-"+stamp(now))
-			if err := os.MkdirAll(unreadable, 0o700); err != nil {
-				return "", err
-			}
-			if err := os.Rename(path, blockPath(unreadable, n)); err != nil {
+			if err := moveAside(path, blockPath(unreadable, n)); err != nil {
 				return "", err
 			}
 			continue
@@ -56,6 +58,23 @@ func linkAside(dir string, now time.Time) (unreadable string, err error) {
 		}
 	}
 	return unreadable, nil
+}
+
+// complete links the blocks of an old guard into msgs that are not there, and returns all of msgs' blocks.
+func complete(msgs, guard string, list []int) ([]int, error) {
+	old, err := listBlocks(guard)
+	if errors.Is(err, fs.ErrNotExist) {
+		return list, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range old {
+		if err := os.Link(blockPath(guard, n), blockPath(msgs, n)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	return listBlocks(msgs)
 }
 
 // linkError is a filesystem without hard links: the journal is opened without a guard.
@@ -147,21 +166,22 @@ func putBack(dir string, now time.Time) (unreadable string, restored int, err er
 	// What the server left of the stream is not deleted: it is moved aside as well.
 	aside := filepath.Join(dir, "unreadable-"+stamp(now))
 	if _, err := os.Stat(streamDir(dir)); err == nil {
-		if err := os.MkdirAll(aside, 0o700); err != nil {
-			return "", 0, err
-		}
-		if err := os.Rename(streamDir(dir), filepath.Join(aside, "stream")); err != nil {
+		if err := moveAside(streamDir(dir), filepath.Join(aside, "stream")); err != nil {
 			return "", 0, err
 		}
 		unreadable = aside
 	}
 	to := filepath.Join(streamDir(dir), "msgs")
-	if err := os.MkdirAll(to, 0o700); err != nil {
+	if err := mkdirAll(to); err != nil {
 		return "", 0, err
 	}
 	for _, n := range list {
 		from := blockPath(guardDir(dir), n)
-		if readable(from) == nil {
+		err := readable(from)
+		if err != nil && !failed(err) {
+			return unreadable, restored, err
+		}
+		if err == nil {
 			if err := os.Link(from, blockPath(to, n)); err != nil {
 				return unreadable, restored, err
 			}
@@ -169,10 +189,7 @@ func putBack(dir string, now time.Time) (unreadable string, restored int, err er
 			continue
 		}
 		unreadable = aside
-		if err := os.MkdirAll(aside, 0o700); err != nil {
-			return "", restored, err
-		}
-		if err := os.Rename(from, blockPath(aside, n)); err != nil {
+		if err := moveAside(from, blockPath(aside, n)); err != nil {
 			return "", restored, err
 		}
 	}
@@ -180,6 +197,45 @@ func putBack(dir string, now time.Time) (unreadable string, restored int, err er
 		return unreadable, 0, fmt.Errorf("none of the %d blocks can be read", len(list))
 	}
 	return unreadable, restored, nil
+}
+
+// mkdirAll is os.MkdirAll against the server, which removes the empty directories above a stream that it
+// dropped, in a goroutine that outlives its shutdown.
+func mkdirAll(path string) error {
+	var err error
+	for range 10 {
+		if err = os.MkdirAll(path, 0o700); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
+// moveAside renames from to a free name like to, making its directory.
+func moveAside(from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	to, err := freeName(to)
+	if err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+// freeName is path, or path.2, path.3 and so on if that is taken: what is named after the second may have had its
+// like in the same one, and nothing is written over.
+func freeName(path string) (string, error) {
+	name := path
+	for n := 2; ; n++ {
+		switch _, err := os.Lstat(name); {
+		case errors.Is(err, fs.ErrNotExist):
+			return name, nil
+		case err != nil:
+			return "", err
+		}
+		name = fmt.Sprintf("%s.%d", path, n)
+	}
 }
 
 // readable reads the file to its end.

@@ -41,6 +41,7 @@ type Journal struct {
 	// blocked is true from a write error until appending resumes; a run may be there before, for readers.
 	blocked  atomic.Bool
 	failures int    // write errors since the last good batch; the committer's
+	identity string // of the stream; set by Open
 	saved    Marker // by saveMarker
 
 	mu     sync.Mutex
@@ -112,6 +113,7 @@ func (j *Journal) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	j.identity = run.identity
 	j.runs.set(run)
 	if err := j.saveMarker(true); err != nil {
 		run.stop()
@@ -265,12 +267,9 @@ func (j *Journal) saveMarker(always bool) error {
 	if j.o.Marker == nil {
 		return nil
 	}
-	run := j.runs.current()
-	if run == nil {
-		return nil
-	}
+	// Also while there is no run: what was acknowledged is known, and the files may be gone.
 	seq, t, _ := j.durable.get()
-	m := Marker{Stream: run.identity, Seq: seq, EventTime: t}
+	m := Marker{Stream: j.identity, Seq: seq, EventTime: t}
 	if m == j.saved && !always {
 		return nil
 	}

@@ -48,7 +48,10 @@ func lockDir(dir string) (*os.File, error) {
 
 // setAside renames a journal that cannot be opened and takes a new, empty directory.
 func (j *Journal) setAside(cause error) (string, error) {
-	to := j.o.Dir + ".aside-" + stamp(j.o.Now())
+	to, err := freeName(j.o.Dir + ".aside-" + stamp(j.o.Now()))
+	if err != nil {
+		return "", err
+	}
 	if err := os.Rename(j.o.Dir, to); err != nil {
 		return "", fmt.Errorf("setting the journal aside: %w (it cannot be opened because: %w)", err, cause)
 	}
@@ -73,6 +76,8 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 	switch {
 	case errors.As(err, &link):
 		j.log.Warn("the journal's files could not be linked aside; it is opened without that protection", "err", err)
+	case err != nil && !failed(err):
+		return nil, &Error{Op: "open", Dir: j.o.Dir, Kind: ErrServer, Err: err}
 	case err != nil:
 		return nil, &Error{Op: "open", Dir: j.o.Dir, Kind: ErrDamaged, Err: err}
 	case unreadable != "":
@@ -120,6 +125,9 @@ func (j *Journal) openStream(ctx context.Context, run *embedded, marker *Marker,
 		return fail(ErrMissing, fmt.Errorf("it had reached event %d", marker.Seq))
 	case count > 0:
 		run, stream, err = j.restore(ctx, run, marker, report)
+		if err != nil && !failed(err) {
+			return fail(ErrServer, err)
+		}
 		if err != nil {
 			return fail(ErrDamaged, err)
 		}

@@ -104,7 +104,7 @@ func (r *Reader) fetch(ctx context.Context, wait bool) error {
 			}
 		}
 		seq, lost := p.receive(m)
-		if lost || p.idle > stuckAfter && r.stuck() {
+		if lost || p.idle > stuckAfter && r.stuck(ctx) {
 			r.drop()
 			continue
 		}
@@ -115,16 +115,26 @@ func (r *Reader) fetch(ctx context.Context, wait bool) error {
 	}
 }
 
-// stuck tells whether the server cannot read on, and from where it might: at a block that gives an error it
-// tries again for ever, and sends heartbeats. The reader then begins behind, and the rest is a gap.
-func (r *Reader) stuck() bool {
+// stuck tells whether another consumer would bring what this one does not: the events were dropped, or the server
+// cannot read them. At a block that gives an error it tries again for ever, and sends heartbeats. The reader
+// then begins behind, and the rest is a gap.
+func (r *Reader) stuck(ctx context.Context) bool {
 	r.pull.idle = 0
 	if mark, _, _ := r.j.durable.get(); r.next == 0 || r.next > mark {
 		return false // there is nothing to read
 	}
+	if st, err := r.j.State(ctx); err == nil && st.FirstSeq > r.next {
+		return true // consume makes a gap of it
+	}
+	if n, err := r.pull.pending(ctx, &r.mu); err == nil && n == 0 {
+		return false // the last events are missing; a gap when there are others behind them
+	}
 	next, ok := behindUnreadable(r.pull.run.msgs, r.next)
 	if !ok {
-		r.j.log.Error("the journal cannot be read on", "at", r.next)
+		if r.stuckAt != r.next {
+			r.j.log.Error("the journal cannot be read on", "at", r.next)
+		}
+		r.stuckAt = r.next
 		return false
 	}
 	r.jump = next
@@ -145,7 +155,7 @@ func (r *Reader) drop() {
 
 // connect makes a consumer at the reader's place, on the current run of the server, waiting for one.
 func (r *Reader) connect(ctx context.Context) error {
-	run, changed := r.j.runs.get()
+	run, changed, rewinds := r.j.runs.get()
 	if run == nil {
 		select {
 		case <-changed:
@@ -158,7 +168,7 @@ func (r *Reader) connect(ctx context.Context) error {
 			return r.ended()
 		}
 	}
-	p, err := r.consume(ctx, run)
+	p, err := r.consume(ctx, run, rewinds[r.rewinds:])
 	var gap *GapError
 	switch {
 	case err == nil:
@@ -187,12 +197,29 @@ func (r *Reader) connect(ctx context.Context) error {
 		p.close() // Close came first and saw nothing
 		return r.ended()
 	default:
-		r.pull = p
+		r.pull, r.rewinds = p, len(rewinds)
 		return nil
 	}
 }
 
-func (r *Reader) consume(ctx context.Context, run *embedded) (*pull, error) {
+// missing is what the journal does not have any more of what comes next, now that it begins with first and ends
+// with last and was set back to each of rewinds since the reader's last consumer; nil if nothing.
+func (r *Reader) missing(first, last uint64, rewinds []uint64) error {
+	for _, end := range rewinds {
+		last = min(last, end) // the numbers behind it may be in use again, for other events
+	}
+	if r.next > last+1 {
+		return &GapError{From: last + 1, To: r.next - 1, Reason: GapRewound}
+	}
+	// Told here, and not by the number of the first event that comes: perhaps none is left.
+	if mark, _, _ := r.j.durable.get(); r.next < first && r.next <= mark {
+		return &GapError{From: r.next, To: min(first-1, mark), Reason: GapRetention}
+	}
+	return nil
+}
+
+// consume makes a consumer on run. rewinds are the places to which the journal was set back since the one before.
+func (r *Reader) consume(ctx context.Context, run *embedded, rewinds []uint64) (*pull, error) {
 	cfg := jetstream.ConsumerConfig{
 		Name:              "pulse-" + rand.Text()[:12],
 		DeliverPolicy:     jetstream.DeliverAllPolicy,
@@ -207,8 +234,9 @@ func (r *Reader) consume(ctx context.Context, run *embedded) (*pull, error) {
 		if err != nil {
 			return nil, err
 		}
-		if last := stream.CachedInfo().State.LastSeq; r.next > last+1 {
-			return nil, &GapError{From: last + 1, To: r.next - 1, Reason: GapRewound}
+		state := stream.CachedInfo().State
+		if err := r.missing(state.FirstSeq, state.LastSeq, rewinds); err != nil {
+			return nil, err
 		}
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, max(r.next, r.jump)
 	case !r.from.IsZero():

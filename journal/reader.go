@@ -25,6 +25,8 @@ type Reader struct {
 	dec     Decoder
 	next    uint64    // the sequence number that must come; 0: whatever comes first
 	jump    uint64    // where to go on behind a block that cannot be read
+	stuckAt uint64    // where it was last logged that reading does not go on
+	rewinds int       // how many of the journal's rewinds it knows of
 	from    time.Time // where to begin while next is 0; zero: at the oldest
 	held    *nats.Msg // received, and not returned because of what is before it
 	seq     uint64    // of held
@@ -33,7 +35,8 @@ type Reader struct {
 	records []Record
 
 	mu   sync.Mutex
-	pull *pull // nil while there is no consumer; set by Read alone
+	pull *pull  // nil while there is no consumer; set by Read alone
+	seen uint64 // next, as Read left it
 }
 
 // ReadFrom begins with the event numbered seq; 0 and 1 mean with the oldest there is. When seq was dropped or
@@ -54,7 +57,8 @@ func (j *Journal) reader(seq uint64, t time.Time) (*Reader, error) {
 	case <-j.closing:
 		return nil, &Error{Op: "read", Dir: j.o.Dir, Kind: ErrClosed}
 	default:
-		return &Reader{j: j, done: make(chan struct{}), next: seq, from: t}, nil
+		_, _, rewinds := j.runs.get()
+		return &Reader{j: j, done: make(chan struct{}), next: seq, seen: seq, from: t, rewinds: len(rewinds)}, nil
 	}
 }
 
@@ -96,6 +100,7 @@ func (r *Reader) Read(ctx context.Context, max int) ([]Record, error) {
 	if r.pull != nil {
 		r.pull.returned += uint64(len(r.records))
 	}
+	r.seen = r.next
 	r.mu.Unlock()
 	return r.records, nil
 }
@@ -129,7 +134,13 @@ func (r *Reader) contiguous(ctx context.Context) error {
 func (r *Reader) durable(ctx context.Context, wait bool) error {
 	for {
 		mark, _, moved := r.j.durable.get()
-		if r.seq <= mark {
+		ended := false
+		select {
+		case <-r.run.gone:
+			ended = true // the mark may be the next run's, which has another event under this number
+		default:
+		}
+		if r.seq <= mark && !ended {
 			return nil
 		}
 		if !wait {
@@ -164,6 +175,9 @@ func (r *Reader) report(err error) error {
 		if gap.Reason == GapRewound {
 			r.next = gap.From
 		}
+		r.mu.Lock()
+		r.seen = r.next
+		r.mu.Unlock()
 		r.j.m.gap(gap)
 		r.j.log.Warn("a gap in the journal", "from", gap.From, "to", gap.To, "events", gap.Missing(), "reason", gap.Reason)
 	}
@@ -200,7 +214,7 @@ func (r *Reader) ended() error {
 // journal's last events are missing, so that their numbers will never come.
 func (r *Reader) Pending() uint64 {
 	r.mu.Lock()
-	p := r.pull
+	p, next := r.pull, r.seen
 	r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(r.j.ctx, 5*time.Second)
 	defer cancel()
@@ -213,7 +227,10 @@ func (r *Reader) Pending() uint64 {
 	if err != nil {
 		return 0
 	}
-	return st.Messages
+	if next == 0 {
+		return st.Messages
+	}
+	return min(st.Messages, st.LastSeq+1-min(next, st.LastSeq+1))
 }
 
 // Close ends the reader, also a Read that waits. It always returns nil.

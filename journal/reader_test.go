@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -194,26 +196,104 @@ func purge(t *testing.T, j *Journal, seq uint64) {
 	}
 }
 
-func TestReaderAtTheEndOfAnEmptiedJournal(t *testing.T) {
-	j := open(t, Options{})
+// A reader whose place, and everything behind it, was dropped learns that at once: no event will come to tell.
+func TestAllExpired(t *testing.T) {
+	var log bytes.Buffer // read when the journal is closed
+	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	appendN(t, j, "r", 0, 10)
-	purge(t, j, 11)
+	overtaken := from1(t, j, 1)
+	readN(t, overtaken, 3)
+	caught := from1(t, j, 1)
+	readN(t, caught, 10)
+	purge(t, j, 11) // what retention does
 	st, err := j.State(t.Context())
 	if err != nil || st.FirstSeq != 11 || st.LastSeq != 10 || st.Messages != 0 || !st.FirstTime.IsZero() {
 		t.Fatalf("%+v, %v", st, err)
 	}
 	r := from1(t, j, 5)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := r.Read(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatal(err)
+	readGap(t, r, GapError{From: 5, To: 10, Reason: GapRetention})
+	// One that has a consumer looks when heartbeats come instead of events. What it had in memory is forgotten here.
+	overtaken.drop()
+	if err := overtaken.connect(t.Context()); err == nil {
+		t.Error("a consumer was made where nothing will come")
 	}
-	if p := r.Pending(); p != 0 {
-		t.Errorf("%d pending, and nothing will come", p)
+	readGap(t, overtaken, GapError{From: 4, To: 10, Reason: GapRetention})
+	if caught.stuck(t.Context()) {
+		t.Error("a reader that has seen everything makes another consumer")
+	}
+	for _, r := range []*Reader{r, overtaken, caught} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if _, err := r.Read(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		cancel()
+		if p := r.Pending(); p != 0 {
+			t.Errorf("%d pending, and nothing will come", p)
+		}
 	}
 	appendN(t, j, "r", 10, 1)
-	readGap(t, r, GapError{From: 5, To: 10, Reason: GapRetention})
-	readN(t, r, 1)
+	for _, r := range []*Reader{r, overtaken, caught} {
+		if seqs, _ := readN(t, r, 1); seqs[0] != 11 {
+			t.Errorf("then it reads %d", seqs[0])
+		}
+	}
+	if got := value(t, j.m.gapEvents.WithLabelValues("retention")); got != 13 {
+		t.Errorf("%v counted", got)
+	}
+	closeJournal(t, j)
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("it logs errors:\n%s", &log)
+	}
+}
+
+// A reader with a consumer that was overtaken by retention, or whose last events are missing, gets heartbeats.
+func TestStuck(t *testing.T) {
+	var log bytes.Buffer
+	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	appendN(t, j, "r", 0, 10)
+	r := from1(t, j, 1)
+	readN(t, r, 10)
+	r.next = 8 // as if 8 to 10 had been there and had not come
+	if r.stuck(t.Context()) {
+		t.Error("another consumer is made where nothing is pending")
+	}
+	purge(t, j, 11)
+	if !r.stuck(t.Context()) {
+		t.Error("what was dropped is waited for")
+	}
+	closeJournal(t, j)
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("it logs errors:\n%s", &log)
+	}
+}
+
+// The server forgets a consumer that nobody asks. Its reader still knows what is behind it, and makes another.
+func TestPendingWithoutConsumer(t *testing.T) {
+	j := open(t, Options{})
+	appendN(t, j, "r", 0, 10)
+	r := from1(t, j, 1)
+	readN(t, r, 3)
+	if err := j.runs.current().js.DeleteConsumer(t.Context(), streamName, r.pull.name); err != nil {
+		t.Fatal(err)
+	}
+	if p := r.Pending(); p != 7 {
+		t.Errorf("%d pending of 7", p)
+	}
+	readN(t, r, 7)
+	r.drop()
+	if p := r.Pending(); p != 0 {
+		t.Errorf("%d pending at the end", p)
+	}
+	if p := from1(t, j, 9).Pending(); p != 2 {
+		t.Errorf("%d pending from 9 on", p)
+	}
+	if p := from1(t, j, 100).Pending(); p != 0 {
+		t.Errorf("%d pending from behind the end on", p)
+	}
+	appendN(t, j, "r", 10, 1)
+	if seqs, _ := readN(t, r, 1); seqs[0] != 11 {
+		t.Error(seqs)
+	}
 }
 
 func TestReaderClose(t *testing.T) {

@@ -1,9 +1,14 @@
 package journal
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxRetry bounds the pause between two attempts to get the server back.
@@ -33,7 +38,10 @@ func (j *Journal) recover(run *embedded, batch []*request, cause error, failures
 	if next == nil {
 		return
 	}
-	j.settle(batch, run.last, next.last, cause)
+	j.settle(batch, run.last, next, cause)
+	if next.last < run.last {
+		j.runs.rewind(next.last)
+	}
 	j.runs.set(next) // readers go on at once
 	// The first failure after good batches is tried again at once, the next ones after growing pauses.
 	if failures > 1 && !j.pause(j.o.retryMin<<min(failures-2, 10)) {
@@ -49,10 +57,8 @@ func (j *Journal) recover(run *embedded, batch []*request, cause error, failures
 // restart starts the server until that succeeds; nil means that the journal was closed. The batch is answered
 // after the first attempt that fails, and emptied.
 func (j *Journal) restart(run *embedded, batch *[]*request, cause error) *embedded {
-	var failed *syncError
-	rewrite := errors.As(cause, &failed)
 	for attempt := 0; ; attempt++ {
-		next, err := j.attempt(run, rewrite)
+		next, err := j.attempt(run, cause)
 		if err == nil {
 			j.m.restarts.Inc()
 			return next
@@ -68,12 +74,9 @@ func (j *Journal) restart(run *embedded, batch *[]*request, cause error) *embedd
 	}
 }
 
-func (j *Journal) attempt(run *embedded, rewrite bool) (*embedded, error) {
-	if rewrite {
-		b := blocks{dir: run.msgs, fsync: j.o.fsync}
-		if err := b.rewrite(run.blocks.index); err != nil {
-			return nil, fmt.Errorf("writing the newest blocks again: %w", err)
-		}
+func (j *Journal) attempt(run *embedded, cause error) (*embedded, error) {
+	if err := j.rewrite(run, cause); err != nil {
+		return nil, fmt.Errorf("writing the newest blocks again: %w", err)
 	}
 	report := OpenReport{}
 	next, err := j.start(j.ctx, &Marker{Stream: run.identity, Seq: run.last}, &report)
@@ -81,6 +84,26 @@ func (j *Journal) attempt(run *embedded, rewrite bool) (*embedded, error) {
 		j.log.Error("the journal lost acknowledged events", "err", report.Gap)
 	}
 	return next, err
+}
+
+// rewrite writes the blocks since the last good fsync again, whatever the cause: a writeback error goes to one
+// fsync only, and that may have been the server's. It takes space; when that is what is missing, and no fsync of
+// ours failed, what is there is left to the fsync at the start.
+func (j *Journal) rewrite(run *embedded, cause error) error {
+	b := blocks{dir: run.msgs, fsync: j.o.fsync}
+	if list, err := listBlocks(b.dir); errors.Is(err, fs.ErrNotExist) || err == nil && len(list) == 0 {
+		b.dir = guardDir(j.o.Dir) // the server dropped the stream in an attempt before; start puts it back from there
+	}
+	err := b.rewrite(run.blocks.index)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // start says what is missing
+	}
+	var failed *syncError
+	full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG)
+	if full && !errors.As(cause, &failed) {
+		return nil
+	}
+	return err
 }
 
 // pause waits, at most maxRetry; false means that the journal was closed.
@@ -95,15 +118,15 @@ func (j *Journal) pause(d time.Duration) bool {
 	}
 }
 
-// settle answers a batch by what was found on the disk: the server stores in order and nobody else writes, so
-// the events up to last are stored, and the others are not.
-func (j *Journal) settle(batch []*request, base, last uint64, cause error) {
-	if errors.Is(cause, errMismatch) {
+// settle answers a batch by what next found on the disk: the server stores in order and nobody else writes, so
+// the events up to its last are stored, and the others are not.
+func (j *Journal) settle(batch []*request, base uint64, next *embedded, cause error) {
+	if errors.Is(cause, errMismatch) || !j.inOrder(batch, base, next) {
 		j.unknown(batch, cause)
 		return
 	}
 	for i, r := range batch {
-		if seq := base + 1 + uint64(i); seq <= last {
+		if seq := base + 1 + uint64(i); seq <= next.last {
 			j.m.events.Inc()
 			j.m.readings.Add(float64(r.readings))
 			j.m.bytes.Add(float64(len(r.data)))
@@ -112,6 +135,26 @@ func (j *Journal) settle(batch []*request, base, last uint64, cause error) {
 		}
 		j.fail([]*request{r}, &Error{Op: "append", Dir: j.o.Dir, Kind: ErrUnavailable, Err: cause})
 	}
+}
+
+// inOrder tells whether the events behind base are the batch's first. Had the server refused one in the middle, which
+// only the last is told of, those behind it would have moved up, and the last stored would be another.
+func (j *Journal) inOrder(batch []*request, base uint64, next *embedded) bool {
+	if next.last <= base || len(batch) == 0 {
+		return true
+	}
+	n := next.last - base
+	if n > uint64(len(batch)) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(j.ctx, 10*time.Second)
+	defer cancel()
+	stream, err := next.js.Stream(ctx, streamName)
+	if err != nil {
+		return false
+	}
+	msg, err := stream.GetMsg(ctx, next.last)
+	return err == nil && msg.Subject == batch[n-1].subject && bytes.Equal(msg.Data, batch[n-1].data)
 }
 
 // unknown answers a batch of which it cannot be said what is stored.

@@ -34,6 +34,7 @@ type runs struct {
 	mu      sync.Mutex
 	run     *embedded
 	changed chan struct{}
+	rewinds []uint64 // the ends that the journal was set back to when a run lost events; only ever appended to
 }
 
 func newRuns() *runs { return &runs{changed: make(chan struct{})} }
@@ -52,8 +53,17 @@ func (r *runs) current() *embedded {
 	return r.run
 }
 
-func (r *runs) get() (*embedded, <-chan struct{}) {
+// rewind notes that the next run ends with last, before what readers may have seen. Its numbers from there on
+// will be other events'; a reader that looks only at where the journal ends would pass those over.
+func (r *runs) rewind(last uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.run, r.changed
+	r.rewinds = append(r.rewinds, last)
+}
+
+// get returns the run, a channel that is closed when it changes, and the rewinds before it, not to be changed.
+func (r *runs) get() (run *embedded, changed <-chan struct{}, rewinds []uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.run, r.changed, r.rewinds
 }

@@ -1,0 +1,242 @@
+package journal
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// noFiles takes the process's file descriptors away and gives them back, again and again, until it is told to
+// end, as a process does that is near its limit. Only in a process of its own.
+func noFiles(t *testing.T) (end func()) {
+	t.Helper()
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	none := syscall.Rlimit{Cur: 3, Max: old.Max}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			for _, limit := range []syscall.Rlimit{none, old} {
+				if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+					t.Error(err)
+				}
+				for begin := time.Now(); time.Since(begin) < 20*time.Microsecond; { // nothing waits for this: it is the disturbance
+				}
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	end = sync.OnceFunc(func() { close(stop); <-done })
+	t.Cleanup(end)
+	return end
+}
+
+// onBlock tells whether err is a lack of descriptors that a block's file met with.
+func onBlock(err error) bool {
+	var path *os.PathError
+	return errors.Is(err, syscall.EMFILE) && errors.As(err, &path) && filepath.Ext(path.Path) == ".blk"
+}
+
+// A lack of file descriptors says nothing about a block: none is moved aside, and the journal is not called damaged.
+func TestTooManyOpenFiles(t *testing.T) {
+	if !inOwnProcess(t) {
+		return
+	}
+	dir, _, _ := prepare(t, true)
+	end := noFiles(t)
+	deadline := time.Now().Add(20 * time.Second)
+	try := func(what string, f func() (unreadable string, err error)) {
+		for met := 0; met < 20; {
+			unreadable, err := f()
+			if unreadable != "" {
+				t.Fatalf("%s moved a good block to %s", what, unreadable)
+			}
+			if onBlock(err) {
+				met++
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s met the limit at a block only %d times, the last error is %v", what, met, err)
+			}
+		}
+	}
+	now := time.Now()
+	try("linkAside", func() (string, error) { return linkAside(dir, now) })
+	end()
+	if _, err := linkAside(dir, now); err != nil {
+		t.Fatal(err)
+	}
+	noFiles(t)
+	try("putBack", func() (string, error) {
+		if err := os.RemoveAll(streamDir(dir)); err != nil {
+			return "", err // as the server does; it may be short of descriptors too
+		}
+		if _, err := os.Stat(streamDir(dir)); err == nil {
+			return "", nil
+		}
+		unreadable, _, err := putBack(dir, now)
+		return unreadable, err
+	})
+}
+
+// Open with too few file descriptors, from none on, fails in a way that leaves the journal where it is, or opens it.
+func TestOpenWithFewFiles(t *testing.T) {
+	if !inOwnProcess(t) {
+		return
+	}
+	dir, marker, _ := prepare(t, true)
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	used, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := false
+	for more := 0; !opened; more++ {
+		limit := syscall.Rlimit{Cur: uint64(len(used) + more), Max: old.Max}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		j, err := tryOpen(t, Options{Dir: dir, Marker: marker, SetAside: true})
+		if lifted := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); lifted != nil {
+			t.Fatal(lifted)
+		}
+		if err != nil {
+			if !errors.Is(err, ErrServer) {
+				t.Fatalf("with %d descriptors: %v", more, err)
+			}
+			continue
+		}
+		opened = true
+		if n, gaps := contents(t, j, 1); n != damageEvents || len(gaps) != 0 || j.Report().SetAside != "" || j.Report().Unreadable != "" {
+			t.Fatalf("with %d descriptors: %d events, gaps %v, %+v", more, n, gaps, j.Report())
+		}
+		t.Logf("it opens with %d descriptors", more)
+	}
+}
+
+// A start that was killed while the server deleted the stream, or while it was put back, leaves some of its blocks.
+// The guard has the others.
+func TestKilledWhilePuttingBack(t *testing.T) {
+	template, mark, _ := prepare(t, false)
+	for _, kept := range [][]int{{1}, {2}, {3}, {1, 2}, {2, 3}} {
+		dir := filepath.Join(t.TempDir(), "journal")
+		if err := os.CopyFS(dir, os.DirFS(template)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := linkAside(dir, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(streamDir(dir)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(streamDir(dir), "msgs"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range kept {
+			if err := os.Link(blockPath(guardDir(dir), n), block(dir, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		j := open(t, Options{Dir: dir, Marker: &memMarker{m: new(*mark.m)}})
+		if n, gaps := contents(t, j, 1); n != damageEvents || len(gaps) != 0 || !j.Report().Restored || j.Report().Gap != nil {
+			t.Errorf("blocks %v were left: %d events, gaps %v, %+v", kept, n, gaps, j.Report())
+		}
+	}
+}
+
+// Two restores in one second: both keep what they moved aside.
+func TestTwoRestoresInASecond(t *testing.T) {
+	dir, marker, _ := prepare(t, true)
+	now := time.Now()
+	for range 2 {
+		if _, err := linkAside(dir, now); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(blockPath(guardDir(dir), 2)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(blockPath(guardDir(dir), 2), 0o700); err != nil { // gives an error to whoever reads it
+			t.Fatal(err)
+		}
+		if _, restored, err := putBack(dir, now); err != nil || restored != 2 {
+			t.Fatalf("%d blocks put back, %v", restored, err)
+		}
+		if err := os.Link(filepath.Join(dir, "unreadable-"+stamp(now), "stream", "msgs", "2.blk"), block(dir, 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	aside, err := filepath.Glob(filepath.Join(dir, "unreadable-"+stamp(now), "*"))
+	if err != nil || len(aside) != 4 {
+		t.Errorf("aside are %v, %v", aside, err)
+	}
+	if err := os.RemoveAll(guardDir(dir)); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, Options{Dir: dir, Marker: marker})
+	if n, gaps := contents(t, j, 1); n != damageEvents || len(gaps) != 0 {
+		t.Errorf("%d events, gaps %v", n, gaps)
+	}
+}
+
+// Somebody removes the journal's files while it runs. The server goes on in files that have no name any more:
+// nothing of that may be acknowledged, and no empty journal may take the place.
+func TestFilesRemovedWhileRunning(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		remove  func(dir string) error
+		resumes bool // the server's index keeps the numbers
+	}{
+		{"stream", func(dir string) error { return os.RemoveAll(streamDir(dir)) }, false},
+		{"blocks", func(dir string) error { return os.RemoveAll(filepath.Join(streamDir(dir), "msgs")) }, false},
+		{"last block", func(dir string) error { return os.Remove(block(dir, 1)) }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir, marker := t.TempDir(), &memMarker{}
+			j := open(t, Options{Dir: dir, Marker: marker, retryMin: 5 * time.Millisecond, ackTimeout: time.Second})
+			appendN(t, j, "r", 0, 10)
+			if err := c.remove(dir); err != nil {
+				t.Fatal(err)
+			}
+			if seq, err := j.Append(t.Context(), sample("r", 10)); !errors.Is(err, ErrUnknown) {
+				t.Fatalf("the first append: %d, %v", seq, err)
+			}
+			if !c.resumes {
+				for n := range 20 {
+					if seq, err := j.Append(t.Context(), sample("r", 11+n)); !errors.Is(err, ErrUnavailable) {
+						t.Fatalf("an append: %d, %v", seq, err)
+					}
+				}
+				closeJournal(t, j)
+				if _, err := tryOpen(t, Options{Dir: dir, Marker: marker}); !errors.Is(err, ErrMissing) {
+					t.Errorf("the next start: %v", err)
+				}
+				return
+			}
+			eventually(t, "appending resumed", func() bool { return j.Healthy() == nil })
+			last := appendN(t, j, "r", 11, 3)
+			if last != 14 {
+				t.Fatalf("the next number is %d", last-2)
+			}
+			closeJournal(t, j)
+			j = open(t, Options{Dir: dir, Marker: marker})
+			r := from1(t, j, 2)
+			readGap(t, r, GapError{2, 11, GapRetention})
+			if _, times := readN(t, r, 3); times[2] != sample("", 13).Time {
+				t.Error(times)
+			}
+		})
+	}
+}
