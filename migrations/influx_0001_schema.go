@@ -23,7 +23,7 @@ func influx0001Schema(ctx context.Context, db Influx, schema Schema) (done []str
 	if !slices.Contains(column(rows, "name"), database) {
 		// With its default policy at once: without, the server may make one
 		// of its own, which keeps for ever.
-		if err := do("database "+database+" created", fmt.Sprintf("CREATE DATABASE %q WITH DURATION %s REPLICATION 1 NAME %q",
+		if err := do(fmt.Sprintf("database %s created, policy %s keeps %s", database, rawPolicy, RawRetention), fmt.Sprintf("CREATE DATABASE %q WITH DURATION %s REPLICATION 1 NAME %q",
 			database, influxDuration(RawRetention), rawPolicy)); err != nil {
 			return done, err
 		}

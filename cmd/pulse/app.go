@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -53,6 +54,7 @@ type App struct {
 	runners   []*projector.Runner
 	// intoInflux are those of the runners that write to store.
 	intoInflux []*projector.Runner
+	schemaMu   sync.Mutex // one ensureSchema at a time
 	mist       *live.Mist // nil without --mist-address
 	alerts     *kapa.Alerts
 	ingest     *ingest.Server

@@ -86,6 +86,9 @@ func (e evaluator) Begin(_ context.Context, span projector.Span) error {
 // begins again at the journal's first record, and that is on disk before the
 // schema is, so that a crash in between forgets nothing.
 func (a *App) ensureSchema(ctx context.Context) error {
+	// Both projections into InfluxDB come here, at the start at the same time.
+	a.schemaMu.Lock()
+	defer a.schemaMu.Unlock()
 	isNew, err := migrations.InfluxIsNew(ctx, a.store)
 	if err != nil {
 		return err
