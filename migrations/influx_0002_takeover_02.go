@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -34,8 +33,8 @@ func influx0002ContinuousQuery(ctx context.Context, db Influx, _ Schema) (done [
 	return done, nil
 }
 
-// keyTakeOver holds, in the bucket "meta", the end (ns) of the newest rows that
-// TakeOver has done, or "done".
+// keyTakeOver holds, in the bucket "meta", how far TakeOver got: the end (ns) of
+// the newest rows that it has done and the moment (ns) of its first run, or "done".
 const (
 	keyTakeOver = "takeover_02"
 	takenOver   = "done"
@@ -55,23 +54,31 @@ type AggregateRow struct {
 	Time   int64 // ns
 }
 
-// TakeOverOptions configures TakeOver; all but Logger and Now are required.
+// ErrNotSettled is wrapped by TakeOver when what is left is too young.
+var ErrNotSettled = errors.New("the newest windows are still being written")
+
+// TakeOverOptions configures TakeOver; DB, Influx and Write are required.
 type TakeOverOptions struct {
 	DB     *bbolt.DB // the state file, for how far it got
 	Influx Influx
 	// Write adds fields to rows. It returns when they are durable, and keeps
 	// none of its arguments.
-	Write  func(ctx context.Context, rows []AggregateRow) error
-	Now    func() time.Time
-	Logger *slog.Logger
+	Write func(ctx context.Context, rows []AggregateRow) error
+	// Settled is the age from which on nobody else writes the rows of a window:
+	// its length and a little more.
+	Settled time.Duration
+	Now     func() time.Time
+	Logger  *slog.Logger
 }
 
 // TakeOver gives the aggregates that Pulse 0.2 left, one mean per window, the
 // fields that Pulse works with: :count = 1 and :sum, :min, :max and :last = the
 // mean. It only adds fields, and only where :count is missing, so that it may
 // be stopped, killed and repeated at will; done once, it returns 0 at once.
-// It reads an hour of history at a time, oldest first, up to now, and may run
-// beside everything else. It returns how many rows it completed in this run.
+// It reads an hour of history at a time, oldest first, up to the moment of its
+// first run, and may run beside everything else: what is younger than Settled it
+// leaves for a later call (ErrNotSettled). It returns how many rows it completed
+// in this run.
 func TakeOver(ctx context.Context, o TakeOverOptions) (rows int, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -79,19 +86,23 @@ func TakeOver(ctx context.Context, o TakeOverOptions) (rows int, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	from, done, err := o.progress(ctx)
+	from, end, done, err := o.progress(ctx)
 	if done || err != nil {
 		return 0, err
 	}
-	end := o.Now().UnixNano()
-	for ; from < end; from += int64(takeOverSlice) {
-		n, err := o.slice(ctx, from, from+int64(takeOverSlice))
+	for from < end {
+		to := min(from+int64(takeOverSlice), end)
+		n, err := 0, ErrNotSettled
+		if to <= o.Now().Add(-o.Settled).UnixNano() {
+			n, err = o.slice(ctx, from, to)
+		}
 		rows += n
 		if err != nil {
 			return rows, fmt.Errorf("take over the aggregates of Pulse 0.2 at %s: %w", time.Unix(0, from).UTC().Format(time.RFC3339), err)
 		}
+		from = to
 		if n > 0 {
-			if err := o.save(strconv.FormatInt(from+int64(takeOverSlice), 10)); err != nil {
+			if err := o.save(fmt.Sprint(from, " ", end)); err != nil {
 				return rows, err
 			}
 		}
@@ -105,33 +116,37 @@ func TakeOver(ctx context.Context, o TakeOverOptions) (rows int, err error) {
 	return rows, nil
 }
 
-// progress returns where to begin: where the last run ended, else at the hour
-// of the oldest row. Without any row there is nothing to do, now or later.
-func (o *TakeOverOptions) progress(ctx context.Context) (from int64, done bool, err error) {
+// progress returns where to begin, which is where the last run ended, else the
+// hour of the oldest row, and where to end. Without any row there is nothing to
+// do, now or later.
+func (o *TakeOverOptions) progress(ctx context.Context) (from, end int64, done bool, err error) {
 	var saved string
 	err = o.DB.View(func(tx *bbolt.Tx) error {
 		saved = string(tx.Bucket([]byte(metaBucket)).Get([]byte(keyTakeOver)))
 		return nil
 	})
 	if err != nil || saved == takenOver {
-		return 0, true, err
+		return 0, 0, true, err
 	}
 	if saved != "" {
-		from, err = strconv.ParseInt(saved, 10, 64)
-		return from, false, err
+		if _, err := fmt.Sscan(saved, &from, &end); err != nil {
+			return 0, 0, false, fmt.Errorf("how far the take-over of Pulse 0.2 got, %q: %w", saved, err)
+		}
+		return from, end, false, nil
 	}
 	rows, err := o.Influx.Query(ctx, `SELECT * FROM "statistics"."one_week"."aggregate" ORDER BY time ASC LIMIT 1`, nil)
 	if err != nil {
-		return 0, false, fmt.Errorf("find the aggregates of Pulse 0.2: %w", err)
+		return 0, 0, false, fmt.Errorf("find the aggregates of Pulse 0.2: %w", err)
 	}
 	if len(rows) == 0 || len(rows[0].Values) == 0 {
-		return 0, true, o.save(takenOver)
+		return 0, 0, true, o.save(takenOver)
 	}
 	oldest, ok := rows[0].Values[0][0].(int64)
 	if !ok {
-		return 0, false, errors.New("find the aggregates of Pulse 0.2: a row without a time")
+		return 0, 0, false, errors.New("find the aggregates of Pulse 0.2: a row without a time")
 	}
-	return oldest - oldest%int64(takeOverSlice), false, nil
+	from, end = oldest-oldest%int64(takeOverSlice), o.Now().UnixNano()
+	return from, end, false, o.save(fmt.Sprint(from, " ", end))
 }
 
 func (o *TakeOverOptions) save(progress string) error {

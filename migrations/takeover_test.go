@@ -181,6 +181,43 @@ func TestTakeOverResumes(t *testing.T) {
 	}
 }
 
+// Rows that somebody may still be writing are left alone until they have
+// settled, over restarts, and no further than to the moment of the first run.
+func TestTakeOverWaitsForTheNewestWindows(t *testing.T) {
+	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	state, err := migrations.Open(t.TempDir(), migrations.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	const windows = 10
+	now := time.Now().Truncate(15 * time.Minute)
+	n := old(t, store, now, windows)
+	o := migrations.TakeOverOptions{DB: state.DB, Influx: store, Write: adapter(store, nil),
+		Settled: 16 * time.Minute, Now: func() time.Time { return now }}
+	first, err := migrations.TakeOver(t.Context(), o)
+	if !errors.Is(err, migrations.ErrNotSettled) || first == 0 || first >= n {
+		t.Fatalf("%d rows of %d at once, %v", first, n, err)
+	}
+	if again, err := migrations.TakeOver(t.Context(), o); !errors.Is(err, migrations.ErrNotSettled) || again != 0 {
+		t.Errorf("%d rows again, %v", again, err)
+	}
+	// What comes after the first run is ours and complete; nobody looks at it.
+	later := influx.NewSeries("aggregate", influx.Tag{Key: "host", Value: "later"})
+	if _, err := store.Write(t.Context(), influx.PolicyAggregate, []influx.Point{{Series: later, Time: now.UnixNano(), Fields: []influx.Field{{Key: "cpu", Value: 1}}}}); err != nil {
+		t.Fatal(err)
+	}
+	o.Now = func() time.Time { return now.Add(o.Settled) }
+	rest, err := migrations.TakeOver(t.Context(), o)
+	if err != nil || first+rest != n {
+		t.Errorf("%d rows at first and %d later, of %d; %v", first, rest, n, err)
+	}
+}
+
 // Without history there is nothing to do, and nothing to ask the next time.
 func TestTakeOverOfNothing(t *testing.T) {
 	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})

@@ -12,8 +12,8 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// takeOverRetry is how long the take-over of a 0.2 database waits after a
-// failure, which as a rule is InfluxDB being away.
+// takeOverRetry is how long the take-over of a 0.2 database waits after an
+// error: InfluxDB is away, or the newest windows have not settled.
 const takeOverRetry = 30 * time.Second
 
 // startTakeOver completes the aggregates that Pulse 0.2 left, beside everything
@@ -30,7 +30,9 @@ func (a *App) startTakeOver(db *bbolt.DB, store influx.Store) {
 	go func() {
 		defer close(ended)
 		for {
-			_, err := migrations.TakeOver(ctx, migrations.TakeOverOptions{DB: db, Influx: influxReader{store}, Write: aggregateWriter(store), Logger: log})
+			_, err := migrations.TakeOver(ctx, migrations.TakeOverOptions{
+				DB: db, Influx: influxReader{store}, Write: aggregateWriter(store), Settled: a.config.AggregateInterval + time.Minute, Logger: log,
+			})
 			if err == nil || ctx.Err() != nil {
 				return
 			}
