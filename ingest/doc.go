@@ -5,7 +5,7 @@
 // and is served by one goroutine; what is written to it goes through a bounded queue that a second goroutine empties
 // only while there is something in it, each write with a deadline. Only a session's own goroutine waits for the journal. A
 // reading counts as accepted when the journal has it (Append returned); what the journal refuses is counted as lost and the session
-// goes on. The events of one relay have strictly increasing times, those of several relays are in no order.
+// goes on. The events of one relay have strictly increasing times while the server runs, those of several relays are in no order.
 //
 // What relays have registered and which overrides hold is kept in bbolt: registrations are written behind, a fraction
 // of a second late, because relays repeat them when they reconnect; an override is stored before it takes effect. [Server.Stop]

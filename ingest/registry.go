@@ -49,7 +49,8 @@ type relay struct {
 	connectedAt time.Time
 	goneAt      time.Time
 	gone        *list.Element // its place in registry.gone, guarded by registry.mu
-	lastTime    int64         // of the newest event, in ns
+	lastTime    int64         // of the newest event since the start, in ns
+	storedTime  int64         // of the newest event that the registry knew at the start; there may have been others
 	collectors  []*collector  // as added
 	byName      map[string]*collector
 	series      int // stats of all collectors
@@ -262,12 +263,20 @@ func (srv *Server) Relays() []Relay {
 	return out
 }
 
+// seen is the time of the newest event that is known, in ns; 0 if there is none. It needs mu.
+func (r *relay) seen() int64 {
+	if r.lastTime != 0 {
+		return r.lastTime
+	}
+	return r.storedTime
+}
+
 func (r *relay) describe(now int64, interval time.Duration) Relay {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := Relay{ID: r.id, Polls: r.polls.Load(), Skipped: r.skipped.Load(), Rejected: r.rejected.Load()}
-	if r.lastTime != 0 {
-		d.LastSeen = time.Unix(0, r.lastTime)
+	if seen := r.seen(); seen != 0 {
+		d.LastSeen = time.Unix(0, seen)
 	}
 	if r.sess != nil {
 		d.Connected, d.ConnectedAt, d.RemoteAddr = true, r.connectedAt, r.sess.raw.RemoteAddr().String()

@@ -193,7 +193,7 @@ func (r *relay) encode() []byte {
 	if len(r.collectors) == 0 {
 		return nil
 	}
-	s := storedRelay{V: 1, Last: r.lastTime, Collectors: make([]storedCollector, len(r.collectors))}
+	s := storedRelay{V: 1, Last: r.seen(), Collectors: make([]storedCollector, len(r.collectors))}
 	for i, c := range r.collectors {
 		s.Collectors[i] = storedCollector{Name: c.name, Tags: c.tags}
 	}
@@ -210,7 +210,8 @@ func (r *relay) encode() []byte {
 // restore returns the relay that was stored. One that was connected when the server died counts as gone since now.
 func restore(id string, s storedRelay, now time.Time) *relay {
 	r := newRelay(id)
-	r.lastTime, r.goneAt = s.Last, now
+	// Not lastTime: events do not continue from there, where a server that was killed may have given times to others.
+	r.storedTime, r.goneAt = s.Last, now
 	if s.Gone != 0 {
 		r.goneAt = time.Unix(0, s.Gone)
 	}

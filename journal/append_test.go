@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// gate is an fsync that a test holds up, counts, and makes fail.
-type gate struct {
+// fsyncGate is an fsync that a test holds up, counts, and makes fail.
+type fsyncGate struct {
 	calls atomic.Int64
 	fail  atomic.Pointer[error]
 	mu    sync.Mutex
@@ -24,9 +24,9 @@ type gate struct {
 	in    chan struct{} // gets one for each call that waits
 }
 
-func newGate() *gate { return &gate{in: make(chan struct{}, 1000)} }
+func newFsyncGate() *fsyncGate { return &fsyncGate{in: make(chan struct{}, 1000)} }
 
-func (g *gate) fsync(f *os.File) error {
+func (g *fsyncGate) fsync(f *os.File) error {
 	g.calls.Add(1)
 	g.mu.Lock()
 	hold := g.hold
@@ -41,13 +41,13 @@ func (g *gate) fsync(f *os.File) error {
 	return f.Sync()
 }
 
-func (g *gate) close() {
+func (g *fsyncGate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.hold = make(chan struct{})
 }
 
-func (g *gate) open() {
+func (g *fsyncGate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.hold != nil {
@@ -63,7 +63,7 @@ func queued(t *testing.T, j *Journal, n int) {
 }
 
 func TestGroupCommit(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync})
 	g.close()
 	t.Cleanup(g.open)
@@ -120,7 +120,7 @@ func TestGroupCommit(t *testing.T) {
 }
 
 func TestBatchesAreBounded(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync})
 	g.close()
 	t.Cleanup(g.open)
@@ -185,7 +185,7 @@ func TestOrderPerRelay(t *testing.T) {
 }
 
 func TestAppendCanceled(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	reg := prometheus.NewRegistry()
 	j := open(t, Options{fsync: g.fsync, Registerer: reg})
 	g.close()
@@ -295,7 +295,7 @@ func TestToken(t *testing.T) {
 }
 
 func TestCloseWithWaitingAppends(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir, fsync: g.fsync})
 	g.close()
@@ -338,7 +338,7 @@ func TestCloseWithWaitingAppends(t *testing.T) {
 
 // A Close whose time is over does not wait for what hangs in the queue; it says so.
 func TestCloseDeadline(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	j, err := tryOpen(t, Options{fsync: g.fsync})
 	if err != nil {
 		t.Fatal(err)

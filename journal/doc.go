@@ -9,6 +9,9 @@
 //
 // A [Reader] returns durable events only, in order, and reports every missing sequence number as a [GapError].
 //
+// With [Options].Outside other people's programs read the stream with any NATS client. They change nothing and hold up
+// nobody; see docs/SUBSCRIBE.md.
+//
 // [Open] never replaces a journal by an empty one: what the server drops at its start is put back, a journal that
 // cannot be opened is refused with what to do, and an end that was lost is in [Journal.Report].
 // [Journal.Close] writes what was queued and waits for the server to stop.

@@ -35,6 +35,8 @@ var (
 	ErrTooLarge = errors.New("journal: the event is larger than the journal stores; split it")
 	// ErrSubject means that a stored message has a subject that is not one of ours.
 	ErrSubject = errors.New("journal: a message under an unknown subject")
+	// ErrOutside means that Outside.Address cannot be listened on; the cause says why.
+	ErrOutside = errors.New("journal: the address for outside clients cannot be listened on; give another, or end what uses it")
 	// ErrDecode is wrapped by every *DecodeError.
 	ErrDecode = errors.New("journal: not a readable event; written by a newer version, or damaged")
 )

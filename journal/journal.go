@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,9 @@ type Journal struct {
 	lock   *os.File
 	report OpenReport
 	space  *space
+	live   *Live
+
+	outsideAddr net.Addr // nil if outside clients are not let in; set by Open
 
 	subjects subjectCache
 	pool     sync.Pool
@@ -59,6 +63,9 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.Outside.free(ctx); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("journal: making the directory: %w", err)
 	}
@@ -66,11 +73,17 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Outside != nil {
+		o.strangers = &strangers{log: o.Logger, m: m}
+	}
 	j := &Journal{
 		o: o, log: o.Logger, m: m,
 		queue: make(chan *request, o.queue), closing: make(chan struct{}), stopped: make(chan struct{}),
 		runs: newRuns(), durable: newWatermark(),
 		space: &space{dir: o.Dir, minFree: o.MinFree, statfs: o.statfs, log: o.Logger},
+	}
+	if o.Outside != nil {
+		j.live = &Live{j: j}
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	if err := j.open(ctx); err != nil {
@@ -111,6 +124,10 @@ func (j *Journal) open(ctx context.Context) error {
 		}
 	}
 	if err != nil {
+		return err
+	}
+	if err := j.openDoor(run); err != nil {
+		run.stop()
 		return err
 	}
 	j.identity = run.identity
@@ -245,6 +262,9 @@ func (j *Journal) watch() {
 		case <-j.ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if run := j.runs.current(); run != nil && run.door != nil {
+			run.door.count()
 		}
 		_ = j.space.check(0) // Healthy tells
 		if j.Healthy() == nil {

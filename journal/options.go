@@ -66,6 +66,8 @@ type Options struct {
 	// SetAside lets Open rename a journal that cannot be opened to Dir.aside-<time> and begin anew. A journal
 	// that can be opened is left alone, so that a forgotten flag erases nothing. Report().SetAside tells.
 	SetAside bool
+	// Outside lets other people's programs read the journal (nil: nobody).
+	Outside *Outside
 	// Logger gets the journal's log and the embedded server's warnings (nil: none).
 	Logger *slog.Logger
 	// Registerer gets the metrics (nil: a private one).
@@ -79,6 +81,8 @@ type Options struct {
 	ackTimeout time.Duration
 	retryMin   time.Duration
 	queue      int
+	// strangers is what Open knows of outside clients, for all runs of the server.
+	strangers *strangers
 	// serverSyncAlways makes the server sync every write, for comparison.
 	serverSyncAlways bool
 }
@@ -106,6 +110,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.MaxBytes < minMaxBytes {
 		return o, fmt.Errorf("journal: a size of %d bytes is too small; give at least %d", o.MaxBytes, minMaxBytes)
+	}
+	if o.Outside, err = o.Outside.withDefaults(); err != nil {
+		return o, err
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

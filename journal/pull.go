@@ -25,6 +25,8 @@ const (
 	pullLost      = 2*pullHeartbeat + time.Second
 	// So many heartbeats without an event, while there are some: the server cannot read on.
 	stuckAfter = 1
+	// ownConsumers begins the names of all consumers of readers, and of no other's.
+	ownConsumers = "pulse-"
 	// The server forgets the consumer of a reader that asks for nothing; the reader makes another.
 	consumerIdle = 2 * time.Minute
 )
@@ -104,7 +106,8 @@ func (r *Reader) fetch(ctx context.Context, wait bool) error {
 			}
 		}
 		seq, lost := p.receive(m)
-		if lost || p.idle > stuckAfter && r.stuck(ctx) {
+		// What a reader that was not read finds first are old heartbeats; its events lie behind them.
+		if lost || p.idle > stuckAfter && len(p.msgs) == 0 && r.stuck(ctx) {
 			r.drop()
 			continue
 		}
@@ -221,7 +224,7 @@ func (r *Reader) missing(first, last uint64, rewinds []uint64) error {
 // consume makes a consumer on run. rewinds are the places to which the journal was set back since the one before.
 func (r *Reader) consume(ctx context.Context, run *embedded, rewinds []uint64) (*pull, error) {
 	cfg := jetstream.ConsumerConfig{
-		Name:              "pulse-" + rand.Text()[:12],
+		Name:              ownConsumers + rand.Text()[:12],
 		DeliverPolicy:     jetstream.DeliverAllPolicy,
 		AckPolicy:         jetstream.AckNonePolicy,
 		MemoryStorage:     true,

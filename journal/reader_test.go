@@ -49,7 +49,7 @@ func TestReaderFollows(t *testing.T) {
 
 // The events are shown when they are durable, not when the server has them.
 func TestReaderShowsDurableEventsOnly(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync})
 	appendN(t, j, "r", 0, 3)
 	r := from1(t, j, 1)

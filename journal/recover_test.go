@@ -219,7 +219,7 @@ func TestWriteErrorIsSettled(t *testing.T) {
 	if !inOwnProcess(t) {
 		return
 	}
-	g := newGate()
+	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync, ackTimeout: 200 * time.Millisecond, retryMin: 10 * time.Millisecond})
 	appendN(t, j, "r", 0, 1)
 	g.close()
@@ -288,7 +288,7 @@ func TestWriteErrorIsSettled(t *testing.T) {
 
 // After a failed fsync nothing is acknowledged until what the kernel holds was written anew.
 func TestFsyncError(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir, fsync: g.fsync, retryMin: 10 * time.Millisecond})
 	appendN(t, j, "r", 0, 10)
@@ -325,7 +325,7 @@ func TestFsyncError(t *testing.T) {
 
 // A journal that is closed while its server cannot be restarted closes all the same.
 func TestCloseWhileBroken(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync, retryMin: time.Millisecond})
 	bad := errors.New("a broken disk")
 	g.fail.Store(&bad)

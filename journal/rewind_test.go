@@ -31,7 +31,7 @@ func cutAfter(t *testing.T, path string, last uint64) {
 // A disk that loses the journal's end under a running journal: the numbers are used again at once, and a reader
 // that comes when they are all in use must neither pass over the new events nor show the old ones.
 func TestRewoundWhileRunning(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir, fsync: g.fsync, retryMin: 5 * time.Millisecond})
 	appendN(t, j, "r", 0, 100)
@@ -91,7 +91,7 @@ func TestRewoundWhileRunning(t *testing.T) {
 // The server refuses events in the middle of a batch, of which only the last one's refusal is answered. Those behind
 // moved up: the batch may not be answered by counting.
 func TestRefusedInTheMiddle(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync, retryMin: 5 * time.Millisecond})
 	appendN(t, j, "r", 0, 1)
 	run := j.runs.current()
@@ -187,7 +187,7 @@ func TestRestartWritesTheNewestBlockAgain(t *testing.T) {
 // The server may drop the stream at a restart inside, and that restart fail. The next one has the blocks in the
 // guard only: it writes those again and puts them back.
 func TestStreamDroppedAtARestart(t *testing.T) {
-	g := newGate()
+	g := newFsyncGate()
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir, Marker: &memMarker{}, fsync: g.fsync, retryMin: 5 * time.Millisecond})
 	appendN(t, j, "r", 0, 10)

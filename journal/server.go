@@ -20,7 +20,11 @@ const (
 	streamName      = "PULSE"
 	subjectReadings = "pulse.readings."
 	subjectRelays   = "pulse.relays."
+	subjectLive     = "pulse.live."
 )
+
+// maxPending is how much of what a connection asked for may wait for it.
+const maxPending = 16 << 20
 
 // embedded is one run of the server inside the process, with the connection that appends through it.
 // A write error of the server is final for the run: the journal stops it and starts another.
@@ -29,6 +33,7 @@ type embedded struct {
 	log  *serverLog
 	cred credentials
 	nc   *nats.Conn
+	door *door // nil: nobody outside is let in
 	js   jetstream.JetStream
 	msgs string // the directory of the stream's blocks
 	once sync.Once
@@ -70,19 +75,23 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 		MaxPayload:             MaxEventBytes,
 		NoFastProducerStall:    true,
 		DisableJetStreamBanner: true,
-		// Readers ask for bounded batches; this only has to be larger than one.
-		MaxPending: 64 << 20,
+		// Readers ask for bounded batches; this only has to be larger than one. An outside client that does not take
+		// what it asked for is cut off here.
+		MaxPending: maxPending,
 	}
 	r := &embedded{cred: newCredentials(), msgs: filepath.Join(streamDir(o.Dir), "msgs"), gone: make(chan struct{})}
-	if err := opts.ProcessConfigString(accountsConfig(r.cred)); err != nil {
+	if err := opts.ProcessConfigString(accountsConfig(r.cred, o.Outside)); err != nil {
 		return nil, fmt.Errorf("the server's configuration: %w", err)
+	}
+	if o.Outside != nil {
+		o.Outside.serve(opts)
 	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("the server's options: %w", err)
 	}
 	r.srv = srv
-	r.log = &serverLog{log: o.Logger, trouble: make(chan struct{}, 1)}
+	r.log = &serverLog{log: o.Logger, trouble: make(chan struct{}, 1), strangers: o.strangers}
 	srv.SetLoggerV2(r.log, false, false, false)
 
 	// Start returns when the streams are recovered, which a long journal after a kill -9 takes seconds for.
@@ -133,10 +142,31 @@ func (r *embedded) connect(name string) (*nats.Conn, error) {
 	return nc, nil
 }
 
+// keep makes a connection that comes back by itself until it is closed or the run ends: for what outside clients
+// need, which nobody looks after.
+//
+// refused is called for each message that came while too many of its kind were waiting.
+func (r *embedded) keep(user, name string, refused func()) (*nats.Conn, error) {
+	nc, err := nats.Connect("", nats.InProcessServer(r.srv), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrSlowConsumer) {
+			refused()
+		}
+	}), nats.Name(name), nats.UserInfo(user, r.cred.password),
+		nats.CustomInboxPrefix("_INBOX."+name), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
+		nats.ReconnectBufSize(-1), nats.FlusherTimeout(time.Second), nats.Timeout(10*time.Second), nats.PingInterval(time.Hour))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the embedded server: %w", err)
+	}
+	return nc, nil
+}
+
 // stop ends the run; again is no harm. It returns when no goroutine of the server is left.
 func (r *embedded) stop() {
 	r.once.Do(func() {
 		close(r.gone)
+		if r.door != nil {
+			r.door.close()
+		}
 		if r.nc != nil {
 			r.nc.Close()
 		}
@@ -174,8 +204,9 @@ const metaIdentity = "pulse.identity"
 // serverLog takes the server's log: warnings and errors go on, the rest is for debugging, and what would
 // end a nats-server process is kept for the caller of Open.
 type serverLog struct {
-	log     *slog.Logger
-	trouble chan struct{} // gets one when the server logs an error
+	log       *slog.Logger
+	trouble   chan struct{} // gets one when the server logs an error
+	strangers *strangers    // takes what is about outside clients; nil if there are none
 
 	mu  sync.Mutex
 	err error
@@ -193,10 +224,16 @@ func (l *serverLog) Warnf(format string, v ...any) {
 	if strings.HasPrefix(format, "Plaintext passwords") {
 		return // ours is made anew at each start and never leaves the process
 	}
+	if l.strangers != nil && l.strangers.take(format, v) {
+		return
+	}
 	l.put(slog.LevelWarn, format, v)
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
+	if l.strangers != nil && l.strangers.take(format, v) {
+		return // nothing that they do may look like trouble with the journal
+	}
 	l.put(slog.LevelError, format, v)
 	select {
 	case l.trouble <- struct{}{}:

@@ -35,7 +35,7 @@ func (s *space) check(need uint64) error {
 			floor = min(DefaultMinFree, total/100)
 		}
 		if free < floor+need {
-			low = &Error{Op: "append", Dir: s.dir, Kind: ErrDiskFull, Err: fmt.Errorf("%d MiB free, %d MiB are kept free", free>>20, floor>>20)}
+			low = &Error{Op: "append", Dir: s.dir, Kind: ErrDiskFull, Err: fmt.Errorf("%d KiB free, %d KiB are kept free", free>>10, floor>>10)}
 		}
 	}
 	s.mu.Lock()

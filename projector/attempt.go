@@ -40,7 +40,9 @@ func (r *Runner) failed(err error) {
 		r.log.Warn("the projection cannot go on and tries again; the journal keeps what it has not taken, for as long as its retention",
 			"error", err, "failures", r.failures, "applied", r.applied)
 	}
-	r.look()
+	if !r.searching() {
+		r.advanced(r.behind())
+	}
 	d := backoff(r.failures)
 	if r.draining() {
 		t := time.NewTimer(min(d, backoffDrain))

@@ -3,11 +3,14 @@
 // has one goroutine and a position of its own, so that a dead sink delays no other.
 //
 // What it promises: every record of the journal is applied at least once and in order; a projection makes
-// that exactly-once by being idempotent. A failure that may pass is retried with the same batch for as long
+// that exactly-once by being idempotent. One to which order does not matter may have a [Backlog]: after an outage its runner
+// is live again at once, and what was missed is filled in behind it, the newest first. A failure that may pass is retried with the same batch for as long
 // as it takes, in the open (a log line a minute, a counter, [Status]). A record that can never be applied is
 // counted, listed in [Rejects] and left behind. Sequence numbers that are missing from the journal are
 // counted, reported and left behind; nothing else is ever skipped. Saved positions may be a second
 // old after kill -9, never ahead of what the sink took.
+//
+// [Between] takes a projection over a range of records and ends by itself, beside the runner that keeps the position.
 //
 // [Runner.Drain] waits until everything that the journal held at the call was applied; [Runner.Stop] does
 // not. Both wait for the runner's goroutine.

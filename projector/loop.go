@@ -19,7 +19,8 @@ func (r *Runner) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.startEnd, r.knownEnd = state.LastSeq, state.LastSeq
+	r.startEnd = state.LastSeq
+	r.knownEnd.Store(state.LastSeq)
 	switch r.o.Start.from {
 	case fromEnd:
 		r.applied, r.position = state.LastSeq, state.LastSeq
@@ -38,11 +39,18 @@ func (r *Runner) open(ctx context.Context) error {
 			r.applied = state.FirstSeq - 1 // what was dropped before there was a position is not missed
 			r.position = r.applied
 		}
+	case fromRange:
+		r.last = min(r.o.Start.last, state.LastSeq)
+		r.knownEnd.Store(r.last)
+		r.applied, r.position = r.o.Start.first-1, r.o.Start.first-1
 	}
 	if err := r.begin(ctx, state); err != nil {
 		return err
 	}
 	r.update(func(s *Status) { s.Position, s.Applied, s.State = r.position, r.applied, StateLive })
+	if r.ranged() {
+		return r.openRange(state)
+	}
 	return r.openReader()
 }
 
@@ -52,6 +60,9 @@ func (r *Runner) setBack(end uint64) {
 	r.gap(&journal.GapError{From: end + 1, To: max(r.applied, end+1), Reason: journal.GapRewound})
 	r.position = min(r.position, end)
 	r.applied = r.position
+	r.setBackTo, r.isSetBack = end, true
+	r.knownEnd.Store(end)
+	r.setOldest(time.Time{})
 }
 
 func (r *Runner) begin(ctx context.Context, state journal.State) error {
@@ -89,7 +100,7 @@ func (r *Runner) run() { r.finish(r.loop()) }
 // loop runs until the runner is stopped, which is no error, or drained.
 func (r *Runner) loop() error {
 	for r.ctx.Err() == nil {
-		if end, ok := r.end(); ok && (r.exhausted || r.applied >= end) {
+		if end, ok := r.end(); ok && (r.exhausted || r.applied >= end) && !r.rewinding.Load() {
 			return r.flush()
 		}
 		r.step()
@@ -97,8 +108,11 @@ func (r *Runner) loop() error {
 	return nil
 }
 
-// end is where a drain ends, and false while none was asked for.
+// end is where a drain or the range ends, and false if neither does.
 func (r *Runner) end() (uint64, bool) {
+	if r.ranged() {
+		return r.last, true
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.target, r.drain
@@ -111,6 +125,7 @@ func (r *Runner) finish(err error) {
 		state = StateDrained
 	}
 	r.cancel()
+	r.watching.Wait()
 	r.closeReader()
 	if serr := r.save(); serr != nil {
 		err = errors.Join(err, serr)
@@ -130,7 +145,15 @@ func (r *Runner) step() {
 	switch {
 	case err == nil:
 		r.recovered()
-		r.applyAll(records)
+		if r.ranged() {
+			records = r.within(records)
+		}
+		if len(records) > 0 && !r.jump() {
+			r.applyAll(records)
+		}
+		if r.ctx.Err() != nil {
+			return // stopped in a back-off, perhaps: the status keeps the error
+		}
 	case r.ctx.Err() != nil:
 		return
 	case isGap:
@@ -141,6 +164,9 @@ func (r *Runner) step() {
 		if r.searching() && errors.Is(err, context.DeadlineExceeded) && r.nothingLeft() {
 			r.pass(r.startEnd) // nothing in the journal is as new as the time to start from
 		}
+		if r.ranged() && errors.Is(err, context.DeadlineExceeded) && r.nothingLeft() {
+			r.missRest()
+		}
 	default:
 		r.failed(fmt.Errorf("reading the journal: %w", err))
 		r.closeReader()
@@ -148,7 +174,7 @@ func (r *Runner) step() {
 	}
 	if !time.Now().Before(r.nextTick) {
 		r.tick()
-	} else if err == nil && len(records) < r.o.BatchRecords && r.o.Linger > 0 && r.behind() == 0 {
+	} else if err == nil && len(records) < r.o.BatchRecords && r.o.Linger > 0 && r.behind() == 0 && !r.rewinding.Load() {
 		r.wait(min(r.o.Linger, time.Until(r.nextTick)))
 	}
 }
@@ -169,7 +195,10 @@ func (r *Runner) read() ([]journal.Record, error) {
 	defer cancel()
 	records, err := r.reader.Read(ctx, r.o.BatchRecords)
 	if err != nil && ctx.Err() != nil && r.ctx.Err() == nil && r.nothingLeft() {
-		if !r.searching() {
+		switch {
+		case r.ranged():
+			return nil, err // step sees that the rest is missing
+		case !r.searching():
 			r.log.Warn("the journal does not give its last records; they are lost", "from", r.applied+1)
 		}
 		r.exhausted = true
@@ -198,6 +227,9 @@ func (r *Runner) wait(d time.Duration) {
 // applyAll applies a batch, however long it takes. It returns early only when the runner is stopped.
 func (r *Runner) applyAll(records []journal.Record) {
 	r.rejectUnreadable(records)
+	if t := timeOf(records); t != 0 {
+		r.setOldest(time.Unix(0, t))
+	}
 	if !r.apply(records) {
 		return
 	}
@@ -206,9 +238,11 @@ func (r *Runner) applyAll(records []journal.Record) {
 	for i := len(records) - 1; i >= 0; i-- {
 		if e := records[i].Event; e != nil {
 			r.appliedTime = e.Time
+			r.setOldest(time.Unix(0, e.Time)) // about: the next is not read yet
 			break
 		}
 	}
+	r.works = true
 	r.advanced(r.behind())
 	if time.Since(r.savedAt) >= saveEvery {
 		r.saveOrCount()
@@ -252,6 +286,10 @@ func (r *Runner) pass(seq uint64) {
 }
 
 func (r *Runner) passGap(g *journal.GapError) {
+	if r.ranged() {
+		r.passRangeGap(g)
+		return
+	}
 	if g.Reason != journal.GapRewound {
 		r.gap(g)
 		r.pass(g.To)
@@ -316,26 +354,21 @@ func (r *Runner) tick() {
 		})
 	}
 	r.saveOrCount()
-	r.look()
+	if !r.searching() {
+		r.advanced(r.behind())
+	} else if r.reader != nil {
+		r.advanced(r.reader.Pending())
+	}
 }
 
 // behind is how many records the journal is known to have that are not applied.
-func (r *Runner) behind() uint64 { return max(r.knownEnd, r.applied) - r.applied }
+func (r *Runner) behind() uint64 { return max(r.knownEnd.Load(), r.applied) - r.applied }
 
-// look asks the journal how far behind its end the projection is.
-func (r *Runner) look() {
-	if r.searching() {
-		if r.reader != nil {
-			r.advanced(r.reader.Pending())
-		}
-		return
-	}
+// state asks the journal.
+func (r *Runner) state() (journal.State, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, tickEvery)
 	defer cancel()
-	if state, err := r.o.Journal.State(ctx); err == nil {
-		r.knownEnd = state.LastSeq
-		r.advanced(r.behind())
-	}
+	return r.o.Journal.State(ctx)
 }
 
 // flush is the end of a drain.
@@ -355,15 +388,25 @@ func (r *Runner) flush() error {
 
 // save saves the position if it has moved.
 func (r *Runner) save() error {
-	if r.o.Positions == nil || r.position == r.saved || r.rewinding.Load() {
+	if r.o.Positions == nil {
 		return nil
 	}
-	if err := r.o.Positions.Save(r.o.Projection.Name(), r.position); err != nil {
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	cut := r.isSetBack && r.o.Backlog != nil
+	if r.position == r.saved && !cut || r.rewinding.Load() {
+		return nil
+	}
+	if cut {
+		if err := r.o.Backlog.cut(r.setBackTo, r.position); err != nil {
+			return err
+		}
+	} else if err := r.o.Positions.Save(r.o.Projection.Name(), r.position); err != nil {
 		r.metrics.stateFailures.Inc()
 		return err
 	}
 	r.metrics.saves.Inc()
-	r.saved = r.position
+	r.saved, r.isSetBack = r.position, false
 	return nil
 }
 

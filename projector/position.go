@@ -41,26 +41,34 @@ func (p *Positions) Load(name string) (seq uint64, err error) {
 
 // Save saves a position durably: it returns after an fsync.
 func (p *Positions) Save(name string, seq uint64) error {
-	err := p.db.Update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists(positionsBucket)
-		if err != nil {
-			return err
-		}
-		return b.Put([]byte(name), binary.BigEndian.AppendUint64(nil, seq))
-	})
+	err := p.db.Update(func(tx *bbolt.Tx) error { return putPosition(tx, name, seq) })
 	if err != nil {
 		return fmt.Errorf("projector: saving the position of %s in %s: %w", name, p.db.Path(), err)
 	}
 	return nil
 }
 
-// Clear forgets all positions: for a journal that was begun anew. Every projection then begins at its start.
+func putPosition(tx *bbolt.Tx, name string, seq uint64) error {
+	b, err := tx.CreateBucketIfNotExists(positionsBucket)
+	if err != nil {
+		return err
+	}
+	return b.Put([]byte(name), binary.BigEndian.AppendUint64(nil, seq))
+}
+
+// Clear forgets all positions, and what was to be filled in behind them: for a journal that was begun anew. Every
+// projection then begins at its start.
 func (p *Positions) Clear() error {
 	err := p.db.Update(func(tx *bbolt.Tx) error {
-		if tx.Bucket(positionsBucket) == nil {
-			return nil
+		for _, bucket := range [][]byte{positionsBucket, backlogBucket} {
+			if tx.Bucket(bucket) == nil {
+				continue
+			}
+			if err := tx.DeleteBucket(bucket); err != nil {
+				return err
+			}
 		}
-		return tx.DeleteBucket(positionsBucket)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("projector: clearing the positions in %s: %w", p.db.Path(), err)

@@ -1,6 +1,7 @@
 package projector
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -24,8 +25,12 @@ type Reject struct {
 	// Relay and Stat say what was refused; they are empty when it was a whole record, or many readings.
 	Relay string `json:"relay,omitempty"`
 	Stat  string `json:"stat,omitempty"`
-	// Count is how many readings this stands for: 0 for one, or for a record that could not be read.
-	Count int `json:"count,omitempty"`
+	// Count is how many readings this stands for: 0 for one, or for a record that could not be read. They are in the
+	// records Seq to To if To is not 0.
+	Count int    `json:"count,omitempty"`
+	To    uint64 `json:"to,omitempty"`
+	// Window is the start of the window whose row was refused; zero if it was no row.
+	Window time.Time `json:"window,omitzero"`
 	// Reason is what the sink said.
 	Reason string `json:"reason"`
 	// Time is when it was refused.
@@ -71,6 +76,59 @@ func (r *Rejects) Add(rejects ...Reject) error {
 	return nil
 }
 
+// Replace takes from a projection's list what is gone, and lists what is still refused, durably and at once. A reject
+// that is listed already keeps its place and its time if it is among still, whatever gone says of it.
+func (r *Rejects) Replace(projection string, gone func(Reject) bool, still ...Reject) error {
+	err := r.db.Update(func(tx *bbolt.Tx) error {
+		top, err := tx.CreateBucketIfNotExists(rejectsBucket)
+		if err != nil {
+			return err
+		}
+		keep := make(map[rejectKey]bool, len(still))
+		for _, rej := range still {
+			if rej.Projection != projection {
+				return fmt.Errorf("a reject of %q in the list of %q", rej.Projection, projection)
+			}
+			keep[rej.key()] = true
+		}
+		l, err := openList(top, projection)
+		if err != nil {
+			return err
+		}
+		var keys [][]byte
+		err = l.bucket.ForEach(func(k, v []byte) error {
+			var old Reject
+			if err := json.Unmarshal(v, &old); err != nil {
+				return err
+			}
+			if !keep[old.key()] && gone(old) {
+				keys = append(keys, bytes.Clone(k))
+				delete(l.listed, old.key())
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if err := l.bucket.Delete(k); err != nil {
+				return err
+			}
+			l.n--
+		}
+		for _, rej := range still {
+			if err := l.add(rej); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("projector: listing the rejects in %s anew: %w", r.db.Path(), err)
+	}
+	return nil
+}
+
 // rejectList is one projection's list within a transaction.
 type rejectList struct {
 	bucket *bbolt.Bucket
@@ -83,6 +141,8 @@ type rejectKey struct {
 	seq         uint64
 	relay, stat string
 }
+
+func (r *Reject) key() rejectKey { return rejectKey{r.Seq, r.Relay, r.Stat} }
 
 func openList(top *bbolt.Bucket, projection string) (*rejectList, error) {
 	if projection == "" {
@@ -99,13 +159,13 @@ func openList(top *bbolt.Bucket, projection string) (*rejectList, error) {
 		if err := json.Unmarshal(v, &old); err != nil {
 			return err
 		}
-		l.listed[rejectKey{old.Seq, old.Relay, old.Stat}] = true
+		l.listed[old.key()] = true
 		return nil
 	})
 }
 
 func (l *rejectList) add(rej Reject) error {
-	key := rejectKey{rej.Seq, rej.Relay, rej.Stat}
+	key := rej.key()
 	if l.listed[key] {
 		return nil
 	}

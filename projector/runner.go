@@ -22,8 +22,9 @@ const (
 
 // StartPolicy says where a runner begins. The zero value is FromPosition.
 type StartPolicy struct {
-	from startFrom
-	time time.Time
+	from        startFrom
+	time        time.Time
+	first, last uint64
 }
 
 type startFrom uint8
@@ -32,19 +33,28 @@ const (
 	fromPosition startFrom = iota
 	fromTime
 	fromEnd
+	fromRange
 )
 
 // FromPosition begins behind the saved position, or at the journal's start if there is none.
 func FromPosition() StartPolicy { return StartPolicy{} }
 
 // FromTime begins at the first record that was stored at t or later. No position is loaded or saved.
-func FromTime(t time.Time) StartPolicy { return StartPolicy{fromTime, t} }
+func FromTime(t time.Time) StartPolicy { return StartPolicy{from: fromTime, time: t} }
 
 // FromEnd begins at the journal's end as it is at the start. No position is loaded or saved.
 func FromEnd() StartPolicy { return StartPolicy{from: fromEnd} }
 
+// Between applies the records from to to, both included, as far as the journal has them: what is behind its end when
+// the runner starts, or when the journal turns out to be shorter, is cut off the range and not counted as lost. Then the runner flushes the
+// projection and ends by itself in StateDrained; see [Runner.Done]. An empty range ends at once. No position is
+// loaded or saved.
+func Between(from, to uint64) StartPolicy {
+	return StartPolicy{from: fromRange, first: max(from, 1), last: to}
+}
+
 // RunnerOptions configure a Runner. Projection and Journal are required, and Positions unless Start is
-// FromTime or FromEnd.
+// another than FromPosition.
 type RunnerOptions struct {
 	Projection Projection
 	Journal    Source
@@ -58,6 +68,9 @@ type RunnerOptions struct {
 	Linger time.Duration
 	// Start is where to begin.
 	Start StartPolicy
+	// Backlog fills in what the runner leaves out when it is far behind, so that it is soon live again (nil: it goes on with the
+	// oldest). It needs the same database as Positions.
+	Backlog *Backlog
 	// Logger gets the runner's log (nil: none), Registerer its metrics (nil: a private one).
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -74,6 +87,9 @@ func (o RunnerOptions) withDefaults() (RunnerOptions, error) {
 	}
 	if o.Start.from != fromPosition {
 		o.Positions = nil
+	}
+	if b := o.Backlog; b != nil && (o.Positions == nil || b.o.DB != o.Positions.db || b.name != o.Projection.Name()) {
+		return o, errors.New("projector: a Backlog needs Start FromPosition, and the runner's database and projection's name")
 	}
 	if o.BatchRecords <= 0 {
 		o.BatchRecords = defaultBatch
@@ -111,18 +127,27 @@ type Runner struct {
 	savedAt     time.Time
 	nextTick    time.Time
 	appliedTime int64
+	last        uint64 // the last record to apply, for a range
 	startEnd    uint64 // the journal's end at the start
-	knownEnd    uint64 // and when it was last looked at, a second ago: asking costs a round trip
+	setBackTo   uint64 // the journal's end, when it turned out to be before the position
+	isSetBack   bool   // and that is not saved yet
+	works       bool   // the last batch was applied, since the last jump
 	exhausted   bool   // draining, and the journal has nothing more to give
 	failures    int    // in a row
 	logged      bool   // this row of failures was logged
 	loggedAt    time.Time
 
+	// knownEnd is the journal's end when it was last looked at, a second ago: asking costs a round trip.
+	knownEnd atomic.Uint64
 	// rewinding: Rewind was asked for and not done yet. The saved position is 0 until then.
 	rewinding atomic.Bool
+	// saving is held while the position is written, and looked at whether it may be: between rewinding and a save nothing comes.
+	saving   sync.Mutex
+	watching sync.WaitGroup // for the goroutine that watches the journal's end
 
 	mu      sync.Mutex // guards what follows
 	status  Status
+	oldest  time.Time // about when the first record that is not applied was made; zero: not known
 	started bool
 	drain   bool   // a drain was asked for
 	target  uint64 // where it ends
@@ -138,7 +163,7 @@ func NewRunner(o RunnerOptions) (*Runner, error) {
 	r := &Runner{
 		o:       o,
 		log:     o.Logger.With("projection", o.Projection.Name()),
-		metrics: newMetrics(o.Registerer, o.Projection.Name()),
+		metrics: newMetrics(o.Registerer, o.Projection.Name(), o.Start.from != fromRange),
 		now:     o.Now,
 		done:    make(chan struct{}),
 		status:  Status{Name: o.Projection.Name(), State: StateNew},
@@ -168,6 +193,9 @@ func (r *Runner) Start(ctx context.Context) error {
 	}
 	r.nextTick = time.Now().Add(tickEvery)
 	r.savedAt = time.Now()
+	if !r.ranged() {
+		r.watching.Go(r.watch)
+	}
 	go r.run()
 	return nil
 }
@@ -185,7 +213,21 @@ func (r *Runner) Stop() {
 	<-r.done
 }
 
-// Drain applies everything that the journal holds now, flushes the projection, saves the position, and stops.
+// Done is closed when the runner has ended: stopped, drained, or at the end of its range.
+func (r *Runner) Done() <-chan struct{} { return r.done }
+
+// Err says, once Done is closed, why the runner did not get to its end: nil if it did (StateDrained),
+// context.Canceled if it was stopped before, else what failed.
+func (r *Runner) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.result == nil && r.status.State == StateStopped {
+		return context.Canceled
+	}
+	return r.result
+}
+
+// Drain applies everything that the journal holds now (or what is left of its range), flushes the projection, saves the position, and stops.
 // If ctx ends first it stops where it is and the error says how far it got. A runner that was stopped before
 // returns why.
 func (r *Runner) Drain(ctx context.Context) error {

@@ -1,6 +1,8 @@
 package projector
 
 import (
+	"math"
+	"slices"
 	"time"
 
 	"github.com/nanopack/pulse/journal"
@@ -31,17 +33,23 @@ type Status struct {
 	Applied  uint64 `json:"applied"`
 	// AppliedTime is the time of the last event applied; zero before the first.
 	AppliedTime time.Time `json:"applied_time,omitzero"`
-	// Lag counts the records not applied yet; LagSeconds is the age of the last event applied if Lag is not 0.
+	// Lag counts the records not applied yet; LagSeconds is the age of the oldest of them, or about: that of the last
+	// one applied. Both are a second old at most, and leave the backlog out.
 	Lag        uint64  `json:"lag"`
 	LagSeconds float64 `json:"lag_seconds"`
+	// Backlog counts the records that were left out to be live again soon, and are being filled in.
+	Backlog uint64 `json:"backlog"`
+	// SecondsToLoss is in how many seconds the journal drops the first record that is not applied (the backlog's too) if it goes on
+	// growing as it did over the last minute; nil if none waits, or the journal has no limit that it will meet.
+	SecondsToLoss *float64 `json:"seconds_to_loss"`
 	// Failures counts temporary failures since the start. LastError is the newest, FailingSince the beginning of
 	// the row of failures that it belongs to; both are empty when the last attempt succeeded.
 	Failures     uint64    `json:"failures"`
 	LastError    string    `json:"last_error,omitempty"`
 	FailingSince time.Time `json:"failing_since,omitzero"`
-	// Rejected counts records that could not be read or applied.
+	// Rejected counts records that could not be read or applied, by the backlog too.
 	Rejected uint64 `json:"rejected"`
-	// Lost counts the records that were missing from the journal, Gaps are the newest such gaps.
+	// Lost counts the records that were missing from the journal, Gaps are the newest such gaps; the backlog's too.
 	Lost uint64 `json:"lost"`
 	Gaps []Gap  `json:"gaps,omitempty"`
 }
@@ -58,62 +66,109 @@ type Gap struct {
 // maxGaps is how many gaps a Status lists.
 const maxGaps = 16
 
+// newest keeps the newest gaps.
+func newest(gaps []Gap) []Gap {
+	slices.SortStableFunc(gaps, func(a, b Gap) int { return a.Time.Compare(b.Time) })
+	return gaps[max(0, len(gaps)-maxGaps):]
+}
+
 // Status tells how the runner is doing. It may be called from any goroutine and at any time.
 func (r *Runner) Status() Status {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	s := r.status
-	s.Gaps = append([]Gap(nil), s.Gaps...)
+	s.Gaps = slices.Clone(s.Gaps)
+	r.mu.Unlock()
+	if r.o.Backlog != nil {
+		b := r.o.Backlog.Status()
+		s.Backlog = b.Records
+		s.Rejected += b.Rejected
+		s.Lost += b.Lost
+		s.Gaps = newest(append(s.Gaps, b.Gaps...))
+	}
 	return s
+}
+
+// backlog is how many records the backlog has left, and the oldest of them.
+func (r *Runner) backlog() (records, from uint64) {
+	if r.o.Backlog == nil {
+		return 0, 0
+	}
+	return r.o.Backlog.left()
 }
 
 // update changes the status under its lock.
 func (r *Runner) update(f func(*Status)) {
 	r.mu.Lock()
-	f(&r.status)
+	defer r.mu.Unlock()
 	s := &r.status
-	position, lag, seconds := s.Position, s.Lag, s.LagSeconds
-	r.mu.Unlock()
-	r.metrics.position.Set(float64(position))
-	r.metrics.lag.Set(float64(lag))
-	r.metrics.lagSeconds.Set(seconds)
+	f(s)
+	r.metrics.position.Set(float64(s.Position))
+	r.metrics.lag.Set(float64(s.Lag))
+	r.metrics.lagSeconds.Set(s.LagSeconds)
+	r.metrics.backlog.Set(float64(s.Backlog))
+	toLoss := math.Inf(1)
+	if s.SecondsToLoss != nil {
+		toLoss = *s.SecondsToLoss
+	}
+	r.metrics.toLoss.Set(toLoss)
 }
 
 // advanced notes where the projection is, and how many records are before it.
 func (r *Runner) advanced(behind uint64) {
-	var seconds float64
-	if behind > 0 && r.appliedTime != 0 {
-		seconds = max(0, r.now().Sub(time.Unix(0, r.appliedTime)).Seconds())
-	}
+	backlog, _ := r.backlog()
 	r.update(func(s *Status) {
-		s.Position, s.Applied, s.Lag, s.LagSeconds = r.position, r.applied, behind, seconds
+		s.Position, s.Applied, s.Backlog = r.position, r.applied, backlog
 		if r.appliedTime != 0 {
 			s.AppliedTime = time.Unix(0, r.appliedTime).UTC()
 		}
-		switch {
-		case s.LastError != "":
-			s.State = StateFailing
-		case r.draining():
-			s.State = StateDraining
-		case behind > uint64(r.o.BatchRecords):
-			s.State = StateCatchingUp
-		default:
-			s.State = StateLive
+		if behind == 0 && backlog == 0 {
+			s.SecondsToLoss = nil
 		}
+		r.settle(s, behind)
 	})
+}
+
+// settle notes how far behind the projection is. The lock is held.
+func (r *Runner) settle(s *Status, behind uint64) {
+	s.Lag, s.LagSeconds = behind, 0
+	if behind > 0 && !r.oldest.IsZero() {
+		s.LagSeconds = max(0, r.now().Sub(r.oldest).Seconds())
+	}
+	switch {
+	case s.LastError != "":
+		s.State = StateFailing
+	case r.draining():
+		s.State = StateDraining
+	case behind > uint64(r.o.BatchRecords):
+		s.State = StateCatchingUp
+	default:
+		s.State = StateLive
+	}
+}
+
+// setOldest notes about when the first record that is not applied was made; zero: not known.
+func (r *Runner) setOldest(t time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.oldest = t
+}
+
+// foundOldest notes what was looked up, unless the runner has gone on meanwhile.
+func (r *Runner) foundOldest(applied uint64, t time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.oldest.IsZero() && r.status.Applied == applied {
+		r.oldest = t
+	}
 }
 
 // gap notes records that are missing.
 func (r *Runner) gap(g *journal.GapError) {
-	r.metrics.gaps.Inc()
-	r.metrics.lost.Add(float64(g.Missing()))
+	r.metrics.gap(g)
 	r.log.Error("records are missing from the journal; the projection goes on behind them",
 		"from", g.From, "to", g.To, "count", g.Missing(), "reason", g.Reason)
 	r.update(func(s *Status) {
 		s.Lost += g.Missing()
-		if len(s.Gaps) == maxGaps {
-			s.Gaps = append(s.Gaps[:0], s.Gaps[1:]...)
-		}
-		s.Gaps = append(s.Gaps, Gap{g.From, g.To, g.Missing(), g.Reason, r.now()})
+		s.Gaps = newest(append(s.Gaps, Gap{g.From, g.To, g.Missing(), g.Reason, r.now()}))
 	})
 }

@@ -71,6 +71,9 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		if opts["alerts"] == "absent" {
 			o.Alerts = nil
 		}
+		if opts["replays"] == "absent" {
+			o.Replays = nil
+		}
 		if name := opts["location"]; name != "" {
 			loc, err := time.LoadLocation(name)
 			if err != nil {
@@ -126,10 +129,12 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 	}
 	w.journal.state = JournalState{FirstSeq: 11, LastSeq: 1010, FirstTime: testNow.Add(-time.Hour), LastTime: testNow,
 		Messages: 1000, Bytes: 100_000, MaxBytes: 1_000_000, Retention: 7 * 24 * time.Hour}
+	toLoss := 35640.0
 	w.proj.list = []Projection{
 		{Name: "latest", Position: 1010, Applied: 1010, State: "running"},
 		{Name: "influx_raw", Position: 900, Applied: 910, Lag: 100, LagSeconds: 360, State: "retrying", Failing: true,
-			LastError: "connection refused", Gaps: 1},
+			LastError: "connection refused", Backlog: 40, SecondsToLoss: &toLoss, Lost: 7,
+			Gaps: []Gap{{From: 100, To: 106, Count: 7, Reason: "dropped by retention", Time: testNow.Add(-time.Hour)}}},
 	}
 	w.rejects.list = []Reject{
 		{Projection: "influx_raw", Sequence: 17, Count: 3, Reason: "points beyond retention policy", Time: testNow.Add(-time.Hour)},
@@ -167,6 +172,7 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		return len(relays), nil
 	}
 	goldenAlerts(w.alerts, opts["alerts"])
+	goldenReplays(w.replays, opts["replays"])
 	return w
 }
 
@@ -231,6 +237,48 @@ func goldenAlerts(f *fakeAlerts, state string) {
 	f.remove = func(id string) error {
 		_, err := f.get(id)
 		return err
+	}
+}
+
+// goldenReplays has 2, which is running, and 1, which is done; state may be full or broken.
+func goldenReplays(f *fakeReplays, state string) {
+	left := 12.5
+	since := testNow.Add(-time.Hour)
+	running := Replay{ID: "2", Projections: []string{"raw", "aggregates"}, From: testNow.Add(-6 * time.Hour), To: testNow.Add(-time.Hour),
+		State: ReplayRunning, Created: testNow.Add(-time.Minute), Started: testNow.Add(-50 * time.Second), Progress: 0.42, SecondsLeft: &left,
+		LastError: "connection refused",
+		Parts: []ReplayPart{
+			{Projection: "raw", State: ReplayDone, Events: 456, EventsTotal: 456, Readings: 1230, Points: 1225, Expired: 3, Refused: 2, Lost: 10,
+				Notes: []string{"the journal begins at 2026-11-23T05:00:00Z; what was before is not in it"}},
+			{Projection: "aggregates", State: ReplayRunning, Events: 1, EventsTotal: 456},
+		}}
+	done := Replay{ID: "1", Projections: []string{"raw"}, From: since.In(time.FixedZone("", 7200)), To: testNow, DryRun: true, State: ReplayDone,
+		Created: since, Started: since, Finished: testNow, Progress: 1}
+	f.list = []Replay{running, done}
+	f.create = func(r ReplayRequest) (Replay, error) {
+		switch {
+		case state == "full":
+			return Replay{}, fmt.Errorf("%w replays are waiting: 16; cancel one or wait", ErrTooMany)
+		case state == "broken":
+			return Replay{}, errors.New("writing the state file: no space left on device")
+		case len(r.Projections) == 0:
+			return Replay{}, fmt.Errorf("%w: projection is missing; it may be raw, aggregates or all", ErrInvalid)
+		case r.To.IsZero():
+			r.To = testNow
+		}
+		return Replay{ID: "3", Projections: r.Projections, From: r.From, To: r.To, DryRun: r.DryRun, State: ReplayWaiting, Created: testNow,
+			Parts: []ReplayPart{{Projection: "raw", State: ReplayWaiting}}}, nil
+	}
+	f.get = func(id string) (Replay, error) {
+		if id != "2" {
+			return Replay{}, fmt.Errorf("%w: no replay %s: GET /replay lists them", ErrNotFound, id)
+		}
+		return running, nil
+	}
+	f.cancel = func(id string) (Replay, error) {
+		r, err := f.get(id)
+		r.State, r.Finished = ReplayCanceled, testNow
+		return r, err
 	}
 }
 

@@ -35,6 +35,7 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 	w := startWorld(t, nil)
 	w.control.cancel = func(string) error { return ErrNotFound }
 	goldenAlerts(w.alerts, "")
+	goldenReplays(w.replays, "")
 	sent := 0
 	for _, evil := range corpus() {
 		q, path := url.QueryEscape(evil), url.PathEscape(evil)
@@ -82,9 +83,31 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 			t.Errorf("DELETE %s: %d", path, a.status)
 		}
 		injectAlerts(t, w, evil)
+		injectReplays(t, w, evil)
 	}
 	if sent < 1000 {
 		t.Fatalf("only %d statements were sent: the corpus does not reach them", sent)
+	}
+}
+
+// injectReplays puts evil into every place of the replay routes: nothing of it is a range of time.
+func injectReplays(t *testing.T, w *world, evil string) {
+	t.Helper()
+	path := url.PathEscape(evil)
+	answers := []answer{w.get(t, "/replay/"+path), w.do(t, "DELETE", "/replay/"+path, ""), w.do(t, "POST", "/replay", evil)}
+	for _, field := range []string{"from", "to", "dry_run", evil} {
+		body, err := json.Marshal(map[string]any{"projection": "raw", "from": "6h", field: evil})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if evil != "" || field == "dry_run" { // an empty to is none
+			answers = append(answers, w.do(t, "POST", "/replay", string(body)))
+		}
+	}
+	for _, a := range answers {
+		if a.status < 400 || a.status >= 500 || !strings.HasPrefix(a.body, `{"error":"`) || !json.Valid([]byte(a.body)) {
+			t.Errorf("%q: %d %s", evil, a.status, a.body)
+		}
 	}
 }
 

@@ -66,6 +66,12 @@ type (
 		cancel    func(id string) error
 		flush     func(relays []string) (int, error)
 	}
+	fakeReplays struct {
+		create func(ReplayRequest) (Replay, error)
+		list   []Replay
+		get    func(id string) (Replay, error)
+		cancel func(id string) (Replay, error)
+	}
 )
 
 func (f *fakeLatest) Select(stat string, filters map[string][]string, since int64, visit func(Reading)) {
@@ -145,6 +151,11 @@ func (f *fakeControl) Override(_ context.Context, o OverrideRequest) (Override, 
 
 func (f *fakeControl) Flush(_ context.Context, relays []string) (int, error) { return f.flush(relays) }
 
+func (f *fakeReplays) Create(_ context.Context, r ReplayRequest) (Replay, error) { return f.create(r) }
+func (f *fakeReplays) List() []Replay                                            { return slices.Clone(f.list) }
+func (f *fakeReplays) Get(id string) (Replay, error)                             { return f.get(id) }
+func (f *fakeReplays) Cancel(id string) (Replay, error)                          { return f.cancel(id) }
+
 // world is a server and what it reads.
 type world struct {
 	*Server
@@ -156,6 +167,7 @@ type world struct {
 	control *fakeControl
 	rejects *fakeRejects
 	alerts  *fakeAlerts
+	replays *fakeReplays
 	client  *http.Client
 	url     string
 }
@@ -164,7 +176,7 @@ type world struct {
 func newWorld(t testing.TB, change func(*Options)) *world {
 	t.Helper()
 	w := &world{latest: &fakeLatest{}, influx: &fakeInflux{}, relays: &fakeRelays{}, journal: &fakeJournal{},
-		proj: &fakeProjections{}, control: &fakeControl{}, rejects: &fakeRejects{}, alerts: &fakeAlerts{}}
+		proj: &fakeProjections{}, control: &fakeControl{}, rejects: &fakeRejects{}, alerts: &fakeAlerts{}, replays: &fakeReplays{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +184,8 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 	o := Options{
 		Listener: l, Token: testToken, Location: time.UTC, Version: "test",
 		Latest: w.latest, Influx: w.influx, Relays: w.relays, Journal: w.journal, Projections: w.proj, Control: w.control,
-		Rejects: w.rejects, Alerts: w.alerts,
+		Rejects: w.rejects, Alerts: w.alerts, Replays: w.replays,
+		Backup:  func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, "a backup\n"); return err },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics\n") }),
 		Now:     func() time.Time { return testNow },
 	}

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -17,19 +18,20 @@ func (s *Server) prometheus(w http.ResponseWriter, r *http.Request, _ params) er
 	return nil
 }
 
-// The answer of /status.
 type (
-	statusAnswer struct {
-		State         string             `json:"state"` // as /readyz
-		Reasons       []string           `json:"reasons"`
-		Version       string             `json:"version"`
-		UptimeSeconds float64            `json:"uptime_seconds"`
-		Journal       journalAnswer      `json:"journal"`
-		Projections   []projectionAnswer `json:"projections"`
-		Influx        influxAnswer       `json:"influx"`
-		Relays        relayCounts        `json:"relays"`
+	// Status is the answer of /status.
+	Status struct {
+		State         string        `json:"state"` // as /readyz
+		Reasons       []string      `json:"reasons"`
+		Version       string        `json:"version"`
+		UptimeSeconds float64       `json:"uptime_seconds"`
+		Journal       StatusJournal `json:"journal"`
+		Projections   []Projection  `json:"projections"`
+		Influx        StatusInflux  `json:"influx"`
+		Relays        StatusRelays  `json:"relays"`
 	}
-	journalAnswer struct {
+	// StatusJournal is what the journal holds. Error is why it cannot be written, or looked at.
+	StatusJournal struct {
 		FirstSequence    uint64    `json:"first_sequence"`
 		LastSequence     uint64    `json:"last_sequence"`
 		FirstTime        time.Time `json:"first_time,omitzero"`
@@ -40,26 +42,14 @@ type (
 		RetentionSeconds float64   `json:"retention_seconds"`
 		Error            string    `json:"error,omitempty"`
 	}
-	projectionAnswer struct {
-		Name       string  `json:"name"`
-		State      string  `json:"state"`
-		Failing    bool    `json:"failing"`
-		Position   uint64  `json:"position"`
-		Applied    uint64  `json:"applied"`
-		Lag        uint64  `json:"lag"`
-		LagSeconds float64 `json:"lag_seconds"`
-		// SecondsToLoss is how long until the journal drops what this projection has not read, if it goes
-		// on like this; null when it has read everything.
-		SecondsToLoss *float64 `json:"seconds_to_loss"`
-		Gaps          uint64   `json:"gaps"`
-		LastError     string   `json:"last_error,omitempty"`
-	}
-	influxAnswer struct {
+	// StatusInflux tells whether InfluxDB answers.
+	StatusInflux struct {
 		Reachable bool   `json:"reachable"`
 		Version   string `json:"version,omitempty"`
 		Error     string `json:"error,omitempty"`
 	}
-	relayCounts struct {
+	// StatusRelays counts the registered relays, and the collectors of them all.
+	StatusRelays struct {
 		Connected    int `json:"connected"`
 		Disconnected int `json:"disconnected"`
 		Collectors   int `json:"collectors"`
@@ -69,14 +59,14 @@ type (
 // status shows everything at once; nothing that is broken makes it fail.
 func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error {
 	ready := s.readiness()
-	answer := statusAnswer{
+	answer := Status{
 		State: ready.Status, Reasons: ready.Reasons,
 		Version:       s.o.Version,
 		UptimeSeconds: s.o.Now().Sub(s.started).Truncate(time.Second).Seconds(),
-		Projections:   []projectionAnswer{},
+		Projections:   []Projection{},
 	}
 	state, err := s.o.Journal.State(r.Context())
-	answer.Journal = journalAnswer{
+	answer.Journal = StatusJournal{
 		FirstSequence: state.FirstSeq, LastSequence: state.LastSeq,
 		FirstTime: utcSeconds(state.FirstTime), LastTime: utcSeconds(state.LastTime),
 		Messages: state.Messages, Bytes: state.Bytes, MaxBytes: state.MaxBytes,
@@ -88,16 +78,19 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error 
 		answer.Journal.Error = err.Error()
 	}
 	for _, p := range s.o.Projections.Projections() {
-		answer.Projections = append(answer.Projections, projectionAnswer{
-			Name: p.Name, State: p.State, Failing: p.Failing, Position: p.Position, Applied: p.Applied,
-			Lag: p.Lag, LagSeconds: p.LagSeconds, SecondsToLoss: secondsToLoss(state, p),
-			Gaps: p.Gaps, LastError: p.LastError,
-		})
+		p.Gaps = slices.Clone(p.Gaps)
+		for i := range p.Gaps {
+			p.Gaps[i].Time = utcSeconds(p.Gaps[i].Time)
+		}
+		if p.Gaps == nil {
+			p.Gaps = []Gap{}
+		}
+		answer.Projections = append(answer.Projections, p)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), pingTimeout)
 	defer cancel()
 	version, err := s.o.Influx.Ping(ctx)
-	answer.Influx = influxAnswer{Reachable: err == nil, Version: version}
+	answer.Influx = StatusInflux{Reachable: err == nil, Version: version}
 	if err != nil {
 		answer.Influx.Error = err.Error()
 	}
@@ -111,26 +104,4 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error 
 	}
 	s.writeIndented(w, http.StatusOK, answer)
 	return nil
-}
-
-// secondsToLoss estimates when the oldest event that p has not applied falls off the journal: by age, or by
-// size at the rate at which the journal was written so far. nil: never, or nothing is waiting.
-func secondsToLoss(j JournalState, p Projection) *float64 {
-	if p.Lag == 0 {
-		return nil
-	}
-	horizon := -1.0 // seconds that an event stays
-	if j.Retention > 0 {
-		horizon = j.Retention.Seconds()
-	}
-	if span := j.LastTime.Sub(j.FirstTime).Seconds(); j.MaxBytes > 0 && j.Bytes > 0 && span > 0 {
-		if bySize := span * float64(j.MaxBytes) / float64(j.Bytes); horizon < 0 || bySize < horizon {
-			horizon = bySize
-		}
-	}
-	if horizon < 0 {
-		return nil
-	}
-	left := max(0, horizon-p.LagSeconds)
-	return &left
 }

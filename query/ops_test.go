@@ -58,31 +58,6 @@ func TestUptime(t *testing.T) {
 	w.get(t, "/status").contains(t, 200, `"uptime_seconds": 90,`)
 }
 
-func TestSecondsToLoss(t *testing.T) {
-	hour := time.Hour
-	base := JournalState{FirstTime: testNow.Add(-hour), LastTime: testNow}
-	for _, c := range []struct {
-		name   string
-		change func(*JournalState, *Projection)
-		want   float64 // -1: null
-	}{
-		{"nothing waits", func(j *JournalState, p *Projection) { j.Retention = hour; p.Lag = 0 }, -1},
-		{"no limits", func(*JournalState, *Projection) {}, -1},
-		{"by age", func(j *JournalState, p *Projection) { j.Retention = 2 * hour }, 7200 - 600},
-		{"by size", func(j *JournalState, p *Projection) { j.Bytes, j.MaxBytes = 50, 100 }, 7200 - 600},
-		{"the earlier of both", func(j *JournalState, p *Projection) { j.Retention, j.Bytes, j.MaxBytes = 9*hour, 100, 100 }, 3600 - 600},
-		{"overdue", func(j *JournalState, p *Projection) { j.Retention = 5 * time.Minute }, 0},
-		{"one event, no rate", func(j *JournalState, p *Projection) { j.FirstTime = j.LastTime; j.Bytes, j.MaxBytes = 1, 2 }, -1},
-	} {
-		j, p := base, Projection{Lag: 5, LagSeconds: 600}
-		c.change(&j, &p)
-		got := secondsToLoss(j, p)
-		if c.want < 0 && got != nil || c.want >= 0 && (got == nil || *got != c.want) {
-			t.Errorf("%s: %v, want %v", c.name, got, c.want)
-		}
-	}
-}
-
 // /rejects takes one parameter and refuses what it does not know; without a source there is no such route.
 func TestRejects(t *testing.T) {
 	w := startWorld(t, nil)

@@ -52,6 +52,8 @@ type Options struct {
 	Alerts      Alerts       // nil: no /alerts
 	Control     Control      // nil: no /overrides and /flush
 	Rejects     Rejects      // nil: no /rejects
+	Replays     Replays      // nil: no /replay
+	Backup      Backup       // nil: no /backup
 	Metrics     http.Handler // nil: no /metrics
 
 	// Stored is how a name or a tag's value is spelled in InfluxDB, which cannot hold every text; nil: as it is.

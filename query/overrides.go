@@ -167,9 +167,11 @@ func checkRelays(ids []string) error {
 	return nil
 }
 
-// controlError chooses the status of an error of Control.
+// controlError chooses the status of an error of Control or Replays.
 func controlError(err error) error {
 	switch {
+	case errors.Is(err, ErrTooMany):
+		return &httpError{status: http.StatusConflict, text: err.Error(), err: err}
 	case errors.Is(err, ErrNotFound):
 		return &httpError{status: http.StatusNotFound, text: err.Error(), err: err}
 	case errors.Is(err, ErrInvalid):

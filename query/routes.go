@@ -41,6 +41,7 @@ func (s *Server) routes() []route {
 	noControl := s.o.Control == nil
 	noMetrics := s.o.Metrics == nil
 	noRejects := s.o.Rejects == nil
+	noReplays := s.o.Replays == nil
 	return []route{
 		{method: "GET", path: "/ping", handle: s.ping, access: token},
 		{method: "GET", path: "/keys", handle: s.keys, access: token},
@@ -61,8 +62,14 @@ func (s *Server) routes() []route {
 		{method: "DELETE", path: "/overrides/{id}", handle: s.cancelOverride, access: token, absent: noControl},
 		{method: "POST", path: "/flush", handle: s.flush, access: token, absent: noControl},
 
+		{method: "GET", path: "/replay", handle: s.listReplays, access: token, absent: noReplays},
+		{method: "POST", path: "/replay", handle: s.addReplay, access: token, absent: noReplays},
+		{method: "GET", path: "/replay/{id}", handle: s.getReplay, access: token, absent: noReplays},
+		{method: "DELETE", path: "/replay/{id}", handle: s.cancelReplay, access: token, absent: noReplays},
+
 		{method: "GET", path: "/status", handle: s.status, access: token},
 		{method: "GET", path: "/rejects", handle: s.rejects, access: token, absent: noRejects},
+		{method: "GET", path: "/backup", handle: s.backup, access: token, absent: s.o.Backup == nil},
 		{method: "GET", path: "/metrics", handle: s.prometheus, access: token, absent: noMetrics},
 		{method: "GET", path: "/healthz", handle: s.healthz, access: open},
 		{method: "GET", path: "/readyz", handle: s.readyz, access: open},

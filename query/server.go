@@ -28,6 +28,12 @@ type Server struct {
 	warn    rate.Sometimes // limits the log lines of failed requests
 	started time.Time
 
+	backingUp sync.Mutex // held while a backup is written
+
+	// streams ends when Stop is called: answers that may take for ever end with it.
+	streams    context.Context
+	endStreams context.CancelFunc
+
 	// baseCtx is the ancestor of every request's context; cut ends it when the time to drain is over.
 	baseCtx context.Context
 	cut     context.CancelFunc
@@ -60,6 +66,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.router, s.methods = s.newRouter(s.routes())
 	s.baseCtx, s.cut = context.WithCancel(context.Background())
+	s.streams, s.endStreams = context.WithCancel(s.baseCtx)
 	s.listener = newLimitListener(o.Listener, o.MaxConnections, s.metrics.connections)
 	s.http = &http.Server{
 		Handler:           s,
@@ -106,12 +113,13 @@ func (s *Server) Start() {
 	})
 }
 
-// Stop takes no new requests, waits for those under way until ctx ends, then cuts off the rest; the error
+// Stop takes no new requests, ends backups, waits for those under way until ctx ends, then cuts off the rest; the error
 // says that it did.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopped = true
 	s.mu.Unlock()
+	s.endStreams()
 	err := s.http.Shutdown(ctx)
 	s.cut()
 	if err != nil {

@@ -10,11 +10,12 @@ import (
 	"github.com/nanopack/pulse/kapa"
 )
 
-// What an implementation of Control wraps so that the API answers with the fitting status. Any other
-// error of it is a 500.
+// What an implementation of Control or Replays wraps so that the API answers with the fitting status. Any
+// other error of it is a 500.
 var (
 	ErrNotFound = errors.New("not found") // 404
 	ErrInvalid  = errors.New("invalid")   // 400
+	ErrTooMany  = errors.New("too many")  // 409
 )
 
 // Latest is the index of the newest reading of each series. Its methods are called from many goroutines
@@ -146,15 +147,29 @@ type Projections interface {
 
 // Projection is the state of one view.
 type Projection struct {
-	Name       string
-	Position   uint64  // saved: a restart begins after it
-	Applied    uint64  // last sequence applied
-	Lag        uint64  // events not applied yet
-	LagSeconds float64 // age of the oldest of these
-	State      string  // in the runner's words
-	LastError  string  // shown by /status only; "" when there was none
-	Failing    bool    // its sink does not take what it gets: /readyz says degraded
-	Gaps       uint64  // how often the journal had lost what came next
+	Name       string  `json:"name"`
+	State      string  `json:"state"`       // in the runner's words
+	Failing    bool    `json:"failing"`     // its sink does not take what it gets: /readyz says degraded
+	Position   uint64  `json:"position"`    // saved: a restart begins after it
+	Applied    uint64  `json:"applied"`     // last sequence applied
+	Lag        uint64  `json:"lag"`         // events not applied yet, those of Backlog aside
+	LagSeconds float64 `json:"lag_seconds"` // age of the oldest of these
+	Backlog    uint64  `json:"backlog"`     // events passed over, to be live again soon, that are being filled in
+	// SecondsToLoss is how long until the journal drops the first event that is not applied, if it goes on
+	// like this; null when none waits or the journal keeps everything.
+	SecondsToLoss *float64 `json:"seconds_to_loss"`
+	Lost          uint64   `json:"lost"`                 // records that the journal had lost before they were applied
+	Gaps          []Gap    `json:"gaps"`                 // where: the newest of them, oldest first
+	LastError     string   `json:"last_error,omitempty"` // shown by /status only
+}
+
+// Gap is a row of records that the journal did not have any more.
+type Gap struct {
+	From   uint64    `json:"from"` // the first sequence missing
+	To     uint64    `json:"to"`   // the last
+	Count  uint64    `json:"count"`
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time"` // when it was found
 }
 
 // Rejects lists what sinks refused for good. It may be absent (Options.Rejects nil): then its route is too.

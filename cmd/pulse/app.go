@@ -24,6 +24,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx/embedded"
 	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/projector/live"
+	"github.com/nanopack/pulse/projector/replay"
 	"github.com/nanopack/pulse/query"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
@@ -54,7 +55,10 @@ type App struct {
 	runners   []*projector.Runner
 	// intoInflux are those of the runners that write to store.
 	intoInflux []*projector.Runner
+	backlog    *projector.Backlog // what an outage left to be filled in
+	replays    *replay.Jobs
 	schemaMu   sync.Mutex // one ensureSchema at a time
+	schemaSeen bool       // the schema was there once since the start; guarded by schemaMu
 	mist       *live.Mist // nil without --mist-address
 	alerts     *kapa.Alerts
 	ingest     *ingest.Server
@@ -82,59 +86,35 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 		return nil, err
 	}
 
-	a.state, err = migrations.Open(config.DataDir, migrations.Options{Logger: log})
-	if err != nil {
-		return nil, fmt.Errorf("--data-dir: %w", err)
-	}
-	a.teardown.push("state file", func(context.Context) error { return a.state.Close() })
-
-	a.journal, err = journal.Open(ctx, journal.Options{
-		Dir: filepath.Join(config.DataDir, "journal"), Marker: journal.BoltMarker(a.state.DB),
-		Sync: journal.SyncEvery(config.JournalSync), Retention: config.JournalRetention, MaxBytes: config.JournalMaxBytes,
-		SetAside: config.JournalSetAside,
-		Logger:   log.With("room", "journal"), Registerer: registry,
-	})
-	if err != nil {
+	if err := a.openState(); err != nil {
 		return nil, err
 	}
-	a.teardown.push("journal", a.journal.Close)
-	a.positions = projector.NewPositions(a.state.DB)
-	a.rejects = projector.NewRejects(a.state.DB)
-	if a.journal.Report().SetAside != "" {
-		if err := a.positions.Clear(); err != nil {
-			return nil, err
-		}
-	}
-
-	a.store, err = a.openStore()
-	if err != nil {
-		return nil, err
-	}
-	a.teardown.push("influxdb", func(context.Context) error { return a.store.Close() })
-
-	index := latest.New(latest.Options{Registerer: registry})
-	if err := a.buildRunners(index, registry); err != nil {
-		return nil, err
-	}
-
 	var tlsConfig *tls.Config
 	if config.RelayTLS || !config.Insecure {
 		if tlsConfig, err = serverTLS(config); err != nil {
 			return nil, err
 		}
 	}
+	if err := a.openData(ctx, registry, outside(config, tlsConfig)); err != nil {
+		return nil, err
+	}
+	index := latest.New(latest.Options{Registerer: registry})
+	if err := a.buildViews(index, registry); err != nil {
+		return nil, err
+	}
+
 	ingestOptions := ingest.Options{
 		Listener: relayListener, Journal: a.journal, DB: a.state.DB,
 		PollInterval: config.PollInterval, BeatInterval: config.BeatInterval, Token: config.RelayToken,
-		Logger: log.With("room", "ingest"), Registerer: registry,
+		Logger: log.With("room", "ingest"), Registerer: registry, Now: config.now,
 	}
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval,
 		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Projections: projectionsReader{a.runners, a.mist},
-		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Stored: influx.Clean,
+		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Stored: influx.Clean,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-		Logger:  log.With("room", "query"), Registerer: registry,
+		Logger:  log.With("room", "query"), Registerer: registry, Now: config.now,
 	}
 	if config.RelayTLS {
 		ingestOptions.TLS = tlsConfig
@@ -169,6 +149,61 @@ func (a *App) listen(flag, address string) (net.Listener, error) {
 	return l, nil
 }
 
+// openState opens pulse.db, which is the lock of the data dir.
+func (a *App) openState() (err error) {
+	a.state, err = migrations.Open(a.config.DataDir, migrations.Options{Logger: a.log})
+	if err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+	a.teardown.push("state file", func(context.Context) error { return a.state.Close() })
+	return nil
+}
+
+// outside is who may read the journal, nil if nobody may.
+func outside(config *Config, tlsConfig *tls.Config) *journal.Outside {
+	if config.NATSAddress == "" || config.Token == "" { // a password is required
+		return nil
+	}
+	o := &journal.Outside{Address: config.NATSAddress, User: "pulse", Password: config.Token}
+	if !config.Insecure {
+		o.TLS = tlsConfig
+	}
+	return o
+}
+
+// openData opens the journal and InfluxDB, and makes the projections from the
+// one into the other.
+func (a *App) openData(ctx context.Context, registry *prometheus.Registry, outside *journal.Outside) (err error) {
+	config := a.config
+	a.journal, err = journal.Open(ctx, journal.Options{
+		Dir: filepath.Join(config.DataDir, "journal"), Marker: journal.BoltMarker(a.state.DB),
+		Sync: journal.SyncEvery(config.JournalSync), Retention: config.JournalRetention, MaxBytes: config.JournalMaxBytes,
+		SetAside: config.JournalSetAside, Outside: outside,
+		Logger: a.log.With("room", "journal"), Registerer: registry,
+	})
+	if errors.Is(err, journal.ErrOutside) {
+		return fmt.Errorf("--nats-listen-address: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	a.teardown.push("journal", a.journal.Close)
+	a.positions = projector.NewPositions(a.state.DB)
+	a.rejects = projector.NewRejects(a.state.DB)
+	if a.journal.Report().SetAside != "" {
+		if err := a.positions.Clear(); err != nil {
+			return err
+		}
+	}
+
+	a.store, err = a.openStore()
+	if err != nil {
+		return err
+	}
+	a.teardown.push("influxdb", func(context.Context) error { return a.store.Close() })
+	return a.buildHistory(registry)
+}
+
 func (a *App) openStore() (influx.Store, error) {
 	log := a.log.With("room", "influx")
 	if a.config.InfluxAddress == "embedded" {
@@ -194,12 +229,10 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	a.alerts.Start()
 	a.teardown.push("alerts", a.alerts.Stop)
-	a.teardown.push("projections", a.drain)
+	err := a.startProjections(ctx)
 	a.teardown.push("relay listener", a.ingest.Stop)
-	for _, r := range a.runners {
-		if err := r.Start(ctx); err != nil {
-			return errors.Join(err, a.Stop(ctx))
-		}
+	if err != nil {
+		return errors.Join(err, a.Stop(ctx))
 	}
 	a.query.Start()
 	a.ingest.Start()

@@ -33,6 +33,7 @@ type Config struct {
 	DataDir      string
 	HTTPAddress  string
 	RelayAddress string
+	NATSAddress  string // "": no NATS clients
 
 	InfluxAddress    string // "embedded" or a URL
 	KapacitorAddress string
@@ -60,6 +61,7 @@ type Config struct {
 	HostStats bool
 	LogLevel  slog.Level
 
+	now    func() time.Time  // the clock that tests step (nil: time.Now)
 	values map[string]string // every key as it was given, for printing
 }
 
@@ -132,6 +134,10 @@ func (c *Config) validate() error {
 		return errors.New("--mist-token is given without --mist-address")
 	case c.HTTPAddress == c.RelayAddress && !strings.HasSuffix(c.HTTPAddress, ":0"):
 		return errors.New("--http-listen-address and --server-listen-address must differ")
+	case c.NATSAddress != "" && !strings.HasSuffix(c.NATSAddress, ":0") && (c.NATSAddress == c.HTTPAddress || c.NATSAddress == c.RelayAddress):
+		return errors.New("--nats-listen-address must differ from --http-listen-address and --server-listen-address")
+	case c.NATSAddress != "" && c.Token == defaultToken && !isLoopback(c.NATSAddress):
+		return fmt.Errorf("--token: the default token would protect %s, which others can reach: choose your own, or listen on 127.0.0.1", c.NATSAddress)
 	case c.Token == defaultToken && !isLoopback(c.HTTPAddress):
 		return fmt.Errorf("--token: the default token would protect %s, which others can reach: choose your own, or listen on 127.0.0.1", c.HTTPAddress)
 	case c.JournalRetention < 2*c.AggregateInterval:
@@ -354,38 +360,4 @@ func warnUnknownEnvironment(ctx context.Context, environ []string, log *slog.Log
 			log.WarnContext(ctx, "no flag reads this environment variable", "name", name)
 		}
 	}
-}
-
-// usage writes the help text.
-func usage(w io.Writer) {
-	fmt.Fprintf(w, "Usage:\n  pulse [flags]\n  pulse [command]\n\nCommands:\n")
-	for _, s := range subcommands() {
-		fmt.Fprintf(w, "  %-8s %s\n", s.name, s.help)
-	}
-	fmt.Fprintf(w, "\nFlags:\n")
-	all := options()
-	left := make([]string, len(all))
-	width := 0
-	for i, o := range all {
-		left[i] = "      --" + o.long
-		if o.short != "" {
-			left[i] = "  -" + o.short + ", --" + o.long
-		}
-		if o.kind != "" {
-			left[i] += " " + o.kind
-		}
-		width = max(width, len(left[i]))
-	}
-	for i, o := range all {
-		fmt.Fprintf(w, "%-*s   %s", width, left[i], o.help)
-		switch {
-		case o.def == "" || (o.kind == "" && o.def == "false"):
-		case o.kind == "string":
-			fmt.Fprintf(w, " (default %q)", o.def)
-		default:
-			fmt.Fprintf(w, " (default %s)", o.def)
-		}
-		fmt.Fprintln(w)
-	}
-	fmt.Fprintf(w, "\nEvery flag is also a key of the JSON config file and an environment variable:\n--poll-interval is \"poll-interval\" and PULSE_POLL_INTERVAL. Flags win over the\nenvironment, the environment over the file.\n")
 }

@@ -16,7 +16,7 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
-		DataDir: "pulse-data", HTTPAddress: "127.0.0.1:8080", RelayAddress: "127.0.0.1:3000",
+		DataDir: "pulse-data", HTTPAddress: "127.0.0.1:8080", RelayAddress: "127.0.0.1:3000", NATSAddress: "127.0.0.1:4222",
 		InfluxAddress: "http://127.0.0.1:8086", Insecure: true, Token: "secret", CORSAllow: "*",
 		PollInterval: time.Minute, BeatInterval: 30 * time.Second, AggregateInterval: 15 * time.Minute,
 		Retention: 7 * 24 * time.Hour, JournalRetention: 7 * 24 * time.Hour, JournalMaxBytes: 10e9,
@@ -32,7 +32,7 @@ func equalConfig(a, b Config) bool {
 }
 
 func dump(c Config) string {
-	return strings.Join([]string{c.DataDir, c.HTTPAddress, c.RelayAddress, c.InfluxAddress, c.KapacitorAddress, c.MistAddress, c.MistToken,
+	return strings.Join([]string{c.DataDir, c.HTTPAddress, c.RelayAddress, c.NATSAddress, c.InfluxAddress, c.KapacitorAddress, c.MistAddress, c.MistToken,
 		c.TLSCert, c.TLSKey, c.Token, c.RelayToken, c.CORSAllow, c.APICompat, c.PollInterval.String(), c.BeatInterval.String(),
 		c.AggregateInterval.String(), c.Retention.String(), c.JournalRetention.String(), c.JournalSync.String(), c.LogLevel.String()}, "|")
 }
@@ -136,6 +136,9 @@ func TestConfigRefusals(t *testing.T) {
 		{"cert that is none", []string{"--tls-cert", "config_test.go", "--tls-key", "config_test.go", "-I=false"}, "must be readable PEM files"},
 		{"config file in itself", []string{"-c", file("e", `{"config-file": "x"}`)}, "cannot be a key of the config file itself"},
 		{"kapacitor beside the embedded engine", []string{"-i", "embedded", "-k", "http://127.0.0.1:9092"}, "--kapacitor-address: Kapacitor cannot query"},
+		{"default token for all NATS clients", []string{"--nats-listen-address", "0.0.0.0:4222"}, "--token: the default token"},
+		{"nats address without port", []string{"--nats-listen-address", "localhost"}, "--nats-listen-address: must be host:port"},
+		{"nats where the api is", []string{"--nats-listen-address", "127.0.0.1:8080"}, "--nats-listen-address must differ"},
 		{"the same address twice", []string{"-H", "127.0.0.1:3000"}, "must differ"},
 		{"mist token alone", []string{"-M", "x"}, "--mist-token"},
 		{"compat", []string{"--api-compat", "0.1"}, "--api-compat"},

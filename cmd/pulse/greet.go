@@ -19,9 +19,13 @@ func (a *App) greet(w io.Writer) {
 	if token != defaultToken {
 		token = "$TOKEN"
 	}
+	nats := "off"
+	if address := a.journal.OutsideAddr(); address != nil {
+		nats = fmt.Sprintf("nats://%s (user pulse, password the token; docs/SUBSCRIBE.md)", address)
+	}
 	base := fmt.Sprintf("%s://%s", scheme, a.query.Addr())
-	fmt.Fprintf(w, "pulse %s\n\n  relays   %s\n  api      %s\n  data     %s\n  influxdb %s\n\n", version(),
-		a.ingest.Addr(), base, a.config.DataDir, maskPassword(a.config.InfluxAddress))
+	fmt.Fprintf(w, "pulse %s\n\n  relays   %s\n  api      %s\n  nats     %s\n  data     %s\n  influxdb %s\n\n", version(),
+		a.ingest.Addr(), base, nats, a.config.DataDir, maskPassword(a.config.InfluxAddress))
 	for _, path := range []string{"/latest/cpu_used", "/hourly/cpu_used", "/relays", "/status"} {
 		fmt.Fprintf(w, "  curl%s -H \"X-AUTH-TOKEN: %s\" %s%s\n", flags, token, base, path)
 	}

@@ -1,30 +1,31 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"path/filepath"
-	"strings"
+	"os"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
-	"github.com/nanopack/pulse/migrations"
-	"github.com/nanopack/pulse/projector/influx"
-	"github.com/nanopack/pulse/projector/influx/embedded"
+	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/relaywire/relay"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// TestKill9 kills the server at random moments under load. After each start it
-// accepts and polls within three seconds and its relays are back; in the end no
-// event is missing but what was under way at a kill, none is there twice, and
-// raw points and aggregates equal a recount from the journal.
+// killRounds says how often TestKill9 kills: 10 times by default.
+const killRounds = "PULSE_KILL_ROUNDS"
+
+// TestKill9 kills the server at random moments: under load, while it starts,
+// while it drains, twice in a row. After each it accepts and polls within
+// seconds and its relays are back; no event is missing but what was under way at
+// a kill, none is there twice, and raw points and aggregates equal a recount from
+// the journal.
 func TestKill9(t *testing.T) {
-	const relays, stats, rounds = 200, 10, 3
+	const relays, stats = 200, 10
+	rounds := fromEnvironment(t, killRounds, 10)
 	dir := t.TempDir()
 	s := startServer(t, dir, "--influx-address", "embedded", "-p", "1", "-a", "1", "-l", "WARN")
 	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: relays, Stats: stats, Reconnect: true})
@@ -37,30 +38,44 @@ func TestKill9(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ours.Close()
+	kinds := []struct {
+		name  string
+		kills int
+		kill  func(*testing.T, *pulseproc.Server)
+	}{
+		{"under load", 1, func(_ *testing.T, s *pulseproc.Server) { s.Kill() }},
+		{"while it starts", 2, killStarting},
+		{"while it drains", 1, killDraining},
+		{"twice in a row", 2, killTwice},
+	}
+	kills := 0
+	var starts []time.Duration // until relays were taken again
 	for round := range rounds {
-		enough := fleet.Polls() + relays + rand.Uint64N(4*relays)
-		await(t, s, "load", time.Minute, func() error {
-			if n := fleet.Polls(); n < enough {
-				return fmt.Errorf("%d polls of %d", n, enough)
-			}
-			return nil
-		})
-		s.Kill()
-		polls, began := fleet.Polls(), time.Now()
+		kind := kinds[round%len(kinds)]
+		awaitPolls(t, s, fleet, relays/2+rand.Uint64N(relays))
+		kind.kill(t, s)
+		kills += kind.kills
+
+		polls, connects, began := fleet.Polls(), ours.State().Connects, time.Now()
 		if err := s.Launch(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, s, "accepting again", 3*time.Second, s.Welcomes)
+		await(t, s, "accepting again", 20*time.Second, s.Welcomes)
 		accepting := time.Now()
-		await(t, s, "our relay library back", time.Second, func() error {
-			if n := ours.State().Connects; n < uint64(round)+2 {
-				return fmt.Errorf("welcomed %d times", n)
+		starts = append(starts, accepting.Sub(began))
+		// A server that ends session after session within seconds is not run over.
+		limit := 6 * time.Second
+		if round == 0 {
+			limit = time.Second
+		}
+		await(t, s, "our relay library back", limit, func() error {
+			if ours.State().Connects == connects {
+				return errors.New("it was not welcomed")
 			}
 			return nil
 		})
-		t.Logf("round %d: accepting %v after the start, our relay library back %v later", round,
-			accepting.Sub(began).Round(time.Millisecond), time.Since(accepting).Round(time.Millisecond))
-		await(t, s, "the first poll after a kill", 3*time.Second, func() error {
+		back := time.Now()
+		await(t, s, "the first poll after a kill", 10*time.Second, func() error {
 			if fleet.Polls() == polls {
 				return errors.New("no relay was polled")
 			}
@@ -72,181 +87,71 @@ func TestKill9(t *testing.T) {
 			}
 			return nil
 		})
-	}
-	fleet.Stop()
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
 
-	want := recount(t, dir)
-	if missing := int(fleet.Polls()) - want.events; missing < 0 || missing > rounds*relays {
-		t.Errorf("the journal holds %d events of %d answered polls: more are missing than %d kills of %d relays explain",
-			want.events, fleet.Polls(), rounds, relays)
-	}
-	compareWithInflux(t, dir, want)
-}
-
-// A count is what InfluxDB should hold according to the journal.
-type count struct {
-	events int
-	raw    map[string]float64    // host, stat and time → value
-	rows   map[string]aggregates // host, stat and window → fields
-}
-
-type aggregates struct{ mean, count, sum, min, max, last float64 }
-
-const window = time.Minute
-
-func key(host, stat string, ns int64) string { return fmt.Sprintf("%s %s %d", host, stat, ns) }
-
-// recount reads the whole journal of a stopped server and works out, in the
-// simplest way, what its events make of InfluxDB. It fails the test if an event
-// is there twice.
-func recount(t *testing.T, dir string) *count {
-	t.Helper()
-	state, err := migrations.Open(dir, migrations.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer state.Close()
-	j, err := journal.Open(t.Context(), journal.Options{Dir: filepath.Join(dir, "journal"), Marker: journal.BoltMarker(state.DB)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer j.Close(context.Background())
-	r, err := j.ReadFrom(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	end, err := j.State(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	c := &count{raw: make(map[string]float64), rows: make(map[string]aggregates)}
-	polls := make(map[string]map[float64]bool)
-	for seq := uint64(0); seq < end.LastSeq; {
-		records, err := r.Read(t.Context(), 1000)
-		if err != nil {
-			t.Fatalf("reading the journal after %d: %v", seq, err)
-		}
-		for _, record := range records {
-			seq = record.Seq
-			if record.Err != nil {
-				t.Errorf("record %d: %v", seq, record.Err)
-			}
-			if record.Event != nil {
-				c.add(t, record.Event, polls)
-			}
-		}
-	}
-	return c
-}
-
-func (c *count) add(t *testing.T, e *journal.Event, polls map[string]map[float64]bool) {
-	c.events++
-	for _, collector := range e.Collectors {
-		for _, s := range collector.Stats {
-			if s.ID == "stat_0" { // its value is the number of the relay's poll
-				if polls[e.Relay] == nil {
-					polls[e.Relay] = make(map[float64]bool)
-				}
-				if polls[e.Relay][s.Value] {
-					t.Errorf("poll %v of %s is in the journal twice", s.Value, e.Relay)
-				}
-				polls[e.Relay][s.Value] = true
-			}
-			c.raw[key(e.Relay, s.ID, e.Time)] = s.Value
-			k := key(e.Relay, s.ID, e.Time-e.Time%int64(window))
-			row, ok := c.rows[k]
-			if !ok {
-				row.min, row.max = s.Value, s.Value
-			}
-			row.count++
-			row.sum += s.Value
-			row.min, row.max, row.last = min(row.min, s.Value), max(row.max, s.Value), s.Value
-			row.mean = row.sum / row.count
-			c.rows[k] = row
-		}
-	}
-}
-
-// compareWithInflux reads everything from the embedded InfluxDB of a stopped
-// server.
-func compareWithInflux(t *testing.T, dir string, want *count) {
-	t.Helper()
-	store, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "influx")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	raw := make(map[string]float64)
-	for i := range 10 {
-		name := relaytest.FleetStat(i)
-		rows, err := store.Query(t.Context(), fmt.Sprintf(`SELECT %q FROM "one_day".%q GROUP BY "host"`, name, name), nil)
-		if err != nil {
+		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		for _, row := range rows {
-			for _, v := range row.Values {
-				raw[key(row.Tags["host"], name, v[0].(int64))] = v[1].(float64)
-			}
+		want := recount(t, dir)
+		// On a slow machine a relay has two answers under way at a kill, and one at the stop.
+		if missing := int(fleet.Polls()) - want.events; missing < 0 || missing > (2*kills+round+1)*relays {
+			t.Errorf("the journal holds %d events of %d answered polls: more are missing than %d kills of %d relays explain",
+				want.events, fleet.Polls(), kills, relays)
+		}
+		compareWithInflux(t, dir, want)
+		t.Logf("round %d, %s: accepting %v after the start, our relay library back %v later; %d events, as many in InfluxDB", round, kind.name,
+			accepting.Sub(began).Round(time.Millisecond), back.Sub(accepting).Round(time.Millisecond), want.events)
+		if t.Failed() {
+			t.FailNow()
+		}
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if !maps.Equal(raw, want.raw) {
-		t.Errorf("%d raw points, the journal holds %d readings; %s", len(raw), len(want.raw), difference(raw, want.raw))
-	}
-
-	got := make(map[string]aggregates)
-	rows, err := store.Query(t.Context(), fmt.Sprintf(`SELECT * FROM %q."aggregate" GROUP BY "host"`, influx.PolicyAggregate), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, row := range rows {
-		for _, v := range row.Values {
-			for i, column := range row.Columns {
-				stat, field, _ := strings.Cut(column, ":")
-				if column == "time" || v[i] == nil {
-					continue
-				}
-				k := key(row.Tags["host"], stat, v[0].(int64))
-				a, x := got[k], v[i].(float64)
-				switch field {
-				case "":
-					a.mean = x
-				case "count":
-					a.count = x
-				case "sum":
-					a.sum = x
-				case "min":
-					a.min = x
-				case "max":
-					a.max = x
-				case "last":
-					a.last = x
-				}
-				got[k] = a
-			}
-		}
-	}
-	if !maps.Equal(got, want.rows) {
-		t.Errorf("%d aggregates, a recount gives %d; %s", len(got), len(want.rows), difference(got, want.rows))
+	slices.Sort(starts)
+	if median := starts[len(starts)/2]; median > 3*time.Second {
+		t.Errorf("accepting again took %v (median), want 3 s at most; all: %v", median, starts)
 	}
 }
 
-// difference shows some of what two maps do not share.
-func difference[V comparable](got, want map[string]V) string {
-	var lines []string
-	for k, v := range want {
-		if g, ok := got[k]; (!ok || g != v) && len(lines) < 5 {
-			lines = append(lines, fmt.Sprintf("%s: got %v (there: %v), want %v", k, g, ok, v))
-		}
+// killStarting kills the server, and the next one somewhere on its way up.
+func killStarting(t *testing.T, s *pulseproc.Server) {
+	s.Kill()
+	if err := s.Launch(); err != nil {
+		t.Fatal(err)
 	}
-	for k, v := range got {
-		if _, ok := want[k]; !ok && len(lines) < 8 {
-			lines = append(lines, fmt.Sprintf("%s: %v is too much", k, v))
-		}
+	time.Sleep(rand.N(time.Second)) // the moment is what is tested
+	s.Kill()
+}
+
+// killDraining kills the server somewhere on its way down.
+func killDraining(t *testing.T, s *pulseproc.Server) {
+	if err := s.Terminate(); err != nil {
+		t.Fatal(err)
 	}
-	return strings.Join(lines, "; ")
+	time.Sleep(rand.N(500 * time.Millisecond))
+	s.Kill()
+}
+
+// killTwice kills the server, and the next one as soon as it takes relays.
+func killTwice(t *testing.T, s *pulseproc.Server) {
+	s.Kill()
+	if err := s.Launch(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, "accepting", 10*time.Second, s.Welcomes)
+	s.Kill()
+}
+
+// fromEnvironment is a number that makes a test longer than it is by default.
+func fromEnvironment(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%s: must be a whole number from 1", name, text)
+	}
+	return n
 }

@@ -40,6 +40,11 @@ func subcommands() []subcommand {
 	return []subcommand{
 		{"relay", "send this host's cpu, ram, swap, disk, load and network to a server", runRelay},
 		{"status", "show how a running server is doing", runStatus},
+		{"replay", "rebuild a range of time in InfluxDB from the journal", runReplay},
+		{"backup", "write a backup of a server's data dir into a file", runBackup},
+		{"restore", "make a data dir of a backup", runRestore},
+		{"help", "show this, or the flags of a command", runHelp},
+		{"version", "print version info", runVersion},
 	}
 }
 
@@ -91,16 +96,20 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		fmt.Fprintln(stderr, "pulse: nothing to do: pulse -s runs the server, pulse -h shows the flags")
 		return exitUsage
 	}
+	return serve(ctx, config, stdout, stderr)
+}
 
+// serve runs the server until ctx ends.
+func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	log := newLogger(stderr, config.LogLevel)
 	warnUnknownEnvironment(ctx, os.Environ(), log)
 	app, err := NewApp(ctx, config, log)
 	if err != nil {
-		fmt.Fprintln(stderr, "pulse:", err)
+		fmt.Fprintln(stderr, "pulse:", oneLine(err))
 		return exitFailure
 	}
 	if err := app.Start(ctx); err != nil {
-		fmt.Fprintln(stderr, "pulse:", err)
+		fmt.Fprintln(stderr, "pulse:", oneLine(err))
 		return exitFailure
 	}
 	app.greet(stdout)
@@ -109,7 +118,7 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if err := app.Stop(stopping); err != nil {
-		fmt.Fprintln(stderr, "pulse:", err)
+		fmt.Fprintln(stderr, "pulse:", oneLine(err))
 		return exitFailure
 	}
 	log.Info("stopped")

@@ -13,6 +13,9 @@ const runAsPulse = "TEST_BINARY_IS_PULSE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(runAsPulse) != "" {
+		if file := os.Getenv(clockFile); file != "" {
+			runWithClock(file)
+		}
 		main()
 		return
 	}

@@ -111,6 +111,12 @@ func options() []option {
 			return setAddress(func(c *Config) *string { return &c.MistAddress })(c, v)
 		}},
 		{"mist-token", "M", "string", "", "Mist server token", setString(func(c *Config) *string { return &c.MistToken })},
+		{"nats-listen-address", "", "string", "127.0.0.1:4222", `Address at which NATS clients read the journal (user "pulse", password the token; "" for none)`, func(c *Config, v string) error {
+			if v == "" {
+				return nil
+			}
+			return setAddress(func(c *Config) *string { return &c.NATSAddress })(c, v)
+		}},
 		{"poll-interval", "p", "int", "60", "Interval to request stats from clients (seconds)", func(c *Config, v string) (err error) {
 			c.PollInterval, err = seconds(v, 1, 24*3600)
 			return err

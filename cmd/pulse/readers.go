@@ -12,6 +12,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/projector/live"
+	"github.com/nanopack/pulse/projector/replay"
 	"github.com/nanopack/pulse/query"
 )
 
@@ -68,7 +69,11 @@ func (p projectionsReader) Projections() []query.Projection {
 		s := r.Status()
 		list[i] = query.Projection{
 			Name: s.Name, Position: s.Position, Applied: s.Applied, Lag: s.Lag, LagSeconds: s.LagSeconds,
-			State: string(s.State), LastError: s.LastError, Failing: s.State == projector.StateFailing, Gaps: uint64(len(s.Gaps)),
+			Backlog: s.Backlog, SecondsToLoss: s.SecondsToLoss, Lost: s.Lost, Gaps: make([]query.Gap, len(s.Gaps)),
+			State: string(s.State), LastError: s.LastError, Failing: s.State == projector.StateFailing,
+		}
+		for k, g := range s.Gaps {
+			list[i].Gaps[k] = query.Gap(g)
 		}
 		if p.mist != nil && s.Name == p.mist.Name() && !p.mist.Status().Connected {
 			list[i].State, list[i].LastError, list[i].Failing = "not connected", p.mist.Status().LastError, true
@@ -88,6 +93,55 @@ func (r rejectsReader) Rejects(context.Context) ([]query.Reject, error) {
 	}
 	return list, err
 }
+
+// replays rebuild ranges of the views.
+type replays struct{ *replay.Jobs }
+
+func (r replays) Create(_ context.Context, q query.ReplayRequest) (query.Replay, error) {
+	return asReplay(r.Jobs.Create(replay.Request(q)))
+}
+
+func (r replays) List() []query.Replay {
+	jobs := r.Jobs.List()
+	list := make([]query.Replay, len(jobs))
+	for i, job := range jobs {
+		list[i], _ = asReplay(job, nil)
+	}
+	return list
+}
+
+func (r replays) Get(id string) (query.Replay, error)    { return asReplay(r.Jobs.Get(id)) }
+func (r replays) Cancel(id string) (query.Replay, error) { return asReplay(r.Jobs.Cancel(id)) }
+
+// asReplay is a job as the API shows it, and an error with the status that the
+// API answers with.
+func asReplay(j replay.Job, err error) (query.Replay, error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, replay.ErrInvalid):
+		return query.Replay{}, &controlError{query.ErrInvalid, err}
+	case errors.Is(err, replay.ErrNotFound):
+		return query.Replay{}, &controlError{query.ErrNotFound, err}
+	case errors.Is(err, replay.ErrTooMany):
+		return query.Replay{}, &controlError{query.ErrTooMany, err}
+	default:
+		return query.Replay{}, err
+	}
+	r := query.Replay{
+		ID: j.ID, Projections: j.Projections, From: j.From, To: j.To, DryRun: j.DryRun, State: string(j.State),
+		Created: j.Created, Started: j.Started, Finished: j.Finished, Progress: j.Progress, SecondsLeft: j.SecondsLeft,
+		LastError: j.LastError, Parts: make([]query.ReplayPart, len(j.Parts)),
+	}
+	for i, p := range j.Parts {
+		r.Parts[i] = query.ReplayPart{
+			Projection: p.Projection, State: string(p.State), Events: p.Events, EventsTotal: p.EventsTotal, Readings: p.Readings,
+			Points: p.Points, Expired: p.Expired, Refused: p.Refused, Lost: p.Lost, Notes: p.Notes,
+		}
+	}
+	return r, nil
+}
+
+var _ query.Replays = replays{}
 
 // relaysReader is the registry.
 type relaysReader struct{ *ingest.Server }

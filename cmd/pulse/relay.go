@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,60 +12,43 @@ import (
 
 	"github.com/nanopack/pulse/relaywire/relay"
 	"github.com/nanopack/pulse/relaywire/relay/hoststats"
-	"github.com/peterbourgon/ff/v3"
 )
 
 // runRelay is the agent of a host: it runs until it is told to stop, and
 // reconnects for as long as that takes.
 func runRelay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := flag.NewFlagSet("pulse relay", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	c := newCommand("relay", "Send this host's cpu, ram, swap, disk, load and network to a server, until it is stopped.", "PULSE_RELAY", stdout, stderr)
 	hostname, _ := os.Hostname() // empty is refused below
 	var (
-		server = fs.String("server", "127.0.0.1:3000", "address of the server's relay listener")
-		id     = fs.String("id", hostname, "what this relay calls itself; the tag host of its readings")
-		token  = fs.String("token", "", "the server's --relay-token")
-		tags   = fs.String("tags", "", "tags for every stat, such as service:web1,rack:7")
-		useTLS = fs.Bool("tls", false, "connect with TLS")
-		caFile = fs.String("tls-ca", "", "certificate (PEM) to trust, such as the server's self-signed one; implies --tls")
-		level  = fs.String("log-level", "INFO", "level at which to log")
+		server = c.String("server", "127.0.0.1:3000", "Address of the server's relay listener")
+		id     = c.String("id", hostname, "What this relay calls itself; the tag host of its readings")
+		token  = c.String("token", "", "The server's --relay-token")
+		tags   = c.String("tags", "", "Tags for every stat, such as service:web1,rack:7")
+		useTLS = c.Bool("tls", false, "Connect with TLS")
+		caFile = c.String("tls-ca", "", "Certificate (PEM) to trust, such as the server's self-signed one; implies --tls")
+		level  = c.String("log-level", "INFO", "Level at which to log (TRACE, DEBUG, INFO, WARN, ERROR, FATAL)")
 	)
-	if err := ff.Parse(fs, args, ff.WithEnvVarPrefix("PULSE_RELAY")); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(stdout, "Usage:\n  pulse relay [flags]\n\nFlags:")
-			fs.SetOutput(stdout)
-			fs.PrintDefaults()
-			return exitOK
-		}
-		fmt.Fprintln(stderr, "pulse relay:", innermost(err))
-		return exitUsage
-	}
-	if fs.NArg() > 0 {
-		fmt.Fprintf(stderr, "pulse relay: unexpected argument %q\n", fs.Arg(0))
-		return exitUsage
+	if done, code := c.parse(args); done {
+		return code
 	}
 	logLevel, err := logLevel(*level)
 	if err != nil {
-		fmt.Fprintln(stderr, "pulse relay: --log-level:", err)
-		return exitUsage
+		return c.misused(fmt.Errorf("--log-level: %w", err))
 	}
 	tlsConfig, err := clientTLS(*useTLS, *caFile)
 	if err != nil {
-		fmt.Fprintln(stderr, "pulse relay: --tls-ca:", err)
-		return exitUsage
+		return c.misused(fmt.Errorf("--tls-ca: %w", err))
 	}
 	r, err := newHostRelay(relay.Options{
 		Address: *server, ID: *id, Token: *token, TLS: tlsConfig,
 		Logger: newLogger(stderr, logLevel),
 	}, splitTags(*tags))
 	if err != nil {
-		fmt.Fprintln(stderr, "pulse relay:", err)
-		return exitUsage
+		return c.misused(err)
 	}
 	<-ctx.Done()
 	if err := r.Close(); err != nil {
-		fmt.Fprintln(stderr, "pulse relay:", err)
-		return exitFailure
+		return c.failed(err)
 	}
 	return exitOK
 }

@@ -229,11 +229,12 @@ func TestBusy(t *testing.T) {
 	}{
 		{"http port", []string{"-H", s.HTTPAddr, "-S", "127.0.0.1:0", "--data-dir", t.TempDir()}, "--http-listen-address: "},
 		{"relay port", []string{"-H", "127.0.0.1:0", "-S", s.RelayAddr, "--data-dir", t.TempDir()}, "--server-listen-address: "},
+		{"nats port", []string{"-H", "127.0.0.1:0", "-S", "127.0.0.1:0", "--nats-listen-address", s.RelayAddr, "--data-dir", t.TempDir()}, "--nats-listen-address: "},
 		{"data dir", []string{"-H", "127.0.0.1:0", "-S", "127.0.0.1:0", "--data-dir", dir}, "--data-dir: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
-			code := run(t.Context(), append([]string{"-s", "--influx-address", "embedded"}, test.args...), &stdout, &stderr)
+			code := run(t.Context(), append([]string{"-s", "--nats-listen-address", "", "--influx-address", "embedded"}, test.args...), &stdout, &stderr)
 			if code != exitFailure || !strings.Contains(stderr.String(), "pulse: "+test.want) {
 				t.Errorf("exit code %d, stderr %q; want %d and %q", code, stderr.String(), exitFailure, test.want)
 			}
@@ -247,7 +248,7 @@ func TestTwoServersInOneProcess(t *testing.T) {
 	for range 2 {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			config, err := ParseConfig([]string{"-s", "-H", "127.0.0.1:0", "-S", "127.0.0.1:0", "--influx-address", "embedded",
+			config, err := ParseConfig([]string{"-s", "-H", "127.0.0.1:0", "-S", "127.0.0.1:0", "--nats-listen-address", "127.0.0.1:0", "--influx-address", "embedded",
 				"--host-stats", "--data-dir", filepath.Join(t.TempDir(), "data")})
 			if err != nil {
 				t.Fatal(err)

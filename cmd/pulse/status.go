@@ -1,74 +1,153 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
+	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
+	"strconv"
+	"text/tabwriter"
 	"time"
 
-	"github.com/peterbourgon/ff/v3"
+	"github.com/nanopack/pulse/query"
 )
 
-// runStatus prints what a running server answers to GET /status.
+// runStatus prints what a running server answers to GET /status, for people or
+// as it is.
 func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := flag.NewFlagSet("pulse status", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	var (
-		api    = fs.String("api", "http://127.0.0.1:8080", "the server's http address, http or https")
-		token  = fs.String("token", defaultToken, "the server's --token")
-		caFile = fs.String("tls-ca", "", "certificate (PEM) to trust, such as the server's self-signed one")
-	)
-	if err := ff.Parse(fs, args, ff.WithEnvVarPrefix("PULSE")); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(stdout, "Usage:\n  pulse status [flags]\n\nFlags:")
-			fs.SetOutput(stdout)
-			fs.PrintDefaults()
-			return exitOK
-		}
-		fmt.Fprintln(stderr, "pulse status:", innermost(err))
-		return exitUsage
+	c := newCommand("status", "Show how a running server is doing.", "PULSE", stdout, stderr)
+	flags := c.clientFlags()
+	asJSON := c.Bool("json", false, "Print the server's answer to GET /status as it is")
+	if done, code := c.parse(args); done {
+		return code
 	}
-	tlsConfig, err := clientTLS(true, *caFile)
+	client, err := flags.client()
 	if err != nil {
-		fmt.Fprintln(stderr, "pulse status: --tls-ca:", err)
-		return exitUsage
+		return c.misused(err)
 	}
-	if err := printStatus(ctx, stdout, *api, *token, tlsConfig); err != nil {
-		fmt.Fprintln(stderr, "pulse status:", err)
-		return exitFailure
+	answer, err := client.do(ctx, http.MethodGet, "/status", nil)
+	if err != nil {
+		if _, answered := errors.AsType[*apiError](err); !answered {
+			err = fmt.Errorf("is a server running there? %w", err)
+		}
+		return c.failed(err)
+	}
+	if !*asJSON {
+		var status query.Status
+		if err := json.Unmarshal(answer, &status); err != nil {
+			return c.failed(fmt.Errorf("%s does not answer as pulse does: %w", client.base, err))
+		}
+		return c.write(func(w io.Writer) error { return printStatus(w, status) })
+	}
+	return c.write(func(w io.Writer) error { _, err := w.Write(answer); return err })
+}
+
+// write lets print write to standard output; a full disk behind it is a
+// failure.
+func (c *command) write(print func(io.Writer) error) int {
+	if err := print(c.stdout); err != nil {
+		return c.failed(err)
 	}
 	return exitOK
 }
 
-func printStatus(ctx context.Context, w io.Writer, api, token string, tlsConfig *tls.Config) error {
-	if !strings.Contains(api, "://") {
-		api = "http://" + api
+// printStatus writes what somebody wants to know first, first.
+func printStatus(w io.Writer, s query.Status) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) // keeps the first error of w for Flush
+	fmt.Fprintf(t, "pulse %s is %s, up %s\n", cmp.Or(s.Version, "(unknown version)"), s.State, spell(s.UptimeSeconds))
+	for _, reason := range s.Reasons {
+		fmt.Fprintf(t, "  %s\n", reason)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(api, "/")+"/status", nil)
-	if err != nil {
-		return fmt.Errorf("--api: %w", err)
+	j := s.Journal
+	fmt.Fprintf(t, "\njournal\t%s events, %s", thousands(j.Messages), size(j.Bytes))
+	if j.MaxBytes > 0 {
+		fmt.Fprintf(t, " of %s", size(j.MaxBytes))
 	}
-	request.Header.Set("X-AUTH-TOKEN", token)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("is a server running there? %w", err)
+	if !j.FirstTime.IsZero() {
+		fmt.Fprintf(t, ", since %s", j.FirstTime.UTC().Format(time.DateTime+"Z"))
 	}
-	defer response.Body.Close()
-	switch response.StatusCode {
-	case http.StatusOK:
-		_, err = io.Copy(w, response.Body)
+	if j.RetentionSeconds > 0 {
+		fmt.Fprintf(t, ", kept for %s", spell(j.RetentionSeconds))
+	}
+	if j.Error != "" {
+		fmt.Fprintf(t, "; %s", j.Error)
+	}
+	if s.Influx.Reachable {
+		fmt.Fprintf(t, "\ninfluxdb\t%s\n", cmp.Or(s.Influx.Version, "answers"))
+	} else {
+		fmt.Fprintf(t, "\ninfluxdb\tdoes not answer: %s\n", s.Influx.Error)
+	}
+	fmt.Fprintf(t, "relays\t%d connected, %d disconnected, %d collectors\n", s.Relays.Connected, s.Relays.Disconnected, s.Relays.Collectors)
+	if err := t.Flush(); err != nil {
 		return err
-	case http.StatusUnauthorized:
-		return errors.New("--token: the server does not take this token")
-	default:
-		return fmt.Errorf("the server answered %s", response.Status)
 	}
+
+	fmt.Fprintf(t, "\nPROJECTION\tSTATE\tLAG\tBEHIND\tBACKLOG\tLOSS IN\tLOST\tLAST ERROR\n")
+	gaps := 0
+	for _, p := range s.Projections {
+		lossIn := "-"
+		if p.SecondsToLoss != nil {
+			lossIn = spell(*p.SecondsToLoss)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.State, thousands(p.Lag), spell(p.LagSeconds), thousands(p.Backlog), lossIn,
+			thousands(p.Lost), cmp.Or(p.LastError, "-"))
+		gaps += len(p.Gaps)
+	}
+	if gaps > 0 {
+		fmt.Fprintf(t, "\nGAP IN\tFROM\tTO\tRECORDS\tFOUND\tREASON\n")
+	}
+	for _, p := range s.Projections {
+		for _, g := range p.Gaps {
+			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\n", p.Name, g.From, g.To, thousands(g.Count), g.Time.UTC().Format(time.DateTime+"Z"), g.Reason)
+		}
+	}
+	return t.Flush()
+}
+
+// thousands is a number with its thousands set apart: 1,234,567.
+func thousands(n uint64) string {
+	s := strconv.FormatUint(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// size is a number of bytes to three digits: 1.23 GB.
+func size(bytes int64) string {
+	n, unit := float64(bytes), "B"
+	for _, larger := range []string{"kB", "MB", "GB", "TB", "PB"} {
+		if n < 999.5 {
+			break
+		}
+		n, unit = n/1000, larger
+	}
+	return strconv.FormatFloat(n, 'g', 3, 64) + " " + unit
+}
+
+// spell is a number of seconds with its two largest units: 4s, 1m30s, 9h54m,
+// 6d3h.
+func spell(seconds float64) string {
+	if seconds > 1e9 {
+		return "years"
+	}
+	d := time.Duration(seconds * float64(time.Second)).Round(time.Second)
+	units := []struct {
+		is   time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}}
+	for i, unit := range units[:3] {
+		if d < unit.is {
+			continue
+		}
+		text := fmt.Sprint(int64(d/unit.is), unit.name)
+		if rest := d % unit.is / units[i+1].is; rest > 0 {
+			text += fmt.Sprint(int64(rest), units[i+1].name)
+		}
+		return text
+	}
+	return fmt.Sprint(int64(d/time.Second), "s")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // A teardown undoes, last in first out, what was opened.
@@ -31,3 +32,7 @@ func (t *teardown) run(ctx context.Context) error {
 	t.steps = nil
 	return errors.Join(errs...)
 }
+
+// oneLine is the text of an error, of several too, for the end of a program:
+// whoever reads it looks at the last line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

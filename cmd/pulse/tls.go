@@ -34,7 +34,11 @@ func serverTLS(c *Config) (*tls.Config, error) {
 	}
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
-		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		advice := "give a certificate and its key, both PEM"
+		if c.TLSCert == "" {
+			advice = "remove both to have new ones made"
+		}
+		return nil, fmt.Errorf("--tls-cert %s, --tls-key %s: %w; %s", cert, key, err, advice)
 	}
 	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,43 +15,102 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/projector/live"
+	"github.com/nanopack/pulse/projector/replay"
 )
 
-// buildRunners makes the projections: one goroutine and one position each, so
-// that a sink that is slow or away delays no other.
-func (a *App) buildRunners(index *latest.Latest, registry *prometheus.Registry) error {
+// buildHistory makes the projections into InfluxDB, and what goes over past
+// records again for them. Like every projection they have a goroutine and a
+// position each, so that a sink that is slow or away delays no other.
+func (a *App) buildHistory(registry *prometheus.Registry) error {
 	config := a.config
 	log := a.log.With("room", "projector")
-	raw, err := influx.NewRaw(influx.RawOptions{
-		Store: a.store, EnsureSchema: a.ensureSchema, Retention: migrations.RawRetention, Rejects: a.rejects, Logger: log, Registerer: registry,
-	})
+	source := projector.FromJournal(a.journal)
+	rawOptions := influx.RawOptions{
+		Store: a.store, EnsureSchema: a.ensureSchema, Retention: migrations.RawRetention, Rejects: a.rejects, Logger: log, Registerer: registry, Now: config.now,
+	}
+	raw, err := influx.NewRaw(rawOptions)
+	if err != nil {
+		return err
+	}
+	missed, err := influx.NewRaw(rawOptions)
+	if err != nil {
+		return err
+	}
+	again, err := influx.NewRawReplay(rawOptions, source, a.state.DB)
 	if err != nil {
 		return err
 	}
 	aggregates, err := influx.NewAggregates(influx.AggregatesOptions{
 		Store: a.store, EnsureSchema: a.ensureSchema, Rejects: a.rejects, Interval: config.AggregateInterval, Retention: config.Retention,
-		Journal: projector.FromJournal(a.journal), DB: a.state.DB, Logger: log, Registerer: registry,
+		Journal: source, DB: a.state.DB, Logger: log, Registerer: registry, Now: config.now,
 	})
 	if err != nil {
 		return err
 	}
+	a.backlog, err = projector.NewBacklog(projector.BacklogOptions{
+		Projection: missed, Journal: source, DB: a.state.DB, Rejects: a.rejects, Logger: log, Registerer: registry, Now: config.now,
+	})
+	if err != nil {
+		return err
+	}
+	a.replays, err = replay.New(replay.Options{
+		DB: a.state.DB, Targets: []replay.Target{again, influx.NewAggregatesReplay(aggregates)}, Busy: a.backlog.Busy,
+		Logger: log, Registerer: registry, Now: config.now,
+	})
+	if err != nil {
+		return err
+	}
+	a.intoInflux, err = a.runnersOf(registry,
+		projector.RunnerOptions{Projection: raw, Backlog: a.backlog, Linger: sinkLinger},
+		projector.RunnerOptions{Projection: aggregates, Linger: sinkLinger})
+	a.runners = a.intoInflux
+	return err
+}
+
+// startProjections starts them and what goes over past records, and has the
+// teardown end them: replays first, since they go through the projections.
+func (a *App) startProjections(ctx context.Context) error {
+	a.teardown.push("projections", a.drain)
+	a.teardown.push("replays", a.replays.Stop)
+	if err := a.backlog.Start(); err != nil {
+		return err
+	}
+	for _, r := range a.runners {
+		if err := r.Start(ctx); err != nil {
+			return err
+		}
+	}
+	return a.replays.Start()
+}
+
+// buildViews makes the projections into everything else.
+func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (err error) {
+	config := a.config
 	views := []projector.RunnerOptions{
-		{Projection: raw, Linger: sinkLinger},
-		{Projection: aggregates, Linger: sinkLinger},
 		{Projection: index, Start: projector.FromTime(time.Now().Add(-2 * config.PollInterval))},
 	}
 	if config.MistAddress != "" {
 		a.mist, err = live.NewMist(live.MistOptions{
-			Address: config.MistAddress, Token: config.MistToken, MaxAge: config.BeatInterval, Logger: log, Registerer: registry,
+			Address: config.MistAddress, Token: config.MistToken, MaxAge: config.BeatInterval,
+			Logger: a.log.With("room", "projector"), Registerer: registry, Now: config.now,
 		})
 		if err != nil {
 			return err
 		}
 		views = append(views, projector.RunnerOptions{Projection: a.mist, Start: projector.FromEnd()})
 	}
+	if a.journal.OutsideAddr() != nil {
+		subjects, err := live.NewNATS(live.NATSOptions{
+			Publisher: a.journal.Live(), MaxAge: config.BeatInterval, Logger: a.log.With("room", "projector"), Registerer: registry, Now: config.now,
+		})
+		if err != nil {
+			return err
+		}
+		views = append(views, projector.RunnerOptions{Projection: subjects, Start: projector.FromEnd()})
+	}
 	a.alerts, err = kapa.New(kapa.Options{
 		DB: a.state.DB, Instance: a.state.Identity, Kapacitor: config.KapacitorAddress, Stored: influx.Clean, Journal: a.journal,
-		Logger: a.log.With("room", "alerts"), Registerer: registry,
+		Logger: a.log.With("room", "alerts"), Registerer: registry, Now: config.now,
 	})
 	if err != nil {
 		return err
@@ -58,18 +118,24 @@ func (a *App) buildRunners(index *latest.Latest, registry *prometheus.Registry) 
 	if e := a.alerts.Projection(); e != nil {
 		views = append(views, projector.RunnerOptions{Projection: evaluator{e}})
 	}
-	for _, o := range views {
+	runners, err := a.runnersOf(registry, views...)
+	a.runners = slices.Concat(a.runners, runners)
+	return err
+}
+
+// runnersOf makes a runner of each view.
+func (a *App) runnersOf(registry *prometheus.Registry, views ...projector.RunnerOptions) ([]*projector.Runner, error) {
+	runners := make([]*projector.Runner, len(views))
+	for i, o := range views {
 		o.Journal = projector.FromJournal(a.journal)
 		o.Positions = a.positions
-		o.Rejects, o.Logger, o.Registerer = a.rejects, log, registry
-		runner, err := projector.NewRunner(o)
-		if err != nil {
-			return err
+		o.Rejects, o.Logger, o.Registerer, o.Now = a.rejects, a.log.With("room", "projector"), registry, a.config.now
+		var err error
+		if runners[i], err = projector.NewRunner(o); err != nil {
+			return nil, err
 		}
-		a.runners = append(a.runners, runner)
 	}
-	a.intoInflux = a.runners[:2]
-	return nil
+	return runners, nil
 }
 
 // evaluator is the built-in evaluator of alerts as a projection that keeps
@@ -99,17 +165,20 @@ func (a *App) ensureSchema(ctx context.Context) error {
 		}
 	}
 	_, err = migrations.EnsureInflux(ctx, a.store, migrations.Schema{Aggregates: a.config.Retention}, a.log.With("room", "migrations"))
+	a.schemaSeen = a.schemaSeen || err == nil
 	return err
 }
 
-// rewindInflux rewinds the projections into InfluxDB, if they had begun.
+// rewindInflux rewinds the projections into InfluxDB, if they had begun: if a
+// position is saved, or if something may have been written since the start,
+// which no position tells yet.
 func (a *App) rewindInflux() error {
 	for _, r := range a.intoInflux {
 		position, err := a.positions.Load(r.Status().Name)
 		if err != nil {
 			return err
 		}
-		if position == 0 {
+		if position == 0 && !a.schemaSeen {
 			continue
 		}
 		if err := r.Rewind(); err != nil {
@@ -127,16 +196,17 @@ const sinkLinger = 200 * time.Millisecond
 // what one of them cannot finish the next start does.
 func (a *App) drain(ctx context.Context) error {
 	var group errgroup.Group
-	errs := make([]error, len(a.runners))
+	errs := make([]error, len(a.runners)+1)
+	group.Go(func() error {
+		// What is left of it is on disk and may be hours of work.
+		ctx, cancel := context.WithTimeout(ctx, failingDrainTimeout)
+		defer cancel()
+		errs[len(a.runners)] = a.backlog.Drain(ctx)
+		return nil
+	})
 	for i, r := range a.runners {
-		limit := drainTimeout
-		if r.Status().State == projector.StateFailing {
-			limit = failingDrainTimeout
-		}
 		group.Go(func() error {
-			ctx, cancel := context.WithTimeout(ctx, limit)
-			defer cancel()
-			errs[i] = r.Drain(ctx)
+			errs[i] = drainRunner(ctx, r)
 			return nil
 		})
 	}
@@ -147,7 +217,7 @@ func (a *App) drain(ctx context.Context) error {
 const (
 	// drainTimeout leaves time for what is stopped after the projections.
 	drainTimeout = stopTimeout - 5*time.Second
-	// failingDrainTimeout is for a projection whose sink is away already: a stop
-	// during an outage should not take as long as waiting for its end.
+	// failingDrainTimeout is for the backlog, and for a projection whose sink is
+	// away already: a stop should not take as long as waiting for their end.
 	failingDrainTimeout = 2 * time.Second
 )

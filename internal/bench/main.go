@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -30,7 +31,19 @@ type bench struct {
 	load          time.Duration
 	binary        string
 	dir           string
+	part          string // "": all
+	long          bool
 	rows          []row
+}
+
+// parts are what can be run by itself, in order.
+func (b *bench) parts() []part {
+	return []part{{"load", b.runLoad}, {"kill", b.runKill}, {"outage", b.runOutage}}
+}
+
+type part struct {
+	name string
+	run  func(context.Context) error
 }
 
 func main() {
@@ -39,9 +52,26 @@ func main() {
 	flag.IntVar(&b.stats, "stats", 10, "stats of each relay")
 	flag.DurationVar(&b.poll, "poll", 5*time.Second, "poll interval, whole seconds")
 	flag.DurationVar(&b.load, "for", time.Minute, "how long the load lasts")
-	flag.Parse()
+	flag.StringVar(&b.part, "part", "", "run this part alone: load, kill or outage")
+	flag.BoolVar(&b.long, "long", false, "the whole outage instead of a tenth")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == fillCommand {
+		f, err := parseFill(os.Args[2:])
+		if err == nil {
+			err = f.run(ctx)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	flag.Parse()
+	if b.part != "" && !slices.ContainsFunc(b.parts(), func(p part) bool { return p.name == b.part }) {
+		fmt.Fprintf(os.Stderr, "bench: there is no part %q\n", b.part)
+		os.Exit(2)
+	}
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -65,9 +95,12 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return fmt.Errorf("building pulse: %w", err)
 	}
 	fmt.Printf("%d relays of %d stats, polled every %s, embedded InfluxDB, fsync before every acknowledgement\n\n", b.relays, b.stats, b.poll)
-	for _, scenario := range []func(context.Context) error{b.runLoad, b.runKill} {
-		if err := scenario(ctx); err != nil {
-			return err
+	for _, p := range b.parts() {
+		if b.part != "" && b.part != p.name {
+			continue
+		}
+		if err := p.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
 	b.print()

@@ -70,7 +70,7 @@ func (s *Server) Start(ctx context.Context) error {
 
 // Launch starts the process and returns at once.
 func (s *Server) Launch() error {
-	args := append([]string{"-s", "-H", s.HTTPAddr, "-S", s.RelayAddr, "--data-dir", s.options.DataDir}, s.options.Args...)
+	args := append([]string{"-s", "-H", s.HTTPAddr, "-S", s.RelayAddr, "--nats-listen-address", "", "--data-dir", s.options.DataDir}, s.options.Args...)
 	s.cmd = exec.Command(s.options.Binary, args...)
 	s.cmd.Env = append(os.Environ(), s.options.Env...)
 	s.log = &tail{}
@@ -136,6 +136,9 @@ func (s *Server) Kill() {
 	_ = s.cmd.Process.Kill() // it may have ended by itself
 	<-s.waited
 }
+
+// Terminate sends SIGTERM and waits for nothing: a Kill or a Stop follows.
+func (s *Server) Terminate() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 
 // Stop sends SIGTERM and returns what the process made of it: nil for exit
 // code 0.

@@ -27,7 +27,7 @@ type Setting struct {
 // StartInfluxd runs an InfluxDB with an empty data directory.
 func StartInfluxd(tb testing.TB, version InfluxDB, settings ...Setting) *Server {
 	tb.Helper()
-	return launch(tb, string(version), func(dir, listen string) []byte {
+	return launch(tb, string(version), settings, func(dir, listen string, settings []Setting) []byte {
 		return toml([]Setting{
 			{"", "reporting-disabled = true"},
 			{"", `bind-address = "127.0.0.1:0"`},
@@ -46,7 +46,7 @@ func StartInfluxd(tb testing.TB, version InfluxDB, settings ...Setting) *Server 
 // its batch tasks can query that; without, it has none.
 func StartKapacitord(tb testing.TB, influx string, settings ...Setting) *Server {
 	tb.Helper()
-	return launch(tb, "kapacitord-1.5", func(dir, listen string) []byte {
+	return launch(tb, "kapacitord-1.5", settings, func(dir, listen string, settings []Setting) []byte {
 		base := []Setting{
 			{"", `hostname = "localhost"`},
 			{"", fmt.Sprintf("data_dir = %q", dir)},

@@ -59,6 +59,7 @@ type Server struct {
 	tb     testing.TB
 	path   string
 	config func(listen string) []byte
+	more   []Setting
 	dir    string
 
 	log    logBuffer
@@ -67,11 +68,11 @@ type Server struct {
 }
 
 // launch starts the server and ends it with the test.
-func launch(tb testing.TB, name string, config func(dir, listen string) []byte) *Server {
+func launch(tb testing.TB, name string, settings []Setting, config func(dir, listen string, settings []Setting) []byte) *Server {
 	tb.Helper()
 	dir := tb.TempDir()
-	s := &Server{tb: tb, path: Path(tb, name), dir: dir,
-		config: func(listen string) []byte { return config(dir, listen) }}
+	s := &Server{tb: tb, path: Path(tb, name), dir: dir, more: settings}
+	s.config = func(listen string) []byte { return config(dir, listen, s.more) }
 	tb.Cleanup(func() {
 		s.end(syscall.SIGKILL)
 		if tb.Failed() {
@@ -95,6 +96,10 @@ func (s *Server) Restart() {
 	s.end(syscall.SIGTERM)
 	s.start(s.Addr[len("http://"):])
 }
+
+// Configure adds lines to the configuration file, or replaces some, from the
+// next Restart on.
+func (s *Server) Configure(settings ...Setting) { s.more = append(s.more, settings...) }
 
 // Pause stops the process from running, connections open and unanswered, until
 // Resume: a server that hangs.

@@ -76,6 +76,10 @@ type AggregatesOptions struct {
 // too: what is left in the journal counts. A changed interval applies from the next window on that no event has
 // touched; windows never overlap.
 //
+// A replay (NewAggregatesReplay) writes a window's rows anew in the same goroutine, between batches, and keeps to the rules:
+// a window that the fold has whole is written as it is; another is counted from all its extents, written, and forgotten. So its row is never
+// made of fewer readings than the one it replaces.
+//
 // A window closes when an event comes that is more than the grace behind its end, when the wall clock is and nothing
 // came for as long, or when nothing came for it in a whole interval: a clock that was once far ahead holds nothing back.
 type Aggregates struct {
@@ -92,6 +96,8 @@ type Aggregates struct {
 	dirtySince time.Time // when the first reading came that is in no row; zero: there is none
 	flushedAt  time.Time
 	rows       rowBuffer
+	replays    chan *windowsRequest // for Tick
+	again      *[]projector.Reject  // where the rejects of rows go that are replayed; else nil
 
 	closed, late, recounts, expired, lost, unusable prometheus.Counter
 	inMemory                                        prometheus.Gauge
@@ -114,7 +120,7 @@ func NewAggregates(o AggregatesOptions) (*Aggregates, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	a := &Aggregates{o: o, log: o.Logger.With("projection", "influx_aggregates")}
+	a := &Aggregates{o: o, replays: make(chan *windowsRequest), log: o.Logger.With("projection", "influx_aggregates")}
 	a.sink = newSink(o.Store, PolicyAggregate, o.EnsureSchema, a.log, o.Registerer, a.Name())
 	a.index = windowIndex{db: o.DB, keep: math.MaxInt, retention: int64(o.Retention)}
 	if o.Retention > 0 {
@@ -215,6 +221,7 @@ func (a *Aggregates) fold(w *window, seq uint64, e *journal.Event, now time.Time
 
 // count adds an event's readings to the accumulators, and says whether there were any.
 func (a *Aggregates) count(w *window, e *journal.Event, dirty bool) bool {
+	w.events++
 	relay := a.cache.Relay(e.Relay)
 	b := relay.Data.block
 	if relay.Data.window != w {
@@ -271,23 +278,32 @@ func (a *Aggregates) position() uint64 {
 	return position
 }
 
-// Tick closes windows by the wall clock and writes the open ones once a minute.
+// Tick closes windows by the wall clock and writes the open ones once a minute. Then it goes on with a replay.
 func (a *Aggregates) Tick(ctx context.Context, now time.Time) (uint64, error) {
+	err := a.tick(ctx, now)
+	a.serve(ctx, err)
+	if err != nil {
+		return 0, err
+	}
+	return a.position(), nil
+}
+
+func (a *Aggregates) tick(ctx context.Context, now time.Time) error {
 	err := a.closeIf(ctx, func(w *window) bool {
 		quiet := now.Sub(w.touched)
 		return quiet >= grace && now.UnixNano() >= w.end+int64(grace) || quiet >= a.o.Interval+grace
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if !a.dirtySince.IsZero() && now.Sub(a.dirtySince) >= flushFirst &&
 		(a.flushedAt.IsZero() || now.Sub(a.flushedAt) >= flushEvery) {
 		if err := a.flush(ctx, now); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	a.evict(keepClosed)
-	return a.position(), nil
+	return nil
 }
 
 // Flush writes everything that is not written. Open windows stay open: more may come after the next start.

@@ -1,7 +1,9 @@
 package influx
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -82,6 +84,7 @@ type world struct {
 	reader   projector.Reader
 	pending  []journal.Record // read and not yet applied
 	position []uint64         // returned since the last crash; the runner has saved one of them
+	again    *windowsRequest  // a replay under way; its cursor is saved after each step
 }
 
 func newWorld(tb testing.TB, seed uint64) *world {
@@ -163,8 +166,43 @@ func (w *world) tick() {
 	}
 }
 
+// replay does a step of a replay between batches, as Tick does, and begins one at random if there is none.
+func (w *world) replay() {
+	if w.pending != nil {
+		return
+	}
+	if w.again == nil {
+		from := w.clock.Add(-time.Duration(w.rng.IntN(45)) * time.Minute)
+		w.begin(from, from.Add(time.Duration(1+w.rng.IntN(3600))*time.Second), w.rng.IntN(8) == 0)
+	}
+	s, err := w.a.replay(w.tb.Context(), w.again)
+	if err != nil || w.rng.IntN(20) == 0 { // a crash before the cursor was saved
+		return
+	}
+	w.again.cursor = windowsCursor{}
+	if err := json.Unmarshal(s.Cursor, &w.again.cursor); err != nil {
+		w.tb.Fatal(err)
+	}
+	if s.Done {
+		w.again = nil
+	}
+}
+
+// begin begins a replay, of one window a step half of the time.
+func (w *world) begin(from, to time.Time, dry bool) {
+	w.again = &windowsRequest{windowsRun: windowsRun{w.a, from.UnixNano(), to.UnixNano(), dry}, ctx: w.tb.Context(),
+		cursor: windowsCursor{Before: to.UnixNano()}, limit: time.Duration(w.rng.IntN(2)) * time.Second}
+}
+
+// lose takes the rows of a window out of the store, as somebody who deletes them does.
+func (w *world) lose() {
+	at := w.clock.Add(-time.Duration(w.rng.IntN(30)) * time.Minute).Truncate(w.interval).UnixNano()
+	maps.DeleteFunc(w.store.cells, func(c cell, _ float64) bool { return c.time == at })
+}
+
 // TestAggregatesEqualARecount does at random everything that can happen to the projection, and compares the rows with
-// a recount of the journal.
+// a recount of the journal. Replays of random ranges go on meanwhile. In every other round rows are deleted too, and a replay of
+// everything brings them back in the end.
 func TestAggregatesEqualARecount(t *testing.T) {
 	for seed := range uint64(40) {
 		w := newWorld(t, seed)
@@ -177,7 +215,7 @@ func TestAggregatesEqualARecount(t *testing.T) {
 			return 0, nil
 		}
 		for range 150 {
-			switch n := r.IntN(100); {
+			switch n := r.IntN(112); {
 			case n < 45:
 				for range r.IntN(30) {
 					w.clock = w.clock.Add(time.Duration(r.IntN(4000)) * time.Millisecond)
@@ -203,8 +241,12 @@ func TestAggregatesEqualARecount(t *testing.T) {
 				w.journal.AppendRelay(journal.RelayEvent{Relay: "relay1"})
 			case n < 95:
 				down = !down
-			default:
+			case n < 100:
 				w.crash()
+			case n < 110:
+				w.replay()
+			case seed%2 == 1:
+				w.lose()
 			}
 		}
 		down = false
@@ -213,6 +255,12 @@ func TestAggregatesEqualARecount(t *testing.T) {
 		for w.pending = nil; ; {
 			if _, err := w.a.Flush(t.Context(), w.clock); err == nil {
 				break
+			}
+		}
+		if w.again = nil; seed%2 == 1 {
+			w.store.before = nil
+			for w.begin(time.Unix(0, 0), w.clock.AddDate(20, 0, 0), false); w.again != nil; {
+				w.replay()
 			}
 		}
 		compare(t, w.store, recount(w.journal, w.interval))

@@ -25,10 +25,20 @@ type sink struct {
 	policy  Policy
 	ensure  func(context.Context) error
 	ensured bool
+	tally   tally
 	log     *slog.Logger
 	alarmed time.Time
 
 	written, dropped, refused, schemas, limits prometheus.Counter
+}
+
+// tally counts the points of the writes that succeeded.
+type tally struct{ written, dropped, refused uint64 }
+
+func (t *tally) add(written int, res WriteResult) {
+	t.written += uint64(written)
+	t.dropped += uint64(res.Dropped)
+	t.refused += uint64(res.Rejected)
 }
 
 func newSink(store Store, policy Policy, ensure func(context.Context) error, log *slog.Logger, reg prometheus.Registerer, projection string) *sink {
@@ -76,8 +86,10 @@ func (s *sink) write(ctx context.Context, points []Point) ([]refusal, error) {
 	}
 	s.dropped.Add(float64(res.Dropped))
 	s.refused.Add(float64(res.Rejected))
-	s.written.Add(float64(max(0, len(points)-res.Dropped-res.Rejected)))
+	written := max(0, len(points)-res.Dropped-res.Rejected)
+	s.written.Add(float64(written))
 	if res.Rejected == 0 {
+		s.tally.add(written, res)
 		return nil, nil
 	}
 	if res.Limit {
@@ -88,7 +100,11 @@ func (s *sink) write(ctx context.Context, points []Point) ([]refusal, error) {
 		}
 	}
 	budget := searchWrites
-	return s.search(ctx, points, 0, len(points), res, &budget, nil)
+	refusals, err := s.search(ctx, points, 0, len(points), res, &budget, nil)
+	if err == nil {
+		s.tally.add(written, res)
+	}
+	return refusals, err
 }
 
 // try writes once, and once more if the schema was missing.

@@ -61,6 +61,7 @@ type Raw struct {
 	origins  []origin // of the points
 	nExpired int      // readings left out since the last write, counted when it succeeds
 	nSkipped int
+	again    *rawStep // of a replay: it decides what is left alone, and takes the rejects; else nil
 }
 
 type rawSeries struct {
@@ -146,7 +147,12 @@ func (r *Raw) add(seq uint64, e *journal.Event, oldest int64, now time.Time) {
 		if s.series == nil {
 			s.series = NewSeries(rd.Series.Stat, storedTags(rd.Series.Set.Tags)...)
 		}
-		if !s.refusedUntil.IsZero() {
+		if r.again != nil {
+			if r.again.skip(seq, e.Time, rd.Series) {
+				r.nSkipped++
+				continue
+			}
+		} else if !s.refusedUntil.IsZero() {
 			if now.Before(s.refusedUntil) {
 				r.nSkipped++
 				continue
@@ -174,6 +180,10 @@ func (r *Raw) flush(ctx context.Context, now time.Time) error {
 	if len(refusals) > 0 {
 		r.refuse(refusals, now)
 	}
+	if r.again != nil {
+		r.again.Expired += uint64(r.nExpired)
+		r.again.Refused += uint64(r.nSkipped)
+	}
 	r.expired.Add(float64(r.nExpired))
 	r.skipped.Add(float64(r.nSkipped))
 	r.clear()
@@ -185,17 +195,23 @@ func (r *Raw) refuse(refusals []refusal, now time.Time) {
 	var unlisted projector.Reject
 	for _, f := range refusals {
 		if f.count < f.to-f.from { // which of them is not known
-			rejects = append(rejects, projector.Reject{Seq: r.origins[f.from].seq, Count: f.count,
+			rejects = append(rejects, projector.Reject{Seq: r.origins[f.from].seq, To: r.origins[f.to-1].seq, Count: f.count,
 				Reason: fmt.Sprintf("%s (records %d to %d)", f.reason, r.origins[f.from].seq, r.origins[f.to-1].seq)})
 			continue
 		}
 		for i := f.from; i < f.to; i++ {
 			o := r.origins[i]
 			o.series.Data.refusedUntil = now.Add(refusedFor)
+			if r.again != nil {
+				r.again.refuse(o.series, r.points[i].Time, f.reason)
+			}
 			if len(rejects) < listedRefusals {
 				rejects = append(rejects, projector.Reject{Seq: o.seq, Relay: o.series.Set.Relay.ID, Stat: o.series.Stat, Reason: f.reason})
 			} else {
-				unlisted.Seq, unlisted.Reason = o.seq, f.reason+" (and others of the same batch)"
+				unlisted.To, unlisted.Reason = o.seq, f.reason+" (and others of the same batch)"
+				if unlisted.Count == 0 {
+					unlisted.Seq = o.seq
+				}
 				unlisted.Count++
 			}
 		}
@@ -203,11 +219,26 @@ func (r *Raw) refuse(refusals []refusal, now time.Time) {
 	if unlisted.Count > 0 {
 		rejects = append(rejects, unlisted)
 	}
+	if r.again != nil {
+		r.again.take(rejects)
+		return
+	}
 	list(r.o.Rejects, r.o.Logger, r.Name(), now, rejects)
 }
 
 // list lists rejects and logs the first. That a reject cannot be listed is logged, and stops nothing.
 func list(to *projector.Rejects, log *slog.Logger, projection string, now time.Time, rejects []projector.Reject) {
+	sign(log, projection, now, rejects)
+	if to == nil || len(rejects) == 0 {
+		return
+	}
+	if err := to.Add(rejects...); err != nil {
+		log.Error("rejects cannot be listed", "projection", projection, "error", err)
+	}
+}
+
+// sign completes rejects and logs the first.
+func sign(log *slog.Logger, projection string, now time.Time, rejects []projector.Reject) {
 	if len(rejects) == 0 {
 		return
 	}
@@ -216,12 +247,6 @@ func list(to *projector.Rejects, log *slog.Logger, projection string, now time.T
 	}
 	log.Error("readings are left behind, see GET /rejects", "projection", projection, "rejects", len(rejects),
 		"seq", rejects[0].Seq, "relay", rejects[0].Relay, "stat", rejects[0].Stat, "reason", rejects[0].Reason)
-	if to == nil {
-		return
-	}
-	if err := to.Add(rejects...); err != nil {
-		log.Error("rejects cannot be listed", "projection", projection, "error", err)
-	}
 }
 
 // storedTags are tags in the store's type.

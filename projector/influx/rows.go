@@ -154,9 +154,13 @@ func (a *Aggregates) writeRows(ctx context.Context) error {
 		}
 		p := a.rows.points[f.from]
 		rejects = append(rejects, projector.Reject{Seq: a.rows.seqs[f.from], Relay: a.rows.origin[f.from].relay.ID, Stat: p.Fields[0].Key,
-			Count: f.count, Reason: fmt.Sprintf("%s (row of the window of %s)", f.reason, time.Unix(0, p.Time).UTC().Format(time.RFC3339))})
+			Count: f.count, Window: time.Unix(0, p.Time).UTC(), Reason: fmt.Sprintf("%s (row of the window of %s)", f.reason, time.Unix(0, p.Time).UTC().Format(time.RFC3339))})
 	}
-	list(a.o.Rejects, a.log, a.Name(), a.o.Now(), rejects)
+	if a.again != nil {
+		*a.again = append(*a.again, rejects[:min(len(rejects), maxStill-len(*a.again))]...)
+	} else {
+		list(a.o.Rejects, a.log, a.Name(), a.o.Now(), rejects)
+	}
 	for _, b := range a.rows.origin {
 		if !b.dirty {
 			continue

@@ -85,6 +85,7 @@ type window struct {
 	// touched and used are when and with which record the last event came.
 	touched time.Time
 	used    uint64
+	events  uint64            // counted
 	blocks  map[string]*block // by relay
 }
 

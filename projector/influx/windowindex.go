@@ -168,6 +168,67 @@ func (x *windowIndex) find(t int64) (e indexEntry, ok bool, err error) {
 	return e, true, nil
 }
 
+// overlapping visits the windows that have a part in [from, to), oldest first.
+func (x *windowIndex) overlapping(from, to int64, visit func(indexEntry)) error {
+	err := x.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(windowsBucket)
+		if b == nil {
+			return nil
+		}
+		c := b.Cursor()
+		k, v := lastBefore(c, from) // it may reach into the range
+		if k == nil {
+			k, v = c.First()
+		}
+		for ; k != nil; k, v = c.Next() {
+			e, err := decodeIndexEntry(k, v)
+			if err != nil {
+				return err
+			}
+			if e.start >= to {
+				return nil
+			}
+			if e.end > from {
+				visit(e)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
+	}
+	return nil
+}
+
+// newest returns the newest window that begins before a time, and false if there is none.
+func (x *windowIndex) newest(before int64) (e indexEntry, ok bool, err error) {
+	err = x.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(windowsBucket)
+		if b == nil {
+			return nil
+		}
+		k, v := lastBefore(b.Cursor(), before)
+		if k == nil {
+			return nil
+		}
+		ok = true
+		e, err = decodeIndexEntry(k, v)
+		return err
+	})
+	if err != nil {
+		return e, false, fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
+	}
+	return e, ok, nil
+}
+
+// lastBefore moves to the last window that begins before a time.
+func lastBefore(c *bbolt.Cursor, t int64) (key, value []byte) {
+	if k, _ := c.Seek(indexKey(t)); k == nil {
+		return c.Last()
+	}
+	return c.Prev()
+}
+
 // save saves the records of windows, durably.
 func (x *windowIndex) save(windows []*window) error {
 	n := x.n

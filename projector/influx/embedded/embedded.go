@@ -5,17 +5,22 @@
 // A Write that returned nil is in the engine's write-ahead log, fsynced, and
 // survives kill -9. Retention and shard creation run in the background; at most
 // Options.MaxQueries statements run at a time and further ones wait their turn.
-// Close interrupts queries, waits for writes and leaves nothing running. One
-// process at a time may have a directory open; the caller holds that lock.
+// Close interrupts queries, waits for writes and leaves nothing running. A disk
+// that was full is no reason to restart: the engine is opened again by the first
+// Write that finds space. One process at a time may have a directory open; the
+// caller holds that lock.
 package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/influxdata/influxdb/coordinator"
@@ -73,23 +78,28 @@ func (o *Options) validate() error {
 
 // Store is the engine. Its methods may be called from any goroutine.
 type Store struct {
+	o Options
+
+	// The engine: made by start, and again by reopen, which has mu and waits for calls.
 	meta      *meta.Client
 	data      *tsdb.Store
 	points    *coordinator.PointsWriter
 	executor  *query.Executor
 	retention *retention.Service
 	precreate *precreator.Service
-	turns     chan struct{} // one token per running query
-	timeout   time.Duration
+	stop      context.CancelFunc // interrupts running queries
+	stopCh    <-chan struct{}
 
-	stop   context.CancelFunc // interrupts running queries
-	stopCh <-chan struct{}
+	turns   chan struct{} // one token per running query
+	timeout time.Duration
+	broken  atomic.Bool // a write failed: see reopen
+	closing atomic.Bool // Close was called
 
-	mu     sync.Mutex // guards closed, and calls.Add against Close
-	closed bool
-	calls  sync.WaitGroup
-	once   sync.Once
-	err    error // of Close
+	mu    sync.Mutex // guards down, and calls.Add against Close and reopen
+	down  error      // why there is no engine: reopen could not open it
+	calls sync.WaitGroup
+	once  sync.Once
+	err   error // of Close
 }
 
 var _ influx.Store = (*Store)(nil)
@@ -101,23 +111,27 @@ func Open(o Options) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	metaDir := filepath.Join(o.Dir, "meta")
-	for _, dir := range []string{o.Dir, metaDir} {
+	for _, dir := range []string{o.Dir, filepath.Join(o.Dir, "meta")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("embedded InfluxDB: %w", err)
+			return nil, openError(o.Dir, "the directory", err)
 		}
 	}
-	log := newZap(o.Logger)
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &Store{
-		turns:   make(chan struct{}, o.MaxQueries),
-		timeout: o.QueryTimeout,
-		stop:    cancel,
-		stopCh:  ctx.Done(),
+	s := &Store{o: o, turns: make(chan struct{}, o.MaxQueries), timeout: o.QueryTimeout}
+	if err := s.start(); err != nil {
+		return nil, err
 	}
+	return s, nil
+}
+
+// start makes the engine and opens it. What it opened is closed again when it
+// fails.
+func (s *Store) start() error {
+	o, log := s.o, newZap(s.o.Logger)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop, s.stopCh = cancel, ctx.Done()
 
 	mc := meta.NewConfig()
-	mc.Dir = metaDir
+	mc.Dir = filepath.Join(o.Dir, "meta")
 	mc.RetentionAutoCreate = false // the schema names its own policies
 	s.meta = meta.NewClient(mc)
 	s.meta.WithLogger(log)
@@ -167,9 +181,18 @@ func Open(o Options) (*Store, error) {
 
 	if err := s.open(); err != nil {
 		s.shutdown()
-		return nil, fmt.Errorf("embedded InfluxDB in %s: %w", o.Dir, err)
+		return err
 	}
-	return s, nil
+	return nil
+}
+
+// openError says what could not be opened, and what to do.
+func openError(dir, what string, err error) error {
+	advice := fmt.Sprintf("restore %s from a backup, or move it away: it is filled again with what the journal holds", dir)
+	if errors.Is(err, fs.ErrPermission) {
+		advice = "let this user read and write all of " + dir
+	}
+	return fmt.Errorf("--influx-address embedded: %s cannot be opened: %w; %s", what, err, advice)
 }
 
 func (s *Store) open() error {
@@ -177,14 +200,15 @@ func (s *Store) open() error {
 		what string
 		open func() error
 	}{
-		{"schema", s.meta.Open},
-		{"data", s.data.Open},
-		{"writer", s.points.Open},
+		{"the schema in " + filepath.Join(s.o.Dir, "meta", "meta.db"), s.meta.Open},
+		{"the log", func() error { return mendLogs(s.data.EngineOptions.Config.WALDir, s.o.Logger) }},
+		{"the data", s.data.Open},
+		{"the writer", s.points.Open},
 		{"shard creation", s.precreate.Open},
 		{"retention", s.retention.Open},
 	} {
 		if err := step.open(); err != nil {
-			return fmt.Errorf("%s: %w", step.what, err)
+			return openError(s.o.Dir, step.what, err)
 		}
 	}
 	return nil
@@ -207,8 +231,11 @@ func (s *Store) enter(op string, ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closing.Load() {
 		return &influx.Error{Op: op, Err: influx.ErrClosed}
+	}
+	if s.down != nil {
+		return &influx.Error{Op: op, Kind: influx.Temporary, Err: s.down}
 	}
 	s.calls.Add(1)
 	return nil
@@ -218,12 +245,14 @@ func (s *Store) enter(op string, ctx context.Context) error {
 // engine's files.
 func (s *Store) Close() error {
 	s.once.Do(func() {
+		s.closing.Store(true)
 		s.mu.Lock()
-		s.closed = true
-		s.mu.Unlock()
+		defer s.mu.Unlock()
 		s.stop()
 		s.calls.Wait()
-		s.err = s.shutdown()
+		if s.down == nil {
+			s.err = s.shutdown()
+		}
 	})
 	return s.err
 }

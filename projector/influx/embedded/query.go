@@ -33,7 +33,7 @@ func (s *Store) Query(ctx context.Context, statement string, params map[string]a
 	case <-ctx.Done():
 		return nil, influx.ContextError("query", ctx)
 	case <-s.stopCh:
-		return nil, &influx.Error{Op: "query", Err: influx.ErrClosed}
+		return nil, s.interrupted()
 	}
 	return s.run(ctx, q)
 }
@@ -80,7 +80,7 @@ func (s *Store) run(ctx context.Context, q *influxql.Query) ([]client.Row, error
 	}
 	select {
 	case <-s.stopCh:
-		return nil, &influx.Error{Op: "query", Err: influx.ErrClosed}
+		return nil, s.interrupted()
 	default:
 		return nil, influx.StatementError(0, failed.Error())
 	}

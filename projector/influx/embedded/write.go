@@ -17,6 +17,9 @@ const chunk = 10_000
 
 // Write implements influx.Store.
 func (s *Store) Write(ctx context.Context, policy influx.Policy, points []influx.Point) (influx.WriteResult, error) {
+	if err := s.reopen(); err != nil {
+		return influx.WriteResult{}, err
+	}
 	if err := s.enter("write", ctx); err != nil {
 		return influx.WriteResult{}, err
 	}
@@ -55,7 +58,7 @@ func (s *Store) writeChunk(policy influx.Policy, points []influx.Point, res *inf
 		Database: influx.Database, RetentionPolicy: string(policy), Points: batch,
 	})
 	if err != nil {
-		return writeError(err)
+		return writeError(err) // the schema is written whole each time: nothing is left broken
 	}
 	res.Dropped += len(mapping.Dropped)
 	for id, shardPoints := range mapping.Points {
@@ -68,6 +71,7 @@ func (s *Store) writeChunk(policy influx.Policy, points []influx.Point, res *inf
 		if partial, ok := errors.AsType[tsdb.PartialWriteError](err); ok {
 			res.Refuse(partial.Dropped, partial.Reason)
 		} else if err != nil {
+			s.failed(err)
 			return writeError(err)
 		}
 	}

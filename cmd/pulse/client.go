@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// requestTimeout bounds one request to a server.
+	requestTimeout = 10 * time.Second
+	// maxAnswer bounds what a server may answer.
+	maxAnswer = 16 << 20
+)
+
+// clientFlags are how a command finds its server.
+type clientFlags struct{ api, token, caFile *string }
+
+func (c *command) clientFlags() clientFlags {
+	return clientFlags{
+		api:    c.String("api", "http://127.0.0.1:8080", "The server's http address, http or https"),
+		token:  c.String("token", defaultToken, "The server's --token"),
+		caFile: c.String("tls-ca", "", "Certificate (PEM) to trust, such as the server's self-signed one"),
+	}
+}
+
+// client is who asks the server. The error names the flag that is wrong.
+func (f clientFlags) client() (*apiClient, error) {
+	api := *f.api
+	if !strings.Contains(api, "://") {
+		api = "http://" + api
+	}
+	u, err := url.Parse(api)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("--api: must be an address like http://127.0.0.1:8080, not %q", *f.api)
+	}
+	tlsConfig, err := clientTLS(true, *f.caFile)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-ca: %w", err)
+	}
+	return &apiClient{
+		base: strings.TrimSuffix(api, "/"), token: *f.token,
+		http: &http.Client{Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, DisableKeepAlives: true,
+		}},
+	}, nil
+}
+
+// apiClient asks a server over its API.
+type apiClient struct {
+	base, token string
+	http        *http.Client
+}
+
+// An apiError is an answer that is no success.
+type apiError struct {
+	status int
+	text   string // the server's
+}
+
+func (e *apiError) Error() string {
+	switch e.status {
+	case http.StatusUnauthorized:
+		return "--token: the server does not take this token"
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return cmp.Or(e.text, http.StatusText(e.status))
+	}
+	return fmt.Sprintf("the server answered %d: %s", e.status, cmp.Or(e.text, http.StatusText(e.status)))
+}
+
+// do sends a request, with in as JSON unless it is nil, and returns the answer.
+// The error is an *apiError, or that no whole answer came.
+func (c *apiClient) do(ctx context.Context, method, path string, in any) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var content io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		content = bytes.NewReader(b)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("X-AUTH-TOKEN", c.token)
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("the answer of %s broke off: %w", c.base, err)
+	}
+	if response.StatusCode/100 != 2 {
+		var says struct{ Error string }
+		_ = json.Unmarshal(body, &says) // what is between may answer in another form: then the status has to do
+		return nil, &apiError{response.StatusCode, says.Error}
+	}
+	return body, nil
+}
+
+// ask is do with the answer read into out.
+func (c *apiClient) ask(ctx context.Context, method, path string, in, out any) error {
+	body, err := c.do(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("%s does not answer as pulse does: %w", c.base, err)
+	}
+	return nil
+}
+
+// noServer tells whether err is that nothing listens at the address.
+func noServer(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

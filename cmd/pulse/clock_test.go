@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/internal/pulseproc"
+)
+
+// clockFile names the file from which a server under test reads by how much its
+// clock is wrong, in nanoseconds.
+const clockFile = "TEST_CLOCK_FILE"
+
+// A wrongClock is the clock of server processes, which the test sets.
+type wrongClock struct {
+	file   string
+	offset time.Duration
+}
+
+func newClock(t *testing.T) *wrongClock {
+	t.Helper()
+	c := &wrongClock{file: filepath.Join(t.TempDir(), "clock")}
+	c.step(t, 0)
+	return c
+}
+
+// step moves the clock. A running server follows within some milliseconds.
+func (c *wrongClock) step(t *testing.T, d time.Duration) {
+	t.Helper()
+	c.offset += d
+	next := c.file + ".next"
+	if err := os.WriteFile(next, []byte(strconv.FormatInt(int64(c.offset), 10)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, c.file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// now is what the servers take for the time.
+func (c *wrongClock) now() time.Time { return time.Now().Add(c.offset) }
+
+// newServer makes a server with this clock, and ends it with the test.
+func (c *wrongClock) newServer(t *testing.T, dataDir string, args ...string) *pulseproc.Server {
+	t.Helper()
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := pulseproc.New(pulseproc.Options{Binary: binary, Env: []string{runAsPulse + "=1", clockFile + "=" + c.file}, DataDir: dataDir, Args: args})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.Kill()
+		if t.Failed() {
+			t.Logf("the server's log ends with:\n%s", s.Log())
+		}
+	})
+	return s
+}
+
+// runWithClock is main with a clock that is wrong by what stands in the file.
+func runWithClock(file string) {
+	var offset atomic.Int64
+	read := func() error {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		n, err := strconv.ParseInt(string(text), 10, 64)
+		if err == nil {
+			offset.Store(n)
+		}
+		return err
+	}
+	config, err := ParseConfig(os.Args[1:])
+	if err == nil {
+		err = read()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pulse:", err)
+		os.Exit(exitUsage)
+	}
+	go func() {
+		for range time.Tick(5 * time.Millisecond) {
+			if err := read(); err != nil && !os.IsNotExist(err) { // the test may have ended
+				fmt.Fprintln(os.Stderr, "pulse: the clock:", err)
+			}
+		}
+	}()
+	// Without the monotonic part, as a clock that was set.
+	config.now = func() time.Time { return time.Now().Round(0).Add(time.Duration(offset.Load())) }
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(serve(ctx, config, os.Stdout, os.Stderr))
+}

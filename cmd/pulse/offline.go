@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nanopack/pulse/query"
+)
+
+// openOffline opens what a server of that configuration would, and starts
+// nothing. It is refused while a server has the data dir. The caller ends it
+// with Stop.
+func openOffline(ctx context.Context, config *Config, log *slog.Logger) (*App, error) {
+	a := &App{config: config, log: log}
+	err := a.openState()
+	if err == nil {
+		err = a.openData(ctx, prometheus.NewRegistry(), nil)
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.Stop(ctx))
+	}
+	return a, nil
+}
+
+// replayOffline replays without a server: it projects what the journal holds
+// as a server would, does the replay, and stops. It returns what became of it,
+// ended, also when ctx ended it (canceled), or why there was none. progress
+// is called now and then, never after it returned.
+func replayOffline(ctx context.Context, config *Config, request query.ReplayRequest, progress func(query.Replay), log *slog.Logger) (_ query.Replay, err error) {
+	background := context.WithoutCancel(ctx) // what was begun is ended in order
+	a, err := openOffline(background, config, log)
+	if err != nil {
+		return query.Replay{}, err
+	}
+	defer func() {
+		stopping, cancel := context.WithTimeout(background, stopTimeout)
+		defer cancel()
+		err = errors.Join(err, a.Stop(stopping))
+	}()
+	if err := a.startProjections(background); err != nil {
+		return query.Replay{}, err
+	}
+	jobs := replays{a.replays}
+	job, err := jobs.Create(ctx, request)
+	if err != nil {
+		return query.Replay{}, err
+	}
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for !job.Ended() {
+		progress(job)
+		select {
+		case <-ctx.Done():
+			return jobs.Cancel(job.ID)
+		case <-tick.C:
+		}
+		if job, err = jobs.Get(job.ID); err != nil {
+			return job, err
+		}
+	}
+	return job, nil
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/internal/pulseproc"
+	"github.com/nanopack/pulse/internal/testtools"
+	"github.com/nanopack/pulse/projector/influx"
+	"github.com/nanopack/pulse/relaywire/relaytest"
+)
+
+// An outage is a way in which InfluxDB can be ill. begin and end are called on
+// the test's goroutine; after end it is well again.
+type outage struct {
+	name       string
+	begin, end func(*ill)
+	// shows says what /status must show of it while it lasts.
+	shows shown
+	// disk has InfluxDB keep its data on a file system of so many MiB.
+	disk int
+}
+
+type shown int
+
+const (
+	nothing shown = iota // healed by the next write
+	lagging              // neither written nor refused yet
+	failing              // both projections into InfluxDB say so
+)
+
+// ill is an InfluxDB with what makes it so.
+type ill struct {
+	t     *testing.T
+	db    *testtools.Server
+	proxy *testtools.Proxy
+	disk  string
+	free  func()
+}
+
+func (i *ill) exec(statement string) {
+	i.t.Helper()
+	store := openExternal(i.t, i.db.Addr)
+	defer store.Close()
+	if _, err := store.Query(i.t.Context(), statement, nil); err != nil {
+		i.t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+func openExternal(t *testing.T, address string) influx.Store {
+	t.Helper()
+	store, err := influx.OpenExternal(influx.ExternalOptions{Address: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func fault(f testtools.Fault, shows shown) outage {
+	return outage{name: string(f), shows: shows,
+		begin: func(i *ill) { i.proxy.Set(f) },
+		end:   func(i *ill) { i.proxy.Set(testtools.Healthy) }}
+}
+
+func drop(statement string) outage {
+	return outage{name: statement, begin: func(i *ill) { i.exec(statement) }, end: func(*ill) {}}
+}
+
+func outages() []outage {
+	return []outage{
+		fault(testtools.Refuse, failing),
+		fault(testtools.Hang, lagging),
+		fault(testtools.Status500, failing),
+		fault(testtools.Status503, failing),
+		fault(testtools.Garbage, failing),
+		fault(testtools.Portal, failing),
+		fault(testtools.Cut, failing),
+		fault(testtools.Slow, nothing),
+		drop(`DROP DATABASE "statistics"`),
+		drop(`DROP RETENTION POLICY "one_day" ON "statistics"`),
+		drop(`DROP RETENTION POLICY "one_week" ON "statistics"`),
+		{name: "killed", shows: failing, begin: func(i *ill) { i.db.Kill() }, end: func(i *ill) { i.db.Restart() }},
+		{name: "stopped by SIGSTOP", shows: lagging, begin: func(i *ill) { i.db.Pause() }, end: func(i *ill) { i.db.Resume() }},
+		// InfluxDB 1.8 writes nothing more to a WAL that met a full disk before it is started again.
+		{name: "disk full", disk: 32, shows: failing, begin: func(i *ill) { i.free = testtools.FillDisk(i.t, i.disk) },
+			end: func(i *ill) { i.free(); i.db.Restart() }},
+	}
+}
+
+// TestOutages has InfluxDB fail in every way while relays are polled. Polls and
+// /latest go on, /status says what is wrong, and afterwards raw points and
+// aggregates are those of the journal, field for field.
+func TestOutages(t *testing.T) {
+	const atOnce = 4 // most of the time each of them waits
+	slots := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for _, o := range outages() {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			t.Run(o.name, func(t *testing.T) { testOutage(t, o) })
+		})
+	}
+	all.Wait()
+}
+
+func testOutage(t *testing.T, o outage) {
+	const relays, stats = 50, 10
+	i := &ill{t: t}
+	var settings []testtools.Setting
+	if o.disk > 0 {
+		i.disk = testtools.SmallDisk(t, o.disk)
+		settings = []testtools.Setting{
+			{Section: "data", Line: fmt.Sprintf("dir = %q", i.disk+"/data")}, {Section: "data", Line: fmt.Sprintf("wal-dir = %q", i.disk+"/wal")}}
+	}
+	i.db = testtools.StartInfluxd(t, testtools.InfluxDB18, settings...)
+	i.proxy = testtools.StartProxy(t, i.db.Addr)
+	clock := newClock(t)
+	dir := filepath.Join(t.TempDir(), "data")
+	s := clock.newServer(t, dir, "--influx-address", i.proxy.Addr, "-p", "1", "-a", "1")
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: relays, Stats: stats})
+	defer fleet.Stop()
+	if err := fleet.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitPolls(t, s, fleet, 2*relays)
+	clock.step(t, afterWindow)
+	await(t, s, "the first window in InfluxDB", 20*time.Second, func() error { _, err := s.Count("stat_0"); return err })
+
+	o.begin(i)
+	// The open window is over: its rows fall due during the outage.
+	clock.step(t, afterWindow)
+	awaitPolls(t, s, fleet, 2*relays)
+	await(t, s, "/status during the outage", 20*time.Second, func() error {
+		if err := latestIsNew(s, clock); err != nil {
+			t.Error(err)
+		}
+		return statusShows(s, o.shows)
+	})
+	awaitPolls(t, s, fleet, relays)
+	if err := latestIsNew(s, clock); err != nil {
+		t.Error(err)
+	}
+	o.end(i)
+
+	began := time.Now()
+	awaitPolls(t, s, fleet, relays)
+	fleet.Stop()
+	awaitProjected(t, s)
+	t.Logf("all is written %v after the outage", time.Since(began).Round(time.Millisecond))
+	var ready struct{ Status string }
+	if err := s.Get("/readyz", &ready); err != nil || ready.Status != "ready" {
+		t.Errorf("/readyz afterwards: %q, %v", ready.Status, err)
+	}
+	if skipped, err := s.Metric("pulse_ingest_polls_skipped_total"); err != nil || skipped > float64(fleet.Polls())/10 {
+		// A few are the machine's, which runs other servers beside this one.
+		t.Errorf("%v polls were skipped, %d answered (%v)", skipped, fleet.Polls(), err)
+	}
+	if n := fleet.Disconnects(); n != 0 {
+		t.Errorf("%d relays lost their connection: %v", n, fleet.Err())
+	}
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	want := recount(t, dir)
+	if uint64(want.events) != fleet.Polls() {
+		t.Errorf("the journal holds %d events of %d answered polls", want.events, fleet.Polls())
+	}
+	compareWithExternal(t, i.db.Addr, want)
+}
+
+// afterWindow is a step of the clock that is behind the end of the open window
+// of a minute, and behind its grace.
+const afterWindow = window + 15*time.Second
+
+// A serverStatus is what the tests read of /status.
+type serverStatus struct {
+	State   string
+	Journal struct {
+		LastSequence uint64 `json:"last_sequence"`
+	}
+	Projections []projectionStatus
+	Influx      struct{ Reachable bool }
+}
+
+type projectionStatus struct {
+	Name, State   string
+	Failing       bool
+	Applied, Lag  uint64
+	LagSeconds    float64 `json:"lag_seconds"`
+	LastError     string  `json:"last_error"`
+	Backlog       uint64
+	SecondsToLoss *float64 `json:"seconds_to_loss"`
+}
+
+// intoInflux are the projections that write to InfluxDB.
+func (s *serverStatus) intoInflux() []projectionStatus {
+	var list []projectionStatus
+	for _, p := range s.Projections {
+		if p.Name == "influx_raw" || p.Name == "influx_aggregates" {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// statusShows is nil when /status and /readyz say what they must of an outage.
+func statusShows(s *pulseproc.Server, what shown) error {
+	var status serverStatus
+	if err := s.Get("/status", &status); err != nil {
+		return err
+	}
+	into := status.intoInflux()
+	if len(into) != 2 {
+		return fmt.Errorf("/status lists %+v", status.Projections)
+	}
+	switch what {
+	case lagging:
+		if status.Influx.Reachable || into[0].Lag == 0 {
+			return fmt.Errorf("/status says %+v", status)
+		}
+	case failing:
+		for _, p := range into {
+			if !p.Failing || p.State != "failing" || p.Lag == 0 || p.LastError == "" {
+				return fmt.Errorf("/status says %+v", p)
+			}
+		}
+		var ready struct{ Status string }
+		if err := s.Get("/readyz", &ready); err != nil || ready.Status != "degraded" || status.State != "degraded" {
+			return fmt.Errorf("/readyz says %q, /status %q: %v", ready.Status, status.State, err)
+		}
+	}
+	return nil
+}
+
+// latestIsNew is nil when the newest reading is of the last poll or the one before.
+func latestIsNew(s *pulseproc.Server, clock *wrongClock) error {
+	var newest stat
+	if err := s.Get("/latest/stat_0", &newest); err != nil {
+		return err
+	}
+	if age := clock.now().Sub(time.Unix(newest.Time, 0)); age > 4*time.Second {
+		return fmt.Errorf("the newest reading in /latest is %v old", age)
+	}
+	return nil
+}
+
+// awaitProjected waits until nothing fails and nothing waits.
+func awaitProjected(t *testing.T, s *pulseproc.Server) {
+	t.Helper()
+	await(t, s, "all projected", 90*time.Second, func() error {
+		var status serverStatus
+		if err := s.Get("/status", &status); err != nil {
+			return err
+		}
+		for _, p := range status.Projections {
+			if p.Failing || p.Lag > 0 || p.Backlog > 0 || p.Applied < status.Journal.LastSequence {
+				return fmt.Errorf("/status says %+v, the journal's end is %d", p, status.Journal.LastSequence)
+			}
+		}
+		if len(status.Projections) == 0 {
+			return errors.New("/status lists no projections")
+		}
+		return nil
+	})
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nanopack/pulse/query"
+)
+
+// isTerminal tells whether a person watches what is written. /dev/null passes
+// for one, which nobody sees.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// progressLine shows how a replay does: on a terminal in one line that is
+// written over, elsewhere in a line now and then. What else is written goes
+// through it, so that it stands above that line. It may be used from any
+// goroutine. Errors of w are not told: w is where they would be.
+type progressLine struct {
+	w        io.Writer
+	terminal bool
+	every    time.Duration // between two lines, if it is no terminal
+	now      func() time.Time
+
+	mu      sync.Mutex // guards what follows
+	text    string     // on the terminal now
+	last    time.Time  // when a line was written
+	samples []sample   // of the last rateOver, oldest first
+}
+
+// sample is how far a replay was.
+type sample struct {
+	at     time.Time
+	events uint64
+}
+
+// rateOver is the time over which events a second are counted: a replay pauses
+// often, to leave the machine to others.
+const rateOver = 10 * time.Second
+
+// show shows where a replay is.
+func (l *progressLine) show(job query.Replay) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	text := l.describe(job, now)
+	switch {
+	case l.terminal:
+		l.clear()
+		l.text = text
+		_, _ = io.WriteString(l.w, text)
+	case l.last.IsZero() || now.Sub(l.last) >= l.every:
+		l.last = now
+		_, _ = io.WriteString(l.w, text+"\n")
+	}
+}
+
+// describe is a replay in one line. mu is held.
+func (l *progressLine) describe(job query.Replay, now time.Time) string {
+	var events, total uint64
+	for _, p := range job.Parts {
+		events, total = events+p.Events, total+p.EventsTotal
+	}
+	for len(l.samples) > 0 && (now.Sub(l.samples[0].at) > rateOver || events < l.samples[0].events) {
+		l.samples = l.samples[1:]
+	}
+	l.samples = append(l.samples, sample{now, events})
+	if job.State == query.ReplayWaiting {
+		return fmt.Sprintf("replay %s is waiting for its turn", job.ID)
+	}
+	text := fmt.Sprintf("replay %s: %.0f%%, %s of %s events", job.ID, 100*min(max(job.Progress, 0), 1), thousands(events), thousands(total))
+	if first := l.samples[0]; now.After(first.at) {
+		text += fmt.Sprintf(", %s events/s", thousands(uint64(float64(events-first.events)/now.Sub(first.at).Seconds())))
+	}
+	if job.SecondsLeft != nil {
+		text += fmt.Sprintf(", %s left", spell(*job.SecondsLeft))
+	}
+	if job.LastError != "" {
+		text += ", held up: " + job.LastError
+	}
+	// One line: a longer one could not be written over.
+	if text = strings.ReplaceAll(text, "\n", "; "); l.terminal && utf8.RuneCountInString(text) > 78 {
+		text = string([]rune(text)[:75]) + "..."
+	}
+	return text
+}
+
+// print writes a line of its own.
+func (l *progressLine) print(text string) { fmt.Fprintln(l, text) }
+
+// Write writes whole lines, above the one that is written over.
+func (l *progressLine) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clear()
+	n, err := l.w.Write(b)
+	_, _ = io.WriteString(l.w, l.text)
+	return n, err
+}
+
+// end takes the line away.
+func (l *progressLine) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clear()
+	l.text = ""
+}
+
+// clear makes the line empty. mu is held.
+func (l *progressLine) clear() {
+	if l.text != "" {
+		_, _ = io.WriteString(l.w, "\r\x1b[K")
+	}
+}

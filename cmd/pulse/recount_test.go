@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/migrations"
+	"github.com/nanopack/pulse/projector/influx"
+	"github.com/nanopack/pulse/projector/influx/embedded"
+	"github.com/nanopack/pulse/relaywire/relaytest"
+)
+
+// A count is what InfluxDB should hold according to the journal.
+type count struct {
+	events int
+	last   uint64                // the journal's newest record
+	raw    map[string]float64    // host, stat and time → value
+	rows   map[string]aggregates // host, stat and window → fields
+}
+
+type aggregates struct{ mean, count, sum, min, max, last float64 }
+
+const window = time.Minute
+
+func key(host, stat string, ns int64) string { return fmt.Sprintf("%s %s %d", host, stat, ns) }
+
+// recount reads the whole journal of a stopped server and works out, in the
+// simplest way, what its events make of InfluxDB. It fails the test if an event
+// is there twice.
+func recount(t *testing.T, dir string) *count {
+	t.Helper()
+	state, err := migrations.Open(dir, migrations.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	j, err := journal.Open(t.Context(), journal.Options{Dir: filepath.Join(dir, "journal"), Marker: journal.BoltMarker(state.DB)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close(context.Background())
+	r, err := j.ReadFrom(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	end, err := j.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	c := &count{last: end.LastSeq, raw: make(map[string]float64), rows: make(map[string]aggregates)}
+	polls := make(map[string]map[float64]bool)
+	for seq := uint64(0); seq < end.LastSeq; {
+		records, err := r.Read(t.Context(), 1000)
+		if err != nil {
+			t.Fatalf("reading the journal after %d: %v", seq, err)
+		}
+		for _, record := range records {
+			seq = record.Seq
+			if record.Err != nil {
+				t.Errorf("record %d: %v", seq, record.Err)
+			}
+			if record.Event != nil {
+				c.add(t, record.Event, polls)
+			}
+		}
+	}
+	return c
+}
+
+func (c *count) add(t *testing.T, e *journal.Event, polls map[string]map[float64]bool) {
+	c.events++
+	for _, collector := range e.Collectors {
+		for _, s := range collector.Stats {
+			if s.ID == "stat_0" { // its value is the number of the relay's poll
+				if polls[e.Relay] == nil {
+					polls[e.Relay] = make(map[float64]bool)
+				}
+				if polls[e.Relay][s.Value] {
+					t.Errorf("poll %v of %s is in the journal twice", s.Value, e.Relay)
+				}
+				polls[e.Relay][s.Value] = true
+			}
+			c.raw[key(e.Relay, s.ID, e.Time)] = s.Value
+			k := key(e.Relay, s.ID, e.Time-e.Time%int64(window))
+			row, ok := c.rows[k]
+			if !ok {
+				row.min, row.max = s.Value, s.Value
+			}
+			row.count++
+			row.sum += s.Value
+			row.min, row.max, row.last = min(row.min, s.Value), max(row.max, s.Value), s.Value
+			row.mean = row.sum / row.count
+			c.rows[k] = row
+		}
+	}
+}
+
+// compareWithInflux compares everything that the embedded InfluxDB of a stopped
+// server holds with a recount.
+func compareWithInflux(t *testing.T, dir string, want *count) {
+	t.Helper()
+	store, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "influx")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	compareWithStore(t, store, want)
+}
+
+// compareWithExternal is compareWithInflux for an InfluxDB of its own.
+func compareWithExternal(t *testing.T, address string, want *count) {
+	t.Helper()
+	store, err := influx.OpenExternal(influx.ExternalOptions{Address: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	compareWithStore(t, store, want)
+}
+
+// compareWithStore reads every raw point and aggregate of the fleet's stats,
+// stat_0 to stat_9.
+func compareWithStore(t *testing.T, store influx.Store, want *count) {
+	t.Helper()
+	raw := make(map[string]float64)
+	for i := range 10 {
+		name := relaytest.FleetStat(i)
+		rows, err := store.Query(t.Context(), fmt.Sprintf(`SELECT %q FROM "one_day".%q GROUP BY "host"`, name, name), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range rows {
+			for _, v := range row.Values {
+				raw[key(row.Tags["host"], name, v[0].(int64))] = v[1].(float64)
+			}
+		}
+	}
+	if !maps.Equal(raw, want.raw) {
+		t.Errorf("%d raw points, the journal holds %d readings; %s", len(raw), len(want.raw), difference(raw, want.raw))
+	}
+
+	got := make(map[string]aggregates)
+	rows, err := store.Query(t.Context(), fmt.Sprintf(`SELECT * FROM %q."aggregate" GROUP BY "host"`, influx.PolicyAggregate), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		for _, v := range row.Values {
+			for i, column := range row.Columns {
+				stat, field, _ := strings.Cut(column, ":")
+				if column == "time" || v[i] == nil {
+					continue
+				}
+				k := key(row.Tags["host"], stat, v[0].(int64))
+				a, x := got[k], v[i].(float64)
+				switch field {
+				case "":
+					a.mean = x
+				case "count":
+					a.count = x
+				case "sum":
+					a.sum = x
+				case "min":
+					a.min = x
+				case "max":
+					a.max = x
+				case "last":
+					a.last = x
+				}
+				got[k] = a
+			}
+		}
+	}
+	if !maps.Equal(got, want.rows) {
+		t.Errorf("%d aggregates, a recount gives %d; %s", len(got), len(want.rows), difference(got, want.rows))
+	}
+}
+
+// difference shows some of what two maps do not share.
+func difference[V comparable](got, want map[string]V) string {
+	var lines []string
+	for k, v := range want {
+		if g, ok := got[k]; (!ok || g != v) && len(lines) < 5 {
+			lines = append(lines, fmt.Sprintf("%s: got %v (there: %v), want %v", k, g, ok, v))
+		}
+	}
+	for k, v := range got {
+		if _, ok := want[k]; !ok && len(lines) < 8 {
+			lines = append(lines, fmt.Sprintf("%s: %v is too much", k, v))
+		}
+	}
+	return strings.Join(lines, "; ")
+}

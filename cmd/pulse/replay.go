@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nanopack/pulse/query"
+)
+
+// runReplay has a range of the views rebuilt from the journal: by a running
+// server, or, when none answers and the data dir is given, by itself.
+func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return replayCommand{
+		poll: 500 * time.Millisecond, patience: time.Minute, lineEvery: 10 * time.Second, now: time.Now,
+		terminal: isTerminal(stderr), offline: replayOffline,
+	}.run(ctx, args, stdout, stderr)
+}
+
+// replayCommand is `pulse replay` with what tests change.
+type replayCommand struct {
+	poll      time.Duration // between two looks at a replay
+	patience  time.Duration // how long a server may be away before it is given up
+	lineEvery time.Duration // between two lines of progress, if stderr is no terminal
+	terminal  bool          // stderr is one
+	now       func() time.Time
+
+	// offline replays without a server. It returns what became of
+	// the replay, ended, also when ctx ended it (canceled), or why there was none. It calls
+	// progress now and then, never after it returned.
+	offline func(ctx context.Context, config *Config, request query.ReplayRequest, progress func(query.Replay), log *slog.Logger) (query.Replay, error)
+}
+
+const replayHelp = `Rebuild what InfluxDB holds of a range of time from the journal, behind live traffic:
+after rows were deleted, or readings refused. Twice does no harm. Exits with 0 when all is
+done, 1 when it failed or was canceled, 2 when the command line is wrong. ^C cancels it.`
+
+func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	line := &progressLine{w: stderr, terminal: r.terminal, every: r.lineEvery, now: r.now}
+	c := newCommand("replay", replayHelp, "PULSE", stdout, line)
+	flags := c.clientFlags()
+	var (
+		projection = c.String("projection", "all", "What to rebuild: raw, aggregates or all")
+		from       = c.String("from", "", "Where it begins: a time like 2026-11-20T00:00:00Z, or how far back, like 90m or 1d (required)")
+		to         = c.String("to", "", "Where it ends, in the same way; now when left out")
+		dryRun     = c.Bool("dry-run", false, "Count only, change nothing")
+		detach     = c.Bool("detach", false, "Print the replay's id and return: the server goes on")
+	)
+	c.takes("aggregate-interval", "config-file", "data-dir", "influx-address", "journal-max-bytes", "journal-retention",
+		"journal-sync", "log-level", "retention")
+	if done, code := c.parse(args); done {
+		return code
+	}
+	request, err := requestOf(*projection, *from, *to, *dryRun, r.now())
+	if err != nil {
+		return c.misused(err)
+	}
+	var config *Config // of a replay without a server
+	if c.given("data-dir") || c.given("config-file") {
+		if config, err = c.serverConfig(); err != nil {
+			return c.misused(err)
+		}
+		if !c.given("token") {
+			*flags.token = config.Token
+		}
+	}
+	client, err := flags.client()
+	if err != nil {
+		return c.misused(err)
+	}
+	w := &replayWatch{replayCommand: r, command: c, client: client, line: line}
+
+	// ^C must not leave a replay behind of which nobody knows.
+	var job query.Replay
+	err = client.ask(context.WithoutCancel(ctx), http.MethodPost, "/replay", replayOrder{*projection, *from, *to, *dryRun}, &job)
+	answer, answered := errors.AsType[*apiError](err)
+	switch {
+	case err == nil && *detach:
+		return c.write(func(w io.Writer) error { _, err := fmt.Fprintln(w, job.ID); return err })
+	case err == nil:
+		job, err = w.watch(ctx, job)
+	case answered && answer.status == http.StatusBadRequest:
+		return c.misused(errors.New(answer.text))
+	case answered && answer.status == http.StatusNotFound:
+		return c.failed(fmt.Errorf("%s has no replays: is it an older pulse?", client.base))
+	case !noServer(err):
+		return c.failed(err)
+	case config == nil:
+		return c.failed(fmt.Errorf("no server answers at %s; to replay without one, give its --data-dir, and --influx-address or --config-file as it has them", *flags.api))
+	case *detach:
+		return c.misused(fmt.Errorf("--detach needs a server, and none answers at %s", *flags.api))
+	default:
+		job, err = w.offline(ctx, config, request)
+	}
+	line.end()
+	if err != nil {
+		return c.failed(err)
+	}
+	if code := c.write(func(w io.Writer) error { return printReplay(w, job) }); code != exitOK {
+		return code
+	}
+	switch {
+	case job.State == query.ReplayDone:
+		return exitOK
+	case job.State == query.ReplayFailed:
+		return c.failed(fmt.Errorf("it failed: %s", job.LastError))
+	default:
+		return c.failed(errors.New("it was canceled: what was written until then stays"))
+	}
+}
+
+// replayOrder is the body of POST /replay. How far back a time is, the server
+// judges by its own clock.
+type replayOrder struct {
+	Projection string `json:"projection"`
+	From       string `json:"from"`
+	To         string `json:"to,omitempty"`
+	DryRun     bool   `json:"dry_run"`
+}
+
+// requestOf checks the flags as far as that can be done without a server.
+func requestOf(projection, from, to string, dryRun bool, now time.Time) (q query.ReplayRequest, err error) {
+	q = query.ReplayRequest{Projections: []string{projection}, DryRun: dryRun}
+	switch projection {
+	case "raw", "aggregates", "all":
+	default:
+		return q, fmt.Errorf("--projection: must be raw, aggregates or all, not %q", projection)
+	}
+	if from == "" {
+		return q, errors.New("--from is required: a time like 2026-11-20T00:00:00Z, or how far back, like 90m or 1d")
+	}
+	if q.From, err = query.ParseWhen(from, now); err != nil {
+		return q, fmt.Errorf("--from %q: %w", from, err)
+	}
+	if to == "" {
+		return q, nil
+	}
+	if q.To, err = query.ParseWhen(to, now); err != nil {
+		return q, fmt.Errorf("--to %q: %w", to, err)
+	}
+	if !q.From.Before(q.To) {
+		return q, errors.New("--from must be before --to")
+	}
+	return q, nil
+}
+
+// replayWatch follows one replay to its end.
+type replayWatch struct {
+	replayCommand
+	command *command
+	client  *apiClient
+	line    *progressLine
+}
+
+// watch asks the server how a replay does until it has ended. A server that is
+// away may be so for a while: a replay goes on after a restart. When ctx ends
+// it is canceled. The error is why its end is not known.
+func (w *replayWatch) watch(ctx context.Context, job query.Replay) (query.Replay, error) {
+	path := "/replay/" + url.PathEscape(job.ID)
+	tick := time.NewTicker(w.poll)
+	defer tick.Stop()
+	heard, lost := w.now(), false
+	for !job.Ended() {
+		w.line.show(job)
+		select {
+		case <-ctx.Done():
+			return w.cancel(path, job)
+		case <-tick.C:
+		}
+		var next query.Replay
+		err := w.client.ask(ctx, http.MethodGet, path, nil, &next)
+		answer, answered := errors.AsType[*apiError](err)
+		switch {
+		case err == nil:
+			if lost {
+				w.line.print("the server is back")
+			}
+			job, heard, lost = next, w.now(), false
+		case ctx.Err() != nil: // that is why
+		case answered && answer.status == http.StatusNotFound:
+			return job, fmt.Errorf("the server does not know replay %s any more", job.ID)
+		case answered && answer.status < http.StatusInternalServerError:
+			return job, err
+		case w.now().Sub(heard) >= w.patience:
+			return job, fmt.Errorf("the server is away for %s: %w; replay %s goes on when it is back, %s/replay/%s tells how it does",
+				spell(w.patience.Seconds()), err, job.ID, w.client.base, job.ID)
+		case !lost:
+			lost = true
+			w.line.print(fmt.Sprintf("the server does not answer: %s; asking on for %s", oneLine(err), spell(w.patience.Seconds())))
+		}
+	}
+	return job, nil
+}
+
+// cancel has the server cancel a replay.
+func (w *replayWatch) cancel(path string, job query.Replay) (query.Replay, error) {
+	w.line.print(fmt.Sprintf("canceling replay %s; ^C again leaves at once", job.ID))
+	if err := w.client.ask(context.Background(), http.MethodDelete, path, nil, &job); err != nil {
+		return job, fmt.Errorf("replay %s is not canceled and goes on: %w", job.ID, err)
+	}
+	return job, nil
+}
+
+// offline replays without a server.
+func (w *replayWatch) offline(ctx context.Context, config *Config, request query.ReplayRequest) (query.Replay, error) {
+	if _, err := os.Stat(config.DataDir); err != nil {
+		return query.Replay{}, fmt.Errorf("--data-dir: %w", err)
+	}
+	w.line.print(fmt.Sprintf("no server answers at %s: replaying from %s", w.client.base, config.DataDir))
+	stop := context.AfterFunc(ctx, func() { w.line.print("canceling; ^C again leaves at once") })
+	defer stop()
+	return w.replayCommand.offline(ctx, config, request, w.line.show, newLogger(w.line, config.LogLevel))
+}
+
+// printReplay writes what became of a replay.
+func printReplay(w io.Writer, job query.Replay) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "replay %s, %s to %s: %s", job.ID, job.From.UTC().Format(time.RFC3339), job.To.UTC().Format(time.RFC3339), job.State)
+	if !job.Started.IsZero() && !job.Finished.IsZero() {
+		fmt.Fprintf(&b, " in %s", spell(job.Finished.Sub(job.Started).Seconds()))
+	}
+	if job.DryRun {
+		b.WriteString(" (dry run: nothing was changed)")
+	}
+	b.WriteByte('\n')
+	const row = "%-12s %13s %13s %13s %11s %11s %11s\n"
+	fmt.Fprintf(&b, row, "", "EVENTS", "READINGS", "POINTS", "EXPIRED", "REFUSED", "LOST")
+	for _, p := range job.Parts {
+		fmt.Fprintf(&b, row, p.Projection, thousands(p.Events), thousands(p.Readings), thousands(p.Points), thousands(p.Expired), thousands(p.Refused), thousands(p.Lost))
+	}
+	for _, p := range job.Parts {
+		if p.State != job.State {
+			fmt.Fprintf(&b, "%s: %s\n", p.Projection, p.State)
+		}
+		for _, note := range p.Notes {
+			fmt.Fprintf(&b, "%s: %s\n", p.Projection, note)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,422 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/query"
+)
+
+// replayServer is a server as far as `pulse replay` sees one: it has one
+// replay, 3, and answers every question about it with the next of its looks.
+type replayServer struct {
+	*httptest.Server
+
+	mu       sync.Mutex
+	body     string                      // of the POST
+	looks    []func(http.ResponseWriter) // in turn; the last one repeats
+	refuse   int                         // status of the POST; 0: it is taken
+	asked    int
+	canceled bool
+	onLook   func(n int) // called with how often it was asked
+}
+
+var replayFrom = time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
+
+// aReplay is replay 3 with so much done.
+func aReplay(state string, progress float64) query.Replay {
+	left := 60 * (1 - progress)
+	r := query.Replay{ID: "3", Projections: []string{"raw", "aggregates"}, From: replayFrom, To: replayFrom.Add(12 * time.Hour), State: state,
+		Created: replayFrom, Started: replayFrom, Progress: progress, SecondsLeft: &left,
+		Parts: []query.ReplayPart{
+			{Projection: "raw", State: state, Events: uint64(progress * 100_000), EventsTotal: 100_000, Readings: uint64(progress * 1e6), Points: 999_000,
+				Expired: 700, Refused: 200, Lost: 100, Notes: []string{"the journal begins at 2026-11-20T01:00:00Z"}},
+			{Projection: "aggregates", State: state, Events: 7, EventsTotal: 7, Readings: 70, Points: 3, Notes: []string{}},
+		}}
+	if r.Ended() {
+		r.Finished, r.SecondsLeft = r.Started.Add(92*time.Second), nil
+	}
+	return r
+}
+
+// look answers with a replay.
+func look(r query.Replay) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) { _ = json.NewEncoder(w).Encode(r) }
+}
+
+// answers with a status, as the server itself or what stands before it does.
+func answers(status int) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) {
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, `{"error":"as it is"}`)
+	}
+}
+
+// breaksOff is a connection that ends without an answer.
+func breaksOff(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+
+func newReplayServer(t *testing.T, looks ...func(http.ResponseWriter)) *replayServer {
+	t.Helper()
+	s := &replayServer{looks: looks}
+	s.Server = httptest.NewServer(http.HandlerFunc(s.answer))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *replayServer) answer(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch route := r.Method + " " + r.URL.Path; {
+	case r.Header.Get("X-AUTH-TOKEN") != "secret":
+		answers(http.StatusUnauthorized)(w)
+	case route == "POST /replay" && s.refuse != 0:
+		answers(s.refuse)(w)
+	case route == "POST /replay":
+		b, _ := io.ReadAll(r.Body)
+		s.body = string(b)
+		w.WriteHeader(http.StatusAccepted)
+		look(aReplay(query.ReplayWaiting, 0))(w)
+	case route == "GET /replay/3":
+		n := s.asked
+		s.asked++
+		if s.onLook != nil {
+			s.onLook(s.asked)
+		}
+		s.looks[min(n, len(s.looks)-1)](w)
+	case route == "DELETE /replay/3":
+		s.canceled = true
+		look(aReplay(query.ReplayCanceled, 0.5))(w)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// saw returns what was asked of it.
+func (s *replayServer) saw() (looks int, canceled bool, body string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked, s.canceled, s.body
+}
+
+// replayQuickly runs `pulse replay` against a server without waiting for long.
+func replayQuickly(ctx context.Context, change func(*replayCommand), args ...string) (code int, stdout, stderr string) {
+	r := replayCommand{poll: time.Millisecond, patience: 10 * time.Second, now: time.Now}
+	if change != nil {
+		change(&r)
+	}
+	var out, err bytes.Buffer
+	code = r.run(ctx, args, &out, &err)
+	return code, out.String(), err.String()
+}
+
+// What became of a replay is printed, and is the exit code.
+func TestReplayCommand(t *testing.T) {
+	failed := aReplay(query.ReplayFailed, 0.5)
+	failed.LastError = "there is no projection raw"
+	dry := aReplay(query.ReplayDone, 1)
+	dry.DryRun = true
+	lost := query.Replay{ID: "3", State: query.ReplayRunning, LastError: "dial tcp: connection refused"}
+	for _, test := range []struct {
+		name           string
+		looks          []func(http.ResponseWriter)
+		args           []string
+		code           int
+		body           string
+		stdout, stderr []string // what they hold
+	}{
+		{"done", []func(http.ResponseWriter){look(aReplay(query.ReplayRunning, 0.25)), look(aReplay(query.ReplayRunning, 0.75)), look(aReplay(query.ReplayDone, 1))},
+			[]string{"--from", "6h", "--projection", "raw"}, exitOK, `{"projection":"raw","from":"6h","dry_run":false}`,
+			[]string{"replay 3, 2026-11-20T00:00:00Z to 2026-11-20T12:00:00Z: done in 1m32s\n",
+				"                    EVENTS      READINGS        POINTS     EXPIRED     REFUSED        LOST\n" +
+					"raw                100,000     1,000,000       999,000         700         200         100\n" +
+					"aggregates               7            70             3           0           0           0\n" +
+					"raw: the journal begins at 2026-11-20T01:00:00Z\n"},
+			[]string{"replay 3 is waiting for its turn\n", "replay 3: 25%, 25,007 of 100,007 events, ", " events/s, 45s left\n", "replay 3: 75%, 75,007 of 100,007 events, "}},
+		{"dry run", []func(http.ResponseWriter){look(dry)}, []string{"--from", "2026-11-20T00:00:00Z", "--to=2026-11-21T00:00:00+01:00", "--dry-run"}, exitOK,
+			`{"projection":"all","from":"2026-11-20T00:00:00Z","to":"2026-11-21T00:00:00+01:00","dry_run":true}`,
+			[]string{"done in 1m32s (dry run: nothing was changed)\n"}, nil},
+		{"failed", []func(http.ResponseWriter){look(failed)}, []string{"--from", "6h"}, exitFailure, "",
+			[]string{": failed in 1m32s\n"}, []string{"pulse replay: it failed: there is no projection raw\n"}},
+		{"canceled by somebody else", []func(http.ResponseWriter){look(aReplay(query.ReplayCanceled, 0.5))}, []string{"--from", "6h"}, exitFailure, "",
+			[]string{": canceled in 1m32s\n"}, []string{"pulse replay: it was canceled: what was written until then stays\n"}},
+		{"held up", []func(http.ResponseWriter){look(lost), look(aReplay(query.ReplayDone, 1))}, []string{"--from", "6h"}, exitOK, "", nil,
+			[]string{", held up: dial tcp: connection refused\n"}},
+		{"the server restarts", []func(http.ResponseWriter){look(aReplay(query.ReplayRunning, 0.25)), breaksOff, breaksOff, answers(503), look(aReplay(query.ReplayDone, 1))},
+			[]string{"--from", "6h"}, exitOK, "", []string{"done in"},
+			[]string{"the server does not answer: ", "EOF; asking on for 10s\n", "the server is back\n"}},
+		{"the server forgot it", []func(http.ResponseWriter){answers(404)}, []string{"--from", "6h"}, exitFailure, "", nil,
+			[]string{"pulse replay: the server does not know replay 3 any more\n"}},
+		{"the token was changed", []func(http.ResponseWriter){answers(401)}, []string{"--from", "6h"}, exitFailure, "", nil,
+			[]string{"pulse replay: --token: the server does not take this token\n"}},
+		{"detached", []func(http.ResponseWriter){breaksOff}, []string{"--from", "6h", "--detach"}, exitOK, "", []string{"3\n"}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newReplayServer(t, test.looks...)
+			code, stdout, stderr := replayQuickly(t.Context(), nil, append(test.args, "--api", s.URL)...)
+			if code != test.code {
+				t.Errorf("exit %d, want %d", code, test.code)
+			}
+			_, canceled, body := s.saw()
+			if test.body != "" && body != test.body {
+				t.Errorf("asked for %s, want %s", body, test.body)
+			}
+			for _, want := range test.stdout {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("stdout lacks %q:\n%s", want, stdout)
+				}
+			}
+			for _, want := range test.stderr {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("stderr lacks %q:\n%s", want, stderr)
+				}
+			}
+			if canceled {
+				t.Error("it was canceled")
+			}
+		})
+	}
+}
+
+// A mistake on the command line is found before a server is asked, and what the
+// server refuses says which field.
+func TestReplayRefusals(t *testing.T) {
+	s := newReplayServer(t, look(aReplay(query.ReplayDone, 1)))
+	refusing := func(status int) string {
+		s := newReplayServer(t, breaksOff)
+		s.refuse = status
+		return s.URL
+	}
+	nobody := httptest.NewServer(nil)
+	nobody.Close()
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"no range", nil, exitUsage, "--from is required"},
+		{"projection", []string{"--from", "6h", "--projection", "latest"}, exitUsage, `--projection: must be raw, aggregates or all, not "latest"`},
+		{"from", []string{"--from", "yesterday"}, exitUsage, `--from "yesterday": use a time like`},
+		{"to", []string{"--from", "6h", "--to", "noon"}, exitUsage, `--to "noon": use a time like`},
+		{"order", []string{"--from", "6h", "--to", "7h"}, exitUsage, "--from must be before --to"},
+		{"argument", []string{"--from", "6h", "raw"}, exitUsage, `unexpected argument "raw"`},
+		{"the server's flags", []string{"--from", "6h", "--data-dir", "x", "--retention", "0"}, exitUsage, "--retention: must be a whole number"},
+		{"config file", []string{"--from", "6h", "--config-file", missing}, exitUsage, "--config-file: open " + missing},
+		{"token", []string{"--from", "6h", "--token", "other"}, exitFailure, "--token: the server does not take this token"},
+		{"the server's clock", []string{"--from", "6h", "--api", refusing(400)}, exitUsage, "pulse replay: as it is"},
+		{"too many", []string{"--from", "6h", "--api", refusing(409)}, exitFailure, "the server answered 409: as it is"},
+		{"an older server", []string{"--from", "6h", "--api", refusing(404)}, exitFailure, "has no replays: is it an older pulse?"},
+		{"stopping", []string{"--from", "6h", "--api", refusing(500)}, exitFailure, "the server answered 500: as it is"},
+		{"no server", []string{"--from", "6h", "--api", nobody.URL}, exitFailure, "no server answers at " + nobody.URL + "; to replay without one, give its --data-dir"},
+		{"no server to leave it to", []string{"--from", "6h", "--api", nobody.URL, "--data-dir", t.TempDir(), "--detach"}, exitUsage, "--detach needs a server"},
+		{"no data dir", []string{"--from", "6h", "--api", nobody.URL, "--data-dir", missing}, exitFailure, "--data-dir: stat " + missing},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) {
+				r.offline = func(context.Context, *Config, query.ReplayRequest, func(query.Replay), *slog.Logger) (query.Replay, error) {
+					t.Error("it replayed")
+					return query.Replay{}, nil
+				}
+			}, append([]string{"--api", s.URL}, test.args...)...)
+			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+			last := lines[len(lines)-1]
+			if code != test.code || stdout != "" || !strings.HasPrefix(last, "pulse replay: ") || !strings.Contains(last, test.want) {
+				t.Errorf("exit %d, want %d; stdout %q, stderr %q lacks %q", code, test.code, stdout, stderr, test.want)
+			}
+		})
+	}
+	if _, _, body := s.saw(); body != "" {
+		t.Errorf("the server was asked for %s", body)
+	}
+}
+
+// ^C has the server cancel the replay, also one that came while it was asked for.
+func TestReplayCancel(t *testing.T) {
+	s := newReplayServer(t, look(aReplay(query.ReplayRunning, 0.5)))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.onLook = func(n int) {
+		if n == 3 {
+			cancel()
+		}
+	}
+	code, stdout, stderr := replayQuickly(ctx, nil, "--api", s.URL, "--from", "6h")
+	_, canceled, _ := s.saw()
+	if code != exitFailure || !canceled || !strings.Contains(stdout, ": canceled in") ||
+		!strings.Contains(stderr, "canceling replay 3; ^C again leaves at once\n") || !strings.Contains(stderr, "it was canceled") {
+		t.Errorf("exit %d, canceled %t, stdout %q, stderr %q", code, canceled, stdout, stderr)
+	}
+
+	s = newReplayServer(t, look(aReplay(query.ReplayRunning, 0.5)))
+	code, _, _ = replayQuickly(ctx, nil, "--api", s.URL, "--from", "6h")
+	if _, canceled, _ := s.saw(); code != exitFailure || !canceled {
+		t.Errorf("^C at the beginning: exit %d, canceled %t", code, canceled)
+	}
+}
+
+// A ^C that the server does not hear of is told.
+func TestReplayCancelOfALostServer(t *testing.T) {
+	s := newReplayServer(t, look(aReplay(query.ReplayRunning, 0.5)))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.onLook = func(int) {
+		s.Listener.Close()
+		cancel()
+	}
+	code, _, stderr := replayQuickly(ctx, nil, "--api", s.URL, "--from", "6h")
+	if code != exitFailure || !strings.Contains(stderr, "pulse replay: replay 3 is not canceled and goes on: ") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+}
+
+// A server that stays away is given up, and the replay is not.
+func TestReplayPatience(t *testing.T) {
+	s := newReplayServer(t, look(aReplay(query.ReplayRunning, 0.5)), breaksOff)
+	code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) { r.patience = 50 * time.Millisecond }, "--api", s.URL, "--from", "6h")
+	if code != exitFailure || stdout != "" || !strings.Contains(stderr, "replay 3 goes on when it is back, "+s.URL+"/replay/3 tells how it does") {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	if looks, _, _ := s.saw(); looks < 3 {
+		t.Errorf("it was asked %d times only", looks)
+	}
+}
+
+// The certificate of a server that speaks TLS only is trusted if it was given.
+func TestReplayTLS(t *testing.T) {
+	s := &replayServer{looks: []func(http.ResponseWriter){look(aReplay(query.ReplayDone, 1))}}
+	s.Server = httptest.NewTLSServer(http.HandlerFunc(s.answer))
+	defer s.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	writeFile(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
+	if code, stdout, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--tls-ca", ca, "--from", "6h"); code != exitOK {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h"); code != exitFailure || !strings.Contains(stderr, "certificate") {
+		t.Errorf("without --tls-ca: exit %d, %q", code, stderr)
+	}
+}
+
+// Without a server the command replays itself, with the server's configuration.
+func TestReplayWithoutAServer(t *testing.T) {
+	nobody := httptest.NewServer(nil)
+	nobody.Close()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pulse.json")
+	writeFile(t, file, `{"data-dir": "`+dir+`", "influx-address": "http://127.0.0.1:1", "retention": 3, "token": "of the file"}`)
+	for _, test := range []struct {
+		name string
+		args []string
+		end  string
+		err  error
+		code int
+	}{
+		{"flags", []string{"--data-dir", dir, "--influx-address", "embedded", "--retention", "3", "--log-level", "warn"}, query.ReplayDone, nil, exitOK},
+		{"config file", []string{"--config-file", file}, query.ReplayDone, nil, exitOK},
+		{"canceled", []string{"--data-dir", dir, "--retention=3"}, query.ReplayCanceled, nil, exitFailure},
+		{"error", []string{"--data-dir", dir, "--retention=3"}, "", errors.New("another pulse uses the data dir"), exitFailure},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var got *Config
+			code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) {
+				r.offline = func(_ context.Context, config *Config, request query.ReplayRequest, progress func(query.Replay), log *slog.Logger) (query.Replay, error) {
+					got = config
+					if back := time.Since(request.From).Round(time.Minute); back != 6*time.Hour || !request.To.IsZero() || request.Projections[0] != "aggregates" {
+						t.Errorf("%+v", request)
+					}
+					progress(aReplay(query.ReplayRunning, 0.5))
+					log.Warn("as it happens")
+					return aReplay(test.end, 1), test.err
+				}
+			}, append([]string{"--api", nobody.URL, "--projection", "aggregates", "--from", "6h"}, test.args...)...)
+			if code != test.code || got == nil || got.DataDir != dir || got.Retention != 3*7*24*time.Hour {
+				t.Fatalf("exit %d, %+v, stderr %s", code, got, stderr)
+			}
+			if !strings.Contains(stderr, "no server answers at "+nobody.URL+": replaying from "+dir) || !strings.Contains(stderr, "replay 3: 50%") ||
+				!strings.Contains(stderr, "as it happens") {
+				t.Errorf("stderr %s", stderr)
+			}
+			if (test.err == nil) != strings.Contains(stdout, "replay 3, ") || test.err != nil && !strings.Contains(stderr, "pulse replay: "+test.err.Error()) {
+				t.Errorf("stdout %q, stderr %q", stdout, stderr)
+			}
+		})
+	}
+
+	// A server that answers does it, with the token of the config file.
+	s := newReplayServer(t, look(aReplay(query.ReplayDone, 1)))
+	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h", "--config-file", file); code != exitFailure || !strings.Contains(stderr, "--token") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+	writeFile(t, file, `{"token": "secret"}`)
+	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h", "--config-file", file); code != exitOK {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+}
+
+// On a terminal one line is written over, and what else is said stands above it.
+func TestProgressLine(t *testing.T) {
+	var b bytes.Buffer
+	now := replayFrom
+	l := &progressLine{w: &b, terminal: true, now: func() time.Time { return now }}
+	at := func(progress float64) {
+		l.show(aReplay(query.ReplayRunning, progress))
+		now = now.Add(5 * time.Second)
+	}
+	at(0)
+	at(0.1)
+	at(0.2)
+	l.print("hello")
+	at(0.9) // 10 s after 0.1
+	l.end()
+	const erase = "\r\x1b[K"
+	want := "replay 3: 0%, 7 of 100,007 events, 1m left" + erase +
+		"replay 3: 10%, 10,007 of 100,007 events, 2,000 events/s, 54s left" + erase +
+		"replay 3: 20%, 20,007 of 100,007 events, 2,000 events/s, 48s left" + erase +
+		"hello\nreplay 3: 20%, 20,007 of 100,007 events, 2,000 events/s, 48s left" + erase +
+		"replay 3: 90%, 90,007 of 100,007 events, 8,000 events/s, 6s left" + erase
+	if b.String() != want {
+		t.Errorf("%q\nwant\n%q", b.String(), want)
+	}
+
+	b.Reset()
+	job := aReplay(query.ReplayRunning, 1)
+	job.LastError = strings.Repeat("no\n", 99)
+	l.show(job)
+	if text := b.String(); len(text) != 78 || strings.Contains(text, "\n") {
+		t.Errorf("%d bytes: %q", len(text), text)
+	}
+}
+
+// Elsewhere there is a line now and then.
+func TestProgressLines(t *testing.T) {
+	var b bytes.Buffer
+	now := replayFrom
+	l := &progressLine{w: &b, every: 10 * time.Second, now: func() time.Time { return now }}
+	for range 60 {
+		l.show(aReplay(query.ReplayRunning, 0.5))
+		now = now.Add(time.Second)
+	}
+	l.end()
+	if lines := strings.Count(b.String(), "\n"); lines != 6 || regexp.MustCompile(`\r|\x1b`).MatchString(b.String()) {
+		t.Errorf("%d lines: %q", lines, b.String())
+	}
+	if f, err := os.Open("replay_test.go"); err != nil || isTerminal(f) || isTerminal(&b) {
+		t.Errorf("a file is taken for a terminal (%v)", err)
+	} else {
+		f.Close()
+	}
+}

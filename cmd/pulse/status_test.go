@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/query"
+)
+
+// runCommand runs pulse as main does.
+func runCommand(args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = run(context.Background(), args, &out, &err)
+	return code, out.String(), err.String()
+}
+
+// serveAPI answers every request until the test ends.
+func serveAPI(t *testing.T, handle http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(handle)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// TestStatusCommand prints for people unless it is told otherwise.
+func TestStatusCommand(t *testing.T) {
+	toLoss := 35640.0
+	at := time.Date(2026, 11, 23, 9, 20, 30, 0, time.UTC)
+	status := query.Status{
+		State: "degraded", Reasons: []string{"projection influx_raw is failing: /status says why"}, Version: "0.3.0", UptimeSeconds: 11531,
+		Journal: query.StatusJournal{FirstTime: at, Messages: 1234567, Bytes: 123_456_789, MaxBytes: 10e9, RetentionSeconds: 7 * 24 * 3600},
+		Projections: []query.Projection{
+			{Name: "latest", State: "live", Gaps: []query.Gap{}},
+			{Name: "influx_raw", State: "failing", Failing: true, Lag: 100_000, LagSeconds: 360, Backlog: 40, SecondsToLoss: &toLoss, Lost: 7,
+				Gaps: []query.Gap{{From: 100, To: 106, Count: 7, Reason: "dropped by retention", Time: at}}, LastError: "connection refused"},
+		},
+		Influx: query.StatusInflux{Error: "connection refused"},
+		Relays: query.StatusRelays{Connected: 2, Disconnected: 1, Collectors: 9},
+	}
+	answer, err := json.Marshal(status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serveAPI(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Header.Get("X-AUTH-TOKEN") != "secret":
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.Method+r.URL.Path == "GET/status":
+			_, _ = w.Write(answer)
+		default:
+			t.Errorf("%s %s", r.Method, r.URL)
+		}
+	})
+	const want = `pulse 0.3.0 is degraded, up 3h12m
+  projection influx_raw is failing: /status says why
+
+journal   1,234,567 events, 123 MB of 10 GB, since 2026-11-23 09:20:30Z, kept for 7d
+influxdb  does not answer: connection refused
+relays    2 connected, 1 disconnected, 9 collectors
+
+PROJECTION  STATE    LAG      BEHIND  BACKLOG  LOSS IN  LOST  LAST ERROR
+latest      live     0        0s      0        -        0     -
+influx_raw  failing  100,000  6m      40       9h54m    7     connection refused
+
+GAP IN      FROM  TO   RECORDS  FOUND                 REASON
+influx_raw  100   106  7        2026-11-23 09:20:30Z  dropped by retention
+`
+	address := strings.TrimPrefix(s.URL, "http://")
+	for _, api := range []string{s.URL, s.URL + "/", address} {
+		if code, stdout, stderr := runCommand("status", "--api", api); code != exitOK || stdout != want || stderr != "" {
+			t.Errorf("exit %d, stderr %q, stdout\n%s\nwant\n%s", code, stderr, stdout, want)
+		}
+	}
+	if code, stdout, _ := runCommand("status", "--api", address, "--json"); code != exitOK || stdout != string(answer) {
+		t.Errorf("--json: exit %d, %s", code, stdout)
+	}
+	t.Setenv("PULSE_API", s.URL)
+	if code, stdout, _ := runCommand("status"); code != exitOK || stdout != want {
+		t.Errorf("PULSE_API: exit %d, %s", code, stdout)
+	}
+	var stderr bytes.Buffer
+	if code := run(context.Background(), []string{"status"}, fullDisk{}, &stderr); code != exitFailure || !strings.Contains(stderr.String(), "no space left") {
+		t.Errorf("a full disk: exit %d, %q", code, stderr.String())
+	}
+}
+
+// fullDisk is where nothing can be written.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// What a command cannot do it says in one line, with the exit code that fits.
+func TestClientRefusals(t *testing.T) {
+	status := func(code int, body string) string {
+		return serveAPI(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(code)
+			_, _ = w.Write([]byte(body))
+		}).URL
+	}
+	nobody := httptest.NewServer(nil)
+	nobody.Close()
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"wrong token", []string{"--api", status(401, "")}, exitFailure, "--token: the server does not take this token"},
+		{"error", []string{"--api", status(500, `{"error":"internal error"}`)}, exitFailure, "the server answered 500: internal error"},
+		{"a proxy's error", []string{"--api", status(502, `<html>`)}, exitFailure, "the server answered 502: Bad Gateway"},
+		{"no server", []string{"--api", nobody.URL}, exitFailure, "is a server running there?"},
+		{"something else", []string{"--api", status(200, `<html>`)}, exitFailure, "does not answer as pulse does"},
+		{"scheme", []string{"--api", "ftp://127.0.0.1"}, exitUsage, "--api: must be an address like"},
+		{"no host", []string{"--api", "http://"}, exitUsage, "--api: must be an address like"},
+		{"no certificate", []string{"--tls-ca", "config.go"}, exitUsage, "--tls-ca: config.go holds no PEM certificate"},
+		{"unknown flag", []string{"--ap", "x"}, exitUsage, "not defined: -ap"},
+		{"argument", []string{"now"}, exitUsage, `unexpected argument "now"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := runCommand(append([]string{"status"}, test.args...)...)
+			if code != test.code || stdout != "" || !strings.HasPrefix(stderr, "pulse status: ") || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("exit %d, want %d; stdout %q, stderr %q lacks %q", code, test.code, stdout, stderr, test.want)
+			}
+		})
+	}
+}
+
+// A server's certificate is trusted if it is the one that was given.
+func TestClientTLS(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }))
+	defer s.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(ca, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, stderr := runCommand("status", "--api", s.URL, "--tls-ca", ca, "--json"); code != exitOK || stdout != "{}" {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	if code, _, stderr := runCommand("status", "--api", s.URL); code != exitFailure || !strings.Contains(stderr, "certificate") {
+		t.Errorf("without --tls-ca: exit %d, %q", code, stderr)
+	}
+}
+
+// Every command has a help text, and all of them look alike.
+func TestCommandHelp(t *testing.T) {
+	for _, s := range subcommands() {
+		if s.name == "help" {
+			continue
+		}
+		code, stdout, stderr := runCommand(s.name, "-h")
+		if code != exitOK || stderr != "" || !strings.Contains(stdout, "\nUsage:\n  pulse "+s.name) || strings.Contains(stdout, "\n  -") {
+			t.Errorf("%s -h: exit %d, %q, %q", s.name, code, stdout, stderr)
+		}
+		if _, helped, _ := runCommand("help", s.name); helped != stdout {
+			t.Errorf("help %s differs from %s -h: %q", s.name, s.name, helped)
+		}
+		if s.name != "version" && (!strings.Contains(stdout, "\nFlags:\n      --") || !strings.Contains(stdout, "is also an environment variable: --")) {
+			t.Errorf("%s -h: %q", s.name, stdout)
+		}
+	}
+	for want, args := range map[string][]string{
+		"      --id string          What this relay": {"relay", "--help"},
+		"is PULSE_RELAY_ID.":                         {"help", "relay"},
+		"      --detach       ":                      {"help", "replay"},
+		"Flags of the server, for working without one:\n      --aggregate-interval int": {"help", "replay"},
+		"  replay   rebuild a range": {"help"},
+		"pulse " + version():         {"version"},
+		`      --token string    The server's --token (default "secret")`: {"help", "status"},
+	} {
+		if code, stdout, _ := runCommand(args...); code != exitOK || !strings.Contains(stdout, want) {
+			t.Errorf("%q: exit %d, %q lacks %q", args, code, stdout, want)
+		}
+	}
+	if code, _, stderr := runCommand("help", "nope"); code != exitUsage || !strings.Contains(stderr, `unknown command "nope"`) {
+		t.Errorf("help nope: exit %d, %q", code, stderr)
+	}
+	if code, _, stderr := runCommand("version", "x"); code != exitUsage || !strings.Contains(stderr, `unexpected argument "x"`) {
+		t.Errorf("version x: exit %d, %q", code, stderr)
+	}
+}
+
+func TestSpelling(t *testing.T) {
+	for want, got := range map[string]string{
+		"0s": spell(0), "4s": spell(3.7), "1m30s": spell(90), "1m": spell(59.9), "6m": spell(360.2), "9h54m": spell(35640), "6d3h": spell(6*86400 + 3*3600 + 59),
+		"7d": spell(7 * 86400), "years": spell(1e300),
+		"0": thousands(0), "999": thousands(999), "1,000": thousands(1000), "123,456": thousands(123456), "18,446,744,073,709,551,615": thousands(1<<64 - 1),
+		"0 B": size(0), "999 B": size(999), "1 kB": size(1000), "1.23 MB": size(1_234_567), "1 GB": size(999_999_999), "9.22e+03 PB": size(1<<63 - 1),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

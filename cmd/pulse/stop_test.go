@@ -1,0 +1,153 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/internal/pulseproc"
+	"github.com/nanopack/pulse/internal/testtools"
+	"github.com/nanopack/pulse/relaywire"
+	"github.com/nanopack/pulse/relaywire/relaytest"
+)
+
+// A flood is relays that do not wait to be asked: each says got again as soon as
+// the server has taken the one before, in the form of a Fleet's answers, until its
+// connection ends.
+type flood struct {
+	wg   sync.WaitGroup
+	errs chan error
+}
+
+func startFlood(t *testing.T, address string, relays int) *flood {
+	t.Helper()
+	f := &flood{errs: make(chan error, relays)}
+	for i := range relays {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		f.wg.Go(func() {
+			if err := flow(conn, i); err != nil {
+				f.errs <- err
+			}
+		})
+	}
+	return f
+}
+
+// flow ends without an error when the server goes away.
+func flow(conn net.Conn, relay int) error {
+	if _, err := fmt.Fprintf(conn, "id %s\nadd c0\n", relaytest.FleetID(relay)); err != nil {
+		return err
+	}
+	lines := relaywire.NewReader(conn)
+	var line []byte
+	for n := uint64(1); ; n++ {
+		line = append(line[:0], "got "...)
+		for stat := range 10 {
+			line = fmt.Appendf(line, "c0-%s:%v,", relaytest.FleetStat(stat), relaytest.FleetValue(relay, stat, n))
+		}
+		line = append(line[:len(line)-1], "\nping\n"...) // the pong says that the line before was taken
+		if _, err := conn.Write(line); err != nil {
+			return nil
+		}
+		for {
+			m, err := lines.Read()
+			if err != nil {
+				return nil
+			}
+			if m.Verb == relaywire.VerbError {
+				return fmt.Errorf("the server said %q", m.Args)
+			}
+			if m.Verb == relaywire.VerbPong {
+				break
+			}
+		}
+	}
+}
+
+func (f *flood) wait(t *testing.T) {
+	t.Helper()
+	f.wg.Wait()
+	close(f.errs)
+	for err := range f.errs {
+		t.Error(err)
+	}
+}
+
+// TestStopUnderLoad stops the server while 200 relays speak as fast as they can:
+// it ends cleanly in time, and all that was appended is in InfluxDB.
+func TestStopUnderLoad(t *testing.T) {
+	dir := t.TempDir()
+	s := startServer(t, dir, "--influx-address", "embedded", "-a", "1", "-l", "WARN")
+	f := startFlood(t, s.RelayAddr, 200)
+	awaitReadings(t, s, 20_000)
+	began := time.Now()
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	took := time.Since(began)
+	f.wait(t)
+	want := recount(t, dir)
+	t.Logf("stopped in %v; %d events", took.Round(time.Millisecond), want.events)
+	compareWithInflux(t, dir, want)
+}
+
+// TestStopWithoutInflux stops the server under load while InfluxDB is away: soon,
+// with exit code 1 and one line that says what is left; the next start does it.
+func TestStopWithoutInflux(t *testing.T) {
+	db := testtools.StartInfluxd(t, testtools.InfluxDB18)
+	db.Stop()
+	dir := t.TempDir()
+	s := startServer(t, dir, "--influx-address", db.Addr, "-a", "1", "-l", "WARN")
+	f := startFlood(t, s.RelayAddr, 200)
+	awaitReadings(t, s, 20_000)
+	began := time.Now()
+	err := s.Stop()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitFailure {
+		t.Errorf("the stop ended with %v, want exit code %d", err, exitFailure)
+	}
+	took := time.Since(began)
+	if took > 8*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	f.wait(t)
+	lines := slices.Collect(strings.Lines(s.Log()))
+	last := lines[len(lines)-1]
+	for _, want := range []string{"pulse: stopping the projections: ", "influx_raw stopped at record ", "the rest follows after the next start", strings.TrimPrefix(db.Addr, "http://")} {
+		if !strings.Contains(last, want) {
+			t.Errorf("the last line does not say %q: %s", want, last)
+		}
+	}
+	t.Logf("stopped in %v: %s", took.Round(time.Millisecond), last)
+
+	db.Restart()
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, "what was left being filled in", time.Minute, func() error { return allLive(s) })
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	compareWithExternal(t, db.Addr, recount(t, dir))
+}
+
+// awaitReadings waits until the journal has taken so many since the start.
+func awaitReadings(t *testing.T, s *pulseproc.Server, n float64) {
+	t.Helper()
+	await(t, s, "readings", time.Minute, func() error {
+		have, err := s.Metric("pulse_journal_appended_readings_total")
+		if err == nil && have < n {
+			err = fmt.Errorf("%v of %v", have, n)
+		}
+		return err
+	})
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/peterbourgon/ff/v3"
+)
+
+// usage writes the help text of the server.
+func usage(w io.Writer) {
+	fmt.Fprintf(w, "Usage:\n  pulse [flags]\n  pulse [command]\n\nCommands:\n")
+	for _, s := range subcommands() {
+		fmt.Fprintf(w, "  %-8s %s\n", s.name, s.help)
+	}
+	fmt.Fprintf(w, "\nFlags:\n")
+	printFlags(w, options())
+	fmt.Fprintf(w, "\nEvery flag is also a key of the JSON config file and an environment variable:\n--poll-interval is \"poll-interval\" and PULSE_POLL_INTERVAL. Flags win over the\nenvironment, the environment over the file.\n")
+}
+
+// printFlags writes a table of flags, the same for the server and every
+// command.
+func printFlags(w io.Writer, all []option) {
+	left := make([]string, len(all))
+	width := 0
+	for i, o := range all {
+		left[i] = "      --" + o.long
+		if o.short != "" {
+			left[i] = "  -" + o.short + ", --" + o.long
+		}
+		if o.kind != "" {
+			left[i] += " " + o.kind
+		}
+		width = max(width, len(left[i]))
+	}
+	for i, o := range all {
+		fmt.Fprintf(w, "%-*s   %s", width, left[i], o.help)
+		switch {
+		case o.def == "" || (o.kind == "" && o.def == "false"):
+		case o.kind == "string":
+			fmt.Fprintf(w, " (default %q)", o.def)
+		default:
+			fmt.Fprintf(w, " (default %s)", o.def)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// runHelp is `pulse help [command]`.
+func runHelp(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		usage(stdout)
+		return exitOK
+	}
+	return run(ctx, []string{args[0], "-h"}, stdout, stderr)
+}
+
+// runVersion is `pulse version`.
+func runVersion(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	c := newCommand("version", "Print version info.", "", stdout, stderr)
+	if done, code := c.parse(args); done {
+		return code
+	}
+	fmt.Fprintln(stdout, "pulse", version())
+	return exitOK
+}
+
+// A command is what the sub-commands have in common: flags that are also
+// environment variables, their help, and how a mistake in them is told.
+type command struct {
+	*flag.FlagSet
+	stdout, stderr io.Writer
+
+	name string
+	long string // what it does, for -h
+	env  string // what its environment variables begin with; "" if it has none
+
+	argument string // what it takes behind its flags, once; "" for nothing
+
+	server []option // flags of the server that it takes besides, see takes
+}
+
+func newCommand(name, long, env string, stdout, stderr io.Writer) *command {
+	fs := flag.NewFlagSet("pulse "+name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	return &command{FlagSet: fs, stdout: stdout, stderr: stderr, name: name, long: long, env: env}
+}
+
+// takes adds flags of the server, by their long names. The command does not
+// read them: serverConfig hands them to ParseConfig.
+func (c *command) takes(names ...string) {
+	for _, o := range options() {
+		for _, name := range names {
+			if o.long == name {
+				o.short = "" // commands have long flags only
+				c.server = append(c.server, o)
+				c.Var(&rawValue{text: o.def, isBool: o.kind == ""}, name, o.help)
+			}
+		}
+	}
+}
+
+// serverConfig is the server's configuration, from the flags of it that were
+// given, the environment and the config file.
+func (c *command) serverConfig() (*Config, error) {
+	var args []string
+	for _, o := range c.server {
+		if c.given(o.long) {
+			args = append(args, "--"+o.long+"="+c.Lookup(o.long).Value.String())
+		}
+	}
+	return ParseConfig(args)
+}
+
+// given tells whether a flag was set, on the command line or in the
+// environment.
+func (c *command) given(name string) bool {
+	given := false
+	c.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	return given
+}
+
+// parse reads the flags. If done, help was asked for or something is wrong, and
+// the command ends with the code.
+func (c *command) parse(args []string) (done bool, code int) {
+	var from []ff.Option
+	if c.env != "" {
+		from = append(from, ff.WithEnvVarPrefix(c.env))
+	}
+	err := ff.Parse(c.FlagSet, args, from...)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		c.help()
+		return true, exitOK
+	case err != nil:
+		return true, c.misused(innermost(err))
+	case c.argument == "" && c.NArg() > 0:
+		return true, c.misused(fmt.Errorf("unexpected argument %q", c.Arg(0)))
+	case c.argument != "" && c.NArg() == 0:
+		return true, c.misused(fmt.Errorf("%s is missing: pulse %s [flags] %s", c.argument, c.name, c.argument))
+	case c.argument != "" && c.NArg() > 1:
+		return true, c.misused(fmt.Errorf("unexpected argument %q: flags come before %s", c.Arg(1), c.argument))
+	}
+	return false, exitOK
+}
+
+// help writes the help text.
+func (c *command) help() {
+	var own []option
+	c.VisitAll(func(f *flag.Flag) {
+		for _, o := range c.server {
+			if o.long == f.Name {
+				return
+			}
+		}
+		kind, help := flag.UnquoteUsage(f)
+		own = append(own, option{long: f.Name, kind: kind, def: f.DefValue, help: help})
+	})
+	fmt.Fprintf(c.stdout, "%s\n\nUsage:\n  pulse %s", c.long, c.name)
+	if len(own) == 0 {
+		fmt.Fprintln(c.stdout)
+		return
+	}
+	fmt.Fprintf(c.stdout, "%s\n\nFlags:\n", strings.TrimRight(" [flags] "+c.argument, " "))
+	printFlags(c.stdout, own)
+	if len(c.server) > 0 {
+		fmt.Fprintf(c.stdout, "\nFlags of the server, for working without one:\n")
+		printFlags(c.stdout, c.server)
+	}
+	if c.env != "" {
+		name := own[0].long
+		fmt.Fprintf(c.stdout, "\nEvery flag is also an environment variable: --%s is %s_%s. Flags win.\n",
+			name, c.env, strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+	}
+}
+
+// misused says what is wrong with the command line.
+func (c *command) misused(err error) int {
+	fmt.Fprintf(c.stderr, "pulse %s: %s\n", c.name, oneLine(err))
+	return exitUsage
+}
+
+// failed says why the command could not do it.
+func (c *command) failed(err error) int {
+	fmt.Fprintf(c.stderr, "pulse %s: %s\n", c.name, oneLine(err))
+	return exitFailure
+}

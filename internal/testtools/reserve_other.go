@@ -1,0 +1,20 @@
+//go:build !linux
+
+package testtools
+
+import (
+	"net"
+	"syscall"
+)
+
+// reserve finds a free port of 127.0.0.1; elsewhere than on Linux nothing keeps
+// it while the proxy refuses.
+func reserve() (release func(), address string, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", err
+	}
+	return func() {}, l.Addr().String(), l.Close()
+}
+
+var share func(network, address string, c syscall.RawConn) error

@@ -1,0 +1,185 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Limits of one consumer of an outside client.
+const (
+	maxFilters        = 64
+	maxWaiting        = 512
+	maxAckPending     = 10000
+	maxPriorityGroups = 16
+	maxEphemeral      = time.Hour // that it may be idle; the server's default is 5 s
+)
+
+// create makes a consumer for an outside client, or changes one of theirs.
+func (g *gate) create(m *nats.Msg) {
+	var req server.CreateConsumerRequest
+	if err := json.Unmarshal(m.Data, &req); err != nil {
+		g.refuse(m, 400, "the request is no consumer: "+err.Error())
+		return
+	}
+	name := consumerName(m.Subject)
+	for _, n := range []string{name, req.Config.Name, req.Config.Durable} {
+		if own(n) {
+			g.refuse(m, 403, "names that begin with "+ownConsumers+" are taken; choose another")
+			return
+		}
+	}
+	if req.Stream != streamName {
+		g.refuse(m, 400, "stream_name must be "+streamName)
+		return
+	}
+	if err := g.permit(&req.Config); err != nil {
+		g.refuse(m, 400, err.Error())
+		return
+	}
+	data, ok := g.encode(m, &req)
+	if !ok {
+		return
+	}
+	g.creating.Lock()
+	defer g.creating.Unlock()
+	if _, ok := g.waiting(m); !ok {
+		return // nor does anybody go for it
+	}
+	ctx, cancel := context.WithTimeout(g.j.ctx, gateTimeout)
+	defer cancel()
+	if err := g.room(ctx, cmp.Or(name, req.Config.Name, req.Config.Durable)); err != nil {
+		g.refuse(m, 429, err.Error())
+		return
+	}
+	if answer := g.ask(ctx, m, data); answer != nil && req.Config.Durable != "" {
+		g.sync(answer)
+	}
+}
+
+// sync syncs the files of a durable consumer that was just made: the server does not, and a place that was promised
+// should not be lost with the power.
+func (g *gate) sync(answer []byte) {
+	var made struct {
+		Name  string          `json:"name"`
+		Error json.RawMessage `json:"error"`
+	}
+	if err := json.Unmarshal(answer, &made); err != nil || made.Name == "" || made.Error != nil {
+		return // it was refused
+	}
+	if err := syncTree(filepath.Join(streamDir(g.j.o.Dir), "obs", made.Name), g.j.o.Dir); err != nil {
+		g.j.log.Warn("a durable consumer of an outside client could not be synced", "consumer", made.Name, "err", err)
+	}
+}
+
+// consumerName is the name in the subject of a create request: behind the stream's, in both of its forms; "" if the
+// server is to choose.
+func consumerName(subject string) string {
+	_, rest, _ := strings.Cut(subject, "CREATE."+streamName)
+	name, _, _ := strings.Cut(strings.TrimPrefix(rest, "."), ".")
+	return name
+}
+
+// permit tells what is not allowed in a consumer, and fills in what the server would leave unlimited. What is
+// asked for is never changed in silence.
+func (g *gate) permit(c *server.ConsumerConfig) error {
+	switch {
+	case c.DeliverSubject != "" || c.DeliverGroup != "" || c.FlowControl || c.Heartbeat != 0 || c.RateLimit != 0:
+		return errors.New("push consumers are not offered here; pull instead (no deliver_subject)")
+	case c.AckPolicy < server.AckNone || c.AckPolicy > server.AckExplicit:
+		return errors.New("ack_policy must be none, all or explicit")
+	case strings.Trim(c.SampleFrequency, "0%") != "" || c.Direct || c.Sourcing || c.PauseUntil != nil && !c.PauseUntil.IsZero():
+		return errors.New("sample_freq, direct, sourcing and pause_until are not offered here")
+	case c.Replicas < 0 || c.Replicas > 1:
+		return errors.New("num_replicas must be 0 or 1")
+	case len(c.FilterSubjects) > maxFilters:
+		return fmt.Errorf("at most %d filter_subjects", maxFilters)
+	case len(c.PriorityGroups) > maxPriorityGroups:
+		return fmt.Errorf("at most %d priority_groups", maxPriorityGroups)
+	case c.MaxWaiting < 0 || c.MaxWaiting > maxWaiting:
+		return fmt.Errorf("max_waiting must be at most %d", maxWaiting)
+	case c.AckPolicy != server.AckNone && (c.MaxAckPending < 0 || c.MaxAckPending > maxAckPending):
+		return fmt.Errorf("max_ack_pending must be from 1 to %d", maxAckPending)
+	case c.AckWait != 0 && c.AckWait < minAckWait:
+		return fmt.Errorf("ack_wait must be at least %v", minAckWait)
+	}
+	for _, d := range c.BackOff {
+		if d < minAckWait {
+			return fmt.Errorf("each backoff must be at least %v", minAckWait)
+		}
+	}
+	idle := maxEphemeral
+	if c.Durable != "" {
+		// Longer than that, and nothing of where it stood is left.
+		if idle = g.j.o.Retention; c.InactiveThreshold == 0 {
+			c.InactiveThreshold = idle
+		}
+	}
+	if c.InactiveThreshold < 0 || c.InactiveThreshold > idle {
+		return fmt.Errorf("inactive_threshold must be at most %v", idle)
+	}
+	return nil
+}
+
+// room makes room for one more consumer, called name if it has a name by now.
+func (g *gate) room(ctx context.Context, name string) error {
+	list, err := g.consumers(ctx)
+	if err != nil {
+		return fmt.Errorf("the consumers cannot be counted: %w; ask again", err)
+	}
+	var oldest *jetstream.ConsumerInfo
+	for _, c := range list {
+		if c.Name == name {
+			return nil // it is there: an update, or the same again
+		}
+		if !durable(c) && c.NumWaiting == 0 && (oldest == nil || used(c).Before(used(oldest))) {
+			oldest = c
+		}
+	}
+	if len(list) < g.limit {
+		return nil
+	}
+	if oldest == nil {
+		return fmt.Errorf("maximum consumers limit reached: %d, and none of them is idle and ephemeral", g.limit)
+	}
+	g.j.log.Debug("an idle consumer of an outside client goes for another one", "consumer", oldest.Name)
+	if err := g.run.js.DeleteConsumer(ctx, streamName, oldest.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("maximum consumers limit reached: %d; the idle one %s could not be removed: %w", g.limit, oldest.Name, err)
+	}
+	return nil
+}
+
+// consumers lists those of outside clients.
+func (g *gate) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) {
+	stream, err := g.run.js.Stream(ctx, streamName)
+	if err != nil {
+		return nil, err
+	}
+	var list []*jetstream.ConsumerInfo
+	lister := stream.ListConsumers(ctx)
+	for c := range lister.Info() {
+		if !own(c.Name) {
+			list = append(list, c)
+		}
+	}
+	return list, lister.Err()
+}
+
+func durable(c *jetstream.ConsumerInfo) bool { return c.Config.Durable != "" }
+
+// used is when the consumer last had something to do.
+func used(c *jetstream.ConsumerInfo) time.Time {
+	if last := c.Delivered.Last; last != nil && last.After(c.Created) {
+		return *last
+	}
+	return c.Created
+}

@@ -1,0 +1,166 @@
+package journal
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const outsidePassword = `a "token" of {people} $HOME 100% \ ü`
+
+// openOutside opens a journal with its door open.
+func openOutside(tb testing.TB, o Options) *Journal {
+	tb.Helper()
+	if o.Outside == nil {
+		o.Outside = &Outside{Address: "127.0.0.1:0", User: "pulse", Password: outsidePassword}
+	}
+	return open(tb, o)
+}
+
+// client connects as another program would.
+func client(tb testing.TB, j *Journal, options ...nats.Option) *nats.Conn {
+	tb.Helper()
+	nc, err := tryClient(j, options...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(nc.Close)
+	return nc
+}
+
+func tryClient(j *Journal, options ...nats.Option) (*nats.Conn, error) {
+	options = append([]nats.Option{nats.UserInfo("pulse", outsidePassword), nats.Timeout(10 * time.Second), nats.MaxReconnects(-1),
+		nats.ReconnectWait(20 * time.Millisecond), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, options...)
+	return nats.Connect("nats://"+j.OutsideAddr().String(), options...)
+}
+
+func stream(tb testing.TB, nc *nats.Conn) jetstream.Stream {
+	tb.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s, err := js.Stream(tb.Context(), streamName)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// take fetches n messages and acknowledges them.
+func take(tb testing.TB, c jetstream.Consumer, n int) (seqs []uint64) {
+	tb.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for len(seqs) < n {
+		if time.Now().After(deadline) {
+			tb.Fatalf("%d of %d messages after 30s", len(seqs), n)
+		}
+		batch, err := c.Fetch(n-len(seqs), jetstream.FetchMaxWait(time.Second))
+		if err != nil {
+			continue // the server is being restarted
+		}
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				tb.Fatal(err)
+			}
+			if c.CachedInfo().Config.AckPolicy != jetstream.AckNonePolicy {
+				if err := m.DoubleAck(tb.Context()); err != nil {
+					tb.Fatalf("acknowledging %d: %v", meta.Sequence.Stream, err)
+				}
+			}
+			seqs = append(seqs, meta.Sequence.Stream)
+		}
+	}
+	return seqs
+}
+
+func TestOutsideOptions(t *testing.T) {
+	for _, o := range []Outside{
+		{Address: "", User: "pulse", Password: "x"},
+		{Address: "localhost", User: "pulse", Password: "x"},
+		{Address: "localhost:nats", User: "pulse", Password: "x"},
+		{Address: "localhost:70000", User: "pulse", Password: "x"},
+		{Address: "localhost:0", User: "", Password: "x"},
+		{Address: "localhost:0", User: "pulse"},
+		{Address: "localhost:0", User: "pulse", Password: "$2a$10$abcdefghijklmnopqrstuv"},
+		{Address: "localhost:0", User: "pulse", Password: "x", MaxConsumers: -1},
+	} {
+		if j, err := tryOpen(t, Options{Outside: &o}); err == nil {
+			t.Errorf("%+v was taken: %v", o, j.OutsideAddr())
+		}
+	}
+	if j := open(t, Options{}); j.OutsideAddr() != nil || j.Live() != nil {
+		t.Error("a journal without a door has one")
+	}
+}
+
+func TestOutsideAddressInUse(t *testing.T) {
+	a := openOutside(t, Options{})
+	_, err := tryOpen(t, Options{Outside: &Outside{Address: a.OutsideAddr().String(), User: "pulse", Password: "x"}})
+	if !errors.Is(err, ErrOutside) || !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestOutsideReads(t *testing.T) {
+	j := openOutside(t, Options{})
+	appendN(t, j, "web1", 0, 300)
+	nc := client(t, j)
+	s := stream(t, nc)
+	if n := s.CachedInfo().State.Msgs; n != 300 {
+		t.Errorf("it sees %d messages", n)
+	}
+	ctx := t.Context()
+
+	ordered, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	it, err := ordered.Messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer it.Stop()
+	for want := range uint64(300) {
+		m, err := it.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if meta, err := m.Metadata(); err != nil || meta.Sequence.Stream != want+1 {
+			t.Fatalf("%v %v instead of %d", meta, err, want+1)
+		}
+	}
+	durable, err := s.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: "archive", AckPolicy: jetstream.AckExplicitPolicy,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: 100, SampleFrequency: "0%", PauseUntil: new(time.Time)}) // as some clients say it
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seqs := take(t, durable, 201); seqs[0] != 100 || seqs[200] != 300 {
+		t.Errorf("from %d to %d", seqs[0], seqs[200])
+	}
+	if info, err := durable.Info(ctx); err != nil || info.AckFloor.Stream != 300 {
+		t.Errorf("acknowledged up to %+v, %v", info, err)
+	}
+	plain, err := nc.SubscribeSync("pulse.readings.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, j, "web1", 300, 1)
+	if m, err := plain.NextMsg(10 * time.Second); err != nil || m.Subject != "pulse.readings.web1" {
+		t.Errorf("%v %v", m, err)
+	}
+	if m, err := s.GetMsg(ctx, 7); err != nil || m.Sequence != 7 {
+		t.Errorf("%v %v", m, err)
+	}
+	if m, err := s.GetLastMsgForSubject(ctx, "pulse.readings.web1"); err != nil || m.Sequence != 301 {
+		t.Errorf("%v %v", m, err)
+	}
+}

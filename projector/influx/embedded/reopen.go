@@ -1,0 +1,92 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nanopack/pulse/projector/influx"
+)
+
+// spaceBeforeReopen is how many bytes must be writable before the engine is
+// opened again: that needs some, and without them queries had better go on.
+const spaceBeforeReopen = 1 << 20
+
+// errReopening is what a query gets that was cut short by a reopen.
+var errReopening = errors.New("the engine is being opened again after a failed write; ask again")
+
+// failed notes that the engine could not write. A log or series file that could
+// not be written once fails at every write from then on, also when the disk has
+// space again, so the next Write opens the engine again first. A cache that is
+// full is no such failure: the engine empties it by itself.
+func (s *Store) failed(err error) {
+	if !strings.Contains(err.Error(), "cache-max-memory-size exceeded") { // the engine has no type for it
+		s.broken.Store(true)
+	}
+}
+
+// reopen closes the engine and opens it again, if a write has failed. Queries
+// are interrupted, other calls wait. While nothing can be written to the disk it
+// leaves the engine as it is and says so; when the engine does not open, the
+// store answers with the reason until a later reopen succeeds.
+func (s *Store) reopen() error {
+	if !s.broken.Load() {
+		return nil
+	}
+	if err := s.probe(); err != nil {
+		return &influx.Error{Op: "write", Kind: influx.Temporary, Err: err}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Load() || !s.broken.Load() {
+		return nil // enter says it; or another write was here first
+	}
+	s.stop()
+	s.calls.Wait() // no new ones: they need mu
+	if s.down == nil {
+		if err := s.shutdown(); err != nil {
+			s.o.Logger.Warn("closing InfluxDB's engine after a failed write", "err", err)
+		}
+	}
+	if s.down = s.start(); s.down != nil {
+		return &influx.Error{Op: "write", Kind: influx.Temporary, Err: s.down}
+	}
+	s.broken.Store(false)
+	s.o.Logger.Info("InfluxDB's engine was opened again after a failed write")
+	return nil
+}
+
+// probe tells whether the disk takes anything.
+func (s *Store) probe() (err error) {
+	path := filepath.Join(s.o.Dir, "probe")
+	defer func() {
+		if rerr := os.Remove(path); rerr != nil && err == nil {
+			err = rerr
+		}
+	}()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, spaceBeforeReopen))
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("a write has failed before, and so does this one: %w", err)
+	}
+	return nil
+}
+
+// interrupted is why a query ended before its time.
+func (s *Store) interrupted() error {
+	if s.closing.Load() {
+		return &influx.Error{Op: "query", Err: influx.ErrClosed}
+	}
+	return &influx.Error{Op: "query", Kind: influx.Temporary, Err: errReopening}
+}

@@ -1,0 +1,281 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	backoffFirst = 250 * time.Millisecond
+	backoffLast  = 30 * time.Second
+	logEvery     = time.Minute
+	busyEvery    = time.Second // how often Busy is asked while it is true
+)
+
+// run works off the jobs until Stop.
+func (j *Jobs) run() {
+	defer close(j.done)
+	for j.ctx.Err() == nil {
+		r := j.next()
+		if r == nil {
+			select {
+			case <-j.wake:
+			case <-j.ctx.Done():
+			}
+			continue
+		}
+		j.work(r)
+	}
+}
+
+// next is the oldest unfinished job.
+func (j *Jobs) next() *record {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, r := range j.records {
+		if !r.State.final() {
+			return r
+		}
+	}
+	return nil
+}
+
+// worker runs one job. It belongs to the goroutine of Jobs.
+type worker struct {
+	j        *Jobs
+	ctx      context.Context // ends with Stop or Cancel
+	r        *record         // as it was last saved
+	failures int             // in a row
+	loggedAt time.Time
+	logged   bool
+}
+
+// errEnded ends the work on a job: it was canceled, or Jobs was stopped.
+var errEnded = errors.New("ended")
+
+// work takes a job to its end, or as far as Stop and Cancel let it.
+func (j *Jobs) work(r *record) {
+	ctx, cancel := context.WithCancel(j.ctx)
+	defer cancel()
+	j.mu.Lock()
+	j.current = current{seq: r.seq, cancel: cancel}
+	j.mu.Unlock()
+	j.metrics.running.Set(1)
+	w := &worker{j: j, ctx: ctx, r: r}
+	err := w.all()
+	if err != nil && !errors.Is(err, errEnded) {
+		j.log.Error("a replay cannot be done", "replay", r.ID, "error", err)
+		err = w.change(func(r *record) { r.finish(StateFailed, j.o.Now().UTC(), err.Error()) })
+	}
+	if err == nil {
+		j.log.Info("a replay has ended", "replay", r.ID, "state", w.r.State, "parts", fmt.Sprintf("%+v", w.r.Parts))
+	}
+	j.metrics.running.Set(0)
+	j.mu.Lock()
+	j.current = current{}
+	j.mu.Unlock()
+}
+
+// all plans all parts, so that the whole is known, and then does one after the other.
+func (w *worker) all() error {
+	runs := make([]Run, len(w.r.Parts))
+	for i := range w.r.Parts {
+		for _, t := range w.j.o.Targets {
+			if t.Name() == w.r.Parts[i].Projection {
+				runs[i] = t.Run(Range{From: w.r.From, To: w.r.To, DryRun: w.r.DryRun})
+			}
+		}
+		if runs[i] == nil {
+			return fmt.Errorf("%w: there is no projection %s any more", ErrInvalid, w.r.Parts[i].Projection)
+		}
+	}
+	if err := w.change(func(r *record) {
+		if r.State = StateRunning; r.Started.IsZero() {
+			r.Started = w.j.o.Now().UTC()
+		}
+	}); err != nil {
+		return err
+	}
+	for i := range runs {
+		if !w.r.Runs[i].Planned {
+			if err := w.plan(i, runs[i]); err != nil {
+				return err
+			}
+		}
+	}
+	w.j.mu.Lock()
+	w.j.current.since = time.Now()
+	w.j.current.left, _ = w.r.left()
+	w.j.mu.Unlock()
+	for i := range runs {
+		for w.r.Parts[i].State != StateDone {
+			if err := w.step(i, runs[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return w.change(func(r *record) { r.finish(StateDone, w.j.o.Now().UTC(), "") })
+}
+
+func (w *worker) plan(i int, run Run) error {
+	var p Plan
+	if err := w.attempt(func() (err error) {
+		p, err = run.Plan(w.ctx)
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := w.change(func(r *record) {
+		r.Runs[i] = progress{Planned: true, Cursor: p.Cursor, Total: p.Left, Left: p.Left}
+		r.Parts[i].Lost += p.Lost
+		r.Parts[i].note(p.Notes)
+	}); err != nil {
+		return err
+	}
+	w.j.metrics.count(w.r.Parts[i].Projection, w.r.DryRun, Counts{Lost: p.Lost})
+	return nil
+}
+
+// step does one step, saves it, and pauses.
+func (w *worker) step(i int, run Run) error {
+	if err := w.quiet(); err != nil {
+		return err
+	}
+	var s Step
+	began := time.Now()
+	if err := w.attempt(func() (err error) {
+		began = time.Now() // the pauses of a row of failures are no work
+		s, err = run.Step(w.ctx, w.r.Runs[i].Cursor)
+		return err
+	}); err != nil {
+		return err
+	}
+	if s.Worked == 0 {
+		s.Worked = time.Since(began)
+	}
+	w.j.metrics.seconds.Add(s.Worked.Seconds())
+	if err := w.change(func(r *record) {
+		p := &r.Parts[i]
+		p.State = StateRunning
+		r.Runs[i].Cursor, r.Runs[i].Left = s.Cursor, s.Left
+		p.add(s.Counts)
+		p.note(s.Notes)
+		if s.Done {
+			p.State = StateDone
+			r.Runs[i].Cursor, r.Runs[i].Left = nil, 0
+		}
+	}); err != nil {
+		return err
+	}
+	w.j.metrics.count(w.r.Parts[i].Projection, w.r.DryRun, s.Counts)
+	return w.pause(time.Duration(float64(s.Worked) * (1/w.j.o.Share - 1)))
+}
+
+// quiet waits until nothing more urgent is under way.
+func (w *worker) quiet() error {
+	if w.j.o.Busy == nil || !w.j.o.Busy() {
+		return nil
+	}
+	w.say("it waits until what an outage has left is filled in")
+	for w.j.o.Busy() {
+		if err := w.pause(busyEvery); err != nil {
+			return err
+		}
+	}
+	w.say("")
+	return nil
+}
+
+// change changes the job and saves it, however long that takes. It is errEnded if the job has ended meanwhile.
+func (w *worker) change(f func(*record)) error {
+	return w.attempt(func() error {
+		ended := false
+		r, err := w.j.change(w.r.seq, func(r *record) bool {
+			if ended = r.State.final(); !ended {
+				f(r)
+			}
+			return !ended
+		})
+		if ended || errors.Is(err, ErrNotFound) {
+			return errEnded
+		}
+		if err == nil {
+			w.r = r
+		}
+		return err
+	})
+}
+
+// attempt calls op until it succeeds, the job has ended, or the error says that it never will.
+func (w *worker) attempt(op func() error) error {
+	for {
+		err := op()
+		switch {
+		case err == nil:
+			w.recovered()
+			return nil
+		case errors.Is(err, errEnded) || errors.Is(err, ErrInvalid):
+			return err
+		case w.ctx.Err() != nil:
+			return errEnded
+		}
+		w.failures++
+		w.j.metrics.failures.Inc()
+		w.say(err.Error())
+		if w.loggedAt.IsZero() || time.Since(w.loggedAt) >= logEvery {
+			w.logged, w.loggedAt = true, time.Now()
+			w.j.log.Warn("a replay cannot go on and tries again", "replay", w.r.ID, "error", err, "failures", w.failures)
+		}
+		if err := w.pause(backoff(w.failures)); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *worker) recovered() {
+	if w.failures == 0 {
+		return
+	}
+	if w.logged {
+		w.j.log.Info("a replay goes on", "replay", w.r.ID, "failures", w.failures)
+	}
+	w.failures, w.logged = 0, false
+	w.say("")
+}
+
+// say sets what others see as the job's last error.
+func (w *worker) say(what string) {
+	w.j.mu.Lock()
+	defer w.j.mu.Unlock()
+	w.j.current.lastError = what
+}
+
+// pause waits, unless the job ends.
+func (w *worker) pause(d time.Duration) error {
+	if d <= 0 {
+		if w.ctx.Err() != nil {
+			return errEnded
+		}
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-w.ctx.Done():
+		return errEnded
+	}
+}
+
+// backoff is the pause after the n-th failure in a row, from 1 on, a fifth of it at random.
+func backoff(n int) time.Duration {
+	d := backoffLast
+	if n < 8 {
+		d = min(backoffFirst<<(n-1), backoffLast)
+	}
+	return d - time.Duration(rand.Int64N(int64(d)/5))
+}

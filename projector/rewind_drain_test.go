@@ -1,0 +1,54 @@
+package projector_test
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/projectortest"
+)
+
+// A drain that begins while the last batch finds out that the sink lost
+// everything is not over before all of it was applied again: "drained" says that
+// the sink has it.
+func TestRunnerRewindWithTheLastBatchOfADrain(t *testing.T) {
+	db := openDB(t)
+	synctest.Test(t, func(t *testing.T) {
+		m := projectortest.NewMemory()
+		for i := range 3 {
+			m.Append(event("a", int64(i)))
+		}
+		var r *projector.Runner
+		draining := make(chan struct{})
+		p := &recorder{name: "p"}
+		p.apply = func(records []journal.Record) error {
+			if records[len(records)-1].Seq < 4 || p.apply == nil {
+				return nil
+			}
+			p.apply = nil
+			<-draining
+			return r.Rewind()
+		}
+		r = newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
+		start(t, r)
+		time.Sleep(5 * time.Second)
+		m.Append(event("a", 3))
+		synctest.Wait()
+		drained := make(chan error)
+		go func() { drained <- r.Drain(t.Context()) }()
+		synctest.Wait()
+		close(draining)
+		if err := <-drained; err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(p.seqs, []uint64{1, 2, 3, 4, 1, 2, 3, 4}) {
+			t.Errorf("applied %v, want everything twice", p.seqs)
+		}
+		if s := r.Status(); s.State != projector.StateDrained || s.Applied != 4 || s.Lag != 0 {
+			t.Errorf("status %+v", s)
+		}
+	})
+}

@@ -1,0 +1,241 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Replays rebuild ranges of the views from the journal. It may be absent (Options.Replays nil): then its routes
+// are too. Its methods are called from several goroutines at once, and read and write nothing but local state.
+type Replays interface {
+	// Create adds a replay; it runs on its own. Errors wrap ErrInvalid where the request is at fault, and say
+	// which field, or ErrTooMany.
+	Create(ctx context.Context, request ReplayRequest) (Replay, error)
+	// List returns those that are waiting, running or ended lately, the newest first. The slice belongs to the caller.
+	List() []Replay
+	// Get returns one; ErrNotFound (wrapped) when there is none of that id.
+	Get(id string) (Replay, error)
+	// Cancel ends one and returns what became of it; one that has ended stays as it is. ErrNotFound as with Get.
+	Cancel(id string) (Replay, error)
+}
+
+// ReplayRequest asks for a replay. The API has seen to it that From is before To and not in the future.
+type ReplayRequest struct {
+	Projections []string  // names, or "all"; empty when the request named none, which is invalid
+	From, To    time.Time // From is included, To is not; To zero: now
+	DryRun      bool      // count only
+}
+
+// Replay is one replay, as the API shows it.
+type Replay struct {
+	ID          string    `json:"id"`
+	Projections []string  `json:"projections"`
+	From        time.Time `json:"from"`
+	To          time.Time `json:"to"`
+	DryRun      bool      `json:"dry_run"`
+	State       string    `json:"state"` // waiting, running, done, canceled or failed
+	Created     time.Time `json:"created"`
+	Started     time.Time `json:"started,omitzero"`
+	Finished    time.Time `json:"finished,omitzero"`
+	Progress    float64   `json:"progress"`     // 0 to 1
+	SecondsLeft *float64  `json:"seconds_left"` // null: not known
+	// LastError is why it failed, or what holds it up at the moment.
+	LastError string       `json:"last_error,omitempty"`
+	Parts     []ReplayPart `json:"parts"`
+}
+
+// The states of a Replay and of its parts. The last three are final.
+const (
+	ReplayWaiting  = "waiting"
+	ReplayRunning  = "running"
+	ReplayDone     = "done"
+	ReplayCanceled = "canceled"
+	ReplayFailed   = "failed"
+)
+
+// Ended tells whether nothing will change any more.
+func (r Replay) Ended() bool {
+	return r.State == ReplayDone || r.State == ReplayCanceled || r.State == ReplayFailed
+}
+
+// ReplayPart is what a Replay did to one projection; of a dry run, what it would have done.
+type ReplayPart struct {
+	Projection  string   `json:"projection"`
+	State       string   `json:"state"`        // as the Replay's
+	Events      uint64   `json:"events"`       // gone over
+	EventsTotal uint64   `json:"events_total"` // to go over; an estimate until the part is done
+	Readings    uint64   `json:"readings"`     // in these events
+	Points      uint64   `json:"points"`       // points or rows written
+	Expired     uint64   `json:"expired"`      // readings older than the projection keeps
+	Refused     uint64   `json:"refused"`      // readings or rows that the sink will never take
+	Lost        uint64   `json:"lost"`         // records of the range that the journal has no more
+	Notes       []string `json:"notes"`        // for people
+}
+
+// answer is r as the API shows it: lists that are never null, times in UTC.
+func (r Replay) answer() Replay {
+	r.Projections = append([]string{}, r.Projections...)
+	r.Parts = append([]ReplayPart{}, r.Parts...)
+	for i := range r.Parts {
+		r.Parts[i].Notes = append([]string{}, r.Parts[i].Notes...)
+	}
+	r.From, r.To = r.From.UTC(), r.To.UTC() // exact: a request may repeat them
+	r.Created, r.Started, r.Finished = utcSeconds(r.Created), utcSeconds(r.Started), utcSeconds(r.Finished)
+	return r
+}
+
+func (s *Server) listReplays(w http.ResponseWriter, _ *http.Request, _ params) error {
+	answer := []Replay{}
+	for _, replay := range s.o.Replays.List() {
+		answer = append(answer, replay.answer())
+	}
+	s.writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+func (s *Server) addReplay(w http.ResponseWriter, r *http.Request, _ params) error {
+	body, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	request, err := parseReplay(body, s.o.Now())
+	if err != nil {
+		return err
+	}
+	replay, err := s.o.Replays.Create(r.Context(), request)
+	if err != nil {
+		return controlError(err)
+	}
+	w.Header().Set("Location", "/replay/"+url.PathEscape(replay.ID))
+	s.writeJSON(w, http.StatusAccepted, replay.answer())
+	return nil
+}
+
+func (s *Server) getReplay(w http.ResponseWriter, _ *http.Request, p params) error {
+	return s.oneReplay(w, p, s.o.Replays.Get)
+}
+
+func (s *Server) cancelReplay(w http.ResponseWriter, _ *http.Request, p params) error {
+	return s.oneReplay(w, p, s.o.Replays.Cancel)
+}
+
+func (s *Server) oneReplay(w http.ResponseWriter, p params, of func(id string) (Replay, error)) error {
+	if err := checkName("the replay", p.get("id")); err != nil {
+		return err
+	}
+	replay, err := of(p.get("id"))
+	if err != nil {
+		return controlError(err)
+	}
+	s.writeJSON(w, http.StatusOK, replay.answer())
+	return nil
+}
+
+// parseReplay reads the body of a request: one JSON object, each field once, none of other names. A misspelled
+// or doubled field could mean another range than the one that is rebuilt.
+func parseReplay(body []byte, now time.Time) (ReplayRequest, error) {
+	var request ReplayRequest
+	var projection, from, to string
+	fields := map[string]struct {
+		into any
+		want string
+	}{
+		"projection": {&projection, "a text: the name of a projection, or all"},
+		"from":       {&from, "a text: " + whenHelp},
+		"to":         {&to, "a text: " + whenHelp},
+		"dry_run":    {&request.DryRun, "true or false"},
+	}
+	bad := func(err error) error {
+		return &httpError{status: http.StatusBadRequest, err: err,
+			text: `the body is not the JSON object expected: use {"projection":"all","from":"6h"}, and to and dry_run if you like`}
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
+		return request, bad(err)
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		token, err := dec.Token()
+		if err != nil {
+			return request, bad(err)
+		}
+		name, _ := token.(string) // the decoder takes nothing else for a key
+		field, known := fields[name]
+		switch {
+		case !known:
+			return request, badRequest("%q is not a field of a replay: it has projection, from, to and dry_run", shorten(name, 40))
+		case seen[name]:
+			return request, badRequest("%s is given twice: give it once", name)
+		}
+		seen[name] = true
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return request, bad(err)
+		}
+		if err := json.Unmarshal(raw, field.into); err != nil {
+			return request, badRequest("%s must be %s", name, field.want)
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return request, bad(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return request, badRequest("the body is more than one JSON object")
+	}
+	if projection != "" {
+		if err := checkName("the projection", projection); err != nil {
+			return request, err
+		}
+		request.Projections = []string{projection}
+	}
+	return request, request.setRange(from, to, now)
+}
+
+// setRange reads from and to.
+func (q *ReplayRequest) setRange(from, to string, now time.Time) (err error) {
+	if from == "" {
+		return badRequest("from is missing: %s", whenHelp)
+	}
+	if q.From, err = ParseWhen(from, now); err != nil {
+		return badRequest("from %q: %v", shorten(from, 40), err)
+	}
+	end := now
+	if to != "" {
+		if q.To, err = ParseWhen(to, now); err != nil {
+			return badRequest("to %q: %v", shorten(to, 40), err)
+		}
+		end = q.To
+	}
+	switch {
+	case q.From.After(now):
+		return badRequest("from is %s, which is in the future: it is now %s", q.From.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	case !q.From.Before(end):
+		return badRequest("from must be before to (from=%s, to=%s)", q.From.Format(time.RFC3339), end.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+const whenHelp = "use a time like 2026-11-20T00:00:00Z, or how far back it is, like 90m or 1d"
+
+// ParseWhen reads a time of RFC 3339, or how far back from now it is, as start of /hourly: 90m, 1d, 0. The time is
+// in UTC. The error says what may be given.
+func ParseWhen(text string, now time.Time) (time.Time, error) {
+	if text == "0" {
+		return now.UTC(), nil
+	}
+	if back, err := parseDuration(text); err == nil {
+		return now.Add(-back).UTC(), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s", whenHelp)
+	}
+	return t.UTC(), nil
+}
