@@ -71,6 +71,9 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		if opts["alerts"] == "absent" {
 			o.Alerts = nil
 		}
+		if opts["live"] == "absent" {
+			o.Live = nil
+		}
 		if opts["replays"] == "absent" {
 			o.Replays = nil
 		}
@@ -141,6 +144,13 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		{Projection: "influx_aggregates", Sequence: 900, Relay: "web1", Stat: "cpu_used", Reason: "field type conflict <float>",
 			Time: testNow.In(time.FixedZone("", 7200))},
 		{Projection: "influx_raw", Sequence: 901, Relay: "web2", Stat: "load_1", Count: 1, Reason: "field type conflict", Time: testNow},
+	}
+	if opts["tickets"] == "all taken" {
+		for range maxTickets {
+			if _, _, err := w.tickets.issue(testNow); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	if opts["journal"] == "full" {
 		w.journal.healthy = errors.New("no space left on device")

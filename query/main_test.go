@@ -66,6 +66,9 @@ type (
 		cancel    func(id string) error
 		flush     func(relays []string) (int, error)
 	}
+	fakeLive struct {
+		subscribe func(LiveRequest) (LiveStream, error)
+	}
 	fakeReplays struct {
 		create func(ReplayRequest) (Replay, error)
 		list   []Replay
@@ -73,6 +76,27 @@ type (
 		cancel func(id string) (Replay, error)
 	}
 )
+
+// fakeStream says what it has, and is over.
+type fakeStream []string
+
+func (f *fakeLive) Subscribe(q LiveRequest) (LiveStream, error) {
+	if f.subscribe == nil {
+		return &fakeStream{"id: 7\nevent: readings\ndata: {}\n\n"}, nil
+	}
+	return f.subscribe(q)
+}
+
+func (f *fakeStream) Next(_ context.Context, dst []byte) ([]byte, error) {
+	if len(*f) == 0 {
+		return dst, io.EOF
+	}
+	dst = append(dst, (*f)[0]...)
+	*f = (*f)[1:]
+	return dst, nil
+}
+
+func (f *fakeStream) Close() {}
 
 func (f *fakeLatest) Select(stat string, filters map[string][]string, since int64, visit func(Reading)) {
 	f.since.Store(since)
@@ -186,6 +210,7 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 		Latest: w.latest, Influx: w.influx, Relays: w.relays, Journal: w.journal, Projections: w.proj, Control: w.control,
 		Rejects: w.rejects, Alerts: w.alerts, Replays: w.replays,
 		Backup:  func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, "a backup\n"); return err },
+		Live:    &fakeLive{},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics\n") }),
 		Now:     func() time.Time { return testNow },
 	}

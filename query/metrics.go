@@ -19,6 +19,8 @@ type metrics struct {
 	influxErrors *prometheus.CounterVec
 	history      prometheus.Gauge
 	connections  prometheus.Gauge
+	streams      prometheus.Gauge
+	stuck        prometheus.Counter
 }
 
 // Why a question to InfluxDB had no answer, as the label "why".
@@ -53,10 +55,16 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "pulse_query_connections", Help: "Open connections to the API.",
 		}),
 	}
+	m.streams = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "pulse_query_streams", Help: "Streams of live readings under way.",
+	})
+	m.stuck = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "pulse_query_streams_stuck_total", Help: "Streams ended because the client did not read for ten seconds.",
+	})
 	for _, why := range []string{whyUnavailable, whyTimeout, whyBusy} {
 		m.influxErrors.WithLabelValues(why)
 	}
-	r.MustRegister(m.requests, m.seconds, m.panics, m.unauthorized, m.influxErrors, m.history, m.connections)
+	r.MustRegister(m.requests, m.seconds, m.panics, m.unauthorized, m.influxErrors, m.history, m.connections, m.streams, m.stuck)
 	return m
 }
 

@@ -54,6 +54,7 @@ type Options struct {
 	Rejects     Rejects      // nil: no /rejects
 	Replays     Replays      // nil: no /replay
 	Backup      Backup       // nil: no /backup
+	Live        Live         // nil: no /live
 	Metrics     http.Handler // nil: no /metrics
 
 	// Stored is how a name or a tag's value is spelled in InfluxDB, which cannot hold every text; nil: as it is.

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/julienschmidt/httprouter"
 )
@@ -19,11 +20,12 @@ type params struct{ p httprouter.Params }
 func (p params) get(name string) string { return p.p.ByName(name) }
 
 // access says who may use a route.
-type access bool
+type access uint8
 
 const (
-	token access = true  // whoever sends the token
-	open  access = false // anybody
+	open     access = iota // anybody
+	token                  // whoever sends the token
+	ticketed               // or a ticket
 )
 
 type route struct {
@@ -66,6 +68,10 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/replay", handle: s.addReplay, access: token, absent: noReplays},
 		{method: "GET", path: "/replay/{id}", handle: s.getReplay, access: token, absent: noReplays},
 		{method: "DELETE", path: "/replay/{id}", handle: s.cancelReplay, access: token, absent: noReplays},
+
+		{method: "GET", path: "/live", handle: s.live, access: ticketed, absent: s.o.Live == nil},
+		{method: "GET", path: "/live/{stat}", handle: s.live, access: ticketed, absent: s.o.Live == nil},
+		{method: "POST", path: "/live/ticket", handle: s.makeTicket, access: token, absent: s.o.Live == nil},
 
 		{method: "GET", path: "/status", handle: s.status, access: token},
 		{method: "GET", path: "/rejects", handle: s.rejects, access: token, absent: noRejects},
@@ -113,9 +119,16 @@ func (s *Server) wrap(rt route) httprouter.Handle {
 		if rec, ok := w.(*recorder); ok {
 			rec.route = rt.path
 		}
-		if rt.access == token && !s.token.passes(r) {
-			s.unauthorized(w, r)
-			return
+		if rt.access != open && !s.token.passes(r) {
+			leave, ok := func(time.Time) {}, false
+			if rt.access == ticketed {
+				leave, ok = s.tickets.enter(r.URL.Query().Get(ticketName), s.o.Now())
+			}
+			if !ok {
+				s.unauthorized(w, r)
+				return
+			}
+			defer func() { leave(s.o.Now()) }()
 		}
 		p = slices.Clone(p)
 		for i := range p {

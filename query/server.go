@@ -21,6 +21,7 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 	token   tokenCheck
+	tickets *tickets
 	router  *httprouter.Router
 	methods []string // those the table has, for Allow
 	http    *http.Server
@@ -33,6 +34,7 @@ type Server struct {
 	// streams ends when Stop is called: answers that may take for ever end with it.
 	streams    context.Context
 	endStreams context.CancelFunc
+	patience   time.Duration // with a client that does not read its stream
 
 	// baseCtx is the ancestor of every request's context; cut ends it when the time to drain is over.
 	baseCtx context.Context
@@ -56,13 +58,15 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o:       o,
-		log:     o.Logger,
-		metrics: newMetrics(o.Registerer),
-		token:   newTokenCheck(o.Token),
-		turns:   make(chan struct{}, o.HistoryQueries),
-		started: o.Now(),
-		warn:    rate.Sometimes{First: 3, Interval: time.Minute},
+		o:        o,
+		log:      o.Logger,
+		metrics:  newMetrics(o.Registerer),
+		token:    newTokenCheck(o.Token),
+		tickets:  newTickets(),
+		patience: streamPatience,
+		turns:    make(chan struct{}, o.HistoryQueries),
+		started:  o.Now(),
+		warn:     rate.Sometimes{First: 3, Interval: time.Minute},
 	}
 	s.router, s.methods = s.newRouter(s.routes())
 	s.baseCtx, s.cut = context.WithCancel(context.Background())
@@ -113,7 +117,7 @@ func (s *Server) Start() {
 	})
 }
 
-// Stop takes no new requests, ends backups, waits for those under way until ctx ends, then cuts off the rest; the error
+// Stop takes no new requests, ends streams and backups, waits for those under way until ctx ends, then cuts off the rest; the error
 // says that it did.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
@@ -141,6 +145,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w, route: routeOther}
 	defer func() {
 		took := s.o.Now().Sub(begin)
+		if rec.stream {
+			took = 0 // how long somebody listened is no measure of the server
+		}
 		s.metrics.observe(rec.route, r.Method, rec.code(), took)
 		s.log.Debug("request", "method", r.Method, "route", rec.route, "code", rec.code(),
 			"took", took, "client", r.RemoteAddr)
@@ -182,7 +189,8 @@ func (s *Server) recoverPanic(rec *recorder, r *http.Request) {
 type recorder struct {
 	http.ResponseWriter
 	route  string
-	status int // 0 until the header was written
+	status int  // 0 until the header was written
+	stream bool // an answer for as long as the client likes
 }
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

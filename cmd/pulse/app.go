@@ -33,7 +33,8 @@ import (
 //
 //	relays ──▶ ingest ──▶ journal ──┬──▶ runner: raw        ──▶ influx store ──┐
 //	  ▲           │                 ├──▶ runner: aggregates ──▶ influx store ──┼──▶ query ──▶ HTTP
-//	  └── polls ──┘                 ├──▶ runner: latest     ──▶ memory ────────┘
+//	  └── polls ──┘                 ├──▶ runner: live       ──▶ memory ────────┘
+//	                                │                       ──▶ NATS subjects, streams of the API
 //	                                ├──▶ runner: mist       ──▶ mist
 //	                                └──▶ runner: alerts     ──▶ posts (without Kapacitor)
 //
@@ -60,6 +61,7 @@ type App struct {
 	schemaMu   sync.Mutex // one ensureSchema at a time
 	schemaSeen bool       // the schema was there once since the start; guarded by schemaMu
 	mist       *live.Mist // nil without --mist-address
+	hub        *live.Hub  // streams for browsers
 	alerts     *kapa.Alerts
 	ingest     *ingest.Server
 	query      *query.Server
@@ -112,7 +114,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval,
 		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Projections: projectionsReader{a.runners, a.mist},
-		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Stored: influx.Clean,
+		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Live: liveStreams{a.hub}, Stored: influx.Clean,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry, Now: config.now,
 	}

@@ -143,6 +143,17 @@ func asReplay(j replay.Job, err error) (query.Replay, error) {
 
 var _ query.Replays = replays{}
 
+// liveStreams are streams of readings as they come.
+type liveStreams struct{ *live.Hub }
+
+func (h liveStreams) Subscribe(q query.LiveRequest) (query.LiveStream, error) {
+	s, err := h.Hub.Subscribe(live.Request(q))
+	if err != nil {
+		return nil, err // a nil *live.Stream would not be a nil LiveStream
+	}
+	return s, nil
+}
+
 // relaysReader is the registry.
 type relaysReader struct{ *ingest.Server }
 

@@ -35,6 +35,16 @@ func key(host, stat string, ns int64) string { return fmt.Sprintf("%s %s %d", ho
 // is there twice.
 func recount(t *testing.T, dir string) *count {
 	t.Helper()
+	c := &count{raw: make(map[string]float64), rows: make(map[string]aggregates)}
+	polls := make(map[string]map[float64]bool)
+	c.last = readJournal(t, dir, func(_ uint64, e *journal.Event) { c.add(t, e, polls) })
+	return c
+}
+
+// readJournal visits every event of the journal of a stopped server and returns
+// the number of its newest record.
+func readJournal(t *testing.T, dir string, visit func(seq uint64, e *journal.Event)) uint64 {
+	t.Helper()
 	state, err := migrations.Open(dir, migrations.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -54,9 +64,6 @@ func recount(t *testing.T, dir string) *count {
 	if err != nil {
 		t.Fatal(err)
 	}
-
-	c := &count{last: end.LastSeq, raw: make(map[string]float64), rows: make(map[string]aggregates)}
-	polls := make(map[string]map[float64]bool)
 	for seq := uint64(0); seq < end.LastSeq; {
 		records, err := r.Read(t.Context(), 1000)
 		if err != nil {
@@ -68,11 +75,11 @@ func recount(t *testing.T, dir string) *count {
 				t.Errorf("record %d: %v", seq, record.Err)
 			}
 			if record.Event != nil {
-				c.add(t, record.Event, polls)
+				visit(seq, record.Event)
 			}
 		}
 	}
-	return c
+	return end.LastSeq
 }
 
 func (c *count) add(t *testing.T, e *journal.Event, polls map[string]map[float64]bool) {

@@ -86,27 +86,35 @@ func (a *App) startProjections(ctx context.Context) error {
 // buildViews makes the projections into everything else.
 func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (err error) {
 	config := a.config
-	views := []projector.RunnerOptions{
-		{Projection: index, Start: projector.FromTime(time.Now().Add(-2 * config.PollInterval))},
+	log := a.log.With("room", "projector")
+	a.hub, err = live.NewHub(live.HubOptions{Journal: projector.FromJournal(a.journal), Logger: log, Registerer: registry})
+	if err != nil {
+		return err
 	}
+	// They cost little while nobody listens, and share what does cost: reading the journal.
+	memory := []projector.Projection{index, a.hub}
+	if a.journal.OutsideAddr() != nil {
+		subjects, err := live.NewNATS(live.NATSOptions{
+			Publisher: a.journal.Live(), MaxAge: config.BeatInterval, Logger: log, Registerer: registry, Now: config.now,
+		})
+		if err != nil {
+			return err
+		}
+		memory = append(memory, subjects)
+	}
+	views := []projector.RunnerOptions{{
+		Projection: projector.NewTogether("live", memory...),
+		Start:      projector.FromTime(time.Now().Add(-2 * config.PollInterval)),
+	}}
 	if config.MistAddress != "" {
 		a.mist, err = live.NewMist(live.MistOptions{
 			Address: config.MistAddress, Token: config.MistToken, MaxAge: config.BeatInterval,
-			Logger: a.log.With("room", "projector"), Registerer: registry, Now: config.now,
+			Logger: log, Registerer: registry, Now: config.now,
 		})
 		if err != nil {
 			return err
 		}
 		views = append(views, projector.RunnerOptions{Projection: a.mist, Start: projector.FromEnd()})
-	}
-	if a.journal.OutsideAddr() != nil {
-		subjects, err := live.NewNATS(live.NATSOptions{
-			Publisher: a.journal.Live(), MaxAge: config.BeatInterval, Logger: a.log.With("room", "projector"), Registerer: registry, Now: config.now,
-		})
-		if err != nil {
-			return err
-		}
-		views = append(views, projector.RunnerOptions{Projection: subjects, Start: projector.FromEnd()})
 	}
 	a.alerts, err = kapa.New(kapa.Options{
 		DB: a.state.DB, Instance: a.state.Identity, Kapacitor: config.KapacitorAddress, Stored: influx.Clean, Journal: a.journal,

@@ -78,7 +78,8 @@ func (o HubOptions) withDefaults() (HubOptions, error) {
 	return o, nil
 }
 
-// Hub is the projection that streams readings as server-sent events. Its runner starts at the journal's end.
+// Hub is the projection that streams readings as server-sent events. What the journal held when it began is not news: its
+// runner may start at the journal's end or before it.
 //
 // While somebody listens it keeps the newest events in a ring, encoded once for all. A [Stream] reads from the ring and has
 // nothing else: no goroutine, no queue. While nobody listens a record costs next to nothing and nothing is kept.
@@ -101,7 +102,7 @@ type Hub struct {
 	waiting int    // streams that wait for a turn to read the journal
 	epoch   int    // counts Begins
 	from    uint64 // the record behind which the last Begin was
-	applied uint64
+	applied uint64 // the last record that was applied, or there at the last Begin: those behind it go through the ring
 	ring    ring
 	changed chan struct{} // closed when applied moves; nil while nobody waits for it
 }
@@ -133,7 +134,7 @@ func (h *Hub) Begin(_ context.Context, span projector.Span) error {
 	defer h.mu.Unlock()
 	h.begun = true
 	h.epoch++
-	h.from, h.applied = span.Position, span.Position
+	h.from, h.applied = span.Position, max(span.Position, span.Last)
 	h.ring.reset(h.applied)
 	h.wake()
 	return nil
@@ -143,7 +144,14 @@ func (h *Hub) Begin(_ context.Context, span projector.Span) error {
 func (h *Hub) Apply(_ context.Context, records []journal.Record) (uint64, error) {
 	last := records[len(records)-1].Seq
 	h.mu.Lock()
+	if last <= h.applied {
+		h.mu.Unlock()
+		return last, nil
+	}
 	expected := h.applied + 1
+	for records[0].Seq < expected {
+		records = records[1:]
+	}
 	if h.clients == 0 {
 		h.applied = last
 		h.mu.Unlock()

@@ -287,6 +287,31 @@ func TestHubGaps(t *testing.T) {
 		}
 		c.wantShown("readings", "3", data("a", "s", 3))
 	})
+	t.Run("the runner begins earlier", func(t *testing.T) {
+		h := newHub(t, live.HubOptions{})
+		for i := range 5 {
+			h.journal.Append(one("a", "s", float64(i+1)))
+		}
+		if err := h.Begin(t.Context(), projector.Span{First: 1, Last: 5}); err != nil {
+			t.Fatal(err)
+		}
+		now, before := h.subscribe(live.Request{}), h.subscribe(live.Request{Resume: true, After: 2})
+		if ev := now.next(); ev.ID != "5" {
+			t.Errorf("now is %+v", ev)
+		}
+		if _, err := h.Apply(t.Context(), []journal.Record{{Seq: 2, Event: one("a", "s", 2)}, {Seq: 3, Event: one("a", "s", 3)}}); err != nil {
+			t.Fatal(err)
+		}
+		h.journal.Append(one("a", "s", 6))
+		if _, err := h.Apply(t.Context(), []journal.Record{{Seq: 5, Event: one("a", "s", 5)}, {Seq: 6, Event: one("a", "s", 6)}}); err != nil {
+			t.Fatal(err)
+		}
+		now.wantShown("readings", "6", data("a", "s", 6))
+		for i := 3; i <= 6; i++ {
+			before.wantShown("readings", fmt.Sprint(i), data("a", "s", float64(i)))
+		}
+		h.wantMetric(0, "gaps_total")
+	})
 	t.Run("rewound while it listens", func(t *testing.T) {
 		h := newHub(t, live.HubOptions{}).begin(0)
 		ahead, behind := h.subscribe(live.Request{}), h.subscribe(live.Request{})

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
@@ -47,14 +48,15 @@ type NATSOptions struct {
 //
 // The time is in nanoseconds since 1970 UTC, as in the journal's events; relay and stat are encoded by [journal.Token].
 // Only what somebody listens to is encoded, and while nobody listens a batch costs some tens of nanoseconds. A reading is
-// sent at most once. It needs no position: its runner starts at the journal's end.
+// sent at most once. It needs no position, and what the journal held when it began is not live.
 type NATS struct {
 	o         NATSOptions
 	published prometheus.Counter
 	old       prometheus.Counter
 	failed    prometheus.Counter
 
-	// Apply's own.
+	// The runner's own.
+	begun    uint64 // the journal's end at the beginning
 	subjects map[subjectKey]string
 	payload  []byte
 	logged   time.Time
@@ -100,6 +102,12 @@ func NewNATS(o NATSOptions) (*NATS, error) {
 // Name is "nats".
 func (n *NATS) Name() string { return "nats" }
 
+// Begin notes where the journal ends.
+func (n *NATS) Begin(_ context.Context, span projector.Span) error {
+	n.begun = span.Last
+	return nil
+}
+
 // Apply publishes the readings that somebody listens to. It never fails.
 func (n *NATS) Apply(_ context.Context, records []journal.Record) (uint64, error) {
 	position := records[len(records)-1].Seq
@@ -110,7 +118,7 @@ func (n *NATS) Apply(_ context.Context, records []journal.Record) (uint64, error
 	for i := range records {
 		e := records[i].Event
 		switch {
-		case e == nil || e.Relay == "":
+		case e == nil || e.Relay == "" || records[i].Seq <= n.begun:
 		case e.Time < oldest: // a runner that is behind
 			n.old.Add(float64(e.Readings()))
 		default:

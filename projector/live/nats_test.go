@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector"
 )
 
 // listener is a Publisher to which wanted is listened.
@@ -98,6 +99,22 @@ func TestNATSNobodyListens(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, apply); n != 0 {
 		t.Errorf("%v allocations with somebody listening to other subjects", n)
+	}
+}
+
+// What was in the journal when it began is not live, however new it is.
+func TestNATSBegins(t *testing.T) {
+	published := 0
+	n := newNATS(t, &listener{wanted: func(string) bool { published++; return false }})
+	if err := n.Begin(t.Context(), projector.Span{Last: 7}); err != nil {
+		t.Fatal(err)
+	}
+	records := fleet(10)
+	if at, err := n.Apply(t.Context(), records); at != 10 || err != nil {
+		t.Fatal(at, err)
+	}
+	if want := 3 * records[0].Event.Readings(); published != want {
+		t.Errorf("%d readings were looked at, want those of the records behind 7: %d", published, want)
 	}
 }
 
