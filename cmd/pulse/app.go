@@ -222,7 +222,6 @@ func (a *App) openStore() (influx.Store, error) {
 // finds everything in place. What it started is stopped again when it fails.
 func (a *App) Start(ctx context.Context) error {
 	a.teardown.push("api", a.query.Stop)
-	a.startTakeOver(a.state.DB, a.store)
 	if a.mist != nil {
 		if err := a.mist.Start(); err != nil {
 			return errors.Join(err, a.Stop(ctx))
@@ -236,6 +235,7 @@ func (a *App) Start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, a.Stop(ctx))
 	}
+	a.startTakeOver()
 	a.query.Start()
 	a.ingest.Start()
 	if a.config.HostStats {

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector/influx"
 )
@@ -17,8 +15,10 @@ import (
 const takeOverRetry = 30 * time.Second
 
 // startTakeOver completes the aggregates that Pulse 0.2 left, beside everything
-// else, until that is done once. The teardown ends it.
-func (a *App) startTakeOver(db *bbolt.DB, store influx.Store) {
+// else, until that is done once. The schema comes first, whether there are
+// relays or not: a continuous query of 0.2 would write over what is completed.
+// The teardown ends it.
+func (a *App) startTakeOver() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	a.teardown.push("take-over of a 0.2 database", func(context.Context) error {
@@ -30,9 +30,12 @@ func (a *App) startTakeOver(db *bbolt.DB, store influx.Store) {
 	go func() {
 		defer close(ended)
 		for {
-			_, err := migrations.TakeOver(ctx, migrations.TakeOverOptions{
-				DB: db, Influx: influxReader{store}, Write: aggregateWriter(store), Settled: a.config.AggregateInterval + time.Minute, Logger: log,
-			})
+			err := a.ensureSchema(ctx)
+			if err == nil {
+				_, err = migrations.TakeOver(ctx, migrations.TakeOverOptions{
+					DB: a.state.DB, Influx: influxReader{a.store}, Write: aggregateWriter(a.store), Settled: a.config.AggregateInterval + time.Minute, Logger: log,
+				})
+			}
 			if err == nil || ctx.Err() != nil {
 				return
 			}

@@ -12,8 +12,8 @@ import (
 )
 
 // TestTakeOverOf02 starts Pulse on a database as 0.2.3 left it: what it holds
-// answers beside what comes now, its continuous query is gone, and a second
-// start finds nothing to do.
+// answers beside what comes now, its continuous query is gone before a relay
+// comes, and a second start finds nothing to do.
 func TestTakeOverOf02(t *testing.T) {
 	influxd := testtools.StartInfluxd(t, testtools.InfluxDB18)
 	store, err := influx.OpenExternal(influx.ExternalOptions{Address: influxd.Addr})
@@ -47,11 +47,6 @@ func TestTakeOverOf02(t *testing.T) {
 
 	dir := t.TempDir()
 	s := startServer(t, dir, "--influx-address", influxd.Addr, "-p", "1")
-	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 1, Stats: 2})
-	defer fleet.Stop()
-	if err := fleet.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	await(t, s, "the rows of 0.2 completed", 30*time.Second, func() error {
 		rows, err := store.Query(t.Context(), `SELECT sum("stat_1:count"), sum("stat_1:sum"), min("stat_1:min"), max("stat_1:max"), count("stat_1:last") FROM "statistics"."one_week"."aggregate" WHERE "host" = 'old'`, nil)
 		if err != nil || len(rows) == 0 {
@@ -65,6 +60,11 @@ func TestTakeOverOf02(t *testing.T) {
 	rows, err := store.Query(t.Context(), "SHOW CONTINUOUS QUERIES", nil)
 	if err != nil || strings.Contains(fmt.Sprint(rows), "aggregate") {
 		t.Errorf("the continuous query is still there: %v, %v", rows, err)
+	}
+	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 1, Stats: 2})
+	defer fleet.Stop()
+	if err := fleet.Start(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	await(t, s, "old hours and new ones in one answer", 90*time.Second, func() error {
 		var hours []stat
