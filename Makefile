@@ -5,10 +5,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RELEASE     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -X main.release=$(RELEASE)
 
-.PHONY: help build run test soak lint bench fuzz tools clean
+.PHONY: help build run test soak lint bench bench-compare fuzz fuzz-short tools clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/pulse
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/pulse ./cmd/pulse
@@ -23,13 +23,19 @@ test: tools ## every test, with the race detector
 	$(GO) test -race -timeout 20m ./...
 
 # How long a soak is: rounds of kill -9, of random trouble over the whole server
-# (PULSE_SEED repeats one), and runs of every room's tests of crashes and chance.
+# (PULSE_SEED repeats one), seconds for which the server is suspended, and runs of
+# every room's tests of crashes and chance; and how many relays the hostile fleet has,
+# without the race detector, whose memory would be measured instead of the server's.
 KILL_ROUNDS     ?= 100
 PROPERTY_ROUNDS ?= 50
 SOAK_COUNT      ?= 20
-soak: tools ## the tests that kill, fill and break, for hours; KILL_ROUNDS (100), PROPERTY_ROUNDS (50), SOAK_COUNT (20)
-	PULSE_KILL_ROUNDS=$(KILL_ROUNDS) PULSE_PROPERTY_ROUNDS=$(PROPERTY_ROUNDS) $(GO) test -race -v -timeout 6h \
-	  -run 'TestKill9|TestAnythingGoes|TestOutages|TestStop|TestDiskFull|TestDamagedDataDir|TestOverrideOverRestart' ./cmd/pulse
+SUSPEND_SECONDS ?= 60
+HOSTILE_RELAYS  ?= 10000
+soak: tools ## the tests that kill, fill and break, for hours; KILL_ROUNDS (100), PROPERTY_ROUNDS (50), SUSPEND_SECONDS (60), HOSTILE_RELAYS (10000), SOAK_COUNT (20)
+	PULSE_KILL_ROUNDS=$(KILL_ROUNDS) PULSE_PROPERTY_ROUNDS=$(PROPERTY_ROUNDS) PULSE_SUSPEND_SECONDS=$(SUSPEND_SECONDS) \
+	$(GO) test -race -v -timeout 6h \
+	  -run 'TestKill9|TestAlertsKill9|TestAnythingGoes|TestOutages|TestStop|TestDiskFull|TestDamagedDataDir|TestOverrideOverRestart|TestSuspend|TestOutOfFiles|TestLittleMemory' ./cmd/pulse
+	PULSE_HOSTILE_RELAYS=$(HOSTILE_RELAYS) $(GO) test -v -timeout 1h -run 'TestHostile' ./cmd/pulse
 	$(GO) test -race -timeout 6h -count $(SOAK_COUNT) -run 'Kill|Damage|EqualARecount|Property|Random|Anywhere|DiskFull|HalfWritten' \
 	  ./journal ./ingest ./migrations ./kapa/... ./projector/...
 
@@ -39,13 +45,21 @@ lint: ## gofmt, go vet, staticcheck
 	$(GO) run $(STATICCHECK) ./...
 
 FUZZTIME ?= 10m
-fuzz: ## every fuzz target in turn, FUZZTIME (10m) each
+FUZZERS  ?= 1
+fuzz: ## every fuzz target, FUZZTIME (10m) each, FUZZERS (1) at a time
 	@for package in $$(grep -rl --include=*_test.go '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
-	  for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6-); do \
-	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; done; done
+	  grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6- | sed "s|^|$$package |"; done | \
+	xargs -P $(FUZZERS) -L 1 sh -c '$(GO) test -run "^$$" -fuzz "^$$1$$" -fuzztime $(FUZZTIME) -parallel $$(( ($$(nproc) + $(FUZZERS) - 1) / $(FUZZERS) )) $$0 || exit 255'
 
-bench: tools ## the budgets: each figure beside its limit, from the same run
-	$(GO) run ./internal/bench
+fuzz-short: ## the same, 15 s each, as many at a time as there are processors
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=15s FUZZERS=$$(nproc)
+
+bench: tools ## the budgets: each figure beside its limit, from the same run; BENCH='-part codec', BENCH=-long
+	$(GO) run ./internal/bench $(BENCH)
+
+COUNT ?= 6
+bench-compare: ## the Go benchmarks of the revision OLD and of this tree, COUNT (6) times in turns, through benchstat
+	tools/bench-compare.sh '$(OLD)' $(COUNT)
 
 clean: ## what the build left; the data dir stays
 	rm -rf bin

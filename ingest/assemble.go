@@ -201,6 +201,7 @@ func (s *session) got(args []byte) {
 		for why, n := range a.rejected {
 			if n > 0 {
 				srv.m.rejected[why].Add(float64(n))
+				srv.quiet.warn("rejected "+rejection(why).String(), "readings were not taken", "reason", rejection(why).String(), "relay", s.relay.id, "readings", n)
 			}
 		}
 		if a.rejected[rejectSeriesLimit] > 0 {

@@ -340,7 +340,12 @@ func (srv *Server) leave(s *session) {
 		srv.m.ended.WithLabelValues(reason).Inc()
 		srv.events.put(journal.RelayEvent{Relay: s.relay.id, Time: now.UnixNano(), Kind: journal.RelayDisconnected, Reason: reason})
 	})
-	srv.log.Debug("relay disconnected", "relay", s.relay.id, "reason", reason)
+	switch reason {
+	case endSilent, endStuck, endLine:
+		srv.quiet.warn("ended "+reason, "relay was disconnected", "reason", reason, "relay", s.relay.id)
+	default:
+		srv.log.Debug("relay disconnected", "relay", s.relay.id, "reason", reason)
+	}
 }
 
 // add registers a collector. It returns false when the relay has too many.

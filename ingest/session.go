@@ -172,6 +172,7 @@ func (s *session) handle(msg relaywire.Message) bool {
 		return false
 	default:
 		s.srv.m.ignored.Inc()
+		s.srv.quiet.warn("ignored", "relay says what is no command; it is passed over", "relay", s.relay.id)
 	}
 	return true
 }
@@ -180,6 +181,7 @@ func (s *session) add(args []byte) bool {
 	name, tags, err := relaywire.ParseAdd(args)
 	if err != nil {
 		s.srv.m.denied.WithLabelValues(deniedName).Inc()
+		s.srv.quiet.warn("bad add", "a relay's add was refused", "relay", s.relay.id, "error", err)
 		return s.complain("add: " + err.Error())
 	}
 	if s.srv.add(s, name, tags) {

@@ -1,6 +1,7 @@
 package kapa
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -77,6 +78,14 @@ const (
 	maxTags = 32
 )
 
+// What a field may be, as its errors say.
+const (
+	wantMetric    = "the name of one stat: what stands behind the dash in `got cpu-used:1`"
+	wantTags      = `an object of at most 32 texts, as {"host":"web1"}`
+	wantThreshold = "a finite number, or a string that holds one"
+	wantPost      = "an http:// or https:// URL with a host"
+)
+
 // Alert is what is watched, and whom to tell. The JSON form is the API's.
 type Alert struct {
 	// ID is given by Create and never changes.
@@ -151,22 +160,11 @@ func (a Alert) withDefaults() Alert {
 
 // validate returns a *FieldError for the first field that is not as it may be. It expects the defaults filled in.
 func (a *Alert) validate() error {
-	if why := checkName(a.Metric); why != "" {
-		return fieldError("metric", why+": the name of one stat")
+	if err := checkName(a.Metric, "-:,"); err != nil {
+		return &FieldError{Field: "metric", Want: wantMetric, Err: fmt.Errorf("it %w", err)}
 	}
-	if len(a.Tags) > maxTags {
-		return fieldError("tags", "at most 32 of them")
-	}
-	for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
-		if why := checkName(key); why != "" {
-			return fieldError("tags", fmt.Sprintf("the key %.40q %s", key, why))
-		}
-		if key == "time" {
-			return fieldError("tags", `"time" cannot be a tag's key: InfluxDB keeps it for itself`)
-		}
-		if why := checkName(a.Tags[key]); why != "" {
-			return fieldError("tags", fmt.Sprintf("the value of %.40q %s", key, why))
-		}
+	if err := a.checkTags(); err != nil {
+		return &FieldError{Field: "tags", Want: wantTags, Err: err}
 	}
 	switch a.Level {
 	case Info, Warn, Crit:
@@ -179,7 +177,7 @@ func (a *Alert) validate() error {
 		return fieldError("operator", "one of gt, ge, lt, le, eq, ne")
 	}
 	if !finite(a.Threshold) {
-		return fieldError("threshold", "a finite number, or a string that holds one")
+		return fieldError("threshold", wantThreshold)
 	}
 	if !a.Duration.between(second, MaxDuration) {
 		return fieldError("duration", `whole seconds from 1s to 8h, as "30s" or "5m"`)
@@ -187,8 +185,8 @@ func (a *Alert) validate() error {
 	if !a.Every.between(second, MaxEvery) {
 		return fieldError("every", `whole seconds from 1s to 1h, as "30s"`)
 	}
-	if why := checkURL(a.Post); why != "" {
-		return fieldError("post", why)
+	if err := checkURL(a.Post); err != nil {
+		return &FieldError{Field: "post", Want: wantPost, Err: err}
 	}
 	if a.Deadman != 0 && !a.Deadman.between(a.Every, 24*hour) {
 		return fieldError("deadman", fmt.Sprintf("whole seconds from every (%s) to 24h, or left out", a.Every))
@@ -220,37 +218,68 @@ func (a *Alert) validateRecover() error {
 
 func finite(n Number) bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }
 
-// checkName says what is wrong with a name, "" if nothing is. What a relay cannot send is refused, so
-// that a mistake is heard of and does not watch nothing for ever.
-func checkName(s string) string {
-	switch {
-	case s == "":
-		return "must not be empty"
-	case len(s) > maxName:
-		return "must have at most 256 bytes"
-	case !utf8.ValidString(s):
-		return "must be valid UTF-8"
-	case strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }):
-		return "must have no control characters"
+func (a *Alert) checkTags() error {
+	if len(a.Tags) > maxTags {
+		return fmt.Errorf("there are %d, more than %d", len(a.Tags), maxTags)
 	}
-	return ""
+	for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
+		if err := checkName(key, ":,"); err != nil {
+			return fmt.Errorf("the key %.40q %w", key, err)
+		}
+		if key == "time" {
+			return errors.New(`"time" cannot be a tag's key: InfluxDB keeps it for itself`)
+		}
+		reserved := ","
+		if key == "host" {
+			reserved = "" // a relay's id may have it
+		}
+		if err := checkName(a.Tags[key], reserved); err != nil {
+			return fmt.Errorf("the value of %.40q %w", key, err)
+		}
+	}
+	return nil
 }
 
-func checkURL(s string) string {
-	const want = "an http:// or https:// URL with a host"
+// checkName says what is wrong with a name. What a relay cannot send is refused, so that a mistake is heard of and does
+// not watch nothing for ever.
+func checkName(s, reserved string) error {
+	switch {
+	case s == "":
+		return errors.New("is empty")
+	case len(s) > maxName:
+		return fmt.Errorf("has more than %d bytes", maxName)
+	case !utf8.ValidString(s):
+		return errors.New("is not valid UTF-8")
+	case strings.ContainsFunc(s, isControl):
+		return errors.New("has control characters")
+	case s[0] == ' ' || s[len(s)-1] == ' ':
+		return errors.New("begins or ends with a blank, which no relay sends")
+	}
+	if i := strings.IndexAny(s, reserved); i >= 0 {
+		return fmt.Errorf("has %q in it, which no relay sends", s[i])
+	}
+	return nil
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
+
+func checkURL(s string) error {
 	if s == "" {
-		return "must not be empty: " + want
+		return errors.New("it is empty")
 	}
 	if len(s) > maxURL {
-		return "at most 2048 bytes: " + want
+		return fmt.Errorf("it has more than %d bytes", maxURL)
 	}
 	// Blanks and control characters are refused where url.Parse would take them in a query: they end in a request line.
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r <= 0x20 || r == 0x7f }) {
-		return "no blanks or control characters: " + want
+	if !utf8.ValidString(s) || strings.Contains(s, " ") || strings.ContainsFunc(s, isControl) {
+		return errors.New("it has blanks or control characters")
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.Hostname() == "" || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https" {
-		return want
+	if err != nil {
+		return errors.New("it cannot be read as a URL")
 	}
-	return ""
+	if u.Hostname() == "" || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("it is another kind of address")
+	}
+	return nil
 }

@@ -50,7 +50,7 @@ func TestDecodeExample(t *testing.T) {
 
 func TestDecodeTakes(t *testing.T) {
 	for _, tt := range []struct{ field, value string }{
-		{"threshold", `"0.1"`}, {"threshold", `-1e3`}, {"threshold", `".5"`}, {"threshold", `0`}, {"tags", `null`}, {"tags", `{}`}, {"level", `"info"`},
+		{"threshold", `"0.1"`}, {"threshold", `-1e3`}, {"threshold", `".5"`}, {"threshold", `0`}, {"tags", `null`}, {"tags", `{}`}, {"tags", `{"host":"a,b-c:d","zone":"a:b"}`}, {"level", `"info"`},
 		{"level", `""`}, {"operator", `""`}, {"operator", `"ne"`}, {"duration", `"1h30m"`}, {"duration", `"480m"`}, {"every", `"1s"`}, {"recover", `70`}, {"recover", `"70"`}, {"recover", `null`},
 		{"deadman", `"30s"`}, {"deadman", `"1d"`}, {"status", `{"state":"pending"}`}, {"post", `"https://user:pass@[::1]:8443/a?b=c"`}, {"id", `"abc"`},
 	} {
@@ -71,8 +71,8 @@ func TestDecodeTakes(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for _, tt := range []struct{ field, value string }{
-		{"metric", `""`}, {"metric", `5`}, {"metric", `"a\nb"`}, {"metric", `"` + strings.Repeat("x", 257) + `"`}, {"metric", `null`},
-		{"tags", `[]`}, {"tags", `{"host":5}`}, {"tags", `{"":"x"}`}, {"tags", `{"x":""}`}, {"tags", `{"time":"x"}`}, {"tags", `{"a\u0000":"x"}`},
+		{"metric", `""`}, {"metric", `5`}, {"metric", `"a\nb"`}, {"metric", `"` + strings.Repeat("x", 257) + `"`}, {"metric", `null`}, {"metric", `"cpu-used"`}, {"metric", `"a:b"`}, {"metric", `"a,b"`}, {"metric", `" a"`},
+		{"tags", `[]`}, {"tags", `{"host":5}`}, {"tags", `{"":"x"}`}, {"tags", `{"x":""}`}, {"tags", `{"time":"x"}`}, {"tags", `{"x":"a,b"}`}, {"tags", `{"x ":"a"}`}, {"tags", `{"a\u0000":"x"}`},
 		{"level", `"fatal"`}, {"level", `"CRIT"`}, {"level", `1`}, {"operator", `">"`},
 		{"threshold", `"abc"`}, {"threshold", `"NaN"`}, {"threshold", `"inf"`}, {"threshold", `"0x10"`}, {"threshold", `"1_0"`}, {"threshold", `1e999`}, {"threshold", `null`},
 		{"threshold", `true`}, {"threshold", `""`}, {"threshold", `" 5"`}, {"threshold", `{}`},
@@ -101,8 +101,26 @@ func TestDecodeRefuses(t *testing.T) {
 	if _, err := decode(`{"metric":"a","metric":"b","threshold":1,"post":"http://x"}`); err == nil || err.Error() != "metric must be given once" {
 		t.Errorf("a field twice: %v", err)
 	}
-	if _, err := decode(`{"metric":"a","post":"http://x"}`); err == nil || !strings.HasPrefix(err.Error(), "threshold must be there") {
-		t.Errorf("no threshold: %v", err)
+	// As a person reads them.
+	for text, want := range map[string]string{
+		`{"threshold":1,"post":"http://x"}`:          "metric must be given: the name of one stat: what stands behind the dash in `got cpu-used:1`",
+		`{"metric":"a","post":"http://x"}`:           "threshold must be given: a finite number, or a string that holds one",
+		`{"metric":"a","threshold":1}`:               "post must be given: an http:// or https:// URL with a host",
+		with("metric", `"cpu-used"`):                 "metric must be the name of one stat: what stands behind the dash in `got cpu-used:1` (it has '-' in it, which no relay sends)",
+		with("tags", `"host:web1"`):                  `tags must be an object of at most 32 texts, as {"host":"web1"} (it is of type string)`,
+		with("tags", `{"host":1}`):                   `tags must be an object of at most 32 texts, as {"host":"web1"} (a value is of type number)`,
+		with("tags", `{"host":""}`):                  `tags must be an object of at most 32 texts, as {"host":"web1"} (the value of "host" is empty)`,
+		with("tags", `{"a:b":"c"}`):                  `tags must be an object of at most 32 texts, as {"host":"web1"} (the key "a:b" has ':' in it, which no relay sends)`,
+		with("threshold", `"80%"`):                   `threshold must be a finite number, or a string that holds one ("80%" is not a number)`,
+		with("level", `5`):                           "level must be one of info, warn, crit (it is of type number)",
+		with("duration", `30`):                       `duration must be a text as "30s" or "5m" (30 is not a text)`,
+		with("post", `"127.0.0.1/alert"`):            "post must be an http:// or https:// URL with a host (it is another kind of address)",
+		with("post", `"http://127.0.0.1/an alert"`):  "post must be an http:// or https:// URL with a host (it has blanks or control characters)",
+		with("post", `"http://user:pass word@h/%%"`): "post must be an http:// or https:// URL with a host (it has blanks or control characters)",
+	} {
+		if _, err := decode(text); err == nil || err.Error() != want {
+			t.Errorf("%s:\n%v, want\n%s", text, err, want)
+		}
 	}
 	low := with("operator", `"lt"`)
 	if _, err := decode(strings.Replace(low, "{", `{"recover":70,`, 1)); err == nil || !strings.HasPrefix(err.Error(), "recover must be at least") {
@@ -138,7 +156,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s: %+v came back as %+v, %v", data, a, again, err)
 		}
 		// And it can be said to Kapacitor.
-		if q := query(&a, func(s string) string { return s }); checkQuery(q, &a) != nil {
+		if q := query(&a, asItIs); checkQuery(q, &a) != nil {
 			t.Fatalf("%s: %v", q, checkQuery(q, &a))
 		}
 	})

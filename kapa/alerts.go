@@ -28,9 +28,11 @@ const (
 type Status struct {
 	State State  `json:"state"`
 	Error string `json:"error,omitempty"`
-	// Level is OK, INFO, WARNING or CRITICAL; Since is when it became that (built-in evaluator).
+	// Level is OK, INFO, WARNING or CRITICAL; Since is when it became that; Value is the last mean that there was
+	// (built-in evaluator).
 	Level string     `json:"level,omitempty"`
 	Since *time.Time `json:"since,omitempty"`
+	Value *float64   `json:"value,omitempty"`
 	// Posts that still have to be delivered, when the last one was, and why the last attempt failed if it did (built-in evaluator;
 	// Kapacitor tries once and says nothing).
 	Undelivered   int        `json:"undelivered,omitempty"`
@@ -51,8 +53,9 @@ type Options struct {
 	Instance string
 	// Kapacitor is its address, as http://127.0.0.1:9092 (user:password@ for auth); "" is the built-in evaluator.
 	Kapacitor string
-	// Stored turns a name into what InfluxDB holds of it (nil: the name itself). Kapacitor reads from there.
-	Stored func(string) string
+	// Stored turns a name into what InfluxDB holds of it, StoredMeasurement that of a measurement (nil: the name itself).
+	// Kapacitor reads from there.
+	Stored, StoredMeasurement func(string) string
 	// Journal is where the evaluator looks whether it has seen everything.
 	Journal Journal
 	// Transport sends the posts of the evaluator (nil: one of its own).
@@ -72,8 +75,12 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Kapacitor == "" && o.Journal == nil {
 		return o, errors.New("kapa: Options needs a Journal or a Kapacitor")
 	}
+	asItIs := func(s string) string { return s }
 	if o.Stored == nil {
-		o.Stored = func(s string) string { return s }
+		o.Stored = asItIs
+	}
+	if o.StoredMeasurement == nil {
+		o.StoredMeasurement = asItIs
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -167,34 +174,32 @@ func (a *Alerts) Stop(ctx context.Context) error {
 
 // Create keeps a new alert and gives it an id. It returns before Kapacitor has it: the state is pending then. The error
 // is a *FieldError, ErrTooMany, or the state file's.
-func (a *Alerts) Create(alert Alert) (View, error) {
-	return a.put(alert, func(alert Alert) (Alert, error) {
-		if a.evaluator == nil {
-			return a.store.Create(alert)
-		}
-		return a.store.create(alert, &state{Evaluated: a.evaluator.now().UnixNano()})
-	})
-}
+func (a *Alerts) Create(alert Alert) (View, error) { return a.put(alert, a.store.create) }
 
 // Update replaces the alert that has the id. An alert that fires goes on firing, and is judged anew at its next
-// evaluation. The error is a *FieldError, ErrNotFound, or the state file's.
-func (a *Alerts) Update(alert Alert) (View, error) { return a.put(alert, a.store.Update) }
+// evaluation; one that gets another name by it is another one to who is told, and begins at OK. The error is a
+// *FieldError, ErrNotFound, or the state file's.
+func (a *Alerts) Update(alert Alert) (View, error) { return a.put(alert, a.store.update) }
 
-func (a *Alerts) put(alert Alert, put func(Alert) (Alert, error)) (View, error) {
+func (a *Alerts) put(alert Alert, write func(Alert, *state) (Alert, error)) (View, error) {
 	if a.kapacitor != nil && alert.Deadman != 0 {
 		return View{}, fieldError("deadman", "left out: only the built-in evaluator has it, and --kapacitor-address is set")
 	}
 	a.change.Lock()
 	defer a.change.Unlock()
-	alert, err := put(alert)
+	var err error
+	if a.kapacitor != nil {
+		alert, err = write(alert, nil)
+	} else {
+		alert, err = a.evaluator.put(alert, write)
+	}
 	if err != nil {
 		return View{}, err
 	}
 	if a.kapacitor != nil {
 		a.kapacitor.changed(alert.ID)
 	} else {
-		a.evaluator.put(alert)
-		a.deliverer.poke()
+		a.deliverer.changed(alert.ID)
 	}
 	return a.view(alert), nil
 }

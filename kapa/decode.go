@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -104,13 +105,13 @@ func Decode(r io.Reader) (Alert, error) {
 		want string
 	}{
 		"id":        {&a.ID, "a text"},
-		"tags":      {&a.Tags, `an object of texts, as {"host":"web1"}`},
-		"metric":    {&a.Metric, "the name of one stat"},
+		"tags":      {&a.Tags, wantTags},
+		"metric":    {&a.Metric, wantMetric},
 		"level":     {&a.Level, "one of info, warn, crit"},
 		"operator":  {&a.Operator, "one of gt, ge, lt, le, eq, ne"},
-		"threshold": {&a.Threshold, "a finite number, or a string that holds one"},
+		"threshold": {&a.Threshold, wantThreshold},
 		"duration":  {&a.Duration, `a text as "30s" or "5m"`},
-		"post":      {&a.Post, "an http:// or https:// URL"},
+		"post":      {&a.Post, wantPost},
 		"every":     {&a.Every, `a text as "30s"`},
 		"recover":   {&a.Recover, "a finite number, or left out"},
 		"deadman":   {&a.Deadman, `a text as "10m", or left out`},
@@ -145,7 +146,7 @@ func Decode(r io.Reader) (Alert, error) {
 			continue
 		}
 		if err := json.Unmarshal(raw, field.into); err != nil {
-			return a, &FieldError{Field: name, Want: field.want, Err: err}
+			return a, &FieldError{Field: name, Want: field.want, Err: plainly(name, err)}
 		}
 	}
 	if _, err := dec.Token(); err != nil {
@@ -154,9 +155,24 @@ func Decode(r io.Reader) (Alert, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return a, bad(errors.New("there is more behind the object"))
 	}
-	if !seen["threshold"] {
-		return a, fieldError("threshold", "there: a finite number, or a string that holds one")
+	for _, name := range []string{"metric", "threshold", "post"} {
+		if !seen[name] {
+			return a, fieldError(name, "given: "+fields[name].want)
+		}
 	}
 	a = a.withDefaults()
 	return a, a.validate()
+}
+
+// plainly says what JSON had in the wrong place, without the words of Go.
+func plainly(field string, err error) error {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	what := "it"
+	if field == "tags" && wrong.Type.Kind() == reflect.String {
+		what = "a value"
+	}
+	return fmt.Errorf("%s is of type %s", what, wrong.Value)
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -24,48 +25,10 @@ const (
 	postLast     = 5 * time.Minute // the longest pause between two attempts
 	postAge      = 24 * time.Hour  // after which a post is given up
 	postRefusals = 5               // answers of 4xx after which a post is given up
-	maxQueue     = 100             // posts that wait, per alert
-	maxPosting   = 8               // at the same time, one per alert
+	maxPosting   = 32              // at the same time, one per alert
+	maxPerHost   = 4               // of them to one receiver, so that one that hangs holds up its own only
 	maxRedirects = 3
 )
-
-// delivery is a post that waits.
-type delivery struct {
-	Created int64           `json:"created"` // ns
-	Body    json.RawMessage `json:"body"`
-}
-
-// Outcome is how the deliveries of an alert went, as it is kept.
-type Outcome struct {
-	Delivered int64  `json:"delivered,omitempty"` // ns: the last that arrived
-	Error     string `json:"error,omitempty"`     // of the last attempt, "" if it arrived
-}
-
-// enqueue adds a post behind the others of the alert, and drops the oldest of them if there are too many.
-func enqueue(tx *bbolt.Tx, id string, d delivery) (dropped int, err error) {
-	b := bucket(tx, queueBucket)
-	keys := queueKeys(b, id)
-	for ; len(keys)-dropped >= maxQueue; dropped++ {
-		if err := b.Delete(keys[dropped]); err != nil {
-			return 0, err
-		}
-	}
-	seq, err := b.NextSequence()
-	if err != nil {
-		return 0, err
-	}
-	return dropped, putJSON(b, binary.BigEndian.AppendUint64(append([]byte(id), 0), seq), d)
-}
-
-// queueKeys are the keys of what the alert has to post, in order.
-func queueKeys(b *bbolt.Bucket, id string) (keys [][]byte) {
-	prefix := append([]byte(id), 0)
-	c := b.Cursor()
-	for key, _ := c.Seek(prefix); bytes.HasPrefix(key, prefix); key, _ = c.Next() {
-		keys = append(keys, bytes.Clone(key))
-	}
-	return keys
-}
 
 // deliverer posts what is queued: in order per alert, several alerts at a time. Its goroutine decides; each post has a goroutine.
 type deliverer struct {
@@ -83,7 +46,8 @@ type deliverer struct {
 
 type attempt struct {
 	busy     bool
-	failures int // in a row, of the first in the queue
+	host     string // of the receiver, from when it is due until the attempt has ended
+	failures int    // in a row, of the first in the queue
 	refusals int
 	next     time.Time
 }
@@ -158,10 +122,14 @@ func (d *deliverer) run(ctx context.Context) {
 	}
 }
 
-// head is the first post of an alert.
-type head struct {
-	id, key string
-	delivery
+// changed follows a change of an alert: what waits is tried at once, as the change may have mended it.
+func (d *deliverer) changed(id string) {
+	d.mu.Lock()
+	if t := d.tries[id]; t != nil && !t.busy {
+		delete(d.tries, id)
+	}
+	d.mu.Unlock()
+	d.poke()
 }
 
 // begin starts what is due, and says how long until something else is.
@@ -175,7 +143,7 @@ func (d *deliverer) begin(ctx context.Context, posts *sync.WaitGroup) (time.Dura
 		return pause, err
 	}
 	now := d.now()
-	busy := 0
+	busy, toHost := 0, map[string]int{}
 	waiting := map[string]bool{}
 	for _, h := range heads {
 		waiting[h.id] = true
@@ -183,10 +151,12 @@ func (d *deliverer) begin(ctx context.Context, posts *sync.WaitGroup) (time.Dura
 	for id, t := range d.tries {
 		if t.busy {
 			busy++
+			toHost[t.host]++
 		} else if !waiting[id] {
 			delete(d.tries, id)
 		}
 	}
+	var due []head
 	for _, h := range heads {
 		t := d.tries[h.id]
 		if t == nil {
@@ -201,10 +171,23 @@ func (d *deliverer) begin(ctx context.Context, posts *sync.WaitGroup) (time.Dura
 			pause = min(pause, wait)
 			continue
 		}
+		due = append(due, h)
+	}
+	// Those that waited longest first, and before them the new: each has its turn.
+	slices.SortStableFunc(due, func(a, b head) int { return d.tries[a.id].next.Compare(d.tries[b.id].next) })
+	for _, h := range due {
 		if busy == maxPosting {
-			continue // the end of one of them pokes
+			break // the end of one of them pokes
+		}
+		t := d.tries[h.id]
+		if t.host == "" {
+			t.host = d.store.receiver(h.id)
+		}
+		if toHost[t.host] == maxPerHost {
+			continue // as well
 		}
 		busy++
+		toHost[t.host]++
 		t.busy = true
 		posts.Go(func() {
 			d.attempt(ctx, h, t)
@@ -216,10 +199,10 @@ func (d *deliverer) begin(ctx context.Context, posts *sync.WaitGroup) (time.Dura
 
 // attempt posts once and keeps the outcome.
 func (d *deliverer) attempt(ctx context.Context, h head, t *attempt) {
-	err := d.post(ctx, h)
+	created, err := d.post(ctx, h)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t.busy = false
+	t.busy, t.host = false, ""
 	if err != nil && (ctx.Err() != nil || errors.Is(err, ErrNotFound)) {
 		return // it is tried again after the next start; or the alert is gone, and its posts with it
 	}
@@ -238,7 +221,7 @@ func (d *deliverer) attempt(ctx context.Context, h head, t *attempt) {
 	if errors.As(err, &refused) && refused.permanent() {
 		t.refusals++
 	}
-	giveUp := t.refusals >= postRefusals || now.Sub(time.Unix(0, h.Created)) > postAge
+	giveUp := t.refusals >= postRefusals || now.Sub(created) > postAge
 	if t.failures == 1 || giveUp {
 		d.log.Warn("an alert could not be posted", "alert", h.id, "error", err, "given_up", giveUp)
 	}
@@ -268,17 +251,18 @@ func (e *refusedError) permanent() bool {
 	return e.status >= 400 && e.status < 500
 }
 
-func (d *deliverer) post(ctx context.Context, h head) error {
+// post posts, and says when the post was made.
+func (d *deliverer) post(ctx context.Context, h head) (created time.Time, err error) {
 	// The URL as it is now: a mistake in it is mended for what waits too.
-	a, err := d.store.Get(h.id)
+	a, body, created, err := d.store.load(h)
 	if err != nil {
-		return err
+		return created, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.Post, bytes.NewReader(h.Body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.Post, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return created, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "pulse")
@@ -290,14 +274,14 @@ func (d *deliverer) post(ctx context.Context, h head) error {
 		if errors.As(err, &withURL) {
 			err = withURL.Err // the URL may hold a password, and is in the alert anyway
 		}
-		return err
+		return created, err
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return &refusedError{resp.StatusCode}
+		return created, &refusedError{resp.StatusCode}
 	}
-	return nil
+	return created, nil
 }
 
 // addStatus adds how the deliveries of an alert go.
@@ -314,47 +298,5 @@ func (d *deliverer) addStatus(id string, s *Status) {
 			}
 		}
 		return nil
-	})
-}
-
-// heads are the first posts of all alerts that have some.
-func (s *Store) heads() (heads []head, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		heads = nil
-		c := bucket(tx, queueBucket).Cursor()
-		for key, data := c.First(); key != nil; {
-			id, _, _ := bytes.Cut(key, []byte{0})
-			h := head{id: string(id), key: string(key)}
-			if err := json.Unmarshal(data, &h.delivery); err != nil {
-				return unmarshalStored(h.id, data, &h.delivery)
-			}
-			heads = append(heads, h)
-			key, data = c.Seek(append(bytes.Clone(id), 1))
-		}
-		return nil
-	})
-	return heads, err
-}
-
-// finish keeps an outcome, and takes the post off the queue if it is done. An alert that is gone is ErrNotFound.
-func (s *Store) finish(h head, done bool, o Outcome) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		if bucket(tx, definitionBucket).Get([]byte(h.id)) == nil {
-			return ErrNotFound
-		}
-		outcomes := bucket(tx, outcomeBucket)
-		if o.Delivered == 0 {
-			var before Outcome
-			if data := outcomes.Get([]byte(h.id)); data != nil && json.Unmarshal(data, &before) == nil {
-				o.Delivered = before.Delivered
-			}
-		}
-		if err := putJSON(outcomes, []byte(h.id), o); err != nil {
-			return err
-		}
-		if !done {
-			return nil
-		}
-		return bucket(tx, queueBucket).Delete([]byte(h.key))
 	})
 }

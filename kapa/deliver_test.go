@@ -128,6 +128,97 @@ func TestDeliverRetriesInOrder(t *testing.T) {
 	})
 }
 
+// However many alerts go to a receiver that hangs, those that go elsewhere do not wait; and each of the many has its turn.
+func TestDeliverHangingReceiver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pulse.db")
+	synctest.Test(t, func(t *testing.T) {
+		var got arrivals
+		tried := map[string]int{} // by alert; guarded by got.mu
+		a := startAlerts(t, Options{DB: openDB(t, path), Journal: emptyJournal{}, Transport: transport(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == "fine" {
+				got.add(r)
+				return answer(r, 204), nil
+			}
+			got.mu.Lock()
+			tried[r.URL.Path]++
+			got.mu.Unlock()
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})})
+		const many = 100
+		for i := range many {
+			queue(t, a, alertTo(t, a, fmt.Sprint("http://hangs/", i)), 1, 1)
+		}
+		fine := alertTo(t, a, "http://fine/")
+		queue(t, a, fine, 1, 1)
+		synctest.Wait()
+		if got.String() != "/1" {
+			t.Errorf("at once: %q", &got)
+		}
+		// A round of all of them takes 100 times 10 s, four at a time.
+		time.Sleep(5 * time.Minute)
+		queue(t, a, fine, 2, 2)
+		synctest.Wait()
+		if got.String() != "/1 /2" {
+			t.Errorf("later: %q", &got)
+		}
+		got.mu.Lock()
+		if len(tried) != many {
+			t.Errorf("%d of %d were tried", len(tried), many)
+		}
+		got.mu.Unlock()
+		stopAlerts(t, a)
+	})
+}
+
+// What is mended is tried at once, and a post that cannot be read holds up nobody.
+func TestDeliverMended(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pulse.db")
+	synctest.Test(t, func(t *testing.T) {
+		var got arrivals
+		db := openDB(t, path)
+		a := startAlerts(t, Options{DB: db, Journal: emptyJournal{}, Transport: transport(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/wrong" {
+				return answer(r, 500), nil
+			}
+			got.add(r)
+			return answer(r, 204), nil
+		})})
+		id := alertTo(t, a, "http://h/wrong")
+		queue(t, a, id, 1, 1)
+		time.Sleep(20 * time.Minute)
+		v, err := a.Get(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.Alert.Post = "http://h/right"
+		if _, err := a.Update(v.Alert); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got.String() != "/right1" {
+			t.Errorf("mended: %q", &got)
+		}
+
+		broken := alertTo(t, a, "http://h/broken")
+		queue(t, a, broken, 1, 2)
+		if err := db.Update(func(tx *bbolt.Tx) error {
+			b := bucket(tx, queueBucket)
+			return b.Put(queueKeys(b, broken)[0], []byte("{"))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		a.deliverer.changed(broken)
+		queue(t, a, id, 2, 2)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := got.String(); !strings.Contains(s, "/right2") || !strings.Contains(s, "/broken2") {
+			t.Errorf("%q", s)
+		}
+		stopAlerts(t, a)
+	})
+}
+
 // What was not taken is posted by the next process, under the same number; what was taken is not.
 func TestDeliverOverARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pulse.db")
@@ -223,8 +314,8 @@ func TestDeliverBounds(t *testing.T) {
 		t.Fatalf("%v, %v", heads, err)
 	}
 	for _, h := range heads {
-		if h.id == one && string(h.Body) != "6" {
-			t.Errorf("the first is %s", h.Body)
+		if _, body, _, err := a.store.load(h); h.id == one && string(body) != "6" || err != nil {
+			t.Errorf("the first is %s, %v", body, err)
 		}
 	}
 	if v, _ := a.Get(one); v.Status.Undelivered != maxQueue {

@@ -1,6 +1,7 @@
 package kapa
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
@@ -15,19 +16,13 @@ var (
 // FieldError says which field of an alert is wrong and what it may be. It is the client's mistake (400).
 type FieldError struct {
 	Field string // "" is the object as a whole
-	Want  string
-	Err   error // may be nil
+	Want  string // goes on behind "must be"
+	Err   error  // what is wrong with what was given; may be nil
 }
 
 // Error names the field and what it may be.
 func (e *FieldError) Error() string {
-	text := "the body must be " + e.Want
-	if e.Field != "" {
-		text = e.Field + " must be " + e.Want
-		if len(e.Want) > 5 && e.Want[:5] == "must " {
-			text = e.Field + " " + e.Want
-		}
-	}
+	text := cmp.Or(e.Field, "the body") + " must be " + e.Want
 	if e.Err != nil {
 		text += fmt.Sprintf(" (%v)", e.Err)
 	}

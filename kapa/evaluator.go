@@ -19,8 +19,10 @@ import (
 const (
 	// grace is how long after a moment it is evaluated: readings that arrived before it are in the journal by then.
 	grace = time.Second
-	// fresh is how far behind an evaluation may be, in units of every, for its change to be posted at once.
-	fresh = 2
+	// news is how old a change may be when it is found, to be posted all the same: a restart is no outage. Where
+	// evaluations are rare, it is newsEvery of them.
+	news      = time.Minute
+	newsEvery = 2
 	// near is how far behind the newest record that was applied may be for the evaluator to count as up to date.
 	near = 5 * time.Second
 	// maxSeen bounds what a deadman keeps; forgetSeen is after how long of silence it gives a collector up.
@@ -47,15 +49,15 @@ type Evaluator struct {
 	log       *slog.Logger
 	metrics   evaluatorMetrics
 
-	mu       sync.Mutex // guards everything below; held while a change is written
-	watches  map[string]*watch
-	byMetric map[string][]*watch
-	applied  uint64    // the last record that was taken
-	newest   int64     // the latest time of an event so far
-	base     uint64    // the position that was begun at
-	marks    []mark    // ascending
-	due      int64     // no alert has to be evaluated before this moment
-	live     time.Time // since when it is up to date; zero if it never was
+	mu      sync.Mutex        // guards everything below; held while a change is written
+	watches map[string]*watch // by the alerts' ids
+	index   index             // of the watches
+	applied uint64            // the last record that was taken
+	newest  int64             // the latest time of an event so far
+	base    uint64            // the position that was begun at
+	marks   []mark            // ascending
+	due     int64             // no alert has to be evaluated before this moment
+	live    time.Time         // since when it is up to date; zero if it never was
 }
 
 // mark says that no record before seq is of time or later.
@@ -78,7 +80,7 @@ func newEvaluator(store *Store, d *deliverer, o Options) (*Evaluator, error) {
 		return c
 	}
 	e := &Evaluator{store: store, deliverer: d, journal: o.Journal, now: o.Now, log: o.Logger,
-		watches: map[string]*watch{}, byMetric: map[string][]*watch{},
+		watches: map[string]*watch{},
 		metrics: evaluatorMetrics{
 			evaluations: counter("evaluations_total", "Evaluations of an alert."),
 			changes:     counter("changes_total", "Changes of an alert's level."),
@@ -101,7 +103,7 @@ func newEvaluator(store *Store, d *deliverer, o Options) (*Evaluator, error) {
 		}
 		e.watches[a.ID] = newWatch(a, s)
 	}
-	e.index()
+	e.changed()
 	return e, nil
 }
 
@@ -117,34 +119,36 @@ func (e *Evaluator) Reset(position uint64) {
 	for id, w := range e.watches {
 		e.watches[id] = newWatch(w.alert, w.state)
 	}
-	e.index()
+	e.changed()
 }
 
-// index finds the watches by metric, and makes the next evaluation look at all.
-func (e *Evaluator) index() {
-	clear(e.byMetric)
-	for _, id := range slices.Sorted(maps.Keys(e.watches)) {
-		w := e.watches[id]
-		e.byMetric[w.alert.Metric] = append(e.byMetric[w.alert.Metric], w)
-	}
-	e.due = 0
-}
+// changed follows a change of the watches; the next evaluation looks at all.
+func (e *Evaluator) changed() { e.index, e.due = newIndex(e.watches), 0 }
 
-// put takes a new alert, or a changed one.
-func (e *Evaluator) put(a Alert) {
+// put takes a new alert, or a changed one, which write keeps with the state that it begins with.
+func (e *Evaluator) put(a Alert, write func(Alert, *state) (Alert, error)) (Alert, error) {
+	// Under the lock, so that no evaluation writes the state of the alert as it was.
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := state{Evaluated: e.now().UnixNano()}
 	old := e.watches[a.ID]
-	if old != nil {
+	s := state{Evaluated: e.now().UnixNano()}
+	if old != nil && old.alert.Name() == a.Name() {
 		s = old.state
+		if !maps.Equal(old.alert.Tags, a.Tags) {
+			s.Seen, s.Silent = nil, nil // of readings that may not count any more
+		}
+	}
+	a, err := write(a, &s)
+	if err != nil {
+		return a, err
 	}
 	w := newWatch(a, s)
 	if old != nil && old.alert.Metric == a.Metric && maps.Equal(old.alert.Tags, a.Tags) && old.alert.Duration == a.Duration && old.width == w.width {
 		w.slots = old.slots
 	}
 	e.watches[a.ID] = w
-	e.index()
+	e.changed()
+	return a, nil
 }
 
 // delete takes an alert out of the store and out of here.
@@ -156,7 +160,7 @@ func (e *Evaluator) delete(id string) error {
 		return err
 	}
 	delete(e.watches, id)
-	e.index()
+	e.changed()
 	e.deliverer.poke()
 	return nil
 }
@@ -203,21 +207,15 @@ func (e *Evaluator) take(seq uint64, event *journal.Event) {
 		}
 		e.newest = event.Time
 	}
-	if len(e.byMetric) == 0 {
-		return
-	}
 	for i := range event.Collectors {
 		c := &event.Collectors[i]
 		for k := range c.Stats {
-			for _, w := range e.byMetric[c.Stats[k].ID] {
-				if !w.matches(event.Relay, c.Tags) {
-					continue
-				}
+			e.index.find(c.Stats[k].ID, event.Relay, c, func(w *watch) {
 				w.add(event.Time, c.Stats[k].Value)
 				if w.state.Seen != nil {
 					e.see(w, event, c)
 				}
-			}
+			})
 		}
 	}
 }
@@ -305,11 +303,9 @@ func (e *Evaluator) evaluate(until int64, now time.Time) error {
 			break
 		}
 		var changes []change
-		for _, id := range slices.Sorted(maps.Keys(e.watches)) {
-			if w := e.watches[id]; w != nil {
-				if at, ok := w.next(until); ok && at == first {
-					changes = append(changes, e.judge(w, at, now))
-				}
+		for _, w := range e.index.ordered {
+			if at, ok := w.next(until); ok && at == first {
+				changes = append(changes, e.judge(w, at, now))
 			}
 		}
 		if err := e.commit(changes, now); err != nil {
@@ -336,8 +332,8 @@ func (e *Evaluator) judge(w *watch, at int64, now time.Time) change {
 			s.Beyond = w.alert.Operator.Compare(mean, float64(w.alert.Threshold))
 		}
 	}
-	isFresh := now.UnixNano()-at <= fresh*int64(w.alert.Every)+int64(grace)
-	if s.Seen != nil && !e.live.IsZero() && isFresh {
+	isNews := now.UnixNano()-at <= int64(max(news, newsEvery*time.Duration(w.alert.Every))+grace)
+	if s.Seen != nil && !e.live.IsZero() && isNews {
 		s.Silent, s.Seen = silent(&w.alert, s, at, e.live.UnixNano())
 	}
 	level := Level("")
@@ -348,7 +344,7 @@ func (e *Evaluator) judge(w *watch, at int64, now time.Time) change {
 		s.Level, s.Since = level, at
 	}
 	c := change{watch: w, state: s, at: at}
-	if isFresh && s.Level != s.Announced {
+	if isNews && s.Level != s.Announced {
 		c.announce()
 	}
 	return c
@@ -378,8 +374,8 @@ func silent(a *Alert, s state, at, listening int64) ([]string, map[string]int64)
 // announceLeft posts, once up to date, what was found when it was no news any more.
 func (e *Evaluator) announceLeft(now time.Time) error {
 	var changes []change
-	for _, id := range slices.Sorted(maps.Keys(e.watches)) {
-		if w := e.watches[id]; w.state.Level != w.state.Announced {
+	for _, w := range e.index.ordered {
+		if w.state.Level != w.state.Announced {
 			c := change{watch: w, state: w.state, at: w.state.Since}
 			c.announce()
 			changes = append(changes, c)
@@ -463,7 +459,7 @@ func (e *Evaluator) status(id string) Status {
 	defer e.mu.Unlock()
 	s := Status{State: Executing, Level: Level("").Word()}
 	if w := e.watches[id]; w != nil {
-		s.Level = w.state.Level.Word()
+		s.Level, s.Value = w.state.Level.Word(), w.state.Mean
 		if w.state.Since != 0 {
 			since := time.Unix(0, w.state.Since).UTC()
 			s.Since = &since

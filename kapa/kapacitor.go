@@ -28,7 +28,7 @@ type kapacitor struct {
 	client *client
 	store  *Store
 	prefix string // of our tasks' ids: this installation's and nobody else's
-	stored func(string) string
+	stored spelling
 	log    *slog.Logger
 	poked  chan struct{} // holds one: something in the store changed
 
@@ -46,7 +46,7 @@ type taskState struct {
 }
 
 func newKapacitor(c *client, store *Store, o Options) *kapacitor {
-	k := &kapacitor{client: c, store: store, stored: o.Stored, log: o.Logger, poked: make(chan struct{}, 1),
+	k := &kapacitor{client: c, store: store, stored: spelling{o.Stored, o.StoredMeasurement}, log: o.Logger, poked: make(chan struct{}, 1),
 		prefix: "pulse-" + o.Instance + "-", states: map[string]taskState{},
 		passes: prometheus.NewCounter(prometheus.CounterOpts{Name: "pulse_kapa_kapacitor_passes_total",
 			Help: "Times that the tasks in Kapacitor were compared with the alerts."}),

@@ -2,11 +2,9 @@ package kapa
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -15,68 +13,20 @@ import (
 	"github.com/nanopack/pulse/internal/testtools"
 )
 
-// receiver takes posts and keeps their bodies.
-func receiver(tb testing.TB) (address string, got chan message) {
-	got = make(chan message, 1000)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		data, _ := io.ReadAll(r.Body)
-		var m message
-		if err := json.Unmarshal(data, &m); err != nil {
-			tb.Errorf("posted %q: %v", data, err)
-		}
-		tb.Logf("posted %s", data)
-		got <- m
-	}))
-	tb.Cleanup(srv.Close)
-	return srv.URL, got
-}
-
-func next(tb testing.TB, got chan message) message {
+// startInflux starts an InfluxDB with the database that the tasks read from.
+func startInflux(tb testing.TB) *testtools.Server {
 	tb.Helper()
-	select {
-	case m := <-got:
-		return m
-	case <-time.After(20 * time.Second):
-		tb.Fatal("nothing was posted within 20s")
-		panic("unreachable")
-	}
-}
-
-var plain = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-
-// influxDo runs a statement, or writes lines.
-func influxDo(tb testing.TB, base, path string, q url.Values, body string) {
-	tb.Helper()
-	resp, err := plain.Post(base+path+"?"+q.Encode(), "text/plain", strings.NewReader(body))
+	s := testtools.StartInfluxd(tb, testtools.InfluxDB18)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.PostForm(s.Addr+"/query", url.Values{"q": {`CREATE DATABASE "statistics" WITH DURATION 8h REPLICATION 1 NAME "one_day"`}})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer resp.Body.Close()
-	data, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode > 299 || strings.Contains(string(data), `"error"`) {
-		tb.Fatalf("%s %s: %d %s", path, q, resp.StatusCode, data)
+	if data, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || strings.Contains(string(data), `"error"`) {
+		tb.Fatalf("%d %s %v", resp.StatusCode, data, err)
 	}
-}
-
-func startInflux(tb testing.TB) *testtools.Server {
-	s := testtools.StartInfluxd(tb, testtools.InfluxDB18)
-	influxDo(tb, s.Addr, "/query", url.Values{"q": {`CREATE DATABASE "statistics" WITH DURATION 8h REPLICATION 1 NAME "one_day"`}}, "")
 	return s
-}
-
-var lineEscapes = strings.NewReplacer(`,`, `\,`, ` `, `\ `, `=`, `\=`)
-
-func writePoint(tb testing.TB, influx, metric string, value float64, tags map[string]string) {
-	tb.Helper()
-	line := strings.NewReplacer(`,`, `\,`, ` `, `\ `).Replace(metric)
-	if strings.HasPrefix(line, "#") {
-		line = `\` + line
-	}
-	for k, v := range tags {
-		line += "," + lineEscapes.Replace(k) + "=" + lineEscapes.Replace(v)
-	}
-	line += fmt.Sprintf(" %s=%v", lineEscapes.Replace(metric), value)
-	influxDo(tb, influx, "/write", url.Values{"db": {database}, "rp": {rawPolicy}}, line)
 }
 
 func startAlerts(tb testing.TB, o Options) *Alerts {
@@ -121,64 +71,6 @@ func waitState(tb testing.TB, a *Alerts, id string, want State) View {
 	return v
 }
 
-func TestKapacitorPosts(t *testing.T) {
-	influx := startInflux(t)
-	kapacitord := testtools.StartKapacitord(t, influx.Addr, quiet)
-	post, got := receiver(t)
-	a := startAlerts(t, Options{Kapacitor: kapacitord.Addr})
-	alert := Alert{Tags: map[string]string{"host": "web1"}, Metric: "cpu_used", Level: Warn, Threshold: 80, Post: post,
-		Duration: 2 * second, Every: second}
-	v, err := a.Create(alert)
-	if err != nil {
-		t.Fatal(err)
-	}
-	waitState(t, a, v.ID, Executing)
-	writePoint(t, influx.Addr, "cpu_used", 90, map[string]string{"host": "web1"})
-	writePoint(t, influx.Addr, "cpu_used", 1, map[string]string{"host": "web2"})
-	m := next(t, got)
-	if m.ID != "[web1] cpu_used" || m.Message != "[web1] cpu_used is WARNING value:90" || m.Level != "WARNING" || m.PreviousLevel != "OK" ||
-		m.Details != m.Message || !m.Recoverable || m.Duration != 0 {
-		t.Errorf("%+v", m)
-	}
-	if s := m.Data.Series[0]; s.Name != "cpu_used" || fmt.Sprint(s.Columns) != "[time mean_cpu_used value]" || s.Values[0][1] != 90.0 || s.Values[0][0] != m.Time.Format(time.RFC3339Nano) {
-		t.Errorf("%+v", s)
-	}
-	// The window empties: no value, no change. Then it is over.
-	time.Sleep(3 * time.Second) // the absence of a post has no event to wait for
-	select {
-	case m := <-got:
-		t.Fatalf("an empty window was posted: %+v", m)
-	default:
-	}
-	writePoint(t, influx.Addr, "cpu_used", 10, map[string]string{"host": "web1"})
-	if m = next(t, got); m.Message != "[web1] cpu_used is OK value:10" || m.PreviousLevel != "WARNING" || m.Duration <= 0 {
-		t.Errorf("%+v", m)
-	}
-
-	// An update keeps the id and takes hold of the running task.
-	v.Alert.Operator, v.Alert.Threshold, v.Alert.Level = Less, 50, Crit
-	if v, err = a.Update(v.Alert); err != nil {
-		t.Fatal(err)
-	}
-	waitState(t, a, v.ID, Executing)
-	eventually(t, "the update fires", func() bool {
-		writePoint(t, influx.Addr, "cpu_used", 20, map[string]string{"host": "web1"})
-		select {
-		case m = <-got:
-			return true
-		case <-time.After(500 * time.Millisecond):
-			return false
-		}
-	})
-	if m.Level != "CRITICAL" || m.ID != "[web1] cpu_used" {
-		t.Errorf("%+v", m)
-	}
-	if err := a.Delete(v.ID); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the task is gone", func() bool { return len(listTasks(t, kapacitord.Addr)) == 0 })
-}
-
 func listTasks(tb testing.TB, address string) map[string]task {
 	tb.Helper()
 	c, err := newClient(address)
@@ -191,34 +83,6 @@ func listTasks(tb testing.TB, address string) map[string]task {
 		tb.Fatal(err)
 	}
 	return all
-}
-
-// Whatever names and values an alert has, its task runs and finds the readings that have them.
-func TestKapacitorHostileNames(t *testing.T) {
-	influx := startInflux(t)
-	kapacitord := testtools.StartKapacitord(t, influx.Addr, quiet)
-	post, got := receiver(t)
-	a := startAlerts(t, Options{Kapacitor: kapacitord.Addr})
-	want := map[string]bool{}
-	for i, name := range hostile() {
-		if name == "time" || strings.HasSuffix(name, `\`) || strings.Contains(name, `\`) || strings.HasPrefix(name, "#") {
-			continue // line protocol cannot say these; Options.Stored turns them into what it can
-		}
-		alert := Alert{Tags: map[string]string{"k" + name: name, "host": fmt.Sprint("h", i)}, Metric: name, Threshold: 80, Post: post + "/?" + url.QueryEscape(name),
-			Duration: minute, Every: second}
-		if _, err := a.Create(alert); err != nil {
-			t.Fatal(err)
-		}
-		writePoint(t, influx.Addr, name, 90, alert.Tags)
-		want[alert.Name()+" is CRITICAL value:90"] = true
-	}
-	for len(want) > 0 {
-		m := next(t, got)
-		if !want[m.Message] {
-			t.Errorf("posted %q", m.Message)
-		}
-		delete(want, m.Message)
-	}
 }
 
 // A Kapacitor that is not there, comes, is wiped: the alerts are pending and then run. What others made stays as it is.

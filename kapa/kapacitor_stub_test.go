@@ -19,6 +19,7 @@ type stub struct {
 	fail     func(method, path string) (status int, body string) // 0: go on; -1: hang up
 	calls    []string
 	dies     string // why tasks end at once
+	refuse   string // the metric of which no task is taken
 }
 
 func newStub(tb testing.TB) (*stub, string) {
@@ -76,6 +77,11 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost:
 		var t task
 		_ = json.NewDecoder(r.Body).Decode(&t)
+		if q, _ := t.Vars["q"].Value.(string); s.refuse != "" && strings.Contains(q, s.refuse) {
+			w.WriteHeader(400)
+			_, _ = w.Write([]byte(`{"error":"no such metric"}`))
+			return
+		}
 		if _, ok := s.tasks[t.ID]; ok {
 			w.WriteHeader(400)
 			_, _ = w.Write([]byte(`{"error":"task already exists"}`))
@@ -178,24 +184,29 @@ func errString(err error) string {
 // One alert that Kapacitor refuses does not keep the others from running.
 func TestKapacitorRefusesOne(t *testing.T) {
 	s, address := newStub(t)
+	s.refuse = "bad"
 	a := startAlerts(t, Options{Kapacitor: address})
-	s.set(func(method, kind string) (int, string) {
-		if method == "POST" && kind == "tasks" {
-			s.fail = nil // the first only; called under s.mu
-			return 400, `{"error":"bad query"}`
-		}
-		return 0, ""
-	})
-	bad, err := a.Create(sampleAlert())
+	alert := sampleAlert()
+	good, err := a.Create(alert)
 	if err != nil {
 		t.Fatal(err)
 	}
-	good, err := a.Create(sampleAlert())
+	alert.Metric = "bad"
+	bad, err := a.Create(alert)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if v := waitState(t, a, bad.ID, Failed); !strings.Contains(v.Status.Error, "no such metric") {
+		t.Errorf("%+v", v.Status)
 	}
 	waitState(t, a, good.ID, Executing)
-	waitState(t, a, bad.ID, Executing) // at the next attempt
+	s.mu.Lock()
+	s.refuse = ""
+	s.mu.Unlock()
+	eventually(t, "the other runs at the next attempt", func() bool {
+		v, err := a.Get(bad.ID)
+		return err == nil && v.Status.State == Executing
+	})
 }
 
 // The user and password of the address go as basic auth and are in no error.

@@ -3,6 +3,8 @@ package kapa
 import (
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +55,18 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 // sampleAlert is as short as an alert can be.
 func sampleAlert() Alert {
 	return Alert{Metric: "cpu_used", Threshold: 80, Post: "http://127.0.0.1:1/alert"}
+}
+
+// sendable are the hostile names as a relay can send them for a stat: without what the protocol keeps for itself.
+func sendable() []string {
+	var names []string
+	for _, name := range hostile() {
+		name = strings.Trim(strings.NewReplacer("-", "", ":", "", ",", "").Replace(name), " ")
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // hostile are names and values that mean something to somebody on their way.

@@ -84,7 +84,10 @@ func (s *Store) create(a Alert, begin *state) (Alert, error) {
 }
 
 // Update replaces the alert that has the id. The error is a *FieldError, ErrNotFound, or the state file's.
-func (s *Store) Update(a Alert) (Alert, error) {
+func (s *Store) Update(a Alert) (Alert, error) { return s.update(a, nil) }
+
+// update is as create.
+func (s *Store) update(a Alert, begin *state) (Alert, error) {
 	if a.ID == "" {
 		return a, fieldError("id", "that of the alert to change")
 	}
@@ -96,6 +99,11 @@ func (s *Store) Update(a Alert) (Alert, error) {
 		b := bucket(tx, definitionBucket)
 		if len(a.ID) > bbolt.MaxKeySize || b.Get([]byte(a.ID)) == nil {
 			return ErrNotFound
+		}
+		if begin != nil {
+			if err := putJSON(bucket(tx, stateBucket), []byte(a.ID), begin); err != nil {
+				return err
+			}
 		}
 		return putJSON(b, []byte(a.ID), a)
 	})

@@ -18,7 +18,8 @@ const (
 )
 
 // script is the template of every alert's task. It is constant: all that a user gave comes in as typed variables, which
-// Kapacitor never parses as script. The level decides which of the three conditions can be true at all.
+// Kapacitor never parses as script. The level decides which of the three conditions can be true at all; an alert that was given
+// another level while it fires leaves the old one at once.
 const script = `var q string
 var period duration
 var every duration
@@ -39,11 +40,11 @@ batch
         .message('{{ .ID }} is {{ .Level }} value:{{ index .Fields "value" }}')
         .details('{{ .Message }}')
         .info(lambda: level == 'info' AND ` + beyondThreshold + `)
-        .infoReset(lambda: NOT ` + beyondQuiet + `)
+        .infoReset(lambda: level != 'info' OR !` + beyondQuiet + `)
         .warn(lambda: level == 'warn' AND ` + beyondThreshold + `)
-        .warnReset(lambda: NOT ` + beyondQuiet + `)
+        .warnReset(lambda: level != 'warn' OR !` + beyondQuiet + `)
         .crit(lambda: level == 'crit' AND ` + beyondThreshold + `)
-        .critReset(lambda: NOT ` + beyondQuiet + `)
+        .critReset(lambda: level != 'crit' OR !` + beyondQuiet + `)
         .stateChangesOnly()
         .post(url)
 `
@@ -65,8 +66,11 @@ type variable struct {
 	Value any    `json:"value"`
 }
 
-// variables are those of the alert's task. stored turns a name into what InfluxDB holds of it.
-func variables(a *Alert, stored func(string) string) map[string]variable {
+// spelling turns names into what InfluxDB holds of them.
+type spelling struct{ name, measurement func(string) string }
+
+// variables are those of the alert's task.
+func variables(a *Alert, stored spelling) map[string]variable {
 	quiet := a.Threshold
 	if a.Recover != nil {
 		quiet = *a.Recover
@@ -79,24 +83,27 @@ func variables(a *Alert, stored func(string) string) map[string]variable {
 		"operator":  {"string", string(a.Operator)},
 		"threshold": {"float", float64(a.Threshold)},
 		"quiet":     {"float", float64(quiet)},
-		// The id of an alert is a Go template: the name is a string in it, quoted, and nothing else.
-		"name": {"string", "{{ " + strconv.Quote(a.Name()) + " }}"},
-		"url":  {"string", a.Post},
+		// Kapacitor takes the id of an alert and the URL of a post for Go templates.
+		"name": {"string", literal(a.Name())},
+		"url":  {"string", literal(a.Post)},
 		// A list of tasks does not tell their templates, so the template's id comes along.
 		"revision": {"string", templateID()},
 	}
 }
 
+// literal is a Go template that is this text, quoted, and nothing else.
+func literal(text string) string { return "{{ " + strconv.Quote(text) + " }}" }
+
 // query is the InfluxQL of the alert, in which names are quoted. The mean comes twice: as
 // mean_<metric>, which is how 0.2 posted it, and under the one name that the script can know.
-func query(a *Alert, stored func(string) string) string {
-	metric := stored(a.Metric)
+func query(a *Alert, stored spelling) string {
+	metric := stored.name(a.Metric)
 	var b strings.Builder
 	b.WriteString("SELECT mean(" + ident(metric) + ") AS " + ident("mean_"+metric) + ", mean(" + ident(metric) + ") AS value FROM " +
-		ident(database) + "." + ident(rawPolicy) + "." + ident(metric))
+		ident(database) + "." + ident(rawPolicy) + "." + ident(stored.measurement(a.Metric)))
 	word := " WHERE "
 	for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
-		b.WriteString(word + ident(stored(key)) + " = " + influxql.QuoteString(stored(a.Tags[key])))
+		b.WriteString(word + ident(stored.name(key)) + " = " + influxql.QuoteString(stored.name(a.Tags[key])))
 		word = " AND "
 	}
 	return b.String()

@@ -3,8 +3,12 @@ package query
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
+	"math"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // tokenName is both a header and, in exactly this case, a query parameter, as Pulse 0.2 had it.
@@ -20,39 +24,92 @@ func newTokenCheck(token string) tokenCheck {
 	return tokenCheck{none: token == "", sum: sha256.Sum256([]byte(token))}
 }
 
-// passes tells whether one of the places where a token may be holds the right one.
-func (c tokenCheck) passes(r *http.Request) bool {
-	if c.none {
-		return true
-	}
-	if v := r.Header.Values(tokenName); len(v) > 0 && c.equal(v[0]) {
-		return true
-	}
-	if scheme, v, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok &&
-		strings.EqualFold(scheme, "Bearer") && c.equal(strings.TrimSpace(v)) {
-		return true
-	}
-	if r.URL.RawQuery == "" {
-		return false
-	}
-	v, ok := r.URL.Query()[tokenName]
-	return ok && c.equal(v[0])
-}
-
 func (c tokenCheck) equal(token string) bool {
 	sum := sha256.Sum256([]byte(token))
 	return subtle.ConstantTimeCompare(sum[:], c.sum[:]) == 1
 }
 
-// unauthorized answers 401 and closes the connection, so that nobody without the token can hold one open.
+// tokens are what a request holds in the places where a token may be.
+func tokens(r *http.Request) (list []string) {
+	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		bearer = ""
+	}
+	for _, v := range [...]string{r.Header.Get(tokenName), strings.TrimSpace(bearer), queryValue(r, tokenName)} {
+		if v != "" {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// queryValue is the first value of a query parameter, "" if there is none.
+func queryValue(r *http.Request, name string) string {
+	if r.URL.RawQuery == "" {
+		return ""
+	}
+	return r.URL.Query().Get(name)
+}
+
+// admit tells whether a request may go on; leave is to be called when it has ended. If it may not, it has been answered.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave func(), ok bool) {
+	leave = func() {}
+	if to == open || s.token.none {
+		return leave, true
+	}
+	from, now := origin(r.RemoteAddr), s.o.Now()
+	ok, wait := s.tokenGuesses.judge(from, now, tokens(r), s.token.equal)
+	if ok {
+		return leave, true
+	}
+	of := "token"
+	if to == ticketed {
+		if name := queryValue(r, ticketName); name != "" {
+			of = ticketName
+			ok, wait = s.ticketGuesses.judge(from, now, []string{name}, func(name string) bool {
+				left, ok := s.tickets.enter(name, now)
+				if ok {
+					leave = func() { left(s.o.Now()) }
+				}
+				return ok
+			})
+		}
+	}
+	switch {
+	case ok:
+	case wait > 0:
+		s.tooManyGuesses(w, r, of, wait)
+	default:
+		s.unauthorized(w, r)
+	}
+	return leave, ok
+}
+
+// unauthorized answers 401.
 func (s *Server) unauthorized(w http.ResponseWriter, r *http.Request) {
 	s.metrics.unauthorized.Inc()
+	w.Header().Set("WWW-Authenticate", `Bearer realm="pulse"`)
+	s.turnAway(w, r, http.StatusUnauthorized, "unauthorized: send the server's token as header X-AUTH-TOKEN or as Authorization: Bearer")
+}
+
+// tooManyGuesses answers 429.
+func (s *Server) tooManyGuesses(w http.ResponseWriter, r *http.Request, of string, wait time.Duration) {
+	seconds := int(math.Ceil(wait.Seconds()))
+	s.metrics.guesses.WithLabelValues(of).Inc()
+	s.guessed.Do(func() {
+		s.log.Warn("an address gave too many wrong "+of+"s and is refused for a while", "address", r.RemoteAddr, "seconds", seconds)
+	})
+	w.Header().Set("Retry-After", strconv.Itoa(seconds))
+	s.turnAway(w, r, http.StatusTooManyRequests, fmt.Sprintf("too many wrong %ss came from your address: wait %d s", of, seconds))
+}
+
+// turnAway answers who may not come in, and closes the connection, so that nobody without the token can hold one open.
+func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, status int, text string) {
 	w.Header().Set("Connection", "close")
 	if s.o.Compat == Compat02 {
-		w.WriteHeader(http.StatusUnauthorized)
+		w.Header().Del("WWW-Authenticate")
+		w.WriteHeader(status)
 		return
 	}
-	w.Header().Set("WWW-Authenticate", `Bearer realm="pulse"`)
-	s.writeError(w, r, &httpError{status: http.StatusUnauthorized,
-		text: "unauthorized: send the server's token as header X-AUTH-TOKEN or as Authorization: Bearer"})
+	s.writeError(w, r, &httpError{status: status, text: text})
 }

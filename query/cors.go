@@ -2,9 +2,15 @@ package query
 
 import "net/http"
 
-// setCommonHeaders is called before anything else, so that a browser can read every answer, errors included.
+// setCommonHeaders is called before anything else, so that a browser can read every answer, errors included, and does nothing else with it.
 func (s *Server) setCommonHeaders(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", s.o.CORS)
+	// Nothing here is a page: whatever a browser takes an answer for, it runs nothing of it, shows it in no frame, and tells nobody the
+	// address, of which a token may be a part.
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store") // and readings change from second to second
 	if s.o.Compat == Compat02 {
 		h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
 		h.Set("Access-Control-Allow-Headers", "X-AUTH-TOKEN, X-CSRF-Token")
@@ -12,9 +18,6 @@ func (s *Server) setCommonHeaders(h http.Header) {
 	}
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
 	h.Set("Access-Control-Allow-Headers", "X-AUTH-TOKEN, X-CSRF-Token, Authorization, Content-Type, Last-Event-ID")
-	// Readings change from second to second, and a token may be part of the address.
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
 }
 
 // options answers OPTIONS on any path, also those that do not exist, without a token: browsers send none.

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Every kind of answer carries the headers that let a browser read it.
+// Every kind of answer carries the headers that let a browser read it, and do nothing else with it.
 func TestCORSMatrix(t *testing.T) {
 	for _, compat := range []string{"", Compat02} {
 		w := newWorld(t, func(o *Options) { o.Compat, o.CORS = compat, "https://dash.example" })
@@ -34,6 +34,8 @@ func TestCORSMatrix(t *testing.T) {
 			{"GET", "/panic", 500, nil},
 			{"GET", "/healthz", 200, []string{"-"}},
 			{"GET", "/metrics", 200, nil},
+			{"GET", "/backup", 200, nil},
+			{"GET", "/live", 200, nil},
 			{"POST", "/overrides", 400, nil},
 			{"OPTIONS", "/keys", 200, []string{"-"}},
 			{"OPTIONS", "/nosuch", 200, []string{"-"}},
@@ -52,6 +54,10 @@ func TestCORSMatrix(t *testing.T) {
 				"Access-Control-Allow-Origin":  "https://dash.example",
 				"Access-Control-Allow-Methods": methods,
 				"Access-Control-Allow-Headers": headers,
+				"Cache-Control":                "no-store",
+				"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'",
+				"Referrer-Policy":              "no-referrer",
+				"X-Content-Type-Options":       "nosniff",
 			} {
 				if got := a.header.Get(name); got != want {
 					t.Errorf("%s %s (%d): %s: %q, want %q", c.method, c.path, a.status, name, got, want)

@@ -153,7 +153,7 @@ func TestEngineWithTheCorpus(t *testing.T) {
 	e := newEngine(t, nil)
 	hour := testNow.Truncate(time.Hour)
 	var names []string
-	for _, name := range corpus() {
+	for _, name := range corpus(t) {
 		if checkName("", name) == nil && !reservedName(name) && name != "_measurement" && !isCompanion(name) {
 			names = append(names, name)
 		}

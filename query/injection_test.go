@@ -4,40 +4,52 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
+	"os"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/influxdata/influxql"
 )
 
-// corpus is what people try, and what people merely have in their names.
-func corpus() []string {
-	return []string{
-		`it's`, `"`, `'`, `\`, `\'`, `\"`, `""`, `''`, `a"b`, `a\"b`, `a\\"b`, `\\`, `x\`,
-		`cpu" FROM "_internal".."database"; DROP DATABASE statistics; --`,
-		`cpu") FROM x; DROP DATABASE statistics; SELECT ("y`,
-		`'; DROP DATABASE "statistics"; --`, `a' OR '1'='1`, `a' OR time > 0 --`, `"host" = 'b' OR "host`,
-		`x"::tag = 'a' OR "y`, `$p0`, `$p1`, `$`, `p0`, `/.*/`, `=~ /.*/`, `a|b`, `(.*)`, `*`, `.*`, `-- `, `/* x */`, `*/`, `;`,
-		`SELECT * INTO evil FROM "x"`, `INTO`, `select`, `time`, `now()`, `host::field`, `::tag`, `"::field`, `a.b.c`, `"a"."b"`,
-		` `, `  leading`, `trailing  `, `tab	tab`, "a\nb", "a\r\nb", "a\x00b", "\x1b[31m", "\u2028", "\u00a0", "\ufeff", "\ufffd", "\xff\xfe",
-		`日本語`, `🔥`, `é`, `е` /* cyrillic */, `%27`, `%00`, `%25`, `<script>`, `${jndi:x}`, `{"a":1}`, `true`, `1`, `-1`, `1.5e300`, `NaN`,
-		`fill(none)`, `group by *`, `a=b`, `a,b`, `a b=c`, strings.Repeat("x", 256), strings.Repeat("'", 256), strings.Repeat(`\`, 256),
-		strings.Repeat("x", 257), `_name`, `_tagKey`, `_seriesKey`, `_fieldKey`, `_tagValue`, `_measurement`, `cpu:sum`, `:sum`, `:`, `cpu:`,
+// corpus is what people try, and what people merely have in their names: testdata/injection.txt, one Go string a line. The tests of
+// cmd/pulse try it on a real server.
+func corpus(t testing.TB) []string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/injection.txt")
+	if err != nil {
+		t.Fatal(err)
 	}
+	var list []string
+	for line := range strings.Lines(string(text)) {
+		evil, err := strconv.Unquote(strings.TrimSpace(line))
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		list = append(list, evil)
+	}
+	return list
 }
 
 // The corpus goes through every place of every route that takes a name or a value. Whatever is sent to
 // InfluxDB is checked here a second time, by the rules below and not by those of statement.go.
 func TestInjectionThroughEveryParameter(t *testing.T) {
-	w := startWorld(t, nil)
+	live := &fakeLive{}
+	w := startWorld(t, func(o *Options) { o.Live = live })
+	w.tokenGuesses.limit = math.MaxInt
 	w.control.cancel = func(string) error { return ErrNotFound }
+	w.control.override = func(OverrideRequest) (Override, error) { return Override{}, ErrInvalid }
+	w.control.flush = func([]string) (int, error) { return 0, nil }
 	goldenAlerts(w.alerts, "")
 	goldenReplays(w.replays, "")
 	sent := 0
-	for _, evil := range corpus() {
+	for _, evil := range corpus(t) {
 		q, path := url.QueryEscape(evil), url.PathEscape(evil)
 		for _, kind := range []string{"latest", "hourly", "daily"} {
 			for _, target := range []string{
@@ -84,6 +96,8 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 		}
 		injectAlerts(t, w, evil)
 		injectReplays(t, w, evil)
+		injectLive(t, w, live, evil)
+		injectOrders(t, w, evil)
 	}
 	if sent < 1000 {
 		t.Fatalf("only %d statements were sent: the corpus does not reach them", sent)
@@ -108,6 +122,78 @@ func injectReplays(t *testing.T, w *world, evil string) {
 		if a.status < 400 || a.status >= 500 || !strings.HasPrefix(a.body, `{"error":"`) || !json.Valid([]byte(a.body)) {
 			t.Errorf("%q: %d %s", evil, a.status, a.body)
 		}
+	}
+}
+
+// injectLive puts evil into every place of the live routes: what is subscribed to holds it as it is, or it is refused.
+func injectLive(t *testing.T, w *world, live *fakeLive, evil string) {
+	t.Helper()
+	q, path := url.QueryEscape(evil), url.PathEscape(evil)
+	asked := make(chan LiveRequest, 1)
+	live.subscribe = func(r LiveRequest) (LiveStream, error) {
+		asked <- r
+		return &fakeStream{}, nil
+	}
+	resumed := LiveRequest{Resume: true, After: 1} // "1" is in the corpus
+	for _, c := range []struct {
+		target, header string
+		want           LiveRequest
+	}{
+		{"/live/" + path, "", LiveRequest{Stat: evil}},
+		{"/live/cpu?host=" + q + "&host=" + q + "x", "", LiveRequest{Stat: "cpu", Filters: map[string][]string{"host": {evil, evil + "x"}}}},
+		{"/live?" + q + "=x", "", LiveRequest{Filters: map[string][]string{evil: {"x"}}}},
+		{"/live?last-event-id=" + q, "", resumed},
+		{"/live", evil, resumed},
+		{"/live?ticket=" + q, "", LiveRequest{}},
+	} {
+		if strings.ContainsFunc(c.header, unicode.IsControl) || strings.TrimSpace(c.header) != c.header || c.header == "" && c.target == "/live" {
+			continue // it would not arrive as it is
+		}
+		a := w.do(t, "GET", c.target, "", lastEventID+": "+c.header, "X-AUTH-TOKEN: "+testToken)
+		select {
+		case got := <-asked:
+			if len(got.Filters) == 0 {
+				got.Filters = nil
+			}
+			if a.status != 200 || !reflect.DeepEqual(got, c.want) {
+				t.Errorf("%s %q: %d, subscribed to %+v", c.target, c.header, a.status, got)
+			}
+		default:
+			if a.status != 400 || !strings.HasPrefix(a.body, `{"error":"`) {
+				t.Errorf("%s %q: %d %s", c.target, c.header, a.status, a.body)
+			}
+		}
+	}
+	if st := w.influx.statements(); len(st) > 0 {
+		t.Errorf("%q: a stream sent %q", evil, st)
+	}
+}
+
+// injectOrders puts evil into every place of what relays are told to do.
+func injectOrders(t *testing.T, w *world, evil string) {
+	t.Helper()
+	text, err := json.Marshal(evil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, order := range []string{
+		"/overrides " + evil,
+		"/overrides {\"duration\":" + string(text) + ",\"collectors\":{\"cpu\":5}}",
+		"/overrides {\"duration\":60,\"collectors\":{" + string(text) + ":5}}",
+		"/overrides {\"duration\":60,\"collectors\":{\"cpu\":" + string(text) + "}}",
+		"/overrides {\"duration\":60,\"collectors\":{\"cpu\":5},\"relays\":[" + string(text) + "]}",
+		"/overrides {" + string(text) + ":1}",
+		"/flush " + evil,
+		"/flush {\"relays\":[" + string(text) + "]}",
+		"/flush {" + string(text) + ":1}",
+	} {
+		path, body, _ := strings.Cut(order, " ")
+		if a := w.do(t, "POST", path, body); a.status >= 500 || !json.Valid([]byte(a.body)) {
+			t.Errorf("%s: %d %s", order, a.status, a.body)
+		}
+	}
+	if st := w.influx.statements(); len(st) > 0 {
+		t.Errorf("%q: an order sent %q", evil, st)
 	}
 }
 
@@ -292,7 +378,7 @@ func TestStatementCheck(t *testing.T) {
 // Whatever the query string, reading it does not panic, and what comes out of it is one statement that
 // means what was asked.
 func FuzzParameters(f *testing.F) {
-	for _, evil := range corpus() {
+	for _, evil := range corpus(f) {
 		f.Add(evil, "host="+url.QueryEscape(evil)+"&verb=max&start=3h", true)
 		f.Add("cpu", url.QueryEscape(evil)+"=1&"+url.QueryEscape(evil)+"=2&backfill="+url.QueryEscape(evil), false)
 	}

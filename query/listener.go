@@ -1,57 +1,146 @@
 package query
 
 import (
+	"container/list"
+	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// limitListener accepts at most cap(taken) connections at once; further ones wait in the kernel's queue.
+// limitListener serves at most limit connections at once. One that comes when all places are taken gets that of the connection that
+// has had no request at work for longest: whoever opens connections and says nothing, or says it slowly, keeps nobody out. While
+// every place has a request at work, it waits.
 type limitListener struct {
 	net.Listener
-	open  prometheus.Gauge
-	taken chan struct{}
-	done  chan struct{}
-	close func() error // once
+	limit   int
+	open    prometheus.Gauge
+	madeWay func() // called for each connection that gave its place to another
+
+	mu    sync.Mutex // guards what follows
+	cond  *sync.Cond // a place has become free, or may be taken
+	taken int
+	idle  list.List // of *limitConn without a request at work, the longest idle first
+	done  bool
 }
 
-func newLimitListener(l net.Listener, limit int, open prometheus.Gauge) *limitListener {
-	ll := &limitListener{Listener: l, open: open, taken: make(chan struct{}, limit), done: make(chan struct{})}
-	ll.close = sync.OnceValue(func() error {
-		close(ll.done)
-		return l.Close()
-	})
+func newLimitListener(l net.Listener, limit int, open prometheus.Gauge, madeWay func()) *limitListener {
+	ll := &limitListener{Listener: l, limit: limit, open: open, madeWay: madeWay}
+	ll.cond = sync.NewCond(&ll.mu)
 	return ll
 }
 
 func (l *limitListener) Accept() (net.Conn, error) {
-	select {
-	case l.taken <- struct{}{}:
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
+	conn, err := l.Listener.Accept()
 	if err != nil {
-		<-l.taken
 		return nil, err
 	}
-	l.open.Inc()
-	return &limitConn{Conn: c, release: sync.OnceFunc(func() {
-		l.open.Dec()
-		<-l.taken
-	})}, nil
+	c := &limitConn{Conn: conn, listener: l}
+	if !l.place(c) {
+		_ = conn.Close() // unused
+		return nil, net.ErrClosed
+	}
+	return c, nil
 }
 
-func (l *limitListener) Close() error { return l.close() }
+// place waits for a place, and returns false when there will be none because the listener was closed.
+func (l *limitListener) place(c *limitConn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.taken >= l.limit && !l.done {
+		if longest := l.idle.Front(); longest != nil {
+			l.madeWay()
+			victim := longest.Value.(*limitConn)
+			l.free(victim)
+			_ = victim.Conn.Close() // whoever reads it hears of it
+			continue
+		}
+		l.cond.Wait()
+	}
+	if l.done {
+		return false
+	}
+	l.taken++
+	l.open.Inc()
+	c.idle = l.idle.PushBack(c)
+	return true
+}
 
+// free gives the place of a connection back, once. It needs mu.
+func (l *limitListener) free(c *limitConn) {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	if c.idle != nil {
+		l.idle.Remove(c.idle)
+	}
+	l.taken--
+	l.open.Dec()
+	l.cond.Broadcast()
+}
+
+func (l *limitListener) Close() error {
+	l.mu.Lock()
+	l.done = true
+	l.cond.Broadcast()
+	l.mu.Unlock()
+	return l.Listener.Close()
+}
+
+// limitConn is a connection that has a place.
 type limitConn struct {
 	net.Conn
-	release func()
+	listener *limitListener
+
+	// Guarded by the listener's mu.
+	atWork int           // requests, of which HTTP/2 has many at a time
+	idle   *list.Element // nil while there are any
+	gone   bool
 }
 
 func (c *limitConn) Close() error {
-	err := c.Conn.Close()
-	c.release()
-	return err
+	c.listener.mu.Lock()
+	c.listener.free(c)
+	c.listener.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// begin notes that a request is at work, until end is called.
+func (c *limitConn) begin() (end func()) {
+	l := c.listener
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.atWork++; c.idle != nil {
+		l.idle.Remove(c.idle)
+		c.idle = nil
+	}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if c.atWork--; c.atWork == 0 && !c.gone {
+			c.idle = l.idle.PushBack(c)
+			l.cond.Signal()
+		}
+	}
+}
+
+type connKey struct{}
+
+// withConn lets requests find the connection that they came on.
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// atWork notes that a request is at work on its connection, until end is called.
+func atWork(ctx context.Context) (end func()) {
+	if c, ok := ctx.Value(connKey{}).(*limitConn); ok {
+		return c.begin()
+	}
+	return func() {} // not served by Start
 }

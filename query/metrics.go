@@ -16,9 +16,11 @@ type metrics struct {
 	seconds      *prometheus.HistogramVec
 	panics       prometheus.Counter
 	unauthorized prometheus.Counter
+	guesses      *prometheus.CounterVec
 	influxErrors *prometheus.CounterVec
 	history      prometheus.Gauge
 	connections  prometheus.Gauge
+	madeWay      prometheus.Counter
 	streams      prometheus.Gauge
 	stuck        prometheus.Counter
 }
@@ -55,16 +57,25 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "pulse_query_connections", Help: "Open connections to the API.",
 		}),
 	}
+	m.madeWay = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "pulse_query_connections_closed_idle_total", Help: "Connections without a request at work that were closed for others, because all places were taken.",
+	})
 	m.streams = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "pulse_query_streams", Help: "Streams of live readings under way.",
 	})
+	m.guesses = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "pulse_query_guesses_refused_total", Help: "Requests refused because their address gave too many wrong ones before, by what: token, ticket.",
+	}, []string{"of"})
+	for _, of := range []string{"token", ticketName} {
+		m.guesses.WithLabelValues(of)
+	}
 	m.stuck = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "pulse_query_streams_stuck_total", Help: "Streams ended because the client did not read for ten seconds.",
 	})
 	for _, why := range []string{whyUnavailable, whyTimeout, whyBusy} {
 		m.influxErrors.WithLabelValues(why)
 	}
-	r.MustRegister(m.requests, m.seconds, m.panics, m.unauthorized, m.influxErrors, m.history, m.connections, m.streams, m.stuck)
+	r.MustRegister(m.requests, m.seconds, m.panics, m.unauthorized, m.influxErrors, m.history, m.connections, m.streams, m.stuck, m.guesses, m.madeWay)
 	return m
 }
 

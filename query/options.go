@@ -62,7 +62,7 @@ type Options struct {
 
 	QueryTimeout   time.Duration // of one history request; default 30 s
 	HistoryQueries int           // at once; default 8
-	MaxConnections int           // at once, more wait to be accepted; default 2048
+	MaxConnections int           // at once; for one more, an idle one goes, or it waits; default 2048
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

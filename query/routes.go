@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/julienschmidt/httprouter"
 )
@@ -119,17 +118,11 @@ func (s *Server) wrap(rt route) httprouter.Handle {
 		if rec, ok := w.(*recorder); ok {
 			rec.route = rt.path
 		}
-		if rt.access != open && !s.token.passes(r) {
-			leave, ok := func(time.Time) {}, false
-			if rt.access == ticketed {
-				leave, ok = s.tickets.enter(r.URL.Query().Get(ticketName), s.o.Now())
-			}
-			if !ok {
-				s.unauthorized(w, r)
-				return
-			}
-			defer func() { leave(s.o.Now()) }()
+		leave, ok := s.admit(w, r, rt.access)
+		if !ok {
+			return
 		}
+		defer leave()
 		p = slices.Clone(p)
 		for i := range p {
 			// The path was matched escaped, so that a stat may hold a slash.
@@ -149,8 +142,7 @@ func (s *Server) wrap(rt route) httprouter.Handle {
 // plain makes a handler of the router's own (404, 405), behind the token.
 func (s *Server) plain(handle func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !s.token.passes(r) {
-			s.unauthorized(w, r)
+		if _, ok := s.admit(w, r, token); !ok {
 			return
 		}
 		if err := handle(w, r); err != nil {

@@ -22,11 +22,16 @@ type Server struct {
 	metrics *metrics
 	token   tokenCheck
 	tickets *tickets
+	// Who guesses one of the two is not refused for the other: a page that comes back after a restart has an old ticket.
+	tokenGuesses, ticketGuesses *guesses
+
 	router  *httprouter.Router
 	methods []string // those the table has, for Allow
 	http    *http.Server
 	turns   chan struct{}  // one per history query at work
 	warn    rate.Sometimes // limits the log lines of failed requests
+	guessed rate.Sometimes // and of refused addresses
+	crowd   rate.Sometimes // and of too many connections
 	started time.Time
 
 	backingUp sync.Mutex // held while a backup is written
@@ -67,11 +72,15 @@ func New(o Options) (*Server, error) {
 		turns:    make(chan struct{}, o.HistoryQueries),
 		started:  o.Now(),
 		warn:     rate.Sometimes{First: 3, Interval: time.Minute},
+		guessed:  rate.Sometimes{First: 1, Interval: time.Minute},
+		crowd:    rate.Sometimes{First: 1, Interval: time.Minute},
+
+		tokenGuesses: newGuesses(), ticketGuesses: newGuesses(),
 	}
 	s.router, s.methods = s.newRouter(s.routes())
 	s.baseCtx, s.cut = context.WithCancel(context.Background())
 	s.streams, s.endStreams = context.WithCancel(s.baseCtx)
-	s.listener = newLimitListener(o.Listener, o.MaxConnections, s.metrics.connections)
+	s.listener = newLimitListener(o.Listener, o.MaxConnections, s.metrics.connections, s.crowded)
 	s.http = &http.Server{
 		Handler:           s,
 		TLSConfig:         o.TLS,
@@ -84,6 +93,7 @@ func New(o Options) (*Server, error) {
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 		BaseContext:    func(net.Listener) context.Context { return s.baseCtx },
+		ConnContext:    withConn,
 		// "OPTIONS *" gets the same answer as any other OPTIONS.
 		DisableGeneralOptionsHandler: true,
 	}
@@ -114,6 +124,14 @@ func (s *Server) Start() {
 		if !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("the API stopped serving", "address", s.Addr().String(), "error", err)
 		}
+	})
+}
+
+// crowded is told of each connection that made way for another.
+func (s *Server) crowded() {
+	s.metrics.madeWay.Inc()
+	s.crowd.Do(func() {
+		s.log.Warn("all connections to the API are taken: those that ask for nothing are closed for new ones", "limit", s.o.MaxConnections)
 	})
 }
 
@@ -153,6 +171,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"took", took, "client", r.RemoteAddr)
 	}()
 	defer s.recoverPanic(rec, r)
+	defer atWork(r.Context())()
 
 	s.setCommonHeaders(rec.Header())
 	if r.Method == http.MethodOptions {

@@ -298,35 +298,6 @@ func TestHugeRequests(t *testing.T) {
 	w.get(t, "/ping").want(t, 200, "pong")
 }
 
-// No more connections than allowed are served at once; the next is served when one closes.
-func TestConnectionLimit(t *testing.T) {
-	w := startWorld(t, func(o *Options) { o.MaxConnections = 2 })
-	var conns []net.Conn
-	for range 2 {
-		c, err := net.Dial("tcp", w.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		conns = append(conns, c)
-	}
-	eventually(t, "two are open", func() bool { return value(t, w.metrics.connections) == 2 })
-	third := make(chan answer, 1)
-	go func() {
-		third <- raw(t, w, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-	}()
-	// It is not accepted: nothing can show that but that the number stays.
-	for range 20 {
-		time.Sleep(time.Millisecond)
-		if n := value(t, w.metrics.connections); n != 2 {
-			t.Fatalf("%v connections", n)
-		}
-	}
-	conns[0].Close()
-	(<-third).contains(t, 200, "ok")
-	eventually(t, "one is left", func() bool { return value(t, w.metrics.connections) == 1 })
-}
-
 func TestTLS(t *testing.T) {
 	cert := httptest.NewUnstartedServer(nil)
 	cert.StartTLS()

@@ -79,11 +79,14 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	httpListener, err := a.listen("http-listen-address", config.HTTPAddress)
+	refused := newConnectionsRefused()
+	registry.MustRegister(refused)
+	httpGoodbye, relayGoodbye := goodbyes(config)
+	httpListener, err := a.listen("http-listen-address", config.HTTPAddress, httpGoodbye, refused)
 	if err != nil {
 		return nil, err
 	}
-	relayListener, err := a.listen("server-listen-address", config.RelayAddress)
+	relayListener, err := a.listen("server-listen-address", config.RelayAddress, relayGoodbye, refused)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +140,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 
 // listen binds an address. Whoever serves it closes it; the teardown does too,
 // for the case that nobody came to serve it.
-func (a *App) listen(flag, address string) (net.Listener, error) {
+func (a *App) listen(flag, address, goodbye string, refused *prometheus.CounterVec) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("--%s: %w", flag, err)
@@ -148,7 +151,7 @@ func (a *App) listen(flag, address string) (net.Listener, error) {
 		}
 		return nil
 	})
-	return l, nil
+	return reserveFiles(l, flag, goodbye, refused, a.log), nil
 }
 
 // openState opens pulse.db, which is the lock of the data dir.

@@ -93,7 +93,7 @@ func runBackup(ctx context.Context, args []string, stdout, stderr io.Writer) int
 			return err
 		}
 		if config == nil {
-			return fmt.Errorf("no server answers at %s; to back up without one, give its --data-dir, and --influx-address or --config-file as it has them", *flags.api)
+			return fmt.Errorf("no server answers at %s; to back up without one, give its --data-dir, and --influx-address or --config-file as it has them", client.base)
 		}
 		fmt.Fprintf(stderr, "no server answers at %s: backing up %s\n", client.base, config.DataDir)
 		return backUpOffline(ctx, config, w, stderr)
@@ -251,11 +251,10 @@ func (c *apiClient) download(ctx context.Context, path string, w io.Writer) erro
 		cancel(fmt.Errorf("nothing came from %s for %s", c.base, spell(downloadPatience.Seconds())))
 	})
 	defer idle.Stop()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	request, err := c.request(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}
-	request.Header.Set("X-AUTH-TOKEN", c.token)
 	response, err := c.http.Do(request)
 	if err != nil {
 		return cmp.Or(context.Cause(ctx), err)

@@ -41,14 +41,16 @@ func (f clientFlags) client() (*apiClient, error) {
 	}
 	u, err := url.Parse(api)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("--api: must be an address like http://127.0.0.1:8080, not %q", *f.api)
+		return nil, fmt.Errorf("--api: must be an address like http://127.0.0.1:8080, not %q", maskPassword(*f.api))
 	}
 	tlsConfig, err := clientTLS(true, *f.caFile)
 	if err != nil {
 		return nil, fmt.Errorf("--tls-ca: %w", err)
 	}
+	user := u.User // for a proxy in front
+	u.User = nil
 	return &apiClient{
-		base: strings.TrimSuffix(api, "/"), token: *f.token,
+		base: strings.TrimSuffix(u.String(), "/"), user: user, token: *f.token,
 		http: &http.Client{Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, DisableKeepAlives: true,
 		}},
@@ -57,8 +59,23 @@ func (f clientFlags) client() (*apiClient, error) {
 
 // apiClient asks a server over its API.
 type apiClient struct {
-	base, token string
-	http        *http.Client
+	base  string // without user and password
+	user  *url.Userinfo
+	token string
+	http  *http.Client
+}
+
+// request makes one with all that it takes to be let in.
+func (c *apiClient) request(ctx context.Context, method, path string, content io.Reader) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("X-AUTH-TOKEN", c.token)
+	if password, ok := c.user.Password(); ok {
+		r.SetBasicAuth(c.user.Username(), password)
+	}
+	return r, nil
 }
 
 // An apiError is an answer that is no success.
@@ -90,11 +107,10 @@ func (c *apiClient) do(ctx context.Context, method, path string, in any) ([]byte
 		}
 		content = bytes.NewReader(b)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
+	request, err := c.request(ctx, method, path, content)
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("X-AUTH-TOKEN", c.token)
 	response, err := c.http.Do(request)
 	if err != nil {
 		return nil, err

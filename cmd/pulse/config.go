@@ -170,7 +170,7 @@ func (c *Config) printTo(w io.Writer) error {
 			continue
 		case strings.HasSuffix(o.long, "token") && v != "":
 			shown[o.long] = "********"
-		case o.long == "influx-address":
+		case strings.HasSuffix(o.long, "-address"):
 			shown[o.long] = maskPassword(v)
 		case o.kind == "int":
 			shown[o.long] = json.Number(v)
@@ -269,24 +269,34 @@ type fileError string
 
 func (e fileError) Error() string { return "--config-file: " + string(e) }
 
-// parseConfigFile reads a flat JSON object whose keys are the long flag names.
+// parseConfigFile reads one flat JSON object whose keys are the long flag names,
+// each at most once: of two, one would be passed over in silence.
 func parseConfigFile(r io.Reader, all []option, set func(name, value string) error) error {
 	d := json.NewDecoder(r)
 	d.UseNumber()
-	var file map[string]any
-	if err := d.Decode(&file); err != nil {
-		return fileError("not a JSON object: " + err.Error())
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return notAnObject(err)
 	}
-	if d.More() {
-		return fileError("something follows the JSON object")
-	}
-	for key, value := range file {
-		if key == "config-file" {
+	seen := make(map[string]bool)
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return notAnObject(err)
+		}
+		key, _ := token.(string) // the decoder takes nothing else for a key
+		var value any
+		if err := d.Decode(&value); err != nil {
+			return notAnObject(err)
+		}
+		switch {
+		case key == "config-file":
 			return fileError(`"config-file" cannot be a key of the config file itself`)
-		}
-		if !slices.ContainsFunc(all, func(o option) bool { return o.long == key }) {
+		case !slices.ContainsFunc(all, func(o option) bool { return o.long == key }):
 			return fileError(fmt.Sprintf("unknown key %q%s", key, didYouMean(key, all)))
+		case seen[key]:
+			return fileError(fmt.Sprintf("the key %q is given twice", key))
 		}
+		seen[key] = true
 		switch value.(type) {
 		case string, bool, json.Number:
 		default:
@@ -296,7 +306,20 @@ func parseConfigFile(r io.Reader, all []option, set func(name, value string) err
 			return err
 		}
 	}
+	if _, err := d.Token(); err != nil {
+		return notAnObject(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fileError("something follows the JSON object")
+	}
 	return nil
+}
+
+func notAnObject(err error) error {
+	if err == nil {
+		return fileError("not a JSON object")
+	}
+	return fileError("not a JSON object: " + err.Error())
 }
 
 // didYouMean names the key that shares the longest beginning with a wrong one.

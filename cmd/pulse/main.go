@@ -11,13 +11,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 )
 
 // Exit codes. A supervisor restarts after 1; 2 needs a person.
@@ -57,6 +59,9 @@ func subcommandNames() string {
 }
 
 func main() {
+	// The libraries that Pulse embeds leave it to the umask who may read their
+	// files, in which are the token, keys and readings.
+	unix.Umask(0o077)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -103,6 +108,8 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	log := newLogger(stderr, config.LogLevel)
 	warnUnknownEnvironment(ctx, os.Environ(), log)
+	systemd := newSupervisor(log)
+	systemd.tell("STATUS=opening " + config.DataDir)
 	app, err := NewApp(ctx, config, log)
 	if err != nil {
 		fmt.Fprintln(stderr, "pulse:", oneLine(err))
@@ -113,8 +120,11 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 		return exitFailure
 	}
 	app.greet(stdout)
+	systemd.tell(daemon.SdNotifyReady, fmt.Sprintf("STATUS=relays at %s, api at %s", app.ingest.Addr(), app.query.Addr()))
+	go systemd.watch(ctx, app.answering())
 	<-ctx.Done()
 	log.Info("stopping; a second signal ends at once")
+	systemd.tell(daemon.SdNotifyStopping, "STATUS=writing what was journaled")
 	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if err := app.Stop(stopping); err != nil {
@@ -123,23 +133,4 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	}
 	log.Info("stopped")
 	return exitOK
-}
-
-// newLogger writes lines for people and for journald: time, level, message,
-// then key=value.
-func newLogger(w io.Writer, level slog.Level) *slog.Logger {
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
-		Level: level,
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.LevelKey {
-				switch a.Value.Any() {
-				case levelTrace:
-					return slog.String(a.Key, "TRACE")
-				case levelFatal:
-					return slog.String(a.Key, "FATAL")
-				}
-			}
-			return a
-		},
-	}))
 }

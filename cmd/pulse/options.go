@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/projector/influx"
 )
 
 // An option is one configuration key: a flag, an environment variable
@@ -65,8 +67,8 @@ func options() []option {
 			if v == "embedded" {
 				return nil
 			}
-			u, err := url.Parse(v)
-			if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || strings.HasSuffix(u.Host, ":") {
+			// The error does not repeat what may hold a password.
+			if u, err := influx.ParseAddress(v); err != nil || strings.HasSuffix(u.Host, ":") {
 				return fmt.Errorf(`must be "embedded" or an address like http://127.0.0.1:8086 or https://user:password@influx.example.org:8086`)
 			}
 			return nil
@@ -95,7 +97,7 @@ func options() []option {
 		}},
 		{"kapacitor-address", "k", "string", "", "Kapacitor server address (http://127.0.0.1:9092)", func(c *Config, v string) error {
 			c.KapacitorAddress = v
-			if u, err := url.Parse(v); v != "" && (err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "") {
+			if u, err := url.Parse(v); v != "" && (err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || strings.ContainsAny(v, "?#")) {
 				return fmt.Errorf("must be an address like http://127.0.0.1:9092, or empty")
 			}
 			return nil

@@ -93,9 +93,9 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	case !noServer(err):
 		return c.failed(err)
 	case config == nil:
-		return c.failed(fmt.Errorf("no server answers at %s; to replay without one, give its --data-dir, and --influx-address or --config-file as it has them", *flags.api))
+		return c.failed(fmt.Errorf("no server answers at %s; to replay without one, give its --data-dir, and --influx-address or --config-file as it has them", client.base))
 	case *detach:
-		return c.misused(fmt.Errorf("--detach needs a server, and none answers at %s", *flags.api))
+		return c.misused(fmt.Errorf("--detach needs a server, and none answers at %s", client.base))
 	default:
 		job, err = w.offline(ctx, config, request)
 	}

@@ -3,18 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -436,53 +432,5 @@ func TestWideRelayDelaysNobody(t *testing.T) {
 	}
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("the stop took %v", took)
-	}
-}
-
-// An alert on a relay's readings arrives where it is to be posted, once, and
-// once more when it is over.
-func TestAlert(t *testing.T) {
-	posts := make(chan string, 10)
-	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		var post struct{ ID, Level, PreviousLevel string }
-		if err := json.NewDecoder(r.Body).Decode(&post); err != nil {
-			t.Error(err)
-		}
-		posts <- post.ID + " " + post.PreviousLevel + " " + post.Level
-	}))
-	defer receiver.Close()
-	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "1")
-	var high atomic.Bool
-	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 1, Stats: 1, ID: func(int) string { return "web1" },
-		Value: func(int, int, uint64) float64 {
-			if high.Load() {
-				return 90
-			}
-			return 10
-		}})
-	defer fleet.Stop()
-	if err := fleet.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	alert := fmt.Sprintf(`{"tags":{"host":"web1"},"metric":"stat_0","level":"crit","threshold":80,"duration":"2s","every":"1s","post":%q}`, receiver.URL)
-	if err := s.Post("/alerts", alert); err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range []struct {
-		high bool
-		want string
-	}{{true, "[web1] stat_0 OK CRITICAL"}, {false, "[web1] stat_0 CRITICAL OK"}} {
-		high.Store(step.high)
-		select {
-		case got := <-posts:
-			if got != step.want {
-				t.Errorf("posted %q, want %q", got, step.want)
-			}
-		case <-time.After(time.Minute):
-			t.Fatalf("%q was not posted", step.want)
-		}
-	}
-	if len(posts) != 0 {
-		t.Errorf("posted besides: %q", <-posts)
 	}
 }

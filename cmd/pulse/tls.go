@@ -27,7 +27,7 @@ func serverTLS(c *Config) (*tls.Config, error) {
 		dir := filepath.Join(c.DataDir, "tls")
 		cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 		if _, err := os.Stat(cert); errors.Is(err, fs.ErrNotExist) {
-			if err := selfSign(dir, cert, key, c.HTTPAddress, c.RelayAddress); err != nil {
+			if err := selfSign(dir, cert, key, c.HTTPAddress, c.RelayAddress, c.NATSAddress); err != nil {
 				return nil, fmt.Errorf("making a self-signed certificate in %s: %w", dir, err)
 			}
 		}

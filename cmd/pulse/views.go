@@ -117,7 +117,8 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 		views = append(views, projector.RunnerOptions{Projection: a.mist, Start: projector.FromEnd()})
 	}
 	a.alerts, err = kapa.New(kapa.Options{
-		DB: a.state.DB, Instance: a.state.Identity, Kapacitor: config.KapacitorAddress, Stored: influx.Clean, Journal: a.journal,
+		DB: a.state.DB, Instance: a.state.Identity, Kapacitor: config.KapacitorAddress, Journal: a.journal,
+		Stored: influx.Clean, StoredMeasurement: influx.CleanMeasurement,
 		Logger: a.log.With("room", "alerts"), Registerer: registry, Now: config.now,
 	})
 	if err != nil {

@@ -38,8 +38,8 @@ type fill struct {
 const fillCommand = "fill"
 
 // args are the command line that parseFill reads.
-func (f *fill) args() []string {
-	return []string{fillCommand, "-dir", f.dir, "-influx", f.influx, "-events", strconv.Itoa(f.events), "-relays", strconv.Itoa(f.relays),
+func (f *fill) args(command string) []string {
+	return []string{command, "-dir", f.dir, "-influx", f.influx, "-events", strconv.Itoa(f.events), "-relays", strconv.Itoa(f.relays),
 		"-stats", strconv.Itoa(f.stats), "-end", strconv.FormatInt(f.end, 10), "-span", f.span.String()}
 }
 

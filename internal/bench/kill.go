@@ -12,7 +12,7 @@ import (
 // runKill kills the server in the middle of the load and measures how soon the
 // next one accepts, polls and has its relays back.
 func (b *bench) runKill(ctx context.Context) error {
-	s, err := b.server("kill")
+	s, err := b.server("kill", b.poll)
 	if err != nil {
 		return err
 	}

@@ -2,26 +2,95 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-func (b *bench) server(name string) (*pulseproc.Server, error) {
+// server is one with everything inside, and what else args say.
+func (b *bench) server(name string, poll time.Duration, args ...string) (*pulseproc.Server, error) {
 	return pulseproc.New(pulseproc.Options{
 		Binary: b.binary, DataDir: filepath.Join(b.dir, name),
-		Args: []string{"--influx-address", "embedded", "-p", strconv.Itoa(int(b.poll.Seconds())), "-l", "WARN"},
+		Args: append([]string{"--influx-address", "embedded", "-p", strconv.Itoa(int(poll.Seconds())), "-l", "WARN"}, args...),
 	})
 }
 
-// runLoad connects all relays, polls them for a while and compares what they
-// sent with what is in InfluxDB.
+// runLoad is the load that the flags describe.
 func (b *bench) runLoad(ctx context.Context) error {
-	s, err := b.server("load")
+	return b.apply(ctx, &load{relays: b.relays, stats: b.stats, poll: b.poll, lasts: b.load})
+}
+
+// runWide is the budgets' two heaviest loads: every relay every second.
+func (b *bench) runWide(ctx context.Context) error {
+	lasts := 15 * time.Second
+	if b.long {
+		lasts = 2 * time.Minute
+	}
+	for _, l := range []*load{{relays: 2000, stats: 100}, {relays: 10_000, stats: 10}} {
+		l.poll, l.lasts = time.Second, lasts
+		if err := b.apply(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A load is a fleet of relays that is polled for a while.
+type load struct {
+	relays, stats int
+	poll, lasts   time.Duration
+}
+
+func (l *load) String() string {
+	return fmt.Sprintf("%d relays x %d every %s", l.relays, l.stats, l.poll)
+}
+
+// A loadFleet is a fleet that can be asked to fall silent: what was sent by
+// relays that hang up may be lost on its way, whoever is to take it.
+type loadFleet struct {
+	*relaytest.Fleet
+	relays int
+	ending atomic.Bool
+	waits  atomic.Int64 // relays that have given their last answer
+	ended  chan struct{}
+}
+
+func (l *load) fleet(address string) *loadFleet {
+	f := &loadFleet{relays: l.relays, ended: make(chan struct{})}
+	f.Fleet = relaytest.NewFleet(relaytest.FleetOptions{Addr: address, N: l.relays, Stats: l.stats, OnPoll: func(int, uint64) {
+		if f.ending.Load() {
+			f.waits.Add(1)
+			<-f.ended
+		}
+	}})
+	return f
+}
+
+// silent asks all relays to answer once more and no more, and tells whether
+// they have.
+func (f *loadFleet) silent() bool {
+	f.ending.Store(true)
+	return f.waits.Load() == int64(f.relays)
+}
+
+func (f *loadFleet) Stop() {
+	close(f.ended)
+	f.Fleet.Stop()
+}
+
+// apply connects all relays, polls them for a while and compares what they
+// sent with what is in the journal and in InfluxDB.
+func (b *bench) apply(ctx context.Context, l *load) error {
+	add := func(what string, ok bool, limit, figure string, args ...any) {
+		b.add(l.String()+": "+what, ok, limit, figure, args...)
+	}
+	s, err := b.server(l.String(), l.poll)
 	if err != nil {
 		return err
 	}
@@ -33,84 +102,102 @@ func (b *bench) runLoad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	idle, err := takeUsage(s)
+	if err != nil {
+		return err
+	}
 
-	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: b.relays, Stats: b.stats})
+	fleet := l.fleet(s.RelayAddr)
 	defer fleet.Stop()
 	began := time.Now()
 	if err := fleet.Start(ctx); err != nil {
 		return err
 	}
 	connecting := time.Since(began)
-	b.add(fmt.Sprintf("%d relays connect", b.relays), connecting < 30*time.Second, "30 s", "%.1f s", connecting.Seconds())
+	add("all connect", connecting < 30*time.Second, "30 s", "%.1f s", connecting.Seconds())
 
-	began = time.Now()
-	cpuBefore, err := s.CPU()
+	before, err := takeUsage(s)
 	if err != nil {
+		return fmt.Errorf("%w; the server's log ends with:\n%s", err, s.Log())
+	}
+	pollsBefore := fleet.Polls()
+	if err := pause(ctx, l.lasts); err != nil {
 		return err
 	}
-	sentBefore, pollsBefore := fleet.Sent(), fleet.Polls()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(b.load):
-	}
-	cpu, err := s.CPU()
+	used, err := before.since(s)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; the server's log ends with:\n%s", err, s.Log())
 	}
-	polls, took := fleet.Polls()-pollsBefore, time.Since(began)
-	sentInLoad := fleet.Sent() - sentBefore
-	expected := float64(b.relays) * took.Seconds() / b.poll.Seconds()
-	b.add("polls answered, of those due", float64(polls) > 0.98*expected, "0.98", "%.3f (%d)", float64(polls)/expected, polls)
-	b.add("CPU per reading, all projections on", true, "-", "%.2f µs", (cpu-cpuBefore).Seconds()*1e6/float64(sentInLoad))
+	polls := fleet.Polls() - pollsBefore
+	expected := float64(l.relays) * used.took.Seconds() / l.poll.Seconds()
+	add("polls answered, of those due", float64(polls) > 0.98*expected, "0.98", "%.3f (%d)", float64(polls)/expected, polls)
+	add("processors busy meanwhile", true, "-", "%s", used)
 	rss, peak, err := s.RSS()
 	if err != nil {
 		return err
 	}
-	b.add("RSS growth per polled relay", true, "-", "%.1f KiB (%d MiB in all, peak %d MiB)",
-		float64(rss-idleRSS)/float64(b.relays)/1024, rss>>20, peak>>20)
+	add("RSS growth per polled relay", true, "-", "%.1f KiB (%d MiB in all, peak %d MiB)",
+		float64(rss-idleRSS)/float64(l.relays)/1024, rss>>20, peak>>20)
 	skipped, err := s.Metric("pulse_ingest_polls_skipped_total")
 	if err != nil {
 		return err
 	}
-	b.add("polls skipped", skipped == 0, "0", "%.0f", skipped)
+	add("polls skipped", skipped == 0, "0", "%.0f", skipped)
 	if n := fleet.Disconnects(); n > 0 {
 		return fmt.Errorf("%d relays lost their connection: %w", n, fleet.Err())
 	}
-	fleet.Stop()
-	return b.compareCounts(ctx, s, fleet.Sent())
+	if err := s.Await(ctx, func() (bool, error) { return fleet.silent(), nil }); err != nil {
+		return err
+	}
+	if err := l.compareCounts(ctx, s, fleet.Sent(), add); err != nil {
+		return err
+	}
+	if used, err = idle.since(s); err != nil {
+		return err
+	}
+	add("CPU of a reading until it is in InfluxDB", true, "-", "%.2f µs", used.cpu.Seconds()*1e6/float64(fleet.Sent()))
+	return nil
 }
 
-// compareCounts waits until the projections have caught up and compares the
-// readings sent with those that the aggregates count.
-func (b *bench) compareCounts(ctx context.Context, s *pulseproc.Server, sent uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+// compareCounts compares the readings sent with those in the journal, and then,
+// when the projections have caught up, with those that the aggregates count.
+func (l *load) compareCounts(ctx context.Context, s *pulseproc.Server, sent uint64, add func(what string, ok bool, limit, figure string, args ...any)) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	began := time.Now()
-	var stored uint64
+	var journaled float64
 	err := s.Await(ctx, func() (bool, error) {
+		lost, err1 := s.Metric("pulse_ingest_readings_lost_total")
+		taken, err2 := s.Metric("pulse_ingest_readings_total")
+		journaled = taken
+		return uint64(taken+lost) >= sent || time.Since(began) > time.Minute, errors.Join(err1, err2)
+	})
+	if err != nil {
+		return err
+	}
+	add("readings in the journal, of those sent", uint64(journaled) == sent, "equal", "%.0f of %d", journaled, sent)
+	var stored uint64
+	err = s.Await(ctx, func() (bool, error) {
 		stored = 0
-		for stat := range b.stats {
+		for stat := range l.stats {
 			n, err := s.Count(relaytest.FleetStat(stat))
-			if err != nil {
+			if err != nil || n < sent/uint64(l.stats) { // every answer has all stats
+				time.Sleep(500 * time.Millisecond)
 				return false, nil // not there yet
 			}
 			stored += n
 		}
-		if stored < sent {
-			time.Sleep(500 * time.Millisecond)
-		}
 		return stored >= sent, nil
 	})
 	if err != nil {
-		b.add("readings in InfluxDB, of those sent", false, "equal", "%d of %d", stored, sent)
+		add("readings in InfluxDB, of those sent", false, "equal", "%d of %d", stored, sent)
 		return nil
 	}
-	b.add("readings in InfluxDB, of those sent", stored == sent, "equal", "%d of %d, %.0f s after the last", stored, sent, time.Since(began).Seconds())
+	add("readings in InfluxDB, of those sent", stored == sent, "equal", "%d of %d, %.0f s after the last", stored, sent, time.Since(began).Seconds())
 	raw, err := s.Metric("pulse_projector_points_written_total", `projection="influx_raw"`)
 	if err != nil {
 		return err
 	}
-	b.add("raw points written", uint64(raw) >= sent, "readings sent", "%.0f", raw)
+	add("raw points written", uint64(raw) >= sent, "readings sent", "%.0f", raw)
 	return nil
 }

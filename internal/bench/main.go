@@ -12,15 +12,18 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-// A row is one figure, its limit and whether it holds.
+// A row is one figure, its limit and whether it holds. Where the limit was
+// measured beside it, ratio is how the two compare, and how they must.
 type row struct {
 	what   string
 	figure string
 	limit  string
+	ratio  string
 	ok     bool
 }
 
@@ -38,7 +41,19 @@ type bench struct {
 
 // parts are what can be run by itself, in order.
 func (b *bench) parts() []part {
-	return []part{{"load", b.runLoad}, {"kill", b.runKill}, {"outage", b.runOutage}}
+	return []part{
+		{"codec", b.runCodec}, {"journal", b.runJournal}, {"idle", b.runIdle}, {"restart", b.runRestart},
+		{"raw", b.runRaw}, {"aggregates", b.runAggregates}, {"latest", b.runLatest}, {"hourly", b.runHourly}, {"live", b.runLive}, {"alerts", b.runAlerts},
+		{"load", b.runLoad}, {"wide", b.runWide}, {"growth", b.runGrowth}, {"series", b.runSeries}, {"kill", b.runKill}, {"outage", b.runOutage},
+	}
+}
+
+func (b *bench) partNames() string {
+	var names []string
+	for _, p := range b.parts() {
+		names = append(names, p.name)
+	}
+	return strings.Join(names, ", ")
 }
 
 type part struct {
@@ -52,14 +67,18 @@ func main() {
 	flag.IntVar(&b.stats, "stats", 10, "stats of each relay")
 	flag.DurationVar(&b.poll, "poll", 5*time.Second, "poll interval, whole seconds")
 	flag.DurationVar(&b.load, "for", time.Minute, "how long the load lasts")
-	flag.StringVar(&b.part, "part", "", "run this part alone: load, kill or outage")
-	flag.BoolVar(&b.long, "long", false, "the whole outage instead of a tenth")
+	flag.StringVar(&b.part, "part", "", "run this part alone: "+b.partNames())
+	flag.BoolVar(&b.long, "long", false, "the whole numbers of the budgets, and for longer")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if len(os.Args) > 1 && os.Args[1] == fillCommand {
+	if len(os.Args) > 1 && (os.Args[1] == fillCommand || os.Args[1] == historyCommand) {
 		f, err := parseFill(os.Args[2:])
-		if err == nil {
+		switch {
+		case err != nil:
+		case os.Args[1] == fillCommand:
 			err = f.run(ctx)
+		default:
+			err = f.runHistory(ctx)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -94,7 +113,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("building pulse: %w", err)
 	}
-	fmt.Printf("%d relays of %d stats, polled every %s, embedded InfluxDB, fsync before every acknowledgement\n\n", b.relays, b.stats, b.poll)
+	fmt.Printf("load and kill: %d relays of %d stats, polled every %s; embedded InfluxDB, fsync before every acknowledgement\n\n", b.relays, b.stats, b.poll)
 	for _, p := range b.parts() {
 		if b.part != "" && b.part != p.name {
 			continue
@@ -109,19 +128,29 @@ func (b *bench) run(ctx context.Context) (err error) {
 
 // add notes a figure and shows that something is going on.
 func (b *bench) add(what string, ok bool, limit, figure string, args ...any) {
-	b.rows = append(b.rows, row{what, fmt.Sprintf(figure, args...), limit, ok})
-	fmt.Fprintf(os.Stderr, "· %s: %s\n", what, b.rows[len(b.rows)-1].figure)
+	b.note(row{what, fmt.Sprintf(figure, args...), limit, "", ok})
+}
+
+// compare notes a figure beside the limit that the same run has measured. What
+// is better is a larger ratio, of which there must be at least so much.
+func (b *bench) compare(what string, ratio, least float64, figure, limit string) {
+	b.note(row{what, figure, limit, fmt.Sprintf("%.2f, at least %g", ratio, least), ratio >= least})
+}
+
+func (b *bench) note(r row) {
+	b.rows = append(b.rows, r)
+	fmt.Fprintf(os.Stderr, "· %s: %s\n", r.what, r.figure)
 }
 
 func (b *bench) print() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nwhat\tfigure\tlimit\t")
+	fmt.Fprintln(w, "\nwhat\tfigure\tlimit\tratio\t")
 	for _, r := range b.rows {
 		verdict := "ok"
 		if !r.ok {
 			verdict = "MISSED"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.what, r.figure, r.limit, verdict)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.what, r.figure, r.limit, r.ratio, verdict)
 	}
 	w.Flush()
 }

@@ -109,7 +109,7 @@ func (b *bench) fill(ctx context.Context, f *fill) (filled, error) {
 	if err != nil {
 		return filled{}, err
 	}
-	command := exec.CommandContext(ctx, self, f.args()...)
+	command := exec.CommandContext(ctx, self, f.args(fillCommand)...)
 	command.Stderr = os.Stderr
 	output, err := command.Output()
 	if err != nil {

@@ -6,7 +6,9 @@ package pulseproc
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +30,10 @@ type Options struct {
 	Binary  string
 	Env     []string // added to the environment
 	DataDir string
-	Args    []string // after -s, the addresses and --data-dir
+	Args    []string    // after -s, the addresses and --data-dir
+	Token   string      // the server's, if it is not the default one
+	TLS     *tls.Config // for a server that speaks https
+	Output  io.Writer   // gets all that the process writes, beside Log; nil: nobody
 }
 
 // A Server is a child process. Its methods are for one goroutine, except Get
@@ -37,6 +42,7 @@ type Server struct {
 	HTTPAddr, RelayAddr string
 
 	options Options
+	client  *http.Client
 	cmd     *exec.Cmd
 	log     *tail
 	waited  chan struct{} // closed when the process has ended
@@ -45,7 +51,10 @@ type Server struct {
 
 // New picks two free ports, which the server keeps over restarts.
 func New(o Options) (*Server, error) {
-	s := &Server{options: o}
+	// No connection is kept, so that a restarted server is never asked over its
+	// predecessor's.
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: o.TLS}
+	s := &Server{options: o, client: &http.Client{Timeout: time.Minute, Transport: transport}}
 	for _, address := range []*string{&s.HTTPAddr, &s.RelayAddr} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -74,7 +83,11 @@ func (s *Server) Launch() error {
 	s.cmd = exec.Command(s.options.Binary, args...)
 	s.cmd.Env = append(os.Environ(), s.options.Env...)
 	s.log = &tail{}
-	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	output := io.Writer(s.log)
+	if s.options.Output != nil {
+		output = io.MultiWriter(s.log, s.options.Output)
+	}
+	s.cmd.Stdout, s.cmd.Stderr = output, output
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
@@ -153,6 +166,16 @@ func (s *Server) Stop() error {
 	return nil
 }
 
+// Pause stops the process as SIGSTOP does, which is also what it sees of a
+// suspend. Resume has it go on.
+func (s *Server) Pause() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (s *Server) Resume() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
+
+// Pid is the number of the process.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
 // Log returns the last lines that the process wrote.
 func (s *Server) Log() string { return s.log.String() }
 
@@ -219,12 +242,16 @@ func (s *Server) Post(path, body string) error {
 func (s *Server) get(path string) (int, []byte, error) { return s.do(http.MethodGet, path, nil) }
 
 func (s *Server) do(method, path string, content io.Reader) (int, []byte, error) {
-	request, err := http.NewRequest(method, "http://"+s.HTTPAddr+path, content)
+	scheme := "http://"
+	if s.options.TLS != nil {
+		scheme = "https://"
+	}
+	request, err := http.NewRequest(method, scheme+s.HTTPAddr+path, content)
 	if err != nil {
 		return 0, nil, err
 	}
-	request.Header.Set("X-AUTH-TOKEN", "secret")
-	response, err := client.Do(request)
+	request.Header.Set("X-AUTH-TOKEN", cmp.Or(s.options.Token, "secret"))
+	response, err := s.client.Do(request)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -232,10 +259,6 @@ func (s *Server) do(method, path string, content io.Reader) (int, []byte, error)
 	body, err := io.ReadAll(response.Body)
 	return response.StatusCode, body, err
 }
-
-// client keeps no idle connection, so that a restarted server is never asked over
-// its predecessor's.
-var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // Metric adds up the samples of a metric whose labels all stand in the line.
 func (s *Server) Metric(name string, labels ...string) (float64, error) {

@@ -29,7 +29,7 @@ type Series struct {
 // see Clean. The caller's slice is left as it is. An empty measurement gives a
 // series whose points every store rejects.
 func NewSeries(measurement string, tags ...Tag) *Series {
-	s := &Series{measurement: cleanMeasurement(measurement)}
+	s := &Series{measurement: CleanMeasurement(measurement)}
 	s.tags = make([]Tag, 0, len(tags))
 	for _, t := range tags {
 		t = Tag{Clean(t.Key), Clean(t.Value)}
@@ -107,9 +107,9 @@ func Clean(s string) string {
 	return b.String()
 }
 
-// cleanMeasurement is Clean for a measurement, where a leading # would make
+// CleanMeasurement is Clean for a measurement, where a leading # would make
 // the line a comment, stored nowhere and without an error.
-func cleanMeasurement(s string) string {
+func CleanMeasurement(s string) string {
 	s = Clean(s)
 	if strings.HasPrefix(s, "#") {
 		return "\uff03" + s[1:]

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/internal/pulseproc"
+)
+
+// callAPI asks the server. Any status but 200 is an error that holds the answer.
+func callAPI(s *pulseproc.Server, method, path string, body, out any) error {
+	var content io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(data)
+	}
+	request, err := http.NewRequest(method, "http://"+s.HTTPAddr+path, content)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("X-AUTH-TOKEN", "secret")
+	response, err := alertsClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s: %d %s", method, path, response.StatusCode, bytes.TrimSpace(answer))
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, out)
+}
+
+var alertsClient = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// A receiver keeps what is posted, by path. Its methods are for any goroutine.
+type receiver struct {
+	base  string
+	mu    sync.Mutex
+	posts map[string]chan received
+}
+
+type received struct {
+	body     string // canonical
+	delivery string // the number that the built-in evaluator gives each post
+}
+
+func startReceiver(t *testing.T) *receiver {
+	r := &receiver{posts: make(map[string]chan received)}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		body, err := canonicalPost(q)
+		if err != nil {
+			t.Errorf("posted to %s: %v", q.URL, err)
+		}
+		r.of(q.URL.Path[1:]) <- received{body, q.Header.Get("X-Pulse-Delivery")}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(server.Close)
+	r.base = server.URL
+	return r
+}
+
+func (r *receiver) url(path string) string { return r.base + "/" + url.PathEscape(path) }
+
+func (r *receiver) of(path string) chan received {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.posts[path] == nil {
+		r.posts[path] = make(chan received, 10_000)
+	}
+	return r.posts[path]
+}
+
+// next is the next body that is posted to the path.
+func (r *receiver) next(path string) (string, error) {
+	select {
+	case post := <-r.of(path):
+		return post.body, nil
+	case <-time.After(30 * time.Second):
+		return "", errors.New("nothing was posted within 30s")
+	}
+}
+
+// rest are the bodies that nobody has asked for.
+func (r *receiver) rest(path string) (bodies []string) {
+	for {
+		select {
+		case post := <-r.of(path):
+			bodies = append(bodies, post.body)
+		default:
+			return bodies
+		}
+	}
+}
+
+// canonicalPost reads a post and leaves out what differs from one to the next,
+// once it is what it should be: times, durations, and the details, which are the
+// message as HTML.
+func canonicalPost(q *http.Request) (string, error) {
+	var post struct {
+		Time     time.Time
+		Duration *time.Duration
+		Details  *string
+		Level    string
+		Previous string `json:"previousLevel"`
+		Data     struct{ Series []struct{ Values [][]any } }
+	}
+	data, err := io.ReadAll(q.Body)
+	if err != nil {
+		return "", err
+	}
+	if err := json.Unmarshal(data, &post); err != nil {
+		return "", fmt.Errorf("%q: %w", data, err)
+	}
+	switch {
+	case q.Method != http.MethodPost || q.Header.Get("Content-Type") != "application/json":
+		return "", fmt.Errorf("%s with the type %q", q.Method, q.Header.Get("Content-Type"))
+	case post.Duration == nil || post.Details == nil || len(post.Data.Series) != 1 || len(post.Data.Series[0].Values) != 1:
+		return "", fmt.Errorf("an incomplete body: %s", data)
+	case post.Previous == "OK" && *post.Duration != 0 || post.Level == "OK" && *post.Duration <= 0:
+		return "", fmt.Errorf("%v since the alert left OK: %s", *post.Duration, data)
+	case time.Since(post.Time) > 2*time.Minute || time.Since(post.Time) < 0:
+		return "", fmt.Errorf("not of these minutes: %s", data)
+	}
+	var all map[string]any
+	if err := json.Unmarshal(data, &all); err != nil {
+		return "", err
+	}
+	for _, name := range []string{"time", "duration", "details"} {
+		delete(all, name)
+	}
+	row := all["data"].(map[string]any)["series"].([]any)[0].(map[string]any)["values"].([]any)[0].([]any)
+	if _, err := time.Parse(time.RFC3339Nano, fmt.Sprint(row[0])); err != nil {
+		return "", err
+	}
+	row[0] = "T"
+	canonical, err := json.Marshal(all)
+	return string(canonical), err
+}
+
+// A steadyRelay sends the same readings ten times a second, until it is told
+// to send others, or none.
+type steadyRelay struct {
+	mu   sync.Mutex
+	line string
+}
+
+// connectSteady connects a relay with the collectors c0, c1... that have these
+// tags. It goes with the test.
+func connectSteady(t *testing.T, addr, id string, tags ...string) (*steadyRelay, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	var work sync.WaitGroup
+	stop := make(chan struct{})
+	t.Cleanup(func() {
+		close(stop)
+		_ = conn.Close()
+		work.Wait()
+	})
+	if _, err := conn.Write([]byte("id " + id + "\n")); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewReader(conn)
+	if line, err := lines.ReadString('\n'); err != nil || line != "ok\n" {
+		return nil, fmt.Errorf("the server answered %q, %v to the id %q", line, err, id)
+	}
+	for i, tags := range tags {
+		if _, err := fmt.Fprintf(conn, "add c%d:%s\n", i, tags); err != nil {
+			return nil, err
+		}
+	}
+	r := &steadyRelay{}
+	work.Go(func() { _, _ = io.Copy(io.Discard, lines) }) // until the end of the connection
+	work.Go(func() {
+		ticker := time.NewTicker(readEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-ticker.C:
+			}
+			r.mu.Lock()
+			if r.line != "" {
+				_, _ = conn.Write([]byte(r.line + "\n")) // what does not arrive is missed at the other end
+			}
+			r.mu.Unlock()
+		}
+	})
+	return r, nil
+}
+
+// say changes what is sent. When it returns, nothing else is under way.
+func (r *steadyRelay) say(line string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.line = line
+}

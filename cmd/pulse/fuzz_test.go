@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// FuzzConfigFile: what is taken for a config file is one JSON object and nothing
+// else, with known keys, each once; and every error is a line that names the
+// flag.
+func FuzzConfigFile(f *testing.F) {
+	for _, text := range []string{`{"poll-interval": 5, "insecure": "false", "host-stats": true}`, `{"token": "a\u0000\n"}`, `{"token": 1e400}`, `{}`, `{} {}`, `{} }`, `{}]`, `[]`, `null`, ``,
+		`{"token": "a", "token": "b"}`, `{"Token": "a"}`, `{"t\u006fken": "a"}`, `{"token": null}`, `{"token": {"a": 1}}`, `{"config-file": "x"}`, "\xef\xbb\xbf{}", `{"poll-interval": 1.0}`, `{"retention": 00}`} {
+		f.Add([]byte(text))
+	}
+	all := options()
+	f.Fuzz(func(t *testing.T, text []byte) {
+		given := make(map[string]string)
+		err := parseConfigFile(bytes.NewReader(text), all, func(name, value string) error {
+			if _, twice := given[name]; twice || !slices.ContainsFunc(all, func(o option) bool { return o.long == name && name != "config-file" }) {
+				t.Fatalf("%q gives %q (twice: %t)", text, name, twice)
+			}
+			given[name] = value
+			return nil
+		})
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "--config-file: ") || strings.ContainsAny(err.Error(), "\r\n") {
+				t.Fatalf("%q: the error is %q", text, err)
+			}
+			return
+		}
+		var object map[string]json.RawMessage // a number may be larger than any
+		if err := json.Unmarshal(text, &object); err != nil || object == nil || len(object) != len(given) {
+			t.Fatalf("%q was taken, with the keys %v: %v", text, given, err)
+		}
+		c := &Config{values: make(map[string]string)}
+		for _, o := range all {
+			if value, is := given[o.long]; is {
+				if err := o.set(c, value); err != nil && strings.TrimSpace(err.Error()) == "" {
+					t.Fatalf("--%s=%q is refused without a word", o.long, value)
+				}
+			}
+		}
+	})
+}
+
+// FuzzArgs: the short forms of flags become the long ones, whatever is given;
+// what a flag is given is never taken for a flag.
+func FuzzArgs(f *testing.F) {
+	for _, text := range []string{"-s\n-p\n5", "-p5", "-p=5", "-sI", "--poll-interval\n-s", "--token\n--help", "-t\n-h", "--", "-", "-sp", "--=x", "-s=", "-é", "--server=false\nx"} {
+		f.Add(text)
+	}
+	all := options()
+	f.Fuzz(func(t *testing.T, text string) {
+		args := strings.Split(text, "\n")
+		before := slices.Clone(args)
+		long, err := longArgs(args, all)
+		if !slices.Equal(args, before) {
+			t.Fatalf("%q has become %q", before, args)
+		}
+		if err != nil {
+			if err.Error() == "" {
+				t.Fatalf("%q is refused without a word", args)
+			}
+			return
+		}
+		again, err := longArgs(long, all)
+		if err != nil || !slices.Equal(again, long) {
+			t.Fatalf("%q became %q, and that %q, %v", args, long, again, err)
+		}
+	})
+}

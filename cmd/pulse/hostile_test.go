@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/internal/pulseproc"
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector/influx/embedded"
+	"github.com/nanopack/pulse/relaywire/relaytest"
+)
+
+// hostileRelays says how many relays TestHostileFleet has: 1,000 by default, 10,000
+// in a soak. It is also how many idle connections TestHostileHTTP has.
+const hostileRelays = "PULSE_HOSTILE_RELAYS"
+
+// hostileMemory is what the server may take, whatever is done to it.
+const hostileMemory = raceMemory << 30
+
+// TestHostileFleet has everything happen to a real server that strangers can do
+// to its relay port: a tenth of the relays stall, a tenth flap, a tenth talk
+// nonsense, some send endless lines or add without end, and half as many again say
+// nothing at all. The honest ones beside them lose not one poll and not one
+// reading, the server's memory stays bounded, and everything that was refused
+// is a number in /metrics and a line in the log.
+func TestHostileFleet(t *testing.T) {
+	t.Parallel()
+	const stats, token = 4, "relay-token"
+	n := fromEnvironment(t, hostileRelays, 1000)
+	every := 5 * time.Second
+	if n > 2000 {
+		every = 10 * time.Second // the test's own end of ten thousand connections takes as long as the server's
+	}
+	lasts := 11*time.Second + time.Duration(n)*4*time.Millisecond
+	dir := t.TempDir()
+	s := startServer(t, dir, "--influx-address", "embedded", "-p", strconv.Itoa(int(every.Seconds())), "-b", "4", "-a", "1", "-l", "WARN", "--relay-token", token)
+
+	polls := make([]atomic.Uint64, n*65/100) // that each has answered
+	honest := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: len(polls), Stats: stats, Token: token,
+		OnPoll: func(relay int, poll uint64) { polls[relay].Store(poll) }})
+	defer honest.Stop()
+	if err := honest.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// A relay that has just come is polled twice within an interval, maybe within a second: thousands that come at the same
+	// moment may be slower than that, without any help.
+	await(t, s, "the fleet's second polls", time.Minute, func() error {
+		for i := range polls {
+			if n := polls[i].Load(); n < 2 {
+				return fmt.Errorf("%s has answered %d", relaytest.FleetID(i), n)
+			}
+		}
+		return nil
+	})
+	skipped, err := s.Metric("pulse_ingest_polls_skipped_total")
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	h := newHostiles(t, s.RelayAddr, token)
+	h.attack(n)
+	<-time.After(lasts) // so long has it to be borne
+
+	await(t, s, "the deaf are cut off", time.Minute, func() error {
+		n, err := s.Metric("pulse_ingest_disconnections_total", `reason="stuck"`)
+		if err == nil && n == 0 {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+
+	// The fewest polls that a relay may have had, while the attackers are still there.
+	want := uint64(time.Since(began) / every)
+	for i := range polls {
+		if got := polls[i].Load(); got < want {
+			t.Fatalf("%s answered %d polls in %v, want %d", relaytest.FleetID(i), got, time.Since(began).Round(time.Second), want)
+		}
+	}
+	// From now on they are hardly polled, so that those sent and those answered can be compared.
+	if err := s.Post("/overrides", `{"duration":3600,"collectors":{"c0":3600}}`); err != nil {
+		t.Error(err)
+	}
+	await(t, s, "every poll of an honest relay is answered", 20*time.Second, func() error { return compareWithFleet(s, honest, skipped) })
+	if honest.Disconnects() != 0 || honest.Complaints() != 0 {
+		t.Errorf("honest relays were disconnected %d times and scolded %d times; the last time: %v", honest.Disconnects(), honest.Complaints(), honest.Err())
+	}
+	h.stop()
+	wantRefusals(t, s, n, 2+int(time.Since(began)/time.Minute))
+	_, peak, err := s.RSS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if peak > hostileMemory {
+		t.Errorf("the server took %d MiB", peak>>20)
+	}
+	honest.Stop()
+	// What the attackers left may be more than can be written in the time that a stop has: then the next start goes on.
+	for tries := 1; ; tries++ {
+		err := s.Stop()
+		if err == nil {
+			break
+		}
+		if tries == 3 {
+			t.Fatal(err)
+		}
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent := honest.Sent()
+	if got := storedReadings(t, dir, stats); got != sent {
+		t.Errorf("honest relays sent %d readings, InfluxDB holds %d", sent, got)
+	}
+	if got, want := storedOdd(t, dir), h.welcomed.Load(); got != want {
+		t.Errorf("%d relays with odd names were welcomed, the readings of %d are in the journal", want, got)
+	}
+	t.Logf("%d honest relays answered %d polls beside %d connections of others in %v; the server took %d MiB at most",
+		len(polls), honest.Polls(), h.connections.Load(), time.Since(began).Round(time.Second), peak>>20)
+}
+
+// compareWithFleet holds what the server says of the fleet's relays against what
+// they know themselves. skipped is how many of their polls were left out before it
+// mattered.
+func compareWithFleet(s *pulseproc.Server, fleet *relaytest.Fleet, skipped float64) error {
+	var relays []struct {
+		ID                       string
+		Polls, Skipped, Rejected uint64
+	}
+	if err := s.Get("/relays", &relays); err != nil {
+		return err
+	}
+	var polls, left, rejected uint64
+	for _, r := range relays {
+		if strings.HasPrefix(r.ID, "relay-") {
+			polls, left, rejected = polls+r.Polls, left+r.Skipped, rejected+r.Rejected
+		}
+	}
+	if left != uint64(skipped) || rejected != 0 {
+		return fmt.Errorf("%d polls were skipped, %v of them before; %d readings were rejected", left, skipped, rejected)
+	}
+	if answered := fleet.Polls(); polls != answered {
+		return fmt.Errorf("%d polls were sent, %d answered", polls, answered)
+	}
+	return nil
+}
+
+// wantRefusals: whatever the attackers were refused is counted, and said, but
+// not again and again.
+func wantRefusals(t *testing.T, s *pulseproc.Server, n, minutes int) {
+	t.Helper()
+	log := s.Log()
+	for metric, reasons := range map[string][]string{
+		"connections_refused_total": {"id_timeout", "not_identified", "missing_id", "bad_id", "wrong_token", "line_too_long", "gone"},
+		"disconnections_total":      {"silent", "stuck", "line_too_long", "lost", "replaced"},
+		"requests_refused_total":    {"collectors", "series", "bad_add"},
+		"readings_rejected_total":   {"no_value", "not_number", "not_finite", "bad_name", "unknown_collector", "duplicate", "series_limit"},
+		"commands_ignored_total":    {""},
+		"polls_skipped_total":       {""},
+		"polls_unanswered_total":    {""},
+	} {
+		for _, reason := range reasons {
+			if n < manySeries && strings.HasPrefix(reason, "series") {
+				continue
+			}
+			var labels []string
+			if reason != "" {
+				labels = []string{fmt.Sprintf("reason=%q", reason)}
+			}
+			if v, err := s.Metric("pulse_ingest_"+metric, labels...); err != nil || v == 0 {
+				t.Errorf("%s %s: %v %v, want it counted", metric, reason, v, err)
+			}
+		}
+	}
+	for _, line := range []string{
+		`relay connection refused" .*reason=id_timeout`, `relay connection refused" .*reason=not_identified`, `relay connection refused" .*reason=missing_id`,
+		`relay connection refused" .*reason=bad_id`, `relay connection refused" .*reason=wrong_token`, `relay connection refused" .*reason=line_too_long`,
+		`relay was disconnected" .*reason=silent`, `relay was disconnected" .*reason=stuck`, `relay was disconnected" .*reason=line_too_long`,
+		`two relays use the same id`, `relay has too many collectors`, `relay has too many series`, `a relay's add was refused`,
+		`readings were not taken" .*reason=no_value`, `readings were not taken" .*reason=not_number`, `readings were not taken" .*reason=not_finite`,
+		`readings were not taken" .*reason=bad_name`, `readings were not taken" .*reason=unknown_collector`, `readings were not taken" .*reason=duplicate`,
+		`relay says what is no command`, `relay did not answer a poll`,
+	} {
+		if n < manySeries && strings.Contains(line, "series") {
+			continue
+		}
+		if got := len(regexp.MustCompile(line).FindAllString(log, -1)); got < 1 || got > minutes {
+			t.Errorf("%d log lines like %q, want 1 to %d", got, line, minutes)
+		}
+	}
+}
+
+// storedReadings counts the raw readings of the fleet's stats in the InfluxDB of a
+// stopped server, after it has made sure that the journal and the aggregates
+// hold as many.
+func storedReadings(t *testing.T, dir string, stats int) (n uint64) {
+	t.Helper()
+	store, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "influx")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	number := func(statement string) (n uint64) {
+		rows, err := store.Query(t.Context(), statement, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range rows {
+			for _, v := range row.Values {
+				x, _ := v[1].(float64)
+				n += uint64(x)
+			}
+		}
+		return n
+	}
+	var aggregated uint64
+	for i := range stats {
+		name := relaytest.FleetStat(i)
+		n += number(fmt.Sprintf(`SELECT count(%q) FROM "one_day".%q`, name, name))
+		aggregated += number(fmt.Sprintf(`SELECT sum(%q) FROM "one_week"."aggregate"`, name+":count"))
+	}
+	var journaled uint64
+	readJournal(t, dir, func(_ uint64, e *journal.Event) {
+		for _, c := range e.Collectors {
+			if strings.HasPrefix(e.Relay, "relay-") {
+				journaled += uint64(len(c.Stats))
+			}
+		}
+	})
+	if n != aggregated || n != journaled {
+		t.Errorf("InfluxDB holds %d raw readings, its aggregates count %d, the journal holds %d", n, aggregated, journaled)
+	}
+	return n
+}
+
+// storedOdd counts the relays that have a reading of the stat "odd" in the journal.
+func storedOdd(t *testing.T, dir string) int64 {
+	t.Helper()
+	relays := make(map[string]bool)
+	readJournal(t, dir, func(_ uint64, e *journal.Event) {
+		for _, c := range e.Collectors {
+			for _, s := range c.Stats {
+				if s.ID == "odd" {
+					relays[e.Relay] = true
+				}
+			}
+		}
+	})
+	return int64(len(relays))
+}
+
+// again runs f again and again until ctx ends, with a pause in between.
+func again(ctx context.Context, pause time.Duration, f func()) {
+	for ctx.Err() == nil {
+		f()
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestOperations holds docs/OPERATIONS.md against a running server: every metric
+// that it names is in /metrics from the start, so that an alert on it can fire, and
+// every flag that it names is one.
+func TestOperations(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "OPERATIONS.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, t.TempDir(), "--influx-address", "embedded")
+	metrics := regexp.MustCompile(`\bpulse_[a-z_]+`).FindAllString(string(text), -1)
+	if len(metrics) < 10 {
+		t.Errorf("it names %q: is it still the same document?", metrics)
+	}
+	for _, name := range metrics {
+		if _, err := s.Metric(name); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, match := range regexp.MustCompile("`(?:pulse )?--([a-z-]+)").FindAllStringSubmatch(string(text), -1) {
+		if !isFlag(match[1]) {
+			t.Errorf("--%s is no flag", match[1])
+		}
+	}
+}
+
+func isFlag(name string) bool {
+	return slices.ContainsFunc(options(), func(o option) bool { return o.long == name })
+}
+
+// TestUnit holds docs/systemd/pulse.service against the program: its command line
+// is taken, and exit codes and time limits are those of the code.
+func TestUnit(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "systemd", "pulse.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	setting := func(name string) string {
+		match := regexp.MustCompile(`(?m)^` + name + `=(.*)$`).FindSubmatch(text)
+		if match == nil {
+			t.Fatalf("the unit has no %s", name)
+		}
+		return string(match[1])
+	}
+	if name := setting("RestartPreventExitStatus"); name != strconv.Itoa(exitUsage) {
+		t.Errorf("RestartPreventExitStatus=%s", name)
+	}
+	if limit, err := strconv.Atoi(strings.TrimSuffix(setting("TimeoutStopSec"), "s")); err != nil || limit <= int(stopTimeout.Seconds()) {
+		t.Errorf("TimeoutStopSec=%d (%v): a stop may take %v", limit, err, stopTimeout)
+	}
+	if setting("Type") != "notify" || setting("WatchdogSec") == "" {
+		t.Error("systemd is not told that pulse notifies it")
+	}
+	args := strings.Fields(setting("ExecStart"))[1:]
+	file := filepath.Join(t.TempDir(), "pulse.json")
+	writeFile(t, file, `{"influx-address": "embedded"}`)
+	i := slices.Index(args, "--config-file")
+	if i < 0 {
+		t.Fatalf("ExecStart=%q reads no config file", args)
+	}
+	args[i+1] = file
+	config, err := ParseConfig(args)
+	if err != nil || !config.Server || config.DataDir != "/var/lib/"+setting("StateDirectory") {
+		t.Errorf("%q: %+v, %v", args, config, err)
+	}
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nanopack/pulse/internal/pulseproc"
+	"github.com/nanopack/pulse/internal/testtools"
+)
+
+// A notifySocket is where systemd hears of its services.
+type notifySocket struct {
+	t    *testing.T
+	path string
+	conn *net.UnixConn
+}
+
+func listenNotify(t *testing.T) *notifySocket {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "notify") // short: a socket's path may have 108 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &notifySocket{t: t, path: filepath.Join(dir, "socket")}
+	n.conn, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: n.path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n.conn.Close()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// next is the next message within the limit, "" if there is none.
+func (n *notifySocket) next(limit time.Duration) string {
+	n.t.Helper()
+	if err := n.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		n.t.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	k, err := n.conn.Read(buf)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		n.t.Fatal(err)
+	}
+	return string(buf[:k])
+}
+
+// await reads until a message has the prefix, and returns it.
+func (n *notifySocket) await(prefix string) string {
+	n.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		message := n.next(time.Until(deadline))
+		if message == "" {
+			n.t.Fatalf("systemd was not told %s", prefix)
+		}
+		if strings.HasPrefix(message, prefix) {
+			return message
+		}
+	}
+}
+
+// drain takes what was said before.
+func (n *notifySocket) drain() {
+	n.t.Helper()
+	for n.next(50*time.Millisecond) != "" {
+	}
+}
+
+// TestSystemd is a server that systemd started: it says when it is ready, what
+// it does and that it stops. Its watchdog gets pings while the server answers,
+// also while InfluxDB is away, and none from a process that is stopped.
+func TestSystemd(t *testing.T) {
+	for name, args := range map[string][]string{
+		"http":  nil,
+		"https": {"--insecure=false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const patience = 600 * time.Millisecond
+			db := testtools.StartInfluxd(t, testtools.InfluxDB18)
+			systemd := listenNotify(t)
+			s, err := pulseproc.New(pulseproc.Options{Binary: os.Args[0], DataDir: t.TempDir(),
+				Env:  []string{runAsPulse + "=1", "NOTIFY_SOCKET=" + systemd.path, "WATCHDOG_USEC=" + strconv.Itoa(int(patience/time.Microsecond))},
+				Args: append([]string{"--influx-address", db.Addr}, args...)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Launch(); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Kill()
+			if first := systemd.next(30 * time.Second); !strings.HasPrefix(first, "STATUS=opening ") {
+				t.Errorf("the first message is %q", first)
+			}
+			ready := systemd.next(30 * time.Second)
+			if !strings.HasPrefix(ready, "READY=1\nSTATUS=relays at "+s.RelayAddr) {
+				t.Errorf("the second message is %q", ready)
+			}
+			if err := s.Welcomes(); err != nil { // READY=1 means that relays may come
+				t.Error(err)
+			}
+			db.Pause()
+			for range 5 {
+				if ping := systemd.next(patience); ping != "WATCHDOG=1" {
+					t.Fatalf("%q, want a ping at least every %v", ping, patience)
+				}
+			}
+			db.Resume()
+			if err := s.Pause(); err != nil {
+				t.Fatal(err)
+			}
+			systemd.drain()
+			if message := systemd.next(patience); message != "" {
+				t.Errorf("%q of a stopped process", message)
+			}
+			if err := s.Resume(); err != nil {
+				t.Fatal(err)
+			}
+			systemd.await("WATCHDOG=1")
+			stopped := make(chan error)
+			go func() { stopped <- s.Stop() }()
+			if stopping := systemd.await("STOPPING=1"); !strings.Contains(stopping, "STATUS=") {
+				t.Errorf("at the stop it says %q", stopping)
+			}
+			if err := <-stopped; err != nil {
+				t.Error(err)
+			}
+			if rest := systemd.next(50 * time.Millisecond); rest != "" {
+				t.Errorf("after the stop it said %q", rest)
+			}
+		})
+	}
+}
+
+// A socket that nobody reads, as a container's may be, holds nothing up for long.
+func TestDeafSystemd(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", listenNotify(t).path)
+	var log bytes.Buffer
+	s := newSupervisor(slog.New(slog.NewTextHandler(&log, nil)))
+	began := time.Now()
+	for log.Len() == 0 { // until the socket's queue is full
+		s.tell("STATUS=hello")
+	}
+	if took := time.Since(began); took > 5*time.Second || !strings.Contains(log.String(), "systemd could not be told") {
+		t.Errorf("after %v it logs %q", took, log.String())
+	}
+}
+
+// A server that does not answer itself, or only after too long, pings no more,
+// says why, and pings again when it does.
+func TestWatchdogOfAStuckServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var pings, stuck atomic.Int64
+		var log bytes.Buffer
+		s := &supervisor{log: slog.New(slog.NewTextHandler(&log, nil)), tell: func(...string) { pings.Add(1) }, patience: 30 * time.Second}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.watch(ctx, func(ctx context.Context) error {
+				if stuck.Load() == 1 {
+					<-ctx.Done()
+				}
+				return ctx.Err()
+			})
+		}()
+		minute := func() int64 {
+			before := pings.Load()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			return pings.Load() - before
+		}
+		if n := minute(); n < 6 {
+			t.Errorf("%d pings in a minute", n)
+		}
+		stuck.Store(1)
+		time.Sleep(s.patience / 3)
+		if n := minute(); n != 0 {
+			t.Errorf("%d pings of a stuck server", n)
+		}
+		stuck.Store(0)
+		if n := minute(); n < 5 {
+			t.Errorf("%d pings in the minute after", n)
+		}
+		cancel()
+		<-done
+		if !strings.Contains(log.String(), "does not answer itself") {
+			t.Errorf("it logs %q", log.String())
+		}
+	})
+}

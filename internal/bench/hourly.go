@@ -1,0 +1,289 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/influxdata/influxdb1-client/models"
+
+	"github.com/nanopack/pulse/internal/pulseproc"
+	"github.com/nanopack/pulse/internal/testtools"
+	"github.com/nanopack/pulse/migrations"
+	"github.com/nanopack/pulse/projector/influx"
+	"github.com/nanopack/pulse/projector/influx/embedded"
+	"github.com/nanopack/pulse/query"
+	"github.com/nanopack/pulse/relaywire/relaytest"
+)
+
+const (
+	// Seven days of the quarter hours of 1,000 hosts.
+	hourlyHosts = 1000
+	hourlySpan  = 7 * 24 * time.Hour
+	// hourlyLeast is how much of InfluxDB's own speed /hourly must have.
+	hourlyLeast = 0.9
+	// hourlyAsks is how often each is asked.
+	hourlyAsks, hourlyAsksLong = 5, 30
+)
+
+// runHourly asks /hourly over InfluxDB, and InfluxDB the statement that /hourly sent to it.
+func (b *bench) runHourly(ctx context.Context) error {
+	if err := b.hourlyOutside(ctx); err != nil {
+		return err
+	}
+	return b.hourlyInside(ctx)
+}
+
+func (b *bench) hourlyAsks() int {
+	if b.long {
+		return hourlyAsksLong
+	}
+	return hourlyAsks
+}
+
+func hourlyPath(verb string) string { return "/hourly/stat_0?start=7d&verb=" + verb }
+
+// hourlyOutside is the comparison over a real InfluxDB, both over HTTP.
+func (b *bench) hourlyOutside(ctx context.Context) (err error) {
+	tb := &tools{}
+	defer tb.end(&err)
+	db := testtools.StartInfluxd(tb, testtools.InfluxDB18)
+	store, err := influx.OpenExternal(influx.ExternalOptions{Address: db.Addr})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := fillHourly(ctx, store, filepath.Join(b.dir, "hourly")); err != nil {
+		return err
+	}
+	// At first something listens to what is asked; not for the figures.
+	wire, err := newEavesdropper(db.Addr)
+	if err != nil {
+		return err
+	}
+	defer wire.server.Close()
+	s, err := b.hourlyServer(ctx, "hourly", wire.server.URL)
+	if err != nil {
+		return err
+	}
+	said := make(map[string]string)
+	wire.take() // what the server itself wanted to know at its start
+	for _, verb := range []string{"mean", "max"} {
+		var hours []struct{ Value float64 }
+		if err := s.Get(hourlyPath(verb), &hours); err != nil {
+			return errors.Join(err, s.Stop())
+		}
+		asked := wire.take()
+		if len(asked) != 1 { // the rest would be looked for in rows of 0.2, of which there are none
+			return errors.Join(fmt.Errorf("/hourly sent %d statements", len(asked)), s.Stop())
+		}
+		said[verb] = asked[0]
+	}
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	if s, err = b.hourlyServer(ctx, "hourly", db.Addr); err != nil {
+		return err
+	}
+	defer s.Kill()
+	defer func() { err = withLog(err, s) }()
+	for _, verb := range []string{"mean", "max"} {
+		best, err := quickest(b.hourlyAsks(),
+			func() (time.Duration, error) { return askHourly(ctx, s.HTTPAddr, verb) },
+			func() (time.Duration, error) {
+				return single(timed(ctx, 1, time.Minute, func() (*http.Request, error) {
+					request, err := http.NewRequest(http.MethodPost, db.Addr+"/query", strings.NewReader(said[verb]))
+					if err == nil {
+						request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+					}
+					return request, err
+				}))
+			})
+		if err != nil {
+			return err
+		}
+		b.compareHourly(verb, "a real InfluxDB 1.8", best[0], best[1], "the same InfluxQL over HTTP")
+	}
+	return nil
+}
+
+func (b *bench) compareHourly(verb, where string, ours, straight time.Duration, how string) {
+	b.compare(fmt.Sprintf("hourly: %s of 7 days of %d hosts, over %s", verb, hourlyHosts, where), straight.Seconds()/ours.Seconds(), hourlyLeast,
+		fmt.Sprintf("%.0f ms", ours.Seconds()*1e3), fmt.Sprintf("%.0f ms %s", straight.Seconds()*1e3, how))
+}
+
+// hourlyInside is the same over the embedded engine: the API and the engine in
+// this process, as in the server's.
+func (b *bench) hourlyInside(ctx context.Context) (err error) {
+	dir := filepath.Join(b.dir, "hourly-embedded")
+	store, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "influx")})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := fillHourly(ctx, store, dir); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	overheard := &overheard{Store: store}
+	api, err := query.New(query.Options{Listener: listener, Influx: overheard, Latest: absent{}, Relays: absent{}, Journal: absent{}, Projections: absent{}})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	api.Start()
+	defer func() { err = errors.Join(err, api.Stop(ctx)) }()
+	for _, verb := range []string{"mean", "max"} {
+		best, err := quickest(b.hourlyAsks(),
+			func() (time.Duration, error) { return askHourly(ctx, listener.Addr().String(), verb) },
+			func() (time.Duration, error) {
+				began := time.Now()
+				_, err := store.Query(ctx, overheard.statement, overheard.params)
+				return time.Since(began), err
+			})
+		if err != nil {
+			return err
+		}
+		b.compareHourly(verb, "the embedded engine", best[0], best[1], "the same InfluxQL in process")
+	}
+	return nil
+}
+
+// absent is what /hourly asks nothing.
+type absent struct {
+	query.Latest
+	query.Journal
+	relays
+	projections
+}
+
+type (
+	relays      interface{ query.Relays } // by another name than its method
+	projections interface{ query.Projections }
+)
+
+// overheard is a store that keeps the last statement.
+type overheard struct {
+	influx.Store
+	statement string
+	params    map[string]any
+}
+
+func (o *overheard) Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error) {
+	o.statement, o.params = statement, params
+	return o.Store.Query(ctx, statement, params)
+}
+
+func (b *bench) hourlyServer(ctx context.Context, name, address string) (*pulseproc.Server, error) {
+	s, err := pulseproc.New(pulseproc.Options{
+		Binary: b.binary, DataDir: filepath.Join(b.dir, name), Args: []string{"--influx-address", address, "--retention", "2", "-l", "WARN"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Start(ctx)
+}
+
+func askHourly(ctx context.Context, addr, verb string) (time.Duration, error) {
+	return single(timed(ctx, 1, time.Minute, func() (*http.Request, error) {
+		return http.NewRequest(http.MethodGet, "http://"+addr+hourlyPath(verb), nil)
+	}))
+}
+
+func single(t timings, err error) (time.Duration, error) {
+	if err != nil {
+		return 0, err
+	}
+	return t[0], nil
+}
+
+// fillHourly writes the rows of the windows, below a server whose data dir is dir.
+func fillHourly(ctx context.Context, store influx.Store, dir string) (err error) {
+	if _, err := migrations.EnsureInflux(ctx, store, migrations.Schema{Aggregates: 2 * hourlySpan}, nil); err != nil {
+		return err
+	}
+	// So that the server knows them for its own, and does not look for rows of 0.2 among them.
+	state, err := migrations.Open(dir, migrations.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, state.Close()) }()
+	if _, err := migrations.TakeOver(ctx, migrations.TakeOverOptions{DB: state.DB, Influx: store}); err != nil {
+		return err
+	}
+	series := make([]*influx.Series, hourlyHosts)
+	for i := range series {
+		series[i] = influx.NewSeries("aggregate", influx.Tag{Key: "host", Value: relaytest.FleetID(i)})
+	}
+	stat := relaytest.FleetStat(0)
+	now := time.Now()
+	var points []influx.Point
+	for at := now.Add(-hourlySpan).Truncate(time.Hour); at.Before(now); at = at.Add(aggregateInterval) {
+		for i, s := range series {
+			v := float64(i)
+			points = append(points, influx.Point{Series: s, Time: at.UnixNano(), Fields: []influx.Field{{Key: stat, Value: v}, {Key: stat + ":count", Value: 15},
+				{Key: stat + ":sum", Value: 15 * v}, {Key: stat + ":min", Value: v - 1}, {Key: stat + ":max", Value: v + 1}, {Key: stat + ":last", Value: v}}})
+		}
+		if len(points) >= 2*rawBatch {
+			if res, err := store.Write(ctx, influx.PolicyAggregate, points); err != nil || res != (influx.WriteResult{}) {
+				return fmt.Errorf("writing the windows: %+v: %w", res, err)
+			}
+			points = points[:0]
+		}
+	}
+	_, err = store.Write(ctx, influx.PolicyAggregate, points)
+	return err
+}
+
+// An eavesdropper passes requests on to InfluxDB and keeps those that ask for rows.
+type eavesdropper struct {
+	server *httptest.Server
+
+	mu    sync.Mutex
+	asked []string // bodies
+}
+
+func newEavesdropper(addr string) (*eavesdropper, error) {
+	to, err := url.Parse(addr)
+	if err != nil {
+		return nil, err
+	}
+	e := &eavesdropper{}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	e.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the client has gone
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if form, err := url.ParseQuery(string(body)); err == nil && strings.HasPrefix(form.Get("q"), "SELECT") {
+			e.mu.Lock()
+			e.asked = append(e.asked, string(body))
+			e.mu.Unlock()
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	return e, nil
+}
+
+// take returns what was asked since the last time.
+func (e *eavesdropper) take() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	asked := e.asked
+	e.asked = nil
+	return asked
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/migrations"
+	"github.com/nanopack/pulse/relaywire"
+)
+
+const (
+	// pushers is how many relays say what they have as fast as they are listened to.
+	pushers = 2000
+	// straightBatch is as many messages as JetStream takes in an atomic batch, and
+	// as the journal writes at a time.
+	straightBatch = 1000
+	// diskLimit is in bytes a reading, ten readings a reply.
+	diskLimit = 45
+)
+
+// runJournal compares relays that push over TCP into an fsynced journal with
+// the same events published straight to JetStream with an fsync of their own.
+// They take turns; each one's fastest turn counts.
+func (b *bench) runJournal(ctx context.Context) error {
+	turns, lasts := 4, 3*time.Second
+	if b.long {
+		turns, lasts = 6, 10*time.Second
+	}
+	event := sampleEvent()
+	data, err := journal.EncodeEvent(nil, event)
+	if err != nil {
+		return err
+	}
+	var relays, alone, straight speed
+	var disk float64
+	for turn := range turns {
+		dir := filepath.Join(b.dir, fmt.Sprintf("journal-%d", turn))
+		p, err := openPath(ctx, filepath.Join(dir, "relays"))
+		if err != nil {
+			return err
+		}
+		v, err := p.push(ctx, event, lasts)
+		if err = errors.Join(err, p.close()); err != nil {
+			return err
+		}
+		if n := p.final["pulse_journal_lost_readings_total"]; n > 0 {
+			return fmt.Errorf("%.0f readings were lost", n)
+		}
+		relays = relays.faster(v)
+
+		if p, err = openPath(ctx, filepath.Join(dir, "alone")); err != nil {
+			return err
+		}
+		v, err = p.append(ctx, event, lasts)
+		if err = errors.Join(err, p.close()); err != nil {
+			return err
+		}
+		alone = alone.faster(v)
+		stored, err := size(filepath.Join(dir, "alone", "journal"))
+		if err != nil {
+			return err
+		}
+		disk = float64(stored) / p.final[readingsTotal]
+
+		if v, err = publishStraight(ctx, filepath.Join(dir, "straight"), event, data, lasts); err != nil {
+			return err
+		}
+		straight = straight.faster(v)
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	limit := fmt.Sprintf("encoded events to JetStream, batches of %d: %s", straightBatch, straight)
+	b.compare(fmt.Sprintf("journal: %d relays over TCP to fsynced", pushers), relays.rate/straight.rate, 0.6, relays.String(), limit)
+	b.compare("journal: appended in the process to fsynced", alone.rate/straight.rate, 0.6, alone.String(), limit)
+	b.add("journal: bytes of a reading on disk", disk <= diskLimit, fmt.Sprint(diskLimit), "%.1f (%.1f of them the event)",
+		disk, float64(len(data))/float64(event.Readings()))
+	return nil
+}
+
+// A speed is how many readings a second something takes, and the processor time
+// of one of them, everything in this process included.
+type speed struct {
+	rate float64
+	cpu  time.Duration
+}
+
+func (s speed) faster(other speed) speed {
+	if other.rate > s.rate {
+		return other
+	}
+	return s
+}
+
+func (s speed) String() string {
+	return fmt.Sprintf("%.0fk readings/s, %.2f µs of CPU each", s.rate/1000, float64(s.cpu.Nanoseconds())/1000)
+}
+
+// measure returns the speed of what goes on while f runs; count is how many
+// readings there have been.
+func measure(count func() float64, f func() error) (speed, error) {
+	before, cpu, began := count(), ownCPU(), time.Now()
+	err := f()
+	n := count() - before
+	return speed{n / time.Since(began).Seconds(), time.Duration(float64(ownCPU()-cpu) / max(n, 1))}, err
+}
+
+// A path is what readings go through until they are durable: the relay
+// listener and the journal, without any projection behind.
+type path struct {
+	state   *migrations.State
+	journal *journal.Journal
+	ingest  *ingest.Server
+	metrics *prometheus.Registry
+	final   map[string]float64 // the metrics after close
+}
+
+func openPath(ctx context.Context, dir string) (_ *path, err error) {
+	p := &path{metrics: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	if p.state, err = migrations.Open(dir, migrations.Options{}); err != nil {
+		return p, err
+	}
+	p.journal, err = journal.Open(ctx, journal.Options{Dir: filepath.Join(dir, "journal"), Marker: journal.BoltMarker(p.state.DB), Registerer: p.metrics})
+	if err != nil {
+		return p, err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return p, err
+	}
+	p.ingest, err = ingest.New(ingest.Options{Listener: listener, Journal: p.journal, DB: p.state.DB, PollInterval: time.Hour, Registerer: p.metrics})
+	if err != nil {
+		return p, errors.Join(err, listener.Close())
+	}
+	p.ingest.Start()
+	return p, nil
+}
+
+func (p *path) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var errs []error
+	if p.ingest != nil {
+		errs = append(errs, p.ingest.Stop(ctx))
+	}
+	if p.journal != nil {
+		p.final = p.gather()
+		errs = append(errs, p.journal.Close(ctx))
+	}
+	if p.state != nil {
+		errs = append(errs, p.state.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// gather sums up what the metrics say now.
+func (p *path) gather() map[string]float64 {
+	families, err := p.metrics.Gather()
+	if err != nil {
+		panic(err) // two metrics of one name
+	}
+	sums := make(map[string]float64, len(families))
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			sums[f.GetName()] += m.GetCounter().GetValue()
+		}
+	}
+	return sums
+}
+
+// push has relays say event over and over, and returns how fast they
+// were durable.
+func (p *path) push(ctx context.Context, event *journal.Event, lasts time.Duration) (speed, error) {
+	conns, err := connectAll(ctx, p.ingest.Addr().String(), pushers, event.Collectors...)
+	defer closeAll(conns)
+	if err != nil {
+		return speed{}, err
+	}
+	var items []relaywire.GotItem
+	for _, c := range event.Collectors {
+		for _, s := range c.Stats {
+			items = append(items, relaywire.GotItem{Collector: c.Name, Stat: s.ID, Value: s.Value})
+		}
+	}
+	var lines []byte
+	for range 64 {
+		lines = relaywire.AppendGot(lines, items)
+	}
+	var enough atomic.Bool
+	var group errgroup.Group
+	for _, conn := range conns {
+		group.Go(func() error {
+			for {
+				if _, err := conn.Write(lines); err != nil && !enough.Load() {
+					return err
+				} else if err != nil {
+					return nil
+				}
+			}
+		})
+	}
+	rate, err := p.rate(ctx, lasts)
+	enough.Store(true)
+	closeAll(conns)
+	return rate, errors.Join(err, group.Wait())
+}
+
+// append appends event from as many goroutines as there would be relays, and
+// returns how fast they were durable.
+func (p *path) append(ctx context.Context, event *journal.Event, lasts time.Duration) (speed, error) {
+	var enough atomic.Bool
+	var group errgroup.Group
+	for range pushers {
+		group.Go(func() error {
+			for !enough.Load() {
+				if _, err := p.journal.Append(ctx, event); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	rate, err := p.rate(ctx, lasts)
+	enough.Store(true)
+	return rate, errors.Join(err, group.Wait())
+}
+
+const readingsTotal = "pulse_journal_appended_readings_total"
+
+// rate is how many readings the journal acknowledges, after a second to get
+// going.
+func (p *path) rate(ctx context.Context, lasts time.Duration) (speed, error) {
+	if err := pause(ctx, time.Second); err != nil {
+		return speed{}, err
+	}
+	return measure(func() float64 { return p.gather()[readingsTotal] }, func() error { return pause(ctx, lasts) })
+}
+
+// size is that of all files in a directory, in bytes.
+func size(dir string) (n int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			n += info.Size()
+		}
+		return err
+	})
+	return n, err
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/migrations"
+	"github.com/nanopack/pulse/projector"
+)
+
+// A past is a journal in this process, full of the events of a fill: what
+// projections are measured over.
+type past struct {
+	dir      string
+	state    *migrations.State
+	journal  *journal.Journal
+	readings int
+}
+
+// openPast fills a journal below the bench's directory.
+func (b *bench) openPast(ctx context.Context, name string, f *fill) (*past, error) {
+	p := &past{dir: filepath.Join(b.dir, name), readings: f.events * f.stats}
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	if p.state, err = migrations.Open(p.dir, migrations.Options{}); err != nil {
+		return nil, err
+	}
+	p.journal, err = journal.Open(ctx, journal.Options{Dir: filepath.Join(p.dir, "journal"), Marker: journal.BoltMarker(p.state.DB)})
+	if err != nil {
+		return nil, errors.Join(err, p.state.Close())
+	}
+	if err := f.append(ctx, p.journal, 0, f.events); err != nil {
+		return nil, errors.Join(err, p.close(ctx))
+	}
+	return p, nil
+}
+
+// close closes the journal and throws it away.
+func (p *past) close(ctx context.Context) error {
+	return errors.Join(p.journal.Close(ctx), p.state.Close(), os.RemoveAll(p.dir))
+}
+
+// read reads and decodes everything, and says how long that took.
+func (p *past) read(ctx context.Context, visit func([]journal.Record)) (time.Duration, error) {
+	began := time.Now()
+	reader, err := p.journal.ReadFrom(1)
+	if err != nil {
+		return 0, err
+	}
+	defer reader.Close()
+	for left := p.readings; left > 0; {
+		records, err := reader.Read(ctx, 1000) // as a runner does
+		if err != nil {
+			return 0, err
+		}
+		for i := range records {
+			if e := records[i].Event; e != nil {
+				left -= e.Readings()
+			}
+		}
+		if visit != nil {
+			visit(records)
+		}
+	}
+	return time.Since(began), nil
+}
+
+// project takes a projection through everything, as a runner does that is
+// behind, and says how long that took. It ends when all is written.
+func (p *past) project(ctx context.Context, projection projector.Projection) (time.Duration, error) {
+	runner, err := projector.NewRunner(projector.RunnerOptions{
+		Projection: projection, Journal: projector.FromJournal(p.journal), Start: projector.Between(1, math.MaxUint64),
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer runner.Stop()
+	began := time.Now()
+	if err := runner.Start(ctx); err != nil {
+		return 0, err
+	}
+	select {
+	case <-runner.Done():
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	took := time.Since(began)
+	if s := runner.Status(); runner.Err() != nil || s.Rejected > 0 || s.Lost > 0 {
+		return 0, fmt.Errorf("%s got to record %d, %d rejected, %d lost: %w", s.Name, s.Applied, s.Rejected, s.Lost, runner.Err())
+	}
+	return took, nil
+}
+
+// quickest is the best of several times: what disturbs a measurement only ever
+// makes it slower. The ways are measured in turn, so that a slow minute of the
+// machine is everybody's.
+func quickest(rounds int, ways ...func() (time.Duration, error)) ([]time.Duration, error) {
+	best := make([]time.Duration, len(ways))
+	for range rounds {
+		for i, way := range ways {
+			took, err := way()
+			if err != nil {
+				return nil, err
+			}
+			if best[i] == 0 || took < best[i] {
+				best[i] = took
+			}
+		}
+	}
+	return best, nil
+}
+
+// each is a time for one of n.
+func each(took time.Duration, n int) string {
+	return fmt.Sprintf("%.2f µs", took.Seconds()*1e6/float64(n))
+}

@@ -1,0 +1,79 @@
+package kapa
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+// A thousand alerts while 10,000 relays send ten stats each, every second, at what share of a core that is. Most alerts
+// watch a host, as people's do; the others a service, or all there is.
+func BenchmarkThousandAlerts(b *testing.B) {
+	const relays, stats, alerts = 10_000, 10, 1000
+	for _, tt := range []struct {
+		name  string
+		every Duration
+		alert func(i int, a *Alert)
+	}{
+		{"mixed", 30 * second, func(i int, a *Alert) {
+			switch {
+			case i%10 < 7:
+				a.Tags = map[string]string{"host": fmt.Sprint("relay-", i)}
+			case i%10 < 9:
+				a.Tags = map[string]string{"service": fmt.Sprint("service-", i%100)}
+			default:
+				a.Tags = nil
+			}
+		}},
+		{"one metric by host", 30 * second, func(i int, a *Alert) {
+			a.Metric, a.Tags = "stat_0", map[string]string{"host": fmt.Sprint("relay-", i)}
+		}},
+		{"one metric by service", 30 * second, func(i int, a *Alert) {
+			a.Metric, a.Tags = "stat_0", map[string]string{"service": fmt.Sprint("service-", i%100)}
+		}},
+		{"on everything", 30 * second, func(_ int, a *Alert) { a.Tags = nil }},
+		{"every second", second, func(i int, a *Alert) { a.Tags = map[string]string{"host": fmt.Sprint("relay-", i)} }},
+		{"deadman", 30 * second, func(i int, a *Alert) {
+			a.Tags, a.Deadman = map[string]string{"host": fmt.Sprint("relay-", i)}, 5*minute
+		}},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			s := newSim(b)
+			for i := range alerts {
+				a := quick()
+				a.Metric, a.Duration, a.Every = fmt.Sprint("stat_", i%stats), 5*minute, tt.every
+				tt.alert(i, &a)
+				s.create(a)
+			}
+			events := make([]journal.Event, relays)
+			for i := range events {
+				c := journal.Collector{Name: "c", Tags: []string{"bare", fmt.Sprint("service:service-", i%100)}}
+				for k := range stats {
+					c.Stats = append(c.Stats, journal.Stat{ID: fmt.Sprint("stat_", k), Value: float64(i % 100)})
+				}
+				events[i] = journal.Event{Relay: fmt.Sprint("relay-", i), Collectors: []journal.Collector{c}}
+			}
+			seq := uint64(0)
+			for b.Loop() { // one second of the clock
+				records := make([]journal.Record, 0, relays)
+				for i := range events {
+					seq++
+					events[i].Time = s.now.UnixNano() + int64(i)
+					records = append(records, journal.Record{Seq: seq, Event: &events[i]})
+				}
+				s.now = s.now.Add(time.Second)
+				for len(records) > 0 {
+					n := min(1000, len(records))
+					s.save(s.e.Apply(b.Context(), records[:n]))
+					records = records[n:]
+				}
+				s.save(s.e.Tick(b.Context(), s.now))
+			}
+			perSecond := b.Elapsed().Seconds() / float64(b.N)
+			b.ReportMetric(perSecond*100, "%core")
+			b.ReportMetric(perSecond*1e9/(relays*stats), "ns/reading")
+		})
+	}
+}

@@ -1,0 +1,74 @@
+package kapa
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+// index finds the watches that may count a reading, so that what a reading costs does not grow with the alerts on others:
+// a thousand alerts on one metric, each for a host of its own, are one look-up.
+type index struct {
+	ordered []*watch // by the alerts' ids
+	metrics map[string]*candidates
+}
+
+// candidates are the watches of one metric. Each stands in one place.
+type candidates struct {
+	all   []*watch            // ask for no tag
+	hosts map[string][]*watch // ask for this host, whatever else
+	tags  map[string][]*watch // ask for no host, but for this tag, "key:value" as relays send it, whatever else
+}
+
+func newIndex(watches map[string]*watch) index {
+	x := index{metrics: map[string]*candidates{}}
+	x.ordered = slices.SortedFunc(maps.Values(watches), func(a, b *watch) int { return cmp.Compare(a.alert.ID, b.alert.ID) })
+	for _, w := range x.ordered {
+		c := x.metrics[w.alert.Metric]
+		if c == nil {
+			c = &candidates{hosts: map[string][]*watch{}, tags: map[string][]*watch{}}
+			x.metrics[w.alert.Metric] = c
+		}
+		host, hasHost := w.alert.Tags["host"]
+		switch {
+		case len(w.alert.Tags) == 0:
+			c.all = append(c.all, w)
+		case hasHost:
+			c.hosts[host] = append(c.hosts[host], w)
+		default:
+			key := slices.Min(slices.Collect(maps.Keys(w.alert.Tags)))
+			tag := key + ":" + w.alert.Tags[key]
+			c.tags[tag] = append(c.tags[tag], w)
+		}
+	}
+	return x
+}
+
+// find calls found with each watch that counts readings of the metric that this collector of the relay sends, once.
+func (x *index) find(metric, relay string, c *journal.Collector, found func(*watch)) {
+	may := x.metrics[metric]
+	if may == nil {
+		return
+	}
+	for _, w := range may.all {
+		found(w)
+	}
+	for _, w := range may.hosts[relay] {
+		if w.matches(relay, c.Tags) {
+			found(w)
+		}
+	}
+	if len(may.tags) == 0 {
+		return
+	}
+	for i, tag := range c.Tags {
+		for _, w := range may.tags[tag] {
+			// A tag may stand there twice.
+			if slices.Index(c.Tags, tag) == i && w.matches(relay, c.Tags) {
+				found(w)
+			}
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package query
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// guessLimit is how many wrong tokens an address may give within guessWindow. After that it is refused for guessPause.
+	guessLimit  = 20
+	guessWindow = time.Minute
+	guessPause  = time.Minute
+	// knownFor is how long an address that gave the right token is known for it.
+	knownFor = 24 * time.Hour
+	// maxGuessers bounds how many addresses are remembered of either kind.
+	maxGuessers = 10_000
+)
+
+// guesses slows down who guesses a secret: the token, or a ticket. An address that gave too many wrong ones is refused for a while and what it
+// says is not looked at, or the right one would still be found as fast as it can ask. Unless it is known: it gave the right one lately, or it is
+// this machine, where a proxy may speak for many. From there the right one always passes, so that nobody locks out those behind
+// the same router.
+type guesses struct {
+	limit int // guessLimit, but in tests
+
+	mu    sync.Mutex // guards what follows
+	wrong map[netip.Prefix]*guesser
+	known map[netip.Prefix]time.Time // when the right one was last given
+	swept time.Time                  // when wrong was last gone over
+}
+
+// guesser is an address that gave wrong tokens.
+type guesser struct {
+	since   time.Time // when the window began
+	guesses int       // in it
+	barred  time.Time // when it was refused; zero if it is not
+}
+
+func newGuesses() *guesses {
+	return &guesses{limit: guessLimit, wrong: make(map[netip.Prefix]*guesser), known: make(map[netip.Prefix]time.Time)}
+}
+
+// origin is whom an address stands for: one of IPv4, and the 64 bits of IPv6 that a host cannot choose by itself.
+func origin(remote string) netip.Prefix {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Prefix{} // no address of the internet: they count as one
+	}
+	addr := ap.Addr().Unmap().WithZone("")
+	bits := addr.BitLen()
+	if addr.Is6() && !addr.IsLoopback() {
+		bits = 64
+	}
+	p, _ := addr.Prefix(bits) // the length fits
+	return p
+}
+
+// judge looks for a right secret among those that a request gives. Without one, wait is how long the address is refused; 0 means
+// that it is not, or that nothing was given. One at a time, so that many guesses at once are not more than allowed.
+func (g *guesses) judge(from netip.Prefix, now time.Time, given []string, right func(string) bool) (ok bool, wait time.Duration) {
+	if len(given) == 0 {
+		return false, 0
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	wait = g.wrong[from].wait(now)
+	if wait > 0 && !from.Addr().IsLoopback() && !within(g.known[from], now, knownFor) {
+		return false, wait
+	}
+	if slices.ContainsFunc(given, right) {
+		g.remember(from, now)
+		return true, 0
+	}
+	if wait == 0 {
+		wait = g.count(from, now)
+	}
+	return false, wait
+}
+
+// remember notes that the right secret came from there.
+func (g *guesses) remember(from netip.Prefix, now time.Time) {
+	if _, is := g.known[from]; !is && len(g.known) >= maxGuessers {
+		for p := range g.known { // any one: it will be known again with its next request
+			delete(g.known, p)
+			break
+		}
+	}
+	g.known[from] = now
+}
+
+// count notes that a wrong secret came from there, and returns how long it is refused now.
+func (g *guesses) count(from netip.Prefix, now time.Time) (wait time.Duration) {
+	one := g.wrong[from]
+	if one == nil {
+		g.room(now)
+		one = &guesser{}
+		g.wrong[from] = one
+	}
+	if !within(one.since, now, guessWindow) || !one.barred.IsZero() {
+		*one = guesser{since: now}
+	}
+	if one.guesses++; one.guesses > g.limit {
+		one.barred = now
+	}
+	return one.wait(now)
+}
+
+// room makes room for one more guesser. When all of them guessed within the last minute, any one is forgotten: who has ten thousand
+// addresses has ten thousand times the guesses.
+func (g *guesses) room(now time.Time) {
+	if len(g.wrong) < maxGuessers {
+		return
+	}
+	if !within(g.swept, now, guessWindow) { // or each guess would cost a look at all of them
+		g.swept = now
+		for p, one := range g.wrong {
+			if one.wait(now) == 0 && !within(one.since, now, guessWindow) {
+				delete(g.wrong, p)
+			}
+		}
+	}
+	for p := range g.wrong {
+		if len(g.wrong) < maxGuessers {
+			return
+		}
+		delete(g.wrong, p)
+	}
+}
+
+// wait is how long this one is still refused.
+func (one *guesser) wait(now time.Time) time.Duration {
+	if one == nil || one.barred.IsZero() || !within(one.barred, now, guessPause) {
+		return 0
+	}
+	return guessPause - now.Sub(one.barred)
+}
+
+// within tells whether less than d has passed since then. A clock that was set back makes everything long ago.
+func within(then, now time.Time, d time.Duration) bool {
+	passed := now.Sub(then)
+	return passed >= 0 && passed < d
+}

@@ -1,0 +1,167 @@
+package query
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// from sends a request with a token, or none, as if it came from that address.
+func (w *world) from(remote, path, token string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("GET", path, nil)
+	r.RemoteAddr = remote
+	if token != "" {
+		r.Header.Set(tokenName, token)
+	}
+	rec := httptest.NewRecorder()
+	w.ServeHTTP(rec, r)
+	return rec
+}
+
+// An address that guesses is refused, and what it says is not looked at; nobody else notices.
+func TestGuessedTokens(t *testing.T) {
+	var log bytes.Buffer
+	now := testNow
+	w := newWorld(t, func(o *Options) {
+		o.Now = func() time.Time { return now }
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	want := func(remote, token string, status int) *httptest.ResponseRecorder {
+		t.Helper()
+		a := w.from(remote, "/ping", token)
+		if a.Code != status {
+			t.Fatalf("%s with %q: %d %s, want %d", remote, token, a.Code, a.Body, status)
+		}
+		return a
+	}
+	const guesser, same, neighbour, dashboard = "203.0.113.7:1000", "203.0.113.7:2000", "203.0.113.8:1000", "198.51.100.1:1"
+	want(dashboard, testToken, 200)
+	for i := range guessLimit {
+		want(guesser, fmt.Sprint("guess", i), 401)
+		want(dashboard, fmt.Sprint("guess", i), 401)
+		want(guesser, "", 401) // without a token is no guess
+	}
+	now = now.Add(10 * time.Second)
+	a := want(guesser, "one too many", 429)
+	if got := a.Header(); got.Get("Retry-After") != "60" || got.Get("Connection") != "close" || !strings.Contains(a.Body.String(), "wait 60 s") {
+		t.Errorf("%v %s", got, a.Body)
+	}
+	now = now.Add(20 * time.Second)
+	if a := want(same, testToken, 429); a.Header().Get("Retry-After") != "40" {
+		t.Errorf("after 20 s: %v", a.Header())
+	}
+	want(same, "", 401)
+	if a := w.from(same, "/nosuch", "x"); a.Code != 429 {
+		t.Errorf("a route that is not there: %d", a.Code)
+	}
+	if a := w.from(same, "/healthz", ""); a.Code != 200 {
+		t.Errorf("/healthz: %d", a.Code)
+	}
+	want(neighbour, testToken, 200)
+	// Who is known for the right one is not locked out by somebody who guesses behind the same router, and neither is this machine.
+	want(dashboard, "one too many", 429)
+	want(dashboard, testToken, 200)
+	for range 2 * guessLimit {
+		w.from("127.0.0.1:1000", "/ping", "wrong")
+	}
+	want("127.0.0.1:1000", "wrong", 429)
+	want("127.0.0.1:1000", testToken, 200)
+	now = now.Add(guessPause - 20*time.Second)
+	want(guesser, "wrong again", 401)
+	want(guesser, testToken, 200)
+	// A clock that steps back refuses nobody for longer.
+	for range guessLimit + 1 {
+		w.from(neighbour+"0", "/ping", "wrong")
+	}
+	now = now.Add(-time.Hour)
+	want(neighbour+"0", testToken, 200)
+
+	if n := value(t, w.metrics.guesses.WithLabelValues("token")); n < 5 {
+		t.Errorf("%v refused requests are counted", n)
+	}
+	if n := strings.Count(log.String(), "too many wrong tokens"); n != 1 {
+		t.Errorf("%d log lines:\n%s", n, log.String())
+	}
+}
+
+func TestGuessedTickets(t *testing.T) {
+	w := newWorld(t, nil)
+	w.Start()
+	const remote = "[2001:db8::1]:1"
+	ticket, _, err := w.tickets.issue(testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range guessLimit {
+		if a := w.from(remote, "/live?ticket=wrong", ""); a.Code != 401 {
+			t.Fatalf("%d %s", a.Code, a.Body)
+		}
+	}
+	// The same /64 is the same guesser; that it guessed tickets does not count against its token.
+	for _, from := range []string{remote, "[2001:db8::ffff:1]:7"} {
+		for _, name := range []string{"wrong", ticket} {
+			if a := w.from(from, "/live?ticket="+name, ""); a.Code != 429 || !strings.Contains(a.Body.String(), "too many wrong tickets") {
+				t.Errorf("ticket %s: %d %s", name, a.Code, a.Body)
+			}
+		}
+		if a := w.from(from, "/ping", testToken); a.Code != 200 {
+			t.Errorf("the token: %d %s", a.Code, a.Body)
+		}
+	}
+	if n := value(t, w.metrics.guesses.WithLabelValues(ticketName)); n != 4 {
+		t.Errorf("%v refused requests are counted", n)
+	}
+	if a := w.from("[2001:db8:0:1::1]:1", "/live?ticket=wrong", ""); a.Code != 401 {
+		t.Errorf("another /64: %d", a.Code)
+	}
+	w.get(t, "/live?ticket=wrong").contains(t, 200, "readings") // beside the right token
+}
+
+func TestGuessesInCompat(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Compat = Compat02 })
+	for range guessLimit {
+		w.from("192.0.2.1:1", "/ping", "wrong")
+	}
+	if a := w.from("192.0.2.1:1", "/ping", "wrong"); a.Code != 429 || a.Body.Len() != 0 || a.Header().Get("Retry-After") != "60" {
+		t.Errorf("%d %s", a.Code, a.Body)
+	}
+}
+
+// However many addresses guess, and however many are known, only so many are remembered.
+func TestGuessesAreBounded(t *testing.T) {
+	g := newGuesses()
+	address := func(i int) netip.Prefix {
+		return origin(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255))
+	}
+	now := testNow
+	all := func(string) bool { return true }
+	none := func(string) bool { return false }
+	one := []string{"x"}
+	for i := range 2 * maxGuessers {
+		g.judge(address(i), now, one, none)
+		g.judge(address(i), now, one, all)
+	}
+	if len(g.wrong) != maxGuessers || len(g.known) != maxGuessers {
+		t.Errorf("%d guessers and %d others", len(g.wrong), len(g.known))
+	}
+	g.judge(address(3*maxGuessers), now.Add(2*guessWindow), one, none)
+	if len(g.wrong) != 1 {
+		t.Errorf("%d guessers, all but one of which are silent", len(g.wrong))
+	}
+}
+
+func TestOrigin(t *testing.T) {
+	for remote, want := range map[string]string{
+		"192.0.2.1:80": "192.0.2.1/32", "[::ffff:192.0.2.1]:80": "192.0.2.1/32", "[2001:db8:1:2:3:4:5:6]:80": "2001:db8:1:2::/64",
+		"[fe80::1%eth0]:80": "fe80::/64", "[::1]:80": "::1/128", "127.0.0.1:1": "127.0.0.1/32", "@": "invalid Prefix", "": "invalid Prefix",
+	} {
+		if got := origin(remote); got.String() != want {
+			t.Errorf("%q is %s, want %s", remote, got, want)
+		}
+	}
+}
