@@ -31,12 +31,18 @@ type Reader struct {
 	held    *nats.Msg // received, and not returned because of what is before it
 	seq     uint64    // of held
 	run     *embedded // that sent held
-	events  []Event
-	records []Record
+	batch             // what Read returns
+	other   batch     // what it returned before that, still valid
 
 	mu   sync.Mutex
 	pull *pull  // nil while there is no consumer; set by Read alone
 	seen uint64 // next, as Read left it
+}
+
+// batch is the memory of the records of one Read.
+type batch struct {
+	events  []Event
+	records []Record
 }
 
 // ReadFrom begins with the event numbered seq; 0 and 1 mean with the oldest there is. When seq was dropped or
@@ -63,7 +69,8 @@ func (j *Journal) reader(seq uint64, t time.Time) (*Reader, error) {
 }
 
 // Read returns the next records in order: it waits until there is one, or ctx ends, and takes what is there at
-// once, at most max (and never more than some thousand). Only durable events are returned.
+// once, at most max (and never more than some thousand). Only durable events are returned. They are valid until the Read after the
+// next one, so that a batch can be read while the one before it is worked on.
 //
 // A *GapError comes instead of records when sequence numbers are missing; the next Read goes on behind it. Any
 // other error (of ctx, ErrClosed, ErrServer) leaves the reader where it was. A restart of the server inside is not seen.
@@ -108,8 +115,9 @@ func (r *Reader) Read(ctx context.Context, max int) ([]Record, error) {
 // errNotNow ends a Read that has records already.
 var errNotNow = errors.New("not now")
 
-// room makes room for max records, keeping the memory of earlier ones.
+// room makes room for max records, in the memory of those of the Read before the last.
 func (r *Reader) room(max int) {
+	r.batch, r.other = r.other, r.batch
 	if cap(r.events) < max {
 		events := make([]Event, max)
 		copy(events, r.events[:cap(r.events)])

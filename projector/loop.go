@@ -92,6 +92,7 @@ func (r *Runner) closeReader() {
 	if err := r.reader.Close(); err != nil {
 		r.log.Warn("closing the journal's reader failed", "error", err)
 	}
+	r.await()
 	r.reader = nil
 }
 
@@ -186,6 +187,9 @@ func (r *Runner) read() ([]journal.Record, error) {
 			return nil, err
 		}
 	}
+	if a := r.await(); a != nil && !errors.Is(a.err, context.DeadlineExceeded) && !errors.Is(a.err, context.Canceled) {
+		return a.records, a.err
+	}
 	if !r.draining() {
 		ctx, cancel := context.WithDeadline(r.idle, r.nextTick)
 		defer cancel()
@@ -226,6 +230,7 @@ func (r *Runner) wait(d time.Duration) {
 
 // applyAll applies a batch, however long it takes. It returns early only when the runner is stopped.
 func (r *Runner) applyAll(records []journal.Record) {
+	r.readAhead()
 	r.rejectUnreadable(records)
 	if t := timeOf(records); t != 0 {
 		r.setOldest(time.Unix(0, t))

@@ -121,6 +121,7 @@ type Runner struct {
 
 	// Of the runner's goroutine, and of Start before it.
 	reader      Reader
+	ahead       *ahead // the next batch, while the one before it is applied
 	applied     uint64 // the last record applied, or known to be lost
 	position    uint64 // what the projection said may be saved
 	saved       uint64

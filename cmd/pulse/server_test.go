@@ -275,6 +275,7 @@ func TestTwoServersInOneProcess(t *testing.T) {
 // An InfluxDB that is not there is no error, and what was journaled meanwhile
 // is filled in when it comes.
 func TestInfluxComesLater(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	db := testtools.StartInfluxd(t, testtools.InfluxDB18)
 	db.Stop()
 	s := startServer(t, t.TempDir(), "--influx-address", db.Addr, "-p", "1")

@@ -15,6 +15,7 @@ import (
 // answers beside what comes now, its continuous query is gone before a relay
 // comes, and a second start finds nothing to do.
 func TestTakeOverOf02(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	influxd := testtools.StartInfluxd(t, testtools.InfluxDB18)
 	store, err := influx.OpenExternal(influx.ExternalOptions{Address: influxd.Addr})
 	if err != nil {

@@ -168,6 +168,7 @@ type memoryReader struct {
 	closed  bool
 	records []journal.Record
 	events  []journal.Event
+	before  []journal.Record // what the Read before the last returned
 }
 
 func (r *memoryReader) Read(ctx context.Context, most int) ([]journal.Record, error) {
@@ -188,10 +189,10 @@ func (r *memoryReader) Read(ctx context.Context, most int) ([]journal.Record, er
 	}
 }
 
-// poison spoils what the last Read returned, so that a projection that kept it is found out.
+// poison spoils what the Read before the last returned, so that a projection that kept it is found out.
 func (r *memoryReader) poison() {
-	for i := range r.records {
-		if e := r.records[i].Event; e != nil {
+	for i := range r.before {
+		if e := r.before[i].Event; e != nil {
 			for c := range e.Collectors {
 				col := &e.Collectors[c]
 				for s := range col.Stats {
@@ -204,8 +205,9 @@ func (r *memoryReader) poison() {
 			}
 			e.Relay, e.Time = "poison", -1
 		}
-		r.records[i] = journal.Record{}
+		r.before[i] = journal.Record{}
 	}
+	r.before, r.records, r.events = r.records, nil, nil
 }
 
 // take returns what there is, or the channel to wait for.

@@ -1,0 +1,75 @@
+package projector_test
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/projectortest"
+)
+
+// While a batch is applied the next is read, and no more than that; what was read ahead is applied in its turn, a gap in it is
+// told, and the batch at hand stays as it is meanwhile.
+func TestRunnerReadsAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := projectortest.NewMemory()
+		for i := range 100 {
+			m.Append(event("web1", int64(i+1)))
+		}
+		m.Lose(31, 35)
+		var reads []int
+		p := &recorder{name: "p"}
+		p.apply = func(records []journal.Record) error {
+			synctest.Wait() // until the reader has nothing to do
+			reads = append(reads, m.Reads())
+			for _, r := range records {
+				if r.Event.Time != int64(r.Seq) {
+					t.Errorf("record %d is spoilt: %+v", r.Seq, r.Event)
+				}
+			}
+			return nil
+		}
+		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, BatchRecords: 10, Start: projector.Between(1, 100)})
+		start(t, r)
+		<-r.Done()
+		if err := r.Err(); err != nil {
+			t.Fatal(err)
+		}
+		if want := slices.Concat(numbers(1, 30), numbers(36, 100)); !slices.Equal(p.applied(), want) {
+			t.Errorf("applied %v", p.applied())
+		}
+		if s := r.Status(); s.Lost != 5 {
+			t.Errorf("%d records are told to be lost, want 5", s.Lost)
+		}
+		if reads[0] != 2 || reads[1] != 3 {
+			t.Errorf("there had been %v reads when batches were applied, want one more each time", reads)
+		}
+	})
+}
+
+// A runner that is stopped, or whose reader is given up, leaves nothing behind that reads.
+func TestRunnerStopsReadingAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := projectortest.NewMemory()
+		for i := range 100 {
+			m.Append(event("web1", int64(i+1)))
+		}
+		p := &recorder{name: "p"}
+		applying, goOn := make(chan struct{}, 10), make(chan struct{})
+		p.apply = func([]journal.Record) error {
+			applying <- struct{}{}
+			<-goOn
+			return nil
+		}
+		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, BatchRecords: 10, Start: projector.Between(1, 100)})
+		start(t, r)
+		<-applying
+		close(goOn)
+		r.Stop()
+		if n := m.OpenReaders(); n != 0 {
+			t.Errorf("%d readers are open", n)
+		}
+	})
+}
