@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -311,6 +312,19 @@ func TestInternTableIsBounded(t *testing.T) {
 	n := len(d.names)
 	if err := d.DecodeEvent([]byte(long), &e); err != nil || len(d.names) != n {
 		t.Errorf("a long string was kept: %v", err)
+	}
+	wide := &Event{Relay: "web1", Collectors: []Collector{{Name: "c"}}}
+	for i := range 2 * internLast {
+		wide.Collectors[0].Stats = append(wide.Collectors[0].Stats, Stat{ID: "s" + strconv.Itoa(i)})
+	}
+	data, err := EncodeEvent(nil, wide)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time by the first
+		if err := d.DecodeEvent(data, &e); err != nil || !sameEvent(&e, wide) || len(d.last) > internLast {
+			t.Errorf("a wide event: %d names remembered, %v", len(d.last), err)
+		}
 	}
 }
 

@@ -14,6 +14,8 @@ const (
 	internStrings = 1 << 16
 	internBytes   = 8 << 20
 	internLongest = 256
+	// So many names of the last event are tried before the table is.
+	internLast = 4096
 )
 
 // Decoder decodes events, keeping the strings it has seen: in a steady state a reading costs no
@@ -22,6 +24,8 @@ type Decoder struct {
 	p     parser
 	names map[string]string
 	bytes int
+	last  []string // the names of the last event, in order: the next one's are mostly the same
+	nth   int      // how many of this event were read
 }
 
 // NewDecoder returns a Decoder.
@@ -89,7 +93,7 @@ func (d *Decoder) DecodeRelayEvent(data []byte, e *RelayEvent) error {
 }
 
 func (d *Decoder) reset(data []byte) *parser {
-	d.p = parser{data: data, scratch: d.p.scratch[:0]}
+	d.p, d.nth = parser{data: data, scratch: d.p.scratch[:0]}, 0
 	return &d.p
 }
 
@@ -149,6 +153,23 @@ func (d *Decoder) strings(list *[]string) {
 
 // intern returns b as a string, the same one for the same bytes.
 func (d *Decoder) intern(b []byte) string {
+	nth := d.nth
+	d.nth++
+	if nth < len(d.last) && d.last[nth] == string(b) {
+		return d.last[nth]
+	}
+	s := d.lookUp(b)
+	switch {
+	case len(s) > internLongest || nth > len(d.last) || nth == internLast:
+	case nth == len(d.last):
+		d.last = append(d.last, s)
+	default:
+		d.last[nth] = s
+	}
+	return s
+}
+
+func (d *Decoder) lookUp(b []byte) string {
 	if s, ok := d.names[string(b)]; ok {
 		return s
 	}
