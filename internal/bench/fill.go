@@ -222,14 +222,17 @@ func (f *fill) append(ctx context.Context, j *journal.Journal, from, to int) err
 // is made to pass, not of the outage.
 const caches = 15 * time.Second
 
-// restingRSS is rss without what is no more needed.
+// restingRSS is rss without what is no more needed. What goes back into a pool is
+// freed by the second collection after that.
 func restingRSS(ctx context.Context) (int64, error) {
 	select {
 	case <-time.After(caches):
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	debug.FreeOSMemory()
+	for range 3 {
+		debug.FreeOSMemory()
+	}
 	return rss()
 }
 
