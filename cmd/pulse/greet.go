@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"path/filepath"
+	"strconv"
 )
 
 // greet says where to look.
@@ -23,11 +25,20 @@ func (a *App) greet(w io.Writer) {
 	if address := a.journal.OutsideAddr(); address != nil {
 		nats = fmt.Sprintf("nats://%s (user pulse, password the token; docs/SUBSCRIBE.md)", address)
 	}
-	base := fmt.Sprintf("%s://%s", scheme, a.query.Addr())
+	base := fmt.Sprintf("%s://%s", scheme, fromHere(a.query.Addr()))
 	fmt.Fprintf(w, "pulse %s\n\n  relays   %s\n  api      %s\n  nats     %s\n  data     %s\n  influxdb %s\n\n", version(),
 		a.ingest.Addr(), base, nats, a.config.DataDir, maskPassword(a.config.InfluxAddress))
 	for _, path := range []string{"/latest/cpu_used", "/hourly/cpu_used", "/relays", "/status"} {
 		fmt.Fprintf(w, "  curl%s -H \"X-AUTH-TOKEN: %s\" %s%s\n", flags, token, base, path)
 	}
 	fmt.Fprintln(w)
+}
+
+// fromHere is an address that is listened at as this host can ask it: a
+// certificate has no name for "every address".
+func fromHere(address net.Addr) string {
+	if tcp, ok := address.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	return address.String()
 }
