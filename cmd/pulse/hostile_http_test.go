@@ -37,9 +37,16 @@ func TestHostileHTTP(t *testing.T) {
 
 	const half = "GET /latest/stat_0 HTTP/1.1\r\nHost: x\r\nX-Slow: "
 	h := newHostiles(t, s.HTTPAddr, "")
-	h.start(idle, time.Second, h.hear)
-	h.start(idle, time.Second, func(c net.Conn) { h.drip(c, half) })
-	h.start(idle, time.Second, func(c net.Conn) { h.say(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); h.hear(c) })
+	// Each comes again after so long: together 3,000 a second, and no more at the beginning. Who opens 2,048
+	// connections before an honest request has been read does keep it out.
+	again := time.Duration(idle) * time.Millisecond
+	const waves = 20
+	for range waves {
+		h.start(idle/waves, again, h.hear)
+		h.start(idle/waves, again, func(c net.Conn) { h.drip(c, half) })
+		h.start(idle/waves, again, func(c net.Conn) { h.say(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); h.hear(c) })
+		time.Sleep(again / waves)
+	}
 	for _, head := range []string{
 		"POST /alerts HTTP/1.1\r\nHost: x\r\nX-AUTH-TOKEN: secret\r\nContent-Length: 1099511627776\r\n\r\n",
 		"POST /alerts HTTP/1.1\r\nHost: x\r\nX-AUTH-TOKEN: secret\r\nTransfer-Encoding: chunked\r\n\r\n7fffffff\r\n",
