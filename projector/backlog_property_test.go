@@ -25,12 +25,9 @@ import (
 // wiped, crashes, retention, drains. In the end every record that the journal still has is in the sink, every other
 // was applied since the sink was last wiped or is in a gap that was reported, and the counts add up.
 func TestBacklogLosesNothing(t *testing.T) {
-	seeds := uint64(25)
-	if testing.Short() {
-		seeds = 15
-	}
+	const seeds = 25
 	seen := make(map[string]int)
-	for seed := range seeds {
+	for seed := range uint64(seeds) {
 		dir := t.TempDir()
 		synctest.Test(t, func(t *testing.T) {
 			w := &world{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), m: projectortest.NewMemory(), sunk: make(map[uint64]bool), gaps: make(map[uint64]int), dir: dir, seen: seen}

@@ -51,21 +51,7 @@ func (c *wrongClock) now() time.Time { return time.Now().Add(c.offset) }
 // newServer makes a server with this clock, and ends it with the test.
 func (c *wrongClock) newServer(t *testing.T, dataDir string, args ...string) *pulseproc.Server {
 	t.Helper()
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := pulseproc.New(pulseproc.Options{Binary: binary, Env: []string{runAsPulse + "=1", clockFile + "=" + c.file}, DataDir: dataDir, Args: args})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Kill()
-		if t.Failed() {
-			t.Logf("the server's log ends with:\n%s", s.Log())
-		}
-	})
-	return s
+	return serverOf(t, pulseproc.Options{Env: []string{clockFile + "=" + c.file}, DataDir: dataDir, Args: args})
 }
 
 // runWithClock is main with a clock that is wrong by what stands in the file.

@@ -123,18 +123,9 @@ func TestOutOfFiles(t *testing.T) {
 	const relays, crowd = 40, 400
 	systemd := listenNotify(t)
 	dir := filepath.Join(t.TempDir(), "data")
-	s, err := pulseproc.New(pulseproc.Options{Binary: os.Args[0], DataDir: dir,
-		Env:  []string{runAsPulse + "=1", "NOTIFY_SOCKET=" + systemd.path, "WATCHDOG_USEC=3000000"},
+	s := serverOf(t, pulseproc.Options{DataDir: dir,
+		Env:  []string{"NOTIFY_SOCKET=" + systemd.path, "WATCHDOG_USEC=3000000"},
 		Args: []string{"--influx-address", "embedded", "-p", "1", "-a", "1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Kill()
-		if t.Failed() {
-			t.Logf("the server's log ends with:\n%s", s.Log())
-		}
-	})
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -153,10 +144,12 @@ func TestOutOfFiles(t *testing.T) {
 		if i%2 == 0 {
 			address = s.HTTPAddr
 		}
-		if conns[i], err = net.DialTimeout("tcp", address, 5*time.Second); err != nil {
+		conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+		if err != nil {
 			t.Fatal(err)
 		}
-		defer conns[i].Close()
+		defer conn.Close()
+		conns[i] = conn
 	}
 	for i, want := range []string{"HTTP/1.1 503 ", "error the server has too many open files\n"} {
 		if said, err := lastWords(conns[crowd-2+i]); !strings.HasPrefix(said, want) {
@@ -238,12 +231,8 @@ func TestLittleMemory(t *testing.T) {
 	t.Parallel()
 	const relays, limit = 500, 16 << 20
 	dir := t.TempDir()
-	s, err := pulseproc.New(pulseproc.Options{Binary: os.Args[0], DataDir: dir, Env: []string{runAsPulse + "=1", fmt.Sprint("GOMEMLIMIT=", limit)},
+	s := serverOf(t, pulseproc.Options{DataDir: dir, Env: []string{fmt.Sprint("GOMEMLIMIT=", limit)},
 		Args: []string{"--influx-address", "embedded", "-p", "1", "-a", "1", "-l", "WARN"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Kill)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -187,12 +187,8 @@ func TestPasswordOfAProxy(t *testing.T) {
 // startTelling starts a server whose output goes into the transcript.
 func startTelling(t *testing.T, said *transcript, args ...string) *pulseproc.Server {
 	t.Helper()
-	s, err := pulseproc.New(pulseproc.Options{Binary: os.Args[0], Env: []string{runAsPulse + "=1", "PULSE_TOKN=token-" + mark},
+	s := serverOf(t, pulseproc.Options{Env: []string{"PULSE_TOKN=token-" + mark},
 		DataDir: t.TempDir(), Token: "token-" + mark, Output: said, Args: args})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Kill)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -33,11 +33,19 @@ func startServer(t *testing.T, dataDir string, args ...string) *pulseproc.Server
 
 func newServer(t *testing.T, dataDir string, args ...string) *pulseproc.Server {
 	t.Helper()
+	return serverOf(t, pulseproc.Options{DataDir: dataDir, Args: args})
+}
+
+// serverOf makes a server process of this very binary, and ends it with the
+// test.
+func serverOf(t *testing.T, o pulseproc.Options) *pulseproc.Server {
+	t.Helper()
 	binary, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := pulseproc.New(pulseproc.Options{Binary: binary, Env: []string{runAsPulse + "=1"}, DataDir: dataDir, Args: args})
+	o.Binary, o.Env = binary, append(o.Env, runAsPulse+"=1")
+	s, err := pulseproc.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,16 +94,12 @@ func TestSystemd(t *testing.T) {
 			const patience = 600 * time.Millisecond
 			db := testtools.StartInfluxd(t, testtools.InfluxDB18)
 			systemd := listenNotify(t)
-			s, err := pulseproc.New(pulseproc.Options{Binary: os.Args[0], DataDir: t.TempDir(),
-				Env:  []string{runAsPulse + "=1", "NOTIFY_SOCKET=" + systemd.path, "WATCHDOG_USEC=" + strconv.Itoa(int(patience/time.Microsecond))},
+			s := serverOf(t, pulseproc.Options{DataDir: t.TempDir(),
+				Env:  []string{"NOTIFY_SOCKET=" + systemd.path, "WATCHDOG_USEC=" + strconv.Itoa(int(patience/time.Microsecond))},
 				Args: append([]string{"--influx-address", db.Addr}, args...)})
-			if err != nil {
-				t.Fatal(err)
-			}
 			if err := s.Launch(); err != nil {
 				t.Fatal(err)
 			}
-			defer s.Kill()
 			if first := systemd.next(30 * time.Second); !strings.HasPrefix(first, "STATUS=opening ") {
 				t.Errorf("the first message is %q", first)
 			}

@@ -42,18 +42,9 @@ func TestTLSEverywhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir, door := t.TempDir(), freeAddress(t)
-			s, err := pulseproc.New(pulseproc.Options{Binary: os.Args[0], Env: []string{runAsPulse + "=1"}, DataDir: dir, TLS: anyCertificate(), Token: "a token",
+			s := serverOf(t, pulseproc.Options{DataDir: dir, TLS: anyCertificate(), Token: "a token",
 				Args: append([]string{"--influx-address", "embedded", "-p", "1", "--insecure=false", "--relay-tls", "--relay-token", "a-relay-token",
 					"--token", "a token", "--nats-listen-address", door}, args...)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				s.Kill()
-				if t.Failed() {
-					t.Logf("the server's log ends with:\n%s", s.Log())
-				}
-			})
 			if err := s.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
