@@ -51,6 +51,7 @@ const (
 	RelayAdded        RelayEventKind = "added"        // it added a collector
 	RelayRemoved      RelayEventKind = "removed"      // it removed a collector, or did not add it again in time
 	RelayOverride     RelayEventKind = "override"     // an override of the poll interval began, or ended (Duration 0)
+	RelayForgotten    RelayEventKind = "forgotten"    // it is not expected to come back: a person said so, or it was away for too long
 )
 
 // RelayEvent is something that happened to a relay. Fields that do not belong to the kind are
