@@ -60,11 +60,13 @@ func (p *pair) stop() {
 	p.backlog.Stop()
 }
 
-// fill appends n events.
+// fill appends n events at once, so that the batches of a runner that waits do not depend on chance.
 func fill(m *projectortest.Memory, n int) {
-	for range n {
-		m.Append(event("a", time.Now().UnixNano()))
+	events := make([]*journal.Event, n)
+	for i := range events {
+		events[i] = event("a", time.Now().UnixNano())
 	}
+	m.Append(events...)
 }
 
 // position is the saved position of p.

@@ -29,12 +29,14 @@ type Memory struct {
 // NewMemory returns an empty journal.
 func NewMemory() *Memory { return &Memory{first: 1, changed: make(chan struct{})} }
 
-// Append appends events and returns the sequence number of the last.
+// Append appends events and returns the sequence number of the last. The events appear together: a
+// Read that waits sees all of them, so a test decides with one call how a batch falls.
 func (m *Memory) Append(events ...*journal.Event) uint64 {
-	for _, e := range events {
-		m.append(journal.Record{Event: copyEvent(new(journal.Event), e)})
+	records := make([]journal.Record, len(events))
+	for i, e := range events {
+		records[i].Event = copyEvent(new(journal.Event), e)
 	}
-	return m.Last()
+	return m.append(records...)
 }
 
 // AppendBad appends a record that cannot be decoded.
@@ -45,12 +47,14 @@ func (m *Memory) AppendRelay(e journal.RelayEvent) uint64 {
 	return m.append(journal.Record{Relay: &e})
 }
 
-func (m *Memory) append(r journal.Record) uint64 {
+func (m *Memory) append(records ...journal.Record) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.last++
-	r.Seq = m.last
-	m.records = append(m.records, r)
+	for _, r := range records {
+		m.last++
+		r.Seq = m.last
+		m.records = append(m.records, r)
+	}
 	m.wake()
 	return m.last
 }
