@@ -216,6 +216,7 @@ func TestSecondsToLossOfTheBacklog(t *testing.T) {
 			}
 		})
 		p.start(t)
+		synctest.Wait() // 1 to 5 are applied: the rest, 95 records, is the backlog's
 		for range 5*60 + 10 {
 			fill(m.Memory, 1)
 			time.Sleep(time.Second)
