@@ -22,11 +22,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exit codes. A supervisor restarts after 1; 2 needs a person.
+// Exit codes. A supervisor restarts after 1, and after the 2 with which the Go runtime ends a
+// process on a panic, SIGABRT (systemd's watchdog sends it), SIGSEGV or a lack of memory. A wrong
+// command line, environment or config file needs a person: its code is EX_CONFIG of sysexits.h,
+// which nothing else gives.
 const (
 	exitOK      = 0
 	exitFailure = 1
-	exitUsage   = 2
+	exitUsage   = 78
 )
 
 // stopTimeout bounds a clean stop: what is appended but not yet projected
