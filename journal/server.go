@@ -135,7 +135,11 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 func (r *embedded) connect(name string) (*nats.Conn, error) {
 	nc, err := nats.Connect("", nats.InProcessServer(r.srv), nats.Name(name), nats.NoReconnect(),
 		nats.UserInfo(userPulse, r.cred.password), nats.CustomInboxPrefix("_INBOX."+name),
-		nats.Timeout(10*time.Second), nats.PingInterval(time.Hour))
+		nats.Timeout(10*time.Second), nats.PingInterval(time.Hour),
+		// Without a handler the client writes to stderr, past the log.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			r.log.log.Warn("a connection to the journal's own server reports an error", "connection", name, "error", err)
+		}))
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the embedded server: %w", err)
 	}

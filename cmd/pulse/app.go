@@ -68,8 +68,9 @@ type App struct {
 }
 
 // NewApp binds both addresses, opens everything and starts nothing that others
-// would notice. What it opened is closed again when it fails.
-func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err error) {
+// would notice. What it opened is closed again when it fails. Beside its own metrics it shows those
+// of the process that holds it.
+func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...prometheus.Collector) (_ *App, err error) {
 	a := &App{config: config, log: log}
 	defer func() {
 		if err != nil {
@@ -77,6 +78,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger) (_ *App, err 
 		}
 	}()
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(ofProcess...)
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	refused := newConnectionsRefused()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -87,5 +88,5 @@ func runWithClock(file string) {
 	config.now = func() time.Time { return time.Now().Round(0).Add(time.Duration(offset.Load())) }
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(serve(ctx, config, os.Stdout, os.Stderr))
+	os.Exit(onStandardStreams(func(stdout, stderr io.Writer) int { return serve(ctx, config, stdout, stderr) }))
 }

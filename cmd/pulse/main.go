@@ -19,14 +19,18 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 )
 
-// Exit codes. A supervisor restarts after 1; 2 needs a person.
+// Exit codes. A supervisor restarts after 1, and after the 2 with which the Go runtime ends a
+// process on a panic, SIGABRT (systemd's watchdog sends it), SIGSEGV or a lack of memory. A wrong
+// command line, environment or config file needs a person: its code is EX_CONFIG of sysexits.h,
+// which nothing else gives.
 const (
 	exitOK      = 0
 	exitFailure = 1
-	exitUsage   = 2
+	exitUsage   = 78
 )
 
 // stopTimeout bounds a clean stop: what is appended but not yet projected
@@ -64,7 +68,7 @@ func main() {
 	unix.Umask(0o077)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(onStandardStreams(func(stdout, stderr io.Writer) int { return run(ctx, os.Args[1:], stdout, stderr) }))
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -92,7 +96,7 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		fmt.Fprintln(stdout, "pulse", version())
 		return exitOK
 	case config.CheckConfig:
-		if err := config.printTo(stdout); err != nil {
+		if err := config.printTo(stdout); err != nil && !errors.Is(err, syscall.EPIPE) {
 			fmt.Fprintln(stderr, "pulse:", err)
 			return exitFailure
 		}
@@ -110,7 +114,11 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	warnUnknownEnvironment(ctx, os.Environ(), log)
 	systemd := newSupervisor(log)
 	systemd.tell("STATUS=opening " + config.DataDir)
-	app, err := NewApp(ctx, config, log)
+	var metrics []prometheus.Collector
+	if s, ok := stderr.(*sink); ok {
+		metrics = append(metrics, s.metric())
+	}
+	app, err := NewApp(ctx, config, log, metrics...)
 	if err != nil {
 		fmt.Fprintln(stderr, "pulse:", oneLine(err))
 		return exitFailure
@@ -119,7 +127,9 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "pulse:", oneLine(err))
 		return exitFailure
 	}
-	app.greet(stdout)
+	greeting := newSink(stdout)
+	defer greeting.Close()
+	app.greet(greeting)
 	systemd.tell(daemon.SdNotifyReady, fmt.Sprintf("STATUS=relays at %s, api at %s", app.ingest.Addr(), app.query.Addr()))
 	go systemd.watch(ctx, app.answering())
 	<-ctx.Done()

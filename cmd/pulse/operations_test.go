@@ -53,8 +53,8 @@ func TestUnit(t *testing.T) {
 		}
 		return string(match[1])
 	}
-	if name := setting("RestartPreventExitStatus"); name != strconv.Itoa(exitUsage) {
-		t.Errorf("RestartPreventExitStatus=%s", name)
+	if code := setting("RestartPreventExitStatus"); code != "78" || code != strconv.Itoa(exitUsage) {
+		t.Errorf("RestartPreventExitStatus=%s: 1 is a failure and 2 a crash, and both are to be started again", code)
 	}
 	if limit, err := strconv.Atoi(strings.TrimSuffix(setting("TimeoutStopSec"), "s")); err != nil || limit <= int(stopTimeout.Seconds()) {
 		t.Errorf("TimeoutStopSec=%d (%v): a stop may take %v", limit, err, stopTimeout)

@@ -15,6 +15,9 @@ import (
 // isTerminal tells whether a person watches what is written. /dev/null passes
 // for one, which nobody sees.
 func isTerminal(w io.Writer) bool {
+	if s, ok := w.(*sink); ok {
+		w = s.w
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

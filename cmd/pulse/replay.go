@@ -40,7 +40,7 @@ type replayCommand struct {
 
 const replayHelp = `Rebuild what InfluxDB holds of a range of time from the journal, behind live traffic:
 after rows were deleted, or readings refused. Twice does no harm. Exits with 0 when all is
-done, 1 when it failed or was canceled, 2 when the command line is wrong. ^C cancels it.`
+done, 1 when it failed or was canceled, 78 when the command line is wrong. ^C cancels it.`
 
 func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	line := &progressLine{w: stderr, terminal: r.terminal, every: r.lineEvery, now: r.now}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -45,10 +46,10 @@ func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	return c.write(func(w io.Writer) error { _, err := w.Write(answer); return err })
 }
 
-// write lets print write to standard output; a full disk behind it is a
-// failure.
+// write lets print write to standard output. A full disk behind it is a failure;
+// a reader that has seen enough, such as head, is none.
 func (c *command) write(print func(io.Writer) error) int {
-	if err := print(c.stdout); err != nil {
+	if err := print(c.stdout); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return c.failed(err)
 	}
 	return exitOK

@@ -213,7 +213,7 @@ func relaysOverTLS(t *testing.T, s *pulseproc.Server, ca string, trusted, strang
 }
 
 // A server that others can reach does not start with the token that everybody
-// knows: exit code 2, one line, and no data dir.
+// knows: exit code 78, one line, and no data dir.
 func TestDefaultTokenIsForLoopback(t *testing.T) {
 	for _, test := range []struct {
 		args []string

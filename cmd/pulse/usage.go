@@ -52,9 +52,15 @@ func printFlags(w io.Writer, all []option) {
 
 // runHelp is `pulse help [command]`.
 func runHelp(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+	c := newCommand("help", "", "", stdout, stderr)
+	switch {
+	case len(args) > 1:
+		return c.misused(fmt.Errorf("unexpected argument %q: pulse help takes one command", args[1]))
+	case len(args) == 0 || args[0] == "-h" || args[0] == "-help" || args[0] == "--help":
 		usage(stdout)
 		return exitOK
+	case strings.HasPrefix(args[0], "-"):
+		return c.misused(fmt.Errorf("unknown flag %s", args[0]))
 	}
 	return run(ctx, []string{args[0], "-h"}, stdout, stderr)
 }

@@ -34,6 +34,7 @@ type Options struct {
 	Token   string      // the server's, if it is not the default one
 	TLS     *tls.Config // for a server that speaks https
 	Output  io.Writer   // gets all that the process writes, beside Log; nil: nobody
+	Stdio   *os.File    // is the process's stdout and stderr itself, instead of Log and Output
 }
 
 // A Server is a child process. Its methods are for one goroutine, except Get
@@ -88,6 +89,9 @@ func (s *Server) Launch() error {
 		output = io.MultiWriter(s.log, s.options.Output)
 	}
 	s.cmd.Stdout, s.cmd.Stderr = output, output
+	if s.options.Stdio != nil {
+		s.cmd.Stdout, s.cmd.Stderr = s.options.Stdio, s.options.Stdio
+	}
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
