@@ -104,7 +104,7 @@ func TestForgetRelay(t *testing.T) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	await(t, s, "the projections", 20*time.Second, func() error { return allLive(s) })
+	awaitProjected(t, s)
 	check()
 	if text := pulse(t, exitFailure, "relays", "forget", "--api", s.HTTPAddr, "web1"); !strings.Contains(text, "no relay has this id") {
 		t.Errorf("forgetting it again: %q", text)
