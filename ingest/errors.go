@@ -8,7 +8,9 @@ var (
 	ErrInvalid = errors.New("invalid")
 	// ErrNotConnected means that none of the relays that were named is connected, or that none is at all.
 	ErrNotConnected = errors.New("no such relay is connected")
-	// ErrNotFound means that there is no such override; it may have ended.
+	// ErrConnected means that the relay is connected.
+	ErrConnected = errors.New("connected")
+	// ErrNotFound means that there is no such override, which may have ended, or no such relay.
 	ErrNotFound = errors.New("not found")
 	// ErrTooMany means that a limit is reached.
 	ErrTooMany = errors.New("too many")
@@ -18,7 +20,7 @@ var (
 
 // Error is the package's error: what was being done, to what, and why it failed.
 type Error struct {
-	// Op is what was being done: options, registry, override, cancel, stop.
+	// Op is what was being done: options, registry, override, cancel, forget, stop.
 	Op string
 	// Subject is what the error is about: an option, a collector, a relay, an override's id. It may be empty.
 	Subject string

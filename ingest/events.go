@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"hash/maphash"
 	"sync"
 
@@ -28,9 +29,15 @@ type relayEvents struct {
 
 type eventQueue struct {
 	mu     sync.Mutex // guards what follows
-	events []journal.RelayEvent
+	events []queuedEvent
 	// running says that a goroutine empties the queue. There is none while it is empty.
 	running bool
+}
+
+// queuedEvent is an event on its way. done, which has room, is told how it ended, unless it is nil.
+type queuedEvent struct {
+	journal.RelayEvent
+	done chan<- error
 }
 
 func newRelayEvents(srv *Server) *relayEvents {
@@ -40,7 +47,16 @@ func newRelayEvents(srv *Server) *relayEvents {
 }
 
 // put queues an event. It keeps the event's tags, which nobody may change any more.
-func (e *relayEvents) put(event journal.RelayEvent) {
+func (e *relayEvents) put(event journal.RelayEvent) { e.enqueue(queuedEvent{RelayEvent: event}) }
+
+// write queues an event as put does, and returns where it is told that the journal has it, or why not.
+func (e *relayEvents) write(event journal.RelayEvent) <-chan error {
+	done := make(chan error, 1)
+	e.enqueue(queuedEvent{event, done})
+	return done
+}
+
+func (e *relayEvents) enqueue(event queuedEvent) {
 	e.mu.Lock()
 	full := e.waiting >= maxEvents
 	if !full {
@@ -50,6 +66,7 @@ func (e *relayEvents) put(event journal.RelayEvent) {
 	if full {
 		e.srv.m.eventsLost.Inc()
 		e.srv.quiet.warn("events", "relay events are not journaled: too many are waiting", "limit", maxEvents)
+		event.end(fmt.Errorf("%w: %d relay events wait for the journal; try again", ErrTooMany, maxEvents))
 		return
 	}
 	q := &e.queues[maphash.String(e.seed, event.Relay)%eventQueues]
@@ -59,6 +76,12 @@ func (e *relayEvents) put(event journal.RelayEvent) {
 	if !q.running {
 		q.running = true
 		go e.drain(q)
+	}
+}
+
+func (e *queuedEvent) end(err error) {
+	if e.done != nil {
+		e.done <- err
 	}
 }
 
@@ -74,10 +97,12 @@ func (e *relayEvents) drain(q *eventQueue) {
 		}
 		q.mu.Unlock()
 		for i := range events {
-			if _, err := e.srv.opt.Journal.AppendRelayEvent(e.srv.ctx, &events[i]); err != nil {
+			_, err := e.srv.opt.Journal.AppendRelayEvent(e.srv.ctx, &events[i].RelayEvent)
+			if err != nil {
 				e.srv.m.eventsLost.Inc()
 				e.srv.quiet.warn("event append", "relay events are not journaled", "error", err)
 			}
+			events[i].end(err)
 		}
 		e.mu.Lock()
 		if e.waiting -= len(events); e.waiting == 0 {

@@ -53,7 +53,13 @@ func TestLibraryRelay(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "the relay to be gone without a trace", func() bool { return len(srv.Relays()) == 0 })
+	eventually(t, "the relay to be gone with its collectors", func() bool {
+		r := srv.Relays()[0]
+		return !r.Connected && len(r.Collectors) == 0
+	})
+	if err := srv.Forget(t.Context(), "web1"); err != nil || len(srv.Relays()) != 0 {
+		t.Errorf("Forget: %v; Relays lists %v", err, srv.Relays())
+	}
 	if n := counterValue(t, srv.m.ignored); n != 0 {
 		t.Errorf("%v commands of the relay were ignored", n)
 	}

@@ -126,7 +126,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		eventsLost:     counter("relay_events_lost_total", "Relay events (connected, added...) that the journal did not take."),
 		registryErrors: counter("registry_write_errors_total", "Failed writes of registrations to the state file; they are tried again."),
 		dropped:        counter("collectors_dropped_total", "Collectors dropped because their relay came back without adding them again."),
-		forgotten:      counter("relays_forgotten_total", "Relays that were not connected for too long, or were too many, and left the registry."),
+		forgotten:      counter("relays_forgotten_total", "Relays that left the registry: not connected for too long, too many of these, or forgotten by request."),
 	}
 	for r := range rejections {
 		m.rejected[r] = rejected.WithLabelValues(r.String())

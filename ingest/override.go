@@ -79,6 +79,21 @@ func (o *override) appendLine(dst []byte, tick int64) []byte {
 	return relaywire.AppendOverride(dst, time.Duration(o.ends-tick), o.items)
 }
 
+// indexOverride returns the place of the override with that id, -1 if it is not there. An id can have several values in turn: see
+// without.
+func indexOverride(list []*override, id string) int {
+	return slices.IndexFunc(list, func(o *override) bool { return o.ID == id })
+}
+
+// without returns the override for its other relays.
+func (o *override) without(relay string) *override {
+	c := *o
+	c.Relays = slices.DeleteFunc(slices.Clone(o.Relays), func(id string) bool { return id == relay })
+	c.relays = maps.Clone(o.relays)
+	delete(c.relays, relay)
+	return &c
+}
+
 // describe returns a copy that the caller may change.
 func (o *override) describe() Override {
 	d := o.Override
@@ -122,7 +137,7 @@ func (ov *overrides) all(tick int64) []*override {
 }
 
 // set replaces those that hold by list, which is the new state after the transaction that put and deleted.
-func (ov *overrides) set(list []*override, put *override, deleted []string) error {
+func (ov *overrides) set(list, put []*override, deleted []string) error {
 	err := ov.db.Update(func(tx *bolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(overridesBucket)
 		if err != nil {
@@ -133,14 +148,16 @@ func (ov *overrides) set(list []*override, put *override, deleted []string) erro
 				return err
 			}
 		}
-		if put == nil {
-			return nil
+		for _, o := range put {
+			v, err := json.Marshal(storedOverride{V: 1, Created: o.Created.UnixNano(), Until: o.Until.UnixNano(), Collectors: o.Collectors, Relays: o.Relays})
+			if err != nil {
+				return err
+			}
+			if err := b.Put([]byte(o.ID), v); err != nil {
+				return err
+			}
 		}
-		v, err := json.Marshal(storedOverride{V: 1, Created: put.Created.UnixNano(), Until: put.Until.UnixNano(), Collectors: put.Collectors, Relays: put.Relays})
-		if err != nil {
-			return err
-		}
-		return b.Put([]byte(put.ID), v)
+		return nil
 	})
 	if err != nil {
 		return err
@@ -149,6 +166,26 @@ func (ov *overrides) set(list []*override, put *override, deleted []string) erro
 	ov.active = list
 	ov.mu.Unlock()
 	return nil
+}
+
+// forget takes a relay out of those that hold. One that was for no other relay ends. It needs change.
+func (ov *overrides) forget(relay string, tick int64) error {
+	var list, put []*override
+	var deleted []string
+	for _, o := range ov.all(tick) {
+		if _, ok := o.relays[relay]; ok {
+			if o = o.without(relay); len(o.relays) == 0 {
+				deleted = append(deleted, o.ID)
+				continue
+			}
+			put = append(put, o)
+		}
+		list = append(list, o)
+	}
+	if len(put)+len(deleted) == 0 {
+		return nil
+	}
+	return ov.set(list, put, deleted)
 }
 
 // expire deletes those that have ended. It needs change.
@@ -240,7 +277,7 @@ func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override,
 		o.Relays = append(o.Relays, r.id)
 	}
 	ov := newOverride(o, now, tick)
-	if err := srv.overrides.set(append([]*override{ov}, active...), ov, nil); err != nil {
+	if err := srv.overrides.set(append([]*override{ov}, active...), []*override{ov}, nil); err != nil {
 		return fail("", err)
 	}
 	line := ov.appendLine(nil, tick)
@@ -254,7 +291,7 @@ func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override,
 func (srv *Server) apply(r *relay, o *override, line []byte, now time.Time, tick int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if slices.Contains(r.overrides, o) {
+	if indexOverride(r.overrides, o.ID) >= 0 {
 		return
 	}
 	r.overrides = slices.Insert(slices.Clone(r.overrides), 0, o)
@@ -287,7 +324,7 @@ func (srv *Server) CancelOverride(id string) error {
 	}
 	now, tick := srv.opt.Now(), srv.poller.clock()
 	active := srv.overrides.all(tick)
-	i := slices.IndexFunc(active, func(o *override) bool { return o.ID == id })
+	i := indexOverride(active, id)
 	if i < 0 {
 		return &Error{Op: "cancel", Subject: id, Err: fmt.Errorf("%w: GET /overrides lists those that hold", ErrNotFound)}
 	}
@@ -308,7 +345,7 @@ func (srv *Server) CancelOverride(id string) error {
 func (srv *Server) withdraw(r *relay, o *override, now time.Time, tick int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i := slices.Index(r.overrides, o)
+	i := indexOverride(r.overrides, o.ID)
 	if i < 0 {
 		return
 	}

@@ -126,6 +126,7 @@ type registry struct {
 	limits Limits
 	m      *metrics
 	store  *store
+	events *relayEvents
 
 	mu        sync.Mutex // guards what follows
 	relays    map[string]*relay
@@ -133,8 +134,8 @@ type registry struct {
 	gone      list.List // of *relay: those not connected, the longest gone first
 }
 
-func newRegistry(limits Limits, m *metrics, st *store) *registry {
-	return &registry{limits: limits, m: m, store: st, relays: make(map[string]*relay)}
+func newRegistry(limits Limits, m *metrics, st *store, events *relayEvents) *registry {
+	return &registry{limits: limits, m: m, store: st, events: events, relays: make(map[string]*relay)}
 }
 
 // attach makes s the connection of the relay with that id. It returns the connection that it replaces, if any, and nil without a relay
@@ -172,16 +173,17 @@ func (g *registry) detach(s *session, r *relay, now time.Time, gone func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.sess != s {
+		r.mu.Unlock()
 		return
 	}
 	gone()
 	r.sess = nil
 	r.goneAt = now
+	memorable := r.memorable()
+	r.mu.Unlock()
 	g.connected--
-	if len(r.collectors) == 0 {
-		// It took everything back, or never had anything: there is nothing to remember.
+	if !memorable {
 		delete(g.relays, r.id)
 	} else {
 		r.gone = g.gone.PushBack(r)
@@ -214,11 +216,14 @@ func (g *registry) forget(now time.Time) {
 		if g.gone.Len() <= g.limits.Known && now.Sub(r.goneAt) <= g.limits.KnownFor {
 			break
 		}
-		g.gone.Remove(e)
-		r.gone = nil
-		delete(g.relays, r.id)
-		g.store.changed(r.id)
-		g.m.forgotten.Inc()
+		reason := "not connected for " + g.limits.KnownFor.String()
+		if g.gone.Len() > g.limits.Known {
+			reason = "more than " + strconv.Itoa(g.limits.Known) + " relays are not connected"
+		}
+		r.mu.Lock()
+		g.events.put(r.forgotten(now, reason))
+		r.mu.Unlock()
+		g.remove(r)
 	}
 	g.count()
 }

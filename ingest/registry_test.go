@@ -102,6 +102,8 @@ func TestReconnectIsPolledAtOnce(t *testing.T) {
 	})
 }
 
+// A relay that has never answered, and takes back what it added, is not remembered. One that has answered is: see
+// TestCleanlyStoppedRelayIsRemembered.
 func TestCleanCloseLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)

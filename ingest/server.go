@@ -87,10 +87,10 @@ func New(o Options) (*Server, error) {
 	}
 	srv.ctx, srv.cancel = context.WithCancelCause(context.Background())
 	srv.assemblies.New = func() any { return new(assembly) }
-	srv.registry = newRegistry(o.Limits, m, srv.store)
 	srv.overrides.db = o.DB
 	srv.poller = newPoller(srv)
 	srv.events = newRelayEvents(srv)
+	srv.registry = newRegistry(o.Limits, m, srv.store, srv.events)
 	srv.store.lookup, srv.store.keep = srv.registry.get, srv.keep
 	if err := srv.load(); err != nil {
 		m.unregister(o.Registerer)
@@ -110,7 +110,6 @@ func (srv *Server) load() error {
 	for _, r := range relays {
 		srv.registry.remember(r)
 	}
-	srv.registry.expire(now)
 	return srv.loadOverrides()
 }
 
@@ -132,6 +131,7 @@ func (srv *Server) Start() {
 		return
 	}
 	srv.state = stateStarted
+	srv.registry.expire(srv.opt.Now()) // not in New, which writes nothing to the journal
 	go srv.store.run()
 	go srv.poller.run()
 	go srv.accept()

@@ -190,7 +190,7 @@ func (r *relay) encode() []byte {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.collectors) == 0 {
+	if !r.memorable() {
 		return nil
 	}
 	s := storedRelay{V: 1, Last: r.seen(), Collectors: make([]storedCollector, len(r.collectors))}

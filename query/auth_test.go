@@ -44,6 +44,7 @@ func TestAuthMatrix(t *testing.T) {
 			route{method: "PATCH", path: "/keys", access: token},
 			route{method: "GET", path: "/", access: token})
 		w.control.cancel = func(string) error { return nil }
+		w.control.forget = func(string) error { return nil }
 		w.control.flush = func([]string) (int, error) { return 0, nil }
 		for _, rt := range routes {
 			path := strings.NewReplacer("{stat}", "cpu", "{id}", "1").Replace(rt.path)

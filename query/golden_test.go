@@ -175,6 +175,15 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		}
 		return nil
 	}
+	w.control.forget = func(id string) error {
+		switch id {
+		case "web/1 50%":
+			return nil
+		case "web1":
+			return fmt.Errorf("the relay is %w from 10.0.0.7:41234: stop it first, or it would be back at once", ErrConnected)
+		}
+		return fmt.Errorf("%w: no relay has this id; did you mean %q?", ErrNotFound, "web1")
+	}
 	w.control.flush = func(relays []string) (int, error) {
 		if len(relays) == 0 {
 			return 2, nil

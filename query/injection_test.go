@@ -44,6 +44,7 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 	w := startWorld(t, func(o *Options) { o.Live = live })
 	w.tokenGuesses.limit = math.MaxInt
 	w.control.cancel = func(string) error { return ErrNotFound }
+	w.control.forget = func(string) error { return ErrNotFound }
 	w.control.override = func(OverrideRequest) (Override, error) { return Override{}, ErrInvalid }
 	w.control.flush = func([]string) (int, error) { return 0, nil }
 	goldenAlerts(w.alerts, "")
@@ -93,6 +94,9 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 		}
 		if a := w.do(t, "DELETE", "/overrides/"+path, ""); a.status >= 500 {
 			t.Errorf("DELETE %s: %d", path, a.status)
+		}
+		if a := w.do(t, "DELETE", "/relays/"+path, ""); a.status >= 500 {
+			t.Errorf("DELETE relay %s: %d", path, a.status)
 		}
 		injectAlerts(t, w, evil)
 		injectReplays(t, w, evil)

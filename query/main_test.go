@@ -65,6 +65,7 @@ type (
 		overrides []Override
 		cancel    func(id string) error
 		flush     func(relays []string) (int, error)
+		forget    func(id string) error
 	}
 	fakeLive struct {
 		subscribe func(LiveRequest) (LiveStream, error)
@@ -162,6 +163,7 @@ func (f *fakeJournal) State(context.Context) (JournalState, error)       { retur
 func (f *fakeJournal) Healthy() error                                    { return f.healthy }
 func (f *fakeControl) Overrides() []Override                             { return f.overrides }
 func (f *fakeControl) CancelOverride(_ context.Context, id string) error { return f.cancel(id) }
+func (f *fakeControl) Forget(_ context.Context, id string) error         { return f.forget(id) }
 
 func (f *fakeAlerts) Create(a kapa.Alert) (kapa.View, error) { return f.create(a) }
 func (f *fakeAlerts) Update(a kapa.Alert) (kapa.View, error) { return f.update(a) }

@@ -170,7 +170,7 @@ func checkRelays(ids []string) error {
 // controlError chooses the status of an error of Control or Replays.
 func controlError(err error) error {
 	switch {
-	case errors.Is(err, ErrTooMany):
+	case errors.Is(err, ErrTooMany), errors.Is(err, ErrConnected):
 		return &httpError{status: http.StatusConflict, text: err.Error(), err: err}
 	case errors.Is(err, ErrNotFound):
 		return &httpError{status: http.StatusNotFound, text: err.Error(), err: err}

@@ -39,6 +39,15 @@ func (s *Server) relays(w http.ResponseWriter, _ *http.Request, _ params) error 
 	return nil
 }
 
+// forgetRelay forgets a relay that is not connected. Any id will do that a relay may have: it is only looked up.
+func (s *Server) forgetRelay(w http.ResponseWriter, r *http.Request, p params) error {
+	if err := s.o.Control.Forget(r.Context(), p.get("id")); err != nil {
+		return controlError(err)
+	}
+	s.writeJSON(w, http.StatusOK, message{"Success"})
+	return nil
+}
+
 // utcSeconds is how the API shows a time that is no stat's: RFC 3339 in UTC, whole seconds.
 func utcSeconds(t time.Time) time.Time {
 	if t.IsZero() {

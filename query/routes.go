@@ -58,6 +58,7 @@ func (s *Server) routes() []route {
 		{method: "DELETE", path: "/alerts/{id}", handle: s.deleteAlert, access: token, absent: noAlerts},
 
 		{method: "GET", path: "/relays", handle: s.relays, access: token},
+		{method: "DELETE", path: "/relays/{id}", handle: s.forgetRelay, access: token, absent: noControl},
 		{method: "GET", path: "/overrides", handle: s.listOverrides, access: token, absent: noControl},
 		{method: "POST", path: "/overrides", handle: s.addOverride, access: token, absent: noControl},
 		{method: "DELETE", path: "/overrides/{id}", handle: s.cancelOverride, access: token, absent: noControl},

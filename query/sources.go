@@ -13,9 +13,10 @@ import (
 // What an implementation of Control or Replays wraps so that the API answers with the fitting status. Any
 // other error of it is a 500.
 var (
-	ErrNotFound = errors.New("not found") // 404
-	ErrInvalid  = errors.New("invalid")   // 400
-	ErrTooMany  = errors.New("too many")  // 409
+	ErrNotFound  = errors.New("not found") // 404
+	ErrInvalid   = errors.New("invalid")   // 400
+	ErrTooMany   = errors.New("too many")  // 409
+	ErrConnected = errors.New("connected") // 409
 )
 
 // Latest is the index of the newest reading of each series. Its methods are called from many goroutines
@@ -93,7 +94,7 @@ type Alerts interface {
 	List() ([]kapa.View, error)
 }
 
-// Control changes how relays are polled. It may be absent (Options.Control nil): then its routes are too.
+// Control changes which relays there are and how they are polled. It may be absent (Options.Control nil): then its routes are too.
 type Control interface {
 	// Override polls the named collectors of the relays connected now (all, or those listed) more or
 	// less often for a while. Errors wrap ErrInvalid where the request is at fault.
@@ -105,6 +106,9 @@ type Control interface {
 	// Flush asks the listed relays, all when none are listed, to clear what their collectors gathered,
 	// and returns how many connected relays were asked.
 	Flush(ctx context.Context, relays []string) (int, error)
+	// Forget forgets a relay that is not connected, and what was live of it; its history stays. ErrNotFound or
+	// ErrConnected (wrapped) says why not. It returns once that is durable, or when ctx ends.
+	Forget(ctx context.Context, relay string) error
 }
 
 // OverrideRequest asks for an override. The API has validated it: Duration and the intervals are whole

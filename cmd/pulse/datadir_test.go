@@ -36,7 +36,7 @@ func TestDamagedDataDir(t *testing.T) {
 		want   []string
 	}{
 		{"state empty", "pulse.db", overwrite("pulse.db", nil), false, []string{"--data-dir", "pulse.db", "damaged", "it is empty", "restore it from a backup, or move it away"}},
-		{"state cut", "pulse.db", cut("pulse.db"), false, []string{"--data-dir", "pulse.db", "damaged", "cut off", "restore it from a backup, or move it away"}},
+		{"state cut", "pulse.db", cutFile("pulse.db"), false, []string{"--data-dir", "pulse.db", "damaged", "cut off", "restore it from a backup, or move it away"}},
 		{"state noise", "pulse.db", overwrite("pulse.db", noise(64<<10)), false, []string{"--data-dir", "pulse.db", "damaged", "no bbolt database", "move it away"}},
 		{"state is text", "pulse.db", overwrite("pulse.db", []byte("hello\n")), false, []string{"--data-dir", "pulse.db", "damaged", "move it away"}},
 		{"state garbled", "pulse.db", garble("pulse.db"), false, []string{"--data-dir", "pulse.db", "damaged", "move it away"}},
@@ -55,7 +55,7 @@ func TestDamagedDataDir(t *testing.T) {
 		{"journal's blocks not readable", "journal", forbid(blocks), true, []string{"journal", "permission denied"}},
 		{"influx schema noise", "influx/meta", overwrite("influx/meta/meta.db", noise(4096)), false, []string{"--influx-address", "meta.db", "move it away"}},
 		{"influx schema empty", "influx/meta", overwrite("influx/meta/meta.db", nil), false, []string{"--influx-address", "meta.db", "move it away"}},
-		{"influx schema cut", "influx/meta", cut("influx/meta/meta.db"), false, []string{"--influx-address", "meta.db", "move it away"}},
+		{"influx schema cut", "influx/meta", cutFile("influx/meta/meta.db"), false, []string{"--influx-address", "meta.db", "move it away"}},
 		{"influx is a file", "influx", replaceByFile("influx"), false, []string{"--influx-address", "influx", "not a directory"}},
 		{"influx not readable", "influx", forbid("influx"), true, []string{"--influx-address", "influx", "permission denied"}},
 		{"certificate noise", "tls", overwrite("tls/cert.pem", noise(100)), false, []string{"--tls-cert", "cert.pem", "key.pem", "remove both"}},
@@ -222,7 +222,7 @@ func overwrite(pattern string, data []byte) damage {
 	return each(pattern, func(path string) error { return os.WriteFile(path, data, 0o600) })
 }
 
-func cut(pattern string) damage {
+func cutFile(pattern string) damage {
 	return each(pattern, func(path string) error {
 		info, err := os.Stat(path)
 		if err != nil {

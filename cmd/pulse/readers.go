@@ -172,7 +172,7 @@ func (s relaysReader) Relays() []query.Relay {
 	return list
 }
 
-// control changes how relays are polled.
+// control changes which relays there are and how they are polled.
 type control struct{ *ingest.Server }
 
 func (c control) Override(ctx context.Context, r query.OverrideRequest) (query.Override, error) {
@@ -197,6 +197,10 @@ func (c control) Flush(_ context.Context, relays []string) (int, error) {
 	return c.Server.Flush(relays), nil
 }
 
+func (c control) Forget(ctx context.Context, relay string) error {
+	return asQueryError(c.Server.Forget(ctx, relay))
+}
+
 // asQueryError gives an error of ingest the status that the API answers with,
 // and the API's users its text without the names of our packages.
 func asQueryError(err error) error {
@@ -209,6 +213,8 @@ func asQueryError(err error) error {
 		return nil
 	case errors.Is(err, ingest.ErrNotFound), errors.Is(err, ingest.ErrNotConnected):
 		return &controlError{query.ErrNotFound, text}
+	case errors.Is(err, ingest.ErrConnected):
+		return &controlError{query.ErrConnected, text}
 	case errors.Is(err, ingest.ErrInvalid), errors.Is(err, ingest.ErrTooMany):
 		return &controlError{query.ErrInvalid, text}
 	default:

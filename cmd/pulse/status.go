@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,10 +30,7 @@ func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	}
 	answer, err := client.do(ctx, http.MethodGet, "/status", nil)
 	if err != nil {
-		if _, answered := errors.AsType[*apiError](err); !answered {
-			err = fmt.Errorf("is a server running there? %w", err)
-		}
-		return c.failed(err)
+		return c.unanswered(err)
 	}
 	if !*asJSON {
 		var status query.Status

@@ -6,7 +6,8 @@
 // filter touches the series that the filter names and no others. Queries run concurrently with each
 // other; the writer interrupts them for some tens of microseconds at a time.
 //
-// A series that was not seen for Options.MaxAge is forgotten, so that memory follows what is alive.
+// A series that was not seen for Options.MaxAge is forgotten, so that memory follows what is alive. The series of a relay that is
+// forgotten (journal.RelayForgotten) are not selected any more, and are forgotten with the next Tick.
 package latest
 
 import (
@@ -84,7 +85,7 @@ func New(o Options) *Latest {
 		series: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pulse_projector_latest_series", Help: "Series whose newest reading is kept in memory."}),
 		evicted: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "pulse_projector_latest_evicted_total", Help: "Series forgotten because they were silent for too long."}),
+			Name: "pulse_projector_latest_evicted_total", Help: "Series forgotten because they were silent for too long, or their relay was forgotten."}),
 	}
 	o.Registerer.MustRegister(l.series, l.evicted)
 	return l
@@ -98,8 +99,11 @@ func (l *Latest) Apply(_ context.Context, records []journal.Record) (uint64, err
 	for i := 0; i < len(records); {
 		l.mu.Lock()
 		for n := 0; n < lockReadings && i < len(records); i++ {
-			if e := records[i].Event; e != nil {
+			switch e, relay := records[i].Event, records[i].Relay; {
+			case e != nil:
 				n += 1 + l.take(e)
+			case relay != nil && relay.Kind == journal.RelayForgotten:
+				n += 1 + l.forget(relay)
 			}
 		}
 		l.mu.Unlock()
@@ -123,6 +127,29 @@ func (l *Latest) take(e *journal.Event) int {
 	return len(l.readings)
 }
 
+// forget gives the rows of a relay a time at which nobody selects them, under the lock, and counts them: the sweep of the next Tick
+// takes them out. It leaves readings alone that are newer than the event: the relay may have come back before the journal had the
+// event.
+func (l *Latest) forget(e *journal.RelayEvent) int {
+	r := l.cache.Find(e.Relay)
+	if r == nil {
+		return 0
+	}
+	n := 0
+	for _, set := range r.Sets {
+		for _, s := range set.Series {
+			if at := s.Data; at.table != nil && at.table.rows[at.row].time <= e.Time {
+				at.table.rows[at.row].time = math.MinInt64
+				n++
+			}
+		}
+	}
+	if n > 0 {
+		l.nextSweep = time.Unix(0, 1)
+	}
+	return n
+}
+
 // add makes a row for a series.
 func (l *Latest) add(s *lookup.Series[struct{}, slot]) {
 	t := l.tables[s.Stat]
@@ -137,7 +164,7 @@ func (l *Latest) add(s *lookup.Series[struct{}, slot]) {
 	l.series.Inc()
 }
 
-// Tick forgets silent series, once a minute. It never fails.
+// Tick forgets silent series, once a minute or after a relay was forgotten. It never fails.
 func (l *Latest) Tick(_ context.Context, now time.Time) (uint64, error) {
 	if l.nextSweep.IsZero() {
 		l.nextSweep = now.Add(sweepEvery)

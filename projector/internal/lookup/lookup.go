@@ -97,6 +97,9 @@ func (c *Cache[R, S]) Relay(id string) *Relay[R, S] {
 	return r
 }
 
+// Find returns what is known of a relay, nil if nothing is.
+func (c *Cache[R, S]) Find(id string) *Relay[R, S] { return c.relays[id] }
+
 // Len counts the series.
 func (c *Cache[R, S]) Len() int { return c.series }
 
