@@ -20,6 +20,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
+
+	"github.com/nanopack/pulse/internal/nearest"
 )
 
 // Exit codes. A supervisor restarts after 1; 2 needs a person.
@@ -71,7 +73,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		i := slices.IndexFunc(subcommands(), func(s subcommand) bool { return s.name == args[0] })
 		if i < 0 {
-			fmt.Fprintf(stderr, "pulse: unknown command %q: there is %s; the server is pulse -s\n", args[0], subcommandNames())
+			meant := nearest.Name(args[0], strings.Split(subcommandNames(), ", "))
+			if meant != "" {
+				meant = fmt.Sprintf("; did you mean %q?", meant)
+			}
+			fmt.Fprintf(stderr, "pulse: unknown command %q: there is %s; the server is pulse -s%s\n", args[0], subcommandNames(), meant)
 			return exitUsage
 		}
 		return subcommands()[i].run(ctx, args[1:], stdout, stderr)
