@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,28 +135,15 @@ func (c *Config) validate() error {
 		return errors.New("--http-listen-address and --server-listen-address must differ")
 	case c.NATSAddress != "" && !strings.HasSuffix(c.NATSAddress, ":0") && (c.NATSAddress == c.HTTPAddress || c.NATSAddress == c.RelayAddress):
 		return errors.New("--nats-listen-address must differ from --http-listen-address and --server-listen-address")
-	case c.NATSAddress != "" && c.Token == defaultToken && !isLoopback(c.NATSAddress):
-		return fmt.Errorf("--token: the default token would protect %s, which others can reach: choose your own, or listen on 127.0.0.1", c.NATSAddress)
-	case c.Token == defaultToken && !isLoopback(c.HTTPAddress):
-		return fmt.Errorf("--token: the default token would protect %s, which others can reach: choose your own, or listen on 127.0.0.1", c.HTTPAddress)
 	case c.JournalRetention < 2*c.AggregateInterval:
 		return fmt.Errorf("--journal-retention must be at least twice --aggregate-interval (%s), or aggregates could not be recomputed", c.AggregateInterval)
 	}
-	return nil
+	return c.validateToken()
 }
 
 func isKeyPair(cert, key string) bool {
 	_, err := tls.LoadX509KeyPair(cert, key)
 	return err == nil
-}
-
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || (ip != nil && ip.IsLoopback())
 }
 
 // printTo writes the configuration as a config file, with secrets masked.

@@ -102,6 +102,9 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 			fmt.Fprintln(stderr, "pulse:", err)
 			return exitFailure
 		}
+		for _, warning := range config.warnings() {
+			fmt.Fprintln(stderr, "pulse: warning:", warning)
+		}
 		return exitOK
 	case !config.Server:
 		fmt.Fprintln(stderr, "pulse: nothing to do: pulse -s runs the server, pulse -h shows the flags")
@@ -114,6 +117,9 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	log := newLogger(stderr, config.LogLevel)
 	warnUnknownEnvironment(ctx, os.Environ(), log)
+	for _, warning := range config.warnings() {
+		log.WarnContext(ctx, warning)
+	}
 	systemd := newSupervisor(log)
 	systemd.tell("STATUS=opening " + config.DataDir)
 	app, err := NewApp(ctx, config, log)
