@@ -58,6 +58,8 @@ type Config struct {
 	HostStats bool
 	LogLevel  slog.Level
 
+	zone zone // of local times, from TZ
+
 	now    func() time.Time  // the clock that tests step (nil: time.Now)
 	values map[string]string // every key as it was given, for printing
 }
@@ -111,6 +113,9 @@ func ParseConfig(args []string) (*Config, error) {
 		if err := o.set(c, v.text); err != nil {
 			return nil, fmt.Errorf("--%s: %w%s", o.long, err, v.origin())
 		}
+	}
+	if c.zone, err = localZone(); err != nil {
+		return nil, err
 	}
 	if err := c.validate(); err != nil {
 		return nil, err

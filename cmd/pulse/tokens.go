@@ -114,6 +114,9 @@ func (c *Config) reachable() string {
 
 // warnings are about what is allowed and nobody should want.
 func (c *Config) warnings() (list []string) {
+	if c.zone.warning != "" {
+		list = append(list, c.zone.warning)
+	}
 	if address := c.reachable(); address != "" && utf8.RuneCountInString(c.Token) < goodToken {
 		list = append(list, fmt.Sprintf("--token: fewer than %d characters protect %s, which others can reach: %s makes a good one", goodToken, address, makeToken))
 	}
