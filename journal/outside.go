@@ -3,12 +3,14 @@ package journal
 import (
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Outside opens the journal to other people's programs: any NATS client may connect, subscribe, and read the
@@ -44,6 +46,23 @@ const outsidePayload = 32 << 10
 // bcrypted is what the server takes for the hash of a password instead of the password.
 var bcrypted = regexp.MustCompile(`^\$2[abxy]\$\d{2}\$`)
 
+// maxPassword is what fits of a password, as JSON has it, into a client's CONNECT, which the server takes 4 KiB of.
+const maxPassword = 3 << 10
+
+// CheckPassword says why no client could give a password, such as "is longer than ...", and nothing of it.
+func CheckPassword(password string) error {
+	text, err := json.Marshal(password)
+	switch {
+	case bcrypted.MatchString(password):
+		return errors.New("looks like a bcrypt hash, which no client could give")
+	case err != nil || len(text) > maxPassword:
+		return fmt.Errorf("is longer than %d bytes, which no client could give", maxPassword)
+	case !utf8.ValidString(password):
+		return errors.New("is not UTF-8, which no client could give")
+	}
+	return nil
+}
+
 func (o *Outside) withDefaults() (*Outside, error) {
 	if o == nil {
 		return nil, nil
@@ -59,8 +78,8 @@ func (o *Outside) withDefaults() (*Outside, error) {
 	if c.User == "" || c.Password == "" {
 		return nil, errors.New("journal: Outside needs a User and a Password")
 	}
-	if bcrypted.MatchString(c.Password) {
-		return nil, errors.New("journal: Outside.Password looks like a bcrypt hash, which no client could give; choose another")
+	if err := CheckPassword(c.Password); err != nil {
+		return nil, fmt.Errorf("journal: Outside.Password %w; choose another", err)
 	}
 	if c.MaxConnections < 0 || c.MaxConsumers < 0 || c.MaxSubscriptions < 0 {
 		return nil, errors.New("journal: a negative limit in Outside; give a positive one, or 0 for the default")

@@ -115,6 +115,27 @@ func TestOutsidePassword(t *testing.T) {
 	}
 }
 
+// What is taken for a password some client can give; what none could is refused.
+func TestOutsidePasswordsThatClientsCanGive(t *testing.T) {
+	for _, password := range []string{strings.Repeat("x", maxPassword-2), strings.Repeat("<", maxPassword/6-1), strings.Repeat("ü", maxPassword/2-1), "$2a$", "$2b$1$x", "a\tb"} {
+		if err := CheckPassword(password); err != nil {
+			t.Fatalf("%.20q: %v", password, err)
+		}
+		j := openOutside(t, Options{Outside: &Outside{Address: "127.0.0.1:0", User: "pulse", Password: password}})
+		nc, err := tryClient(j, nats.UserInfo("pulse", password))
+		if err != nil {
+			t.Errorf("%.20q, of %d bytes: %v", password, len(password), err)
+			continue
+		}
+		nc.Close()
+	}
+	for _, password := range []string{"$2a$10$abc", strings.Repeat("x", maxPassword-1), "caf\xe9"} {
+		if err := CheckPassword(password); err == nil || strings.Contains(err.Error(), password) {
+			t.Errorf("%.20q: %v", password, err)
+		}
+	}
+}
+
 func TestOutsideTooManyConnections(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	j := openOutside(t, Options{Registerer: reg, Outside: &Outside{Address: "127.0.0.1:0", User: "pulse", Password: outsidePassword, MaxConnections: 2}})

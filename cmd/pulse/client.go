@@ -43,6 +43,9 @@ func (f clientFlags) client() (*apiClient, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, fmt.Errorf("--api: must be an address like http://127.0.0.1:8080, not %q", maskPassword(*f.api))
 	}
+	if wrong := tokenMistake(*f.token); wrong != "" {
+		return nil, fmt.Errorf("--token: %s", wrong)
+	}
 	tlsConfig, err := clientTLS(true, *f.caFile)
 	if err != nil {
 		return nil, fmt.Errorf("--tls-ca: %w", err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -9,13 +8,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"os"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/peterbourgon/ff/v3"
 )
 
 const (
@@ -61,6 +58,8 @@ type Config struct {
 	HostStats bool
 	LogLevel  slog.Level
 
+	zone zone // of local times, from TZ
+
 	now    func() time.Time  // the clock that tests step (nil: time.Now)
 	values map[string]string // every key as it was given, for printing
 }
@@ -84,34 +83,39 @@ func ParseConfig(args []string) (*Config, error) {
 		values[o.long] = v
 		fs.Var(v, o.long, o.help)
 	}
-	err = ff.Parse(fs, long,
-		ff.WithEnvVarPrefix("PULSE"),
-		ff.WithConfigFileFlag("config-file"),
-		ff.WithConfigFileParser(func(r io.Reader, set func(name, value string) error) error {
-			return parseConfigFile(r, all, set)
-		}))
-	var fileErr fileError
-	var pathErr *os.PathError
-	switch {
+	switch err := fs.Parse(long); {
 	case errors.Is(err, flag.ErrHelp):
 		return nil, errHelp
-	case errors.As(err, &fileErr):
-		return nil, fileErr
-	case errors.As(err, &pathErr):
-		return nil, fmt.Errorf("--config-file: %w", pathErr)
 	case err != nil:
-		return nil, innermost(err)
+		return nil, err
 	case fs.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q: flags begin with a dash, sub-commands (%s) come first", fs.Arg(0), subcommandNames())
+	}
+	given := givenFlags(fs)
+	if err := setFromEnvironment(fs, "PULSE"); err != nil {
+		return nil, err
+	}
+	if path := values["config-file"].text; path != "" {
+		err := readConfigFile(path, all, func(key, text string, line int) {
+			if v := values[key]; !given[key] && v.from == "" {
+				v.text, v.from = text, fmt.Sprintf("line %d of %s", line, path)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 
 	c := &Config{values: make(map[string]string, len(all))}
 	for _, o := range all {
-		text := values[o.long].text
-		c.values[o.long] = text
-		if err := o.set(c, text); err != nil {
-			return nil, fmt.Errorf("--%s: %w", o.long, err)
+		v := values[o.long]
+		c.values[o.long] = v.text
+		if err := o.set(c, v.text); err != nil {
+			return nil, fmt.Errorf("--%s: %w%s", o.long, err, v.origin())
 		}
+	}
+	if c.zone, err = localZone(); err != nil {
+		return nil, err
 	}
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -136,28 +140,15 @@ func (c *Config) validate() error {
 		return errors.New("--http-listen-address and --server-listen-address must differ")
 	case c.NATSAddress != "" && !strings.HasSuffix(c.NATSAddress, ":0") && (c.NATSAddress == c.HTTPAddress || c.NATSAddress == c.RelayAddress):
 		return errors.New("--nats-listen-address must differ from --http-listen-address and --server-listen-address")
-	case c.NATSAddress != "" && c.Token == defaultToken && !isLoopback(c.NATSAddress):
-		return fmt.Errorf("--token: the default token would protect %s, which others can reach: choose your own, or listen on 127.0.0.1", c.NATSAddress)
-	case c.Token == defaultToken && !isLoopback(c.HTTPAddress):
-		return fmt.Errorf("--token: the default token would protect %s, which others can reach: choose your own, or listen on 127.0.0.1", c.HTTPAddress)
 	case c.JournalRetention < 2*c.AggregateInterval:
 		return fmt.Errorf("--journal-retention must be at least twice --aggregate-interval (%s), or aggregates could not be recomputed", c.AggregateInterval)
 	}
-	return nil
+	return c.validateToken()
 }
 
 func isKeyPair(cert, key string) bool {
 	_, err := tls.LoadX509KeyPair(cert, key)
 	return err == nil
-}
-
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || (ip != nil && ip.IsLoopback())
 }
 
 // printTo writes the configuration as a config file, with secrets masked.
@@ -175,7 +166,7 @@ func (c *Config) printTo(w io.Writer) error {
 		case o.kind == "int":
 			shown[o.long] = json.Number(v)
 		case o.kind == "":
-			shown[o.long] = v == "true"
+			shown[o.long], _ = strconv.ParseBool(v) // it was taken as one
 		default:
 			shown[o.long] = v
 		}
@@ -202,6 +193,15 @@ func maskPassword(address string) string {
 type rawValue struct {
 	text   string
 	isBool bool
+	from   string // the variable or the line that it comes from; "" for the command line and the default
+}
+
+// origin says where the value comes from, for the end of an error.
+func (v *rawValue) origin() string {
+	if v.from == "" {
+		return ""
+	}
+	return " (" + v.from + ")"
 }
 
 func (v *rawValue) String() string     { return v.text }
@@ -227,7 +227,7 @@ func longArgs(args []string, all []option) ([]string, error) {
 			o := slices.IndexFunc(all, func(o option) bool { return o.long == name })
 			switch {
 			case o < 0:
-				return nil, fmt.Errorf("unknown flag --%s%s", name, didYouMean(name, all))
+				return nil, fmt.Errorf("unknown flag --%s%s", name, didYouMean(name, flagNames(all), "--"))
 			case all[o].kind == "" || hasValue:
 			case i+1 >= len(args):
 				return nil, fmt.Errorf("--%s needs a value", name)
@@ -239,6 +239,9 @@ func longArgs(args []string, all []option) ([]string, error) {
 		}
 		if arg == "-h" || arg == "-help" {
 			return []string{"--help"}, nil
+		}
+		if name, _, _ := strings.Cut(arg[1:], "="); len(name) > 1 && slices.Contains(flagNames(all), name) {
+			return nil, fmt.Errorf("unknown flag -%s; did you mean --%s?", name, name) // not -p with the value "oll-interval"
 		}
 		for rest := arg[1:]; rest != ""; {
 			o := slices.IndexFunc(all, func(o option) bool { return o.short == rest[:1] })
@@ -264,94 +267,6 @@ func longArgs(args []string, all []option) ([]string, error) {
 	return out, nil
 }
 
-// A fileError is about the config file's content.
-type fileError string
-
-func (e fileError) Error() string { return "--config-file: " + string(e) }
-
-// parseConfigFile reads one flat JSON object whose keys are the long flag names,
-// each at most once: of two, one would be passed over in silence.
-func parseConfigFile(r io.Reader, all []option, set func(name, value string) error) error {
-	d := json.NewDecoder(r)
-	d.UseNumber()
-	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		return notAnObject(err)
-	}
-	seen := make(map[string]bool)
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return notAnObject(err)
-		}
-		key, _ := token.(string) // the decoder takes nothing else for a key
-		var value any
-		if err := d.Decode(&value); err != nil {
-			return notAnObject(err)
-		}
-		switch {
-		case key == "config-file":
-			return fileError(`"config-file" cannot be a key of the config file itself`)
-		case !slices.ContainsFunc(all, func(o option) bool { return o.long == key }):
-			return fileError(fmt.Sprintf("unknown key %q%s", key, didYouMean(key, all)))
-		case seen[key]:
-			return fileError(fmt.Sprintf("the key %q is given twice", key))
-		}
-		seen[key] = true
-		switch value.(type) {
-		case string, bool, json.Number:
-		default:
-			return fileError(fmt.Sprintf("the value of %q must be a string, a number, true or false", key))
-		}
-		if err := set(key, fmt.Sprint(value)); err != nil {
-			return err
-		}
-	}
-	if _, err := d.Token(); err != nil {
-		return notAnObject(err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fileError("something follows the JSON object")
-	}
-	return nil
-}
-
-func notAnObject(err error) error {
-	if err == nil {
-		return fileError("not a JSON object")
-	}
-	return fileError("not a JSON object: " + err.Error())
-}
-
-// didYouMean names the key that shares the longest beginning with a wrong one.
-func didYouMean(key string, all []option) string {
-	best, length := "", 2
-	for _, o := range all {
-		n := 0
-		for n < len(key) && n < len(o.long) && key[n] == o.long[n] {
-			n++
-		}
-		if n > length {
-			best, length = o.long, n
-		}
-	}
-	if best == "" {
-		return "; pulse -h lists them"
-	}
-	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// innermost drops the wrappings that say which source ff was reading: the
-// innermost text already names the flag.
-func innermost(err error) error {
-	for {
-		next := errors.Unwrap(err)
-		if next == nil {
-			return err
-		}
-		err = next
-	}
-}
-
 // Levels beyond slog's, as 0.2 had them.
 const (
 	levelTrace = slog.LevelDebug - 4
@@ -365,22 +280,11 @@ func logLevel(v string) (slog.Level, error) {
 	}
 	level, ok := levels[strings.ToUpper(v)]
 	if !ok {
-		return 0, fmt.Errorf("must be TRACE, DEBUG, INFO, WARN, ERROR or FATAL, not %q", v)
+		err := fmt.Errorf("must be TRACE, DEBUG, INFO, WARN, ERROR or FATAL, not %q", v)
+		if meant := meantBy(v, slices.Sorted(maps.Keys(levels))); meant != "" {
+			err = fmt.Errorf("%w; did you mean %s?", err, meant)
+		}
+		return 0, err
 	}
 	return level, nil
-}
-
-// warnUnknownEnvironment logs each PULSE_ variable that no flag reads: it is
-// most likely a misspelt one.
-func warnUnknownEnvironment(ctx context.Context, environ []string, log *slog.Logger) {
-	known := make(map[string]bool)
-	for _, o := range options() {
-		known["PULSE_"+strings.ToUpper(strings.ReplaceAll(o.long, "-", "_"))] = true
-	}
-	for _, entry := range environ {
-		name, _, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, "PULSE_") && !known[name] {
-			log.WarnContext(ctx, "no flag reads this environment variable", "name", name)
-		}
-	}
 }

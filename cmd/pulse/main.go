@@ -21,6 +21,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
+
+	"github.com/nanopack/pulse/internal/nearest"
 )
 
 // Exit codes. A supervisor restarts after 1, and after the 2 with which the Go runtime ends a
@@ -76,7 +78,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		i := slices.IndexFunc(subcommands(), func(s subcommand) bool { return s.name == args[0] })
 		if i < 0 {
-			fmt.Fprintf(stderr, "pulse: unknown command %q: there is %s; the server is pulse -s\n", args[0], subcommandNames())
+			meant := nearest.Name(args[0], strings.Split(subcommandNames(), ", "))
+			if meant != "" {
+				meant = fmt.Sprintf("; did you mean %q?", meant)
+			}
+			fmt.Fprintf(stderr, "pulse: unknown command %q: there is %s; the server is pulse -s%s\n", args[0], subcommandNames(), meant)
 			return exitUsage
 		}
 		return subcommands()[i].run(ctx, args[1:], stdout, stderr)
@@ -101,6 +107,9 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 			fmt.Fprintln(stderr, "pulse:", err)
 			return exitFailure
 		}
+		for _, warning := range config.warnings() {
+			fmt.Fprintln(stderr, "pulse: warning:", warning)
+		}
 		return exitOK
 	case !config.Server:
 		fmt.Fprintln(stderr, "pulse: nothing to do: pulse -s runs the server, pulse -h shows the flags")
@@ -113,6 +122,9 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	log := newLogger(stderr, config.LogLevel)
 	warnUnknownEnvironment(ctx, os.Environ(), log)
+	for _, warning := range config.warnings() {
+		log.WarnContext(ctx, warning)
+	}
 	systemd := newSupervisor(log)
 	systemd.tell("STATUS=opening " + config.DataDir)
 	var metrics []prometheus.Collector

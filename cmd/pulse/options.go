@@ -125,11 +125,8 @@ func options() []option {
 		}},
 		{"relay-tls", "", "", "false", "Relays connect with TLS", setBool(func(c *Config) *bool { return &c.RelayTLS })},
 		{"relay-token", "", "string", "", "Token that relays must give with their id", func(c *Config, v string) error {
-			if strings.ContainsAny(v, " \t\r\n") {
-				return fmt.Errorf("must not hold white space")
-			}
 			c.RelayToken = v
-			return nil
+			return checkRelayToken(v)
 		}},
 		{"retention", "r", "int", "1", "Number of weeks to store aggregated stats", func(c *Config, v string) error {
 			n, err := wholeNumber(v, 1, 1040)
@@ -140,13 +137,7 @@ func options() []option {
 		{"server-listen-address", "S", "string", "127.0.0.1:3000", "Server listen address", setAddress(func(c *Config) *string { return &c.RelayAddress })},
 		{"tls-cert", "", "string", "", "Certificate file (PEM) for https and relays; self-signed when empty", setString(func(c *Config) *string { return &c.TLSCert })},
 		{"tls-key", "", "string", "", "Key file (PEM) of --tls-cert", setString(func(c *Config) *string { return &c.TLSKey })},
-		{"token", "t", "string", defaultToken, "Security token (recommend placing in config file)", func(c *Config, v string) error {
-			if v == "" || strings.ContainsAny(v, "\r\n") {
-				return fmt.Errorf("must not be empty")
-			}
-			c.Token = v
-			return nil
-		}},
+		{"token", "t", "string", defaultToken, "Security token (recommend placing in config file)", setToken},
 		{"version", "v", "", "false", "Print version info and exit", setBool(func(c *Config) *bool { return &c.Version })},
 	}
 }

@@ -35,6 +35,9 @@ func runRelay(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	if err != nil {
 		return c.misused(fmt.Errorf("--log-level: %w", err))
 	}
+	if err := checkRelayToken(*token); err != nil {
+		return c.misused(fmt.Errorf("--token: %w", err))
+	}
 	tlsConfig, err := clientTLS(*useTLS, *caFile)
 	if err != nil {
 		return c.misused(fmt.Errorf("--tls-ca: %w", err))

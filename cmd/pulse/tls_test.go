@@ -225,7 +225,7 @@ func TestDefaultTokenIsForLoopback(t *testing.T) {
 		{[]string{"-H", "192.0.2.1:0"}, exitUsage},
 		{[]string{"-H", "0.0.0.0:0", "--insecure=false"}, exitUsage},
 		{[]string{"--nats-listen-address", "0.0.0.0:0"}, exitUsage},
-		{[]string{"-H", "0.0.0.0:0", "--token", "my own", "--nats-listen-address", "0.0.0.0:0"}, exitOK},
+		{[]string{"-H", "0.0.0.0:0", "--token", "one of my own, and long", "--nats-listen-address", "0.0.0.0:0"}, exitOK},
 		{[]string{"-H", "localhost:0"}, exitOK},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-
-	"github.com/peterbourgon/ff/v3"
 )
 
 // usage writes the help text of the server.
@@ -115,8 +113,8 @@ func (c *command) takes(names ...string) {
 func (c *command) serverConfig() (*Config, error) {
 	var args []string
 	for _, o := range c.server {
-		if c.given(o.long) {
-			args = append(args, "--"+o.long+"="+c.Lookup(o.long).Value.String())
+		if v := c.Lookup(o.long).Value.(*rawValue); c.given(o.long) && v.from == "" { // ParseConfig reads the environment itself
+			args = append(args, "--"+o.long+"="+v.text)
 		}
 	}
 	return ParseConfig(args)
@@ -133,17 +131,19 @@ func (c *command) given(name string) bool {
 // parse reads the flags. If done, help was asked for or something is wrong, and
 // the command ends with the code.
 func (c *command) parse(args []string) (done bool, code int) {
-	var from []ff.Option
-	if c.env != "" {
-		from = append(from, ff.WithEnvVarPrefix(c.env))
+	err := unknownFlag(c.FlagSet, args)
+	if err == nil {
+		err = c.Parse(args)
 	}
-	err := ff.Parse(c.FlagSet, args, from...)
+	if err == nil && c.env != "" {
+		err = setFromEnvironment(c.FlagSet, c.env)
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		c.help()
 		return true, exitOK
 	case err != nil:
-		return true, c.misused(innermost(err))
+		return true, c.misused(err)
 	case c.argument == "" && c.NArg() > 0:
 		return true, c.misused(fmt.Errorf("unexpected argument %q", c.Arg(0)))
 	case c.argument != "" && c.NArg() == 0:
@@ -179,8 +179,8 @@ func (c *command) help() {
 	}
 	if c.env != "" {
 		name := own[0].long
-		fmt.Fprintf(c.stdout, "\nEvery flag is also an environment variable: --%s is %s_%s. Flags win.\n",
-			name, c.env, strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+		fmt.Fprintf(c.stdout, "\nEvery flag is also an environment variable: --%s is %s. Flags win.\n",
+			name, environmentName(c.env, name))
 	}
 }
 

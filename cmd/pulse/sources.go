@@ -1,0 +1,142 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/nanopack/pulse/internal/nearest"
+)
+
+// givenFlags are the names of the flags that were set.
+func givenFlags(fs *flag.FlagSet) map[string]bool {
+	given := make(map[string]bool)
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return given
+}
+
+// environmentName is the environment variable of a flag: PULSE_POLL_INTERVAL of poll-interval.
+func environmentName(prefix, name string) string {
+	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// setFromEnvironment sets the flags that the command line does not have from their environment variables. A
+// variable that is set but empty is the empty text, as --flag= and "flag": "" are.
+func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
+	given := givenFlags(fs)
+	fs.VisitAll(func(f *flag.Flag) {
+		name := environmentName(prefix, f.Name)
+		value, ok := os.LookupEnv(name)
+		if !ok || given[f.Name] || err != nil {
+			return
+		}
+		from := name
+		if value == "" {
+			from += " is set, but empty; unset it for the default"
+		}
+		if v, ok := f.Value.(*rawValue); ok {
+			v.from = from
+		}
+		if fs.Set(f.Name, value) == nil {
+			return
+		}
+		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+			err = fmt.Errorf("--%s: must be true or false, not %q (%s)", f.Name, value, from)
+			return
+		}
+		err = fmt.Errorf("--%s: cannot be %q (%s)", f.Name, value, from)
+	})
+	return err
+}
+
+// warnUnknownEnvironment logs each PULSE_ variable that the server does not read: it is most likely a
+// misspelled one.
+func warnUnknownEnvironment(ctx context.Context, environ []string, log *slog.Logger) {
+	var names []string
+	known := make(map[string]bool)
+	for _, o := range options() {
+		name := environmentName("PULSE", o.long)
+		known[name], names = true, append(names, name)
+	}
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, "PULSE_") || known[name] {
+			continue
+		}
+		attrs := []any{"name", name}
+		if meant := nearest.Name(name, names); meant != "" {
+			attrs = append(attrs, "did_you_mean", meant)
+		}
+		log.WarnContext(ctx, "no flag of the server reads this environment variable", attrs...)
+	}
+}
+
+// flagNames are the long names of options.
+func flagNames(all []option) []string {
+	names := make([]string, len(all))
+	for i, o := range all {
+		names[i] = o.long
+	}
+	return names
+}
+
+// meantBy is what was probably meant by a name that does not exist: the one that it misspells, or the one of
+// which it is the beginning; "" if there is none.
+func meantBy(name string, names []string) string {
+	return cmp.Or(nearest.Name(name, names), longestBeginning(name, names))
+}
+
+// didYouMean is the end of an error about a flag or key that does not exist; prefix is what flags begin with.
+func didYouMean(name string, names []string, prefix string) string {
+	if meant := meantBy(name, names); meant != "" {
+		return fmt.Sprintf("; did you mean %q?", prefix+meant)
+	}
+	return "; pulse -h lists them"
+}
+
+// longestBeginning is the name that shares the longest beginning with a wrong one, "" if none shares three letters.
+func longestBeginning(name string, names []string) string {
+	best, length := "", 2
+	for _, candidate := range names {
+		n := 0
+		for n < min(len(name), len(candidate)) && strings.EqualFold(name[n:n+1], candidate[n:n+1]) {
+			n++
+		}
+		if n > length {
+			best, length = candidate, n
+		}
+	}
+	return best
+}
+
+// unknownFlag is the error about the first flag in args that a command does not have, nil if it has them all.
+// Package flag would name it without saying what was meant.
+func unknownFlag(fs *flag.FlagSet, args []string) error {
+	for i := 0; i < len(args); i++ {
+		name := strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-")
+		if args[i] == "--" || name == args[i] || name == "" {
+			return nil // flags end here
+		}
+		name, _, hasValue := strings.Cut(name, "=")
+		f := fs.Lookup(name)
+		if f == nil && name != "h" && name != "help" {
+			var names []string
+			fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+			if meant := meantBy(name, names); meant != "" {
+				return fmt.Errorf("unknown flag --%s; did you mean --%s?", name, meant)
+			}
+			return fmt.Errorf("unknown flag --%s; %s -h lists them", name, fs.Name())
+		}
+		if f == nil {
+			return nil
+		}
+		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !hasValue && (!ok || !b.IsBoolFlag()) {
+			i++ // its value, whatever it looks like
+		}
+	}
+	return nil
+}

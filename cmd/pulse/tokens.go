@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/relaywire"
+)
+
+// Lengths of a token on an address that others can reach, in characters.
+const (
+	leastToken = 8  // fewer are refused
+	goodToken  = 16 // fewer are warned of
+)
+
+// makeToken is what makes a good one.
+const makeToken = "openssl rand -hex 16"
+
+// firstGuesses are the tokens that everybody tries first, in lower case.
+var firstGuesses = []string{
+	"secret", "password", "passwd", "passw0rd", "p@ssw0rd", "password1", "password12", "password123", "password1234",
+	"admin", "admin123", "admin1234", "administrator", "root", "root1234", "pulse", "pulse123", "pulsepulse", "nanopack",
+	"changeme", "change-me", "change_me", "changeit", "changethis", "change-this", "replaceme", "choose-your-own",
+	"default", "example", "test", "testing", "test1234", "testtest", "demo", "letmein", "welcome", "welcome1", "iloveyou",
+	"token", "tokentoken", "mytoken", "my-token", "yourtoken", "your-token", "secrettoken", "secret-token", "supersecret", "topsecret",
+	"secret123", "secretsecret", "mysecret", "my-secret", "apitoken", "api-token", "x-auth-token", "authtoken", "auth-token",
+	"qwerty", "qwertyui", "qwerty123", "qwertyuiop", "asdfghjkl", "1q2w3e4r", "1qaz2wsx", "abc12345", "abcd1234", "abcdefgh",
+	"influxdb", "monitoring", "telegraf", "grafana",
+}
+
+// isFirstGuess reports whether a token is among what everybody tries first: a word of the list, one character
+// again and again, or the digits in their order.
+func isFirstGuess(token string) bool {
+	token = strings.ToLower(token)
+	first, _ := utf8.DecodeRuneInString(token)
+	return slices.Contains(firstGuesses, token) || strings.Trim(token, string(first)) == "" ||
+		strings.HasPrefix("1234567890123456789012345678901234567890", token) || strings.HasPrefix("01234567890123456789012345678901234567890", token)
+}
+
+// tokenMistake says why nobody could give a token, "" if nothing keeps them.
+func tokenMistake(token string) string {
+	switch {
+	case strings.Trim(token, " \t\r\n") != token:
+		return "must not begin or end with a blank or a line break, which no client could send"
+	case strings.ContainsFunc(token, func(r rune) bool { return unicode.IsControl(r) && r != '\t' }):
+		return "must not hold line breaks or other control characters, which no client could send"
+	}
+	return ""
+}
+
+func setToken(c *Config, v string) error {
+	if v == "" {
+		return errors.New("must not be empty")
+	}
+	if wrong := tokenMistake(v); wrong != "" {
+		return errors.New(wrong)
+	}
+	c.Token = v
+	return nil
+}
+
+// checkRelayToken says why the relay protocol cannot carry a token; an empty one is none.
+func checkRelayToken(v string) error {
+	wrong := tokenMistake(v)
+	switch {
+	case v == "" || relaywire.ValidToken(v):
+		return nil
+	case wrong == "" && strings.ContainsAny(v, " \t"):
+		wrong = "must not hold blanks"
+	case wrong == "" && !utf8.ValidString(v):
+		wrong = "must be UTF-8"
+	case wrong == "":
+		wrong = fmt.Sprintf("must have at most %d bytes, not %d", relaywire.MaxName, len(v))
+	}
+	return errors.New(wrong)
+}
+
+// validateToken refuses a token that a client could not give, or that somebody would guess.
+func (c *Config) validateToken() error {
+	if c.NATSAddress != "" {
+		if err := journal.CheckPassword(c.Token); err != nil {
+			return fmt.Errorf("--token: as the password of NATS clients it %w; choose another, or switch those off with --nats-listen-address=", err)
+		}
+	}
+	address := c.reachable()
+	n := utf8.RuneCountInString(c.Token)
+	switch {
+	case address == "":
+	case c.Token == defaultToken:
+		return fmt.Errorf("--token: the default token would protect %s, which others can reach: choose your own (%s makes one), or listen on 127.0.0.1", address, makeToken)
+	case isFirstGuess(c.Token):
+		return fmt.Errorf("--token: one that everybody tries first would protect %s, which others can reach: choose another (%s makes one), or listen on 127.0.0.1", address, makeToken)
+	case n < leastToken:
+		return fmt.Errorf("--token: %d characters would protect %s, which others can reach: choose %d or more (%s makes 32), or listen on 127.0.0.1", n, address, leastToken, makeToken)
+	}
+	return nil
+}
+
+// reachable is an address that the token protects and others can reach, "" if there is none.
+func (c *Config) reachable() string {
+	for _, address := range []string{c.NATSAddress, c.HTTPAddress} {
+		if address != "" && !isLoopback(address) {
+			return address
+		}
+	}
+	return ""
+}
+
+// warnings are about what is allowed and nobody should want.
+func (c *Config) warnings() (list []string) {
+	if c.zone.warning != "" {
+		list = append(list, c.zone.warning)
+	}
+	if address := c.reachable(); address != "" && utf8.RuneCountInString(c.Token) < goodToken {
+		list = append(list, fmt.Sprintf("--token: fewer than %d characters protect %s, which others can reach: %s makes a good one", goodToken, address, makeToken))
+	}
+	if isLoopback(c.RelayAddress) {
+		return list
+	}
+	switch {
+	case c.RelayToken == "":
+		list = append(list, fmt.Sprintf("--relay-token: there is none, so everybody who can reach %s can send readings: %s makes one", c.RelayAddress, makeToken))
+	case isFirstGuess(c.RelayToken):
+		list = append(list, fmt.Sprintf("--relay-token: one that everybody tries first protects %s, which others can reach: %s makes a good one", c.RelayAddress, makeToken))
+	case utf8.RuneCountInString(c.RelayToken) < goodToken:
+		list = append(list, fmt.Sprintf("--relay-token: fewer than %d characters protect %s, which others can reach: %s makes a good one", goodToken, c.RelayAddress, makeToken))
+	}
+	return list
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What would fail at the start fails --check-config, which names the flag and
+// not the token.
+func TestTokensThatCannotBeGiven(t *testing.T) {
+	const mistake = "must not begin or end with a blank or a line break"
+	for _, test := range []struct{ flag, token, want string }{
+		{"token", "", "must not be empty"},
+		{"token", " 5ecret", mistake},
+		{"token", "5ecret\t", mistake},
+		{"token", "5ecret\n", mistake},
+		{"token", "5ecret\r\n", mistake},
+		{"token", "5ec\nret", "must not hold line breaks"},
+		{"token", "5ec\x01ret", "must not hold line breaks or other control characters"},
+		{"token", "5ec\x7fret", "must not hold line breaks or other control characters"},
+		{"token", "$2a$10$5ecret", "as the password of NATS clients it looks like a bcrypt hash"},
+		{"token", strings.Repeat("5ecret", 600), "as the password of NATS clients it is longer than 3072 bytes"},
+		{"token", "5ecret\xff", "as the password of NATS clients it is not UTF-8"},
+		{"relay-token", " 5ecret", mistake},
+		{"relay-token", "5ecret ", mistake},
+		{"relay-token", "5ecret\n", mistake},
+		{"relay-token", "5ec ret", "must not hold blanks"},
+		{"relay-token", "5ec\nret", "must not hold line breaks"},
+		{"relay-token", "5ec\x01ret", "must not hold line breaks or other control characters"},
+		{"relay-token", strings.Repeat("5ecret", 50), "must have at most 255 bytes, not 300"},
+		{"relay-token", "5ecret\xff", "must be UTF-8"},
+	} {
+		code, _, stderr := runCommand("--check-config", "--"+test.flag, test.token)
+		if code != exitUsage || !strings.Contains(stderr, "pulse: --"+test.flag+": "+test.want) || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, mark) {
+			t.Errorf("--%s %.20q: exit %d, it says %q, want %q", test.flag, test.token, code, stderr, test.want)
+		}
+	}
+	for _, args := range [][]string{
+		{"--token", "a b"}, {"--token", "a\tb"}, {"--token", "ü"}, {"--token", strings.Repeat("x", 300)}, {"--token", "$2a$"},
+		{"--token", "$2a$10$abc", "--nats-listen-address", ""}, {"--token", strings.Repeat("x", 5000), "--nats-listen-address="},
+		{"--relay-token", ""}, {"--relay-token", "ü"}, {"--relay-token", "$2a$10$abc"}, {"--relay-token", strings.Repeat("x", 255)},
+	} {
+		if code, _, stderr := runCommand(append(args, "--check-config")...); code != exitOK || stderr != "" {
+			t.Errorf("%.40q: exit %d, it says %q", args, code, stderr)
+		}
+	}
+}
+
+// The commands that send a token say so too, before they do anything.
+func TestCommandsTokensThatCannotBeGiven(t *testing.T) {
+	for _, args := range [][]string{
+		{"relay", "--token", "5ec ret"}, {"relay", "--token", "5ecret\n"}, {"relay", "--token", strings.Repeat("5ecret", 50)},
+		{"status", "--token", "5ecret\n"}, {"backup", "--token", " 5ecret", "x"}, {"replay", "--from", "1h", "--token", "5ec\nret"},
+	} {
+		code, _, stderr := runCommand(args...)
+		if code != exitUsage || !strings.Contains(stderr, "--token: must ") || strings.Contains(stderr, mark) {
+			t.Errorf("%.40q: exit %d, it says %q", args, code, stderr)
+		}
+	}
+}
+
+// A token that somebody would guess is refused where others can reach what it
+// protects, and a short one is warned of.
+func TestGuessableTokens(t *testing.T) {
+	const good = "0123456789abcdef"
+	for _, address := range [][]string{{"-H", "0.0.0.0:8080"}, {"-H", ":8080"}, {"-H", "pulse.example.org:8080"}, {"--nats-listen-address", "[::]:4222"}} {
+		for token, want := range map[string]string{
+			"secret":             "the default token would protect",
+			"seven77":            "7 characters would protect",
+			"übermut":            "7 characters would protect",
+			"PassWord":           "one that everybody tries first would protect",
+			"changeme":           "one that everybody tries first would protect",
+			"ADMIN":              "one that everybody tries first would protect",
+			"1234567890":         "one that everybody tries first would protect",
+			"01234567":           "one that everybody tries first would protect",
+			"xxxxxxxxxxxxxxxxxx": "one that everybody tries first would protect",
+		} {
+			_, err := ParseConfig(append(address, "--token", token))
+			if err == nil || !strings.HasPrefix(err.Error(), "--token: "+want) || !strings.Contains(err.Error(), "openssl rand -hex 16") {
+				t.Errorf("%q with the token %q: %v, want %s", address, token, err, want)
+			}
+		}
+		for token, warned := range map[string]bool{"eight888": true, "fifteen-letters": true, good: false} {
+			c, err := ParseConfig(append(address, "--token", token))
+			if err != nil || len(c.warnings()) > 0 != warned {
+				t.Errorf("%q with the token %q: %v, warnings %q", address, token, err, c.warnings())
+			}
+		}
+	}
+	for _, token := range []string{"secret", "x", "password", "1234"} { // here it is nobody's but this host's
+		if c, err := ParseConfig([]string{"--token", token, "-H", "localhost:8080", "--nats-listen-address", "[::1]:4222"}); err != nil || len(c.warnings()) > 0 {
+			t.Errorf("%q: %v, warnings %q", token, err, c.warnings())
+		}
+	}
+}
+
+func TestRelayPortWithoutAToken(t *testing.T) {
+	for token, want := range map[string]string{
+		"":                 "--relay-token: there is none",
+		"password":         "--relay-token: one that everybody tries first protects",
+		"fifteen-letters":  "--relay-token: fewer than 16 characters protect",
+		"0123456789abcdef": "",
+	} {
+		c, err := ParseConfig([]string{"-S", "0.0.0.0:3000", "--relay-token", token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := c.warnings(); want == "" && len(said) > 0 || want != "" && !slices.ContainsFunc(said, func(w string) bool { return strings.HasPrefix(w, want) }) {
+			t.Errorf("%q is warned of by %q", token, said)
+		}
+		if c, err := ParseConfig([]string{"-S", "127.0.0.1:3000", "--relay-token", token}); err != nil || len(c.warnings()) > 0 {
+			t.Errorf("%q on loopback: %v", token, err)
+		}
+	}
+}
+
+// Warnings are lines of --check-config's standard error, and of the log.
+func TestWarningsAreTold(t *testing.T) {
+	t.Parallel()
+	args := []string{"-S", "0.0.0.0:0", "--token", "0123456789abcdef", "--influx-address", "embedded"}
+	code, stdout, stderr := runCommand(append(args, "--check-config")...)
+	if code != exitOK || !strings.HasPrefix(stdout, "{") || !strings.HasPrefix(stderr, "pulse: warning: --relay-token: there is none") {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	said := &transcript{}
+	s := startTelling(t, said, args...)
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(said.String(), `level=WARN msg="--relay-token: there is none`) {
+		t.Errorf("the log is %s", said)
+	}
+}
