@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 )
 
@@ -58,7 +57,7 @@ func (j *Journal) backup(ctx context.Context, add AddFile) error {
 
 // addFile adds a file as large as it is when it is opened.
 func addFile(path, name string, add AddFile) error {
-	f, err := os.Open(path)
+	f, err := openBlock(path)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (b *blocks) sync() error {
 	}
 	added := false
 	for {
-		f, err := os.Open(blockPath(b.dir, b.index+1))
+		f, err := openBlock(blockPath(b.dir, b.index+1))
 		if errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -114,7 +114,7 @@ func (b *blocks) all(from int) error {
 		if n < from && i != len(list)-1 {
 			continue
 		}
-		f, err := os.Open(blockPath(b.dir, n))
+		f, err := openBlock(blockPath(b.dir, n))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // dropped by retention meanwhile
 		}
@@ -170,7 +170,7 @@ func (b *blocks) rewrite(from int) error {
 }
 
 func (b *blocks) copy(path string) (err error) {
-	in, err := os.Open(path)
+	in, err := openBlock(path)
 	if err != nil {
 		return err
 	}

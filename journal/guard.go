@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,46 +19,81 @@ import (
 
 func guardDir(dir string) string { return filepath.Join(dir, "guard") }
 
-// linkAside links the blocks of the stream into the guard. A block that gives an error is moved to
-// unreadable-<time> first: without it the server opens the rest, with it it may delete all. Only a missing
-// permission is an error here, because that can be mended without a loss.
-func linkAside(dir string, now time.Time) (unreadable string, err error) {
+// linkAside links the blocks of the stream into the guard, after it verified those that the server would cut where they
+// are damaged. A block that gives an error is moved to unreadable-<time> first: without it the server opens the rest, with
+// it it may delete all. The same happens to whatever is neither a file nor a directory: to open a pipe waits for ever.
+// Only a missing permission is an error here, because that can be mended without a loss, and a damaged block for whose
+// intact events there is no space.
+func linkAside(dir string, now time.Time, fsync func(*os.File) error) (found verified, err error) {
 	from, to := filepath.Join(streamDir(dir), "msgs"), guardDir(dir)
+	special, err := moveSpecial(dir, now)
+	if err != nil {
+		return found, err
+	}
 	list, err := listBlocks(from)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(list) == 0 {
-		return "", nil // a guard of a start that did not come to its end stays
+		return verified{aside: special}, nil // a guard of a start that did not come to its end stays
 	}
 	if err != nil {
-		return "", err
+		return found, err
 	}
 	// A start that did not come to its end may have left some of the blocks only: killed while the server deleted the
 	// stream, or while putBack put it back. The guard has the others. What retention dropped goes again.
 	if list, err = complete(from, to, list); err != nil {
-		return "", err
+		return found, err
 	}
+	if found, err = verify(dir, list, now, fsync); err != nil {
+		return found, err
+	}
+	found.aside = cmp.Or(found.aside, special)
 	if err := os.RemoveAll(to); err != nil {
-		return "", err
+		return found, err
 	}
 	if err := os.MkdirAll(to, 0o700); err != nil {
-		return "", err
+		return found, err
 	}
 	for _, n := range list {
 		path := blockPath(from, n)
 		if _, _, err := firstSeq(path); err != nil {
 			if errors.Is(err, fs.ErrPermission) || !failed(err) {
-				return unreadable, err
+				return found, err
 			}
-			unreadable = filepath.Join(dir, "unreadable-"+stamp(now))
-			if err := moveAside(path, blockPath(unreadable, n)); err != nil {
-				return "", err
+			found.aside = unreadableDir(dir, now)
+			if err := moveAside(path, blockPath(found.aside, n)); err != nil {
+				return found, err
 			}
 			continue
 		}
 		if err := os.Link(path, blockPath(to, n)); err != nil {
-			return unreadable, &linkError{err}
+			return found, &linkError{err}
 		}
 	}
-	return unreadable, nil
+	return found, nil
+}
+
+// unreadableDir is where damaged files go that are found at now.
+func unreadableDir(dir string, now time.Time) string {
+	return filepath.Join(dir, "unreadable-"+stamp(now))
+}
+
+// moveSpecial moves aside whatever in the server's directory is neither a file nor a directory. It returns where to, ""
+// if there was none.
+func moveSpecial(dir string, now time.Time) (aside string, err error) {
+	top := filepath.Join(dir, "jetstream")
+	err = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && (d.IsDir() || d.Type().IsRegular()) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if info, err := os.Stat(path); err != nil || info.IsDir() || info.Mode().IsRegular() {
+			return nil // a link, to a file on another disk perhaps
+		}
+		aside = unreadableDir(dir, now)
+		return moveAside(path, filepath.Join(aside, filepath.Base(path)))
+	})
+	return aside, err
 }
 
 // complete links the blocks of an old guard into msgs that are not there, and returns all of msgs' blocks.
@@ -87,7 +123,7 @@ func (e *linkError) Unwrap() error { return e.err }
 // bit tells of headers) and the number (8, the two highest bits tell of deletions), little endian. ok is false for a
 // block without an event.
 func firstSeq(path string) (seq uint64, ok bool, err error) {
-	f, err := os.Open(path)
+	f, err := openBlock(path)
 	if err != nil {
 		return 0, false, err
 	}
@@ -164,7 +200,7 @@ func putBack(dir string, now time.Time) (unreadable string, restored int, err er
 		return "", 0, err
 	}
 	// What the server left of the stream is not deleted: it is moved aside as well.
-	aside := filepath.Join(dir, "unreadable-"+stamp(now))
+	aside := unreadableDir(dir, now)
 	if _, err := os.Stat(streamDir(dir)); err == nil {
 		if err := moveAside(streamDir(dir), filepath.Join(aside, "stream")); err != nil {
 			return "", 0, err
@@ -240,7 +276,7 @@ func freeName(path string) (string, error) {
 
 // readable reads the file to its end.
 func readable(path string) error {
-	f, err := os.Open(path)
+	f, err := openBlock(path)
 	if err != nil {
 		return err
 	}

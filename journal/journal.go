@@ -42,6 +42,7 @@ type Journal struct {
 
 	runs    *runs
 	durable *watermark
+	losses  losses
 	// blocked is true from a write error until appending resumes; a run may be there before, for readers.
 	blocked  atomic.Bool
 	failures int    // write errors since the last good batch; the committer's
@@ -113,6 +114,8 @@ func (j *Journal) open(ctx context.Context) error {
 		}
 		if ok {
 			marker = &m
+			marker.Seq, marker.EventTime = reached(m, j.o.Reached)
+			j.losses.begin(m.Lost, m.Holes)
 		}
 	}
 	run, err := j.start(ctx, marker, &j.report)
@@ -120,6 +123,9 @@ func (j *Journal) open(ctx context.Context) error {
 		var aside string
 		if aside, err = j.setAside(err); err == nil {
 			j.report = OpenReport{SetAside: aside}
+			if marker != nil {
+				j.losses.add(1, marker.Seq, LossSetAside, j.o.Now())
+			}
 			run, err = j.start(ctx, nil, &j.report)
 		}
 	}
@@ -139,6 +145,14 @@ func (j *Journal) open(ctx context.Context) error {
 	_ = j.space.check(0) // Healthy tells
 	j.m.writable.Set(1)
 	return nil
+}
+
+// reached is the marker's event, or the later one that positions in the journal prove: the marker is saved less often.
+func reached(m Marker, seq uint64) (uint64, int64) {
+	if seq > m.Seq {
+		return seq, 0
+	}
+	return m.Seq, m.EventTime
 }
 
 // settable tells whether setting the journal aside would help.
@@ -290,7 +304,8 @@ func (j *Journal) saveMarker(always bool) error {
 	// Also while there is no run: what was acknowledged is known, and the files may be gone.
 	seq, t, _ := j.durable.get()
 	m := Marker{Stream: j.identity, Seq: seq, EventTime: t}
-	if m == j.saved && !always {
+	m.Lost, m.Holes = j.losses.saved()
+	if m.equal(j.saved) && !always {
 		return nil
 	}
 	if err := j.o.Marker.SaveMarker(m); err != nil {

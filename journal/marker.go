@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/bbolt"
 )
@@ -16,6 +17,21 @@ type Marker struct {
 	// nanoseconds since 1970 UTC (0 if it is not known).
 	Seq       uint64 `json:"seq"`
 	EventTime int64  `json:"event_time"`
+	// Lost counts the events that the journal lost since it was made, Holes are the ranges of them that are missing inside
+	// it: the newest 256.
+	Lost  uint64 `json:"lost,omitempty"`
+	Holes []Hole `json:"holes,omitempty"`
+}
+
+// Hole is a range of sequence numbers of which the events are lost, both included.
+type Hole struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+}
+
+// equal reports whether m and o say the same.
+func (m Marker) equal(o Marker) bool {
+	return m.Stream == o.Stream && m.Seq == o.Seq && m.EventTime == o.EventTime && m.Lost == o.Lost && slices.Equal(m.Holes, o.Holes)
 }
 
 // MarkerStore keeps a [Marker] durably. The journal calls it from one goroutine at a time, a few times

@@ -21,8 +21,8 @@ type OpenReport struct {
 	// happen. Positions in it mean nothing any more: begin them anew.
 	SetAside string
 	// Restored: the server had not opened the stream, and its readable blocks were put back. Unreadable is the
-	// directory to which blocks (and what else was found) were moved that cannot be read, "" if there are none;
-	// readers report what is missing as gaps.
+	// directory with the blocks (and what else was found) that cannot be read or were damaged, as they were, "" if there
+	// are none; readers report what is missing as gaps.
 	Restored   bool
 	Unreadable string
 	// Gap is the end that the journal lost, nil if it lost none: the numbers from Gap.From on are used again, and
@@ -71,18 +71,19 @@ func (j *Journal) setAside(cause error) (string, error) {
 // start brings up the server with the stream in it, repairing what can be repaired. marker is what is known of
 // the journal, nil if nothing is. It is used by Open and by every restart after a write error.
 func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport) (*embedded, error) {
-	unreadable, err := linkAside(j.o.Dir, j.o.Now())
+	found, err := linkAside(j.o.Dir, j.o.Now(), j.o.fsync)
 	var link *linkError
+	var mend *mendError
 	switch {
 	case errors.As(err, &link):
 		j.log.Warn("the journal's files could not be linked aside; it is opened without that protection", "err", err)
-	case err != nil && !failed(err):
+	case err != nil && !failed(err), errors.As(err, &mend):
 		return nil, &Error{Op: "open", Dir: j.o.Dir, Kind: ErrServer, Err: err}
 	case err != nil:
 		return nil, &Error{Op: "open", Dir: j.o.Dir, Kind: ErrDamaged, Err: err}
-	case unreadable != "":
-		j.log.Error("blocks of the journal cannot be read; they were moved aside", "to", unreadable)
-		report.Unreadable = unreadable
+	case found.aside != "":
+		j.log.Error("blocks of the journal are damaged or cannot be read; they were kept aside as they were", "in", found.aside, "mended", found.mended)
+		report.Unreadable = found.aside
 	}
 	run, err := startServer(ctx, j.o)
 	if err != nil {
@@ -93,6 +94,7 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 		run.stop()
 		return nil, err
 	}
+	j.tell(found.lost, run.last)
 	if err := os.RemoveAll(guardDir(j.o.Dir)); err != nil {
 		j.log.Warn("the guard directory could not be removed", "err", err)
 	}
@@ -101,6 +103,21 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 		return nil, &Error{Op: "open", Dir: j.o.Dir, Kind: ErrServer, Err: err}
 	}
 	return run, nil
+}
+
+// tell reports the events that were lost in damaged blocks. last is the journal's end.
+func (j *Journal) tell(lost []span, last uint64) {
+	for _, s := range lost {
+		if s.last == 0 || s.last > last {
+			s.last = last // numbers beyond it are used again: compare tells
+		}
+		if s.first == 0 || s.first > s.last {
+			continue
+		}
+		gap := &GapError{From: s.first, To: s.last, Reason: GapLost}
+		j.log.Error("the journal lost events in a damaged block", "from", gap.From, "to", gap.To, "events", gap.Missing())
+		j.losses.add(gap.From, gap.To, gap.Reason, j.o.Now())
+	}
 }
 
 // openStream finds, restores or creates the stream and fills in run.last. It returns the run to go on with,
@@ -187,7 +204,7 @@ func (j *Journal) configure(ctx context.Context, run *embedded, have jetstream.S
 func (j *Journal) compare(ctx context.Context, run *embedded, stream jetstream.Stream, marker *Marker, report *OpenReport) error {
 	if run.last < marker.Seq {
 		report.Gap = &GapError{From: run.last + 1, To: marker.Seq, Reason: GapRewound}
-		j.m.gap(report.Gap)
+		j.lost(report.Gap)
 		j.log.Error("the journal lost its end", "from", report.Gap.From, "to", report.Gap.To, "events", report.Gap.Missing())
 		return nil
 	}

@@ -54,6 +54,9 @@ type Options struct {
 	// Marker remembers, outside of Dir, that a journal exists and how far it got. With nil a journal
 	// that vanished is taken for a new one.
 	Marker MarkerStore
+	// Reached is an event that the journal is known to have held, from a reader's position for instance: the marker is
+	// saved every five seconds only (0: not known).
+	Reached uint64
 	// Sync is when appended events reach the disk.
 	Sync SyncPolicy
 	// Retention is the age at which events are dropped, counted from when they were stored (0: DefaultRetention).

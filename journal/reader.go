@@ -186,7 +186,7 @@ func (r *Reader) report(err error) error {
 		r.mu.Lock()
 		r.seen = r.next
 		r.mu.Unlock()
-		r.j.m.gap(gap)
+		r.j.lost(gap)
 		r.j.log.Warn("a gap in the journal", "from", gap.From, "to", gap.To, "events", gap.Missing(), "reason", gap.Reason)
 	}
 	return err

@@ -48,6 +48,26 @@ func (p *Positions) Save(name string, seq uint64) error {
 	return nil
 }
 
+// Newest returns the highest saved position: the journal held that event. It is 0 if there is none.
+func (p *Positions) Newest() (seq uint64, err error) {
+	err = p.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(positionsBucket)
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(_, v []byte) error {
+			if len(v) == 8 { // Load says what is wrong with another
+				seq = max(seq, binary.BigEndian.Uint64(v))
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("projector: reading the positions in %s: %w", p.db.Path(), err)
+	}
+	return seq, nil
+}
+
 func putPosition(tx *bbolt.Tx, name string, seq uint64) error {
 	b, err := tx.CreateBucketIfNotExists(positionsBucket)
 	if err != nil {

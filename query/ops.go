@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 )
 
@@ -40,6 +39,8 @@ type (
 		Bytes            int64     `json:"bytes"`
 		MaxBytes         int64     `json:"max_bytes"`
 		RetentionSeconds float64   `json:"retention_seconds"`
+		Lost             uint64    `json:"lost"` // events that it held and lost: damage, not retention
+		Gaps             []Gap     `json:"gaps"` // where, found since the start: the newest, oldest first
 		Error            string    `json:"error,omitempty"`
 	}
 	// StatusInflux tells whether InfluxDB answers.
@@ -56,6 +57,16 @@ type (
 	}
 )
 
+// inSeconds returns a copy with whole seconds, never nil.
+func inSeconds(gaps []Gap) []Gap {
+	list := make([]Gap, len(gaps))
+	for i, g := range gaps {
+		g.Time = utcSeconds(g.Time)
+		list[i] = g
+	}
+	return list
+}
+
 // status shows everything at once; nothing that is broken makes it fail.
 func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error {
 	ready := s.readiness()
@@ -71,6 +82,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error 
 		FirstTime: utcSeconds(state.FirstTime), LastTime: utcSeconds(state.LastTime),
 		Messages: state.Messages, Bytes: state.Bytes, MaxBytes: state.MaxBytes,
 		RetentionSeconds: state.Retention.Seconds(),
+		Lost:             state.Lost, Gaps: inSeconds(state.Gaps),
 	}
 	if err != nil {
 		answer.Journal.Error = err.Error()
@@ -78,13 +90,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error 
 		answer.Journal.Error = err.Error()
 	}
 	for _, p := range s.o.Projections.Projections() {
-		p.Gaps = slices.Clone(p.Gaps)
-		for i := range p.Gaps {
-			p.Gaps[i].Time = utcSeconds(p.Gaps[i].Time)
-		}
-		if p.Gaps == nil {
-			p.Gaps = []Gap{}
-		}
+		p.Gaps = inSeconds(p.Gaps)
 		answer.Projections = append(answer.Projections, p)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), pingTimeout)

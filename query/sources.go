@@ -142,6 +142,10 @@ type JournalState struct {
 	Messages            uint64
 	Bytes, MaxBytes     int64         // MaxBytes 0: no limit
 	Retention           time.Duration // 0: no limit
+	// Lost counts the events that the journal held and lost since it was made (damage, not retention); Gaps are the
+	// newest ranges of them found since the start, oldest first.
+	Lost uint64
+	Gaps []Gap
 }
 
 // Projections tells how far the views are.
@@ -167,7 +171,7 @@ type Projection struct {
 	LastError     string   `json:"last_error,omitempty"` // shown by /status only
 }
 
-// Gap is a row of records that the journal did not have any more.
+// Gap is a range of records that the journal did not have any more.
 type Gap struct {
 	From   uint64    `json:"from"` // the first sequence missing
 	To     uint64    `json:"to"`   // the last

@@ -182,8 +182,13 @@ func outside(config *Config, tlsConfig *tls.Config) *journal.Outside {
 // one into the other.
 func (a *App) openData(ctx context.Context, registry *prometheus.Registry, outside *journal.Outside) (err error) {
 	config := a.config
+	a.positions = projector.NewPositions(a.state.DB)
+	reached, err := a.positions.Newest()
+	if err != nil {
+		return err
+	}
 	a.journal, err = journal.Open(ctx, journal.Options{
-		Dir: filepath.Join(config.DataDir, "journal"), Marker: journal.BoltMarker(a.state.DB),
+		Dir: filepath.Join(config.DataDir, "journal"), Marker: journal.BoltMarker(a.state.DB), Reached: reached,
 		Sync: journal.SyncEvery(config.JournalSync), Retention: config.JournalRetention, MaxBytes: config.JournalMaxBytes,
 		SetAside: config.JournalSetAside, Outside: outside,
 		Logger: a.log.With("room", "journal"), Registerer: registry,
@@ -195,7 +200,6 @@ func (a *App) openData(ctx context.Context, registry *prometheus.Registry, outsi
 		return err
 	}
 	a.teardown.push("journal", a.journal.Close)
-	a.positions = projector.NewPositions(a.state.DB)
 	a.rejects = projector.NewRejects(a.state.DB)
 	if a.journal.Report().SetAside != "" {
 		if err := a.positions.Clear(); err != nil {

@@ -50,7 +50,13 @@ type journalReader struct{ *journal.Journal }
 
 func (j journalReader) State(ctx context.Context) (query.JournalState, error) {
 	s, err := j.Journal.State(ctx)
+	lost := j.Losses()
+	gaps := make([]query.Gap, len(lost.Ranges))
+	for i, l := range lost.Ranges {
+		gaps[i] = query.Gap{From: l.From, To: l.To, Count: l.To - l.From + 1, Reason: l.Reason, Time: l.Found}
+	}
 	return query.JournalState{
+		Lost: lost.Events, Gaps: gaps,
 		FirstSeq: s.FirstSeq, LastSeq: s.LastSeq, FirstTime: s.FirstTime, LastTime: s.LastTime,
 		Messages: s.Messages, Bytes: int64(s.Bytes), MaxBytes: s.MaxBytes, Retention: s.Retention,
 	}, err

@@ -70,6 +70,9 @@ func printStatus(w io.Writer, s query.Status) error {
 	if j.RetentionSeconds > 0 {
 		fmt.Fprintf(t, ", kept for %s", spell(j.RetentionSeconds))
 	}
+	if j.Lost > 0 {
+		fmt.Fprintf(t, ", %s lost by damage", thousands(j.Lost))
+	}
 	if j.Error != "" {
 		fmt.Fprintf(t, "; %s", j.Error)
 	}
@@ -84,7 +87,7 @@ func printStatus(w io.Writer, s query.Status) error {
 	}
 
 	fmt.Fprintf(t, "\nPROJECTION\tSTATE\tLAG\tBEHIND\tBACKLOG\tLOSS IN\tLOST\tLAST ERROR\n")
-	gaps := 0
+	gaps := len(j.Gaps)
 	for _, p := range s.Projections {
 		lossIn := "-"
 		if p.SecondsToLoss != nil {
@@ -97,10 +100,14 @@ func printStatus(w io.Writer, s query.Status) error {
 	if gaps > 0 {
 		fmt.Fprintf(t, "\nGAP IN\tFROM\tTO\tRECORDS\tFOUND\tREASON\n")
 	}
-	for _, p := range s.Projections {
-		for _, g := range p.Gaps {
-			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\n", p.Name, g.From, g.To, thousands(g.Count), g.Time.UTC().Format(time.DateTime+"Z"), g.Reason)
+	list := func(name string, gaps []query.Gap) {
+		for _, g := range gaps {
+			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\n", name, g.From, g.To, thousands(g.Count), g.Time.UTC().Format(time.DateTime+"Z"), g.Reason)
 		}
+	}
+	list("journal", j.Gaps)
+	for _, p := range s.Projections {
+		list(p.Name, p.Gaps)
 	}
 	return t.Flush()
 }

@@ -1,0 +1,176 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A damaged record takes itself only: the server would cut the block there, and every intact event after it. The block
+// is kept as it was found.
+func TestDamagedRecordTakesNoOther(t *testing.T) {
+	current, mark, lastOf := prepare(t, false)
+	old := t.TempDir()
+	if err := os.CopyFS(old, os.DirFS(current)); err != nil {
+		t.Fatal(err)
+	}
+	spoilIndex(t, old)
+	for _, tt := range []struct {
+		name  string
+		block int
+		stale bool
+		off   int // of the damaged byte in the third record of the block
+	}{
+		{"length in the last block", 3, false, 0},
+		{"length in the last block, stale", 3, true, 1},
+		{"text in the last block", 3, false, 100},
+		{"length in the second block, stale", 2, true, 0},
+		{"text in the first block, stale", 1, true, 100},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir, marker := filepath.Join(t.TempDir(), "journal"), &memMarker{m: new(*mark.m)}
+			from := current
+			if tt.stale {
+				from = old
+			}
+			if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+				t.Fatal(err)
+			}
+			var damaged []byte
+			edit(t, block(dir, tt.block), func(b []byte) []byte {
+				at := starts(b)[2] + tt.off
+				b[at] ^= 0x10
+				damaged = bytes.Clone(b)
+				return b
+			})
+			seq := uint64(3)
+			if tt.block > 1 {
+				seq = lastOf[tt.block-2] + 3
+			}
+			j, err := tryOpen(t, Options{Dir: dir, Marker: marker})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, gaps := contents(t, j, 1)
+			if want := (GapError{seq, seq, GapLost}); n != damageEvents-1 || len(gaps) != 1 || gaps[0] != want {
+				t.Errorf("%d events, gaps %v", n, gaps)
+			}
+			if got := j.Losses(); got.Events != 1 || len(got.Ranges) != 1 || got.Ranges[0].From != seq || got.Ranges[0].Reason != GapLost {
+				t.Errorf("losses %+v", got)
+			}
+			kept, err := os.ReadFile(filepath.Join(j.Report().Unreadable, fmt.Sprintf("%d.blk", tt.block)))
+			if err != nil || !bytes.Equal(kept, damaged) {
+				t.Errorf("the damaged block is not kept as it was: %v", err)
+			}
+			if last := appendN(t, j, "r", damageEvents, 1); last != damageEvents+1 {
+				t.Errorf("the next number is %d", last)
+			}
+			closeJournal(t, j)
+			// The loss is remembered, and not found again.
+			j, err = tryOpen(t, Options{Dir: dir, Marker: marker})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, _ := contents(t, j, 1); n != damageEvents || j.Losses().Events != 1 || j.Report().Unreadable != "" {
+				t.Errorf("%d events, %+v, %+v", n, j.Losses(), j.Report())
+			}
+		})
+	}
+}
+
+// The last block is garbage from its beginning: what it held is a loss that Losses tells, with and without an index, and
+// also what came after the marker was saved, when a position proves that it was there.
+func TestLastBlockOverwritten(t *testing.T) {
+	for _, stale := range []bool{false, true} {
+		for _, reached := range []uint64{0, damageEvents} {
+			t.Run(fmt.Sprintf("stale=%v, reached %d", stale, reached), func(t *testing.T) {
+				dir, marker, lastOf := prepare(t, stale)
+				known := uint64(damageEvents)
+				if stale {
+					marker.m.Seq, marker.m.EventTime = damageEvents-50, 0 // saved a few seconds before a crash
+					known = max(marker.m.Seq, reached)
+				}
+				edit(t, block(dir, 3), func(b []byte) []byte { return bytes.Repeat([]byte{0xa5}, len(b)) })
+				j := open(t, Options{Dir: dir, Marker: marker, Reached: reached})
+				got := j.Losses()
+				if want := known - lastOf[1]; got.Events != want || len(got.Ranges) != 1 || got.Ranges[0].From != lastOf[1]+1 || got.Ranges[0].To != known {
+					t.Errorf("losses %+v, want %d events", got, want)
+				}
+				if n, _ := contents(t, j, 1); n != int(lastOf[1]) {
+					t.Errorf("%d events", n)
+				}
+				if kept, err := os.ReadFile(filepath.Join(j.Report().Unreadable, "3.blk")); err != nil || len(kept) == 0 || kept[0] != 0xa5 {
+					t.Errorf("the block is not kept: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// A pipe in the place of a file is not waited for, in the place of a block or of another file of the server.
+func TestPipeInTheJournal(t *testing.T) {
+	for _, name := range []string{"2.blk", "index.db", "meta.inf", "obs"} {
+		t.Run(name, func(t *testing.T) {
+			dir, marker, lastOf := prepare(t, false)
+			path := filepath.Join(streamDir(dir), "msgs", name)
+			if name == "meta.inf" || name == "obs" {
+				path = filepath.Join(streamDir(dir), name)
+			}
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			j, err := Open(ctx, Options{Dir: dir, Marker: marker})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closeJournal(t, j)
+			want := damageEvents
+			if name == "2.blk" {
+				want -= int(lastOf[1] - lastOf[0])
+			}
+			if n, _ := contents(t, j, 1); n != want {
+				t.Errorf("%d events, want %d", n, want)
+			}
+			if fi, err := os.Lstat(filepath.Join(j.Report().Unreadable, name)); err != nil || fi.Mode().Type() != os.ModeNamedPipe {
+				t.Errorf("the pipe is not aside: %v", err)
+			}
+		})
+	}
+}
+
+// Without space for the intact events of a damaged block the journal is not opened: the server would cut them.
+func TestDamagedBlockOnAFullDisk(t *testing.T) {
+	dir, marker, _ := prepare(t, false)
+	edit(t, block(dir, 3), func(b []byte) []byte {
+		binary.LittleEndian.PutUint32(b[starts(b)[2]:], 77)
+		return b
+	})
+	full := true
+	o := Options{Dir: dir, Marker: marker, fsync: func(f *os.File) error {
+		if full && filepath.Ext(f.Name()) == ".rewrite" {
+			return unix.ENOSPC
+		}
+		return f.Sync()
+	}}
+	if _, err := tryOpen(t, o); !errors.Is(err, unix.ENOSPC) || !errors.Is(err, ErrServer) {
+		t.Fatalf("got %v", err)
+	}
+	full = false
+	j := open(t, o)
+	if n, _ := contents(t, j, 1); n != damageEvents-1 {
+		t.Errorf("%d events", n)
+	}
+}

@@ -1,0 +1,243 @@
+package journal
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/minio/highwayhash"
+	"golang.org/x/sys/unix"
+)
+
+// The server cuts a block in place where a record is damaged, and with it every intact event after the damage: at its
+// start when its index is not current, else when the block is read. So before every start the blocks that it would read
+// to the end are verified. A damaged block is written again without what is damaged; the old file stays in
+// unreadable-<time>.
+
+// indexFile is the server's index of the blocks. It is current after a clean stop.
+const indexFile = "index.db"
+
+// verified is what verify found and did.
+type verified struct {
+	lost  []span // the numbers of damaged events; a last of 0: up to the journal's end
+	aside string // the directory with the damaged blocks as they were, "" if there are none
+	// mended counts the blocks that were written again.
+	mended int
+}
+
+// verify checks the last block, and all blocks when the server would read all, and mends the damaged ones. The server
+// must be stopped. blocks are in order; one that gives an error is left to the caller's other checks.
+func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error) (verified, error) {
+	v := verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: unreadableDir(dir, now), fsync: fsync}
+	if len(blocks) == 0 {
+		return v.found, nil
+	}
+	begin := len(blocks) - 1
+	if !v.indexed(blocks[begin]) {
+		begin = 0
+	}
+	if err := v.blocks(blocks, begin, len(blocks)); err != nil {
+		return v.found, err
+	}
+	if v.found.mended == 0 {
+		return v.found, nil
+	}
+	// The index describes the blocks as they were. Without it the server reads all of them.
+	if err := v.blocks(blocks, 0, begin); err != nil {
+		return v.found, err
+	}
+	if err := os.Remove(filepath.Join(v.msgs, indexFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return v.found, err
+	}
+	return v.found, v.syncDir(v.msgs)
+}
+
+type verifier struct {
+	msgs, aside string
+	fsync       func(*os.File) error
+	found       verified
+}
+
+// indexed reports whether the server will take its index for current: it is whole, and its last checksum is that of the
+// last block. The index ends with that checksum and with one of its own.
+func (v *verifier) indexed(last int) bool {
+	index, err := os.ReadFile(filepath.Join(v.msgs, indexFile))
+	if err != nil || len(index) < 4*recordSum {
+		return false
+	}
+	body, sum := index[:len(index)-recordSum], index[len(index)-recordSum:]
+	key := sha256.Sum256([]byte(streamName))
+	h, err := highwayhash.New64(key[:])
+	if err != nil {
+		return false
+	}
+	h.Write(body)
+	if !bytes.Equal(h.Sum(nil), sum) {
+		return false
+	}
+	f, err := openBlock(blockPath(v.msgs, last))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // opened for reading
+	info, err := f.Stat()
+	if err != nil || info.Size() < recordSum {
+		return false
+	}
+	var end [recordSum]byte
+	_, err = f.ReadAt(end[:], info.Size()-recordSum)
+	return err == nil && bytes.Equal(end[:], body[len(body)-recordSum:])
+}
+
+// blocks verifies list[from:to].
+func (v *verifier) blocks(list []int, from, to int) error {
+	for i := from; i < to; i++ {
+		path := blockPath(v.msgs, list[i])
+		s, data, err := scanFile(path, list[i])
+		if err != nil && !failed(err) {
+			return err
+		}
+		if err != nil {
+			continue // linkAside and the server say what is wrong with it
+		}
+		if len(s.lost) == 0 && !s.inside {
+			continue
+		}
+		for _, lost := range s.lost {
+			if lost.first == 0 && i > 0 {
+				if before, _, err := scanFile(blockPath(v.msgs, list[i-1]), list[i-1]); err == nil {
+					lost.first = after(before.last)
+				}
+			}
+			if lost.last == 0 && i+1 < len(list) {
+				if next, ok, err := firstSeq(blockPath(v.msgs, list[i+1])); err == nil && ok {
+					lost.last = next - 1
+				}
+			}
+			v.found.lost = append(v.found.lost, lost)
+		}
+		if err := v.mend(path, data, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scanFile reads and scans block n.
+func scanFile(path string, n int) (blockScan, []byte, error) {
+	f, err := openBlock(path)
+	if err != nil {
+		return blockScan{}, nil, err
+	}
+	defer func() { _ = f.Close() }() // opened for reading
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return blockScan{}, nil, err
+	}
+	sum, err := blockHash(n)
+	if err != nil {
+		return blockScan{}, nil, err
+	}
+	return scanBlock(data, sum), data, nil
+}
+
+// mend keeps the block as it is in the directory aside, and writes it again without what is damaged when intact records
+// follow after that. A damaged tail is left to the server, which cuts it and remembers the numbers.
+func (v *verifier) mend(path string, data []byte, s blockScan) error {
+	if err := mkdirAll(v.aside); err != nil {
+		return err
+	}
+	keep, err := freeName(filepath.Join(v.aside, filepath.Base(path)))
+	if err != nil {
+		return err
+	}
+	v.found.aside = v.aside
+	if !s.inside {
+		return v.write(keep, data) // a copy: the server cuts the file in place
+	}
+	if err := os.Link(path, keep); err != nil {
+		if err := v.write(keep, data); err != nil { // a filesystem without hard links
+			return err
+		}
+	}
+	intact := make([]byte, 0, len(data))
+	for _, r := range s.records {
+		intact = append(intact, data[r.from:r.to]...)
+	}
+	intact = append(intact, data[s.tail:]...)
+	fresh := path + ".rewrite"
+	if err := v.write(fresh, intact); err != nil {
+		return err
+	}
+	v.found.mended++
+	return os.Rename(fresh, path)
+}
+
+func (v *verifier) write(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = v.fsync(f)
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		_ = os.Remove(path)
+		return &mendError{path, err}
+	}
+	return nil
+}
+
+// mendError means that a damaged block could not be kept: the journal is not opened, because the server would cut it.
+type mendError struct {
+	path string
+	err  error
+}
+
+func (e *mendError) Error() string {
+	return fmt.Sprintf("a block is damaged, and its intact events cannot be kept in %s (make room, or mend that): %v", e.path, e.err)
+}
+func (e *mendError) Unwrap() error { return e.err }
+
+func (v *verifier) syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = v.fsync(d)
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// errNotAFile is something that has a block's name and is no plain file: a directory, or a pipe, of which the opening or
+// the reading would wait for ever.
+var errNotAFile = errors.New("not a plain file")
+
+// openBlock opens a block for reading. It never waits.
+func openBlock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: errNotAFile}
+	}
+	if err != nil {
+		_ = f.Close() // opened for reading
+		return nil, err
+	}
+	return f, nil
+}
