@@ -80,6 +80,8 @@ type Options struct {
 	Now func() time.Time
 }
 
+const tokenHint = "use at most 255 bytes without spaces and control characters"
+
 // withDefaults returns o with every zero value replaced, or why it cannot be used.
 func (o Options) withDefaults() (Options, error) {
 	var errs []error
@@ -95,7 +97,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDuration(&o.BeatInterval, 30*time.Second)
 	require(o.PollInterval >= 10*time.Millisecond && o.PollInterval <= relaywire.MaxDuration, "PollInterval", "use a whole number of seconds, 1 or more")
 	require(o.BeatInterval >= 10*time.Millisecond && o.BeatInterval <= relaywire.MaxDuration, "BeatInterval", "use a whole number of seconds, 1 or more")
-	require(o.Token == "" || relaywire.ValidToken(o.Token), "Token", "use at most 255 bytes without spaces and control characters")
+	require(o.Token == "" || relaywire.ValidToken(o.Token), "Token", tokenHint)
 	l := &o.Limits
 	for _, n := range []struct {
 		value *int

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nanopack/pulse/relaywire"
@@ -29,7 +30,7 @@ type Server struct {
 	log   *slog.Logger
 	quiet *quiet
 	m     *metrics
-	token [sha256.Size]byte
+	token atomic.Pointer[[sha256.Size]byte] // its sum; nil: none is asked for
 	// greeting is what every relay is answered to its id.
 	greeting []byte
 
@@ -78,13 +79,13 @@ func New(o Options) (*Server, error) {
 	}
 	srv := &Server{
 		opt: o, log: o.Logger, quiet: newQuiet(o.Logger), m: m,
-		token:     sha256.Sum256([]byte(o.Token)),
 		greeting:  relaywire.AppendBeat(relaywire.AppendOK(nil), o.BeatInterval),
 		store:     newStore(o.DB, o.Logger, m),
 		refusals:  make(chan struct{}, maxRefusals),
 		accepting: make(chan struct{}), stopped: make(chan struct{}),
 		conns: make(map[*session]bool),
 	}
+	srv.setToken(o.Token)
 	srv.ctx, srv.cancel = context.WithCancelCause(context.Background())
 	srv.assemblies.New = func() any { return new(assembly) }
 	srv.overrides.db = o.DB
@@ -240,13 +241,33 @@ func (srv *Server) stopping() bool {
 	return srv.state == stateStopping
 }
 
+// SetToken changes the token that relays must give from now on; "" asks for none. Relays that are connected stay so. The error
+// is an *[Error]: no relay could send the token.
+func (srv *Server) SetToken(token string) error {
+	if token != "" && !relaywire.ValidToken(token) {
+		return &Error{Op: "options", Subject: "Token", Err: fmt.Errorf("%w: %s", ErrInvalid, tokenHint)}
+	}
+	srv.setToken(token)
+	return nil
+}
+
+func (srv *Server) setToken(token string) {
+	if token == "" {
+		srv.token.Store(nil)
+		return
+	}
+	sum := sha256.Sum256([]byte(token))
+	srv.token.Store(&sum)
+}
+
 // authorized compares in constant time, lengths included.
 func (srv *Server) authorized(token []byte) bool {
-	if srv.opt.Token == "" {
+	right := srv.token.Load()
+	if right == nil {
 		return true
 	}
 	given := sha256.Sum256(token)
-	return subtle.ConstantTimeCompare(given[:], srv.token[:]) == 1
+	return subtle.ConstantTimeCompare(given[:], right[:]) == 1
 }
 
 // Stop closes the listener, sends no more polls, waits for the answers that are under way (a second at most) and for the

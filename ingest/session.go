@@ -102,7 +102,7 @@ func (s *session) identify() bool {
 	case msg.Verb != relaywire.VerbID:
 		return s.refuse(refusedNotID, "identify first with the 'id' command")
 	}
-	id, token, err := relaywire.ParseID(msg.Args, s.srv.opt.Token != "")
+	id, token, err := relaywire.ParseID(msg.Args, s.srv.token.Load() != nil)
 	switch {
 	case errors.Is(err, relaywire.ErrMissingID):
 		return s.refuse(refusedMissingID, "missing id")

@@ -74,11 +74,6 @@ func (o *Outside) serve(opts *server.Options) {
 	if o.TLS != nil {
 		opts.TLSConfig = o.TLS.Clone()
 	}
-	for _, u := range opts.Users {
-		if u.Username == outsideUser {
-			u.Username, u.Password = o.User, o.Password
-		}
-	}
 }
 
 // newDoor connects what the run needs for outside clients.
@@ -224,8 +219,9 @@ func (j *Journal) outsideConsumers() float64 {
 // strangers takes what the server logs about outside clients: it is counted, and said once a minute for each reason,
 // so that none of them can fill the log.
 type strangers struct {
-	log *slog.Logger
-	m   *metrics
+	log       *slog.Logger
+	m         *metrics
+	admission *admission
 
 	mu   sync.Mutex
 	said map[string]*complaint

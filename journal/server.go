@@ -86,11 +86,13 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 	if o.Outside != nil {
 		o.Outside.serve(opts)
 	}
+	auth := newAuthenticator(r.cred, o.strangers, opts.Users)
+	opts.CustomClientAuthentication = auth
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("the server's options: %w", err)
 	}
-	r.srv = srv
+	r.srv, auth.srv = srv, srv
 	r.log = &serverLog{log: o.Logger, trouble: make(chan struct{}, 1), strangers: o.strangers}
 	srv.SetLoggerV2(r.log, false, false, false)
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,19 +16,29 @@ import (
 const tokenName = "X-AUTH-TOKEN"
 
 // tokenCheck compares tokens in a time that tells nothing about the right one, not even its length.
-type tokenCheck struct {
-	none bool // no token is asked for
-	sum  [sha256.Size]byte
-}
+// The right one may change at any time.
+type tokenCheck struct{ sum atomic.Pointer[[sha256.Size]byte] } // nil: no token is asked for
 
-func newTokenCheck(token string) tokenCheck {
-	return tokenCheck{none: token == "", sum: sha256.Sum256([]byte(token))}
-}
-
-func (c tokenCheck) equal(token string) bool {
+func (c *tokenCheck) set(token string) {
+	if token == "" {
+		c.sum.Store(nil)
+		return
+	}
 	sum := sha256.Sum256([]byte(token))
-	return subtle.ConstantTimeCompare(sum[:], c.sum[:]) == 1
+	c.sum.Store(&sum)
 }
+
+// none reports whether no token is asked for.
+func (c *tokenCheck) none() bool { return c.sum.Load() == nil }
+
+func (c *tokenCheck) equal(token string) bool {
+	sum, right := sha256.Sum256([]byte(token)), c.sum.Load()
+	return right != nil && subtle.ConstantTimeCompare(sum[:], right[:]) == 1
+}
+
+// SetToken changes the token that requests must give from now on; "" asks for none. Requests and
+// streams that are under way go on.
+func (s *Server) SetToken(token string) { s.token.set(token) }
 
 // tokens are what a request holds in the places where a token may be.
 func tokens(r *http.Request) (list []string) {
@@ -54,7 +65,7 @@ func queryValue(r *http.Request, name string) string {
 // admit tells whether a request may go on; leave is to be called when it has ended. If it may not, it has been answered.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave func(), ok bool) {
 	leave = func() {}
-	if to == open || s.token.none {
+	if to == open || s.token.none() {
 		return leave, true
 	}
 	from, now := origin(r.RemoteAddr), s.o.Now()

@@ -1,10 +1,19 @@
 package query
 
-import "net/http"
+import (
+	"cmp"
+	"net/http"
+)
+
+// SetCORS changes Access-Control-Allow-Origin; "" is "*".
+func (s *Server) SetCORS(origin string) {
+	origin = cmp.Or(origin, "*")
+	s.cors.Store(&origin)
+}
 
 // setCommonHeaders is called before anything else, so that a browser can read every answer, errors included, and does nothing else with it.
 func (s *Server) setCommonHeaders(h http.Header) {
-	h.Set("Access-Control-Allow-Origin", s.o.CORS)
+	h.Set("Access-Control-Allow-Origin", *s.cors.Load())
 	// Nothing here is a page: whatever a browser takes an answer for, it runs nothing of it, shows it in no frame, and tells nobody the
 	// address, of which a token may be a part.
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")

@@ -88,7 +88,6 @@ func (o *Options) validate() error {
 	if o.Compat != "" && o.Compat != Compat02 {
 		return fmt.Errorf("query: api-compat %q is unknown: leave it empty or use %q", o.Compat, Compat02)
 	}
-	o.CORS = cmp.Or(o.CORS, "*")
 	o.PollInterval = cmp.Or(o.PollInterval, time.Minute)
 	o.AggregateInterval = cmp.Or(o.AggregateInterval, 15*time.Minute)
 	o.QueryTimeout = cmp.Or(o.QueryTimeout, 30*time.Second)

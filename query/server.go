@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/julienschmidt/httprouter"
@@ -21,6 +22,7 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 	token   tokenCheck
+	cors    atomic.Pointer[string] // Access-Control-Allow-Origin
 	tickets *tickets
 	// Who guesses one of the two is not refused for the other: a page that comes back after a restart has an old ticket.
 	tokenGuesses, ticketGuesses *guesses
@@ -66,7 +68,6 @@ func New(o Options) (*Server, error) {
 		o:        o,
 		log:      o.Logger,
 		metrics:  newMetrics(o.Registerer),
-		token:    newTokenCheck(o.Token),
 		tickets:  newTickets(),
 		patience: streamPatience,
 		turns:    make(chan struct{}, o.HistoryQueries),
@@ -77,6 +78,8 @@ func New(o Options) (*Server, error) {
 
 		tokenGuesses: newGuesses(), ticketGuesses: newGuesses(),
 	}
+	s.token.set(o.Token)
+	s.SetCORS(o.CORS)
 	s.router, s.methods = s.newRouter(s.routes())
 	s.baseCtx, s.cut = context.WithCancel(context.Background())
 	s.streams, s.endStreams = context.WithCancel(s.baseCtx)

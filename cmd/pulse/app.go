@@ -48,6 +48,10 @@ type App struct {
 	log      *slog.Logger
 	teardown teardown
 
+	certificate certificate // nobody's without TLS
+	reloadMu    sync.Mutex  // one reload at a time
+	running     *Config     // config as reloads have changed it; guarded by reloadMu
+
 	journal   *journal.Journal
 	state     *migrations.State
 	store     influx.Store
@@ -65,13 +69,14 @@ type App struct {
 	alerts     *kapa.Alerts
 	ingest     *ingest.Server
 	query      *query.Server
+	hostRelay  *relay.Relay // nil without --host-stats
 }
 
 // NewApp binds both addresses, opens everything and starts nothing that others
 // would notice. What it opened is closed again when it fails. Beside its own metrics it shows those
 // of the process that holds it.
 func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...prometheus.Collector) (_ *App, err error) {
-	a := &App{config: config, log: log}
+	a := &App{config: config, running: config, log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.teardown.run(ctx))
@@ -97,10 +102,13 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 		return nil, err
 	}
 	var tlsConfig *tls.Config
-	if config.RelayTLS || !config.Insecure {
-		if tlsConfig, err = serverTLS(config); err != nil {
+	if config.usesTLS() {
+		pair, err := loadCertificate(config)
+		if err != nil {
 			return nil, err
 		}
+		a.certificate.pair.Store(pair)
+		tlsConfig = a.certificate.tlsConfig()
 	}
 	if err := a.openData(ctx, registry, outside(config, tlsConfig)); err != nil {
 		return nil, err
@@ -271,6 +279,7 @@ func (a *App) startHostRelay() error {
 	if err != nil {
 		return fmt.Errorf("--host-stats: %w", err)
 	}
+	a.hostRelay = r
 	a.teardown.push("host stats", func(context.Context) error { return r.Close() })
 	return nil
 }

@@ -62,6 +62,7 @@ type Config struct {
 
 	now    func() time.Time  // the clock that tests step (nil: time.Now)
 	values map[string]string // every key as it was given, for printing
+	args   []string          // what ParseConfig got, to read it again
 }
 
 // errHelp is returned by ParseConfig when the user asked for -h.
@@ -106,7 +107,7 @@ func ParseConfig(args []string) (*Config, error) {
 		}
 	}
 
-	c := &Config{values: make(map[string]string, len(all))}
+	c := &Config{values: make(map[string]string, len(all)), args: args}
 	for _, o := range all {
 		v := values[o.long]
 		c.values[o.long] = v.text

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -85,7 +86,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			fmt.Fprintf(stderr, "pulse: unknown command %q: there is %s; the server is pulse -s%s\n", args[0], subcommandNames(), meant)
 			return exitUsage
 		}
-		return subcommands()[i].run(ctx, args[1:], stdout, stderr)
+		command := subcommands()[i]
+		if command.name != "relay" && !signal.Ignored(syscall.SIGHUP) { // nohup stays nohup
+			var stop func()
+			ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+			defer stop()
+		}
+		return command.run(ctx, args[1:], stdout, stderr)
 	}
 	return runServer(ctx, args, stdout, stderr)
 }
@@ -120,7 +127,10 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
-	log := newLogger(stderr, config.LogLevel)
+	hangups := notifyHangups()
+	var level slog.LevelVar
+	level.Set(config.LogLevel)
+	log := newLogger(stderr, &level)
 	warnUnknownEnvironment(ctx, os.Environ(), log)
 	for _, warning := range config.warnings() {
 		log.WarnContext(ctx, warning)
@@ -145,7 +155,15 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	app.greet(greeting)
 	systemd.tell(daemon.SdNotifyReady, fmt.Sprintf("STATUS=relays at %s, api at %s", app.ingest.Addr(), app.query.Addr()))
 	go systemd.watch(ctx, app.answering())
-	<-ctx.Done()
+	reloadAtHangups(ctx, hangups, func() {
+		next, err := ParseConfig(config.args)
+		if err == nil {
+			err = app.Reload(next, &level)
+		}
+		if err != nil {
+			reloadFailed(log, err)
+		}
+	})
 	log.Info("stopping; a second signal ends at once")
 	systemd.tell(daemon.SdNotifyStopping, "STATUS=writing what was journaled")
 	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)

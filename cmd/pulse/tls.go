@@ -15,13 +15,27 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
-// serverTLS returns the TLS configuration of the listeners that want one: the
-// given certificate, or a self-signed one that is made once and kept in the
-// data dir, so that clients may pin it.
-func serverTLS(c *Config) (*tls.Config, error) {
+// A certificate is what TLS clients are shown, until another takes its place:
+// connections that stand stay.
+type certificate struct {
+	pair atomic.Pointer[tls.Certificate]
+}
+
+// tlsConfig is for the listeners that want one.
+func (c *certificate) tlsConfig() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil }}
+}
+
+// usesTLS reports whether any listener wants a certificate.
+func (c *Config) usesTLS() bool { return c.RelayTLS || !c.Insecure }
+
+// loadCertificate reads the given certificate, or a self-signed one that is made
+// once and kept in the data dir, so that clients may pin it.
+func loadCertificate(c *Config) (*tls.Certificate, error) {
 	cert, key := c.TLSCert, c.TLSKey
 	if cert == "" {
 		dir := filepath.Join(c.DataDir, "tls")
@@ -40,7 +54,7 @@ func serverTLS(c *Config) (*tls.Config, error) {
 		}
 		return nil, fmt.Errorf("--tls-cert %s, --tls-key %s: %w; %s", cert, key, err, advice)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+	return &pair, nil
 }
 
 // selfSign makes a certificate for this host's names. The key is written

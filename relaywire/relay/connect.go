@@ -68,13 +68,14 @@ func (r *Relay) connect() (net.Conn, *relaywire.Reader, error) {
 	if err != nil {
 		return fail(err, "")
 	}
-	if r.o.TLS != nil {
-		conn = tls.Client(conn, r.o.TLS)
+	token, conf := r.credentials()
+	if conf != nil {
+		conn = tls.Client(conn, conf)
 	}
 	// Until the session owns the connection, this is what ends a blocked read or write: Close, or the time limit.
 	unblock := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	lines := relaywire.NewReader(conn)
-	_, err = conn.Write(relaywire.AppendID(nil, r.o.ID, r.o.Token))
+	_, err = conn.Write(relaywire.AppendID(nil, r.o.ID, token))
 	var m relaywire.Message
 	if err == nil {
 		m, err = lines.Read()

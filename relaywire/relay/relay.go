@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"slices"
 	"strings"
@@ -13,13 +15,15 @@ import (
 
 // Relay is a program's connection to Pulse. All methods may be called from any goroutine.
 type Relay struct {
-	o      Options
+	o      Options // its Token and TLS as they were at the start; see token and tls
 	ctx    context.Context
 	cancel context.CancelFunc
 	// first is closed when the first attempt to connect has ended, done when the connecting goroutine has.
 	first, done chan struct{}
 
 	mu            sync.Mutex // guards what follows; taken before session.mu and worker.mu
+	token         string      // of the next connection
+	tls           *tls.Config // of the next connection
 	closed        bool
 	collectors    map[string]*worker
 	running       map[*worker]struct{} // also those that were removed and have not ended yet
@@ -75,12 +79,40 @@ func New(o Options) (*Relay, error) {
 		return nil, err
 	}
 	r := &Relay{
-		o: o, first: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
+		o: o, token: o.Token, tls: o.TLS, first: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
 		collectors: map[string]*worker{}, running: map[*worker]struct{}{}, state: State{Since: time.Now()},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	go r.run()
 	return r, nil
+}
+
+// SetCredentials changes what the relay connects with from now on: the token, and TLS unless conf is nil, which leaves it
+// as it is. A connection that stands stays. The error is ErrName, or ErrOptions for a relay that was made without TLS, in
+// an *Error; then nothing has changed.
+func (r *Relay) SetCredentials(token string, conf *tls.Config) error {
+	if token != "" && !relaywire.ValidToken(token) {
+		return &Error{Op: "change", Subject: "Token", Err: ErrName}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if conf != nil {
+		if r.tls == nil {
+			return &Error{Op: "change", Subject: "TLS", Err: ErrOptions, Detail: "the relay was made without it"}
+		}
+		conf = conf.Clone()
+		conf.ServerName = cmp.Or(conf.ServerName, r.tls.ServerName)
+		r.tls = conf
+	}
+	r.token = token
+	return nil
+}
+
+// credentials are what the next connection is made with.
+func (r *Relay) credentials() (token string, conf *tls.Config) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.token, r.tls
 }
 
 // AddCollector has the server poll c under name, now and after every reconnect. Tags (key:value or a bare word) go

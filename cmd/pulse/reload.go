@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// reloadable are the options whose new values a running server takes. It reads the files of
+// --tls-cert and --tls-key again whether their names have changed or not.
+var reloadable = []string{"cors-allow", "log-level", "relay-token", "tls-cert", "tls-key", "token"}
+
+// notifyHangups returns a channel that gets a SIGHUP, which would end the process otherwise. Of those
+// that come during a reload one is kept: one more reload sees all that was written before them.
+func notifyHangups() <-chan os.Signal {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	return hangups
+}
+
+// reloadAtHangups calls reload at each SIGHUP, until ctx ends.
+func reloadAtHangups(ctx context.Context, hangups <-chan os.Signal, reload func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+			if ctx.Err() == nil {
+				reload()
+			}
+		}
+	}
+}
+
+// reloaded returns the running configuration with those values of next that a running server takes,
+// and the flags whose values it leaves as they are until a restart. The error is that the
+// configuration would be a wrong one.
+func (c *Config) reloaded(next *Config) (merged *Config, changed, left []string, err error) {
+	copied := *c
+	merged = &copied
+	merged.values = maps.Clone(c.values)
+	for _, o := range options() {
+		text := next.values[o.long]
+		switch {
+		case text == c.values[o.long] || o.long == "config-file" || o.long == "check-config":
+		case !slices.Contains(reloadable, o.long):
+			left = append(left, "--"+o.long)
+		default:
+			changed = append(changed, "--"+o.long)
+			merged.values[o.long] = text
+			if err := o.set(merged, text); err != nil {
+				return nil, nil, nil, fmt.Errorf("--%s: %w", o.long, err)
+			}
+		}
+	}
+	return merged, changed, left, merged.validate()
+}
+
+// Reload takes over from next what can change while the server runs: tokens, the certificate, the
+// origin for browsers, the log level. Relays, NATS clients and streams that are connected stay;
+// new ones need the new tokens. If it returns an error, nothing has changed.
+func (a *App) Reload(next *Config, level *slog.LevelVar) error {
+	a.reloadMu.Lock()
+	defer a.reloadMu.Unlock()
+	running, changed, left, err := a.running.reloaded(next)
+	if err != nil {
+		return err
+	}
+	pair := a.certificate.pair.Load()
+	if running.usesTLS() {
+		if pair, err = loadCertificate(running); err != nil {
+			return err
+		}
+		if !bytes.Equal(pair.Certificate[0], a.certificate.pair.Load().Certificate[0]) {
+			changed = append(changed, "the certificate")
+		}
+	}
+	if err := a.ingest.SetToken(running.RelayToken); err != nil {
+		return fmt.Errorf("--relay-token: %w", err)
+	}
+	if a.hostRelay != nil {
+		if err := a.hostRelay.SetCredentials(running.RelayToken, nil); err != nil {
+			return fmt.Errorf("--relay-token: %w", err) // cannot be: ingest took it
+		}
+	}
+	a.certificate.pair.Store(pair)
+	a.query.SetToken(running.Token)
+	a.query.SetCORS(running.CORSAllow)
+	a.journal.SetOutsidePassword(running.Token)
+	level.Set(running.LogLevel)
+	a.running = running
+	tellReload(a.log, changed, left)
+	return nil
+}
+
+// tellReload says what a reload has done, in one line, and in a second one what it could not do.
+func tellReload(log *slog.Logger, changed, left []string) {
+	if changed == nil {
+		changed = []string{"nothing"}
+	}
+	log.Info("reloaded", "changed", strings.Join(changed, ", "))
+	if left != nil {
+		log.Warn("new values are ignored until a restart", "flags", strings.Join(left, ", "))
+	}
+}
+
+// reloadFailed says why everything stays as it was.
+func reloadFailed(log *slog.Logger, err error) {
+	log.Error("not reloaded: everything stays as it was", "error", oneLine(err))
+}

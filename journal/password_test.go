@@ -1,0 +1,33 @@
+package journal
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+)
+
+// TestOutsidePasswordChanges changes the password under clients that are connected: they stay, and
+// new ones need the new one, also after the server inside was started again.
+func TestOutsidePasswordChanges(t *testing.T) {
+	j := openOutside(t, Options{})
+	before := client(t, j, nats.NoReconnect())
+	const next = "another \"one\""
+	j.SetOutsidePassword(next)
+	if nc, err := tryClient(j); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("the old password: %v, %v", nc, err)
+	}
+	after := client(t, j, nats.UserInfo("pulse", next))
+	for _, nc := range []*nats.Conn{before, after} {
+		if err := nc.Flush(); err != nil {
+			t.Error(err)
+		}
+		stream(t, nc)
+	}
+	if nc, err := tryClient(j, nats.UserInfo("outside", next)); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("another user: %v, %v", nc, err)
+	}
+	if nc, err := tryClient(j, nats.UserInfo(userPulse, next)); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("a user from inside: %v, %v", nc, err)
+	}
+}
