@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/nanopack/pulse/relaywire/relay"
@@ -17,6 +22,50 @@ import (
 // runRelay is the agent of a host: it runs until it is told to stop, and
 // reconnects for as long as that takes.
 func runRelay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	hangups := notifyHangups()
+	a, done, code := parseAgent(args, stdout, stderr)
+	if done {
+		return code
+	}
+	var level slog.LevelVar
+	level.Set(a.level)
+	a.options.Logger = newLogger(stderr, &level)
+	r, err := newHostRelay(a.options, a.tags)
+	if err != nil {
+		return a.misused(err)
+	}
+	reloadAtHangups(ctx, hangups, func() {
+		var said bytes.Buffer
+		next, done, _ := parseAgent(args, io.Discard, &said)
+		err := errors.New(strings.TrimSpace(said.String()))
+		if !done {
+			err = a.reload(next, r.SetCredentials, &level)
+		}
+		if err != nil {
+			reloadFailed(a.options.Logger, err)
+		}
+	})
+	if err := r.Close(); err != nil {
+		return a.failed(err)
+	}
+	return exitOK
+}
+
+// An agent is what `pulse relay` was told.
+type agent struct {
+	*command
+	options relay.Options // but for the Logger
+	tags    []string
+	level   slog.Level
+	values  map[string]string // of every flag, as reloads have changed it
+}
+
+// agentReloads are the flags whose new values a running agent takes. It reads the file of --tls-ca
+// again whether its name has changed or not.
+var agentReloads = []string{"log-level", "tls-ca", "token"}
+
+// parseAgent reads the flags. If done, the command ends with the code, and has said why.
+func parseAgent(args []string, stdout, stderr io.Writer) (a *agent, done bool, code int) {
 	c := newCommand("relay", "Send this host's cpu, ram, swap, disk, load and network to a server, until it is stopped.", "PULSE_RELAY", stdout, stderr)
 	hostname, _ := os.Hostname() // empty is refused below
 	var (
@@ -26,34 +75,50 @@ func runRelay(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		tags   = c.String("tags", "", "Tags for every stat, such as service:web1,rack:7")
 		useTLS = c.Bool("tls", false, "Connect with TLS")
 		caFile = c.String("tls-ca", "", "Certificate (PEM) to trust, such as the server's self-signed one; implies --tls")
+		file   = c.String("config-file", "", "Config file (JSON) with these flags as its keys; SIGHUP has it read again")
 		level  = c.String("log-level", "INFO", "Level at which to log (TRACE, DEBUG, INFO, WARN, ERROR, FATAL)")
 	)
 	if done, code := c.parse(args); done {
-		return code
+		return nil, true, code
+	}
+	if *file != "" {
+		if err := c.setFromFile(*file); err != nil {
+			return nil, true, c.misused(err)
+		}
 	}
 	logLevel, err := logLevel(*level)
 	if err != nil {
-		return c.misused(fmt.Errorf("--log-level: %w", err))
+		return nil, true, c.misused(fmt.Errorf("--log-level: %w", err))
 	}
 	if err := checkRelayToken(*token); err != nil {
 		return c.misused(fmt.Errorf("--token: %w", err))
 	}
 	tlsConfig, err := clientTLS(*useTLS, *caFile)
 	if err != nil {
-		return c.misused(fmt.Errorf("--tls-ca: %w", err))
+		return nil, true, c.misused(fmt.Errorf("--tls-ca: %w", err))
 	}
-	r, err := newHostRelay(relay.Options{
-		Address: *server, ID: *id, Token: *token, TLS: tlsConfig,
-		Logger: newLogger(stderr, logLevel),
-	}, splitTags(*tags))
-	if err != nil {
-		return c.misused(err)
+	values := make(map[string]string)
+	c.VisitAll(func(f *flag.Flag) { values[f.Name] = f.Value.String() })
+	return &agent{
+		command: c, options: relay.Options{Address: *server, ID: *id, Token: *token, TLS: tlsConfig},
+		tags: splitTags(*tags), level: logLevel, values: values,
+	}, false, exitOK
+}
+
+// reload takes over from next what can change while the agent runs: what it connects with the next
+// time, and the log level. The connection that stands stays. If it returns an error, nothing has
+// changed.
+func (a *agent) reload(next *agent, setCredentials func(string, *tls.Config) error, level *slog.LevelVar) error {
+	changed, left := differing(slices.Sorted(maps.Keys(next.values)), a.values, next.values, agentReloads)
+	if err := setCredentials(next.options.Token, next.options.TLS); err != nil {
+		return err
 	}
-	<-ctx.Done()
-	if err := r.Close(); err != nil {
-		return c.failed(err)
+	level.Set(next.level)
+	for _, name := range agentReloads {
+		a.values[name] = next.values[name]
 	}
-	return exitOK
+	tellReload(a.options.Logger, changed, left)
+	return nil
 }
 
 // newHostRelay starts a relay that offers this host's own stats.

@@ -46,21 +46,33 @@ func (c *Config) reloaded(next *Config) (merged *Config, changed, left []string,
 	copied := *c
 	merged = &copied
 	merged.values = maps.Clone(c.values)
+	var names []string
 	for _, o := range options() {
-		text := next.values[o.long]
-		switch {
-		case text == c.values[o.long] || o.long == "config-file" || o.long == "check-config":
-		case !slices.Contains(reloadable, o.long):
-			left = append(left, "--"+o.long)
-		default:
-			changed = append(changed, "--"+o.long)
-			merged.values[o.long] = text
-			if err := o.set(merged, text); err != nil {
+		names = append(names, o.long)
+		if slices.Contains(reloadable, o.long) {
+			merged.values[o.long] = next.values[o.long]
+			if err := o.set(merged, next.values[o.long]); err != nil {
 				return nil, nil, nil, fmt.Errorf("--%s: %w", o.long, err)
 			}
 		}
 	}
+	changed, left = differing(names, c.values, next.values, reloadable)
 	return merged, changed, left, merged.validate()
+}
+
+// differing returns the flags whose values differ: those that a running process takes, and those
+// that it leaves as they are.
+func differing(names []string, running, next map[string]string, takes []string) (changed, left []string) {
+	for _, name := range names {
+		switch {
+		case running[name] == next[name]:
+		case slices.Contains(takes, name):
+			changed = append(changed, "--"+name)
+		default:
+			left = append(left, "--"+name)
+		}
+	}
+	return changed, left
 }
 
 // Reload takes over from next what can change while the server runs: tokens, the certificate, the

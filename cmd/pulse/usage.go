@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 )
 
@@ -152,6 +153,26 @@ func (c *command) parse(args []string) (done bool, code int) {
 		return true, c.misused(fmt.Errorf("unexpected argument %q: flags come before %s", c.Arg(1), c.argument))
 	}
 	return false, exitOK
+}
+
+// setFromFile gives the flags that were not given yet the values of a config file.
+func (c *command) setFromFile(path string) error {
+	var all []option
+	c.VisitAll(func(f *flag.Flag) { all = append(all, option{long: f.Name}) })
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("--config-file: %w", err)
+	}
+	defer file.Close()
+	return parseConfigFile(file, all, func(name, value string) error {
+		if c.given(name) {
+			return nil
+		}
+		if err := c.Set(name, value); err != nil {
+			return fmt.Errorf("--%s: %w", name, err)
+		}
+		return nil
+	})
 }
 
 // help writes the help text.
