@@ -91,7 +91,7 @@ func parseAgent(args []string, stdout, stderr io.Writer) (a *agent, done bool, c
 		return nil, true, c.misused(fmt.Errorf("--log-level: %w", err))
 	}
 	if err := checkRelayToken(*token); err != nil {
-		return c.misused(fmt.Errorf("--token: %w", err))
+		return nil, true, c.misused(fmt.Errorf("--token: %w", err))
 	}
 	tlsConfig, err := clientTLS(*useTLS, *caFile)
 	if err != nil {

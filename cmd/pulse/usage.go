@@ -1,12 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 )
 
@@ -159,20 +159,16 @@ func (c *command) parse(args []string) (done bool, code int) {
 func (c *command) setFromFile(path string) error {
 	var all []option
 	c.VisitAll(func(f *flag.Flag) { all = append(all, option{long: f.Name}) })
-	file, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("--config-file: %w", err)
-	}
-	defer file.Close()
-	return parseConfigFile(file, all, func(name, value string) error {
-		if c.given(name) {
-			return nil
+	var wrong error
+	err := readConfigFile(path, all, func(name, value string, line int) {
+		if c.given(name) || wrong != nil {
+			return
 		}
 		if err := c.Set(name, value); err != nil {
-			return fmt.Errorf("--%s: %w", name, err)
+			wrong = fmt.Errorf("--%s (line %d of %s): %w", name, line, path, err)
 		}
-		return nil
 	})
+	return cmp.Or(err, wrong)
 }
 
 // help writes the help text.
