@@ -32,12 +32,12 @@ func ParseID(args []byte, withToken bool) (id, token []byte, err error) {
 
 // ParseAdd reads the arguments of an add line. Everything is checked before it returns, so that ranging over tags
 // cannot fail; tags is never nil, and leaves empty tags out (released relays send them). Name and tags alias args.
-// The error is ErrBadName, ErrBadTag or ErrTooManyTags.
+// The error is ErrBadName, ErrReserved, ErrBadTag or ErrTooManyTags.
 func ParseAdd(args []byte) (name []byte, tags iter.Seq[[]byte], err error) {
 	name, list, _ := bytes.Cut(args, colon)
 	name = trimSpaces(name)
-	if !ValidName(alias(name)) {
-		return nil, nil, ErrBadName
+	if err := CheckName(alias(name)); err != nil {
+		return nil, nil, err
 	}
 	n := 0
 	for tag := range split(list) {

@@ -40,6 +40,9 @@
 //	tag   = {key}:{value} | {word}
 //	value = decimal number: 12, -0.5, .5, 1e-3
 //
+// A value with a decimal comma, as in 0,25, is no number, and no half of it is taken: what stands behind the comma
+// belongs to the value unless it has a colon or begins like a name.
+//
 // # Who may speak when
 //
 // The relay speaks first and its first line is id; until the ok comes it says nothing else. Afterwards both sides
@@ -51,5 +54,6 @@
 //
 // An id, a collector's name and a stat's name have at most [MaxName] bytes, a tag [MaxTag], a collector [MaxTags]
 // tags. All are UTF-8 without control characters and neither begin nor end in a space. Names may not hold '-', ':' or
-// ','; tags may not hold ','; a token may not hold a space. An id may hold all of them.
+// ','; tags may not hold ','; a token may not hold a space. An id may hold all of them. No collector and no stat is
+// called [Reserved].
 package relaywire

@@ -14,6 +14,8 @@ var (
 	ErrBadID = errors.New("bad id: use 1 to 255 bytes of UTF-8 without control characters")
 	// ErrBadName is a collector's or a stat's name that ValidName refuses, or an item with more than one dash.
 	ErrBadName = errors.New("bad name: use 1 to 255 bytes of UTF-8 without '-', ':', ',' and control characters")
+	// ErrReserved is a collector or a stat that is called Reserved.
+	ErrReserved = errors.New(Reserved + " is reserved: the server knows itself who is connected")
 	// ErrBadTag is a tag that ValidTag refuses.
 	ErrBadTag = errors.New("bad tag: use at most 512 bytes of UTF-8 without ',' and control characters")
 	// ErrTooManyTags is an add line with more than MaxTags tags.

@@ -14,6 +14,10 @@ const (
 	MaxTags = 64
 )
 
+// Reserved may not be the name of a collector or a stat of a relay: Pulse 0.2 kept a stat of that name for each relay,
+// 1 while it was connected, and a relay that sent its own would be taken for the server.
+const Reserved = "_connected"
+
 // Verb says what a message asks for or answers.
 type Verb uint8
 

@@ -6,8 +6,19 @@ import (
 )
 
 // ValidName says whether s may be a collector's or a stat's name: 1 to MaxName bytes of UTF-8 without '-', ':', ','
-// and control characters, neither beginning nor ending in a space.
-func ValidName(s string) bool { return validText(s, MaxName) && !strings.ContainsAny(s, "-:,") }
+// and control characters, neither beginning nor ending in a space, and not Reserved.
+func ValidName(s string) bool { return CheckName(s) == nil }
+
+// CheckName returns nil where ValidName is true, else ErrReserved or ErrBadName.
+func CheckName(s string) error {
+	switch {
+	case s == Reserved:
+		return ErrReserved
+	case !validText(s, MaxName) || strings.ContainsAny(s, "-:,"):
+		return ErrBadName
+	}
+	return nil
+}
 
 // ValidID says whether s may be a relay's id: 1 to MaxName bytes of UTF-8 without control characters, neither
 // beginning nor ending in a space.

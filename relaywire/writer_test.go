@@ -165,6 +165,7 @@ func TestValid(t *testing.T) {
 		{"web-1", false, true, true, true},
 		{"service:web1", false, true, true, true},
 		{"a,b", false, true, false, true},
+		{Reserved, false, true, true, true},
 		{"", false, false, false, false},
 		{" a", false, false, false, false},
 		{"a ", false, false, false, false},

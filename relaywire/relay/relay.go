@@ -85,12 +85,17 @@ func New(o Options) (*Relay, error) {
 
 // AddCollector has the server poll c under name, now and after every reconnect. Tags (key:value or a bare word) go
 // with all its readings; empty ones are ignored. Success says that the relay took it, not that the server did: the
-// server says so by polling. The error is ErrName, ErrDuplicate, ErrClosed or ErrOptions, in an *Error.
+// server says so by polling. The error is ErrName, ErrReserved, ErrDuplicate, ErrClosed or ErrOptions, in an
+// *Error.
 func (r *Relay) AddCollector(name string, tags []string, c Collector) error {
 	fail := func(err error, detail string) error {
 		return &Error{Op: "add", Subject: name, Err: err, Detail: detail}
 	}
-	if !relaywire.ValidName(name) {
+	switch err := relaywire.CheckName(name); err {
+	case nil:
+	case relaywire.ErrReserved:
+		return fail(ErrReserved, "")
+	default:
 		return fail(ErrName, "the name")
 	}
 	tags = slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { return tag == "" })
