@@ -78,7 +78,7 @@ func New(o Options) (*Server, error) {
 	}
 	srv := &Server{
 		opt: o, log: o.Logger, quiet: newQuiet(o.Logger), m: m,
-		token:     sha256.Sum256([]byte(o.Token)),
+		token:     sha256.Sum256([]byte(relaywire.TrimToken(o.Token))),
 		greeting:  relaywire.AppendBeat(relaywire.AppendOK(nil), o.BeatInterval),
 		store:     newStore(o.DB, o.Logger, m),
 		refusals:  make(chan struct{}, maxRefusals),

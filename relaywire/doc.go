@@ -16,7 +16,8 @@
 //
 //	relay to server                         answer
 //	  id {id}            first line         ok, then beat {seconds}
-//	  id {id} {token}    with a relay token ok, then beat {seconds}
+//	  id {id} token:{token}                 ok, then beat {seconds}; only for a server that wants a token
+//	  id {id} {token}                       the same, as older releases have it
 //	  add {name}                            ok
 //	  add {name}:{tag},{tag}                ok   (nothing after the colon: no tags)
 //	  remove {name}                         ok
@@ -45,7 +46,13 @@
 //
 // # Who may speak when
 //
-// The relay speaks first and its first line is id; until the ok comes it says nothing else. Afterwards both sides
+// The relay speaks first and its first line is id; until the ok comes it says nothing else. A relay that has a token
+// does not give it yet: a server that wants none answers ok, and one that wants a token answers an id line without it
+// with the reason of [ErrMissingToken] and waits for a second id line, with the token, on the same connection. Older
+// servers answer with [ErrWrongToken] and hang up; they take id {id} {token} on the next connection. So no secret gets
+// to a server that did not ask for it. A server that wants no token throws token:{token} away; of id {id} {token} it
+// cannot know that the last word is no part of the id, as Pulse 0.2 has it.
+// Afterwards both sides
 // speak whenever they like. Answers come in the order of what they answer, but nothing says which ok belongs to what,
 // so that nobody waits for one (Pulse 0.2 answers add and remove with nothing at all). A got may be split over
 // several lines. Either side ignores lines whose verb it does not know.

@@ -183,6 +183,11 @@ func FuzzWriters(f *testing.F) {
 		if got, token, err := ParseID(Parse(AppendID(nil, id, "tok")).Args, true); ValidID(id) && (string(got) != id || string(token) != "tok" || err != nil) {
 			t.Fatalf("id %q reads back as %q %q, %v", id, got, token, err)
 		}
+		for _, withToken := range []bool{false, true} {
+			if got, _, _ := ParseID(Parse(AppendID(nil, "web1", other)).Args, withToken); string(got) != "web1" {
+				t.Fatalf("with the token %q the id web1 reads back as %q", other, got)
+			}
+		}
 		if got, _, err := ParseID(Parse(AppendID(nil, id, "")).Args, false); ValidID(id) && (string(got) != id || err != nil) {
 			t.Fatalf("id %q reads back as %q, %v", id, got, err)
 		}

@@ -18,6 +18,8 @@ type Relay struct {
 	cancel context.CancelFunc
 	// first is closed when the first attempt to connect has ended, done when the connecting goroutine has.
 	first, done chan struct{}
+	// saidUnasked belongs to the connecting goroutine: it has logged that the server wants no token.
+	saidUnasked bool
 
 	mu            sync.Mutex // guards what follows; taken before session.mu and worker.mu
 	closed        bool
