@@ -16,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/relaywire"
 )
 
 // benchSession returns a session of a relay with the collectors, on a server that does not run: for calling got by hand.
@@ -72,6 +73,8 @@ func TestRejections(t *testing.T) {
 		"commas":                     {",,,", "", nil},
 		"own name":                   {"a:7", " | a [] a=7", nil},
 		"both forms are one":         {"a:7,a-a:8", " | a [] a=7", map[rejection]int{rejectDuplicate: 1}},
+		"decimal comma":              {"a-x:0,25,a-y:1,5,b-x:2", " | b [] x=2", map[rejection]int{rejectNotNumber: 2}},
+		"reserved":                   {"a-_connected:1,_connected:1,a-y:1", " | a [] y=1", map[rejection]int{rejectBadName: 2}},
 		"a rejected is no duplicate": {"a-x:abc,a-x:2", " | a [] x=2", map[rejection]int{rejectNotNumber: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -302,10 +305,8 @@ func FuzzGot(f *testing.F) {
 		s.got(line)
 		s.got(line)
 		items := 0
-		for item := range bytes.SplitSeq(line, []byte(",")) {
-			if len(bytes.Trim(item, " ")) > 0 {
-				items++
-			}
+		for range relaywire.Readings(line) {
+			items++
 		}
 		if got := j.readings + int(s.relay.rejected.Load()); got != 2*items {
 			t.Fatalf("%d readings and %d rejected of two lines with %d items", j.readings, s.relay.rejected.Load(), items)

@@ -419,8 +419,8 @@ func (req OverrideRequest) validate() (subject string, err error) {
 		return "collectors", fmt.Errorf("%w: name at least one collector and its interval", ErrInvalid)
 	}
 	for name, interval := range req.Collectors {
-		if !relaywire.ValidName(name) {
-			return name, fmt.Errorf("%w: %w", ErrInvalid, relaywire.ErrBadName)
+		if err := relaywire.CheckName(name); err != nil {
+			return name, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 		if !whole(interval, req.Duration) {
 			return name, fmt.Errorf("%w: use whole seconds from 1 to the duration as its interval", ErrInvalid)

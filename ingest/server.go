@@ -256,7 +256,7 @@ func (srv *Server) setToken(token string) {
 		srv.token.Store(nil)
 		return
 	}
-	sum := sha256.Sum256([]byte(token))
+	sum := sha256.Sum256([]byte(relaywire.TrimToken(token)))
 	srv.token.Store(&sum)
 }
 

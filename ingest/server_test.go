@@ -77,16 +77,27 @@ func TestUnidentifiedLimit(t *testing.T) {
 func TestTokenIsNotInTheRegistry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.Token = "s3cret" })
-		for _, line := range []string{"id web1 wrong", "id web1", "id web1 s3cret2", "id web1 s3cre", "id s3cret", "id web1 S3CRET"} {
+		for _, line := range []string{"id web1 wrong", "id web1 s3cret2", "id web1 token:s3cre", "id web1 s3cre", "id web1 S3CRET"} {
 			p := w.dial()
 			p.send(line)
 			p.want("error wrong token: send id {id} {token}")
 			p.wantClosed()
 		}
+		for _, line := range []string{"id web1", "id s3cret", "id web1 token:"} {
+			p := w.dial()
+			p.send(line)
+			p.want("error missing token: send id {id} token:{token}")
+			p.send(line)
+			p.want("error missing token: send id {id} token:{token}")
+			p.wantClosed()
+		}
 		settle()
-		w.wantMetric(6, "connections_refused_total", "reason", refusedToken)
+		w.wantMetric(5, "connections_refused_total", "reason", refusedToken)
+		w.wantMetric(3, "connections_refused_total", "reason", refusedNoToken)
 		p := w.dial()
-		p.send("id web1 s3cret")
+		p.send("id web1")
+		p.want("error missing token: send id {id} token:{token}")
+		p.send("id web1 token:s3cret")
 		p.want("ok")
 		if r := w.srv.Relays(); len(r) != 1 || r[0].ID != "web1" {
 			t.Errorf("Relays %v, want web1", r)

@@ -91,8 +91,16 @@ func (s *session) identify() bool {
 		}
 		s.conn.SetWriteDeadline(time.Time{})
 	}
+	return s.readID(false)
+}
+
+// readID reads an id line. asked says that it is the second one, after the first was without the token.
+func (s *session) readID(asked bool) bool {
 	msg, err := s.rd.Read()
 	switch {
+	case asked && err != nil:
+		// Only who has no token ends here: one that has it sends it at once.
+		return s.refuse(refusedNoToken, "")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return s.refuse(refusedTimeout, "no id within "+identifyTimeout.String()+": send id {id} first")
 	case errors.Is(err, relaywire.ErrLineTooLong):
@@ -102,14 +110,23 @@ func (s *session) identify() bool {
 	case msg.Verb != relaywire.VerbID:
 		return s.refuse(refusedNotID, "identify first with the 'id' command")
 	}
-	id, token, err := relaywire.ParseID(msg.Args, s.srv.token.Load() != nil)
+	wanted := s.srv.token.Load() != nil
+	id, token, err := relaywire.ParseID(msg.Args, wanted)
 	switch {
 	case errors.Is(err, relaywire.ErrMissingID):
 		return s.refuse(refusedMissingID, "missing id")
 	case err != nil:
 		return s.refuse(refusedBadID, err.Error())
+	case !wanted && token != nil:
+		s.srv.quiet.warn("token", "a relay gives a token that this server, which has no --relay-token, did not ask for; it is thrown away", "relay", string(id))
+	case wanted && token == nil:
+		// A missing token is no guess: a relay that has one gives it only to a server that says this.
+		if asked {
+			return s.refuse(refusedNoToken, relaywire.ErrMissingToken.Error())
+		}
+		return s.complain(relaywire.ErrMissingToken.Error()) && s.readID(true)
 	case !s.srv.authorized(token):
-		return s.refuse(refusedToken, "wrong token: send id {id} {token}")
+		return s.refuse(refusedToken, relaywire.ErrWrongToken.Error())
 	}
 	return s.srv.enter(s, string(id))
 }

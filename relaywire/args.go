@@ -11,15 +11,22 @@ import (
 // MaxDuration is the longest beat, override or interval that is accepted: 366 days.
 const MaxDuration = 366 * 24 * time.Hour
 
-// ParseID reads the arguments of an id line. Without a token all of args is the id, spaces and all, as Pulse 0.2 has
-// it; with one, what follows the last space is the token (nil when there is none: the caller refuses). Both alias
-// args. The error is ErrMissingID or ErrBadID.
+// ParseID reads the arguments of an id line. A last word token:{token} is the token, whether the server has one or not:
+// it is never a part of the id. Otherwise, with a token, what follows the last space is the token; without one all of
+// args is the id, spaces and all, as Pulse 0.2 has it. The token is nil when none is given. Both alias args. The error
+// is ErrMissingID or ErrBadID.
 func ParseID(args []byte, withToken bool) (id, token []byte, err error) {
 	id = trimSpaces(args)
-	if withToken {
-		if i := bytes.LastIndexByte(id, ' '); i >= 0 {
-			id, token = trimSpaces(id[:i]), id[i+1:]
-		}
+	i := bytes.LastIndexByte(id, ' ')
+	last := id[i+1:]
+	switch marked, ok := bytes.CutPrefix(last, []byte(tokenMark)); {
+	case ok:
+		id, token = trimSpaces(id[:max(i, 0)]), marked
+	case withToken && i >= 0:
+		id, token = trimSpaces(id[:i]), last
+	}
+	if len(token) == 0 {
+		token = nil
 	}
 	if len(id) == 0 {
 		return nil, nil, ErrMissingID
@@ -32,12 +39,12 @@ func ParseID(args []byte, withToken bool) (id, token []byte, err error) {
 
 // ParseAdd reads the arguments of an add line. Everything is checked before it returns, so that ranging over tags
 // cannot fail; tags is never nil, and leaves empty tags out (released relays send them). Name and tags alias args.
-// The error is ErrBadName, ErrBadTag or ErrTooManyTags.
+// The error is ErrBadName, ErrReserved, ErrBadTag or ErrTooManyTags.
 func ParseAdd(args []byte) (name []byte, tags iter.Seq[[]byte], err error) {
 	name, list, _ := bytes.Cut(args, colon)
 	name = trimSpaces(name)
-	if !ValidName(alias(name)) {
-		return nil, nil, ErrBadName
+	if err := CheckName(alias(name)); err != nil {
+		return nil, nil, err
 	}
 	n := 0
 	for tag := range split(list) {

@@ -16,7 +16,8 @@
 //
 //	relay to server                         answer
 //	  id {id}            first line         ok, then beat {seconds}
-//	  id {id} {token}    with a relay token ok, then beat {seconds}
+//	  id {id} token:{token}                 ok, then beat {seconds}; only for a server that wants a token
+//	  id {id} {token}                       the same, as older releases have it
 //	  add {name}                            ok
 //	  add {name}:{tag},{tag}                ok   (nothing after the colon: no tags)
 //	  remove {name}                         ok
@@ -40,9 +41,18 @@
 //	tag   = {key}:{value} | {word}
 //	value = decimal number: 12, -0.5, .5, 1e-3
 //
+// A value with a decimal comma, as in 0,25, is no number, and no half of it is taken: what stands behind the comma
+// belongs to the value unless it has a colon or begins like a name.
+//
 // # Who may speak when
 //
-// The relay speaks first and its first line is id; until the ok comes it says nothing else. Afterwards both sides
+// The relay speaks first and its first line is id; until the ok comes it says nothing else. A relay that has a token
+// does not give it yet: a server that wants none answers ok, and one that wants a token answers an id line without it
+// with the reason of [ErrMissingToken] and waits for a second id line, with the token, on the same connection. Older
+// servers answer with [ErrWrongToken] and hang up; they take id {id} {token} on the next connection. So no secret gets
+// to a server that did not ask for it. A server that wants no token throws token:{token} away; of id {id} {token} it
+// cannot know that the last word is no part of the id, as Pulse 0.2 has it.
+// Afterwards both sides
 // speak whenever they like. Answers come in the order of what they answer, but nothing says which ok belongs to what,
 // so that nobody waits for one (Pulse 0.2 answers add and remove with nothing at all). A got may be split over
 // several lines. Either side ignores lines whose verb it does not know.
@@ -51,5 +61,6 @@
 //
 // An id, a collector's name and a stat's name have at most [MaxName] bytes, a tag [MaxTag], a collector [MaxTags]
 // tags. All are UTF-8 without control characters and neither begin nor end in a space. Names may not hold '-', ':' or
-// ','; tags may not hold ','; a token may not hold a space. An id may hold all of them.
+// ','; tags may not hold ','; a token may not hold a space. An id may hold all of them. No collector and no stat is
+// called [Reserved].
 package relaywire

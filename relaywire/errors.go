@@ -10,10 +10,17 @@ var (
 	ErrLineTooLong = errors.New("line longer than 64 KiB: split the list over several lines")
 	// ErrMissingID is an id line without an id.
 	ErrMissingID = errors.New("missing id: send id {id} first")
+	// ErrMissingToken is an id line without a token where the server wants one. The server waits for another id line.
+	ErrMissingToken = errors.New("missing token: send id {id} token:{token}")
+	// ErrWrongToken is an id line with a token that is not the server's. Releases without ErrMissingToken say it of an
+	// id line without a token too; they know a token only as the last word, without token: before it.
+	ErrWrongToken = errors.New("wrong token: send id {id} {token}")
 	// ErrBadID is an id that ValidID refuses.
 	ErrBadID = errors.New("bad id: use 1 to 255 bytes of UTF-8 without control characters")
 	// ErrBadName is a collector's or a stat's name that ValidName refuses, or an item with more than one dash.
 	ErrBadName = errors.New("bad name: use 1 to 255 bytes of UTF-8 without '-', ':', ',' and control characters")
+	// ErrReserved is a collector or a stat that is called Reserved.
+	ErrReserved = errors.New(Reserved + " is reserved: the server knows itself who is connected")
 	// ErrBadTag is a tag that ValidTag refuses.
 	ErrBadTag = errors.New("bad tag: use at most 512 bytes of UTF-8 without ',' and control characters")
 	// ErrTooManyTags is an add line with more than MaxTags tags.

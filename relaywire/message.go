@@ -1,6 +1,9 @@
 package relaywire
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // Limits of the protocol, in bytes unless named otherwise.
 const (
@@ -13,6 +16,16 @@ const (
 	// MaxTags is how many tags a collector may have.
 	MaxTags = 64
 )
+
+// Reserved may not be the name of a collector or a stat of a relay: Pulse 0.2 kept a stat of that name for each relay,
+// 1 while it was connected, and a relay that sent its own would be taken for the server.
+const Reserved = "_connected"
+
+// tokenMark is what the last word of an id line begins with when it is a token. It is no part of the token.
+const tokenMark = "token:"
+
+// TrimToken returns the token as ParseID does, without the mark that it may have been configured with.
+func TrimToken(token string) string { return strings.TrimPrefix(token, tokenMark) }
 
 // Verb says what a message asks for or answers.
 type Verb uint8

@@ -142,7 +142,7 @@ func describe(m Message, token bool) string {
 
 // TestErrorsCanBeSent holds that every sentinel is a reason that AppendError sends as it is.
 func TestErrorsCanBeSent(t *testing.T) {
-	for _, err := range []error{ErrLineTooLong, ErrMissingID, ErrBadID, ErrBadName, ErrBadTag, ErrTooManyTags, ErrNoValue, ErrNotNumber, ErrNotFinite, ErrBadDuration, ErrBadOverride} {
+	for _, err := range []error{ErrLineTooLong, ErrMissingID, ErrMissingToken, ErrWrongToken, ErrBadID, ErrBadName, ErrReserved, ErrBadTag, ErrTooManyTags, ErrNoValue, ErrNotNumber, ErrNotFinite, ErrBadDuration, ErrBadOverride} {
 		m := Parse(AppendError(nil, err.Error()))
 		if m.Verb != VerbError || !bytes.Equal(m.Args, []byte(err.Error())) {
 			t.Errorf("%v arrives as %v %q", err, m.Verb, m.Args)

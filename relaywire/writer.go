@@ -20,13 +20,15 @@ type OverrideItem struct {
 	Interval time.Duration
 }
 
-// AppendID appends the first line of a relay. An empty token is left out.
+// AppendID appends the first line of a relay. An empty token is left out; another one is written as token:{token}, so
+// that a server that wants none does not take it for a part of the id.
 func AppendID(dst []byte, id, token string) []byte {
 	dst = append(dst, "id "...)
 	dst = appendText(dst, id, "", MaxName)
 	if token != "" {
 		dst = append(dst, ' ')
-		dst = appendText(dst, token, " ", MaxName)
+		dst = append(dst, tokenMark...)
+		dst = appendText(dst, TrimToken(token), " ", MaxName)
 	}
 	return append(dst, '\n')
 }

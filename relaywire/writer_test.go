@@ -14,7 +14,8 @@ import (
 func TestWriters(t *testing.T) {
 	for want, got := range map[string][]byte{
 		"id web1\n":                     AppendID(nil, "web1", ""),
-		"id web 1 s3cret\n":             AppendID(nil, "web 1", "s3cret"),
+		"id web 1 token:s3cret\n":       AppendID(nil, "web 1", "s3cret"),
+		"id web1 token:t\n":             AppendID(nil, "web1", "token:t"),
 		"add cpu:service:web1,guy\n":    AppendAdd(nil, "cpu", []string{"service:web1", "", "guy"}),
 		"add ram:\n":                    AppendAdd(nil, "ram", nil),
 		"remove ram\n":                  AppendRemove(nil, "ram"),
@@ -49,7 +50,7 @@ func TestWriters(t *testing.T) {
 func TestWritersNeverBreakTheProtocol(t *testing.T) {
 	for want, got := range map[string][]byte{
 		"id web1_close\n":                   AppendID(nil, "web1\nclose", ""),
-		"id _web1_ _token_x\n":              AppendID(nil, " web1 ", " token x"),
+		"id _web1_ token:_token_x\n":        AppendID(nil, " web1 ", " token x"),
 		"id _\n":                            AppendID(nil, "", ""),
 		"add a_b_c_d:a:b_c_d\n":             AppendAdd(nil, "a-b:c,d", []string{"a:b,c\nd"}),
 		"add caf\u00e9_:_\n":                AppendAdd(nil, "caf\u00e9\xff", []string{"\x00"}),
@@ -165,6 +166,11 @@ func TestValid(t *testing.T) {
 		{"web-1", false, true, true, true},
 		{"service:web1", false, true, true, true},
 		{"a,b", false, true, false, true},
+		{"web1 token:x", false, false, true, false},
+		{"token:x", false, false, true, true},
+		{"token:", false, false, true, false},
+		{"token:x web1", false, true, true, false},
+		{Reserved, false, true, true, true},
 		{"", false, false, false, false},
 		{" a", false, false, false, false},
 		{"a ", false, false, false, false},

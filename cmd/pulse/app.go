@@ -69,7 +69,7 @@ type App struct {
 	alerts     *kapa.Alerts
 	ingest     *ingest.Server
 	query      *query.Server
-	hostRelay  *relay.Relay // nil without --host-stats
+	hostRelay  *hostRelay // nil without --host-stats
 }
 
 // NewApp binds both addresses, opens everything and starts nothing that others

@@ -121,18 +121,28 @@ func (a *agent) reload(next *agent, setCredentials func(string, *tls.Config) err
 	return nil
 }
 
-// newHostRelay starts a relay that offers this host's own stats.
-func newHostRelay(o relay.Options, tags []string) (*relay.Relay, error) {
+// hostRelay is a relay that offers this host's own stats, as the host is.
+type hostRelay struct {
+	*relay.Relay
+	watcher *hoststats.Watcher
+}
+
+func newHostRelay(o relay.Options, tags []string) (*hostRelay, error) {
 	r, err := relay.New(o)
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range hoststats.Collectors() {
-		if err := r.AddCollector(c.Name, append(tags[:len(tags):len(tags)], c.Tags...), c.Collector); err != nil {
-			return nil, errors.Join(err, r.Close())
-		}
+	watcher, err := hoststats.Watch(r, tags)
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
 	}
-	return r, nil
+	return &hostRelay{r, watcher}, nil
+}
+
+// Close disconnects.
+func (r *hostRelay) Close() error {
+	r.watcher.Close()
+	return r.Relay.Close()
 }
 
 func splitTags(list string) []string {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/nanopack/pulse/relaywire"
@@ -59,45 +61,94 @@ func (r *Relay) run() {
 
 // connect dials and identifies. On success the server has said ok.
 func (r *Relay) connect() (net.Conn, *relaywire.Reader, error) {
-	fail := func(err error, detail string) (net.Conn, *relaywire.Reader, error) {
-		return nil, nil, &Error{Op: "connect", Subject: r.o.Address, Err: err, Detail: detail}
-	}
 	ctx, cancel := context.WithTimeout(r.ctx, r.o.DialTimeout)
 	defer cancel()
+	token, conf := r.credentials()
+	d, err := r.knock(ctx, conf, relaywire.AppendID(nil, r.o.ID, ""))
+	switch {
+	case token == "":
+	case err == nil && !r.saidUnasked:
+		r.saidUnasked = true
+		r.o.Logger.Info("relay: the server wants no token, so it was not told ours", "server", r.o.Address)
+	case refusedFor(err, relaywire.ErrMissingToken):
+		err = d.say(relaywire.AppendID(nil, r.o.ID, token))
+	case refusedFor(err, relaywire.ErrWrongToken):
+		// An older release, which has hung up and takes the token only as the bare last word.
+		d.close()
+		d, err = r.knock(ctx, conf, fmt.Appendf(nil, "id %s %s\n", r.o.ID, token))
+	}
+	if err == nil && d.keep() {
+		return d.conn, d.lines, nil
+	}
+	var typed *Error
+	switch {
+	case d == nil: // it could not be dialled
+	case r.ctx.Err() != nil:
+		err = ErrClosed
+	case ctx.Err() != nil:
+		err = &Error{Op: "connect", Subject: r.o.Address, Err: ErrSilent, Detail: "it did not answer the id"}
+	}
+	d.close()
+	if !errors.As(err, &typed) {
+		err = &Error{Op: "connect", Subject: r.o.Address, Err: err}
+	}
+	return nil, nil, err
+}
+
+// doorstep is a connection that the server has not welcomed yet.
+type doorstep struct {
+	r     *Relay
+	conn  net.Conn
+	lines *relaywire.Reader
+	// keep ends what until then ends a blocked read or write: Close, or the time limit. It returns false when that has
+	// happened.
+	keep func() bool
+}
+
+// knock dials and says the first line. The doorstep is nil when it could not be dialled.
+func (r *Relay) knock(ctx context.Context, conf *tls.Config, line []byte) (*doorstep, error) {
 	conn, err := r.o.Dial(ctx, r.o.Address)
 	if err != nil {
-		return fail(err, "")
+		return nil, err
 	}
-	token, conf := r.credentials()
 	if conf != nil {
 		conn = tls.Client(conn, conf)
 	}
-	// Until the session owns the connection, this is what ends a blocked read or write: Close, or the time limit.
-	unblock := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	lines := relaywire.NewReader(conn)
-	_, err = conn.Write(relaywire.AppendID(nil, r.o.ID, token))
-	var m relaywire.Message
-	if err == nil {
-		m, err = lines.Read()
+	d := &doorstep{r: r, conn: conn, lines: relaywire.NewReader(conn)}
+	d.keep = context.AfterFunc(ctx, func() { _ = conn.Close() })
+	return d, d.say(line)
+}
+
+// say says an id line and returns nil when the answer is ok. What else the server answers is ErrRefused with its words.
+func (d *doorstep) say(line []byte) error {
+	if _, err := d.conn.Write(line); err != nil {
+		return err
 	}
-	ours := unblock()
-	switch {
-	case !ours && r.ctx.Err() != nil:
-		return fail(ErrClosed, "")
-	case !ours:
-		return fail(ErrSilent, "it did not answer the id")
-	case err != nil:
-		_ = conn.Close()
-		return fail(err, "")
-	case m.Verb != relaywire.VerbOK:
-		_ = conn.Close()
-		said := string(m.Args) // an error's reason, or the whole line, which is how Pulse 0.2 complains
-		if m.Verb != relaywire.VerbError && m.Verb != relaywire.VerbUnknown {
-			said = m.Verb.String() + " " + said
-		}
-		return fail(ErrRefused, said)
+	m, err := d.lines.Read()
+	if err != nil || m.Verb == relaywire.VerbOK {
+		return err
 	}
-	return conn, lines, nil
+	said := string(m.Args) // an error's reason, or the whole line, which is how Pulse 0.2 complains
+	if m.Verb != relaywire.VerbError && m.Verb != relaywire.VerbUnknown {
+		said = m.Verb.String() + " " + said
+	}
+	return &Error{Op: "connect", Subject: d.r.o.Address, Err: ErrRefused, Detail: said}
+}
+
+// close hangs up; nil is allowed.
+func (d *doorstep) close() {
+	if d != nil {
+		d.keep()
+		_ = d.conn.Close()
+	}
+}
+
+// refusedFor says whether the server refused for that reason. Servers say it in words alone: what comes before the
+// colon has been the same since the first release that said it.
+func refusedFor(err, reason error) bool {
+	var e *Error
+	what, _, _ := strings.Cut(reason.Error(), ":")
+	return errors.As(err, &e) && e.Err == ErrRefused && strings.HasPrefix(e.Detail, what)
 }
 
 // explain says whose connection it was that ended.

@@ -1,11 +1,17 @@
 package relay
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/nanopack/pulse/relaywire"
+)
 
 // What can be wrong, to be found with errors.Is in an *Error.
 var (
 	// ErrName is a collector's name, tag, id or token that the protocol cannot carry.
 	ErrName = errors.New("not usable on the wire: names may not hold '-', ':', ',' or control characters, tags no ',', tokens no space")
+	// ErrReserved is a collector that is called relaywire.Reserved.
+	ErrReserved = relaywire.ErrReserved
 	// ErrDuplicate is a collector whose name is taken: remove the other one first.
 	ErrDuplicate = errors.New("a collector of that name exists: remove it first")
 	// ErrClosed is a call after Close.

@@ -94,7 +94,7 @@ func (w *worker) count(notFinite, badNames uint64) {
 		w.log.Warn("relay: values that are not finite are left out; this is said once")
 	}
 	if firstName {
-		w.log.Warn("relay: stats whose names hold '-', ':', ',' or control characters are left out; this is said once")
+		w.log.Warn("relay: stats whose names hold '-', ':', ',' or control characters, or are " + relaywire.Reserved + ", are left out; this is said once")
 	}
 }
 

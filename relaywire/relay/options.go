@@ -18,7 +18,8 @@ type Options struct {
 	// ID identifies this relay; the server makes it the tag host of every reading. Two relays with one ID take the
 	// connection away from each other.
 	ID string
-	// Token is the server's relay token; empty if it has none. A server without one takes it for a part of the id.
+	// Token is the server's relay token; empty if it has none. It is given only to a server that asks for one, each time
+	// that it does.
 	Token string
 	// TLS has the relay connect over TLS. An empty ServerName is filled in from Address.
 	TLS *tls.Config
@@ -39,7 +40,7 @@ func (o Options) validate() (Options, error) {
 	case o.Address == "":
 		return o, &Error{Op: "new", Subject: "Address", Err: ErrOptions, Detail: "give the server's host:port"}
 	case !relaywire.ValidID(o.ID):
-		return o, &Error{Op: "new", Subject: "ID", Err: ErrName, Detail: "give 1 to 255 bytes of UTF-8 without control characters"}
+		return o, &Error{Op: "new", Subject: "ID", Err: ErrName, Detail: "give 1 to 255 bytes of UTF-8 without control characters, the last word not token:..."}
 	case o.Token != "" && !relaywire.ValidToken(o.Token):
 		return o, &Error{Op: "new", Subject: "Token", Err: ErrName}
 	case o.CollectTimeout < 0 || o.DialTimeout < 0:

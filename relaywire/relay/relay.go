@@ -20,8 +20,10 @@ type Relay struct {
 	cancel context.CancelFunc
 	// first is closed when the first attempt to connect has ended, done when the connecting goroutine has.
 	first, done chan struct{}
+	// saidUnasked belongs to the connecting goroutine: it has logged that the server wants no token.
+	saidUnasked bool
 
-	mu            sync.Mutex // guards what follows; taken before session.mu and worker.mu
+	mu            sync.Mutex  // guards what follows; taken before session.mu and worker.mu
 	token         string      // of the next connection
 	tls           *tls.Config // of the next connection
 	closed        bool
@@ -117,12 +119,17 @@ func (r *Relay) credentials() (token string, conf *tls.Config) {
 
 // AddCollector has the server poll c under name, now and after every reconnect. Tags (key:value or a bare word) go
 // with all its readings; empty ones are ignored. Success says that the relay took it, not that the server did: the
-// server says so by polling. The error is ErrName, ErrDuplicate, ErrClosed or ErrOptions, in an *Error.
+// server says so by polling. The error is ErrName, ErrReserved, ErrDuplicate, ErrClosed or ErrOptions, in an
+// *Error.
 func (r *Relay) AddCollector(name string, tags []string, c Collector) error {
 	fail := func(err error, detail string) error {
 		return &Error{Op: "add", Subject: name, Err: err, Detail: detail}
 	}
-	if !relaywire.ValidName(name) {
+	switch err := relaywire.CheckName(name); err {
+	case nil:
+	case relaywire.ErrReserved:
+		return fail(ErrReserved, "")
+	default:
 		return fail(ErrName, "the name")
 	}
 	tags = slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { return tag == "" })

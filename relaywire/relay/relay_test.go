@@ -156,6 +156,7 @@ func TestAddCollectorRefuses(t *testing.T) {
 		{"c:pu", nil, point(1), relay.ErrName},
 		{"", nil, point(1), relay.ErrName},
 		{"ram\nclose", nil, point(1), relay.ErrName},
+		{"_connected", nil, point(1), relay.ErrReserved},
 		{"ram", []string{"a,b"}, point(1), relay.ErrName},
 		{"ram", []string{"a\nclose"}, point(1), relay.ErrName},
 		{"ram", many, point(1), relay.ErrOptions},

@@ -64,13 +64,15 @@ func TestTLSAndToken(t *testing.T) {
 
 	r := start(t, relay.Options{Address: ln.Addr().String(), ID: "web1", Token: "s3cret", TLS: &tls.Config{RootCAs: pool}})
 	var p *peer
-	for line := ""; line != "id web1 s3cret"; line, _ = p.line() {
+	for line := ""; line != "id web1"; line, _ = p.line() {
 		select {
 		case p = <-accepted: // the stranger may have been here again
 		case <-time.After(patience):
 			t.Fatal("the relay does not connect")
 		}
 	}
+	p.say("error missing token: send id {id} token:{token}")
+	p.expect("id web1 token:s3cret")
 	p.say("ok", "beat 0.02")
 	add(t, r, "cpu", point(1))
 	pings, adds := 0, 0

@@ -83,44 +83,46 @@ func loadCollector(h host) relay.CollectorFunc {
 	}
 }
 
-// diskCollector reports what df does: used as a share of used and free together, without what is reserved for root.
-func diskCollector(h host, mount string) relay.CollectorFunc {
+// diskCollector reports what df does: used as a share of used and free together, without what is reserved for root. It
+// reports nothing while another file system is at the path: below an unmounted one there is its parent's.
+func diskCollector(h host, m mount) relay.CollectorFunc {
 	return func() map[string]float64 {
-		u, err := h.usage(mount)
-		if err != nil || u.Total == 0 {
+		s, err := h.space(m.path)
+		if err != nil || s.total == 0 || s.device != m.device {
 			return nil
 		}
-		values := map[string]float64{"disk_free": float64(u.Free), "disk_total": float64(u.Total)}
-		if fillable := float64(u.Used) + float64(u.Free); fillable > 0 {
-			values["disk_used"] = percent(float64(u.Used), fillable)
+		values := map[string]float64{"disk_free": float64(s.free), "disk_total": float64(s.total)}
+		if fillable := float64(s.used) + float64(s.free); fillable > 0 {
+			values["disk_used"] = percent(float64(s.used), fillable)
 		}
 		return values
 	}
 }
 
-// netCollector counts from its creation to the first poll, and from poll to poll.
+// netCollector counts from its creation to the first poll, and from poll to poll. When another interface has taken the
+// name, it begins anew with that one's counters.
 func netCollector(h host, name string) relay.CollectorFunc {
-	read := func() (in, out uint64, at time.Time, ok bool) {
-		counters, err := h.network()
+	read := func() (c iface, at time.Time, ok bool) {
+		all, err := h.interfaces()
 		if err != nil {
-			return 0, 0, time.Time{}, false
+			return iface{}, time.Time{}, false
 		}
-		for _, c := range counters {
-			if c.Name == name {
-				return c.BytesRecv, c.BytesSent, h.now(), true
+		for _, c := range all {
+			if c.name == name {
+				return c, h.now(), true
 			}
 		}
-		return 0, 0, time.Time{}, false
+		return iface{}, time.Time{}, false
 	}
-	in, out, at, ok := read()
+	last, at, ok := read()
 	return func() map[string]float64 {
-		inBefore, outBefore, before, usable := in, out, at, ok
-		in, out, at, ok = read()
-		seconds := at.Sub(before).Seconds()
-		// Counters that went backwards belong to an interface that was taken away and came back.
-		if !usable || !ok || seconds <= 0 || in < inBefore || out < outBefore {
+		before, beforeAt, usable := last, at, ok
+		last, at, ok = read()
+		seconds := at.Sub(beforeAt).Seconds()
+		// Counters of one interface that went backwards were reset.
+		if !usable || !ok || last.index != before.index || seconds <= 0 || last.in < before.in || last.out < before.out {
 			return nil
 		}
-		return map[string]float64{"net_in": float64(in-inBefore) / seconds, "net_out": float64(out-outBefore) / seconds}
+		return map[string]float64{"net_in": float64(last.in-before.in) / seconds, "net_out": float64(last.out-before.out) / seconds}
 	}
 }

@@ -2,10 +2,12 @@
 // and network interfaces, read through gopsutil. It is the only part of the relay library that needs more than the
 // standard library.
 //
-// Promise: Collectors looks at the machine once and returns a collector for everything it finds, each with a name of
-// its own. What the machine does not have (no swap, no load on Windows) has no collector; what goes away later (an
-// unplugged disk) yields no reading from then on; what appears later is found by calling Collectors again. A value
-// that cannot be read is left out, never sent as 0.
+// Promise: [Watch] keeps a relay's collectors as the machine is: what appears (a disk, an interface, swap) is added
+// within half a minute, what goes away is removed. [Collectors] looks at the machine once and returns a collector for
+// everything it finds, each with a name of its own; what goes away later yields no reading from then on. A reading
+// belongs to a device and not to a path or a name: a path where another file system is mounted, or none any more,
+// yields nothing, and a rate is never counted from one interface to another that has taken its name. A value that
+// cannot be read is left out, never sent as 0.
 //
 //	collector       tag               stats
 //	cpu                               cpu_used, cpu_user, cpu_system, cpu_iowait, cpu_steal: percent of all processors since the last poll
@@ -20,6 +22,7 @@ package hoststats
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -48,34 +51,92 @@ func AddTo(r *relay.Relay) error {
 	return nil
 }
 
-func collectors(h host) (all []Named) {
-	add := func(name, tag string, collect relay.CollectorFunc) {
-		n := Named{Name: name, Collector: collect}
-		if tag != "" {
-			n.Tags = []string{tag}
-		}
-		all = append(all, n)
+// found is a collector that the machine can have, before it is made. It is the same one at the next look if its name,
+// its tag and its device are.
+type found struct {
+	name, tag string
+	device    uint64 // of a file system
+	make      func() relay.CollectorFunc
+}
+
+func (f found) same(g found) bool { return f.name == g.name && f.tag == g.tag && f.device == g.device }
+
+// named makes the collector, with tags in front of its own.
+func (f found) named(tags []string) Named {
+	if f.tag != "" {
+		tags = append(tags[:len(tags):len(tags)], f.tag)
 	}
-	if _, err := h.cpu(); err == nil {
-		add("cpu", "", cpuCollector(h))
-	}
-	if m, err := h.memory(); err == nil && m.Total > 0 {
-		add("ram", "", ramCollector(h))
-	}
-	if s, err := h.swap(); err == nil && s.Total > 0 {
-		add("swap", "", swapCollector(h))
-	}
-	if _, err := h.load(); err == nil {
-		add("load", "", loadCollector(h))
-	}
-	taken := map[string]bool{}
-	for _, mount := range mounts(h) {
-		add(unique("disk_"+mountName(mount), taken), tag("mount", mount), diskCollector(h, mount))
-	}
-	for _, name := range interfaces(h) {
-		add(unique("net_"+wireName(name), taken), tag("interface", name), netCollector(h, name))
+	return Named{Name: f.name, Tags: tags, Collector: f.make()}
+}
+
+// look is what the machine has, by kind. A kind that could not be looked at has an error, which says nothing about what
+// is there.
+func look(h host) []kind {
+	var all []kind
+	for _, find := range []func(host) ([]found, error){findCPU, findRAM, findSwap, findLoad, findDisks, findNetworks} {
+		f, err := find(h)
+		all = append(all, kind{f, err})
 	}
 	return all
+}
+
+type kind struct {
+	found []found
+	err   error
+}
+
+func collectors(h host) (all []Named) {
+	for _, k := range look(h) {
+		for _, f := range k.found {
+			all = append(all, f.named(nil))
+		}
+	}
+	return all
+}
+
+func findCPU(h host) ([]found, error) {
+	_, err := h.cpu()
+	return one("cpu", true, err, func() relay.CollectorFunc { return cpuCollector(h) })
+}
+
+func findRAM(h host) ([]found, error) {
+	m, err := h.memory()
+	return one("ram", err == nil && m.Total > 0, err, func() relay.CollectorFunc { return ramCollector(h) })
+}
+
+func findSwap(h host) ([]found, error) {
+	s, err := h.swap()
+	return one("swap", err == nil && s.Total > 0, err, func() relay.CollectorFunc { return swapCollector(h) })
+}
+
+func findLoad(h host) ([]found, error) {
+	_, err := h.load()
+	return one("load", true, err, func() relay.CollectorFunc { return loadCollector(h) })
+}
+
+func one(name string, there bool, err error, make func() relay.CollectorFunc) ([]found, error) {
+	if err != nil || !there {
+		return nil, err
+	}
+	return []found{{name: name, make: make}}, nil
+}
+
+func findDisks(h host) (all []found, err error) {
+	mounts, err := mounts(h)
+	taken := map[string]bool{}
+	for _, m := range mounts {
+		all = append(all, found{unique("disk_"+mountName(m.path), taken), tag("mount", m.path), m.device, func() relay.CollectorFunc { return diskCollector(h, m) }})
+	}
+	return all, err
+}
+
+func findNetworks(h host) (all []found, err error) {
+	names, err := interfaces(h)
+	taken := map[string]bool{}
+	for _, name := range names {
+		all = append(all, found{unique("net_"+wireName(name), taken), tag("interface", name), 0, func() relay.CollectorFunc { return netCollector(h, name) }})
+	}
+	return all, err
 }
 
 // mountName makes a mount point usable in a name: / is root, /var/lib is var_lib, C: is C_.
@@ -122,49 +183,50 @@ func unique(name string, taken map[string]bool) string {
 	return result
 }
 
-// mounts returns the mount points of physical file systems, one for each device, and / in any case (in a container it
-// is none).
-func mounts(h host) []string {
-	found := map[string]string{} // by device
-	partitions, _ := h.partitions()
-	for _, p := range partitions {
+// mounts returns the physical file systems, one for each store, and / in any case (in a container it is none). They are
+// sorted by path.
+func mounts(h host) ([]mount, error) {
+	all, err := h.mounts()
+	if err != nil {
+		return nil, err
+	}
+	best := map[string]mount{} // by store
+	for _, m := range all {
 		// Read-only images are always full.
-		if slices.Contains([]string{"squashfs", "iso9660", "erofs", "cramfs", "udf"}, p.Fstype) {
+		if slices.Contains([]string{"squashfs", "iso9660", "erofs", "cramfs", "udf"}, m.fstype) {
 			continue
 		}
-		if u, err := h.usage(p.Mountpoint); err != nil || u.Total == 0 {
+		if s, err := h.space(m.path); err != nil || s.total == 0 || s.device != m.device {
 			continue
 		}
-		// A device can be mounted many times over (bind mounts, subvolumes): the shortest path is the one that people
+		// A store can be mounted many times over (bind mounts, subvolumes): the shortest path is the one that people
 		// mean.
-		if old, ok := found[p.Device]; !ok || len(p.Mountpoint) < len(old) || len(p.Mountpoint) == len(old) && p.Mountpoint < old {
-			found[p.Device] = p.Mountpoint
+		if old, ok := best[m.store]; !ok || len(m.path) < len(old.path) || len(m.path) == len(old.path) && m.path < old.path {
+			best[m.store] = m
 		}
 	}
-	var list []string
-	for _, mount := range found {
-		list = append(list, mount)
+	list := slices.SortedFunc(maps.Values(best), func(a, b mount) int { return strings.Compare(a.path, b.path) })
+	if len(list) == 0 || list[0].path != "/" { // it would be the first
+		if s, err := h.space("/"); err == nil && s.total > 0 {
+			list = slices.Insert(list, 0, mount{path: "/", device: s.device})
+		}
 	}
-	if u, err := h.usage("/"); err == nil && u.Total > 0 && !slices.Contains(list, "/") {
-		list = append(list, "/")
-	}
-	slices.Sort(list)
-	return slices.Compact(list)
+	return list, nil
 }
 
-// interfaces returns the network interfaces that are worth watching: neither the loopback nor the ends that come and
-// go with containers.
-func interfaces(h host) (names []string) {
-	counters, err := h.network()
+// interfaces returns the network interfaces that are worth watching, sorted: neither the loopback nor the ends that
+// come and go with containers (veth, Calico's cali and Cilium's lxc) and virtual machines (libvirt's vnet).
+func interfaces(h host) (names []string, err error) {
+	all, err := h.interfaces()
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	loopback := h.loopback()
-	for _, c := range counters {
-		if !loopback[c.Name] && !strings.HasPrefix(c.Name, "veth") {
-			names = append(names, c.Name)
+	for _, i := range all {
+		passing := slices.ContainsFunc([]string{"veth", "cali", "lxc", "vnet"}, func(prefix string) bool { return strings.HasPrefix(i.name, prefix) })
+		if !i.loopback && !passing {
+			names = append(names, i.name)
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names)
+	return slices.Compact(names), nil
 }

@@ -6,14 +6,13 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/cpu"
-	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/shirou/gopsutil/v4/load"
 	"github.com/shirou/gopsutil/v4/mem"
-	"github.com/shirou/gopsutil/v4/net"
 	"go.uber.org/goleak"
 
 	"github.com/nanopack/pulse/relaywire"
@@ -23,34 +22,46 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // machine is a host whose numbers the test sets.
 type machine struct {
+	mu         sync.Mutex // guards what follows where a Watcher looks too
 	clock      time.Time
 	err        error // of everything, if set
 	times      cpu.TimesStat
 	memory     mem.VirtualMemoryStat
 	swap       mem.SwapMemoryStat
-	partitions []disk.PartitionStat
-	usage      map[string]disk.UsageStat
-	network    []net.IOCountersStat
+	mounts     []mount
+	space      map[string]space
+	interfaces []iface
 }
 
 func (m *machine) host() host {
 	return host{
-		now:        func() time.Time { return m.clock },
-		cpu:        func() (cpu.TimesStat, error) { return m.times, m.err },
-		memory:     func() (*mem.VirtualMemoryStat, error) { return &m.memory, m.err },
-		swap:       func() (*mem.SwapMemoryStat, error) { return &m.swap, m.err },
-		load:       func() (*load.AvgStat, error) { return &load.AvgStat{Load1: 1, Load5: 5, Load15: 15}, m.err },
-		partitions: func() ([]disk.PartitionStat, error) { return m.partitions, m.err },
-		usage: func(mount string) (*disk.UsageStat, error) {
-			u, ok := m.usage[mount]
-			if !ok {
-				return nil, errors.New("no such mount")
-			}
-			return &u, m.err
+		now: func() time.Time { return m.clock },
+		cpu: func() (cpu.TimesStat, error) { return read(m, func() cpu.TimesStat { return m.times }) },
+		memory: func() (*mem.VirtualMemoryStat, error) {
+			return read(m, func() *mem.VirtualMemoryStat { return &m.memory })
 		},
-		network:  func() ([]net.IOCountersStat, error) { return slices.Clone(m.network), m.err },
-		loopback: func() map[string]bool { return map[string]bool{"lo": true} },
+		swap: func() (*mem.SwapMemoryStat, error) {
+			return read(m, func() *mem.SwapMemoryStat { s := m.swap; return &s })
+		},
+		load: func() (*load.AvgStat, error) {
+			return read(m, func() *load.AvgStat { return &load.AvgStat{Load1: 1, Load5: 5, Load15: 15} })
+		},
+		mounts:     func() ([]mount, error) { return read(m, func() []mount { return slices.Clone(m.mounts) }) },
+		interfaces: func() ([]iface, error) { return read(m, func() []iface { return slices.Clone(m.interfaces) }) },
+		space: func(path string) (space, error) {
+			s, err := read(m, func() space { return m.space[path] })
+			if s == (space{}) {
+				return space{}, errors.New("no such path")
+			}
+			return s, err
+		},
 	}
+}
+
+func read[V any](m *machine, value func() V) (V, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return value(), m.err
 }
 
 func newMachine() *machine {
@@ -59,17 +70,16 @@ func newMachine() *machine {
 		times:  cpu.TimesStat{User: 100, System: 50, Idle: 850, Guest: 40},
 		memory: mem.VirtualMemoryStat{Total: 1000, Available: 250, Free: 10},
 		swap:   mem.SwapMemoryStat{Total: 100, Free: 75},
-		partitions: []disk.PartitionStat{
-			{Device: "/dev/sda1", Mountpoint: "/etc/hosts", Fstype: "ext4"}, {Device: "/dev/sda1", Mountpoint: "/", Fstype: "ext4"},
-			{Device: "/dev/sdb1", Mountpoint: "/var/lib-a", Fstype: "xfs"}, {Device: "/dev/sdc1", Mountpoint: "/var/lib_a", Fstype: "xfs"},
-			{Device: "/dev/sdd1", Mountpoint: "/odd, \u00e9\n", Fstype: "xfs"}, {Device: "/dev/loop0", Mountpoint: "/snap/x", Fstype: "squashfs"},
-			{Device: "/dev/gone", Mountpoint: "/gone", Fstype: "ext4"}, {Device: "/dev/sde1", Mountpoint: "/empty", Fstype: "ext4"},
+		mounts: []mount{
+			{"/etc/hosts", "ext4", 1, "sda1"}, {"/", "ext4", 1, "sda1"}, {"/var/lib-a", "xfs", 2, "sdb1"}, {"/var/lib_a", "xfs", 3, "sdc1"},
+			{"/odd, \u00e9\n", "xfs", 4, "sdd1"}, {"/snap/x", "squashfs", 5, "loop0"}, {"/gone", "ext4", 6, "gone"}, {"/empty", "ext4", 7, "sde1"},
+			{"/left", "ext4", 8, "sdf1"}, // unmounted since: what is there is a directory of /
 		},
-		usage: map[string]disk.UsageStat{
-			"/": {Total: 1000, Used: 450, Free: 450}, "/etc/hosts": {Total: 1000}, "/var/lib-a": {Total: 10, Used: 1, Free: 3}, "/var/lib_a": {Total: 10},
-			"/odd, \u00e9\n": {Total: 10, Free: 10}, "/snap/x": {Total: 10, Used: 10}, "/empty": {},
+		space: map[string]space{
+			"/": {1, 1000, 450, 450}, "/etc/hosts": {1, 1000, 0, 0}, "/var/lib-a": {2, 10, 1, 3}, "/var/lib_a": {3, 10, 0, 0},
+			"/odd, \u00e9\n": {4, 10, 0, 10}, "/snap/x": {5, 10, 10, 0}, "/empty": {device: 7}, "/left": {1, 1000, 450, 450},
 		},
-		network: []net.IOCountersStat{{Name: "lo"}, {Name: "eth0", BytesRecv: 1000, BytesSent: 500}, {Name: "veth12ab"}, {Name: "br-1"}},
+		interfaces: []iface{{"lo", 1, true, 0, 0}, {"eth0", 2, false, 1000, 500}, {"veth12ab", 3, false, 0, 0}, {"br-1", 4, false, 0, 0}, {"cali9", 5, false, 0, 0}},
 	}
 }
 
@@ -152,29 +162,55 @@ func TestCPUIsCountedFromPollToPoll(t *testing.T) {
 func TestNetworkRates(t *testing.T) {
 	m := newMachine()
 	c := find(t, collectors(m.host()), "net_eth0").Collector
-	m.clock = m.clock.Add(4 * time.Second)
-	m.network[1].BytesRecv, m.network[1].BytesSent = 1400, 502
-	if got := c.Collect(); !maps.Equal(got, map[string]float64{"net_in": 100, "net_out": 0.5}) {
-		t.Errorf("%v", got)
+	eth0 := &m.interfaces[1]
+	step := func(what string, want map[string]float64) {
+		t.Helper()
+		m.clock = m.clock.Add(4 * time.Second)
+		if got := c.Collect(); !maps.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
 	}
-	m.clock = m.clock.Add(time.Second)
-	m.network[1].BytesRecv = 0
+	still := map[string]float64{"net_in": 0, "net_out": 0}
+	eth0.in, eth0.out = 1400, 502
+	step("from poll to poll", map[string]float64{"net_in": 100, "net_out": 0.5})
+	eth0.in = 0
+	step("counters that begin anew", nil)
+	eth0.name = "eth1"
+	step("an interface that is gone", nil)
+	eth0.name = "eth0"
+	step("an interface that has just come back", nil)
+	step("an interface that is back", still)
+	// Somebody else's counters are no traffic of this one, however large they are.
+	eth0.name = "lan0"
+	m.interfaces[3].name, m.interfaces[3].in, m.interfaces[3].out = "eth0", 1_000_000, 1_000_000
+	step("another interface has taken the name", nil)
+	m.interfaces[3].in += 40
+	step("the same, counted from its own", map[string]float64{"net_in": 10, "net_out": 0})
+	m.interfaces[3].index, m.interfaces[3].in = 9, 2_000_000
+	step("an interface that was made anew", nil)
+	step("the same later", still)
+}
+
+// TestDiskIsADevice: what is reported under a mount point is that file system's, whatever is at the path.
+func TestDiskIsADevice(t *testing.T) {
+	m := newMachine()
+	c := find(t, collectors(m.host()), "disk_var_lib_a").Collector
+	mounted := m.space["/var/lib-a"]
+	want := map[string]float64{"disk_used": 25, "disk_free": 3, "disk_total": 10}
+	if got := c.Collect(); !maps.Equal(got, want) {
+		t.Errorf("mounted: %v, want %v", got, want)
+	}
+	m.space["/var/lib-a"] = m.space["/"]
 	if got := c.Collect(); got != nil {
-		t.Errorf("counters that begin anew: %v", got)
+		t.Errorf("unmounted: %v", got)
 	}
-	eth0 := m.network[1]
-	m.network = nil
+	m.space["/var/lib-a"] = space{11, 77, 7, 70}
 	if got := c.Collect(); got != nil {
-		t.Errorf("an interface that is gone: %v", got)
+		t.Errorf("another one is mounted there: %v", got)
 	}
-	m.network = []net.IOCountersStat{eth0}
-	m.clock = m.clock.Add(time.Second)
-	if got := c.Collect(); got != nil {
-		t.Errorf("an interface that has just come back: %v", got)
-	}
-	m.clock = m.clock.Add(time.Second)
-	if got := c.Collect(); !maps.Equal(got, map[string]float64{"net_in": 0, "net_out": 0}) {
-		t.Errorf("an interface that is back: %v", got)
+	m.space["/var/lib-a"] = mounted
+	if got := c.Collect(); !maps.Equal(got, want) {
+		t.Errorf("mounted again: %v, want %v", got, want)
 	}
 }
 

@@ -1,0 +1,124 @@
+package hoststats
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/shirou/gopsutil/v4/mem"
+
+	"github.com/nanopack/pulse/relaywire/relay"
+)
+
+// offered is a relay's collectors.
+type offered struct {
+	have map[string]string // the tags by the name
+	said []string          // what changed
+}
+
+func (o *offered) AddCollector(name string, tags []string, c relay.Collector) error {
+	if _, ok := o.have[name]; ok {
+		return relay.ErrDuplicate
+	}
+	o.have[name] = strings.Join(tags, ",")
+	o.said = append(o.said, strings.TrimSpace(fmt.Sprintf("+%s %s", name, o.have[name])))
+	return nil
+}
+
+func (o *offered) RemoveCollector(name string) {
+	delete(o.have, name)
+	o.said = append(o.said, "-"+name)
+}
+
+// TestWatch: what appears later is offered within half a minute, what goes away is taken back.
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		o := &offered{have: map[string]string{}}
+		w, err := watch(m.host(), o, []string{"rack:7"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		for _, want := range []string{"+cpu rack:7", "+disk_root rack:7,mount:/", "+net_eth0 rack:7,interface:eth0"} {
+			if !slices.Contains(o.said, want) {
+				t.Errorf("at first: %q, without %q", o.said, want)
+			}
+		}
+		change := func(what string, do func(), want ...string) {
+			t.Helper()
+			o.said = nil
+			m.mu.Lock()
+			do()
+			m.mu.Unlock()
+			time.Sleep(30 * time.Second)
+			synctest.Wait()
+			if !slices.Equal(o.said, want) {
+				t.Errorf("%s: %q, want %q", what, o.said, want)
+			}
+		}
+		change("nothing", func() {})
+		eth0 := m.interfaces[1]
+		change("an interface is gone", func() { m.interfaces = slices.Delete(m.interfaces, 1, 2) }, "-net_eth0")
+		change("nothing can be read", func() { m.err = errors.New("too many open files") })
+		change("it can again", func() { m.err = nil })
+		change("the interface is back", func() { m.interfaces = append(m.interfaces, eth0) }, "+net_eth0 rack:7,interface:eth0")
+		change("an interface is renamed", func() { m.interfaces[len(m.interfaces)-1].name = "lan0" }, "-net_eth0", "+net_lan0 rack:7,interface:lan0")
+		change("a disk is unmounted", func() {
+			m.mounts = slices.DeleteFunc(m.mounts, func(m mount) bool { return m.path == "/var/lib-a" })
+			m.space["/var/lib-a"] = m.space["/"]
+		}, "-disk_var_lib_a", "-disk_var_lib_a_2", "+disk_var_lib_a rack:7,mount:/var/lib_a")
+		change("a disk is mounted", func() {
+			m.mounts = append(m.mounts, mount{"/mnt", "ext4", 20, "sdx1"})
+			m.space["/mnt"] = space{20, 10, 1, 9}
+		}, "+disk_mnt rack:7,mount:/mnt")
+		change("another disk takes its place", func() {
+			m.mounts[len(m.mounts)-1] = mount{"/mnt", "ext4", 21, "sdy1"}
+			m.space["/mnt"] = space{21, 20, 1, 9}
+		}, "-disk_mnt", "+disk_mnt rack:7,mount:/mnt")
+		change("swap is turned off", func() { m.swap = mem.SwapMemoryStat{} }, "-swap")
+		change("swap is turned on", func() { m.swap = mem.SwapMemoryStat{Total: 10, Free: 10} }, "+swap rack:7")
+		// The program's own collector keeps its name for as long as it is there.
+		o.have["net_mine"] = "of the program"
+		change("a name that is taken", func() { m.interfaces = append(m.interfaces, iface{"mine", 30, false, 0, 0}) })
+		change("it is free", func() { delete(o.have, "net_mine") }, "+net_mine rack:7,interface:mine")
+	})
+}
+
+// TestWatchOfAHangingDisk: a file system that does not answer keeps nobody from stopping.
+func TestWatchOfAHangingDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		h := m.host()
+		hang, looking := make(chan struct{}), make(chan struct{}, 100)
+		quick := h.space
+		var hanging atomic.Bool
+		h.space = func(path string) (space, error) {
+			if hanging.Load() {
+				looking <- struct{}{}
+				<-hang
+			}
+			return quick(path)
+		}
+		w, err := watch(h, &offered{have: map[string]string{}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hanging.Store(true)
+		<-looking
+		w.Close()
+		close(hang)
+	})
+}
+
+func TestWatchRefused(t *testing.T) {
+	o := &offered{have: map[string]string{"cpu": ""}}
+	if _, err := watch(newMachine().host(), o, nil); !errors.Is(err, relay.ErrDuplicate) {
+		t.Errorf("a name that is taken from the start: %v", err)
+	}
+}
