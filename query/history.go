@@ -28,8 +28,8 @@ func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error 
 	if err != nil {
 		return err
 	}
-	from, to := s.span(sel, time.Hour)
-	slots, err := s.history(r.Context(), name, sel, from, to, time.Hour)
+	span := s.span(sel, time.Hour)
+	slots, err := s.history(r.Context(), name, sel, span, time.Hour)
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error 
 		return s.nothing("no hour of %s matches between %s and %s ago", name, ago(sel.start), ago(sel.stop))
 	}
 	if sel.fill {
-		slots = backfill(slots, from, to, time.Hour, sel.fillValue)
+		slots = backfill(slots, span, time.Hour, sel.fillValue)
 	}
 	answer := make([]stat, len(slots))
 	for i, sl := range slots {
@@ -47,12 +47,24 @@ func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error 
 	return nil
 }
 
-// span is the time that a selection covers, in whole slots: from the start of the one that start falls into
-// to the end of the one that stop falls into. A slot's value never depends on when it is asked for.
-func (s *Server) span(sel selection, step time.Duration) (from, to int64) {
+// timeSpan is the time that a selection covers, in ns since 1970.
+type timeSpan struct {
+	from, to int64 // whole slots: the first one's start and the last one's end
+	// What is read of them: all of it. 0.2 cut the first and the last slot where start and stop happened to fall.
+	readFrom, readTo int64
+}
+
+// span goes from the start of the slot that start falls into to the end of the one that stop falls into. A slot's
+// value never depends on when it is asked for.
+func (s *Server) span(sel selection, step time.Duration) timeSpan {
 	now := s.o.Now()
-	return floorTo(now.Add(-sel.start).UnixNano(), int64(step)),
-		floorTo(now.Add(-sel.stop).UnixNano()+int64(step)-1, int64(step))
+	start, stop := now.Add(-sel.start).UnixNano(), now.Add(-sel.stop).UnixNano()
+	span := timeSpan{from: floorTo(start, int64(step)), to: floorTo(stop+int64(step)-1, int64(step))}
+	span.readFrom, span.readTo = span.from, span.to
+	if s.o.Compat == Compat02 {
+		span.readFrom, span.readTo = start+1, stop // later than start, earlier than stop
+	}
+	return span
 }
 
 // floorTo rounds down to a multiple of step, also below zero.
@@ -65,9 +77,9 @@ func floorTo(t, step int64) int64 {
 }
 
 // backfill puts value where no slot is.
-func backfill(slots []slot, from, to int64, step time.Duration, value float64) []slot {
-	full := make([]slot, 0, (to-from)/int64(step)+1)
-	for t := from; t < to; t += int64(step) {
+func backfill(slots []slot, span timeSpan, step time.Duration, value float64) []slot {
+	full := make([]slot, 0, (span.to-span.from)/int64(step)+1)
+	for t := span.from; t < span.to; t += int64(step) {
 		if len(slots) > 0 && slots[0].time == t {
 			full = append(full, slots[0])
 			slots = slots[1:]
@@ -117,16 +129,20 @@ func meansPlan(v verb) plan {
 }
 
 // history returns the slots that have a value, in order.
-func (s *Server) history(ctx context.Context, name string, sel selection, from, to int64, step time.Duration) ([]slot, error) {
+func (s *Server) history(ctx context.Context, name string, sel selection, span timeSpan, step time.Duration) ([]slot, error) {
 	if isCompanion(name) {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.o.QueryTimeout)
 	defer cancel()
-	exact := exactPlan(sel.verb)
+	from, to := span.readFrom, span.readTo
+	exact, means := exactPlan(sel.verb), meansPlan(sel.verb)
+	if s.o.Compat == Compat02 || exact.calls[0].suffix == "" {
+		return s.run(ctx, name, sel, means, from, to, step)
+	}
 	slots, err := s.run(ctx, name, sel, exact, from, to, step)
-	if err != nil || exact.calls[0].suffix == "" {
-		return slots, err
+	if err != nil {
+		return nil, err
 	}
 	// Rows of Pulse 0.2 are older than any of ours: they can only be before the first slot found.
 	end := to
@@ -136,7 +152,7 @@ func (s *Server) history(ctx context.Context, name string, sel selection, from, 
 	if end <= from {
 		return slots, nil
 	}
-	old, err := s.run(ctx, name, sel, meansPlan(sel.verb), from, end, step)
+	old, err := s.run(ctx, name, sel, means, from, end, step)
 	return append(old, slots...), err
 }
 

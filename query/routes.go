@@ -50,6 +50,8 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/latest/{stat}", handle: s.latest, access: token},
 		{method: "GET", path: "/hourly/{stat}", handle: s.hourly, access: token},
 		{method: "GET", path: "/daily/{stat}", handle: s.daily, access: token},
+		// In 0.2 it was another name for /daily.
+		{method: "GET", path: "/daily_peaks/{stat}", handle: s.daily, access: token, absent: s.o.Compat != Compat02},
 
 		{method: "GET", path: "/alerts", handle: s.listAlerts, access: token, absent: noAlerts},
 		{method: "POST", path: "/alerts", handle: s.addAlert, access: token, absent: noAlerts},
