@@ -140,11 +140,20 @@ func (s *Server) history(ctx context.Context, name string, sel selection, span t
 	if s.o.Compat == Compat02 || exact.calls[0].suffix == "" {
 		return s.run(ctx, name, sel, means, from, to, step)
 	}
-	slots, err := s.run(ctx, name, sel, exact, from, to, step)
-	if err != nil {
-		return nil, err
+	split := from
+	if sel.verb == "mean" {
+		// Nobody knows how many readings the rows of Pulse 0.2 are of: slots with such rows weigh their windows equally.
+		split = min(max(from, floorTo(s.o.MeansUntil()+int64(step)-1, int64(step))), to)
 	}
-	// Rows of Pulse 0.2 are older than any of ours: they can only be before the first slot found.
+	var slots []slot
+	if split < to {
+		var err error
+		if slots, err = s.run(ctx, name, sel, exact, split, to, step); err != nil {
+			return nil, err
+		}
+	}
+	// Those that were not taken over have no counts. They are older than any of ours: they can only be before the
+	// first slot found.
 	end := to
 	if len(slots) > 0 {
 		end = slots[0].time
