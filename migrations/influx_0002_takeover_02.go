@@ -70,7 +70,7 @@ type TakeOverOptions struct {
 	// Window is the length of a window; MeansUntil returns the start of one.
 	Window time.Duration
 	Now    func() time.Time
-	Logger  *slog.Logger
+	Logger *slog.Logger
 }
 
 // TakeOver gives the aggregates that Pulse 0.2 left, one mean per window, the
