@@ -17,11 +17,18 @@ type daySlot struct {
 	total       float64 // of the values
 	sum, weight float64 // of the readings
 	unweighted  bool    // some value does not tell its readings
+
+	// The same means made step by step, for sums that are more than a float64 holds.
+	average, pooled float64
 }
 
 func (d *daySlot) add(sl slot) {
 	d.values++
 	d.total += sl.value
+	d.average = blend(d.average, sl.value, 1/float64(d.values))
+	if sl.weight > 0 {
+		d.pooled = blend(d.pooled, sl.value, sl.weight/(d.weight+sl.weight))
+	}
 	d.sum += sl.sum
 	d.weight += sl.weight
 	d.unweighted = d.unweighted || sl.weight == 0
@@ -29,11 +36,18 @@ func (d *daySlot) add(sl slot) {
 
 // value is exact over the readings where their numbers are known, else the average of the days.
 func (d *daySlot) value() float64 {
+	exact, steps := d.sum/d.weight, d.pooled
 	if d.unweighted {
-		return d.total / float64(d.values)
+		exact, steps = d.total/float64(d.values), d.average
 	}
-	return d.sum / d.weight
+	if finite(exact) {
+		return exact
+	}
+	return steps
 }
+
+// blend is a mean of two values, never outside of them.
+func blend(a, b, shareOfB float64) float64 { return a*(1-shareOfB) + b*shareOfB }
 
 // dailyStat is an element of 0.2's answer.
 type dailyStat struct {

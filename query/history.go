@@ -94,6 +94,7 @@ func backfill(slots []slot, span timeSpan, step time.Duration, value float64) []
 type plan struct {
 	calls []call
 	fold  func(columns []float64) slot // columns in the order of calls; time is set by the caller
+	wide  *widePlan                    // for sums that are more than a float64 holds; nil where there are none
 }
 
 // exactPlan computes over the readings themselves where the aggregates allow it: mean, sum, count, min, max,
@@ -104,19 +105,19 @@ func exactPlan(v verb) plan {
 	case "mean":
 		return plan{[]call{{"sum", suffixSum}, {"sum", suffixCount}}, func(c []float64) slot {
 			return slot{value: c[0] / c[1], sum: c[0], weight: c[1]}
-		}}
+		}, &widePlan{verb: v, counted: true}}
 	case "sum":
-		return plan{[]call{{"sum", suffixSum}}, plain}
+		return plan{[]call{{"sum", suffixSum}}, plain, &widePlan{verb: v, counted: true}}
 	case "count":
-		return plan{[]call{{"sum", suffixCount}}, plain}
+		return plan{calls: []call{{"sum", suffixCount}}, fold: plain}
 	case "min":
-		return plan{[]call{{"min", suffixMin}}, plain}
+		return plan{calls: []call{{"min", suffixMin}}, fold: plain}
 	case "max":
-		return plan{[]call{{"max", suffixMax}}, plain}
+		return plan{calls: []call{{"max", suffixMax}}, fold: plain}
 	case "last":
-		return plan{[]call{{"last", suffixLast}}, plain}
+		return plan{calls: []call{{"last", suffixLast}}, fold: plain}
 	case "spread":
-		return plan{[]call{{"max", suffixMax}, {"min", suffixMin}}, func(c []float64) slot {
+		return plan{calls: []call{{"max", suffixMax}, {"min", suffixMin}}, fold: func(c []float64) slot {
 			return slot{value: c[0] - c[1]}
 		}}
 	}
@@ -125,7 +126,11 @@ func exactPlan(v verb) plan {
 
 // meansPlan computes over the windows' means, which is all that rows of Pulse 0.2 have.
 func meansPlan(v verb) plan {
-	return plan{[]call{{string(v), ""}}, func(c []float64) slot { return slot{value: c[0]} }}
+	p := plan{calls: []call{{string(v), ""}}, fold: func(c []float64) slot { return slot{value: c[0]} }}
+	if v == "mean" || v == "sum" {
+		p.wide = &widePlan{verb: v}
+	}
+	return p
 }
 
 // history returns the slots that have a value, in order.
@@ -172,6 +177,17 @@ func (s *Server) run(ctx context.Context, name string, sel selection, p plan, fr
 		return nil, err
 	}
 	rows, err := s.askInflux(ctx, st.text, st.params)
+	over := notFinite(err)
+	if p.wide != nil && (over || err == nil && overflows(rows)) {
+		if st, err = wideStatement(name, *p.wide, sel.filters, from, to, step, s.o.Stored); err != nil {
+			return nil, err
+		}
+		rows, err = s.askInflux(ctx, st.text, st.params)
+		p.calls, p.fold, over = make([]call, 2), p.wide.fold, false
+	}
+	if over {
+		return nil, s.nothing("the %s of %s is more than a number can hold", sel.verb, name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -261,6 +277,8 @@ func (s *Server) askInflux(ctx context.Context, text string, args map[string]any
 	switch {
 	case err == nil:
 		return rows, nil
+	case notFinite(err):
+		return nil, err // it did answer
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, errGivenUp(err)
 	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
