@@ -72,7 +72,7 @@ func (s *Server) daily(w http.ResponseWriter, r *http.Request, p params) error {
 		return err
 	}
 	if len(slots) == 0 && (!sel.fill || s.o.Compat == Compat02) {
-		return s.nothing("no window of %s matches between %s and %s ago", name, ago(sel.start), ago(sel.stop))
+		return s.nothingOf(name, sel, true, "no window of %s matches between %s and %s ago", name, ago(sel.start), ago(sel.stop))
 	}
 	values := make(map[int]float64)
 	for minute, d := range times.fold(slots) {

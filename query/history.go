@@ -34,7 +34,7 @@ func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error 
 		return err
 	}
 	if len(slots) == 0 && (!sel.fill || s.o.Compat == Compat02) {
-		return s.nothing("no hour of %s matches between %s and %s ago", name, ago(sel.start), ago(sel.stop))
+		return s.nothingOf(name, sel, true, "no hour of %s matches between %s and %s ago", name, ago(sel.start), ago(sel.stop))
 	}
 	if sel.fill {
 		slots = backfill(slots, span, time.Hour, sel.fillValue)

@@ -44,7 +44,7 @@ func (s *Server) latest(w http.ResponseWriter, r *http.Request, p params) error 
 	v, ok := c.result()
 	switch {
 	case c.n == 0:
-		return s.nothing("no reading of %s matches in the last %s", name, ago(back))
+		return s.nothingOf(name, sel, false, "no reading of %s matches in the last %s", name, ago(back))
 	case !ok && sel.verb == "stddev" && c.n == 1:
 		return s.nothing("stddev needs two series of %s, one matches", name)
 	case !ok:
@@ -87,7 +87,7 @@ func (s *Server) latestEach(w http.ResponseWriter, name string, sel selection, s
 		found = append(found, e)
 	})
 	if len(found) == 0 {
-		return s.nothing("no reading of %s matches in the last %s", name, ago(2*s.o.PollInterval))
+		return s.nothingOf(name, sel, false, "no reading of %s matches in the last %s", name, ago(2*s.o.PollInterval))
 	}
 	slices.SortFunc(found, func(a, b entry) int { return strings.Compare(a.order, b.order) })
 	answer := make([]map[string]any, len(found))

@@ -159,7 +159,7 @@ func (s *Server) notFound(w http.ResponseWriter, r *http.Request) error {
 		http.Error(w, "404 page not found", http.StatusNotFound)
 		return nil
 	}
-	return &httpError{status: http.StatusNotFound, text: "Not Found: there is no such route"}
+	return &httpError{status: http.StatusNotFound, text: "Not Found: there is no such route" + s.routeHint(r.URL.Path)}
 }
 
 func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {

@@ -33,7 +33,7 @@ func parseVerb(v string, noneAllowed bool) (verb, error) {
 		for i, a := range allowed {
 			names[i] = string(a)
 		}
-		return "", badRequest("verb must be one of %s", strings.Join(names, ", "))
+		return "", badRequest("verb must be one of %s%s", strings.Join(names, ", "), didYouMean(v, names))
 	}
 	return verb(v), nil
 }
