@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/nanopack/pulse/internal/wide"
 )
 
 // dailyStep02 is how long the slots of 0.2's /daily were, whatever the length of its windows.
@@ -20,9 +22,15 @@ type daySlot struct {
 
 	// The same means made step by step, for sums that are more than a float64 holds.
 	average, pooled float64
+	// low and high are the least and the greatest value, which no mean of them is beyond.
+	low, high float64
 }
 
 func (d *daySlot) add(sl slot) {
+	if d.values == 0 {
+		d.low, d.high = sl.value, sl.value
+	}
+	d.low, d.high = min(d.low, sl.value), max(d.high, sl.value)
 	d.values++
 	d.total += sl.value
 	d.average = blend(d.average, sl.value, 1/float64(d.values))
@@ -40,10 +48,10 @@ func (d *daySlot) value() float64 {
 	if d.unweighted {
 		exact, steps = d.total/float64(d.values), d.average
 	}
-	if finite(exact) {
-		return exact
+	if !finite(exact) {
+		exact = steps
 	}
-	return steps
+	return wide.Clamp(exact, d.low, d.high)
 }
 
 // blend is a mean of two values, never outside of them.

@@ -183,7 +183,7 @@ func (s *Server) run(ctx context.Context, name string, sel selection, p plan, fr
 			return nil, err
 		}
 		rows, err = s.askInflux(ctx, st.text, st.params)
-		p.calls, p.fold, over = make([]call, 2), p.wide.fold, false
+		p.calls, p.fold, over = make([]call, wideColumns), p.wide.fold, false
 	}
 	if over {
 		return nil, s.nothing("the %s of %s is more than a number can hold", sel.verb, name)

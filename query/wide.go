@@ -26,7 +26,7 @@ func (p widePlan) fold(c []float64) slot {
 	if p.verb == "sum" {
 		return slot{value: wide.Sum(c[0], true)}
 	}
-	sl := slot{value: wide.Sum(c[0]/c[1], true)}
+	sl := slot{value: wide.Mean(c[0], true, c[1], c[2], c[3])}
 	if p.counted {
 		sl.sum, sl.weight = wide.Sum(c[0], true), c[1]
 	}
@@ -63,14 +63,17 @@ func overflows(rows []models.Row) bool {
 	return false
 }
 
-// wideStatement is the statement of a widePlan, as c0 the scaled sum and as c1 how many it is of:
+// wideColumns is how many columns a wideStatement has.
+const wideColumns = 4
+
+// wideStatement is the statement of a widePlan: the scaled sum, how many it is of, the least and the greatest mean.
 //
-//	SELECT sum("s") AS "c0", sum("n") AS "c1" FROM (SELECT "cpu" / 18446744073709551616.0 * "cpu:count" AS "s",
-//	"cpu:count" AS "n" FROM "statistics"."one_week"."aggregate" WHERE ...) WHERE time >= 1 AND time < 2
-//	GROUP BY time(3600s) fill(none)
+//	SELECT sum("s") AS "c0", sum("n") AS "c1", min("m") AS "c2", max("m") AS "c3" FROM (SELECT "cpu" AS "m",
+//	"cpu" / 18446744073709551616.0 * "cpu:count" AS "s", "cpu:count" AS "n" FROM "statistics"."one_week"."aggregate"
+//	WHERE ...) WHERE time >= 1 AND time < 2 GROUP BY time(3600s) fill(none)
 func wideStatement(stat string, p widePlan, fs filters, from, to int64, step time.Duration, stored func(string) string) (statement, error) {
 	fields := []string{stored(stat)}
-	inner, outer := quote(fields[0])+fmt.Sprintf(" / %.1f", 1/wide.Scale), "count"
+	inner, outer := fmt.Sprintf(`%s AS "m", %[1]s / %.1f`, quote(fields[0]), 1/wide.Scale), "count"
 	if p.counted {
 		fields = append(fields, stored(stat+suffixCount))
 		inner += fmt.Sprintf(` * %s AS "s", %[1]s AS "n"`, quote(fields[1]))
@@ -81,7 +84,7 @@ func wideStatement(stat string, p widePlan, fs filters, from, to int64, step tim
 	fs = fs.spelled(stored)
 	st := statement{params: make(map[string]any)}
 	var b strings.Builder
-	fmt.Fprintf(&b, `SELECT sum("s") AS "c0", %s("n") AS "c1" FROM (SELECT %s`, outer, inner)
+	fmt.Fprintf(&b, `SELECT sum("s") AS "c0", %s("n") AS "c1", min("m") AS "c2", max("m") AS "c3" FROM (SELECT %s`, outer, inner)
 	st.from(&b, fs, from, to)
 	fmt.Fprintf(&b, ") WHERE time >= %d AND time < %d GROUP BY time(%ds) fill(none)", from, to, int64(step/time.Second))
 	st.text = b.String()
@@ -95,7 +98,7 @@ func (st statement) checkWide(fields []string, fs filters) error {
 		return err
 	}
 	sub, ok := sel.Sources[0].(*influxql.SubQuery)
-	if !ok || sub.Statement.Target != nil || len(sub.Statement.Sources) != 1 || len(sel.Fields) != 2 || len(sub.Statement.Fields) != 2 {
+	if !ok || sub.Statement.Target != nil || len(sub.Statement.Sources) != 1 || len(sel.Fields) != wideColumns || len(sub.Statement.Fields) != 3 {
 		return fmt.Errorf("query: %q is not the SELECT that was meant", st.text)
 	}
 	if err := st.checkSource(sub.Statement.Sources[0]); err != nil {
