@@ -472,3 +472,24 @@ func TestEvaluatorHugeValues(t *testing.T) {
 	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", math.MaxFloat64) })
 	s.expect(fmt.Sprint("[web1] cpu_used is CRITICAL value:", math.MaxFloat64))
 }
+
+// A mean is never beyond its readings: not when their sum is more than a float64 holds, and not when it was rounded.
+func TestEvaluatorMeanIsWithinTheReadings(t *testing.T) {
+	for value, threshold := range map[float64]Number{1e308: 1.5e308, 0.1: 0.1} {
+		s := newSim(t)
+		a := quick()
+		a.Threshold, a.Every = threshold, 30*second
+		s.create(a)
+		a.Operator, a.Tags = Less, map[string]string{"host": "web2"}
+		a.Threshold = Number(value)
+		s.create(a)
+		// Slots of 30 s with many readings, windows of several slots.
+		s.run(3*time.Minute, func() {
+			for range 32 {
+				s.send("web1", "cpu_used", value)
+				s.send("web2", "cpu_used", value)
+			}
+		})
+		s.expect()
+	}
+}

@@ -1,7 +1,6 @@
 package kapa
 
 import (
-	"math"
 	"strings"
 
 	"github.com/nanopack/pulse/journal"
@@ -32,10 +31,7 @@ type watch struct {
 	number  int64
 }
 
-type slot struct {
-	sum   float64
-	count int64
-}
+type slot struct{ total }
 
 func newWatch(a Alert, s state) *watch {
 	w := &watch{alert: a, state: s, width: int64(gcd(a.Duration, a.Every)), slots: map[int64]*slot{}}
@@ -89,27 +85,20 @@ func (w *watch) add(at int64, value float64) {
 		}
 		w.current, w.number = s, n
 	}
-	w.current.sum += value
-	w.current.count++
+	w.current.add(value)
 }
 
 // mean is that of the readings in [at-duration, at); at and duration are multiples of the width.
 func (w *watch) mean(at int64) (float64, bool) {
 	first, end := floorDiv(at-int64(w.alert.Duration), w.width), floorDiv(at, w.width)
-	sum, count := 0.0, int64(0)
+	var all total
 	// In order, so that the same readings always have the same sum; the map is smaller than the window if few slots have readings.
 	for n := first; n < end; n++ {
 		if s := w.slots[n]; s != nil {
-			sum += s.sum
-			count += s.count
+			all.merge(s.total)
 		}
 	}
-	if count == 0 || math.IsNaN(sum) {
-		return 0, false
-	}
-	// A sum beyond all numbers is a very large mean, and JSON has no word for infinity.
-	mean := max(-math.MaxFloat64, min(math.MaxFloat64, sum/float64(count)))
-	return mean, true
+	return all.mean()
 }
 
 // forget drops the slots that no window after at needs.

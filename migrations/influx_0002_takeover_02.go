@@ -67,8 +67,10 @@ type TakeOverOptions struct {
 	// Settled is the age from which on nobody else writes the rows of a window:
 	// its length and a little more.
 	Settled time.Duration
-	Now     func() time.Time
-	Logger  *slog.Logger
+	// Window is the length of a window; MeansUntil returns the start of one.
+	Window time.Duration
+	Now    func() time.Time
+	Logger *slog.Logger
 }
 
 // TakeOver gives the aggregates that Pulse 0.2 left, one mean per window, the
@@ -147,6 +149,14 @@ func (o *TakeOverOptions) progress(ctx context.Context) (from, end int64, done b
 	}
 	from, end = oldest-oldest%int64(takeOverSlice), o.Now().UnixNano()
 	return from, end, false, o.save(fmt.Sprint(from, " ", end))
+}
+
+// now is the present moment, by Now if there is one.
+func (o *TakeOverOptions) now() time.Time {
+	if o.Now == nil {
+		return time.Now()
+	}
+	return o.Now()
 }
 
 func (o *TakeOverOptions) save(progress string) error {

@@ -2,7 +2,6 @@ package query
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -14,10 +13,11 @@ func (s *Server) listAlerts(w http.ResponseWriter, _ *http.Request, _ params) er
 	if err != nil {
 		return alertError(err)
 	}
-	if alerts == nil {
-		alerts = []kapa.View{}
+	answer := make([]any, len(alerts))
+	for i, alert := range alerts {
+		answer[i] = s.alertView(alert)
 	}
-	s.writeJSON(w, http.StatusOK, alerts)
+	s.writeJSON(w, http.StatusOK, answer)
 	return nil
 }
 
@@ -29,7 +29,7 @@ func (s *Server) getAlert(w http.ResponseWriter, _ *http.Request, p params) erro
 	if err != nil {
 		return alertError(err)
 	}
-	s.writeJSON(w, http.StatusOK, alert)
+	s.writeJSON(w, http.StatusOK, s.alertView(alert))
 	return nil
 }
 
@@ -42,15 +42,15 @@ func (s *Server) updateAlert(w http.ResponseWriter, r *http.Request, _ params) e
 }
 
 func (s *Server) putAlert(w http.ResponseWriter, r *http.Request, put func(kapa.Alert) (kapa.View, error)) error {
+	if s.o.Compat == Compat02 {
+		return s.addAlert02(w, r)
+	}
 	body, err := readBody(r)
 	if err != nil {
 		return err
 	}
 	alert, err := kapa.Decode(bytes.NewReader(body))
 	if err != nil {
-		if s.o.Compat == Compat02 && lacksValue(body) {
-			return &httpError{status: http.StatusBadRequest, text: "Missing value in payload", err: err}
-		}
 		return alertError(err)
 	}
 	view, err := put(alert)
@@ -65,20 +65,15 @@ func (s *Server) deleteAlert(w http.ResponseWriter, _ *http.Request, p params) e
 	if err := checkName("the alert", p.get("id")); err != nil {
 		return err
 	}
-	if err := s.o.Alerts.Delete(p.get("id")); err != nil {
+	err := s.o.Alerts.Delete(p.get("id"))
+	if errors.Is(err, kapa.ErrNotFound) && s.o.Compat == Compat02 {
+		err = nil // Kapacitor says so of what it does not have, and 0.2 passed it on
+	}
+	if err != nil {
 		return alertError(err)
 	}
 	s.writeJSON(w, http.StatusOK, message{"Success"})
 	return nil
-}
-
-// lacksValue tells whether a body is an alert without what 0.2 asked for.
-func lacksValue(body []byte) bool {
-	var need struct {
-		Metric string `json:"metric"`
-		Post   string `json:"post"`
-	}
-	return json.Unmarshal(body, &need) == nil && (need.Metric == "" || need.Post == "")
 }
 
 // alertError chooses the status of an error of Alerts.

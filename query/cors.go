@@ -26,13 +26,19 @@ func (s *Server) setCommonHeaders(h http.Header) {
 		return
 	}
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
-	h.Set("Access-Control-Allow-Headers", "X-AUTH-TOKEN, X-CSRF-Token, Authorization, Content-Type, Last-Event-ID")
+	h.Set("Access-Control-Allow-Headers", "X-AUTH-TOKEN, X-CSRF-Token, Authorization, Content-Type, Last-Event-ID, Cache-Control")
+	h.Set("Access-Control-Expose-Headers", "Retry-After, Location")
 }
+
+// corsMaxAge is how long (s) a browser may remember what OPTIONS said, so that a page that asks every few seconds does
+// not ask twice each time.
+const corsMaxAge = "600"
 
 // options answers OPTIONS on any path, also those that do not exist, without a token: browsers send none.
 func (s *Server) options(w *recorder, r *http.Request) {
 	if s.o.Compat != Compat02 {
 		w.Header().Set("Allow", s.allow(routable(r).URL.Path))
+		w.Header().Set("Access-Control-Max-Age", corsMaxAge)
 	}
 	s.writeJSON(w, http.StatusOK, message{"Success"})
 }

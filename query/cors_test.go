@@ -46,18 +46,25 @@ func TestCORSMatrix(t *testing.T) {
 				t.Errorf("%s %s: %d, want %d", c.method, c.path, a.status, c.status)
 			}
 			methods, headers := "GET, HEAD, POST, PUT, DELETE, OPTIONS",
-				"X-AUTH-TOKEN, X-CSRF-Token, Authorization, Content-Type, Last-Event-ID"
+				"X-AUTH-TOKEN, X-CSRF-Token, Authorization, Content-Type, Last-Event-ID, Cache-Control"
+			expose, maxAge := "Retry-After, Location", ""
+			if c.method == "OPTIONS" {
+				maxAge = "600"
+			}
 			if compat != "" {
+				expose, maxAge = "", ""
 				methods, headers = "GET, POST, PUT, DELETE", "X-AUTH-TOKEN, X-CSRF-Token"
 			}
 			for name, want := range map[string]string{
-				"Access-Control-Allow-Origin":  "https://dash.example",
-				"Access-Control-Allow-Methods": methods,
-				"Access-Control-Allow-Headers": headers,
-				"Cache-Control":                "no-store",
-				"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'",
-				"Referrer-Policy":              "no-referrer",
-				"X-Content-Type-Options":       "nosniff",
+				"Access-Control-Allow-Origin":   "https://dash.example",
+				"Access-Control-Allow-Methods":  methods,
+				"Access-Control-Allow-Headers":  headers,
+				"Access-Control-Expose-Headers": expose,
+				"Access-Control-Max-Age":        maxAge,
+				"Cache-Control":                 "no-store",
+				"Content-Security-Policy":       "default-src 'none'; frame-ancestors 'none'",
+				"Referrer-Policy":               "no-referrer",
+				"X-Content-Type-Options":        "nosniff",
 			} {
 				if got := a.header.Get(name); got != want {
 					t.Errorf("%s %s (%d): %s: %q, want %q", c.method, c.path, a.status, name, got, want)

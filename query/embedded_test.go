@@ -9,11 +9,14 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/influx/embedded"
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 // engine is a world on the real storage and query engine of InfluxDB 1.8, and the same rows in the database
@@ -83,7 +86,10 @@ func TestEngineAgreesWithTheEvaluator(t *testing.T) {
 			if rnd.IntN(4) == 0 {
 				continue
 			}
-			tags := map[string]string{"host": fmt.Sprint("web", host), "service": fmt.Sprint("s", host%2)}
+			tags := map[string]string{"host": fmt.Sprint("web", host), "service": fmt.Sprint("s", host)}
+			if host == 2 {
+				delete(tags, "service")
+			}
 			if testNow.Sub(at) > 2*24*time.Hour {
 				e.db.addOld(at, tags, "cpu", float64(rnd.IntN(50)))
 				continue
@@ -101,7 +107,8 @@ func TestEngineAgreesWithTheEvaluator(t *testing.T) {
 			continue // of several equally frequent means the engine takes any: see TestVerbsAreInfluxDBs
 		}
 		for _, selection := range []string{"", "&start=3d", "&start=4h&stop=2h", "&host=web1", "&host=web1&host=web2&service=s0", "&host=nobody",
-			"&service=", "&nosuch=", "&cpu=5", "&start=2d&backfill=-1"} {
+			"&service=", "&service=&service=s0", "&service=&host=web1", "&nosuch=", "&nosuch=&nosuch=x", "&nosuch=&service=s1",
+			"&cpu=5", "&start=2d&backfill=-1"} {
 			for _, kind := range []string{"hourly", "daily"} {
 				path := "/" + kind + "/cpu?verb=" + string(verb) + selection
 				e.influx.query = e.store.Query
@@ -118,6 +125,65 @@ func TestEngineAgreesWithTheEvaluator(t *testing.T) {
 	e.get(t, "/keys").want(t, 200, `["cpu"]`+"\n")
 	e.get(t, "/tags").want(t, 200, `["host","service"]`+"\n")
 	e.get(t, "/status").contains(t, 200, `"reachable": true`)
+}
+
+// latestIndex is the live index as the API reads it.
+type latestIndex struct{ *latest.Latest }
+
+func (l latestIndex) Select(stat string, filters map[string][]string, since int64, visit func(Reading)) {
+	l.Latest.Select(stat, filters, since, func(r latest.Reading) {
+		var tags []Tag
+		for _, t := range r.Tags {
+			tags = append(tags, Tag(t))
+		}
+		visit(Reading{Time: r.Time, Value: r.Value, Tags: tags})
+	})
+}
+
+// A filter selects the same series on every route, of the index in memory and of the engine alike.
+func TestFiltersMeanTheSameEverywhere(t *testing.T) {
+	index := latest.New(latest.Options{})
+	e := newEngine(t, func(o *Options) { o.Latest = latestIndex{index} })
+	var records []journal.Record
+	for i, tags := range [][]string{{"service:web", "zone:a"}, {"service:shop"}, {"zone:b"}, nil} {
+		host := fmt.Sprint("h", i)
+		event := journal.Event{Relay: host, Time: minutesAgo(0), Collectors: []journal.Collector{
+			{Name: "c", Tags: tags, Stats: []journal.Stat{{ID: "cpu", Value: float64(int(1) << i)}}}}}
+		records = append(records, journal.Record{Seq: uint64(i + 1), Event: &event})
+		stored := map[string]string{"host": host}
+		for _, tag := range tags {
+			key, value, _ := strings.Cut(tag, ":")
+			stored[key] = value
+		}
+		e.db.addWindow(testNow.Truncate(15*time.Minute), stored, "cpu", float64(int(1)<<i))
+	}
+	if _, err := index.Apply(t.Context(), records); err != nil {
+		t.Fatal(err)
+	}
+	e.write(t)
+	for selection, want := range map[string]float64{ // the sum says which series they were
+		"": 15, "&service=web": 1, "&service=": 12, "&service=&zone=b": 4, "&zone=": 10, "&service=&zone=": 8,
+		"&service=&service=web": 13, "&service=&service=web&zone=a&zone=": 9, "&nosuch=": 15, "&nosuch=&nosuch=x": 15,
+		"&nosuch=&host=h1": 2, "&service=&host=h2&host=h0": 4, "&host=": 0, "&host=&host=h3": 8,
+	} {
+		var got []float64
+		for _, path := range []string{"/latest/cpu?verb=sum", "/hourly/cpu?verb=sum", "/daily/cpu?verb=sum"} {
+			a := e.get(t, path+selection)
+			sum := 0.0
+			if _, text, ok := strings.Cut(a.body, `"value":`); ok || a.status == 200 {
+				if !ok {
+					_, text, _ = strings.Cut(a.body, `":`)
+				}
+				if _, err := fmt.Sscan(text, &sum); err != nil {
+					t.Fatal(path+selection, a.body, err)
+				}
+			}
+			got = append(got, sum)
+		}
+		if !slices.Equal(got, []float64{want, want, want}) {
+			t.Errorf("%q: /latest, /hourly and /daily have %v, want %v", selection, got, want)
+		}
+	}
 }
 
 // sameJSON compares answers; numbers may differ in the last digits, as the order of additions does.

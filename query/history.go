@@ -28,16 +28,16 @@ func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error 
 	if err != nil {
 		return err
 	}
-	from, to := s.span(sel, time.Hour)
-	slots, err := s.history(r.Context(), name, sel, from, to, time.Hour)
+	span := s.span(sel, time.Hour)
+	slots, err := s.history(r.Context(), name, sel, span, time.Hour)
 	if err != nil {
 		return err
 	}
 	if len(slots) == 0 && (!sel.fill || s.o.Compat == Compat02) {
-		return s.nothing("no hour of %s matches between %s and %s ago", name, ago(sel.start), ago(sel.stop))
+		return s.nothingOf(name, sel, true, "no hour of %s matches between %s and %s ago", name, ago(sel.start), ago(sel.stop))
 	}
 	if sel.fill {
-		slots = backfill(slots, from, to, time.Hour, sel.fillValue)
+		slots = backfill(slots, span, time.Hour, sel.fillValue)
 	}
 	answer := make([]stat, len(slots))
 	for i, sl := range slots {
@@ -47,12 +47,24 @@ func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error 
 	return nil
 }
 
-// span is the time that a selection covers, in whole slots: from the start of the one that start falls into
-// to the end of the one that stop falls into. A slot's value never depends on when it is asked for.
-func (s *Server) span(sel selection, step time.Duration) (from, to int64) {
+// timeSpan is the time that a selection covers, in ns since 1970.
+type timeSpan struct {
+	from, to int64 // whole slots: the first one's start and the last one's end
+	// What is read of them: all of it. 0.2 cut the first and the last slot where start and stop happened to fall.
+	readFrom, readTo int64
+}
+
+// span goes from the start of the slot that start falls into to the end of the one that stop falls into. A slot's
+// value never depends on when it is asked for.
+func (s *Server) span(sel selection, step time.Duration) timeSpan {
 	now := s.o.Now()
-	return floorTo(now.Add(-sel.start).UnixNano(), int64(step)),
-		floorTo(now.Add(-sel.stop).UnixNano()+int64(step)-1, int64(step))
+	start, stop := now.Add(-sel.start).UnixNano(), now.Add(-sel.stop).UnixNano()
+	span := timeSpan{from: floorTo(start, int64(step)), to: floorTo(stop+int64(step)-1, int64(step))}
+	span.readFrom, span.readTo = span.from, span.to
+	if s.o.Compat == Compat02 {
+		span.readFrom, span.readTo = start+1, stop // later than start, earlier than stop
+	}
+	return span
 }
 
 // floorTo rounds down to a multiple of step, also below zero.
@@ -65,9 +77,9 @@ func floorTo(t, step int64) int64 {
 }
 
 // backfill puts value where no slot is.
-func backfill(slots []slot, from, to int64, step time.Duration, value float64) []slot {
-	full := make([]slot, 0, (to-from)/int64(step)+1)
-	for t := from; t < to; t += int64(step) {
+func backfill(slots []slot, span timeSpan, step time.Duration, value float64) []slot {
+	full := make([]slot, 0, (span.to-span.from)/int64(step)+1)
+	for t := span.from; t < span.to; t += int64(step) {
 		if len(slots) > 0 && slots[0].time == t {
 			full = append(full, slots[0])
 			slots = slots[1:]
@@ -82,6 +94,7 @@ func backfill(slots []slot, from, to int64, step time.Duration, value float64) [
 type plan struct {
 	calls []call
 	fold  func(columns []float64) slot // columns in the order of calls; time is set by the caller
+	wide  *widePlan                    // for sums that are more than a float64 holds; nil where there are none
 }
 
 // exactPlan computes over the readings themselves where the aggregates allow it: mean, sum, count, min, max,
@@ -92,19 +105,19 @@ func exactPlan(v verb) plan {
 	case "mean":
 		return plan{[]call{{"sum", suffixSum}, {"sum", suffixCount}}, func(c []float64) slot {
 			return slot{value: c[0] / c[1], sum: c[0], weight: c[1]}
-		}}
+		}, &widePlan{verb: v, counted: true}}
 	case "sum":
-		return plan{[]call{{"sum", suffixSum}}, plain}
+		return plan{[]call{{"sum", suffixSum}}, plain, &widePlan{verb: v, counted: true}}
 	case "count":
-		return plan{[]call{{"sum", suffixCount}}, plain}
+		return plan{calls: []call{{"sum", suffixCount}}, fold: plain}
 	case "min":
-		return plan{[]call{{"min", suffixMin}}, plain}
+		return plan{calls: []call{{"min", suffixMin}}, fold: plain}
 	case "max":
-		return plan{[]call{{"max", suffixMax}}, plain}
+		return plan{calls: []call{{"max", suffixMax}}, fold: plain}
 	case "last":
-		return plan{[]call{{"last", suffixLast}}, plain}
+		return plan{calls: []call{{"last", suffixLast}}, fold: plain}
 	case "spread":
-		return plan{[]call{{"max", suffixMax}, {"min", suffixMin}}, func(c []float64) slot {
+		return plan{calls: []call{{"max", suffixMax}, {"min", suffixMin}}, fold: func(c []float64) slot {
 			return slot{value: c[0] - c[1]}
 		}}
 	}
@@ -113,22 +126,39 @@ func exactPlan(v verb) plan {
 
 // meansPlan computes over the windows' means, which is all that rows of Pulse 0.2 have.
 func meansPlan(v verb) plan {
-	return plan{[]call{{string(v), ""}}, func(c []float64) slot { return slot{value: c[0]} }}
+	p := plan{calls: []call{{string(v), ""}}, fold: func(c []float64) slot { return slot{value: c[0]} }}
+	if v == "mean" || v == "sum" {
+		p.wide = &widePlan{verb: v}
+	}
+	return p
 }
 
 // history returns the slots that have a value, in order.
-func (s *Server) history(ctx context.Context, name string, sel selection, from, to int64, step time.Duration) ([]slot, error) {
+func (s *Server) history(ctx context.Context, name string, sel selection, span timeSpan, step time.Duration) ([]slot, error) {
 	if isCompanion(name) {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.o.QueryTimeout)
 	defer cancel()
-	exact := exactPlan(sel.verb)
-	slots, err := s.run(ctx, name, sel, exact, from, to, step)
-	if err != nil || exact.calls[0].suffix == "" {
-		return slots, err
+	from, to := span.readFrom, span.readTo
+	exact, means := exactPlan(sel.verb), meansPlan(sel.verb)
+	if s.o.Compat == Compat02 || exact.calls[0].suffix == "" {
+		return s.run(ctx, name, sel, means, from, to, step)
 	}
-	// Rows of Pulse 0.2 are older than any of ours: they can only be before the first slot found.
+	split := from
+	if sel.verb == "mean" {
+		// Nobody knows how many readings the rows of Pulse 0.2 are of: slots with such rows weigh their windows equally.
+		split = min(max(from, floorTo(s.o.MeansUntil()+int64(step)-1, int64(step))), to)
+	}
+	var slots []slot
+	if split < to {
+		var err error
+		if slots, err = s.run(ctx, name, sel, exact, split, to, step); err != nil {
+			return nil, err
+		}
+	}
+	// Those that were not taken over have no counts. They are older than any of ours: they can only be before the
+	// first slot found.
 	end := to
 	if len(slots) > 0 {
 		end = slots[0].time
@@ -136,7 +166,7 @@ func (s *Server) history(ctx context.Context, name string, sel selection, from, 
 	if end <= from {
 		return slots, nil
 	}
-	old, err := s.run(ctx, name, sel, meansPlan(sel.verb), from, end, step)
+	old, err := s.run(ctx, name, sel, means, from, end, step)
 	return append(old, slots...), err
 }
 
@@ -147,6 +177,17 @@ func (s *Server) run(ctx context.Context, name string, sel selection, p plan, fr
 		return nil, err
 	}
 	rows, err := s.askInflux(ctx, st.text, st.params)
+	over := notFinite(err)
+	if p.wide != nil && (over || err == nil && overflows(rows)) {
+		if st, err = wideStatement(name, *p.wide, sel.filters, from, to, step, s.o.Stored); err != nil {
+			return nil, err
+		}
+		rows, err = s.askInflux(ctx, st.text, st.params)
+		p.calls, p.fold, over = make([]call, wideColumns), p.wide.fold, false
+	}
+	if over {
+		return nil, s.nothing("the %s of %s is more than a number can hold", sel.verb, name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -236,6 +277,8 @@ func (s *Server) askInflux(ctx context.Context, text string, args map[string]any
 	switch {
 	case err == nil:
 		return rows, nil
+	case notFinite(err):
+		return nil, err // it did answer
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, errGivenUp(err)
 	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -182,7 +183,7 @@ func TestDailyAcrossDST(t *testing.T) {
 			for at := day; at.Before(end); at = at.Add(15 * time.Minute) {
 				slots = append(slots, slot{time: at.UnixNano(), value: 1, sum: 1, weight: 1})
 			}
-			got := foldDays(slots, 15*time.Minute, c.loc)
+			got := dayTimes{15 * time.Minute, c.loc}.fold(slots)
 			for minute := 0; minute < minutesADay; minute += 15 {
 				want, ok := c.weird[clock(minute)]
 				if !ok {
@@ -238,6 +239,63 @@ func TestDailyIntervals(t *testing.T) {
 				t.Errorf("%s: %s", interval, st.text)
 			}
 		}
+	}
+}
+
+// A label is the local time at which its window begins, where the zone's hours do not begin with those of UTC and where
+// windows are longer than an hour.
+func TestDailyLabelsAreWhenWindowsBegin(t *testing.T) {
+	for _, c := range []struct {
+		zone     string
+		interval time.Duration
+		windows  map[string]string // when they begin, in UTC, and their labels
+		all      int               // labels of a day
+		start    string
+	}{
+		{"Asia/Kolkata", time.Hour, map[string]string{"2026-11-23T09:00:00Z": "14:30", "2026-11-22T18:00:00Z": "23:30", "2026-11-22T19:00:00Z": "00:30"}, 24, ""},
+		{"Asia/Kolkata", 15 * time.Minute, map[string]string{"2026-11-23T09:00:00Z": "14:30", "2026-11-23T09:15:00Z": "14:45"}, 96, ""},
+		{"Asia/Kolkata", 24 * time.Hour, map[string]string{"2026-11-23T00:00:00Z": "05:30"}, 1, ""},
+		{"Asia/Kolkata", 48 * time.Hour, map[string]string{"2026-11-23T00:00:00Z": "05:30"}, 1, ""},
+		{"Asia/Kathmandu", 30 * time.Minute, map[string]string{"2026-11-23T09:00:00Z": "14:45", "2026-11-23T09:30:00Z": "15:15"}, 48, ""},
+		{"America/St_Johns", 2 * time.Hour, map[string]string{"2026-11-23T08:00:00Z": "04:30"}, 12, ""},
+		{"Europe/Berlin", 2 * time.Hour, map[string]string{"2026-11-23T08:00:00Z": "09:00", "2026-11-22T22:00:00Z": "23:00"}, 12, ""},
+		{"Pacific/Marquesas", time.Hour, map[string]string{"2026-11-23T09:00:00Z": "23:30"}, 24, ""},
+		// The clocks went back in between, by half an hour: both series of labels are there.
+		{"Australia/Lord_Howe", time.Hour, map[string]string{"2026-11-23T09:00:00Z": "20:00", "2026-10-01T09:00:00Z": "19:30"}, 48, "60d"},
+		// It does not divide a day: slots from midnight on.
+		{"Asia/Kolkata", 50 * time.Minute, map[string]string{"2026-11-23T07:30:00Z": "12:30", "2026-11-23T08:20:00Z": "13:20"}, 29, ""},
+	} {
+		t.Run(c.zone+" "+c.interval.String(), func(t *testing.T) {
+			loc, err := time.LoadLocation(c.zone)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := startWorld(t, func(o *Options) { o.Location, o.AggregateInterval = loc, c.interval })
+			db := &database{}
+			w.influx.query = db.query
+			want := map[string]float64{}
+			for at, label := range c.windows {
+				begin, err := time.Parse(time.RFC3339, at)
+				if err != nil || begin.UnixNano()%int64(c.interval) != 0 {
+					t.Fatal(at, err)
+				}
+				want[label] = float64(begin.Unix() % 1e6)
+				db.addWindow(begin, map[string]string{"host": "a"}, "cpu", want[label])
+			}
+			path := "/daily/cpu?start=" + cmp.Or(c.start, "20d")
+			if got := getJSON[map[string]float64](t, w, path); !maps.Equal(got, want) {
+				t.Errorf("%v, want %v", got, want)
+			}
+			filled := getJSON[map[string]float64](t, w, path+"&backfill=-1")
+			for label, v := range want {
+				if filled[label] != v {
+					t.Errorf("filled, %s is %v, want %v", label, filled[label], v)
+				}
+			}
+			if len(filled) != c.all {
+				t.Errorf("%d labels when filled, want %d: %v", len(filled), c.all, slices.Sorted(maps.Keys(filled)))
+			}
+		})
 	}
 }
 

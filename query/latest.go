@@ -31,6 +31,9 @@ func (s *Server) latest(w http.ResponseWriter, r *http.Request, p params) error 
 	}
 	back := 2 * s.o.PollInterval
 	since := s.o.Now().Add(-back).UnixNano()
+	if sel.verb == verbNone && s.o.Compat == Compat02 {
+		return s.latestEach02(w, name, sel, since)
+	}
 	if sel.verb == verbNone {
 		return s.latestEach(w, name, sel, since)
 	}
@@ -41,13 +44,17 @@ func (s *Server) latest(w http.ResponseWriter, r *http.Request, p params) error 
 	v, ok := c.result()
 	switch {
 	case c.n == 0:
-		return s.nothing("no reading of %s matches in the last %s", name, ago(back))
+		return s.nothingOf(name, sel, false, "no reading of %s matches in the last %s", name, ago(back))
 	case !ok && sel.verb == "stddev" && c.n == 1:
 		return s.nothing("stddev needs two series of %s, one matches", name)
 	case !ok:
 		return s.nothing("the %s of %s is more than a number can hold", sel.verb, name)
 	}
-	s.writeJSON(w, http.StatusOK, stat{s.unix(c.last.time), v})
+	at := c.last.time
+	if s.o.Compat == Compat02 {
+		at = s.latestTime02(at)
+	}
+	s.writeJSON(w, http.StatusOK, stat{s.unix(at), v})
 	return nil
 }
 
@@ -55,9 +62,9 @@ func (s *Server) latest(w http.ResponseWriter, r *http.Request, p params) error 
 // or, when there is none, by all of their tags.
 func (s *Server) latestEach(w http.ResponseWriter, name string, sel selection, since int64) error {
 	several := func(key string) bool {
-		return slices.ContainsFunc(sel.filters, func(f filter) bool { return f.twice && f.key == key })
+		return slices.ContainsFunc(sel.filters, func(f filter) bool { return f.given > 1 && f.key == key })
 	}
-	anyTwice := slices.ContainsFunc(sel.filters, func(f filter) bool { return f.twice })
+	anyTwice := slices.ContainsFunc(sel.filters, func(f filter) bool { return f.given > 1 })
 	type entry struct {
 		order string
 		json  map[string]any
@@ -67,7 +74,7 @@ func (s *Server) latestEach(w http.ResponseWriter, name string, sel selection, s
 		e := entry{json: make(map[string]any, 2+len(r.Tags))}
 		var order strings.Builder
 		for _, t := range r.Tags {
-			if anyTwice && !several(t.Key) || !anyTwice && s.o.Compat == Compat02 {
+			if anyTwice && !several(t.Key) {
 				continue
 			}
 			e.json[t.Key] = t.Value
@@ -80,14 +87,9 @@ func (s *Server) latestEach(w http.ResponseWriter, name string, sel selection, s
 		found = append(found, e)
 	})
 	if len(found) == 0 {
-		return s.nothing("no reading of %s matches in the last %s", name, ago(2*s.o.PollInterval))
+		return s.nothingOf(name, sel, false, "no reading of %s matches in the last %s", name, ago(2*s.o.PollInterval))
 	}
 	slices.SortFunc(found, func(a, b entry) int { return strings.Compare(a.order, b.order) })
-	if s.o.Compat == Compat02 && len(found) == 1 {
-		// Never the tag: 0.2 answered a single reading as the plain stat object.
-		s.writeJSON(w, http.StatusOK, map[string]any{"time": found[0].json["time"], "value": found[0].json["value"]})
-		return nil
-	}
 	answer := make([]map[string]any, len(found))
 	for i, e := range found {
 		answer[i] = e.json
@@ -104,8 +106,12 @@ func (s *Server) selection(r *http.Request, p params, history time.Duration) (st
 		err = badRequest("%s has no history: InfluxDB reserves the name", name)
 	}
 	var sel selection
+	rawQuery := r.URL.RawQuery
+	if s.o.Compat == Compat02 {
+		rawQuery = query02(rawQuery, history != 0)
+	}
 	if err == nil {
-		sel, err = parseSelection(r.URL.RawQuery, history)
+		sel, err = parseSelection(rawQuery, history)
 	}
 	if err != nil && s.o.Compat == Compat02 {
 		err = errNotFound02() // 0.2 let InfluxDB find out, and had one answer to whatever it said

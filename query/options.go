@@ -60,6 +60,11 @@ type Options struct {
 	// Stored is how a name or a tag's value is spelled in InfluxDB, which cannot hold every text; nil: as it is.
 	Stored func(string) string
 
+	// MeansUntil returns the moment (ns) before which rows of InfluxDB may be means of an unknown number of
+	// readings, as Pulse 0.2 left them, whatever their count says; nil: there are none. It may change while the
+	// server runs.
+	MeansUntil func() int64
+
 	QueryTimeout   time.Duration // of one history request; default 30 s
 	HistoryQueries int           // at once; default 8
 	MaxConnections int           // at once; for one more, an idle one goes, or it waits; default 2048
@@ -110,6 +115,9 @@ func (o *Options) validate() error {
 	}
 	if o.Stored == nil {
 		o.Stored = func(s string) string { return s }
+	}
+	if o.MeansUntil == nil {
+		o.MeansUntil = func() int64 { return 0 }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

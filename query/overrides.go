@@ -102,6 +102,9 @@ func (s *Server) addOverride(w http.ResponseWriter, r *http.Request, _ params) e
 		return err
 	}
 	o, err := s.o.Control.Override(r.Context(), req)
+	if errors.Is(err, ErrInvalid) && s.o.Compat != Compat02 {
+		err = fmt.Errorf("%w%s", err, s.overrideHint(req))
+	}
 	if err != nil {
 		return controlError(err)
 	}

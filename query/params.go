@@ -42,7 +42,7 @@ type selection struct {
 type filter struct {
 	key    string
 	values []string // distinct, in the order given
-	twice  bool     // given more than once: what verb=none tells apart
+	given  int      // how many values were: verb=none tells apart what was given more than once
 }
 
 // filters are sorted by key, so that the same question is always the same statement.
@@ -68,7 +68,7 @@ func (f filters) spelled(as func(string) string) filters {
 		for j, v := range one.values {
 			values[j] = as(v)
 		}
-		out[i] = filter{key: as(one.key), values: values, twice: one.twice}
+		out[i] = filter{key: as(one.key), values: values, given: one.given}
 	}
 	return out
 }
@@ -130,7 +130,7 @@ func parseFilters(values url.Values) (filters, error) {
 		if total += len(vs); total > maxFilterValues {
 			return nil, badRequest("more than %d filter values", maxFilterValues)
 		}
-		f := filter{key: key, twice: len(vs) > 1}
+		f := filter{key: key, given: len(vs)}
 		for _, v := range vs {
 			if len(v) > maxValueBytes {
 				return nil, badRequest("a value of filter %s has %d bytes: at most %d are allowed", key, len(v), maxValueBytes)

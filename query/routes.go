@@ -50,6 +50,8 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/latest/{stat}", handle: s.latest, access: token},
 		{method: "GET", path: "/hourly/{stat}", handle: s.hourly, access: token},
 		{method: "GET", path: "/daily/{stat}", handle: s.daily, access: token},
+		// In 0.2 it was another name for /daily.
+		{method: "GET", path: "/daily_peaks/{stat}", handle: s.daily, access: token, absent: s.o.Compat != Compat02},
 
 		{method: "GET", path: "/alerts", handle: s.listAlerts, access: token, absent: noAlerts},
 		{method: "POST", path: "/alerts", handle: s.addAlert, access: token, absent: noAlerts},
@@ -157,7 +159,7 @@ func (s *Server) notFound(w http.ResponseWriter, r *http.Request) error {
 		http.Error(w, "404 page not found", http.StatusNotFound)
 		return nil
 	}
-	return &httpError{status: http.StatusNotFound, text: "Not Found: there is no such route"}
+	return &httpError{status: http.StatusNotFound, text: "Not Found: there is no such route" + s.routeHint(r.URL.Path)}
 }
 
 func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {

@@ -177,6 +177,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer atWork(r.Context())()
 
 	s.setCommonHeaders(rec.Header())
+	if len(r.TransferEncoding) > 0 {
+		// It may have had a Content-Length too, which net/http drops without a word. Somebody on the way may have gone by that
+		// and see the request's end elsewhere: what follows is not read.
+		rec.Header().Set("Connection", "close")
+	}
 	if r.Method == http.MethodOptions {
 		s.options(rec, r)
 		return

@@ -47,7 +47,8 @@ type Influx interface {
 	// Query runs one statement with bound parameters ($name). It returns when ctx ends. It is called
 	// from several goroutines at once, and never twice for one request after an error. Times in the rows
 	// are int64 ns; numbers are float64, int64 or json.Number; null is nil. A database that is not there
-	// yet has no rows, which is no error.
+	// yet has no rows, which is no error. If a number is not finite, it may be in the rows, or an error with a
+	// method NotFinite() bool that returns true stands for all of them.
 	Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error)
 	// Ping tells whether the database answers, and its version. It returns when ctx ends.
 	Ping(ctx context.Context) (version string, err error)

@@ -54,7 +54,18 @@ func aggregateStatement(stat string, calls []call, fs filters, from, to int64, s
 		}
 		fmt.Fprintf(&b, `%s(%s) AS "c%d"`, c.fn, quote(fields[i]), i)
 	}
-	fmt.Fprintf(&b, " FROM %s WHERE time >= %d AND time < %d", aggregateSource, from, to)
+	st.from(&b, fs, from, to)
+	fmt.Fprintf(&b, " GROUP BY time(%ds) fill(none)", int64(step/time.Second))
+	st.text = b.String()
+	if err := st.check(fields, calls, fs); err != nil {
+		return statement{}, err
+	}
+	return st, nil
+}
+
+// from writes where the rows come from and which of them are meant.
+func (st statement) from(b *strings.Builder, fs filters, from, to int64) {
+	fmt.Fprintf(b, " FROM %s WHERE time >= %d AND time < %d", aggregateSource, from, to)
 	for _, f := range fs {
 		b.WriteString(" AND (")
 		for i, v := range f.values {
@@ -63,16 +74,10 @@ func aggregateStatement(stat string, calls []call, fs filters, from, to int64, s
 			}
 			name := "p" + strconv.Itoa(len(st.params))
 			st.params[name] = v
-			fmt.Fprintf(&b, "%s::tag = $%s", quote(f.key), name)
+			fmt.Fprintf(b, "%s::tag = $%s", quote(f.key), name)
 		}
 		b.WriteString(")")
 	}
-	fmt.Fprintf(&b, " GROUP BY time(%ds) fill(none)", int64(step/time.Second))
-	st.text = b.String()
-	if err := st.check(fields, calls, fs); err != nil {
-		return statement{}, err
-	}
-	return st, nil
 }
 
 // quote is influxql.QuoteIdent, but quotes always: which words need it depends on the server's version.
@@ -87,23 +92,15 @@ func quote(name string) string {
 // for a name that passed checkName; it is there so that a mistake above, or in the quoting of a library,
 // becomes an error and never a statement.
 func (st statement) check(fields []string, calls []call, fs filters) error {
-	parser := influxql.NewParser(strings.NewReader(st.text))
-	parser.SetParams(st.params)
-	q, err := parser.ParseQuery()
+	sel, err := st.parse()
 	if err != nil {
-		return fmt.Errorf("query: statement %q does not parse: %w", st.text, err)
+		return err
 	}
-	if len(q.Statements) != 1 {
-		return fmt.Errorf("query: %q is %d statements", st.text, len(q.Statements))
-	}
-	sel, ok := q.Statements[0].(*influxql.SelectStatement)
-	if !ok || sel.Target != nil || len(sel.Sources) != 1 || len(sel.Fields) != len(calls) {
+	if len(sel.Fields) != len(calls) {
 		return fmt.Errorf("query: %q is not the SELECT that was meant", st.text)
 	}
-	m, ok := sel.Sources[0].(*influxql.Measurement)
-	if !ok || m.Database != aggregateDB || m.RetentionPolicy != aggregatePolicy || m.Name != aggregateMeasurement ||
-		m.Regex != nil || m.IsTarget || m.SystemIterator != "" {
-		return fmt.Errorf("query: %q reads another source than the aggregates", st.text)
+	if err := st.checkSource(sel.Sources[0]); err != nil {
+		return err
 	}
 	for i, c := range calls {
 		fn, ok := sel.Fields[i].Expr.(*influxql.Call)
@@ -115,6 +112,34 @@ func (st statement) check(fields []string, calls []call, fs filters) error {
 		}
 	}
 	return checkCondition(st, sel.Condition, fs)
+}
+
+// parse returns the one SELECT that the text must be.
+func (st statement) parse() (*influxql.SelectStatement, error) {
+	parser := influxql.NewParser(strings.NewReader(st.text))
+	parser.SetParams(st.params)
+	q, err := parser.ParseQuery()
+	if err != nil {
+		return nil, fmt.Errorf("query: statement %q does not parse: %w", st.text, err)
+	}
+	if len(q.Statements) != 1 {
+		return nil, fmt.Errorf("query: %q is %d statements", st.text, len(q.Statements))
+	}
+	sel, ok := q.Statements[0].(*influxql.SelectStatement)
+	if !ok || sel.Target != nil || len(sel.Sources) != 1 {
+		return nil, fmt.Errorf("query: %q is not the SELECT that was meant", st.text)
+	}
+	return sel, nil
+}
+
+// checkSource holds for the aggregates alone.
+func (st statement) checkSource(source influxql.Source) error {
+	m, ok := source.(*influxql.Measurement)
+	if !ok || m.Database != aggregateDB || m.RetentionPolicy != aggregatePolicy || m.Name != aggregateMeasurement ||
+		m.Regex != nil || m.IsTarget || m.SystemIterator != "" {
+		return fmt.Errorf("query: %q reads another source than the aggregates", st.text)
+	}
+	return nil
 }
 
 // checkCondition compares the leaves of the WHERE clause with the two times and the filters, in order.

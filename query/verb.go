@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/nanopack/pulse/internal/wide"
 )
 
 // verb is how many readings become one value.
@@ -31,7 +33,7 @@ func parseVerb(v string, noneAllowed bool) (verb, error) {
 		for i, a := range allowed {
 			names[i] = string(a)
 		}
-		return "", badRequest("verb must be one of %s", strings.Join(names, ", "))
+		return "", badRequest("verb must be one of %s%s", strings.Join(names, ", "), didYouMean(v, names))
 	}
 	return verb(v), nil
 }
@@ -52,6 +54,7 @@ type combiner struct {
 	first   sample
 	last    sample
 	welford welford
+	small   welford // of the values times small
 	kept    []sample
 }
 
@@ -63,6 +66,7 @@ func (c *combiner) add(s sample) {
 	switch c.verb {
 	case "mean", "sum":
 		c.sum.add(s.value)
+		c.min, c.max = min(c.min, s.value), max(c.max, s.value)
 	case "min", "max", "spread":
 		c.min, c.max = min(c.min, s.value), max(c.max, s.value)
 	case "first": // of several at one time the greatest, as InfluxDB does
@@ -71,6 +75,7 @@ func (c *combiner) add(s sample) {
 		}
 	case "stddev":
 		c.welford.add(s.value)
+		c.small.add(s.value * small)
 	case "median", "mode":
 		c.kept = append(c.kept, s)
 	}
@@ -87,7 +92,7 @@ func (c *combiner) result() (float64, bool) {
 	var v float64
 	switch c.verb {
 	case "mean":
-		v = c.sum.value() / float64(c.n)
+		v = wide.Clamp(c.sum.mean(float64(c.n)), c.min, c.max)
 	case "sum":
 		v = c.sum.value()
 	case "min":
@@ -107,7 +112,9 @@ func (c *combiner) result() (float64, bool) {
 	case "spread":
 		v = c.max - c.min
 	case "stddev":
-		v = c.welford.stddev()
+		if v = c.welford.stddev(); !finite(v) {
+			v = c.small.stddev() / small
+		}
 	}
 	return v, finite(v)
 }
@@ -122,7 +129,10 @@ func median(s []sample) float64 {
 		return s[mid].value
 	}
 	lo, hi := s[mid-1].value, s[mid].value
-	return lo + (hi-lo)/2
+	if mid := lo + (hi-lo)/2; finite(mid) {
+		return mid
+	}
+	return lo/2 + hi/2
 }
 
 // mode is the most frequent value; of several equally frequent ones that which was read first, and of
@@ -146,10 +156,19 @@ func mode(s []sample) float64 {
 }
 
 // sum adds with Neumaier's compensation, so that the order, which an index in memory does not keep, does
-// not show in the last digits.
-type sum struct{ total, lost float64 }
+// not show in the last digits. When it leaves the range of float64 it goes on scaled, as package wide does.
+type sum struct {
+	total, lost float64
+	scaled      bool
+}
 
 func (s *sum) add(v float64) {
+	if !s.scaled && math.IsInf(s.total+v, 0) {
+		s.total, s.lost, s.scaled = s.total*wide.Scale, s.lost*wide.Scale, true
+	}
+	if s.scaled {
+		v *= wide.Scale
+	}
 	t := s.total + v
 	if math.Abs(s.total) >= math.Abs(v) {
 		s.lost += (s.total - t) + v
@@ -159,7 +178,12 @@ func (s *sum) add(v float64) {
 	s.total = t
 }
 
-func (s *sum) value() float64 { return s.total + s.lost }
+func (s *sum) value() float64 { return wide.Sum(s.total+s.lost, s.scaled) }
+
+func (s *sum) mean(n float64) float64 { return wide.Sum((s.total+s.lost)/n, s.scaled) }
+
+// small keeps the squares of all float64s in their range.
+const small = 0x1p-540
 
 // welford is the variance in one pass (B. P. Welford, 1962).
 type welford struct {

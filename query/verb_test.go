@@ -3,6 +3,7 @@ package query
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	influxquery "github.com/influxdata/influxdb/query"
@@ -136,5 +137,39 @@ func BenchmarkCombine(b *testing.B) {
 				c.result()
 			}
 		})
+	}
+}
+
+// Of readings whose sum, difference or squares are more than a float64 holds there are a mean, a median and a deviation all
+// the same, and no value is beyond the readings. So it is with equal readings whose sum was rounded.
+func TestVerbsOfHugeReadings(t *testing.T) {
+	const h = 1e308
+	for _, c := range []struct {
+		verb   verb
+		values []float64
+		want   float64
+	}{
+		{"mean", slices.Repeat([]float64{h}, 32), h},
+		{"mean", []float64{1.7 * h, -1.7 * h, 1.7 * h, 1.7 * h, -1.7 * h}, 1.7 * h / 5},
+		{"mean", []float64{-1.7 * h, -1.7 * h, 0.4 * h}, -h},
+		{"mean", slices.Repeat([]float64{0.1}, 3), 0.1},
+		{"mean", slices.Repeat([]float64{0.7}, 11), 0.7},
+		{"sum", []float64{h, h, -h}, h},
+		{"median", []float64{-1.7 * h, 1.7 * h}, 0},
+		{"median", []float64{1.5 * h, 1.7 * h}, 1.6 * h},
+		{"stddev", []float64{-h, h}, math.Sqrt2 * h},
+		{"stddev", []float64{1e200, 3e200}, math.Sqrt2 * 1e200},
+	} {
+		comb := combiner{verb: c.verb}
+		for i, v := range c.values {
+			comb.add(sample{int64(i), v})
+		}
+		got, ok := comb.result()
+		if !ok || math.Abs(got-c.want) > 1e-12*math.Abs(c.want) {
+			t.Errorf("%s of %v: %v (%t), want %v", c.verb, c.values, got, ok, c.want)
+		}
+		if c.verb == "mean" && (got < slices.Min(c.values) || got > slices.Max(c.values)) {
+			t.Errorf("the mean of %v is %v, beyond them", c.values, got)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -62,10 +63,11 @@ type App struct {
 	intoInflux []*projector.Runner
 	backlog    *projector.Backlog // what an outage left to be filled in
 	replays    *replay.Jobs
-	schemaMu   sync.Mutex // one ensureSchema at a time
-	schemaSeen bool       // the schema was there once since the start; guarded by schemaMu
-	mist       *live.Mist // nil without --mist-address
-	hub        *live.Hub  // streams for browsers
+	meansUntil atomic.Int64 // before it, aggregates may be means of Pulse 0.2 (ns)
+	schemaMu   sync.Mutex   // one ensureSchema at a time
+	schemaSeen bool         // the schema was there once since the start; guarded by schemaMu
+	mist       *live.Mist   // nil without --mist-address
+	hub        *live.Hub    // streams for browsers
 	alerts     *kapa.Alerts
 	ingest     *ingest.Server
 	query      *query.Server
@@ -127,7 +129,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.location,
 		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Projections: projectionsReader{a.runners, a.mist},
-		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Live: liveStreams{a.hub}, Stored: influx.Clean,
+		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Live: liveStreams{a.hub}, Stored: influx.Clean, MeansUntil: a.meansUntil.Load,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry, Now: config.now,
 	}

@@ -209,9 +209,11 @@ func TestHostileRequests(t *testing.T) {
 		{post + "Transfer-Encoding: chunked\r\n\r\n2;" + strings.Repeat("x", 100_000) + "\r\n{}\r\n0\r\n\r\n", []int{400}},
 		{"POST /alerts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-AUTH-TOKEN\r\n\r\n2\r\n{}\r\n0\r\nX-AUTH-TOKEN: secret\r\n\r\n", []int{401}},
 		{"POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n", []int{401}},
-		// With both, the body is what is chunked, and what stands behind it is a request of its own, with its own token or
-		// without.
-		{post + "Content-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /keys HTTP/1.1\r\nHost: x\r\n\r\n", []int{400, 401}},
+		// With both, the body is what is chunked, and what stands behind it is not read: the connection ends.
+		{post + "Content-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /keys HTTP/1.1\r\nHost: x\r\n\r\n", []int{400}},
+		{post + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{400}},
+		{post + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{400}},
+		{"GET /keys HTTP/1.1\r\n" + token + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{200}},
 		{post + "Content-Length: 2\r\n\r\n{}GET /keys HTTP/1.1\r\nHost: x\r\n\r\n", []int{400, 401}},
 		{"GET /keys HTTP/1.1\r\n" + host + "\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{401}}, // which closes
 		{strings.Repeat("GET /keys HTTP/1.1\r\n"+token+"\r\n", 100), slices.Repeat([]int{200}, 100)},

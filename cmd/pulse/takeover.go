@@ -14,8 +14,8 @@ import (
 // error: InfluxDB is away, or the newest windows have not settled.
 const takeOverRetry = 30 * time.Second
 
-// startTakeOver completes the aggregates that Pulse 0.2 left, beside everything
-// else, until that is done once. The schema comes first, whether there are
+// startTakeOver finds where the aggregates that Pulse 0.2 left end, and completes
+// them, beside everything else, until that is done once. The schema comes first, whether there are
 // relays or not: a continuous query of 0.2 would write over what is completed.
 // The teardown ends it.
 func (a *App) startTakeOver() {
@@ -27,14 +27,21 @@ func (a *App) startTakeOver() {
 		return nil
 	})
 	log := a.log.With("room", "migrations")
+	o := migrations.TakeOverOptions{
+		DB: a.state.DB, Influx: influxReader{a.store}, Write: aggregateWriter(a.store), Settled: a.config.AggregateInterval + time.Minute,
+		Window: a.config.AggregateInterval, Logger: log,
+	}
 	go func() {
 		defer close(ended)
 		for {
 			err := a.ensureSchema(ctx)
 			if err == nil {
-				_, err = migrations.TakeOver(ctx, migrations.TakeOverOptions{
-					DB: a.state.DB, Influx: influxReader{a.store}, Write: aggregateWriter(a.store), Settled: a.config.AggregateInterval + time.Minute, Logger: log,
-				})
+				var until int64
+				until, err = migrations.MeansUntil(ctx, o)
+				a.meansUntil.Store(until)
+			}
+			if err == nil {
+				_, err = migrations.TakeOver(ctx, o)
 			}
 			if err == nil || ctx.Err() != nil {
 				return

@@ -42,6 +42,15 @@ func TestTakeOverOf02(t *testing.T) {
 		points[i] = influx.Point{Series: host, Time: end.Add(-15 * time.Minute * time.Duration(i+1)).UnixNano(),
 			Fields: []influx.Field{{Key: "stat_1", Value: 4}}}
 	}
+	// At one time of the day two means of 0.2, and a window of ours with many readings.
+	window := now.Truncate(15 * time.Minute)
+	for day := range 3 {
+		fields := []influx.Field{{Key: "stat_9", Value: 10}}
+		if day == 0 {
+			fields = []influx.Field{{Key: "stat_9", Value: 70}, {Key: "stat_9:count", Value: 15}, {Key: "stat_9:sum", Value: 1050}}
+		}
+		points = append(points, influx.Point{Series: host, Time: window.AddDate(0, 0, -day).UnixNano(), Fields: fields})
+	}
 	if _, err := store.Write(t.Context(), influx.PolicyAggregate, points); err != nil {
 		t.Fatal(err)
 	}
@@ -90,6 +99,16 @@ func TestTakeOverOf02(t *testing.T) {
 	if err := s.Get("/daily/stat_1?start=3d", &daily); err != nil || len(daily) < 24*4 {
 		t.Errorf("/daily: %d quarter hours, %v", len(daily), err)
 	}
+	equally := func() error {
+		var days map[string]float64
+		if err := s.Get("/daily/stat_9?start=3d", &days); err != nil || len(days) != 1 || days[window.Local().Format("15:04")] != 30 {
+			return fmt.Errorf("%v, %v; expected 30", days, err)
+		}
+		return nil
+	}
+	if err := equally(); err != nil {
+		t.Errorf("/daily of old and new days: %v", err)
+	}
 	// Again: nothing changes.
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
@@ -97,6 +116,7 @@ func TestTakeOverOf02(t *testing.T) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	await(t, s, "/daily of old and new days after another start", 10*time.Second, equally)
 	rows, err = store.Query(t.Context(), `SELECT sum("stat_1:count"), count("stat_1") FROM "statistics"."one_week"."aggregate" WHERE "host" = 'old'`, nil)
 	if err != nil || len(rows) == 0 || fmt.Sprint(rows[0].Values[0][1:]) != fmt.Sprint([]any{windows, windows}) {
 		t.Errorf("after another start: %v, %v", rows, err)

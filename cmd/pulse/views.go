@@ -16,6 +16,7 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/projector/live"
 	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/query"
 )
 
 // buildHistory makes the projections into InfluxDB, and what goes over past
@@ -107,8 +108,12 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 		Start:      projector.FromTime(time.Now().Add(-2 * config.PollInterval)),
 	}}
 	if config.MistAddress != "" {
+		decimals := 0
+		if config.APICompat == query.Compat02 {
+			decimals = 4
+		}
 		a.mist, err = live.NewMist(live.MistOptions{
-			Address: config.MistAddress, Token: config.MistToken, MaxAge: config.BeatInterval,
+			Address: config.MistAddress, Token: config.MistToken, MaxAge: config.BeatInterval, Decimals: decimals,
 			Logger: log, Registerer: registry, Now: config.now,
 		})
 		if err != nil {

@@ -270,6 +270,10 @@ func TestAggregatesExtremes(t *testing.T) {
 	w := newWorld(t, 1)
 	w.send(event("web1", w.clock, nil, stat("big", math.MaxFloat64), stat("big", math.MaxFloat64), stat("neg", -math.MaxFloat64),
 		stat("neg", -math.MaxFloat64), stat("nan", math.NaN()), stat("ok", 1), stat("time", 1)))
+	w.send(event("web1", w.clock, nil, stat("both", 1.5e308), stat("both", 1e308), stat("both", -1e308), stat("tenth", 0.1), stat("tenth", 0.1), stat("tenth", 0.1)))
+	for range 32 {
+		w.send(event("web1", w.clock, nil, stat("same", 1e308)))
+	}
 	old := w.clock.Add(-100 * time.Hour)
 	w.a.o.Retention = time.Hour
 	w.send(event("web1", old, nil, stat("ok", 1)), event("web1", time.Date(1969, 12, 31, 23, 59, 59, 0, time.UTC), nil, stat("ok", 1)))
@@ -280,7 +284,13 @@ func TestAggregatesExtremes(t *testing.T) {
 	}
 	at := w.clock.UnixNano()
 	w.store.want(t, PolicyAggregate, web1, at, "big:sum", math.MaxFloat64)
-	w.store.want(t, PolicyAggregate, web1, at, "big", math.MaxFloat64/2)
+	w.store.want(t, PolicyAggregate, web1, at, "big", math.MaxFloat64)
+	w.store.want(t, PolicyAggregate, web1, at, "neg", -math.MaxFloat64)
+	w.store.want(t, PolicyAggregate, web1, at, "same", 1e308)
+	w.store.want(t, PolicyAggregate, web1, at, "same:sum", math.MaxFloat64)
+	w.store.want(t, PolicyAggregate, web1, at, "both:sum", 1.5e308) // it left the range in between
+	w.store.want(t, PolicyAggregate, web1, at, "both", 0.5e308)
+	w.store.want(t, PolicyAggregate, web1, at, "tenth", 0.1) // 0.1+0.1+0.1 is more than three times it
 	w.store.want(t, PolicyAggregate, web1, at, "neg:sum", -math.MaxFloat64)
 	w.store.want(t, PolicyAggregate, web1, at, "ok:count", 1)
 	w.store.want(t, PolicyAggregate, web1, time.Date(1969, 12, 31, 23, 59, 0, 0, time.UTC).UnixNano(), "ok:last", 3)

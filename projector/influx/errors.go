@@ -15,6 +15,7 @@ var (
 		"max-concurrent-queries limit exceeded", "query engine shutdown",
 		"timeout", "engine is closed", "shard is disabled", "tsdb store closed",
 	}
+	notFiniteTexts = []string{"json: unsupported value"} // of encoding/json in the server
 )
 
 // StatementError types the error text that a statement ended with: a missing
@@ -29,6 +30,10 @@ func StatementError(status int, text string) *Error {
 	}
 	return e
 }
+
+// NotFinite reports whether a value of the answer was infinite or no number at all,
+// which the HTTP API cannot say. The embedded engine answers such values.
+func (e *Error) NotFinite() bool { return e.Err != nil && hasAnyPrefix(e.Err.Error(), notFiniteTexts) }
 
 func hasAnyPrefix(s string, prefixes []string) bool {
 	for _, p := range prefixes {

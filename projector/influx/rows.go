@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/nanopack/pulse/internal/wide"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
@@ -100,13 +101,14 @@ func (a *Aggregates) addRows(w *window, b *block) {
 			}
 			c := &b.accs[s.Index]
 			n := float64(c.count)
-			sum := min(max(c.sum, -math.MaxFloat64), math.MaxFloat64) // InfluxDB has no infinities
+			mean := wide.Mean(c.sum, c.scaled, n, c.min, c.max)
+			sum := min(max(wide.Sum(c.sum, c.scaled), -math.MaxFloat64), math.MaxFloat64) // InfluxDB has no infinities
 			k := buf.fieldKeys(s.Stat)
 			if len(buf.fields)-first == 6*newStats { // a wide row in several points, which InfluxDB makes one again
 				a.addPoint(w, b, set, first)
 				first = len(buf.fields)
 			}
-			buf.fields = append(buf.fields, Field{k[0], sum / n}, Field{k[1], n}, Field{k[2], sum},
+			buf.fields = append(buf.fields, Field{k[0], mean}, Field{k[1], n}, Field{k[2], sum},
 				Field{k[3], c.min}, Field{k[4], c.max}, Field{k[5], c.last})
 		}
 		if first < len(buf.fields) {

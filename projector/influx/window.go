@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nanopack/pulse/internal/wide"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
@@ -112,8 +113,9 @@ type relayState struct {
 
 // acc is what a window knows of one series.
 type acc struct {
-	sum, min, max, last float64
+	sum, min, max, last float64 // sum as package wide has it
 	count               uint32
+	scaled              bool
 	dirty               bool
 }
 
@@ -126,7 +128,7 @@ func (a *acc) add(v float64) {
 	} else if v > a.max {
 		a.max = v
 	}
-	a.sum += v
+	a.sum, a.scaled = wide.Add(a.sum, a.scaled, v)
 	a.last = v
 	a.count++
 }

@@ -235,7 +235,8 @@ func (l *Latest) sweep(now time.Time) {
 
 // Select visits the newest reading of every series of stat that matches the filters and is not older than
 // since (nanoseconds since 1970 UTC), in no particular order. A series matches if for each key of filters
-// its tag has one of the values given. visit must be quick and must not call back: the writer waits for it.
+// its tag has one of the values given; a series without that tag has the value "". visit must be quick and must
+// not call back: the writer waits for it.
 func (l *Latest) Select(stat string, filters map[string][]string, since int64, visit func(Reading)) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -243,17 +244,13 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 	if t == nil {
 		return
 	}
-	if len(filters) == 0 {
-		for i := range t.rows {
-			if row := &t.rows[i]; row.time >= since {
-				visit(Reading{row.time, row.value, row.tags})
-			}
-		}
-		return
-	}
-	// The key whose values have the fewest series leads; the others are checked one by one.
+	// The key whose values have the fewest series leads; the others are checked one by one. No list says which
+	// series lack a tag, so a key that may be missing never leads.
 	lead, fewest := "", math.MaxInt
 	for key, values := range filters {
+		if slices.Contains(values, "") {
+			continue
+		}
 		n := 0
 		for _, v := range values {
 			n += len(t.byTag[Tag{Key: key, Value: v}])
@@ -265,9 +262,20 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 	var few [8]filter
 	others := few[:0]
 	for key, values := range filters {
-		if key != lead {
+		if key != lead || fewest == math.MaxInt {
 			others = append(others, filter{key, values})
 		}
+	}
+	visitRow := func(row *row) {
+		if row.time >= since && matches(row.tags, others) {
+			visit(Reading{row.time, row.value, row.tags})
+		}
+	}
+	if fewest == math.MaxInt {
+		for i := range t.rows {
+			visitRow(&t.rows[i])
+		}
+		return
 	}
 	leading := filters[lead]
 	for i, v := range leading {
@@ -275,10 +283,7 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 			continue
 		}
 		for _, at := range t.byTag[Tag{Key: lead, Value: v}] {
-			row := &t.rows[at]
-			if row.time >= since && matches(row.tags, others) {
-				visit(Reading{row.time, row.value, row.tags})
-			}
+			visitRow(&t.rows[at])
 		}
 	}
 }
@@ -289,11 +294,14 @@ type filter struct {
 	values []string
 }
 
-// matches says whether tags match all of the filters.
+// matches reports whether tags match all of the filters.
 func matches(tags []Tag, filters []filter) bool {
 	for _, f := range filters {
-		i := slices.IndexFunc(tags, func(t Tag) bool { return t.Key == f.key })
-		if i < 0 || !slices.Contains(f.values, tags[i].Value) {
+		value := ""
+		if i := slices.IndexFunc(tags, func(t Tag) bool { return t.Key == f.key }); i >= 0 {
+			value = tags[i].Value
+		}
+		if !slices.Contains(f.values, value) {
 			return false
 		}
 	}

@@ -76,7 +76,13 @@ func TestSelect(t *testing.T) {
 		{"no such value", "used", map[string][]string{"service": {"c"}}, 0, nil},
 		{"no such key", "used", map[string][]string{"nope": {"c"}, "host": {"web1"}}, 0, nil},
 		{"no value", "used", map[string][]string{"service": {}}, 0, nil},
-		{"bare words do not filter", "used", map[string][]string{"guy": {""}}, 0, nil},
+		{"bare words are no tags", "used", map[string][]string{"guy": {""}}, 0, []float64{1, 2, 3, 4}},
+		{"without the tag", "used", map[string][]string{"service": {""}}, 0, []float64{4}},
+		{"without the tag, fresh", "used", map[string][]string{"zone": {""}}, 200, []float64{2, 4}},
+		{"without the tag, or a value", "used", map[string][]string{"service": {"", "b"}}, 0, []float64{2, 4}},
+		{"without the tag, and another", "used", map[string][]string{"zone": {""}, "service": {"a", "b"}}, 0, []float64{1, 2}},
+		{"without two tags", "used", map[string][]string{"service": {""}, "zone": {""}}, 0, []float64{4}},
+		{"without a host", "used", map[string][]string{"host": {""}}, 0, nil},
 		{"tag and fresh", "used", map[string][]string{"service": {"a"}}, 200, []float64{3}},
 	} {
 		if got := values(l, tt.stat, tt.filters, tt.since); !slices.Equal(got, tt.want) {

@@ -64,13 +64,21 @@ func (r *rig) start() *rig {
 func (r *rig) apply(first, n int) {
 	r.t.Helper()
 	for i := range n {
+		r.applyValues(float64(first + i))
+	}
+}
+
+// applyValues applies an event for each value.
+func (r *rig) applyValues(values ...float64) {
+	r.t.Helper()
+	for _, v := range values {
 		r.seq++
-		e := journaltest.Event("host0", time.Now().UnixNano(), "c", []string{"service:web1"}, journal.Stat{ID: "stat_0", Value: float64(first + i)})
+		e := journaltest.Event("host0", time.Now().UnixNano(), "c", []string{"service:web1"}, journal.Stat{ID: "stat_0", Value: v})
 		if position, err := r.Apply(r.t.Context(), []journal.Record{{Seq: r.seq, Event: e}}); err != nil || position != r.seq {
 			r.t.Fatalf("Apply returned %d, %v", position, err)
 		}
 	}
-	r.applied += n
+	r.applied += len(values)
 }
 
 // stop stops, within the time that a stop may take, and checks that every reading is accounted for.

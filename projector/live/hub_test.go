@@ -33,6 +33,7 @@ func TestHubMessage(t *testing.T) {
 	all := h.subscribe(live.Request{})
 	cpu := h.subscribe(live.Request{Stat: "used", Filters: map[string][]string{"service": {"a", "b"}, "host": {"web1"}}})
 	none := h.subscribe(live.Request{Filters: map[string][]string{"service": {""}}})
+	noneOrB := h.subscribe(live.Request{Filters: map[string][]string{"service": {"", "b"}}})
 	if ev := all.next(); ev.Retry != "1000" || ev.ID != "0" || ev.Data != "" {
 		t.Fatalf("the greeting is %+v", ev)
 	}
@@ -49,7 +50,9 @@ func TestHubMessage(t *testing.T) {
 	all.wantShown("readings", "3", `{"relay":"web2","time":1000,"readings":[{"stat":"used","value":5,"tags":{"host":"web2","service":"b"}}]}`)
 	cpu.wantShown("readings", "1", first+used+"]}")
 	none.wantShown("readings", "1", first+ram+"]}")
-	h.wantMetric(4, "sent_total")
+	noneOrB.wantShown("readings", "1", first+ram+"]}")
+	noneOrB.wantShown("readings", "3", `{"relay":"web2","time":1000,"readings":[{"stat":"used","value":5,"tags":{"host":"web2","service":"b"}}]}`)
+	h.wantMetric(6, "sent_total")
 
 	// From the journal it is the same.
 	again := h.subscribe(live.Request{Resume: true})

@@ -143,7 +143,7 @@ func (l *link) writeBatch() (n int, err error) {
 		m.buf = m.buf[:0]
 		encoded := 0
 		for encoded < len(messages) && len(m.buf) < batchBytes {
-			m.buf = appendMessage(m.buf, &messages[encoded])
+			m.buf = appendRounded(m.buf, &messages[encoded], m.o.Decimals)
 			encoded++
 		}
 		var written int

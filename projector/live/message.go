@@ -25,12 +25,17 @@ type message struct {
 	time   int64 // the event's, nanoseconds since 1970 UTC
 }
 
+// shortest is the number of decimals that appendMessage uses.
+const shortest = -1
+
 // appendMessage appends the line of a message. The value is written as the shortest decimal that reads back
-// as the same float64, never with an exponent. (Pulse 0.2 passed on what relays had sent; its own relays
-// sent four decimals.)
-func appendMessage(dst []byte, m *message) []byte {
+// as the same float64, never with an exponent.
+func appendMessage(dst []byte, m *message) []byte { return appendRounded(dst, m, shortest) }
+
+// appendRounded is appendMessage with so many decimals.
+func appendRounded(dst []byte, m *message, decimals int) []byte {
 	dst = append(dst, m.prefix...)
-	dst = strconv.AppendFloat(dst, m.value, 'f', -1, 64)
+	dst = strconv.AppendFloat(dst, m.value, 'f', decimals, 64)
 	return append(dst, '"', '}', '\n')
 }
 

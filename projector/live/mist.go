@@ -36,6 +36,9 @@ type MistOptions struct {
 	MaxAge time.Duration
 	// Queue is how many readings may wait (0: DefaultQueue).
 	Queue int
+	// Decimals is how many a value has (0: as many as it takes to read back the same number). Pulse 0.2 passed on
+	// what relays had sent, and its own relays sent four.
+	Decimals int
 	// Logger gets the log (nil: none), Registerer the metrics (nil: a private one).
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -58,8 +61,11 @@ func (o MistOptions) withDefaults() (MistOptions, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		}
 	}
-	if o.MaxAge < 0 || o.Queue < 0 {
-		return o, errors.New("live: MistOptions.MaxAge and Queue cannot be negative")
+	if o.MaxAge < 0 || o.Queue < 0 || o.Decimals < 0 {
+		return o, errors.New("live: MistOptions.MaxAge, Queue and Decimals cannot be negative")
+	}
+	if o.Decimals == 0 {
+		o.Decimals = shortest
 	}
 	if o.MaxAge == 0 {
 		o.MaxAge = DefaultMaxAge

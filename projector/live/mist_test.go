@@ -56,6 +56,23 @@ func TestMistPublishes(t *testing.T) {
 	})
 }
 
+// As Pulse 0.2 did it for its own relays.
+func TestMistDecimals(t *testing.T) {
+	bubble(t, "", func(t *testing.T, server *livetest.Mist) {
+		r := newRig(t, server, live.MistOptions{Decimals: 4}).start()
+		r.applyValues(0.763, 2, -1.00007, 1e15)
+		synctest.Wait()
+		var got []string
+		for _, m := range server.Published() {
+			got = append(got, m.Data)
+		}
+		if want := []string{"0.7630", "2.0000", "-1.0001", "1000000000000000.0000"}; !slices.Equal(got, want) {
+			t.Errorf("mist got %q, want %q", got, want)
+		}
+		r.stop()
+	})
+}
+
 func TestMistToken(t *testing.T) {
 	bubble(t, `se"cret`, func(t *testing.T, server *livetest.Mist) {
 		r := newRig(t, server, live.MistOptions{Token: `se"cret`}).start()

@@ -78,20 +78,22 @@ func (r Reduction) String() string {
 
 // gathered is what one stat has gathered. It belongs to the collector's goroutine.
 type gathered struct {
-	last, sum, max float64
-	n              int  // samples since the last poll
-	fresh          bool // there was one
-	ring           []float64
-	next           int
+	last, sum, min, max float64
+	small               float64 // the sum times wide
+	n                   int     // samples since the last poll
+	fresh               bool    // there was one
+	ring                []float64
+	next                int
 }
 
 func (g *gathered) add(r Reduction, v float64) {
 	if g.n == 0 {
-		g.sum, g.max = 0, math.Inf(-1)
+		g.sum, g.small, g.min, g.max = 0, 0, math.Inf(1), math.Inf(-1)
 	}
 	g.n++
 	g.fresh = true
-	g.last, g.sum, g.max = v, g.sum+v, math.Max(g.max, v)
+	g.last, g.sum, g.small = v, g.sum+v, g.small+v*wide
+	g.min, g.max = math.Min(g.min, v), math.Max(g.max, v)
 	if r.window == 0 {
 		return
 	}
@@ -110,20 +112,39 @@ func (g *gathered) take(r Reduction) (v float64, ok bool) {
 	}
 	switch r.String() {
 	case "mean":
-		v = g.sum / float64(g.n)
+		v = mean(g.sum, g.small, g.n, g.min, g.max)
 	case "max":
 		v = g.max
 	case "running mean":
 		// Summed anew each time: a running sum would drift.
+		sum, small := 0.0, 0.0
 		for _, x := range g.ring {
-			v += x
+			sum, small = sum+x, small+x*wide
 		}
-		v /= float64(len(g.ring))
+		v = mean(sum, small, len(g.ring), slices.Min(g.ring), slices.Max(g.ring))
 	default:
 		v = g.last
 	}
 	g.n = 0
 	return v, true
+}
+
+// wide keeps a sum of float64s in their range.
+const wide = 0x1p-64
+
+// mean is sum/n, or, if a float64 does not hold the sum, what small makes of it. It is between low and high.
+func mean(sum, small float64, n int, low, high float64) float64 {
+	v := sum / float64(n)
+	if math.IsInf(v, 0) || math.IsNaN(v) {
+		v = small / float64(n) / wide
+	}
+	switch {
+	case v < low:
+		return low
+	case v > high:
+		return high
+	}
+	return v
 }
 
 // sortedKeys keeps the order of a set's stats the same from poll to poll.

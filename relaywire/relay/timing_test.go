@@ -211,6 +211,26 @@ func counter(n *atomic.Int64) relay.Collector {
 	return relay.NewPointCollector(func() float64 { return float64(n.Add(1)) })
 }
 
+// A mean is never beyond its samples: not when their sum is more than a float64 holds, and not when it was rounded.
+func TestMeansAreWithinTheSamples(t *testing.T) {
+	for _, value := range []float64{1e308, -1.7e308, 0.1, 0.7} {
+		for _, reduce := range []relay.Reduction{relay.Mean(), relay.RunningMean(11)} {
+			synctest.Test(t, func(t *testing.T) {
+				s := pipes(t)
+				r := start(t, relay.Options{Address: s.addr, Dial: s.dial})
+				p := s.accept()
+				add(t, r, "x", relay.Sample(relay.NewPointCollector(func() float64 { return value }), time.Second, reduce))
+				p.expect("add x:")
+				time.Sleep(11500 * time.Millisecond)
+				text := strings.TrimPrefix(p.poll("x"), "x-x:")
+				if got, err := strconv.ParseFloat(text, 64); err != nil || got != value {
+					t.Errorf("the %v of %v is %q, %v", reduce, value, text, err)
+				}
+			})
+		}
+	}
+}
+
 // TestSampling: samples 1, 2, 3... are taken at 0 s, 1 s, 2 s... and reduced at each poll.
 func TestSampling(t *testing.T) {
 	for _, c := range []struct {

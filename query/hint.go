@@ -1,0 +1,130 @@
+package query
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nanopack/pulse/internal/nearest"
+)
+
+// didYouMean is the end of an error's text: what was probably meant by a name that does not exist, or "".
+func didYouMean(name string, candidates []string) string {
+	if like := nearest.Name(name, candidates); like != "" {
+		return fmt.Sprintf(": did you mean %s?", like)
+	}
+	return ""
+}
+
+// hint says what was probably meant by a question that has no answer, by the names that were read lately: the stat, a
+// filter or its value. It is "" when all of them are known, or nothing is alike.
+func (s *Server) hint(stat string, fs filters, history bool) string {
+	stats, keys := s.o.Latest.Stats(), s.o.Latest.TagKeys()
+	if !slices.Contains(stats, stat) {
+		if like := nearest.Name(stat, stats); like != "" {
+			return "; did you mean " + like + "?"
+		}
+		return ""
+	}
+	reserved := []string{"verb"}
+	if history {
+		reserved = append(reserved, "start", "stop", "backfill")
+	}
+	for _, f := range fs {
+		if slices.Contains(keys, f.key) || slices.Contains(f.values, "") {
+			continue
+		}
+		if like := nearest.Name(f.key, slices.Concat(keys, reserved)); like != "" {
+			return fmt.Sprintf("; did you mean %s instead of %s?", like, f.key)
+		}
+	}
+	return s.valueHint(stat, fs)
+}
+
+// maxKnown bounds how many values of a tag are looked at.
+const maxKnown = 10_000
+
+// valueHint is hint for the filters' values.
+func (s *Server) valueHint(stat string, fs filters) string {
+	known := make([]map[string]bool, len(fs))
+	for i := range fs {
+		known[i] = map[string]bool{}
+	}
+	s.o.Latest.Select(stat, nil, 0, func(r Reading) {
+		for i, f := range fs {
+			for _, t := range r.Tags {
+				if t.Key == f.key && len(known[i]) < maxKnown {
+					known[i][t.Value] = true
+				}
+			}
+		}
+	})
+	for i, f := range fs {
+		candidates := slices.Sorted(maps.Keys(known[i]))
+		for _, v := range f.values {
+			if known[i][v] || v == "" {
+				continue
+			}
+			if like := nearest.Name(v, candidates); like != "" {
+				return fmt.Sprintf("; did you mean %s=%s?", f.key, like)
+			}
+		}
+	}
+	return ""
+}
+
+// nothingOf is nothing with a hint.
+func (s *Server) nothingOf(stat string, sel selection, history bool, format string, args ...any) error {
+	if s.o.Compat == Compat02 {
+		return errNotFound02()
+	}
+	return s.nothing(format+"%s", append(args, s.hint(stat, sel.filters, history))...)
+}
+
+// routeHint is for a path that is no route.
+func (s *Server) routeHint(path string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	var known []string
+	for _, rt := range s.routes() {
+		name, _, _ := strings.Cut(strings.TrimPrefix(rt.path, "/"), "/")
+		if name == first { // it is right, but for what follows, or is not there without its flag
+			return ""
+		}
+		if !rt.absent && !slices.Contains(known, name) {
+			known = append(known, name)
+		}
+	}
+	if like := nearest.Name(first, known); like != "" {
+		return ": did you mean /" + like + "?"
+	}
+	return ""
+}
+
+// overrideHint is for an override that was refused: a collector or a relay that nobody has.
+func (s *Server) overrideHint(req OverrideRequest) string {
+	var ids, collectors []string
+	for _, relay := range s.o.Relays.Relays() {
+		ids = append(ids, relay.ID)
+		for _, c := range relay.Collectors {
+			collectors = append(collectors, c.Name)
+		}
+	}
+	for _, id := range req.Relays {
+		if slices.Contains(ids, id) {
+			continue
+		}
+		if like := didYouMean(id, ids); like != "" {
+			return "; there is no relay " + id + like
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(req.Collectors)) {
+		if slices.Contains(collectors, name) {
+			continue
+		}
+		if like := didYouMean(name, collectors); like != "" {
+			return "; there is no collector " + name + like
+		}
+	}
+	return ""
+}

@@ -1,0 +1,126 @@
+package query
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/influxdata/influxdb1-client/models"
+	"github.com/influxdata/influxql"
+
+	"github.com/nanopack/pulse/internal/wide"
+)
+
+// widePlan computes a mean or a sum from the windows' means, each scaled before they are added up: a float64 does not
+// hold the sum itself, nor did a window's :sum have to hold its own. It takes InfluxDB several times as long, so it
+// is for slots whose ordinary sums overflow.
+type widePlan struct {
+	verb    verb // mean or sum
+	counted bool // rows have counts, and weigh by them
+}
+
+func (p widePlan) fold(c []float64) slot {
+	if p.verb == "sum" {
+		return slot{value: wide.Sum(c[0], true)}
+	}
+	sl := slot{value: wide.Mean(c[0], true, c[1], c[2], c[3])}
+	if p.counted {
+		sl.sum, sl.weight = wide.Sum(c[0], true), c[1]
+	}
+	return sl
+}
+
+// notFinite reports whether err is InfluxDB's way to say that some number of its answer is not finite.
+func notFinite(err error) bool {
+	var e interface{ NotFinite() bool }
+	return errors.As(err, &e) && e.NotFinite()
+}
+
+// overflows reports whether a number in the rows is not finite, which the engine may show as null, or so large that
+// sums of which it was made were cut.
+func overflows(rows []models.Row) bool {
+	for _, row := range rows {
+		for _, v := range row.Values {
+			for _, cell := range v[min(1, len(v)):] {
+				switch f := cell.(type) {
+				case nil:
+					return true
+				case float64:
+					if !(math.Abs(f) < math.MaxFloat64/2) {
+						return true
+					}
+				case json.Number:
+					if n, ok := number(f); ok && math.Abs(n.float()) >= math.MaxFloat64/2 {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
+// wideColumns is how many columns a wideStatement has.
+const wideColumns = 4
+
+// wideStatement is the statement of a widePlan: the scaled sum, how many it is of, the least and the greatest mean.
+//
+//	SELECT sum("s") AS "c0", sum("n") AS "c1", min("m") AS "c2", max("m") AS "c3" FROM (SELECT "cpu" AS "m",
+//	"cpu" / 18446744073709551616.0 * "cpu:count" AS "s", "cpu:count" AS "n" FROM "statistics"."one_week"."aggregate"
+//	WHERE ...) WHERE time >= 1 AND time < 2 GROUP BY time(3600s) fill(none)
+func wideStatement(stat string, p widePlan, fs filters, from, to int64, step time.Duration, stored func(string) string) (statement, error) {
+	fields := []string{stored(stat)}
+	inner, outer := fmt.Sprintf(`%s AS "m", %[1]s / %.1f`, quote(fields[0]), 1/wide.Scale), "count"
+	if p.counted {
+		fields = append(fields, stored(stat+suffixCount))
+		inner += fmt.Sprintf(` * %s AS "s", %[1]s AS "n"`, quote(fields[1]))
+		outer = "sum"
+	} else {
+		inner += fmt.Sprintf(` AS "s", %s AS "n"`, quote(fields[0]))
+	}
+	fs = fs.spelled(stored)
+	st := statement{params: make(map[string]any)}
+	var b strings.Builder
+	fmt.Fprintf(&b, `SELECT sum("s") AS "c0", %s("n") AS "c1", min("m") AS "c2", max("m") AS "c3" FROM (SELECT %s`, outer, inner)
+	st.from(&b, fs, from, to)
+	fmt.Fprintf(&b, ") WHERE time >= %d AND time < %d GROUP BY time(%ds) fill(none)", from, to, int64(step/time.Second))
+	st.text = b.String()
+	return st, st.checkWide(fields, fs)
+}
+
+// checkWide is check for a wideStatement.
+func (st statement) checkWide(fields []string, fs filters) error {
+	sel, err := st.parse()
+	if err != nil {
+		return err
+	}
+	sub, ok := sel.Sources[0].(*influxql.SubQuery)
+	if !ok || sub.Statement.Target != nil || len(sub.Statement.Sources) != 1 || len(sel.Fields) != wideColumns || len(sub.Statement.Fields) != 3 {
+		return fmt.Errorf("query: %q is not the SELECT that was meant", st.text)
+	}
+	if err := st.checkSource(sub.Statement.Sources[0]); err != nil {
+		return err
+	}
+	refs := map[string]bool{}
+	influxql.WalkFunc(sub.Statement.Fields, func(n influxql.Node) {
+		switch n := n.(type) {
+		case *influxql.VarRef:
+			refs[n.Val] = true
+		case *influxql.Call, *influxql.Wildcard, *influxql.RegexLiteral:
+			ok = false
+		}
+	})
+	for _, f := range fields {
+		ok = ok && refs[f]
+	}
+	if !ok || len(refs) != len(fields) {
+		return fmt.Errorf("query: %q is of other fields", st.text)
+	}
+	if err := checkCondition(st, sel.Condition, nil); err != nil {
+		return err
+	}
+	return checkCondition(st, sub.Statement.Condition, fs)
+}
