@@ -59,6 +59,9 @@ func TestUnit(t *testing.T) {
 	if limit, err := strconv.Atoi(strings.TrimSuffix(setting("TimeoutStopSec"), "s")); err != nil || limit <= int(stopTimeout.Seconds()) {
 		t.Errorf("TimeoutStopSec=%d (%v): a stop may take %v", limit, err, stopTimeout)
 	}
+	if reload := setting("ExecReload"); reload != "/bin/kill -HUP $MAINPID" {
+		t.Errorf("ExecReload=%s: a reload is a SIGHUP", reload)
+	}
 	if setting("Type") != "notify" || setting("WatchdogSec") == "" {
 		t.Error("systemd is not told that pulse notifies it")
 	}

@@ -82,7 +82,7 @@ func parseAgent(args []string, stdout, stderr io.Writer) (a *agent, done bool, c
 		return nil, true, code
 	}
 	if *file != "" {
-		if err := c.setFromFile(*file); err != nil {
+		if err := setFromFile(c.FlagSet, *file); err != nil {
 			return nil, true, c.misused(err)
 		}
 	}

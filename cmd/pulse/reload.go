@@ -109,6 +109,9 @@ func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 	level.Set(running.LogLevel)
 	a.running = running
 	tellReload(a.log, changed, left)
+	for _, warning := range running.warnings() {
+		a.log.Warn(warning)
+	}
 	return nil
 }
 

@@ -53,6 +53,24 @@ func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
 	return err
 }
 
+// setFromFile sets the flags that neither the command line nor the environment has from a config file whose keys are
+// their names.
+func setFromFile(fs *flag.FlagSet, path string) error {
+	given := givenFlags(fs)
+	var all []option
+	fs.VisitAll(func(f *flag.Flag) { all = append(all, option{long: f.Name}) })
+	var wrong error
+	err := readConfigFile(path, all, func(key, text string, line int) {
+		if given[key] || wrong != nil {
+			return
+		}
+		if err := fs.Set(key, text); err != nil { // of a switch; the text of another may be anything, and a secret
+			wrong = fmt.Errorf("--%s: must be true or false (line %d of %s)", key, line, path)
+		}
+	})
+	return cmp.Or(err, wrong)
+}
+
 // warnUnknownEnvironment logs each PULSE_ variable that the server does not read: it is most likely a
 // misspelled one.
 func warnUnknownEnvironment(ctx context.Context, environ []string, log *slog.Logger) {

@@ -170,9 +170,9 @@ func TestCommandHelp(t *testing.T) {
 		}
 	}
 	for want, args := range map[string][]string{
-		"      --id string          What this relay": {"relay", "--help"},
-		"is PULSE_RELAY_ID.":                         {"help", "relay"},
-		"      --detach       ":                      {"help", "replay"},
+		"      --id string            What this relay": {"relay", "--help"},
+		"is PULSE_RELAY_CONFIG_FILE.":                  {"help", "relay"},
+		"      --detach       ":                        {"help", "replay"},
 		"Flags of the server, for working without one:\n      --aggregate-interval int": {"help", "replay"},
 		"  replay   rebuild a range": {"help"},
 		"pulse " + version():         {"version"},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -153,22 +152,6 @@ func (c *command) parse(args []string) (done bool, code int) {
 		return true, c.misused(fmt.Errorf("unexpected argument %q: flags come before %s", c.Arg(1), c.argument))
 	}
 	return false, exitOK
-}
-
-// setFromFile gives the flags that were not given yet the values of a config file.
-func (c *command) setFromFile(path string) error {
-	var all []option
-	c.VisitAll(func(f *flag.Flag) { all = append(all, option{long: f.Name}) })
-	var wrong error
-	err := readConfigFile(path, all, func(name, value string, line int) {
-		if c.given(name) || wrong != nil {
-			return
-		}
-		if err := c.Set(name, value); err != nil {
-			wrong = fmt.Errorf("--%s (line %d of %s): %w", name, line, path, err)
-		}
-	})
-	return cmp.Or(err, wrong)
 }
 
 // help writes the help text.
