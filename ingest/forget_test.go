@@ -227,7 +227,7 @@ func TestForgetEndsOverrides(t *testing.T) {
 		for _, line := range []string{"ok", "beat 30", "override 3600 cpu:30", "get cpu"} {
 			b.want(line)
 		}
-		b.send("add cpu")
+		b.send("got cpu:1", "add cpu")
 		b.want("ok")
 		w.gone("c")
 		if err := w.srv.Forget(t.Context(), "c"); err != nil {
