@@ -146,6 +146,7 @@ func (r *relay) assemble(s *session, a *assembly, args []byte, now int64) bool {
 		stat.line = r.line
 		if c.line != r.line {
 			c.line, c.slot = r.line, a.collector(c)
+			c.fresh = false // it has a reading already
 		}
 		e := &a.event.Collectors[c.slot]
 		e.Stats = append(e.Stats, journal.Stat{ID: stat.name.Value(), Value: reading.Value})

@@ -89,8 +89,8 @@ func TestFleetLosesNothing(t *testing.T) {
 		t.Errorf("%d readings in the journal, %d were sent", got, sent)
 	}
 	// An answer that takes longer than a second is possible on a busy machine, but not usual.
-	if n := counterValue(t, srv.m.skipped); n > relays/5 {
-		t.Errorf("%v polls were skipped", n)
+	if n := counterValue(t, srv.m.skipped) + counterValue(t, srv.m.unanswered); n > relays/5 {
+		t.Errorf("%v polls were not answered in time", n)
 	}
 	times, polls := map[string]int64{}, map[string]float64{}
 	for _, e := range j.events {

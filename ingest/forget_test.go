@@ -227,7 +227,7 @@ func TestForgetEndsOverrides(t *testing.T) {
 		for _, line := range []string{"ok", "beat 30", "override 3600 cpu:30", "get cpu"} {
 			b.want(line)
 		}
-		b.send("add cpu")
+		b.send("got cpu:1", "add cpu")
 		b.want("ok")
 		w.gone("c")
 		if err := w.srv.Forget(t.Context(), "c"); err != nil {
@@ -308,8 +308,9 @@ func TestAutomaticForgettingIsJournaled(t *testing.T) {
 			t.Errorf("the last event of relay-0 is %s", got)
 		}
 		w.stop()
-		time.Sleep(7*24*time.Hour - time.Second)
+		time.Sleep(7*24*time.Hour - keepEvery - 1500*time.Millisecond)
 		w.start()
+		time.Sleep(keepEvery + time.Second)
 		settle()
 		if got := last("relay-1"); got != "forgotten:not connected for 168h0m0s" {
 			t.Errorf("the last event of relay-1 is %s", got)

@@ -10,9 +10,12 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// maxSkips is how many polls an unanswered one may keep from being sent. After that it is given up, so that one lost answer does not
-// mute a relay that is otherwise well.
-const maxSkips = 2
+const (
+	// maxPatience bounds the time between two polls of a relay that answers none, unless the interval is longer: see patience.
+	maxPatience = 30 * time.Second
+	// worrying is how long a connected relay may leave polls unanswered before the log says so.
+	worrying = 3 * time.Minute
+)
 
 // A collector's first poll is out of phase. The regular one that happens to follow it within half an interval, a second at most, is
 // not wanted: the answer to the first would hardly be there, and the collector would tell the same again.
@@ -138,22 +141,27 @@ func (p *poller) look(r *relay) (next int64) {
 	r.polledAt = now
 	switch {
 	case len(p.names) == 0:
-	case r.asked != 0 && !regular:
-		// A new collector's first poll: the answer that is under way brings us back here.
-	case r.asked != 0 && r.missed < maxSkips:
-		r.missed++
-		r.skipped.Add(1)
-		srv.m.skipped.Inc()
+	case r.asked != 0 && now < r.asked+r.patience(srv.opt.PollInterval):
+		if regular {
+			r.skipped.Add(1)
+			srv.m.skipped.Inc()
+			p.postpone(r, now)
+		}
 	default:
-		if r.asked != 0 {
+		if r.asked == 0 {
+			r.silentSince = now
+		} else {
+			r.unanswered.Add(1)
 			srv.m.unanswered.Inc()
-			srv.quiet.warn("unanswered", "relay did not answer a poll; polling it again", "relay", r.id)
+			if silent := time.Duration(now - r.silentSince); silent >= worrying {
+				srv.quiet.warn("unanswered", "relay is connected and does not answer polls", "relay", r.id, "for", silent.Round(time.Second))
+			}
 		}
 		p.lines = relaywire.AppendGet(p.lines[:0], p.names)
 		if !r.sess.send(p.lines) {
 			return math.MaxInt64 // the session is ending
 		}
-		r.asked, r.missed = now, 0
+		r.asked = now
 		r.polls.Add(1)
 		srv.m.polls.Inc()
 		for _, name := range p.names {
@@ -165,6 +173,27 @@ func (p *poller) look(r *relay) (next int64) {
 		}
 	}
 	return r.next(now, srv.opt.PollInterval)
+}
+
+// postpone keeps the skipped poll due for those of p.names whose next one is far: they are polled with the answer that is waited for, or
+// when it is given up. It needs r.mu.
+func (p *poller) postpone(r *relay, now int64) {
+	for _, name := range p.names {
+		if r.interval(name, now, p.srv.opt.PollInterval) > maxPatience {
+			c := r.byName[name]
+			c.fresh, c.freshDue = true, now
+		}
+	}
+}
+
+// patience is how long after the newest poll its answer may still be under way, so that another poll would only wait behind it. It is
+// four times as long as the last answer took, within limits: a slow relay is polled as fast as it answers. And it is a seventh of the
+// time for which no poll was answered, maxPatience at most: a stuck relay does not find a pile of polls. A poll that is older has no
+// answer: relays that have nothing to say may say nothing. It needs mu.
+func (r *relay) patience(interval time.Duration) int64 {
+	slow := min(4*r.took, max(3*int64(interval), 4*int64(maxPatience)))
+	stuck := min((r.asked-r.silentSince)/7, int64(maxPatience))
+	return max(slow, stuck)
 }
 
 // dropUnconfirmed needs r.mu.
@@ -195,15 +224,15 @@ func (p *poller) answered(r *relay) time.Duration {
 		return 0
 	}
 	now := p.clock()
-	took := max(now-r.asked, 1)
-	r.asked, r.missed = 0, 0
+	r.took = max(now-r.asked, 1)
+	r.asked = 0
 	for _, c := range r.collectors {
 		if c.fresh {
 			p.schedule(r, max(c.freshDue, now))
 			break
 		}
 	}
-	return time.Duration(took)
+	return time.Duration(r.took)
 }
 
 // next returns when r has to be looked at again. It needs mu.
@@ -215,6 +244,10 @@ func (r *relay) next(now int64, interval time.Duration) int64 {
 	if len(r.collectors) == 0 {
 		return next
 	}
+	waited := int64(0) // until when an answer is waited for
+	if r.asked != 0 {
+		waited = r.asked + r.patience(interval)
+	}
 	if len(r.overrides) == 0 {
 		next = min(next, after(r.polledAt, interval, r.phase))
 	}
@@ -222,8 +255,8 @@ func (r *relay) next(now int64, interval time.Duration) int64 {
 		if len(r.overrides) > 0 {
 			next = min(next, after(r.polledAt, r.interval(c.name, now, interval), r.phase))
 		}
-		if c.fresh && (c.freshDue > now || r.asked == 0) {
-			next = min(next, c.freshDue)
+		if c.fresh {
+			next = min(next, max(c.freshDue, waited))
 		}
 	}
 	for _, o := range r.overrides {

@@ -24,8 +24,9 @@ type Relay struct {
 	LastSeen time.Time
 	// Collectors are in the order in which they were added.
 	Collectors []Collector
-	// Polls were sent, Skipped not, because the one before was unanswered; Rejected readings were not taken. Since the server's start.
-	Polls, Skipped, Rejected uint64
+	// Polls were sent, of which Unanswered had no answer before the next one was sent; Skipped were not sent because the answer to the
+	// one before might be under way; Rejected readings were not taken. Since the server's start.
+	Polls, Unanswered, Skipped, Rejected uint64
 }
 
 // Collector is one collector of a [Relay]. Interval is how often it is polled now, overrides included.
@@ -41,7 +42,7 @@ type relay struct {
 	// phase spreads the polls of all relays over the interval.
 	phase uint64
 
-	polls, skipped, rejected atomic.Uint64
+	polls, unanswered, skipped, rejected atomic.Uint64
 
 	mu sync.Mutex // guards what follows
 	// sess is the connection, nil when there is none. It is written under registry.mu too, so that either lock is enough to read it.
@@ -53,15 +54,15 @@ type relay struct {
 	storedTime  int64         // of the newest event that the registry knew at the start; there may have been others
 	collectors  []*collector  // as added
 	byName      map[string]*collector
-	series      int // stats of all collectors
-	line        uint32
+	series      int    // stats of all collectors
+	line        uint32 // number of the newest got line
+	entered     uint32 // of the newest one when the connection came
 
 	// overrides hold for this relay, the newest first.
 	overrides []*override
-	// polledAt is when polls were last looked for, asked when the poll was sent that is not answered yet (0: none), missed
-	// how many were left out since. All in poller time.
-	polledAt, asked int64
-	missed          int
+	// polledAt is when polls were last looked for, asked when the newest poll was sent while no answer has come (0: none is awaited),
+	// silentSince when the first one was that had none. took is how long the last answer took. All in poller time.
+	polledAt, asked, silentSince, took int64
 	// gatherUntil is when the first poll of collectors that are being added is due; confirmBy when collectors are dropped
 	// that have not been added again since the relay came back (0: none).
 	gatherUntil, confirmBy int64
@@ -75,12 +76,12 @@ type collector struct {
 	name  string
 	tags  []string
 	stats statTable
-	// fresh is set until the first poll, which is due at freshDue; unconfirmed while a relay that came back has not added it again.
+	// fresh is set until the first poll or reading. The poll is due at freshDue, out of the regular interval's phase; unconfirmed while a relay that came back has not added it again.
 	fresh, unconfirmed bool
 	freshDue           int64
 	// firstAt is when the first poll was sent, until a regular one is due (0: none).
 	firstAt int64
-	// slot is its place in the event that is being assembled from the got line with the number line.
+	// slot is its place in the event that is being assembled from the got line with the number line, which is its newest (0: none).
 	line uint32
 	slot int
 }
@@ -279,7 +280,7 @@ func (r *relay) seen() int64 {
 func (r *relay) describe(now int64, interval time.Duration) Relay {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d := Relay{ID: r.id, Polls: r.polls.Load(), Skipped: r.skipped.Load(), Rejected: r.rejected.Load()}
+	d := Relay{ID: r.id, Polls: r.polls.Load(), Unanswered: r.unanswered.Load(), Skipped: r.skipped.Load(), Rejected: r.rejected.Load()}
 	if seen := r.seen(); seen != 0 {
 		d.LastSeen = time.Unix(0, seen)
 	}
@@ -313,7 +314,8 @@ func (srv *Server) enter(s *session, id string) bool {
 		}
 		// Under the relay's lock, so that no get comes before the ok that a relay waits for.
 		s.send(greeting)
-		r.asked, r.missed, r.polledAt, r.gatherUntil, r.confirmBy = 0, 0, tick, 0, 0
+		r.asked, r.took, r.polledAt, r.gatherUntil, r.confirmBy = 0, 0, tick, 0, 0
+		r.entered = r.line
 		for _, c := range r.collectors {
 			c.fresh, c.freshDue, c.unconfirmed = true, tick, true
 			r.confirmBy = tick + int64(srv.opt.PollInterval)
@@ -362,7 +364,12 @@ func (srv *Server) add(s *session, name []byte, tags iter.Seq[[]byte]) bool {
 		return true // replaced meanwhile: what it says no longer counts
 	}
 	old := r.byName[string(name)]
+	tick := srv.poller.clock()
 	if old != nil && sameTags(old.tags, tags) {
+		if old.unconfirmed && old.line <= r.entered {
+			// The poll that came with the welcome was too early for it.
+			srv.pollSoon(r, old, tick)
+		}
 		old.unconfirmed = false
 		return true
 	}
@@ -374,23 +381,26 @@ func (srv *Server) add(s *session, name []byte, tags iter.Seq[[]byte]) bool {
 		c.tags = append(c.tags, string(tag))
 	}
 	c.tags = slices.Clip(c.tags)
-	tick := srv.poller.clock()
 	if len(r.collectors) == 0 {
 		r.polledAt = tick
 	}
-	switch {
-	case old != nil && !old.fresh: // only its tags have changed
-	case r.gatherUntil <= tick:
-		r.gatherUntil = tick + int64(gatherDelay)
-		fallthrough
-	default:
-		c.fresh, c.freshDue = true, r.gatherUntil
-	}
 	r.insert(c)
+	if old == nil || old.fresh || old.line <= r.entered { // else only its tags have changed
+		srv.pollSoon(r, c, tick)
+	}
 	srv.poller.schedule(r, r.next(tick, srv.opt.PollInterval))
 	srv.store.changed(r.id)
 	srv.events.put(journal.RelayEvent{Relay: r.id, Time: srv.opt.Now().UnixNano(), Kind: journal.RelayAdded, Collector: c.name, Tags: c.tags})
 	return true
+}
+
+// pollSoon has a collector that was added polled for the first time, with those that are added after it. It needs r.mu.
+func (srv *Server) pollSoon(r *relay, c *collector, tick int64) {
+	if r.gatherUntil <= tick {
+		r.gatherUntil = tick + int64(gatherDelay)
+	}
+	c.fresh, c.freshDue = true, r.gatherUntil
+	srv.poller.schedule(r, c.freshDue)
 }
 
 // remove takes a collector back. One that is not there is no error.

@@ -260,6 +260,11 @@ func TestForgetting(t *testing.T) {
 		w.stop()
 		time.Sleep(2 * time.Hour)
 		w.start()
+		time.Sleep(keepEvery / 2)
+		if got, want := ids(), []string{"relay-3"}; !slices.Equal(got, want) {
+			t.Errorf("remembered %v just after a late restart, want %v: it could not connect before", got, want)
+		}
+		time.Sleep(keepEvery)
 		if got := ids(); len(got) != 0 {
 			t.Errorf("remembered %v after a late restart, want nothing", got)
 		}

@@ -26,13 +26,13 @@ func TestEventTimesAreNotUsedAgain(t *testing.T) {
 		used[r.tick(srv, clock, 3)] = true
 	}
 
-	again := restore("web1", stored, time.Unix(0, clock))
+	again := new(storedAlive).restore("web1", stored, time.Unix(0, clock))
 	for i := range 10 {
 		if at := again.tick(srv, clock+int64(i), 1); used[at] {
 			t.Errorf("event %d after the restart has the time %d, which another has", i, at)
 		}
 	}
-	if d := restore("web1", stored, time.Unix(0, clock)).describe(clock, time.Minute); d.LastSeen.UnixNano() != ahead+1 {
+	if d := new(storedAlive).restore("web1", stored, time.Unix(0, clock)).describe(clock, time.Minute); d.LastSeen.UnixNano() != ahead+1 {
 		t.Errorf("LastSeen %v after the restart, want that of the last event that is known, %v", d.LastSeen, time.Unix(0, ahead+1))
 	}
 }

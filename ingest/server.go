@@ -92,7 +92,8 @@ func New(o Options) (*Server, error) {
 	srv.poller = newPoller(srv)
 	srv.events = newRelayEvents(srv)
 	srv.registry = newRegistry(o.Limits, m, srv.store, srv.events)
-	srv.store.lookup, srv.store.keep = srv.registry.get, srv.keep
+	srv.store.lookup, srv.store.connected = srv.registry.get, srv.registry.connectedRelays
+	srv.store.keep, srv.store.now = srv.keep, o.Now
 	if err := srv.load(); err != nil {
 		m.unregister(o.Registerer)
 		return nil, &Error{Op: "registry", Err: err}
@@ -103,8 +104,19 @@ func New(o Options) (*Server, error) {
 // load reads the state file.
 func (srv *Server) load() error {
 	now := srv.opt.Now()
+	alive, err := srv.store.loadAlive()
+	if err != nil {
+		return err
+	}
 	var relays []*relay
-	if err := srv.store.load(func(id string, r storedRelay) { relays = append(relays, restore(id, r, now)) }); err != nil {
+	err = srv.store.load(func(id string, s storedRelay) {
+		r := alive.restore(id, s, now)
+		if s.Gone != r.goneAt.UnixNano() {
+			srv.store.changed(id) // before it is written that it is not connected any more
+		}
+		relays = append(relays, r)
+	})
+	if err != nil {
 		return err
 	}
 	slices.SortFunc(relays, func(a, b *relay) int { return a.goneAt.Compare(b.goneAt) })
@@ -114,7 +126,8 @@ func (srv *Server) load() error {
 	return srv.loadOverrides()
 }
 
-// keep forgets what has become too old. The store calls it once a minute.
+// keep forgets what has become too old. The store calls it once a minute, the first time a minute after the start: relays that had nobody
+// to connect to can come back before they are forgotten.
 func (srv *Server) keep() {
 	srv.registry.expire(srv.opt.Now())
 	srv.overrides.change.Lock()
@@ -132,7 +145,6 @@ func (srv *Server) Start() {
 		return
 	}
 	srv.state = stateStarted
-	srv.registry.expire(srv.opt.Now()) // not in New, which writes nothing to the journal
 	go srv.store.run()
 	go srv.poller.run()
 	go srv.accept()

@@ -27,7 +27,8 @@ var relaysBucket = []byte("relays")
 type storedRelay struct {
 	V          int               `json:"v"`
 	Collectors []storedCollector `json:"collectors"`
-	// Last is the time of its newest event and Gone when it disconnected, in ns; Gone is 0 while it is connected.
+	// Last is the time of its newest event and Gone when it disconnected, in ns, as they were when it was written; Gone is 0 while it
+	// is connected. storedAlive is newer for those that are connected.
 	Last int64 `json:"last,omitempty"`
 	Gone int64 `json:"gone,omitempty"`
 }
@@ -38,15 +39,21 @@ type storedCollector struct {
 }
 
 // store writes the registry behind: ten thousand relays that connect and add ten collectors each are a few dozen transactions, not a
-// hundred thousand. What a crash loses is a fraction of a second of registrations, which relays repeat when they reconnect. Its goroutine
-// (run) also has what is too old forgotten.
+// hundred thousand. What a crash loses is a fraction of a second of registrations, which relays repeat when they reconnect, and a few
+// seconds of who was connected and heard: see storedAlive. Its goroutine (run) also has what is too old forgotten.
 type store struct {
 	db  *bolt.DB
 	log *slog.Logger
 	m   *metrics
-	// lookup returns a relay by its id, nil if it is to be deleted; keep forgets what is too old. Both are set before run.
-	lookup func(id string) *relay
-	keep   func()
+	// lookup returns a relay by its id, nil if it is to be deleted; connected the ids of those that are connected, with the times of
+	// their newest events; keep forgets what is too old; now is the clock. All are set before run.
+	lookup    func(id string) *relay
+	connected func() map[string]int64
+	keep      func()
+	now       func() time.Time
+
+	// Of run, and of close after it: what noteAlive wrote last has no relay; it could not write the last time.
+	noneAlive, aliveFailing bool
 
 	wake chan struct{} // capacity 1
 	stop chan struct{}
@@ -95,6 +102,8 @@ func (st *store) run() {
 	defer close(st.done)
 	keep := time.NewTicker(keepEvery)
 	defer keep.Stop()
+	alive := time.NewTicker(aliveEvery)
+	defer alive.Stop()
 	delay := time.NewTimer(0)
 	defer delay.Stop()
 	retry := retryFirst
@@ -105,6 +114,9 @@ func (st *store) run() {
 			return
 		case <-keep.C:
 			st.keep()
+			continue
+		case <-alive.C:
+			st.keepAlive()
 			continue
 		case <-st.wake:
 		}
@@ -135,7 +147,7 @@ func (st *store) run() {
 func (st *store) close() error {
 	close(st.stop)
 	<-st.done
-	return st.flush()
+	return st.noteAlive()
 }
 
 // flush writes every relay that has changed. What could not be written stays marked as changed.
@@ -205,18 +217,4 @@ func (r *relay) encode() []byte {
 		panic("ingest: strings and numbers always encode: " + err.Error())
 	}
 	return v
-}
-
-// restore returns the relay that was stored. One that was connected when the server died counts as gone since now.
-func restore(id string, s storedRelay, now time.Time) *relay {
-	r := newRelay(id)
-	// Not lastTime: events do not continue from there, where a server that was killed may have given times to others.
-	r.storedTime, r.goneAt = s.Last, now
-	if s.Gone != 0 {
-		r.goneAt = time.Unix(0, s.Gone)
-	}
-	for _, c := range s.Collectors {
-		r.insert(&collector{name: c.Name, tags: c.Tags})
-	}
-	return r
 }

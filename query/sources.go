@@ -67,9 +67,10 @@ type Relay struct {
 	ConnectedAt time.Time   `json:"connected_at,omitzero"` // start of this connection
 	LastSeen    time.Time   `json:"last_seen,omitzero"`    // last reading
 	Collectors  []Collector `json:"collectors"`
-	Polls       uint64      `json:"polls"`    // asked for since the server's start
-	Skipped     uint64      `json:"skipped"`  // polls not sent because the one before was unanswered
-	Rejected    uint64      `json:"rejected"` // readings not taken: no numbers, no usable name, no such collector, duplicates
+	Polls       uint64      `json:"polls"`      // asked for since the server's start
+	Unanswered  uint64      `json:"unanswered"` // of these, without an answer before the next one
+	Skipped     uint64      `json:"skipped"`    // polls not sent because the answer to the one before might be under way
+	Rejected    uint64      `json:"rejected"`   // readings not taken: no numbers, no usable name, no such collector, duplicates
 }
 
 // Collector is what a relay advertised by `add`.

@@ -96,7 +96,7 @@ type listedRelay struct {
 	LastSeen   time.Time  `json:"last_seen"`
 	Collectors []struct{} `json:"collectors"`
 	Polls      uint64     `json:"polls"`
-	Skipped    uint64     `json:"skipped"`
+	Unanswered uint64     `json:"unanswered"`
 	Rejected   uint64     `json:"rejected"`
 }
 
@@ -107,7 +107,7 @@ func printRelays(w io.Writer, relays []listedRelay, now time.Time) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) // keeps the first error of w for Flush
-	fmt.Fprintf(t, "RELAY\tSTATE\tLAST READING\tCOLLECTORS\tPOLLS\tSKIPPED\tREJECTED\tADDRESS\n")
+	fmt.Fprintf(t, "RELAY\tSTATE\tLAST READING\tCOLLECTORS\tPOLLS\tUNANSWERED\tREJECTED\tADDRESS\n")
 	for _, connected := range []bool{false, true} {
 		for _, r := range relays {
 			if r.Connected != connected {
@@ -121,7 +121,7 @@ func printRelays(w io.Writer, relays []listedRelay, now time.Time) error {
 				last = spell(max(0, now.Sub(r.LastSeen).Seconds())) + " ago"
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", cut.Text(r.ID, maxShownID), state, last, len(r.Collectors),
-				thousands(r.Polls), thousands(r.Skipped), thousands(r.Rejected), cmp.Or(r.Address, "-"))
+				thousands(r.Polls), thousands(r.Unanswered), thousands(r.Rejected), cmp.Or(r.Address, "-"))
 		}
 	}
 	return t.Flush()

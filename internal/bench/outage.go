@@ -91,7 +91,11 @@ func (b *bench) runOutage(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b.add("outage: polls skipped", skipped == 0, "0", "%.0f of %d", skipped, fleet.Polls())
+	unanswered, err := s.Metric("pulse_ingest_polls_unanswered_total")
+	if err != nil {
+		return err
+	}
+	b.add("outage: polls skipped or unanswered", skipped+unanswered == 0, "0", "%.0f of %d", skipped+unanswered, fleet.Polls())
 	if n := fleet.Disconnects(); n > 0 {
 		return fmt.Errorf("%d relays lost their connection: %w", n, fleet.Err())
 	}
