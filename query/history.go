@@ -50,9 +50,8 @@ func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error 
 // span is the time that a selection covers, in whole slots: from the start of the one that start falls into
 // to the end of the one that stop falls into. A slot's value never depends on when it is asked for.
 func (s *Server) span(sel selection, step time.Duration) (from, to int64) {
-	now := s.o.Now()
-	return floorTo(now.Add(-sel.start).UnixNano(), int64(step)),
-		floorTo(now.Add(-sel.stop).UnixNano()+int64(step)-1, int64(step))
+	return floorTo(sel.now.Add(-sel.start).UnixNano(), int64(step)),
+		floorTo(sel.now.Add(-sel.stop).UnixNano()+int64(step)-1, int64(step))
 }
 
 // floorTo rounds down to a multiple of step, also below zero.

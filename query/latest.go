@@ -105,7 +105,11 @@ func (s *Server) selection(r *http.Request, p params, history time.Duration) (st
 	}
 	var sel selection
 	if err == nil {
-		sel, err = parseSelection(r.URL.RawQuery, history)
+		loc := s.o.Location
+		if s.o.Compat == Compat02 {
+			loc = nil
+		}
+		sel, err = parseSelection(r.URL.RawQuery, history, s.o.Now(), loc)
 	}
 	if err != nil && s.o.Compat == Compat02 {
 		err = errNotFound02() // 0.2 let InfluxDB find out, and had one answer to whatever it said
