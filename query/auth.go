@@ -17,7 +17,9 @@ const tokenName = "X-AUTH-TOKEN"
 
 // tokenCheck compares tokens in a time that tells nothing about the right one, not even its length.
 // The right one may change at any time.
-type tokenCheck struct{ sum atomic.Pointer[[sha256.Size]byte] } // nil: no token is asked for
+type tokenCheck struct {
+	sum atomic.Pointer[[sha256.Size]byte]
+} // nil: no token is asked for
 
 func (c *tokenCheck) set(token string) {
 	if token == "" {

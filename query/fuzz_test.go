@@ -28,7 +28,7 @@ func FuzzReplayBody(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		request, err := parseReplay(body, testNow)
+		request, err := parseReplay(body, testNow, time.UTC)
 		if err != nil {
 			if err.Error() == "" || strings.ContainsAny(err.Error(), "\r\n") {
 				t.Fatalf("%q: %q is no line that says why", body, err)

@@ -57,8 +57,7 @@ type timeSpan struct {
 // span goes from the start of the slot that start falls into to the end of the one that stop falls into. A slot's
 // value never depends on when it is asked for.
 func (s *Server) span(sel selection, step time.Duration) timeSpan {
-	now := s.o.Now()
-	start, stop := now.Add(-sel.start).UnixNano(), now.Add(-sel.stop).UnixNano()
+	start, stop := sel.now.Add(-sel.start).UnixNano(), sel.now.Add(-sel.stop).UnixNano()
 	span := timeSpan{from: floorTo(start, int64(step)), to: floorTo(stop+int64(step)-1, int64(step))}
 	span.readFrom, span.readTo = span.from, span.to
 	if s.o.Compat == Compat02 {

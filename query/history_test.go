@@ -320,6 +320,12 @@ func TestSpan(t *testing.T) {
 		"/daily/cpu?verb=first&start=1d":            {at("2026-11-22 10:15"), at("2026-11-23 10:30")},
 		"/daily/cpu?verb=first&start=1d&stop=0":     {at("2026-11-22 10:15"), at("2026-11-23 10:30")},
 		"/daily/cpu?verb=first&start=3660d&stop=1m": {at("2016-11-15 10:15"), at("2026-11-23 10:30")},
+		// As from and to of a replay.
+		"/hourly/cpu?verb=first&start=yesterday&stop=today":                       {at("2026-11-22 00:00"), at("2026-11-23 00:00")},
+		"/hourly/cpu?verb=first&start=2026-11-20&stop=2026-11-21T14:00":           {at("2026-11-20 00:00"), at("2026-11-21 14:00")},
+		"/hourly/cpu?verb=first&start=2026-11-20T01:00%2B01:00&stop=2h":           {at("2026-11-20 00:00"), at("2026-11-23 09:00")},
+		"/hourly/cpu?verb=first&start=2026-11-20%2014:00&stop=2026-11-20%2014:01": {at("2026-11-20 14:00"), at("2026-11-20 15:00")},
+		"/daily/cpu?verb=first&start=2026-11-22&stop=2026-12-01":                  {at("2026-11-22 00:00"), at("2026-11-23 10:30")},
 	} {
 		w.get(t, path)
 		asked := w.influx.statements()

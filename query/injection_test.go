@@ -397,10 +397,10 @@ func FuzzParameters(f *testing.F) {
 		if daily {
 			history = daysDefault
 		}
-		if _, err := parseSelection(rawQuery, 0); err != nil && err.Error() == "" {
+		if _, err := parseSelection(rawQuery, 0, testNow, time.UTC); err != nil && err.Error() == "" {
 			t.Fatal("an error without a text")
 		}
-		sel, err := parseSelection(rawQuery, history)
+		sel, err := parseSelection(rawQuery, history, testNow, time.UTC)
 		if err != nil {
 			return
 		}

@@ -111,7 +111,11 @@ func (s *Server) selection(r *http.Request, p params, history time.Duration) (st
 		rawQuery = query02(rawQuery, history != 0)
 	}
 	if err == nil {
-		sel, err = parseSelection(rawQuery, history)
+		loc := s.o.Location
+		if s.o.Compat == Compat02 {
+			loc = nil
+		}
+		sel, err = parseSelection(rawQuery, history, s.o.Now(), loc)
 	}
 	if err != nil && s.o.Compat == Compat02 {
 		err = errNotFound02() // 0.2 let InfluxDB find out, and had one answer to whatever it said

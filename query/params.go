@@ -33,7 +33,8 @@ type selection struct {
 	filters filters
 
 	// The rest is for /hourly and /daily.
-	start, stop time.Duration // how far back
+	now         time.Time     // when it was asked
+	start, stop time.Duration // how far back from now
 	fill        bool
 	fillValue   float64
 }
@@ -74,9 +75,9 @@ func (f filters) spelled(as func(string) string) filters {
 }
 
 // parseSelection reads the query parameters. history is the default of start, or 0 for /latest, where
-// backfill, start and stop are ordinary filters.
-func parseSelection(rawQuery string, history time.Duration) (selection, error) {
-	sel := selection{verb: "mean", start: history}
+// backfill, start and stop are ordinary filters. now and loc are for the times in it.
+func parseSelection(rawQuery string, history time.Duration, now time.Time, loc *time.Location) (selection, error) {
+	sel := selection{verb: "mean", now: now, start: history}
 	values, err := url.ParseQuery(rawQuery)
 	if err != nil {
 		return sel, badRequest("the query string is malformed: %v", err)
@@ -88,8 +89,8 @@ func parseSelection(rawQuery string, history time.Duration) (selection, error) {
 		strings.ToLower(tokenName): func(string) error { return nil },
 	}
 	if history != 0 {
-		reserved["start"] = func(v string) (err error) { sel.start, err = parseBack("start", v, history); return err }
-		reserved["stop"] = func(v string) (err error) { sel.stop, err = parseBack("stop", v, 0); return err }
+		reserved["start"] = func(v string) (err error) { sel.start, err = parseBack("start", v, history, now, loc); return err }
+		reserved["stop"] = func(v string) (err error) { sel.stop, err = parseBack("stop", v, 0, now, loc); return err }
 		reserved["backfill"] = func(v string) error { sel.fill, sel.fillValue = parseFill(v); return nil }
 	}
 	for _, key := range slices.Sorted(maps.Keys(values)) { // sorted: of several mistakes the same one is told
@@ -192,22 +193,6 @@ func parseFill(v string) (fill bool, value float64) {
 	return true, value
 }
 
-// parseBack reads how far back from now: like 1d, 90m or 1h30m. A bare 0 is now; any other number needs its
-// unit (InfluxQL, and with it 0.2, took bare numbers for nanoseconds, which nobody meant).
-func parseBack(name, v string, def time.Duration) (time.Duration, error) {
-	switch v {
-	case "":
-		return def, nil
-	case "0":
-		return 0, nil
-	}
-	d, err := parseDuration(v)
-	if err != nil {
-		return 0, badRequest("%s %q: %v", name, shorten(v, 40), err)
-	}
-	return d, nil
-}
-
 // parseDuration reads numbers with units; it never returns more than maxBack.
 func parseDuration(v string) (time.Duration, error) {
 	units := []struct {
@@ -243,5 +228,10 @@ func parseDuration(v string) (time.Duration, error) {
 	return sum, nil
 }
 
-// ago is a duration as the API takes it: 1w, 90m.
-func ago(d time.Duration) string { return influxql.FormatDuration(d) }
+// ago is a duration as the API takes it: 1w, 90m. How far back a point in time is has a fraction that nobody gave.
+func ago(d time.Duration) string {
+	if d > time.Minute {
+		d = d.Round(time.Second)
+	}
+	return influxql.FormatDuration(d)
+}

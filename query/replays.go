@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -105,7 +104,7 @@ func (s *Server) addReplay(w http.ResponseWriter, r *http.Request, _ params) err
 	if err != nil {
 		return err
 	}
-	request, err := parseReplay(body, s.o.Now())
+	request, err := parseReplay(body, s.o.Now(), s.o.Location)
 	if err != nil {
 		return err
 	}
@@ -140,7 +139,7 @@ func (s *Server) oneReplay(w http.ResponseWriter, p params, of func(id string) (
 
 // parseReplay reads the body of a request: one JSON object, each field once, none of other names. A misspelled
 // or doubled field could mean another range than the one that is rebuilt.
-func parseReplay(body []byte, now time.Time) (ReplayRequest, error) {
+func parseReplay(body []byte, now time.Time, loc *time.Location) (ReplayRequest, error) {
 	var request ReplayRequest
 	var projection, from, to string
 	fields := map[string]struct {
@@ -148,8 +147,8 @@ func parseReplay(body []byte, now time.Time) (ReplayRequest, error) {
 		want string
 	}{
 		"projection": {&projection, "a text: the name of a projection, or all"},
-		"from":       {&from, "a text: " + whenHelp},
-		"to":         {&to, "a text: " + whenHelp},
+		"from":       {&from, "a text: " + whenHelp(now, loc)},
+		"to":         {&to, "a text: " + whenHelp(now, loc)},
 		"dry_run":    {&request.DryRun, "true or false"},
 	}
 	bad := func(err error) error {
@@ -195,20 +194,20 @@ func parseReplay(body []byte, now time.Time) (ReplayRequest, error) {
 		}
 		request.Projections = []string{projection}
 	}
-	return request, request.setRange(from, to, now)
+	return request, request.setRange(from, to, now, loc)
 }
 
-// setRange reads from and to.
-func (q *ReplayRequest) setRange(from, to string, now time.Time) (err error) {
+// setRange reads from and to; those without a zone are in loc.
+func (q *ReplayRequest) setRange(from, to string, now time.Time, loc *time.Location) (err error) {
 	if from == "" {
-		return badRequest("from is missing: %s", whenHelp)
+		return badRequest("from is missing: %s", whenHelp(now, loc))
 	}
-	if q.From, err = ParseWhen(from, now); err != nil {
+	if q.From, _, err = ParseWhen(from, now, loc); err != nil {
 		return badRequest("from %q: %v", shorten(from, 40), err)
 	}
 	end := now
 	if to != "" {
-		if q.To, err = ParseWhen(to, now); err != nil {
+		if q.To, _, err = ParseWhen(to, now, loc); err != nil {
 			return badRequest("to %q: %v", shorten(to, 40), err)
 		}
 		end = q.To
@@ -220,22 +219,4 @@ func (q *ReplayRequest) setRange(from, to string, now time.Time) (err error) {
 		return badRequest("from must be before to (from=%s, to=%s)", q.From.Format(time.RFC3339), end.UTC().Format(time.RFC3339))
 	}
 	return nil
-}
-
-const whenHelp = "use a time like 2026-11-20T00:00:00Z, or how far back it is, like 90m or 1d"
-
-// ParseWhen reads a time of RFC 3339, or how far back from now it is, as start of /hourly: 90m, 1d, 0. The time is
-// in UTC. The error says what may be given.
-func ParseWhen(text string, now time.Time) (time.Time, error) {
-	if text == "0" {
-		return now.UTC(), nil
-	}
-	if back, err := parseDuration(text); err == nil {
-		return now.Add(-back).UTC(), nil
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%s", whenHelp)
-	}
-	return t.UTC(), nil
 }

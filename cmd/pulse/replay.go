@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,8 +40,10 @@ type replayCommand struct {
 }
 
 const replayHelp = `Rebuild what InfluxDB holds of a range of time from the journal, behind live traffic:
-after rows were deleted, or readings refused. Twice does no harm. Exits with 0 when all is
-done, 1 when it failed or was canceled, 78 when the command line is wrong. ^C cancels it.`
+after rows were deleted, or readings refused. Twice does no harm. --from and --to take
+90m, 1d, 2026-11-20 or yesterday (its midnight), "2026-11-20 14:00", 2026-11-20T14:00:00Z;
+without a zone they are of this host's zone (TZ). Exits with 0 when all is done,
+1 when it failed or was canceled, 78 when the command line is wrong. ^C cancels it.`
 
 func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	line := &progressLine{w: stderr, terminal: r.terminal, every: r.lineEvery, now: r.now}
@@ -48,8 +51,8 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	flags := c.clientFlags()
 	var (
 		projection = c.String("projection", "all", "What to rebuild: raw, aggregates or all")
-		from       = c.String("from", "", "Where it begins: a time like 2026-11-20T00:00:00Z, or how far back, like 90m or 1d (required)")
-		to         = c.String("to", "", "Where it ends, in the same way; now when left out")
+		from       = c.String("from", "", "Where it begins: a time or date, or how far back, like 90m or 1d (required)")
+		to         = c.String("to", "", "Where it ends, in the same way, not included; now when left out")
 		dryRun     = c.Bool("dry-run", false, "Count only, change nothing")
 		detach     = c.Bool("detach", false, "Print the replay's id and return: the server goes on")
 	)
@@ -58,7 +61,11 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	if done, code := c.parse(args); done {
 		return code
 	}
-	request, err := requestOf(*projection, *from, *to, *dryRun, r.now())
+	local, err := localZone()
+	if err != nil {
+		return c.misused(err)
+	}
+	request, order, err := requestOf(*projection, *from, *to, *dryRun, r.now(), local.location)
 	if err != nil {
 		return c.misused(err)
 	}
@@ -79,7 +86,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 
 	// ^C must not leave a replay behind of which nobody knows.
 	var job query.Replay
-	err = client.ask(context.WithoutCancel(ctx), http.MethodPost, "/replay", replayOrder{*projection, *from, *to, *dryRun}, &job)
+	err = client.ask(context.WithoutCancel(ctx), http.MethodPost, "/replay", order, &job)
 	answer, answered := errors.AsType[*apiError](err)
 	switch {
 	case err == nil && *detach:
@@ -103,7 +110,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	if err != nil {
 		return c.failed(err)
 	}
-	if code := c.write(func(w io.Writer) error { return printReplay(w, job) }); code != exitOK {
+	if code := c.write(func(w io.Writer) error { return printReplay(w, job, local.location) }); code != exitOK {
 		return code
 	}
 	switch {
@@ -117,7 +124,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 }
 
 // replayOrder is the body of POST /replay. How far back a time is, the server
-// judges by its own clock.
+// judges by its own clock; a date is one of this host's zone, and not the server's.
 type replayOrder struct {
 	Projection string `json:"projection"`
 	From       string `json:"from"`
@@ -126,29 +133,38 @@ type replayOrder struct {
 }
 
 // requestOf checks the flags as far as that can be done without a server.
-func requestOf(projection, from, to string, dryRun bool, now time.Time) (q query.ReplayRequest, err error) {
+func requestOf(projection, from, to string, dryRun bool, now time.Time, local *time.Location) (q query.ReplayRequest, order replayOrder, err error) {
 	q = query.ReplayRequest{Projections: []string{projection}, DryRun: dryRun}
+	order = replayOrder{Projection: projection, DryRun: dryRun}
 	switch projection {
 	case "raw", "aggregates", "all":
 	default:
-		return q, fmt.Errorf("--projection: must be raw, aggregates or all, not %q", projection)
+		return q, order, fmt.Errorf("--projection: must be raw, aggregates or all, not %q", projection)
 	}
 	if from == "" {
-		return q, errors.New("--from is required: a time like 2026-11-20T00:00:00Z, or how far back, like 90m or 1d")
+		return q, order, errors.New("--from is required: a time or date like 2026-11-20 or yesterday, or how far back, like 90m or 1d")
 	}
-	if q.From, err = query.ParseWhen(from, now); err != nil {
-		return q, fmt.Errorf("--from %q: %w", from, err)
+	if q.From, order.From, err = when("from", from, now, local); err != nil || to == "" {
+		return q, order, err
 	}
-	if to == "" {
-		return q, nil
+	if q.To, order.To, err = when("to", to, now, local); err == nil && !q.From.Before(q.To) {
+		err = fmt.Errorf("--from must be before --to, and %s is not before %s", q.From.In(local).Format(time.RFC3339), q.To.In(local).Format(time.RFC3339))
 	}
-	if q.To, err = query.ParseWhen(to, now); err != nil {
-		return q, fmt.Errorf("--to %q: %w", to, err)
+	return q, order, err
+}
+
+// when reads --from and --to, and returns what any server takes for it.
+func when(flag, text string, now time.Time, local *time.Location) (t time.Time, sent string, err error) {
+	t, ago, err := query.ParseWhen(text, now, local)
+	switch {
+	case err != nil:
+		return t, "", fmt.Errorf("--%s %q: %w", flag, text, err)
+	case !ago:
+		return t, t.Format(time.RFC3339Nano), nil
+	case strings.EqualFold(text, "now"):
+		return t, "0", nil
 	}
-	if !q.From.Before(q.To) {
-		return q, errors.New("--from must be before --to")
-	}
-	return q, nil
+	return t, strings.TrimSuffix(text, " ago"), nil
 }
 
 // replayWatch follows one replay to its end.
@@ -219,12 +235,15 @@ func (w *replayWatch) offline(ctx context.Context, config *Config, request query
 	return w.replayCommand.offline(ctx, config, request, w.line.show, newLogger(w.line, config.LogLevel))
 }
 
-// printReplay writes what became of a replay.
-func printReplay(w io.Writer, job query.Replay) error {
+// printReplay writes what became of a replay. Times are local, with their distance from UTC.
+func printReplay(w io.Writer, job query.Replay, local *time.Location) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "replay %s, %s to %s: %s", job.ID, job.From.UTC().Format(time.RFC3339), job.To.UTC().Format(time.RFC3339), job.State)
+	fmt.Fprintf(&b, "replay %s, %s to %s: %s", job.ID, job.From.In(local).Format(time.RFC3339), job.To.In(local).Format(time.RFC3339), job.State)
 	if !job.Started.IsZero() && !job.Finished.IsZero() {
 		fmt.Fprintf(&b, " in %s", spell(job.Finished.Sub(job.Started).Seconds()))
+	}
+	if job.State == query.ReplayDone && !slices.ContainsFunc(job.Parts, func(p query.ReplayPart) bool { return p.Events+p.Lost > 0 }) {
+		b.WriteString(", and there was nothing to replay")
 	}
 	if job.DryRun {
 		b.WriteString(" (dry run: nothing was changed)")

@@ -125,6 +125,7 @@ func replayQuickly(ctx context.Context, change func(*replayCommand), args ...str
 
 // What became of a replay is printed, and is the exit code.
 func TestReplayCommand(t *testing.T) {
+	t.Setenv("TZ", "")
 	failed := aReplay(query.ReplayFailed, 0.5)
 	failed.LastError = "there is no projection raw"
 	dry := aReplay(query.ReplayDone, 1)
@@ -147,7 +148,7 @@ func TestReplayCommand(t *testing.T) {
 					"raw: the journal begins at 2026-11-20T01:00:00Z\n"},
 			[]string{"replay 3 is waiting for its turn\n", "replay 3: 25%, 25,007 of 100,007 events, ", " events/s, 45s left\n", "replay 3: 75%, 75,007 of 100,007 events, "}},
 		{"dry run", []func(http.ResponseWriter){look(dry)}, []string{"--from", "2026-11-20T00:00:00Z", "--to=2026-11-21T00:00:00+01:00", "--dry-run"}, exitOK,
-			`{"projection":"all","from":"2026-11-20T00:00:00Z","to":"2026-11-21T00:00:00+01:00","dry_run":true}`,
+			`{"projection":"all","from":"2026-11-20T00:00:00Z","to":"2026-11-20T23:00:00Z","dry_run":true}`,
 			[]string{"done in 1m32s (dry run: nothing was changed)\n"}, nil},
 		{"failed", []func(http.ResponseWriter){look(failed)}, []string{"--from", "6h"}, exitFailure, "",
 			[]string{": failed in 1m32s\n"}, []string{"pulse replay: it failed: there is no projection raw\n"}},
@@ -191,9 +192,42 @@ func TestReplayCommand(t *testing.T) {
 	}
 }
 
+// Dates are this host's, and are shown so; how far back is left to the server's
+// clock. What nothing was found of is said.
+func TestReplayDates(t *testing.T) {
+	now := func() time.Time { return time.Date(2026, 11, 27, 20, 30, 0, 0, time.UTC) } // the 28th in India
+	empty := query.Replay{ID: "3", State: query.ReplayDone, From: replayFrom, To: replayFrom.Add(time.Hour),
+		Parts: []query.ReplayPart{{Projection: "raw", State: query.ReplayDone, Notes: []string{"the journal has nothing from here to there"}}}}
+	for _, test := range []struct {
+		zone, from, to string
+		body           string
+		stdout         string
+	}{
+		{"Asia/Kolkata", "2026-11-27", "", `{"projection":"all","from":"2026-11-26T18:30:00Z","dry_run":false}`, "replay 3, 2026-11-20T05:30:00+05:30 to 2026-11-20T06:30:00+05:30: done"},
+		{"Asia/Kolkata", "yesterday", "today", `{"projection":"all","from":"2026-11-26T18:30:00Z","to":"2026-11-27T18:30:00Z","dry_run":false}`, "+05:30"},
+		{"Asia/Kolkata", "2026-11-27 14:00", "2026-11-27 14:00Z", `{"projection":"all","from":"2026-11-27T08:30:00Z","to":"2026-11-27T14:00:00Z","dry_run":false}`, "+05:30"},
+		{"Asia/Kolkata", "6h ago", "now", `{"projection":"all","from":"6h","to":"0","dry_run":false}`, "+05:30"},
+		{"", "yesterday", "1h", `{"projection":"all","from":"2026-11-26T00:00:00Z","to":"1h","dry_run":false}`, "replay 3, 2026-11-20T00:00:00Z to 2026-11-20T01:00:00Z: done, and there was nothing to replay\n"},
+	} {
+		t.Run(test.zone+" "+test.from, func(t *testing.T) {
+			t.Setenv("TZ", test.zone)
+			s := newReplayServer(t, look(empty))
+			code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) { r.now = now }, "--api", s.URL, "--from", test.from, "--to", test.to)
+			if _, _, body := s.saw(); code != exitOK || body != test.body || !strings.Contains(stdout, test.stdout) || !strings.Contains(stdout, "raw: the journal has nothing") {
+				t.Errorf("exit %d, it asks for %s, want %s; stdout %s, want %s; stderr %s", code, body, test.body, stdout, test.stdout, stderr)
+			}
+		})
+	}
+	t.Setenv("TZ", "Asia/Kolkatta")
+	if code, _, stderr := replayQuickly(t.Context(), nil, "--from", "6h"); code != exitUsage || !strings.Contains(stderr, "TZ: there is no time zone") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+}
+
 // A mistake on the command line is found before a server is asked, and what the
 // server refuses says which field.
 func TestReplayRefusals(t *testing.T) {
+	t.Setenv("TZ", "")
 	s := newReplayServer(t, look(aReplay(query.ReplayDone, 1)))
 	refusing := func(status int) string {
 		s := newReplayServer(t, breaksOff)
@@ -211,8 +245,9 @@ func TestReplayRefusals(t *testing.T) {
 	}{
 		{"no range", nil, exitUsage, "--from is required"},
 		{"projection", []string{"--from", "6h", "--projection", "latest"}, exitUsage, `--projection: must be raw, aggregates or all, not "latest"`},
-		{"from", []string{"--from", "yesterday"}, exitUsage, `--from "yesterday": use a time like`},
-		{"to", []string{"--from", "6h", "--to", "noon"}, exitUsage, `--to "noon": use a time like`},
+		{"from", []string{"--from", "someday"}, exitUsage, `--from "someday": use how far back it is`},
+		{"a day", []string{"--from", "2026-11-20", "--to", "2026-11-20"}, exitUsage, "--from must be before --to, and 2026-11-20T00:00:00Z is not before 2026-11-20T00:00:00Z"},
+		{"to", []string{"--from", "6h", "--to", "noon"}, exitUsage, `--to "noon": use how far back it is`},
 		{"order", []string{"--from", "6h", "--to", "7h"}, exitUsage, "--from must be before --to"},
 		{"argument", []string{"--from", "6h", "raw"}, exitUsage, `unexpected argument "raw"`},
 		{"the server's flags", []string{"--from", "6h", "--data-dir", "x", "--retention", "0"}, exitUsage, "--retention: must be a whole number"},

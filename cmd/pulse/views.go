@@ -56,6 +56,7 @@ func (a *App) buildHistory(registry *prometheus.Registry) error {
 	}
 	a.replays, err = replay.New(replay.Options{
 		DB: a.state.DB, Targets: []replay.Target{again, influx.NewAggregatesReplay(aggregates)}, Busy: a.backlog.Busy,
+		Quiet:  max(2*time.Minute, 3*config.PollInterval),
 		Logger: log, Registerer: registry, Now: config.now,
 	})
 	if err != nil {

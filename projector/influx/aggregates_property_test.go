@@ -191,7 +191,7 @@ func (w *world) replay() {
 
 // begin begins a replay, of one window a step half of the time.
 func (w *world) begin(from, to time.Time, dry bool) {
-	w.again = &windowsRequest{windowsRun: windowsRun{w.a, from.UnixNano(), to.UnixNano(), dry}, ctx: w.tb.Context(),
+	w.again = &windowsRequest{windowsRun: windowsRun{w.a, from.UnixNano(), to.UnixNano(), dry, time.Minute}, ctx: w.tb.Context(),
 		cursor: windowsCursor{Before: to.UnixNano()}, limit: time.Duration(w.rng.IntN(2)) * time.Second}
 }
 

@@ -34,7 +34,7 @@ func (t aggregatesTarget) Name() string { return "aggregates" }
 
 // Run implements replay.Target.
 func (t aggregatesTarget) Run(r replay.Range) replay.Run {
-	return windowsRun{t.a, r.From.UnixNano(), r.To.UnixNano(), r.DryRun}
+	return windowsRun{t.a, r.From.UnixNano(), r.To.UnixNano(), r.DryRun, r.Quiet}
 }
 
 // windowsRun is one replay.
@@ -42,6 +42,7 @@ type windowsRun struct {
 	a        *Aggregates
 	from, to int64
 	dry      bool
+	quiet    time.Duration
 }
 
 // windowsCursor is what is left to do.
@@ -77,7 +78,7 @@ func (r windowsRun) Plan(ctx context.Context) (replay.Plan, error) {
 	if err != nil {
 		return replay.Plan{}, err
 	}
-	p := replay.Plan{Cursor: c.encode(), Left: left, Notes: beginsNote(state, time.Unix(0, r.from))}
+	p := replay.Plan{Cursor: c.encode(), Left: left, Notes: extentNotes(state, time.Unix(0, r.from), time.Unix(0, r.to))}
 	if oldest := r.a.o.Now().Add(-r.a.o.Retention); r.a.o.Retention > 0 && r.from < oldest.UnixNano() {
 		p.Notes = append(p.Notes, fmt.Sprintf("InfluxDB keeps aggregates for %v; readings of windows that ended before are counted as expired", r.a.o.Retention))
 	}
@@ -197,6 +198,7 @@ func (a *Aggregates) newest(from, before int64) (w *window, e indexEntry, ok boo
 
 // replayWindow writes the rows of a window again and adds up in s what it did. w is nil if it is not in memory.
 func (a *Aggregates) replayWindow(ctx context.Context, q *windowsRequest, w *window, e indexEntry, c *windowsCursor, s *replay.Step) error {
+	s.Seen = s.Seen.Add(replay.Stretch{From: e.start, To: e.end}, q.quiet)
 	inMemory := w != nil && !w.frozen && a.head >= w.hold
 	if !inMemory {
 		// Also while the fold is on its way to the end of the extents: here all of them are counted.

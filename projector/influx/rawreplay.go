@@ -57,7 +57,7 @@ func (t *rawTarget) Name() string { return "raw" }
 
 // Run implements replay.Target.
 func (t *rawTarget) Run(r replay.Range) replay.Run {
-	return &rawRun{rawTarget: t, dry: r.DryRun, from: r.From, to: r.To, records: 2000}
+	return &rawRun{rawTarget: t, dry: r.DryRun, from: r.From, to: r.To, quiet: r.Quiet, records: 2000}
 }
 
 // rawCursor is what is left to do.
@@ -78,6 +78,7 @@ type rawRun struct {
 	*rawTarget
 	dry      bool
 	from, to time.Time
+	quiet    time.Duration
 	raw      *Raw
 	records  uint64 // of the next step
 	step     *rawStep
@@ -90,6 +91,7 @@ type rawStep struct {
 	extent        // the records
 	next   uint64
 	newest uint64
+	seen   replay.Seen
 
 	refusals map[*lookup.Series[struct{}, rawSeries]]hourRefused
 	listed   map[rejected]bool // the rejects of these records as the step found them
@@ -141,7 +143,7 @@ func (r *rawRun) Plan(ctx context.Context) (replay.Plan, error) {
 		c.Ranges = append(c.Ranges, [2]uint64{x.first, x.last})
 	}
 	p.Cursor, p.Left = c.encode(), c.left()
-	p.Notes = beginsNote(state, r.from)
+	p.Notes = extentNotes(state, r.from, r.to)
 	if oldest := r.o.Now().Add(-r.o.Retention); r.o.Retention > 0 && r.from.Before(oldest) {
 		p.Notes = append(p.Notes, fmt.Sprintf("InfluxDB keeps readings for %v; older ones are counted as expired", r.o.Retention))
 	}
@@ -195,7 +197,7 @@ func (r *rawRun) Step(ctx context.Context, cursor json.RawMessage) (replay.Step,
 	} else {
 		c.Ranges = c.Ranges[:len(c.Ranges)-1]
 	}
-	return replay.Step{Counts: s.Counts, Cursor: c.encode(), Done: len(c.Ranges) == 0, Left: c.left()}, nil
+	return replay.Step{Counts: s.Counts, Cursor: c.encode(), Done: len(c.Ranges) == 0, Left: c.left(), Seen: s.seen}, nil
 }
 
 // begin begins with the newest records that are left.
@@ -243,6 +245,7 @@ func (r *rawRun) apply(ctx context.Context, records []journal.Record) error {
 	}
 	ours := records[:0:0]
 	var c replay.Counts
+	var seen replay.Seen
 	for _, rec := range records {
 		if rec.Event == nil || rec.Event.Time < from || rec.Event.Time >= to {
 			continue
@@ -250,6 +253,7 @@ func (r *rawRun) apply(ctx context.Context, records []journal.Record) error {
 		n := uint64(rec.Event.Readings())
 		c.Events++
 		c.Readings += n
+		seen = seen.Add(replay.Stretch{From: rec.Event.Time, To: rec.Event.Time}, r.quiet)
 		if r.dry && rec.Event.Time < oldest {
 			c.Expired += n
 		} else if r.dry {
@@ -275,6 +279,9 @@ func (r *rawRun) apply(ctx context.Context, records []journal.Record) error {
 	s.Readings += c.Readings
 	s.Points += c.Points
 	s.Expired += c.Expired
+	for _, x := range seen {
+		s.seen = s.seen.Add(x, r.quiet)
+	}
 	for i := range ours {
 		if _, ok := s.offered[ours[i].Seq]; ok {
 			s.offered[ours[i].Seq] = true

@@ -155,13 +155,20 @@ func size(list []extent) uint64 {
 	return n
 }
 
-// beginsNote says what cannot be replayed because the journal does not reach back to from; nil if it does.
-func beginsNote(state journal.State, from time.Time) []string {
+// extentNotes say what of a range lies before or after all that the journal has; nil if nothing does.
+func extentNotes(state journal.State, from, to time.Time) []string {
+	first, last := state.FirstTime, state.LastTime
 	switch {
-	case state.FirstSeq <= 1 || !state.FirstTime.IsZero() && !from.Before(state.FirstTime):
+	case state.LastSeq == 0:
+		return []string{"the journal is empty"}
+	case first.IsZero() && state.FirstSeq <= 1:
 		return nil
-	case state.FirstTime.IsZero():
+	case first.IsZero():
 		return []string{fmt.Sprintf("the journal begins with record %d; what was before is not in it", state.FirstSeq)}
+	case from.Before(first) && (state.FirstSeq > 1 || !first.Before(to)):
+		return []string{fmt.Sprintf("the journal begins at %s; what was before is not in it", first.UTC().Format(time.RFC3339))}
+	case !last.IsZero() && last.Before(from):
+		return []string{fmt.Sprintf("the journal ends at %s", last.UTC().Format(time.RFC3339))}
 	}
-	return []string{fmt.Sprintf("the journal begins at %s; what was before is not in it", state.FirstTime.UTC().Format(time.RFC3339))}
+	return nil
 }

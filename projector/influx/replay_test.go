@@ -363,7 +363,8 @@ func TestReplayOverAGap(t *testing.T) {
 		job := s.replay(0, time.Hour, "all")
 		s.same(was)
 		raw, aggregates := job.Parts[0], job.Parts[1]
-		if raw.Events != 297 || raw.Lost != 63 || len(raw.Notes) != 1 || !strings.Contains(raw.Notes[0], "the journal begins with record 61") {
+		if raw.Events != 297 || raw.Lost != 63 || len(raw.Notes) != 2 || !strings.Contains(raw.Notes[0], "the journal begins with record 61") ||
+			raw.Notes[1] != "the journal has nothing from 1999-12-30T00:00:00Z to 1999-12-30T00:10:00Z" {
 			t.Errorf("raw: %+v", raw)
 		}
 		if aggregates.Events != 294 || aggregates.Lost != 63 || len(aggregates.Notes) != 2 || !strings.Contains(aggregates.Notes[1], "00:33:00Z") {

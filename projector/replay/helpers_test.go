@@ -35,6 +35,7 @@ type fakeTarget struct {
 	steps int
 	takes time.Duration // each step
 	fail  func() error  // of Plan and Step, before they do anything
+	seen  Seen          // of each step; nil: all of the range
 
 	mu    sync.Mutex
 	began []time.Time // of the steps
@@ -49,6 +50,9 @@ func (f *fakeTarget) Run(r Range) Run {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.runs = append(f.runs, r)
+	if f.seen == nil {
+		f.seen = Seen{{r.From.UnixNano(), r.To.UnixNano()}}
+	}
 	return f
 }
 
@@ -104,7 +108,8 @@ func (f *fakeTarget) Step(ctx context.Context, at json.RawMessage) (Step, error)
 	defer f.mu.Unlock()
 	f.done = append(f.done, n)
 	return Step{Counts: Counts{Events: 1, Readings: 2, Points: 3, Expired: 4, Refused: 5, Lost: 6}, Cursor: cursor(n - 1),
-		Done: n == 1, Left: uint64(n - 1), Notes: []string{"stepped", "stepped"}}, nil
+		Done: n == 1, Left: uint64(n - 1), Notes: []string{"stepped", "stepped"},
+		Seen: f.seen}, nil
 }
 
 func (f *fakeTarget) count() int {

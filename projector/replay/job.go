@@ -105,6 +105,10 @@ type progress struct {
 	Cursor  json.RawMessage `json:"cursor,omitempty"`
 	Total   uint64          `json:"total"` // of Left, at the beginning
 	Left    uint64          `json:"left"`
+	// Seen are the stretches of time that there were events of, and Quiet what they were joined with: 0 in a part
+	// that was planned by a Pulse that did not keep them.
+	Seen  Seen          `json:"seen,omitempty"`
+	Quiet time.Duration `json:"quiet,omitempty"`
 }
 
 func (r *record) clone() *record {
@@ -112,6 +116,7 @@ func (r *record) clone() *record {
 	c.Projections, c.Parts, c.Runs = slices.Clone(r.Projections), slices.Clone(r.Parts), slices.Clone(r.Runs)
 	for i := range c.Parts {
 		c.Parts[i].Notes = append([]string{}, c.Parts[i].Notes...)
+		c.Runs[i].Seen = slices.Clone(c.Runs[i].Seen)
 	}
 	return &c
 }
@@ -122,6 +127,17 @@ func (r *record) left() (left, total uint64) {
 		left, total = left+p.Left, total+p.Total
 	}
 	return left, total
+}
+
+// until is the end of the range, as far as it has come: nothing can be missing of the future.
+func (r *record) until(now time.Time) time.Time {
+	switch {
+	case !now.Before(r.To):
+		return r.To
+	case now.Before(r.From): // the clock was set back
+		return r.From
+	}
+	return now
 }
 
 // settle sets what follows from the rest.

@@ -31,6 +31,8 @@ type Options struct {
 	Busy func() bool
 	// Share is how much of the time the worker works: 0 < Share <= 1 (0: 0.5).
 	Share float64
+	// Quiet is how long the journal may hold nothing before a note of the job says so (0: two minutes).
+	Quiet time.Duration
 	// Logger gets the log (nil: none), Registerer the metrics (nil: a private one).
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -80,6 +82,9 @@ func New(o Options) (*Jobs, error) {
 	}
 	if !(o.Share > 0 && o.Share <= 1) {
 		return nil, fmt.Errorf("replay: a share of %v; it must be more than 0 and at most 1", o.Share)
+	}
+	if o.Quiet <= 0 {
+		o.Quiet = defaultQuiet
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

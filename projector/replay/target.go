@@ -30,6 +30,8 @@ type Range struct {
 	From, To time.Time
 	// DryRun: count what would be done, and change nothing.
 	DryRun bool
+	// Quiet is how long there may be no events without a word: see Step.Seen.
+	Quiet time.Duration
 }
 
 // Plan is where a part begins.
@@ -56,6 +58,8 @@ type Step struct {
 	Worked time.Duration
 	// Notes are as Plan's. One that a part has already is not added again.
 	Notes []string
+	// Seen are the stretches of time that the step had events of, in ns.
+	Seen Seen
 }
 
 // Counts say what was done. The fields of a dry run say what would have been.

@@ -85,7 +85,7 @@ func (w *worker) all() error {
 	for i := range w.r.Parts {
 		for _, t := range w.j.o.Targets {
 			if t.Name() == w.r.Parts[i].Projection {
-				runs[i] = t.Run(Range{From: w.r.From, To: w.r.To, DryRun: w.r.DryRun})
+				runs[i] = t.Run(Range{From: w.r.From, To: w.r.To, DryRun: w.r.DryRun, Quiet: w.j.o.Quiet})
 			}
 		}
 		if runs[i] == nil {
@@ -129,7 +129,7 @@ func (w *worker) plan(i int, run Run) error {
 		return err
 	}
 	if err := w.change(func(r *record) {
-		r.Runs[i] = progress{Planned: true, Cursor: p.Cursor, Total: p.Left, Left: p.Left}
+		r.Runs[i] = progress{Planned: true, Cursor: p.Cursor, Total: p.Left, Left: p.Left, Quiet: w.j.o.Quiet}
 		r.Parts[i].Lost += p.Lost
 		r.Parts[i].note(p.Notes)
 	}); err != nil {
@@ -163,8 +163,14 @@ func (w *worker) step(i int, run Run) error {
 		r.Runs[i].Cursor, r.Runs[i].Left = s.Cursor, s.Left
 		p.add(s.Counts)
 		p.note(s.Notes)
+		for _, x := range s.Seen {
+			r.Runs[i].Seen = r.Runs[i].Seen.Add(x, r.Runs[i].Quiet)
+		}
 		if s.Done {
 			p.State = StateDone
+			if quiet := r.Runs[i].Quiet; quiet > 0 {
+				p.note(r.Runs[i].Seen.notes(r.From, r.until(w.j.o.Now()), quiet))
+			}
 			r.Runs[i].Cursor, r.Runs[i].Left = nil, 0
 		}
 	}); err != nil {
