@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -76,12 +77,14 @@ const (
 	maxName = 256  // bytes of a metric, a tag's key or value
 	maxURL  = 2048 // bytes
 	maxTags = 32
+	maxBy   = 8
 )
 
 // What a field may be, as its errors say.
 const (
 	wantMetric    = "the name of one stat: what stands behind the dash in `got cpu-used:1`"
 	wantTags      = `an object of at most 32 texts, as {"host":"web1"}`
+	wantBy        = `a list of at most 8 tags' keys, as ["host"]`
 	wantThreshold = "a finite number, or a string that holds one"
 	wantPost      = "an http:// or https:// URL with a host"
 )
@@ -112,22 +115,9 @@ type Alert struct {
 	// Deadman fires the alert when a relay (strictly: a collector) that sent matching readings has sent none for that
 	// long (0: never; whole seconds, at least Every). The built-in evaluator has it, Kapacitor has not.
 	Deadman Duration `json:"deadman,omitempty"`
-}
-
-// Name is how the alert is called in what it posts: the host in brackets and the metric, as 0.2 did; other tags stand
-// in for a host, * for none.
-func (a *Alert) Name() string {
-	who := "*"
-	if host, ok := a.Tags["host"]; ok {
-		who = host
-	} else if len(a.Tags) > 0 {
-		var all []string
-		for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
-			all = append(all, key+":"+a.Tags[key])
-		}
-		who = strings.Join(all, ",")
-	}
-	return "[" + who + "] " + a.Metric
+	// By splits what matches by the values of these tags, and each group of readings has a state of its own. Empty is
+	// one state over all. nil is the default: host for a deadman that does not ask for one host, else none. It is sorted.
+	By []string `json:"by,omitzero"`
 }
 
 // over says whether an alert that fired is over at this mean.
@@ -155,6 +145,12 @@ func (a Alert) withDefaults() Alert {
 	if a.Every == 0 {
 		a.Every = 30 * second
 	}
+	if a.By == nil && a.Deadman != 0 && a.Tags["host"] == "" {
+		a.By = []string{"host"}
+	}
+	if !slices.IsSorted(a.By) {
+		a.By = slices.Sorted(slices.Values(a.By))
+	}
 	return a
 }
 
@@ -165,6 +161,9 @@ func (a *Alert) validate() error {
 	}
 	if err := a.checkTags(); err != nil {
 		return &FieldError{Field: "tags", Want: wantTags, Err: err}
+	}
+	if err := a.checkBy(); err != nil {
+		return &FieldError{Field: "by", Want: wantBy, Err: err}
 	}
 	switch a.Level {
 	case Info, Warn, Crit:
@@ -223,11 +222,8 @@ func (a *Alert) checkTags() error {
 		return fmt.Errorf("there are %d, more than %d", len(a.Tags), maxTags)
 	}
 	for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
-		if err := checkName(key, ":,"); err != nil {
-			return fmt.Errorf("the key %.40q %w", key, err)
-		}
-		if key == "time" {
-			return errors.New(`"time" cannot be a tag's key: InfluxDB keeps it for itself`)
+		if err := checkKey(key); err != nil {
+			return err
 		}
 		reserved := ","
 		if key == "host" {
@@ -236,6 +232,32 @@ func (a *Alert) checkTags() error {
 		if err := checkName(a.Tags[key], reserved); err != nil {
 			return fmt.Errorf("the value of %.40q %w", key, err)
 		}
+	}
+	return nil
+}
+
+func (a *Alert) checkBy() error {
+	if len(a.By) > maxBy {
+		return fmt.Errorf("there are %d, more than %d", len(a.By), maxBy)
+	}
+	for i, key := range a.By {
+		if err := checkKey(key); err != nil {
+			return err
+		}
+		if slices.Contains(a.By[:i], key) {
+			return fmt.Errorf("%.40q is there twice", key)
+		}
+	}
+	return nil
+}
+
+// checkKey says what is wrong with a tag's key.
+func checkKey(key string) error {
+	if err := checkName(key, ":,"); err != nil {
+		return fmt.Errorf("the key %.40q %w", key, err)
+	}
+	if key == "time" {
+		return errors.New(`"time" cannot be a tag's key: InfluxDB keeps it for itself`)
 	}
 	return nil
 }
@@ -280,6 +302,9 @@ func checkURL(s string) error {
 	}
 	if u.Hostname() == "" || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https" {
 		return errors.New("it is another kind of address")
+	}
+	if a, err := netip.ParseAddr(u.Hostname()); err == nil && isLinkLocal(a) {
+		return errLinkLocal
 	}
 	return nil
 }

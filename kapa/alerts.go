@@ -14,38 +14,6 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// State says whether an alert is watched.
-type State string
-
-// The states.
-const (
-	Pending   State = "pending"   // Kapacitor does not have it yet, or does not answer
-	Executing State = "executing" // it is watched
-	Failed    State = "error"     // Kapacitor refuses it; Status.Error says why
-)
-
-// Status is how an alert is doing. What does not apply is left out.
-type Status struct {
-	State State  `json:"state"`
-	Error string `json:"error,omitempty"`
-	// Level is OK, INFO, WARNING or CRITICAL; Since is when it became that; Value is the last mean that there was
-	// (built-in evaluator).
-	Level string     `json:"level,omitempty"`
-	Since *time.Time `json:"since,omitempty"`
-	Value *float64   `json:"value,omitempty"`
-	// Posts that still have to be delivered, when the last one was, and why the last attempt failed if it did (built-in evaluator;
-	// Kapacitor tries once and says nothing).
-	Undelivered   int        `json:"undelivered,omitempty"`
-	LastDelivery  *time.Time `json:"last_delivery,omitempty"`
-	DeliveryError string     `json:"delivery_error,omitempty"`
-}
-
-// View is an alert as the API shows it.
-type View struct {
-	Alert
-	Status Status `json:"status"`
-}
-
 // Options of New. DB and Instance are required, and Journal unless there is a Kapacitor.
 type Options struct {
 	DB *bbolt.DB // the state file, with the bucket "alerts"
@@ -181,7 +149,7 @@ func (a *Alerts) Create(alert Alert) (View, error) { return a.put(alert, a.store
 // *FieldError, ErrNotFound, or the state file's.
 func (a *Alerts) Update(alert Alert) (View, error) { return a.put(alert, a.store.update) }
 
-func (a *Alerts) put(alert Alert, write func(Alert, *state) (Alert, error)) (View, error) {
+func (a *Alerts) put(alert Alert, write func(Alert, *keptState) (Alert, error)) (View, error) {
 	if a.kapacitor != nil && alert.Deadman != 0 {
 		return View{}, fieldError("deadman", "left out: only the built-in evaluator has it, and --kapacitor-address is set")
 	}
@@ -201,7 +169,7 @@ func (a *Alerts) put(alert Alert, write func(Alert, *state) (Alert, error)) (Vie
 	} else {
 		a.deliverer.changed(alert.ID)
 	}
-	return a.view(alert), nil
+	return a.view(alert, true), nil
 }
 
 // Delete forgets an alert and what it had still to post. The error is ErrNotFound or the state file's.
@@ -224,7 +192,7 @@ func (a *Alerts) Get(id string) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	return a.view(alert), nil
+	return a.view(alert, true), nil
 }
 
 // List returns all alerts, ordered by id; an empty slice if there are none.
@@ -235,17 +203,7 @@ func (a *Alerts) List() ([]View, error) {
 	}
 	views := make([]View, len(alerts))
 	for i := range alerts {
-		views[i] = a.view(alerts[i])
+		views[i] = a.view(alerts[i], false)
 	}
 	return views, nil
-}
-
-// view adds the status.
-func (a *Alerts) view(alert Alert) View {
-	if a.kapacitor != nil {
-		return View{alert, a.kapacitor.status(alert.ID)}
-	}
-	s := a.evaluator.status(alert.ID)
-	a.deliverer.addStatus(alert.ID, &s)
-	return View{alert, s}
 }

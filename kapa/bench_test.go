@@ -38,6 +38,18 @@ func BenchmarkThousandAlerts(b *testing.B) {
 		{"deadman", 30 * second, func(i int, a *Alert) {
 			a.Tags, a.Deadman = map[string]string{"host": fmt.Sprint("relay-", i)}, 5*minute
 		}},
+		{"ten by host, of 10,000", 30 * second, func(i int, a *Alert) {
+			a.Tags, a.By = map[string]string{"host": fmt.Sprint("relay-", i)}, nil
+			if i < 10 {
+				a.Tags, a.By = nil, []string{"host"}
+			}
+		}},
+		{"a deadman by host, of 10,000", 30 * second, func(i int, a *Alert) {
+			a.Tags = map[string]string{"host": fmt.Sprint("relay-", i)}
+			if i == 0 {
+				a.Tags, a.Deadman = nil, 5*minute
+			}
+		}},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
 			s := newSim(b)

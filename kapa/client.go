@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/internal/cut"
 )
 
 const (
@@ -62,8 +64,9 @@ func newClient(address string) (*client, error) {
 	c.password, _ = u.User.Password()
 	u.User, u.RawQuery, u.Fragment = nil, "", ""
 	c.http = &http.Client{
-		Timeout:   apiTimeout,
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute},
+		Timeout: apiTimeout,
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute,
+			MaxResponseHeaderBytes: maxHeaders},
 		// A redirected POST would arrive as a GET without its body.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -147,7 +150,9 @@ func (c *client) deleteTask(ctx context.Context, id string) error {
 
 // do sends one request. Any error is a *KapacitorError.
 func (c *client) do(ctx context.Context, op, method, path string, q url.Values, body, into any) error {
-	fail := func(status int, err error) error { return &KapacitorError{Op: op, Status: status, Err: err} }
+	fail := func(status int, err error) error {
+		return &KapacitorError{Op: op, Status: status, Err: cut.Error(err, maxSaid)}
+	}
 	var payload io.Reader
 	if body != nil {
 		data, err := json.Marshal(body)

@@ -95,7 +95,7 @@ func (d Duration) String() string {
 func (d Duration) between(low, high Duration) bool { return d >= low && d <= high && d%second == 0 }
 
 // Decode reads the alert object of a request: one JSON object, no field that an alert has not, none twice. What is left
-// out gets its default. The answer's own field `status` is passed over, so that what was answered can be sent
+// out gets its default. The answer's own fields, `status` and `warning`, are passed over, so that what was answered can be sent
 // back. The error is a *[FieldError].
 func Decode(r io.Reader) (Alert, error) {
 	var a Alert
@@ -115,7 +115,9 @@ func Decode(r io.Reader) (Alert, error) {
 		"every":     {&a.Every, `a text as "30s"`},
 		"recover":   {&a.Recover, "a finite number, or left out"},
 		"deadman":   {&a.Deadman, `a text as "10m", or left out`},
+		"by":        {&a.By, wantBy},
 		"status":    {nil, ""},
+		"warning":   {nil, ""},
 	}
 	dec := json.NewDecoder(r)
 	bad := func(err error) error {
@@ -136,7 +138,7 @@ func Decode(r io.Reader) (Alert, error) {
 		}
 		field, known := fields[name]
 		if !known {
-			return a, fieldError(fmt.Sprintf("%.64q", name), "left out: an alert has id, tags, metric, level, operator, threshold, duration, post, every, recover and deadman")
+			return a, fieldError(fmt.Sprintf("%.64q", name), "left out: an alert has id, tags, metric, level, operator, threshold, duration, post, every, recover, deadman and by")
 		}
 		if seen[name] {
 			return a, fieldError(name, "given once")

@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"sync"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/cut"
 )
 
 const (
@@ -68,25 +69,11 @@ func newDeliverer(store *Store, o Options) *deliverer {
 		}}
 	transport := o.Transport
 	if transport == nil {
-		d.own = &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConns: 16, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: postTimeout,
-			ResponseHeaderTimeout: postTimeout}
+		d.own = newTransport()
 		transport = d.own
 	}
 	d.http = &http.Client{Transport: transport, CheckRedirect: checkRedirect}
 	return d
-}
-
-// checkRedirect follows only what keeps the body and the scheme.
-func checkRedirect(req *http.Request, via []*http.Request) error {
-	switch {
-	case len(via) > maxRedirects:
-		return errors.New("redirected too often: set post to the final URL")
-	case req.URL.Scheme != via[0].URL.Scheme:
-		return errors.New("redirected from " + via[0].URL.Scheme + " to " + req.URL.Scheme + ": set post to the final URL")
-	case req.Method != http.MethodPost:
-		return errors.New("redirected in a way that loses the body (301, 302 or 303): set post to the final URL")
-	}
-	return nil
 }
 
 func (d *deliverer) poke() {
@@ -223,10 +210,14 @@ func (d *deliverer) attempt(ctx context.Context, h head, t *attempt) {
 	}
 	giveUp := t.refusals >= postRefusals || now.Sub(created) > postAge
 	if t.failures == 1 || giveUp {
-		d.log.Warn("an alert could not be posted", "alert", h.id, "error", err, "given_up", giveUp)
+		attrs := []any{"alert", h.id, "error", err, "given_up", giveUp}
+		if cause := errors.Unwrap(err); cause != nil {
+			attrs = append(attrs, "cause", cause)
+		}
+		d.log.Warn("an alert could not be posted", attrs...)
 	}
 	t.next = now.Add(min(backoffFirst<<min(t.failures-1, 16), postLast))
-	if storeErr := d.store.finish(h, giveUp, Outcome{Error: err.Error()}); storeErr != nil {
+	if storeErr := d.store.finish(h, giveUp, Outcome{Error: cut.Text(err.Error(), maxSaid)}); storeErr != nil {
 		return // the state file is unwell, or the alert is gone: the post is found again, or not
 	}
 	if giveUp {
@@ -270,11 +261,7 @@ func (d *deliverer) post(ctx context.Context, h head) (created time.Time, err er
 	req.Header.Set("X-Pulse-Delivery", h.id+"-"+strconv.FormatUint(binary.BigEndian.Uint64([]byte(h.key[len(h.id)+1:])), 10))
 	resp, err := d.http.Do(req)
 	if err != nil {
-		var withURL *url.Error
-		if errors.As(err, &withURL) {
-			err = withURL.Err // the URL may hold a password, and is in the alert anyway
-		}
-		return created, err
+		return created, describe(err)
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
@@ -288,10 +275,10 @@ func (d *deliverer) post(ctx context.Context, h head) (created time.Time, err er
 func (d *deliverer) addStatus(id string, s *Status) {
 	// What cannot be read is not shown; the goroutine says it.
 	_ = d.store.db.View(func(tx *bbolt.Tx) error {
-		s.Undelivered = len(queueKeys(bucket(tx, queueBucket), id))
+		s.Undelivered = len(keysOf(bucket(tx, queueBucket), id))
 		var o Outcome
 		if data := bucket(tx, outcomeBucket).Get([]byte(id)); data != nil && json.Unmarshal(data, &o) == nil {
-			s.DeliveryError = o.Error
+			s.DeliveryError = cut.Text(o.Error, maxSaid) // a release of before may have kept more
 			if o.Delivered != 0 {
 				at := time.Unix(0, o.Delivered).UTC()
 				s.LastDelivery = &at

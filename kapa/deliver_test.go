@@ -3,7 +3,6 @@ package kapa
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,7 +42,7 @@ func queue(tb testing.TB, a *Alerts, id string, from, to int) {
 	tb.Helper()
 	if err := a.store.db.Update(func(tx *bbolt.Tx) error {
 		for i := from; i <= to; i++ {
-			if _, err := enqueue(tx, id, delivery{Created: time.Now().UnixNano(), Body: json.RawMessage(fmt.Sprint(i))}); err != nil {
+			if _, err := enqueue(tx, id, []delivery{{Created: time.Now().UnixNano(), Body: json.RawMessage(fmt.Sprint(i))}}, false); err != nil {
 				return err
 			}
 		}
@@ -93,7 +93,7 @@ func TestDeliverRetriesInOrder(t *testing.T) {
 		a := startAlerts(t, Options{DB: openDB(t, path), Journal: emptyJournal{}, Transport: transport(func(r *http.Request) (*http.Response, error) {
 			if r.URL.Path == "/away" && time.Since(began) < 2*time.Minute {
 				tries = append(tries, time.Since(began))
-				return nil, errors.New("connection refused")
+				return nil, syscall.ECONNREFUSED
 			}
 			got.add(r)
 			return answer(r, 204), nil
@@ -204,7 +204,7 @@ func TestDeliverMended(t *testing.T) {
 		queue(t, a, broken, 1, 2)
 		if err := db.Update(func(tx *bbolt.Tx) error {
 			b := bucket(tx, queueBucket)
-			return b.Put(queueKeys(b, broken)[0], []byte("{"))
+			return b.Put(keysOf(b, broken)[0], []byte("{"))
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -283,7 +283,7 @@ func TestDeliverGivesUp(t *testing.T) {
 		if n := strings.Count(got.String(), "/gone1"); n != postRefusals || strings.Count(got.String(), "/gone2") != postRefusals {
 			t.Errorf("refused %d times", n)
 		}
-		if v, err := a.Get(hang); err != nil || v.Status.DeliveryError != context.DeadlineExceeded.Error() || v.Status.Undelivered != 1 {
+		if v, err := a.Get(hang); err != nil || v.Status.DeliveryError != "no answer within 10s" || v.Status.Undelivered != 1 {
 			t.Errorf("%+v, %v", v.Status, err)
 		}
 		if v, err := a.Get(busy); err != nil || v.Status.DeliveryError != "the receiver answered 429 Too Many Requests" || v.Status.Undelivered != 1 {
@@ -343,12 +343,16 @@ func TestDeliverRedirects(t *testing.T) {
 	mux.HandleFunc("/scheme", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "https://"+r.Host+"/end", http.StatusTemporaryRedirect)
 	})
+	mux.HandleFunc("/linklocal", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://169.254.169.254/latest/meta-data/", http.StatusTemporaryRedirect)
+	})
 	mux.HandleFunc("/end", func(_ http.ResponseWriter, r *http.Request) { got.add(r) })
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
 	a := startAlerts(t, Options{Journal: emptyJournal{}})
 	for path, want := range map[string]string{
 		"/308": "", "/302": "loses the body", "/loop": "redirected too often", "/scheme": "redirected from http to https",
+		"/linklocal": "not posted: it is a link-local address",
 	} {
 		id := alertTo(t, a, srv.URL+path)
 		queue(t, a, id, 1, 1)

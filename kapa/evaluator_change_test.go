@@ -1,16 +1,17 @@
 package kapa
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"go.etcd.io/bbolt"
 )
 
 func TestEvaluatorDeadman(t *testing.T) {
 	s := newSim(t)
 	a := quick()
-	a.Tags, a.Deadman = nil, 2*minute
+	a.Tags, a.Deadman, a.By = nil, 2*minute, []string{}
 	s.create(a)
 	s.run(10*time.Minute, nil)
 	s.expect() // nobody is known
@@ -25,10 +26,6 @@ func TestEvaluatorDeadman(t *testing.T) {
 	s.run(time.Minute, nil)
 	s.expect(dead)
 	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 10); s.send("web2", "cpu_used", 10) })
-	s.expect(dead, "[*] cpu_used is OK value:10")
-	// What a relay removed is not missed.
-	s.records = append(s.records, journal.Record{Seq: uint64(len(s.records) + 1), Relay: &journal.RelayEvent{Relay: "web1", Kind: journal.RelayRemoved, Collector: "c"}})
-	s.run(10*time.Minute, func() { s.send("web2", "cpu_used", 10) })
 	s.expect(dead, "[*] cpu_used is OK value:10")
 }
 
@@ -90,4 +87,118 @@ func TestEvaluatorDeadmanOfOtherTags(t *testing.T) {
 	}
 	s.run(5*time.Minute, func() { s.send("web2", "cpu_used", 10) })
 	s.expect()
+}
+
+// A deadman of a release that knew no groups goes on, host by host: what it told over all hosts is over, under the name that
+// it was told by, and who is silent is told again under its own.
+func TestDeadmanOfBefore(t *testing.T) {
+	s := newSim(t)
+	for id, stored := range map[string][2]string{
+		"all": {`{"id":"all","tags":{},"metric":"cpu_used","level":"crit","operator":"gt","threshold":80,"duration":"1m0s","post":"http://127.0.0.1/","every":"30s","deadman":"2m"}`,
+			`{"evaluated":1795435200000000000,"silent":["web1"],"level":"crit","since":1795435200000000000,"announced":"crit","began":1795435140000000000,"mean":10,` +
+				`"seen":{"web1\u0000c":1795435070000000000,"web2\u0000c":1795435199000000000}}`},
+		"one": {`{"id":"one","tags":{"host":"web1"},"metric":"cpu_used","level":"warn","operator":"gt","threshold":80,"duration":"1m0s","post":"http://127.0.0.1/","every":"30s","deadman":"2m"}`,
+			`{"evaluated":1795435200000000000,"silent":["web1"],"level":"warn","since":1795435200000000000,"announced":"warn","began":1795435140000000000,"mean":10,` +
+				`"seen":{"web1\u0000c":1795435070000000000}}`},
+	} {
+		if err := s.db.Update(func(tx *bbolt.Tx) error {
+			if err := bucket(tx, stateBucket).Put([]byte(id), []byte(stored[1])); err != nil {
+				return err
+			}
+			return bucket(tx, definitionBucket).Put([]byte(id), []byte(stored[0]))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.now = time.Unix(0, 1795435200000000000).Add(5 * time.Second)
+	for range 2 { // what the first start made of it the second finds
+		s.kill()
+		s.start()
+	}
+	v, err := s.a.Get("all")
+	if err != nil || len(v.By) != 1 || v.By[0] != "host" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	s.run(3*time.Minute, func() { s.send("web2", "cpu_used", 10) })
+	const over, again = "[*] cpu_used is OK value:none, each host is told by itself from now on", "[web1] cpu_used is CRITICAL value:none for 2m from web1"
+	s.expect(over, again)
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 10); s.send("web2", "cpu_used", 10) })
+	s.expect(over, again, "[web1] cpu_used is OK value:10", "[web1] cpu_used is OK value:10")
+	if posts := s.posts(); posts[0].PreviousLevel != "CRITICAL" || posts[3].PreviousLevel != "WARNING" || posts[3].Data.Series[0].Tags != nil {
+		t.Errorf("%+v", posts)
+	}
+}
+
+// Another by is another alert to who is told. What stays the same of an alert with groups goes on.
+func TestGroupsUpdate(t *testing.T) {
+	s := newSim(t)
+	a := byHosts()
+	a.Deadman = 2 * minute
+	a.ID = s.create(a)
+	send := func() { s.send("web1", "cpu_used", 90, "service:old"); s.send("web2", "cpu_used", 10, "service:old") }
+	s.run(2*time.Minute, send)
+	put := func(change func()) {
+		t.Helper()
+		change()
+		if _, err := s.a.Update(a); err != nil {
+			t.Fatal(err)
+		}
+		s.kill()
+		s.start()
+		s.run(2*time.Minute, send)
+	}
+	const fires = "[web1] cpu_used is CRITICAL value:90"
+	put(func() { a.Every = 15 * second })
+	s.expect(fires)
+	put(func() { a.Level = Warn })
+	s.expect(fires, "[web1] cpu_used is WARNING value:90")
+	put(func() { a.Threshold = 95 })
+	s.expect(fires, "[web1] cpu_used is WARNING value:90", "[web1] cpu_used is OK value:90")
+	// Whom it knew by other tags it does not miss.
+	put(func() { a.Tags = map[string]string{"service": "new"} })
+	s.run(5*time.Minute, nil)
+	s.expect(fires, "[web1] cpu_used is WARNING value:90", "[web1] cpu_used is OK value:90")
+	put(func() { a.Tags, a.By, a.Deadman, a.Threshold = nil, []string{"service"}, 0, 10 })
+	if m := s.posts()[3]; m.Message != "[service:old] cpu_used is WARNING value:50" || m.PreviousLevel != "OK" {
+		t.Errorf("%+v", m)
+	}
+	if n := s.stateKeys(); n != 2 {
+		t.Errorf("the state file has %d states", n)
+	}
+}
+
+// The queue of an alert with groups drops what another post of the same group comes after, before any other.
+func TestGroupsQueue(t *testing.T) {
+	s := newSim(t)
+	id := s.create(byHosts())
+	var posts []delivery
+	for i := range maxGroupQueue + 2 {
+		group := fmt.Sprint(i)
+		if i < 4 {
+			group = "same"
+		}
+		posts = append(posts, delivery{Created: int64(i), Group: group, Body: []byte("0")})
+	}
+	if err := s.db.Update(func(tx *bbolt.Tx) error {
+		dropped, err := enqueue(tx, id, posts, true)
+		b := bucket(tx, queueBucket)
+		keys := keysOf(b, id)
+		var first delivery
+		if err := unmarshalStored(id, b.Get(keys[0]), &first); err != nil {
+			return err
+		}
+		if dropped != 2 || len(keys) != maxGroupQueue || first.Created != 2 {
+			t.Errorf("%d dropped, %d wait, first %+v", dropped, len(keys), first)
+		}
+		dropped, _ = enqueue(tx, id, []delivery{{Group: "5"}, {Group: "6"}}, true)
+		if err := unmarshalStored(id, b.Get(keysOf(b, id)[0]), &first); err != nil {
+			return err
+		}
+		if dropped != 2 || first.Created != 3 {
+			t.Errorf("%d dropped, first %+v", dropped, first)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 }

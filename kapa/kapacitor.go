@@ -1,8 +1,10 @@
 package kapa
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +15,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nanopack/pulse/internal/cut"
 )
 
 const (
@@ -157,7 +161,7 @@ func notRunning(have map[string]task, alerts []Alert, prefix string, each alertE
 		if t.Executing && t.Error == "" || slices.ContainsFunc(each, func(e *alertError) bool { return e.id == id }) {
 			continue
 		}
-		each = append(each, &alertError{id, fmt.Errorf("kapacitor does not run its task %s: %s", prefix+id, cmp.Or(strings.TrimSpace(t.Error), "it does not say why"))})
+		each = append(each, &alertError{id, fmt.Errorf("kapacitor does not run its task %s: %s", prefix+id, cmp.Or(strings.TrimSpace(cut.Text(t.Error, maxSaid)), "it does not say why"))})
 	}
 	if len(each) == 0 {
 		return nil
@@ -258,19 +262,17 @@ func (k *kapacitor) changeOne(ctx context.Context, id string, have map[string]ta
 	err = k.client.patchTask(ctx, id, "enable task", map[string]any{"status": "enabled"})
 	if err == nil && same && is.Error != "" {
 		// It runs now; whether it goes on running the next pass sees.
-		err = fmt.Errorf("kapacitor ended its task, and it was started again: %s", strings.TrimSpace(is.Error))
+		err = fmt.Errorf("kapacitor ended its task, and it was started again: %s", strings.TrimSpace(cut.Text(is.Error, maxSaid)))
 	}
 	return true, err
 }
 
-// sameVariables compares as Kapacitor gives them back: every number a float64.
+// sameVariables compares as JSON, as which Kapacitor gives them back.
 func sameVariables(is, want map[string]variable) bool {
 	return maps.EqualFunc(is, want, func(is, want variable) bool {
-		value := want.Value
-		if n, ok := value.(int64); ok {
-			value = float64(n)
-		}
-		return is.Type == want.Type && is.Value == value
+		a, errA := json.Marshal(is)
+		b, errB := json.Marshal(want)
+		return errA == nil && errB == nil && bytes.Equal(a, b)
 	})
 }
 

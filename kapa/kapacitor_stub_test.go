@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -161,7 +162,7 @@ func TestKapacitorErrors(t *testing.T) {
 					t.Errorf("%s %d: afterwards: %v", at, tt.status, err)
 				}
 			}
-			if got := k.status(a.ID); got != (Status{State: Executing}) || len(s.tasks) != 1 {
+			if got := k.status(a.ID); !reflect.DeepEqual(got, Status{State: Executing}) || len(s.tasks) != 1 {
 				t.Errorf("%s %d: afterwards: %+v, tasks %v", at, tt.status, got, s.tasks)
 			}
 			// When all is well a pass only looks.
@@ -271,6 +272,6 @@ func TestKapacitorTaskDies(t *testing.T) {
 	s.mu.Unlock()
 	eventually(t, "it runs", func() bool {
 		v, err := a.Get(v.ID)
-		return err == nil && v.Status == Status{State: Executing}
+		return err == nil && reflect.DeepEqual(v.Status, Status{State: Executing})
 	})
 }

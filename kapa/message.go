@@ -26,24 +26,31 @@ type messageData struct {
 }
 
 type messageSeries struct {
-	Name    string   `json:"name"`
-	Columns []string `json:"columns"`
-	Values  [][]any  `json:"values"`
+	Name    string            `json:"name"`
+	Tags    map[string]string `json:"tags,omitempty"` // the group's
+	Columns []string          `json:"columns"`
+	Values  [][]any           `json:"values"`
 }
 
 // announce makes the post of a change, and the state that says that it was made.
-func (c *change) announce() {
-	a, s := &c.watch.alert, &c.state
-	start := time.Unix(0, c.at-int64(a.Duration)).UTC()
-	value := "none"
-	row := []any{start, nil, nil}
-	if s.Mean != nil {
-		value = fmt.Sprint(*s.Mean)
-		row = []any{start, *s.Mean, *s.Mean}
+func (c *change) announce(w *watch) {
+	switch {
+	case len(c.state.Silent) > 0:
+		c.post(w, "none for "+w.alert.Deadman.String()+" from "+list(c.state.Silent))
+	case c.state.Mean != nil:
+		c.post(w, fmt.Sprint(*c.state.Mean))
+	default:
+		c.post(w, "none")
 	}
-	if len(s.Silent) > 0 {
-		value = "none for " + a.Deadman.String() + " from " + list(s.Silent)
-		row = []any{start, nil, nil}
+}
+
+// post makes the post of a change with the value in words.
+func (c *change) post(w *watch, value string) {
+	a, s := &w.alert, &c.state
+	start := time.Unix(0, c.at-int64(a.Duration)).UTC()
+	row := []any{start, nil, nil}
+	if s.Mean != nil && len(s.Silent) == 0 {
+		row = []any{start, *s.Mean, *s.Mean}
 	}
 	// As Kapacitor: the window's start when it fires, its end when it is over.
 	at := start
@@ -54,13 +61,13 @@ func (c *change) announce() {
 		s.Began = at.UnixNano()
 	}
 	m := message{
-		ID:            a.Name(),
+		ID:            c.group.name(a),
 		Time:          at,
 		Duration:      time.Duration(at.UnixNano() - s.Began),
 		Level:         s.Level.Word(),
 		PreviousLevel: s.Announced.Word(),
 		Recoverable:   true,
-		Data: messageData{[]messageSeries{{Name: a.Metric, Columns: []string{"time", "mean_" + a.Metric, "value"},
+		Data: messageData{[]messageSeries{{Name: a.Metric, Tags: c.group.tags(a), Columns: []string{"time", "mean_" + a.Metric, "value"},
 			Values: [][]any{row}}}},
 	}
 	m.Message = m.ID + " is " + m.Level + " value:" + value
@@ -76,9 +83,4 @@ func list(names []string) string {
 		return strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
-}
-
-func relayOf(key string) string {
-	relay, _, _ := strings.Cut(key, "\x00")
-	return relay
 }

@@ -10,11 +10,16 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-const maxQueue = 100 // posts that wait, per alert
+const (
+	maxQueue = 100 // posts that wait, per alert
+	// maxGroupQueue is the same for an alert with groups: each may have something to tell at the same time.
+	maxGroupQueue = maxGroups
+)
 
 // delivery is a post that waits.
 type delivery struct {
-	Created int64           `json:"created"` // ns
+	Created int64           `json:"created"`         // ns
+	Group   string          `json:"group,omitempty"` // its key
 	Body    json.RawMessage `json:"body"`
 }
 
@@ -24,30 +29,68 @@ type Outcome struct {
 	Error     string `json:"error,omitempty"`     // of the last attempt, "" if it arrived
 }
 
-// enqueue adds a post behind the others of the alert, and drops the oldest of them if there are too many.
-func enqueue(tx *bbolt.Tx, id string, d delivery) (dropped int, err error) {
+// enqueue adds posts after the others of the alert. If there are too many then, it drops the oldest of those that
+// another one of their group comes after, and if that is not enough, the oldest of all.
+func enqueue(tx *bbolt.Tx, id string, posts []delivery, grouped bool) (dropped int, err error) {
+	if len(posts) == 0 {
+		return 0, nil
+	}
 	b := bucket(tx, queueBucket)
-	keys := queueKeys(b, id)
-	for ; len(keys)-dropped >= maxQueue; dropped++ {
-		if err := b.Delete(keys[dropped]); err != nil {
+	for i := range posts {
+		seq, err := b.NextSequence()
+		if err != nil {
+			return 0, err
+		}
+		if err := putJSON(b, binary.BigEndian.AppendUint64(groupStateKey(id, ""), seq), posts[i]); err != nil {
 			return 0, err
 		}
 	}
-	seq, err := b.NextSequence()
-	if err != nil {
-		return 0, err
+	limit := maxQueue
+	if grouped {
+		limit = maxGroupQueue
 	}
-	return dropped, putJSON(b, binary.BigEndian.AppendUint64(append([]byte(id), 0), seq), d)
+	keys := keysOf(b, id)
+	excess := len(keys) - limit
+	if excess <= 0 {
+		return 0, nil
+	}
+	last := map[string]int{}
+	groups := make([]string, len(keys))
+	for i, key := range keys {
+		var d struct{ Group string }
+		if grouped && json.Unmarshal(b.Get(key), &d) == nil { // what cannot be read belongs to no group
+			groups[i] = d.Group
+		}
+		last[groups[i]] = i
+	}
+	var old, newest [][]byte
+	for i, key := range keys {
+		if last[groups[i]] == i {
+			newest = append(newest, key)
+		} else {
+			old = append(old, key)
+		}
+	}
+	return excess, deleteKeys(b, append(old, newest...)[:excess])
 }
 
-// queueKeys are the keys of what the alert has to post, in order.
-func queueKeys(b *bbolt.Bucket, id string) (keys [][]byte) {
-	prefix := append([]byte(id), 0)
+// keysOf are the keys of what belongs to the alert, in order: of what it has to post, or of its groups.
+func keysOf(b *bbolt.Bucket, id string) (keys [][]byte) {
+	prefix := groupStateKey(id, "")
 	c := b.Cursor()
 	for key, _ := c.Seek(prefix); bytes.HasPrefix(key, prefix); key, _ = c.Next() {
 		keys = append(keys, bytes.Clone(key))
 	}
 	return keys
+}
+
+func deleteKeys(b *bbolt.Bucket, keys [][]byte) error {
+	for _, key := range keys {
+		if err := b.Delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // head is the first post of an alert.
@@ -88,7 +131,7 @@ func (s *Store) load(h head) (a Alert, body []byte, created time.Time, err error
 		if definition == nil || data == nil {
 			return ErrNotFound
 		}
-		if err := unmarshalStored(h.id, definition, &a); err != nil {
+		if a, err = unmarshalAlert(h.id, definition); err != nil {
 			return err
 		}
 		var d delivery

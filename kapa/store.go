@@ -15,7 +15,7 @@ const maxAlerts = 1000
 const (
 	rootBucket       = "alerts"
 	definitionBucket = "definitions" // id → Alert
-	stateBucket      = "states"      // id → state, of the evaluator
+	stateBucket      = "states"      // id → state, of the evaluator; id, 0, group → groupState
 	queueBucket      = "queue"       // id, sequence → delivery, to be sent
 	outcomeBucket    = "outcomes"    // id → Outcome, of the deliveries
 )
@@ -59,7 +59,7 @@ func putJSON(b *bbolt.Bucket, key []byte, value any) error {
 func (s *Store) Create(a Alert) (Alert, error) { return s.create(a, nil) }
 
 // create writes the state that goes with the alert in the same transaction, if there is one.
-func (s *Store) create(a Alert, begin *state) (Alert, error) {
+func (s *Store) create(a Alert, begin *keptState) (Alert, error) {
 	if a.ID != "" {
 		return a, fieldError("id", "left out: it is given by the server, and PUT changes an alert that exists")
 	}
@@ -74,7 +74,7 @@ func (s *Store) create(a Alert, begin *state) (Alert, error) {
 			return ErrTooMany
 		}
 		if begin != nil {
-			if err := putJSON(bucket(tx, stateBucket), []byte(a.ID), begin); err != nil {
+			if err := begin.write(tx, a.ID); err != nil {
 				return err
 			}
 		}
@@ -87,7 +87,7 @@ func (s *Store) create(a Alert, begin *state) (Alert, error) {
 func (s *Store) Update(a Alert) (Alert, error) { return s.update(a, nil) }
 
 // update is as create.
-func (s *Store) update(a Alert, begin *state) (Alert, error) {
+func (s *Store) update(a Alert, begin *keptState) (Alert, error) {
 	if a.ID == "" {
 		return a, fieldError("id", "that of the alert to change")
 	}
@@ -101,7 +101,7 @@ func (s *Store) update(a Alert, begin *state) (Alert, error) {
 			return ErrNotFound
 		}
 		if begin != nil {
-			if err := putJSON(bucket(tx, stateBucket), []byte(a.ID), begin); err != nil {
+			if err := begin.write(tx, a.ID); err != nil {
 				return err
 			}
 		}
@@ -116,9 +116,9 @@ func (s *Store) Delete(id string) error {
 		if id == "" || b.Get([]byte(id)) == nil {
 			return ErrNotFound
 		}
-		queue := bucket(tx, queueBucket)
-		for _, key := range queueKeys(queue, id) {
-			if err := queue.Delete(key); err != nil {
+		for _, name := range []string{queueBucket, stateBucket} {
+			b := bucket(tx, name)
+			if err := deleteKeys(b, keysOf(b, id)); err != nil {
 				return err
 			}
 		}
@@ -138,7 +138,8 @@ func (s *Store) Get(id string) (a Alert, err error) {
 		if data == nil {
 			return ErrNotFound
 		}
-		return unmarshalStored(id, data, &a)
+		a, err = unmarshalAlert(id, data)
+		return err
 	})
 	return a, err
 }
@@ -148,8 +149,8 @@ func (s *Store) List() (all []Alert, err error) {
 	all = []Alert{}
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		return bucket(tx, definitionBucket).ForEach(func(key, data []byte) error {
-			var a Alert
-			if err := unmarshalStored(string(key), data, &a); err != nil {
+			a, err := unmarshalAlert(string(key), data)
+			if err != nil {
 				return err
 			}
 			all = append(all, a)
@@ -157,6 +158,12 @@ func (s *Store) List() (all []Alert, err error) {
 		})
 	})
 	return all, err
+}
+
+// unmarshalAlert fills in what the release that wrote the alert did not know.
+func unmarshalAlert(id string, data []byte) (a Alert, err error) {
+	err = unmarshalStored(id, data, &a)
+	return a.withDefaults(), err
 }
 
 func unmarshalStored(id string, data []byte, into any) error {

@@ -29,12 +29,14 @@ var threshold float
 var quiet float
 var name string
 var url string
+var groups list
 var revision string
 
 batch
     |query(q)
         .period(period)
         .every(every)
+        .groupBy(groups)
     |alert()
         .id(name)
         .message('{{ .ID }} is {{ .Level }} value:{{ index .Fields "value" }}')
@@ -75,6 +77,10 @@ func variables(a *Alert, stored spelling) map[string]variable {
 	if a.Recover != nil {
 		quiet = *a.Recover
 	}
+	groups := []variable{}
+	for _, key := range a.By {
+		groups = append(groups, variable{"string", stored.name(key)})
+	}
 	return map[string]variable{
 		"q":         {"string", query(a, stored)},
 		"period":    {"duration", int64(a.Duration)},
@@ -84,8 +90,9 @@ func variables(a *Alert, stored spelling) map[string]variable {
 		"threshold": {"float", float64(a.Threshold)},
 		"quiet":     {"float", float64(quiet)},
 		// Kapacitor takes the id of an alert and the URL of a post for Go templates.
-		"name": {"string", literal(a.Name())},
-		"url":  {"string", literal(a.Post)},
+		"name":   {"string", a.nameTemplate(stored.name)},
+		"url":    {"string", literal(a.Post)},
+		"groups": {"list", groups},
 		// A list of tasks does not tell their templates, so the template's id comes along.
 		"revision": {"string", templateID()},
 	}

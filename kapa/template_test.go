@@ -3,6 +3,7 @@ package kapa
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"text/template"
@@ -64,25 +65,38 @@ func TestNothingGivenIsLanguage(t *testing.T) {
 	for i, name := range names {
 		a := sampleAlert().withDefaults()
 		a.Metric, a.Tags, a.Post = name, map[string]string{name: names[(i+1)%len(names)], "k" + name: name, "host": name}, "http://h/?"+name
+		a.By = []string{"host", name}
 		// Not validated: what is refused today may be in a state file of yesterday.
 		vars := variables(&a, asItIs)
 		if err := checkQuery(vars["q"].Value.(string), &a); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 		for key, v := range vars {
-			if v.Type == "lambda" || v.Type == "star" || v.Type == "list" || v.Type == "regex" {
+			if v.Type == "lambda" || v.Type == "star" || v.Type == "list" && key != "groups" || v.Type == "regex" {
 				t.Errorf("%s is a %s, which Kapacitor parses", key, v.Type)
 			}
 		}
+		if groups := vars["groups"].Value.([]variable); !slices.Equal(groups, []variable{{"string", a.By[0]}, {"string", a.By[1]}}) {
+			t.Errorf("groups %v", groups)
+		}
+		a.By = nil
+		vars = variables(&a, asItIs)
 		// Kapacitor makes the alert's id and its URL by text/template.
-		for key, want := range map[string]string{"name": a.Name(), "url": a.Post} {
-			parsed, err := template.New("").Parse(vars[key].Value.(string))
+		grouped := a
+		grouped.By = []string{"host", name}
+		group := map[string]any{"Tags": map[string]string{"host": "{{ h", name: name}}
+		for key, want := range map[string]string{"name": a.Name(), "url": a.Post, "group": grouped.nameOf([]string{"{{ h", name})} {
+			v := vars[key]
+			if key == "group" {
+				v = variables(&grouped, asItIs)["name"]
+			}
+			parsed, err := template.New("").Parse(v.Value.(string))
 			if err != nil {
 				t.Errorf("%s of %q: %v", key, name, err)
 				continue
 			}
 			var b strings.Builder
-			if err := parsed.Execute(&b, nil); err != nil || b.String() != want {
+			if err := parsed.Execute(&b, group); err != nil || b.String() != want {
 				t.Errorf("%s: %q becomes %q, %v", key, want, b.String(), err)
 			}
 		}

@@ -8,11 +8,12 @@ import (
 	"github.com/nanopack/pulse/kapa"
 )
 
-func (s *Server) listAlerts(w http.ResponseWriter, _ *http.Request, _ params) error {
+func (s *Server) listAlerts(w http.ResponseWriter, r *http.Request, _ params) error {
 	alerts, err := s.o.Alerts.List()
 	if err != nil {
 		return alertError(err)
 	}
+	s.warnOfUnseen(r.Context(), alerts)
 	answer := make([]any, len(alerts))
 	for i, alert := range alerts {
 		answer[i] = s.alertView(alert)
@@ -21,7 +22,7 @@ func (s *Server) listAlerts(w http.ResponseWriter, _ *http.Request, _ params) er
 	return nil
 }
 
-func (s *Server) getAlert(w http.ResponseWriter, _ *http.Request, p params) error {
+func (s *Server) getAlert(w http.ResponseWriter, r *http.Request, p params) error {
 	if err := checkName("the alert", p.get("id")); err != nil {
 		return err
 	}
@@ -29,8 +30,14 @@ func (s *Server) getAlert(w http.ResponseWriter, _ *http.Request, p params) erro
 	if err != nil {
 		return alertError(err)
 	}
-	s.writeJSON(w, http.StatusOK, s.alertView(alert))
+	s.writeAlert(w, r, alert)
 	return nil
+}
+
+func (s *Server) writeAlert(w http.ResponseWriter, r *http.Request, alert kapa.View) {
+	views := []kapa.View{alert}
+	s.warnOfUnseen(r.Context(), views)
+	s.writeJSON(w, http.StatusOK, s.alertView(views[0]))
 }
 
 func (s *Server) addAlert(w http.ResponseWriter, r *http.Request, _ params) error {
@@ -57,7 +64,7 @@ func (s *Server) putAlert(w http.ResponseWriter, r *http.Request, put func(kapa.
 	if err != nil {
 		return alertError(err)
 	}
-	s.writeJSON(w, http.StatusOK, view)
+	s.writeAlert(w, r, view)
 	return nil
 }
 

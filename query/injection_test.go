@@ -208,13 +208,21 @@ func injectAlerts(t *testing.T, w *world, evil string) {
 	answers := map[string]answer{"GET": w.get(t, "/alerts/"+path), "DELETE": w.do(t, "DELETE", "/alerts/"+path, ""),
 		"GET ?": w.get(t, "/alerts?"+url.QueryEscape(evil)), "POST plain": w.do(t, "POST", "/alerts", evil)}
 	for _, field := range []string{"id", "metric", "level", "operator", "threshold", "duration", "post", "every", "recover", "deadman",
-		"tags", "tag", "key", "name"} {
+		"tags", "tag", "key", "by", "keys", "name"} {
 		alert := map[string]any{"id": "a1", "metric": "cpu", "threshold": 1, "post": "http://127.0.0.1/"}
 		switch field {
 		case "tag":
 			alert["tags"] = map[string]string{"host": evil}
 		case "key":
 			alert["tags"] = map[string]string{evil: "a"}
+		case "by", "keys":
+			alert["by"] = []string{"host", evil}
+			alert["tags"] = map[string]string{evil: evil}
+			if field == "keys" { // it is a key that there is, so that its values are asked for
+				keys, stats := w.latest.tagKeys, w.latest.stats
+				defer func() { w.latest.tagKeys, w.latest.stats = keys, stats }()
+				w.latest.tagKeys, w.latest.stats = []string{"host", evil}, []string{"cpu"}
+			}
 		case "name":
 			alert[evil] = evil
 		default:
@@ -232,8 +240,46 @@ func injectAlerts(t *testing.T, w *world, evil string) {
 			t.Errorf("%q as %s: %d %s", evil, where, a.status, a.body)
 		}
 	}
-	if st := w.influx.statements(); len(st) > 0 {
-		t.Errorf("%q: an alert sent %q", evil, st)
+	said, err := json.Marshal(evil)
+	if err == nil {
+		err = json.Unmarshal(said, &evil) // as it arrives
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range w.influx.statements() {
+		checkNamesSent(t, evil, st)
+	}
+}
+
+// checkNamesSent checks that a statement asks for names: of the stats, the tags, or the values of a tag by one value that is bound.
+func checkNamesSent(t *testing.T, evil string, st statement) {
+	t.Helper()
+	if (st.text == showFields || st.text == showTags) && len(st.params) == 0 {
+		return
+	}
+	p := influxql.NewParser(strings.NewReader(st.text))
+	p.SetParams(st.params)
+	q, err := p.ParseQuery()
+	if err != nil {
+		t.Errorf("%q: %q does not parse: %v", evil, st.text, err)
+		return
+	}
+	show, ok := q.Statements[0].(*influxql.ShowTagValuesStatement)
+	if !ok || len(q.Statements) != 1 || show.Database != "statistics" || show.Sources.String() != `one_week.aggregate` {
+		t.Errorf("%q sent %q", evil, st.text)
+		return
+	}
+	key, isString := show.TagKeyExpr.(*influxql.StringLiteral)
+	equal, isBinary := show.Condition.(*influxql.BinaryExpr)
+	if !isString || show.Op != influxql.EQ || !isBinary || equal.Op != influxql.EQ {
+		t.Errorf("%q sent %q", evil, st.text)
+		return
+	}
+	ref, isRef := equal.LHS.(*influxql.VarRef)
+	value, isValue := equal.RHS.(*influxql.StringLiteral)
+	if !isRef || !isValue || ref.Val != key.Val || key.Val != "host" && key.Val != evil || value.Val != evil && value.Val != "a" {
+		t.Errorf("%q sent %q", evil, st.text)
 	}
 }
 

@@ -50,12 +50,21 @@ func (s *Server) tags(w http.ResponseWriter, r *http.Request, _ params) error {
 // stored returns the names that a SHOW statement answers. Without InfluxDB there are none: the live ones do
 // until it is back, and the failure is counted.
 func (s *Server) stored(ctx context.Context, statement string) []string {
-	ctx, cancel := context.WithTimeout(ctx, min(namesTimeout, s.o.QueryTimeout))
-	defer cancel()
-	rows, err := s.askInflux(ctx, statement, nil)
+	names, err := s.askNames(ctx, statement, nil)
 	if err != nil {
 		s.log.Debug("names come from memory alone", "error", err)
 		return nil
+	}
+	return names
+}
+
+// askNames returns the first column of what a SHOW statement answers.
+func (s *Server) askNames(ctx context.Context, statement string, params map[string]any) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, min(namesTimeout, s.o.QueryTimeout))
+	defer cancel()
+	rows, err := s.askInflux(ctx, statement, params)
+	if err != nil {
+		return nil, err
 	}
 	var names []string
 	for _, row := range rows {
@@ -68,7 +77,7 @@ func (s *Server) stored(ctx context.Context, statement string) []string {
 			}
 		}
 	}
-	return names
+	return names, nil
 }
 
 func (s *Server) writeNames(w http.ResponseWriter, names []string) {

@@ -123,6 +123,11 @@ func playAlerts(t *testing.T, s *pulseproc.Server, cases []alertCase, stored fun
 		})
 	}
 	all.Go(func() {
+		if err := playGroups(t, s, r); err != nil {
+			t.Errorf("groups: %v", err)
+		}
+	})
+	all.Go(func() {
 		if err := playHostileNames(t, s, r, stored); err != nil {
 			t.Error(err)
 		}
@@ -192,20 +197,27 @@ func readings(metric, values string) string {
 
 // wantedPost is the body of a post, as canonicalPost leaves it.
 func wantedPost(alert map[string]any, series, field, post string) string {
-	parts := strings.SplitN(post, " ", 3)
 	who := "*"
 	if host, ok := alert["tags"].(map[string]string)["host"]; ok {
 		who = host
 	}
-	id := fmt.Sprintf("[%s] %s", who, alert["metric"])
+	return wantedGroupPost(fmt.Sprintf("[%s] %s", who, alert["metric"]), nil, series, field, post)
+}
+
+// wantedGroupPost is the same of the group with the name id and these tags.
+func wantedGroupPost(id string, tags map[string]string, series, field, post string) string {
+	parts := strings.SplitN(post, " ", 3)
 	var value any // null if there is none
 	if number, err := strconv.ParseFloat(parts[2], 64); err == nil {
 		value = number
 	}
+	row := map[string]any{"name": series, "columns": []string{"time", "mean_" + field, "value"}, "values": [][]any{{"T", value, value}}}
+	if tags != nil {
+		row["tags"] = tags
+	}
 	data, err := json.Marshal(map[string]any{
 		"id": id, "message": fmt.Sprintf("%s is %s value:%s", id, parts[1], parts[2]), "level": parts[1], "previousLevel": parts[0], "recoverable": true,
-		"data": map[string]any{"series": []any{map[string]any{
-			"name": series, "columns": []string{"time", "mean_" + field, "value"}, "values": [][]any{{"T", value, value}}}}},
+		"data": map[string]any{"series": []any{row}},
 	})
 	if err != nil {
 		panic(err)

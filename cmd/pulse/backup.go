@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nanopack/pulse/internal/cut"
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
@@ -257,13 +258,13 @@ func (c *apiClient) download(ctx context.Context, path string, w io.Writer) erro
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return cmp.Or(context.Cause(ctx), err)
+		return cmp.Or(context.Cause(ctx), cut.Error(err, maxSaid))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		var says struct{ Error string }
 		_ = json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&says) // the status has to do then
-		return &apiError{response.StatusCode, says.Error}
+		return &apiError{response.StatusCode, cut.Text(says.Error, maxSaid)}
 	}
 	buf := make([]byte, 256<<10)
 	for {

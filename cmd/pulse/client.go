@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/nanopack/pulse/internal/cut"
 )
 
 const (
@@ -20,6 +22,9 @@ const (
 	requestTimeout = 10 * time.Second
 	// maxAnswer bounds what a server may answer.
 	maxAnswer = 16 << 20
+	// maxHeaders bounds its headers, maxSaid what is shown of a text in it.
+	maxHeaders = 64 << 10
+	maxSaid    = 1000
 )
 
 // clientFlags are how a command finds its server.
@@ -56,6 +61,7 @@ func (f clientFlags) client() (*apiClient, error) {
 		base: strings.TrimSuffix(u.String(), "/"), user: user, token: *f.token,
 		http: &http.Client{Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, DisableKeepAlives: true,
+			MaxResponseHeaderBytes: maxHeaders,
 		}},
 	}, nil
 }
@@ -116,7 +122,7 @@ func (c *apiClient) do(ctx context.Context, method, path string, in any) ([]byte
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, cut.Error(err, maxSaid)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
@@ -126,7 +132,7 @@ func (c *apiClient) do(ctx context.Context, method, path string, in any) ([]byte
 	if response.StatusCode/100 != 2 {
 		var says struct{ Error string }
 		_ = json.Unmarshal(body, &says) // what is between may answer in another form: then the status has to do
-		return nil, &apiError{response.StatusCode, says.Error}
+		return nil, &apiError{response.StatusCode, cut.Text(says.Error, maxSaid)}
 	}
 	return body, nil
 }

@@ -90,7 +90,7 @@ func (s *supervisor) watch(ctx context.Context, answers func(context.Context) er
 // it may have is not taken for one that is stuck.
 func (a *App) answering() func(context.Context) error {
 	scheme := "http://"
-	transport := &http.Transport{}
+	transport := &http.Transport{MaxResponseHeaderBytes: maxHeaders}
 	if !a.config.Insecure {
 		scheme = "https://"
 		// It is this process at the other end: there is nobody to mistake it for.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+
+	"github.com/nanopack/pulse/internal/cut"
 )
 
 // Error texts of InfluxDB 1.6 to 1.8, by their beginnings: neither the HTTP
@@ -22,7 +24,7 @@ var (
 // database or policy is Schema, an overloaded or closing server Temporary, and
 // all else the statement's own fault, Invalid. status may be 0.
 func StatementError(status int, text string) *Error {
-	e := &Error{Op: "query", Kind: Invalid, Status: status, Err: errors.New(text)}
+	e := &Error{Op: "query", Kind: Invalid, Status: status, Err: errors.New(cut.Text(text, maxSaid))}
 	if hasAnyPrefix(text, schemaTexts) {
 		e.Kind = Schema
 	} else if hasAnyPrefix(text, busyTexts) {

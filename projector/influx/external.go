@@ -97,6 +97,8 @@ func OpenExternal(o ExternalOptions) (Store, error) {
 			TLSHandshakeTimeout: 10 * time.Second,
 			MaxIdleConnsPerHost: 16,
 			IdleConnTimeout:     time.Minute,
+
+			MaxResponseHeaderBytes: maxHeaders,
 		},
 		// A redirected POST would arrive as a GET without its points.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

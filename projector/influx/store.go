@@ -17,6 +17,8 @@ import (
 	"fmt"
 
 	"github.com/influxdata/influxdb1-client/models"
+
+	"github.com/nanopack/pulse/internal/cut"
 )
 
 // Database is the InfluxDB database that holds everything Pulse writes.
@@ -103,7 +105,7 @@ func (r *WriteResult) Refuse(n int, reason string) {
 		reason = "refused without a reason"
 	}
 	if r.Reason == "" {
-		r.Reason = reason
+		r.Reason = cut.Text(reason, maxSaid)
 	}
 	if hasAnyPrefix(reason, limitTexts) {
 		r.Limit = true

@@ -15,10 +15,19 @@ import (
 
 	"github.com/influxdata/influxdb1-client/models"
 	client "github.com/influxdata/influxdb1-client/v2"
+
+	"github.com/nanopack/pulse/internal/cut"
 )
 
 // defaultMaxAnswer bounds what is read of an answer: some 5 million values.
 const defaultMaxAnswer = 256 << 20
+
+// What is taken of an answer's headers, and kept of the texts in it: they end in logs, rejects and answers of the API.
+const (
+	maxHeaders = 64 << 10
+	maxSaid    = 1000
+	maxVersion = 64
+)
 
 // request is one HTTP request to the server.
 type request struct {
@@ -113,7 +122,7 @@ func (e *external) do(ctx context.Context, r *request) (*response, error) {
 			}
 			return &response{
 				status:  resp.StatusCode,
-				version: resp.Header.Get("X-Influxdb-Version"),
+				version: cut.Text(resp.Header.Get("X-Influxdb-Version"), maxVersion),
 				kind:    resp.Header.Get("Content-Type"),
 				body:    body,
 			}, nil
@@ -132,7 +141,7 @@ func (e *external) do(ctx context.Context, r *request) (*response, error) {
 			err = ue.Err
 		}
 	}
-	return nil, &Error{Op: r.op, Kind: Temporary, Err: err}
+	return nil, &Error{Op: r.op, Kind: Temporary, Err: cut.Error(err, maxSaid)}
 }
 
 // text is the error message of an answer.
@@ -154,7 +163,7 @@ func (r *response) text() string {
 // failure types an answer that is no success, of any operation.
 func (r *response) failure(op string) *Error {
 	text := r.text()
-	e := &Error{Op: op, Kind: Temporary, Status: r.status, Err: errors.New(text)}
+	e := &Error{Op: op, Kind: Temporary, Status: r.status, Err: errors.New(cut.Text(text, maxSaid))}
 	switch {
 	case r.status == http.StatusUnauthorized, r.status == http.StatusForbidden:
 		e.Kind = Auth
@@ -173,7 +182,7 @@ func (r *response) rows() ([]models.Row, error) {
 	}
 	answer, err := client.NewChunkedResponse(bytes.NewReader(r.body)).NextResponse()
 	if err != nil {
-		return nil, &Error{Op: "query", Status: r.status, Err: fmt.Errorf("the answer is not readable: %w", err)}
+		return nil, &Error{Op: "query", Status: r.status, Err: cut.Error(fmt.Errorf("the answer is not readable: %w", err), maxSaid)}
 	}
 	if err := answer.Error(); err != nil {
 		return nil, StatementError(r.status, err.Error())

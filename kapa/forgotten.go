@@ -1,0 +1,77 @@
+package kapa
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+// forgetRelay ends what the alerts know of a relay that will not come back. Who was told that a group of it fires is told
+// that it ended, as nobody else would ever say so. Groups that other relays may be in go on without it.
+func (e *Evaluator) forgetRelay(r *journal.RelayEvent, now time.Time) error {
+	var all []evaluation
+	for _, w := range e.index.ordered {
+		if host, ok := w.alert.Tags["host"]; ok && host != r.Relay {
+			continue
+		}
+		ended := evaluation{watch: w, at: w.evaluated}
+		for _, g := range w.groups {
+			if c, ok := w.forgetRelay(g, r); ok {
+				ended.changes = append(ended.changes, c)
+			}
+		}
+		if len(ended.changes) > 0 {
+			all = append(all, ended)
+		}
+	}
+	return e.commit(all, now)
+}
+
+// forgetRelay returns the change of the group, if there is one. After a restart the record is read again, and the relay
+// may have come back since: only what is older than the record goes then.
+func (w *watch) forgetRelay(g *group, r *journal.RelayEvent) (change, bool) {
+	c := change{group: g, state: g.state, at: r.Time}
+	host, prefix := g.host(&w.alert), r.Relay+keySeparator
+	if host != "" && host != r.Relay {
+		return c, false
+	}
+	if host != "" {
+		w.clear(g)
+	}
+	if alone := g.state.From == r.Relay && len(g.window.slots) == 0; r.Time > g.state.Born && (host != "" || alone) {
+		c.finish(w, r.Relay+" was forgotten")
+		return c, true
+	}
+	remain := false
+	for key, last := range g.state.Seen {
+		if strings.HasPrefix(key, prefix) {
+			if last <= r.Time {
+				c.over = append(c.over, key)
+			} else {
+				remain = true
+			}
+		}
+	}
+	// What the others make of it the next evaluation says.
+	if i, missed := slices.BinarySearch(c.state.Silent, r.Relay); missed && !remain {
+		c.state.Silent = slices.Delete(slices.Clone(c.state.Silent), i, i+1)
+	}
+	return c, len(c.over) > 0
+}
+
+// finish ends the group. Who was told that it fires is told that it is over, and why.
+func (c *change) finish(w *watch, why string) {
+	s := &c.state
+	was := *s
+	*s = groupState{Since: c.at, Born: c.at, Announced: was.Announced, Began: was.Began}
+	c.end, c.over = true, nil
+	for key := range was.Seen {
+		c.over = append(c.over, key)
+	}
+	s.Seen, s.Removed = was.Seen, was.Removed
+	if was.Announced != "" {
+		c.post(w, "none, "+why)
+	}
+}

@@ -1,0 +1,448 @@
+package kapa
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+// relay appends what happened to a relay to the journal, now.
+func (s *sim) relay(kind journal.RelayEventKind, relay, collector string) {
+	s.records = append(s.records, journal.Record{Seq: uint64(len(s.records) + 1),
+		Relay: &journal.RelayEvent{Relay: relay, Kind: kind, Collector: collector, Time: s.now.UnixNano()}})
+}
+
+// byHosts is quick for all hosts, each for itself.
+func byHosts() Alert {
+	a := quick()
+	a.Tags, a.By = nil, []string{"host"}
+	return a
+}
+
+func (s *sim) status(id string) Status {
+	s.tb.Helper()
+	v, err := s.a.Get(id)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return v.Status
+}
+
+// firing are the groups that are not OK, by their values.
+func (s *sim) firing(id string) string {
+	var all []string
+	for _, g := range s.status(id).Groups {
+		all = append(all, fmt.Sprint(g.Tags, " ", g.Level))
+	}
+	return strings.Join(all, "; ")
+}
+
+// Each host of one alert is told by itself, when it fires and when it is over, and by a name of its own.
+func TestGroupsAreToldEach(t *testing.T) {
+	s := newSim(t)
+	id := s.create(byHosts())
+	send := func(web1, web2 float64) func() {
+		return func() { s.send("web1", "cpu_used", web1); s.send("web2", "cpu_used", web2) }
+	}
+	s.run(2*time.Minute, send(90, 10))
+	s.expect("[web1] cpu_used is CRITICAL value:90")
+	s.run(2*time.Minute, send(90, 95))
+	s.expect("[web1] cpu_used is CRITICAL value:90", "[web2] cpu_used is CRITICAL value:95")
+	if got := s.firing(id); got != "map[host:web1] CRITICAL; map[host:web2] CRITICAL" {
+		t.Error(got)
+	}
+	s.run(2*time.Minute, send(10, 95))
+	s.expect("[web1] cpu_used is CRITICAL value:90", "[web2] cpu_used is CRITICAL value:95", "[web1] cpu_used is OK value:50")
+	m := s.posts()[1]
+	if m.ID != "[web2] cpu_used" || !reflect.DeepEqual(m.Data.Series[0].Tags, map[string]string{"host": "web2"}) || m.PreviousLevel != "OK" {
+		t.Errorf("%+v", m)
+	}
+	status := s.status(id)
+	if status.Level != "CRITICAL" || *status.GroupsWatched != 2 || *status.GroupsFiring != 1 || s.firing(id) != "map[host:web2] CRITICAL" ||
+		*status.Groups[0].Value != 95 || status.Value != nil {
+		t.Errorf("%+v", status)
+	}
+	if all, err := s.a.List(); err != nil || all[0].Status.Groups != nil || *all[0].Status.GroupsFiring != 1 {
+		t.Errorf("the list: %+v, %v", all, err)
+	}
+	s.run(2*time.Minute, send(10, 10))
+	if status := s.status(id); status.Level != "OK" || *status.GroupsFiring != 0 || status.Groups != nil {
+		t.Errorf("%+v", status)
+	}
+	if n := len(s.posts()); n != 4 {
+		t.Errorf("%d posts", n)
+	}
+}
+
+// Readings of one group are those with the same values of all the tags in by; what has not the tag is a group too.
+func TestGroupsByTags(t *testing.T) {
+	s := newSim(t)
+	a := byHosts()
+	a.By = []string{"mount", "host"}
+	a.Tags = map[string]string{"service": "shop"}
+	s.create(a)
+	s.run(2*time.Minute, func() {
+		s.send("web1", "cpu_used", 90, "service:shop", "mount:/", "mount:/other")
+		s.send("web1", "cpu_used", 10, "service:shop", "mount:/data")
+		s.send("web1", "cpu_used", 99, "service:other", "mount:/x")
+		s.send("web2", "cpu_used", 91, "service:shop")
+	})
+	s.expect("[web1,mount:/] cpu_used is CRITICAL value:90", "[web2,mount:] cpu_used is CRITICAL value:91")
+	if tags := s.posts()[1].Data.Series[0].Tags; !reflect.DeepEqual(tags, map[string]string{"host": "web2", "mount": ""}) {
+		t.Error(tags)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, tt := range []struct {
+		tags   map[string]string
+		by     []string
+		values []string
+		want   string
+	}{
+		{nil, nil, nil, "[*] m"},
+		{map[string]string{"host": "h", "a": "b"}, nil, nil, "[h] m"},
+		{map[string]string{"c": "d", "a": "b"}, nil, nil, "[a:b,c:d] m"},
+		{nil, []string{}, nil, "[*] m"},
+		{nil, []string{"host"}, []string{"h"}, "[h] m"},
+		{map[string]string{"a": "b"}, []string{"host"}, []string{"h"}, "[h] m"},
+		{map[string]string{"host": "h"}, []string{"host"}, []string{"h"}, "[h] m"},
+		{map[string]string{"host": "h"}, []string{"mount"}, []string{"/"}, "[h,mount:/] m"},
+		{map[string]string{"a": "b"}, []string{"mount"}, []string{""}, "[a:b,mount:] m"},
+		{nil, []string{"host", "mount"}, []string{"h", "/"}, "[h,mount:/] m"},
+		{nil, []string{"a", "host", "z"}, []string{"1", "h", "2"}, "[h,a:1,z:2] m"},
+	} {
+		a := Alert{Metric: "m", Tags: tt.tags, By: tt.by}
+		if got := a.nameOf(tt.values); got != tt.want {
+			t.Errorf("%v by %v of %v is called %s, want %s", tt.tags, tt.by, tt.values, got, tt.want)
+		}
+	}
+}
+
+// A deadman is by host unless it is told otherwise, or asks for one host.
+func TestDeadmanIsByHost(t *testing.T) {
+	a := Alert{Deadman: minute}
+	if by := a.withDefaults().By; !reflect.DeepEqual(by, []string{"host"}) {
+		t.Error(by)
+	}
+	a.Tags = map[string]string{"host": "web1"}
+	if by := a.withDefaults().By; by != nil {
+		t.Error(by)
+	}
+	a.Tags, a.By = nil, []string{}
+	if by := a.withDefaults().By; by == nil || len(by) != 0 {
+		t.Error(by)
+	}
+	for _, body := range []string{`,"by":[]`, `,"by":["host","disk"]`, `,"by":null`, ``} {
+		got, err := Decode(strings.NewReader(`{"metric":"m","threshold":1,"post":"http://127.0.0.1/"` + body + `}`))
+		if err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+		if want := map[string]string{`,"by":[]`: "[]", `,"by":["host","disk"]`: "[disk host]"}[body]; want != "" && fmt.Sprint(got.By) != want || want == "" && got.By != nil {
+			t.Errorf("%s: %v", body, got.By)
+		}
+	}
+}
+
+// Each host that falls silent is told, and each that speaks again, over kills too.
+func TestDeadmanTellsEachHost(t *testing.T) {
+	s := newSim(t)
+	a := quick()
+	a.Tags, a.Deadman = nil, 2*minute
+	id := s.create(a)
+	hosts := []string{"web1", "web2", "web3"}
+	send := func(n int) func() {
+		return func() {
+			for _, host := range hosts[:n] {
+				s.send(host, "cpu_used", 10)
+			}
+		}
+	}
+	s.run(2*time.Minute, send(3))
+	s.run(4*time.Minute, send(2))
+	const dead3, dead2 = "[web3] cpu_used is CRITICAL value:none for 2m from web3", "[web2] cpu_used is CRITICAL value:none for 2m from web2"
+	s.expect(dead3)
+	s.run(time.Minute, send(1))
+	s.kill()
+	s.start()
+	s.run(4*time.Minute, send(1))
+	s.expect(dead3, dead2)
+	if got := s.firing(id); got != "map[host:web2] CRITICAL; map[host:web3] CRITICAL" {
+		t.Error(got)
+	}
+	s.kill()
+	s.now = s.now.Add(time.Hour)
+	s.start()
+	s.run(time.Minute, nil)
+	if got := s.firing(id); got != "map[host:web2] CRITICAL; map[host:web3] CRITICAL" {
+		t.Error(got)
+	}
+	s.run(2*time.Minute, send(3))
+	s.expect(dead3, dead2, "[web2] cpu_used is OK value:10", "[web3] cpu_used is OK value:10")
+}
+
+// An agent that is shut down removes what it has. That is silence. What it removes while it goes on with others is none.
+func TestDeadmanAfterRemoval(t *testing.T) {
+	for _, by := range [][]string{{"host"}, {}, {"service"}} {
+		for _, stopped := range []bool{false, true} {
+			s := newSim(t)
+			a := quick()
+			a.Tags, a.Deadman, a.By = nil, 2*minute, by
+			s.create(a)
+			other := func() {
+				s.send("web1", "cpu_used", 10, "service:shop")
+				s.records[len(s.records)-1].Event.Collectors[0].Name = "other"
+			}
+			both := func() { s.send("web1", "cpu_used", 10, "service:shop"); other() }
+			s.run(2*time.Minute, both)
+			s.relay(journal.RelayRemoved, "web1", "c")
+			if !stopped {
+				s.run(30*time.Minute, other)
+				s.expect()
+			}
+			s.relay(journal.RelayRemoved, "web1", "other")
+			s.relay(journal.RelayDisconnected, "web1", "")
+			s.run(time.Minute, nil)
+			s.kill()
+			s.start()
+			s.run(5*time.Minute, nil)
+			if got := words(s.posts()); !strings.HasSuffix(got, "cpu_used is CRITICAL value:none for 2m from web1") || len(s.posts()) != 1 {
+				t.Errorf("by %v, stopped %v: posted %s", by, stopped, got)
+			}
+			s.run(2*time.Minute, both)
+			if got := words(s.posts()); !strings.HasSuffix(got, "cpu_used is OK value:10") || len(s.posts()) != 2 {
+				t.Errorf("by %v, stopped %v: posted %s", by, stopped, got)
+			}
+			s.kill()
+		}
+	}
+}
+
+// What fires of a relay that will not come back ends, and who was told hears of it. What others are in goes on.
+func TestForgottenRelay(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		make func(a *Alert)
+		post string // what is posted because of it
+	}{
+		{"by host", func(a *Alert) { a.By = []string{"host"} }, "[web1] cpu_used is OK value:none, web1 was forgotten"},
+		{"of the host", func(a *Alert) { a.Tags = map[string]string{"host": "web1"} }, "[web1] cpu_used is OK value:none, web1 was forgotten"},
+		{"deadman by host", func(a *Alert) { a.Deadman, a.Threshold = 2*minute, 1000 }, "[web1] cpu_used is OK value:none, web1 was forgotten"},
+		{"deadman of the host", func(a *Alert) {
+			a.Deadman, a.Threshold, a.Tags = 2*minute, 1000, map[string]string{"host": "web1"}
+		}, "[web1] cpu_used is OK value:none, web1 was forgotten"},
+		{"deadman over all", func(a *Alert) { a.Deadman, a.Threshold, a.By = 2*minute, 1000, []string{} }, "[*] cpu_used is OK value:10"},
+		{"of a tag that only it has", func(a *Alert) { a.Tags = map[string]string{"only": "web1"} }, "[only:web1] cpu_used is OK value:none, web1 was forgotten"},
+		{"by a tag that only it has", func(a *Alert) { a.By = []string{"only"} }, "[only:web1] cpu_used is OK value:none, web1 was forgotten"},
+		{"over all", func(*Alert) {}, ""},
+	} {
+		for _, killed := range []bool{false, true} {
+			t.Run(fmt.Sprint(tt.name, killed), func(t *testing.T) {
+				s := newSim(t)
+				a := quick()
+				a.Tags = nil
+				tt.make(&a)
+				id := s.create(a)
+				web2 := func() { s.send("web2", "cpu_used", 10, "only:web2") }
+				s.run(3*time.Minute, func() { s.send("web1", "cpu_used", 990, "only:web1"); web2() })
+				s.run(5*time.Minute, web2)
+				if tt.post == "" {
+					return // it is over by web2's readings
+				}
+				before := words(s.posts())
+				if strings.Count(before, "CRITICAL") != 1 || len(s.posts()) != 1 {
+					t.Fatal(before)
+				}
+				kill := func() {
+					if killed {
+						s.kill()
+						s.start()
+					}
+				}
+				kill()
+				s.relay(journal.RelayForgotten, "web1", "")
+				s.run(time.Second, web2)
+				kill() // the record is read again
+				s.run(10*time.Minute, web2)
+				s.expect(before, tt.post)
+				if got := s.posts()[1]; got.PreviousLevel != "CRITICAL" || got.Duration <= 0 {
+					t.Errorf("%+v", got)
+				}
+				if status := s.status(id); status.Level != "OK" || len(status.Silent) > 0 {
+					t.Errorf("%+v", status)
+				}
+				// It may come back all the same, and begins again.
+				s.run(3*time.Minute, func() { s.send("web1", "cpu_used", 990, "only:web1"); web2() })
+				s.run(5*time.Minute, web2)
+				kill()
+				s.run(time.Minute, web2)
+				if posts := s.posts(); len(posts) != 3 || posts[2].Message != before {
+					t.Error(words(posts))
+				}
+			})
+		}
+	}
+}
+
+// The record of a relay that was forgotten is read again when it fires since: it goes on firing.
+func TestForgottenRelayCameBack(t *testing.T) {
+	for _, a := range []Alert{quick(), byHosts()} {
+		a.Duration = 10 * minute // so that the position stays before the record
+		s := newSim(t)
+		id := s.create(a)
+		s.run(time.Minute, func() { s.send("web1", "cpu_used", 10) })
+		s.relay(journal.RelayForgotten, "web1", "")
+		s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 90) })
+		const fires = "[web1] cpu_used is CRITICAL value:90"
+		s.expect(fires)
+		s.kill()
+		s.start()
+		s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 90) })
+		s.expect(fires)
+		if got := s.status(id).Level; got != "CRITICAL" {
+			t.Error(got)
+		}
+	}
+}
+
+// A group of which nothing comes is not remembered for ever: at once if there is nothing to remember, else for a week.
+func TestGroupsEnd(t *testing.T) {
+	s := newSim(t)
+	id := s.create(byHosts())
+	dead := byHosts()
+	dead.Deadman = 10 * minute
+	deadID := s.create(dead)
+	week := func() {
+		s.now = s.now.Add(24 * time.Hour)
+		s.run(time.Minute, func() { s.send("web3", "cpu_used", 10) })
+	}
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 90); s.send("web2", "cpu_used", 10) })
+	s.run(20*time.Minute, func() { s.send("web3", "cpu_used", 10) })
+	if got := s.status(id); *got.GroupsWatched != 2 { // web1, which fires, and web3
+		t.Errorf("%+v", got)
+	}
+	if got := s.status(deadID); *got.GroupsWatched != 3 || *got.GroupsFiring != 2 {
+		t.Errorf("%+v", got)
+	}
+	for range 8 {
+		s.kill()
+		s.start()
+		week()
+	}
+	s.run(30*time.Minute, func() { s.send("web3", "cpu_used", 10) })
+	for _, id := range []string{id, deadID} {
+		if got := s.status(id); *got.GroupsWatched != 1 || *got.GroupsFiring != 0 {
+			t.Errorf("%+v", got)
+		}
+	}
+	got := words(s.posts())
+	if strings.Count(got, "[web1] cpu_used is OK value:none, nothing came for 7 days") != 2 ||
+		strings.Count(got, "[web2] cpu_used is OK value:none, nothing came for 7 days") != 1 || strings.Count(got, ";") != 5 {
+		t.Error(got)
+	}
+	if n := s.stateKeys(); n != 3 { // two alerts, and web3 of the deadman
+		t.Errorf("the state file has %d states", n)
+	}
+}
+
+func (s *sim) stateKeys() (n int) {
+	s.tb.Helper()
+	if err := s.db.View(func(tx *bbolt.Tx) error {
+		n = bucket(tx, stateBucket).Stats().KeyN
+		return nil
+	}); err != nil {
+		s.tb.Fatal(err)
+	}
+	return n
+}
+
+// There are as many groups as may be, of an alert and of all together; what is beyond is not watched, and that is said.
+func TestGroupsAreBounded(t *testing.T) {
+	s := newSim(t)
+	s.e.maxGroups = 3
+	id := s.create(byHosts())
+	send := func(n int) func() {
+		return func() {
+			for i := range n {
+				s.send(fmt.Sprint("web", i), "cpu_used", 90)
+			}
+		}
+	}
+	s.run(2*time.Minute, send(5))
+	v, err := s.a.Get(id)
+	if err != nil || *v.Status.GroupsWatched != 3 || v.Warning != "there are 3 groups, as many as may be: readings of others are not watched" || len(s.posts()) != 3 {
+		t.Errorf("%+v, %v, %s", v, err, words(s.posts()))
+	}
+	s.run(3*time.Minute, send(3))
+	if v, err := s.a.Get(id); err != nil || v.Warning != "" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	// A window of many slots weighs as it does.
+	s.e.maxWeight = s.e.weight + 2*(groupWeight+60)
+	a := byHosts()
+	a.Every, a.Metric = second, "ram"
+	id = s.create(a)
+	s.run(time.Minute, func() {
+		for i := range 5 {
+			s.send(fmt.Sprint("web", i), "ram", 10)
+		}
+	})
+	if v, err := s.a.Get(id); err != nil || *v.Status.GroupsWatched != 2 || v.Warning == "" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	// What goes makes room.
+	weight := s.e.weight
+	if err := s.a.Delete(id); err != nil || s.e.weight != weight-2*(groupWeight+60) {
+		t.Errorf("%v, weight %d of %d", err, s.e.weight, weight)
+	}
+}
+
+// However often it is killed, at whatever moment, and however old the saved position is: the same posts for each host.
+func TestGroupsKilledAnywhere(t *testing.T) {
+	play := func(every int, lazy bool) string {
+		s := newSim(t)
+		a := byHosts()
+		s.create(a)
+		a.Deadman, a.Metric = 45*second, "ram"
+		s.create(a)
+		i := 0
+		s.run(600*time.Second, func() {
+			s.send("web1", "cpu_used", wave(i))
+			if i%200 < 100 {
+				s.send("web2", "cpu_used", wave(i+60))
+				s.send("web2", "ram", wave(i+60))
+			}
+			s.send("web3", "ram", 10)
+			i++
+			s.lazy = lazy && i%3 > 0
+			if every > 0 && i%every == 0 {
+				s.kill()
+				s.start()
+				s.e.live = s.now.Add(-time.Hour) // a restart is no silence, which is not what is tested here
+			}
+		})
+		defer s.kill()
+		of := map[string][]string{} // the order is each group's
+		for _, m := range s.posts() {
+			of[m.ID] = append(of[m.ID], m.Message)
+		}
+		return fmt.Sprint(of)
+	}
+	want := play(0, false)
+	if strings.Count(want, "CRITICAL") < 6 || !strings.Contains(want, "none for 45s from web2") {
+		t.Fatalf("the test says nothing: %s", want)
+	}
+	for _, every := range []int{7, 29, 30, 31, 100} {
+		for _, lazy := range []bool{false, true} {
+			if got := play(every, lazy); got != want {
+				t.Errorf("killed every %d s, lazy %v: %s\nwant %s", every, lazy, got, want)
+			}
+		}
+	}
+}

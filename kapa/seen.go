@@ -1,0 +1,115 @@
+package kapa
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nanopack/pulse/journal"
+)
+
+// see notes that a collector sent a reading of the group, for the deadman.
+func (e *Evaluator) see(w *watch, g *group, event *journal.Event, c *journal.Collector) {
+	s := &g.state
+	e.key = append(append(append(e.key[:0], event.Relay...), keySeparator...), c.Name...)
+	at, known := s.Seen[string(e.key)]
+	if known && at >= event.Time {
+		return
+	}
+	key := string(e.key)
+	if !known {
+		if len(s.Seen) >= maxSeen || e.weight >= e.maxWeight {
+			e.metrics.late.Inc()
+			return
+		}
+		e.weight++
+		g.dirty = true
+	}
+	s.Seen[key] = event.Time
+	if s.Removed[key] {
+		delete(s.Removed, key)
+		g.dirty = true
+	}
+	if w.members != nil {
+		w.members[key] = g
+	}
+}
+
+// removeCollector notes that a relay removed a collector. That alone is no silence, as the relay may have others, and
+// does not end one either: an agent that is shut down removes all that it has.
+func (w *watch) removeCollector(r *journal.RelayEvent) {
+	if w.alert.Deadman == 0 {
+		return
+	}
+	key := seenKey(r.Relay, r.Collector)
+	g := w.only
+	switch {
+	case w.members != nil:
+		g = w.members[key]
+	case g == nil:
+		g = w.groups[r.Relay]
+	}
+	if g == nil {
+		return
+	}
+	if _, known := g.state.Seen[key]; !known {
+		return
+	}
+	if g.state.Removed == nil {
+		g.state.Removed = map[string]bool{}
+	}
+	g.state.Removed[key], g.dirty = true, true
+}
+
+// silent lists the relays that the deadman misses at a moment: those with a collector that sent nothing for the
+// deadman's time, of which Pulse listened all the while since listening. A relay that was missed before is missed until
+// it speaks, however long Pulse has been listening. A collector that its relay removed is not missed while the relay has
+// others. over lists the collectors that need not be remembered any more.
+func (s *groupState) silent(deadman Duration, at, listening int64) (missing, over []string) {
+	var quiet []string
+	for key, last := range s.Seen {
+		since := max(last, listening)
+		if len(s.Silent) > 0 && at-last > int64(deadman) {
+			if _, missed := slices.BinarySearch(s.Silent, relayOf(key)); missed {
+				since = last
+			}
+		}
+		switch {
+		case at-last > int64(forgetAfter):
+			over = append(over, key)
+		case at-since > int64(deadman):
+			quiet = append(quiet, key)
+		}
+	}
+	if len(quiet) == 0 {
+		return nil, over
+	}
+	speaks := map[string]bool{}
+	if len(s.Removed) > 0 {
+		skip := map[string]bool{}
+		for _, key := range slices.Concat(quiet, over) {
+			skip[key] = true
+		}
+		for key := range s.Seen {
+			if !skip[key] {
+				speaks[relayOf(key)] = true
+			}
+		}
+	}
+	relays := map[string]bool{}
+	for _, key := range quiet {
+		if relay := relayOf(key); s.Removed[key] && speaks[relay] {
+			over = append(over, key)
+		} else {
+			relays[relay] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(relays)), over
+}
+
+func seenKey(relay, collector string) string { return relay + keySeparator + collector }
+
+func relayOf(key string) string {
+	relay, _, _ := strings.Cut(key, keySeparator)
+	return relay
+}

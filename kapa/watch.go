@@ -1,0 +1,144 @@
+package kapa
+
+// watch is an alert in the evaluator, with its groups.
+type watch struct {
+	only      *group // the group of an alert without by: single, so that it is near in memory
+	deadman   bool
+	single    group
+	alert     Alert
+	evaluated int64 // the last moment that was evaluated, or at which the alert was made
+	groups    map[string]*group
+	width     int64 // of a slot
+	weight    int   // of a group
+	filled    int   // groups that have readings in their windows
+	firing    int   // groups that are not OK
+	// members finds the group of a collector's newest reading, for a deadman whose groups are not the hosts.
+	members map[string]*group
+	refused int64 // when a reading was last refused because there are too many groups; 0 never
+	full    bool  // that was logged
+}
+
+// newWatch begins with the states that are kept.
+func newWatch(a Alert, s keptState) *watch {
+	w := &watch{alert: a, deadman: a.Deadman != 0, evaluated: s.Evaluated, width: int64(gcd(a.Duration, a.Every)), groups: map[string]*group{}}
+	w.weight = groupWeight + int(int64(a.Duration)/w.width)
+	if a.Deadman != 0 && len(a.By) > 0 && !byHost(&a) {
+		w.members = map[string]*group{}
+	}
+	if len(a.By) == 0 {
+		w.only = w.add("", s.groupState)
+		return w
+	}
+	for key, g := range s.groups {
+		added := w.add(key, g)
+		added.stored, added.kept, added.keptMean = true, s.Evaluated, g.Mean
+	}
+	return w
+}
+
+func byHost(a *Alert) bool { return len(a.By) == 1 && a.By[0] == "host" }
+
+// add makes a group.
+func (w *watch) add(key string, s groupState) *group {
+	if w.alert.Deadman == 0 {
+		s.Seen, s.Silent, s.Removed = nil, nil, nil
+	} else if s.Seen == nil {
+		s.Seen = map[string]int64{}
+	}
+	g := &group{}
+	if len(w.alert.By) == 0 {
+		g = &w.single
+	}
+	g.key, g.state = key, s
+	w.groups[key] = g
+	if w.members != nil {
+		for member := range s.Seen {
+			w.members[member] = g
+		}
+	}
+	if s.Level != "" {
+		w.firing++
+	}
+	return g
+}
+
+// remove forgets a group, and what that frees of the weight is returned.
+func (w *watch) remove(g *group) (freed int) {
+	delete(w.groups, g.key)
+	for member := range g.state.Seen {
+		if w.members[member] == g {
+			delete(w.members, member)
+		}
+	}
+	if len(g.window.slots) > 0 {
+		w.filled--
+	}
+	return w.weight + len(g.state.Seen)
+}
+
+// worthKeeping reports whether a restart must not forget the group: a deadman has to know whom to miss, and an alert
+// that fired must be over some day. Any other group comes back with its readings.
+func (g *group) worthKeeping(w *watch) bool { return w.alert.Deadman != 0 || g.state.fires() }
+
+// matches says whether a reading with these tags of this relay counts.
+func (w *watch) matches(relay string, tags []string) bool {
+	for key, want := range w.alert.Tags {
+		if valueOf(key, relay, tags) != want {
+			return false
+		}
+	}
+	return true
+}
+
+// take takes a reading of the group.
+func (w *watch) take(g *group, at int64, relay string, value float64) {
+	if at < g.window.since || at >= g.window.until {
+		w.enter(g, at, relay)
+	}
+	g.window.current.add(value)
+}
+
+func (w *watch) enter(g *group, at int64, relay string) {
+	if len(g.window.slots) == 0 {
+		w.filled++
+	}
+	g.window.enter(at, w.width)
+	if at >= g.state.Last {
+		g.state.Last, g.state.From = at, relay
+	}
+}
+
+// mean is that of the group's readings in [at-duration, at).
+func (w *watch) mean(g *group, at int64) (float64, bool) {
+	return g.window.mean(floorDiv(at-int64(w.alert.Duration), w.width), floorDiv(at, w.width))
+}
+
+// forget drops what no window after at needs.
+func (w *watch) forget(g *group, at int64) {
+	if len(g.window.slots) == 0 {
+		return
+	}
+	g.window.forget(floorDiv(at-int64(w.alert.Duration), w.width))
+	if len(g.window.slots) == 0 {
+		w.filled--
+	}
+}
+
+// clear drops all that the window holds.
+func (w *watch) clear(g *group) {
+	if len(g.window.slots) > 0 {
+		g.window = window{}
+		w.filled--
+	}
+}
+
+// next is the next moment to evaluate, if that is not after until. Where there is nothing to evaluate, it is the last
+// such moment: nobody's state changes by there being no readings for days.
+func (w *watch) next(until int64) (int64, bool) {
+	every := int64(w.alert.Every)
+	at := (floorDiv(w.evaluated, every) + 1) * every
+	if w.filled == 0 {
+		at = max(at, floorDiv(until, every)*every)
+	}
+	return at, at <= until
+}

@@ -1,0 +1,134 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nanopack/pulse/internal/nearest"
+	"github.com/nanopack/pulse/kapa"
+)
+
+// seen is what readings there are, for one request: those in memory, and where those do not have a name, those that
+// InfluxDB keeps. It is nobody's state and used by one goroutine.
+type seen struct {
+	server *Server
+	ctx    context.Context
+	stats  []string
+	keys   []string
+	hosts  map[string]bool                       // relays, with readings or without
+	values map[string]map[string]map[string]bool // in memory: stat, key, value
+	stored map[string][]string                   // what InfluxDB answered, by question
+	failed bool                                  // it did not
+}
+
+// warnOfUnseen adds a warning to each alert on a stat, a tag or a value of one that no reading has: it is probably
+// misspelled, and would watch nothing in silence.
+func (s *Server) warnOfUnseen(ctx context.Context, alerts []kapa.View) {
+	if len(alerts) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, namesTimeout)
+	defer cancel()
+	k := &seen{server: s, ctx: ctx, stats: s.o.Latest.Stats(), keys: append(slices.Clip(s.o.Latest.TagKeys()), "host"),
+		hosts: map[string]bool{}, values: map[string]map[string]map[string]bool{}, stored: map[string][]string{}}
+	for _, r := range s.o.Relays.Relays() {
+		k.hosts[r.ID] = true
+	}
+	for i := range alerts {
+		k.warn(&alerts[i])
+	}
+}
+
+func (k *seen) warn(v *kapa.View) {
+	var says []string
+	if v.Warning != "" {
+		says = append(says, v.Warning)
+	}
+	hasStat := slices.Contains(k.stats, v.Metric)
+	if !hasStat {
+		fields := slices.DeleteFunc(slices.Clone(k.ask(showFields, nil)), isCompanion)
+		if hasStat = slices.Contains(fields, k.server.o.Stored(v.Metric)); !hasStat && !k.failed {
+			says = append(says, fmt.Sprintf("no reading of %q is known%s", v.Metric, meant(v.Metric, slices.Concat(k.stats, fields))))
+		}
+	}
+	keys := slices.Sorted(maps.Keys(v.Tags))
+	for _, key := range v.By {
+		if _, filtered := v.Tags[key]; !filtered {
+			keys = append(keys, key)
+		}
+	}
+	for _, key := range keys {
+		if !slices.Contains(k.keys, key) {
+			if all := k.ask(showTags, nil); !slices.Contains(all, k.server.o.Stored(key)) {
+				if !k.failed {
+					says = append(says, fmt.Sprintf("no reading is known that has the tag %q%s", key, meant(key, slices.Concat(k.keys, all))))
+				}
+				continue
+			}
+		}
+		value, filtered := v.Tags[key]
+		if !filtered || !hasStat {
+			continue
+		}
+		if values := k.of(v.Metric, key); !values[value] && !k.hasValue(key, value) && !k.failed {
+			says = append(says, fmt.Sprintf("no reading of %q is known that has the tag %q%s", v.Metric, key+":"+value,
+				meant(value, slices.Sorted(maps.Keys(values)))))
+		}
+	}
+	v.Warning = strings.Join(says, "; ")
+}
+
+// of are the values of a tag in the readings of the stat that are in memory.
+func (k *seen) of(stat, key string) map[string]bool {
+	tags := k.values[stat]
+	if tags == nil {
+		tags = map[string]map[string]bool{}
+		k.server.o.Latest.Select(stat, nil, 0, func(r Reading) {
+			for _, tag := range r.Tags {
+				if tags[tag.Key] == nil {
+					tags[tag.Key] = map[string]bool{}
+				}
+				tags[tag.Key][tag.Value] = true
+			}
+		})
+		k.values[stat] = tags
+	}
+	return tags[key]
+}
+
+// hasValue reports whether InfluxDB has a series with the tag, or a relay is the host.
+func (k *seen) hasValue(key, value string) bool {
+	if key == "host" && k.hosts[value] {
+		return true
+	}
+	column := quote(k.server.o.Stored(key))
+	return len(k.ask(`SHOW TAG VALUES ON "statistics" FROM "one_week"."aggregate" WITH KEY = `+column+` WHERE `+column+` = $value`,
+		map[string]any{"value": k.server.o.Stored(value)})) > 0
+}
+
+// ask asks InfluxDB the same question once. After it failed to answer, it is not asked again.
+func (k *seen) ask(statement string, params map[string]any) []string {
+	question := fmt.Sprint(statement, params)
+	names, asked := k.stored[question]
+	if asked || k.failed {
+		return names
+	}
+	names, err := k.server.askNames(k.ctx, statement, params)
+	if err != nil {
+		k.failed = true
+		k.server.log.Debug("whether an alert's names are known is not known", "error", err)
+	}
+	k.stored[question] = names
+	return names
+}
+
+// meant ends a sentence with the name that was probably meant.
+func meant(name string, candidates []string) string {
+	if like := nearest.Name(name, candidates); like != "" {
+		return fmt.Sprintf(": did you mean %q?", like)
+	}
+	return ""
+}
