@@ -209,7 +209,7 @@ func (j *Journal) outsideConsumers() float64 {
 	}
 	ctx, cancel := context.WithTimeout(j.ctx, 2*time.Second)
 	defer cancel()
-	list, err := run.door.gate.consumers(ctx)
+	list, err := outsideConsumers(ctx, run.js)
 	if err != nil {
 		return 0
 	}

@@ -58,9 +58,8 @@ const (
 	directEvents   = 1000
 	directBytes    = 4 << 20
 	directSubjects = 64
-	// minPause is the shortest interval of heartbeats, and of redeliveries.
-	minHeartbeat = 100 * time.Millisecond
-	minAckWait   = 10 * time.Millisecond
+	// minHeartbeat is half of the shortest time that the clients' libraries let a pull wait.
+	minHeartbeat = 500 * time.Millisecond
 	gateTimeout  = 10 * time.Second
 	// So many paced requests are passed on a second, so that they cost the appending little. Messages, pulls and
 	// acknowledgements are not paced.

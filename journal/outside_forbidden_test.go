@@ -247,7 +247,7 @@ func TestOutsideForbiddenRequests(t *testing.T) {
 
 func mustConsumers(t *testing.T, j *Journal) []*jetstream.ConsumerInfo {
 	t.Helper()
-	list, err := j.runs.current().door.gate.consumers(t.Context())
+	list, err := outsideConsumers(t.Context(), j.runs.current().js)
 	if err != nil {
 		t.Fatal(err)
 	}
