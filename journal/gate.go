@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +26,7 @@ type gate struct {
 	outside *nats.Conn // in their account
 	inside  *nats.Conn // in the journal's
 	limit   int        // of their consumers
-	pace    *rate.Limiter
+	paces   paces
 
 	creating sync.Mutex // one consumer is made at a time, so that they can be counted
 }
@@ -34,22 +35,26 @@ type gate struct {
 var routes = []struct {
 	subject string
 	take    func(*gate, *nats.Msg)
-	paced   bool // at askRate, together
+	pace    func(*gate) *rate.Limiter // nil: take waits for its turn itself
 }{
-	{requests + "INFO", (*gate).plain, true},
-	{requests + "STREAM.NAMES", (*gate).plain, true},
-	{requests + "STREAM.INFO." + streamName, (*gate).info, true},
-	{requests + "STREAM.MSG.GET." + streamName, (*gate).get, false},
-	{requests + "DIRECT.GET." + streamName, (*gate).direct, false},
-	{requests + "DIRECT.GET." + streamName + ".>", (*gate).last, false},
-	{requests + "CONSUMER.CREATE." + streamName, (*gate).create, true},
-	{requests + "CONSUMER.CREATE." + streamName + ".>", (*gate).create, true},
-	{requests + "CONSUMER.DURABLE.CREATE." + streamName + ".*", (*gate).create, true},
-	{requests + "CONSUMER.INFO." + streamName + ".*", (*gate).consumer, true},
-	{requests + "CONSUMER.DELETE." + streamName + ".*", (*gate).remove, true},
-	{requests + "CONSUMER.MSG.NEXT." + streamName + ".*", (*gate).next, false},
-	{acks + streamName + ".>", (*gate).ack, false},
+	{requests + "INFO", (*gate).plain, asking},
+	{requests + "STREAM.NAMES", (*gate).plain, asking},
+	{requests + "STREAM.INFO." + streamName, (*gate).info, asking},
+	{requests + "STREAM.MSG.GET." + streamName, (*gate).get, getting},
+	{requests + "DIRECT.GET." + streamName, (*gate).direct, nil},
+	{requests + "DIRECT.GET." + streamName + ".>", (*gate).last, getting},
+	{requests + "CONSUMER.CREATE." + streamName, (*gate).create, asking},
+	{requests + "CONSUMER.CREATE." + streamName + ".>", (*gate).create, asking},
+	{requests + "CONSUMER.DURABLE.CREATE." + streamName + ".*", (*gate).create, asking},
+	{requests + "CONSUMER.INFO." + streamName + ".*", (*gate).consumer, asking},
+	{requests + "CONSUMER.DELETE." + streamName + ".*", (*gate).remove, asking},
+	{requests + "CONSUMER.MSG.NEXT." + streamName + ".*", (*gate).next, nil},
+	{acks + streamName + ".>", (*gate).ack, acknowledging},
 }
+
+func asking(g *gate) *rate.Limiter        { return g.paces.ask }
+func getting(g *gate) *rate.Limiter       { return g.paces.get }
+func acknowledging(g *gate) *rate.Limiter { return g.paces.ack }
 
 const (
 	// gateQueue is how many requests of a route may wait; further ones are dropped.
@@ -61,14 +66,11 @@ const (
 	// minHeartbeat is half of the shortest time that the clients' libraries let a pull wait.
 	minHeartbeat = 500 * time.Millisecond
 	gateTimeout  = 10 * time.Second
-	// So many paced requests are passed on a second, so that they cost the appending little. Messages, pulls and
-	// acknowledgements are not paced.
-	askRate, askBurst = 50, 100
 )
 
 // newGate connects a gate to the run.
 func newGate(j *Journal, run *embedded) (*gate, error) {
-	g := &gate{j: j, run: run, limit: j.o.Outside.MaxConsumers, pace: rate.NewLimiter(askRate, askBurst)}
+	g := &gate{j: j, run: run, limit: j.o.Outside.MaxConsumers, paces: newPaces()}
 	var err error
 	if g.inside, err = run.keep(userPulse, "gate", g.busy); err != nil {
 		return nil, err
@@ -79,7 +81,7 @@ func newGate(j *Journal, run *embedded) (*gate, error) {
 	}
 	for _, r := range routes {
 		sub, err := g.outside.Subscribe(r.subject, func(m *nats.Msg) {
-			if !r.paced || g.pace.Wait(j.ctx) == nil {
+			if r.pace == nil || r.pace(g).Wait(j.ctx) == nil {
 				r.take(g, m)
 			}
 		})
@@ -247,7 +249,7 @@ func (g *gate) direct(m *nats.Msg) {
 	if req.MaxBytes == 0 || req.MaxBytes > directBytes {
 		req.MaxBytes = directBytes
 	}
-	if data, ok := g.encode(m, &req); ok {
+	if data, ok := g.encode(m, &req); ok && g.paces.get.WaitN(g.j.ctx, max(1, req.Batch)) == nil {
 		g.send(m, data)
 	}
 }
@@ -274,11 +276,11 @@ func (g *gate) consumer(m *nats.Msg) {
 
 // next asks a consumer for messages.
 func (g *gate) next(m *nats.Msg) {
-	if own(lastToken(m.Subject)) || !pullable(m.Data) || m.Reply == "" {
+	if own(lastToken(m.Subject)) || m.Reply == "" {
 		g.refusePull(m, "400", "Bad Request")
 		return
 	}
-	g.send(m, m.Data)
+	g.pull(m, m.Data)
 }
 
 // ack acknowledges a message: $JS.ACK.PULSE.<consumer>.<numbers>. It may ask for the next ones at the same time.
@@ -288,23 +290,49 @@ func (g *gate) ack(m *nats.Msg) {
 		g.j.m.outsideRefused.WithLabelValues("request").Inc()
 		return
 	}
-	if req, ok := strings.CutPrefix(string(m.Data), "+NXT"); ok && !pullable([]byte(strings.TrimSpace(req))) {
-		g.refusePull(m, "400", "Bad Request")
+	if req, ok := strings.CutPrefix(string(m.Data), "+NXT"); ok {
+		g.pull(m, []byte(strings.TrimSpace(req)))
 		return
 	}
 	g.send(m, m.Data)
 }
 
-// pullable tells whether a pull's body may pass: the server would beat as fast as it is told to.
-func pullable(data []byte) bool {
-	if len(data) == 0 || data[0] != '{' {
-		return len(data) <= 64 // a number, for older clients
+// pull passes a request for messages on, req being its body, when it is its turn.
+func (g *gate) pull(m *nats.Msg, req []byte) {
+	batch, ok := asked(req)
+	switch {
+	case !ok:
+		g.refusePull(m, "400", "Bad Request")
+	case batch > maxPull:
+		g.refusePull(m, "409", fmt.Sprintf("Exceeded MaxRequestBatch of %d", maxPull))
+	case m.Reply != "" && !g.there(m.Reply):
+		// Its client left while it waited: others have their turn sooner.
+	case g.paces.pull.WaitN(g.j.ctx, max(batch, minPull)) == nil:
+		g.send(m, m.Data)
+	}
+}
+
+// there reports whether anybody waits at an inbox.
+func (g *gate) there(inbox string) bool {
+	account, err := g.run.srv.LookupAccount(accountOutside)
+	return err == nil && account.SubscriptionInterest(inbox)
+}
+
+// asked is how many messages a pull asks for, false if its body may not pass: the server would beat as fast as it is
+// told to.
+func asked(data []byte) (batch int, ok bool) {
+	if len(data) == 0 {
+		return 1, true
+	}
+	if data[0] != '{' { // a number, for older clients
+		batch, err := strconv.Atoi(string(data))
+		return batch, err == nil && batch >= 0
 	}
 	var req server.JSApiConsumerGetNextRequest
 	if err := json.Unmarshal(data, &req); err != nil {
-		return false
+		return 0, false
 	}
-	return req.Heartbeat == 0 || req.Heartbeat >= minHeartbeat
+	return req.Batch, req.Heartbeat == 0 || req.Heartbeat >= minHeartbeat
 }
 
 // remove deletes an ephemeral consumer, as clients do when they make another. A durable one stays: whoever has

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/nanopack/pulse/internal/guesses"
 )
 
 // tokenName is both a header and, in exactly this case, a query parameter, as Pulse 0.2 had it.
@@ -17,7 +19,9 @@ const tokenName = "X-AUTH-TOKEN"
 
 // tokenCheck compares tokens in a time that tells nothing about the right one, not even its length.
 // The right one may change at any time.
-type tokenCheck struct{ sum atomic.Pointer[[sha256.Size]byte] } // nil: no token is asked for
+type tokenCheck struct {
+	sum atomic.Pointer[[sha256.Size]byte]
+} // nil: no token is asked for
 
 func (c *tokenCheck) set(token string) {
 	if token == "" {
@@ -68,8 +72,8 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave
 	if to == open || s.token.none() {
 		return leave, true
 	}
-	from, now := origin(r.RemoteAddr), s.o.Now()
-	ok, wait := s.tokenGuesses.judge(from, now, tokens(r), s.token.equal)
+	from, now := guesses.Origin(r.RemoteAddr), s.o.Now()
+	ok, wait := s.tokenGuesses.Judge(from, now, tokens(r), s.token.equal)
 	if ok {
 		return leave, true
 	}
@@ -77,7 +81,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave
 	if to == ticketed {
 		if name := queryValue(r, ticketName); name != "" {
 			of = ticketName
-			ok, wait = s.ticketGuesses.judge(from, now, []string{name}, func(name string) bool {
+			ok, wait = s.ticketGuesses.Judge(from, now, []string{name}, func(name string) bool {
 				left, ok := s.tickets.enter(name, now)
 				if ok {
 					leave = func() { left(s.o.Now()) }
