@@ -26,6 +26,7 @@ type gate struct {
 	outside *nats.Conn // in their account
 	inside  *nats.Conn // in the journal's
 	limit   int        // of their consumers
+	taken   []string   // the subjects of all routes but the last
 	paces   paces
 
 	creating sync.Mutex // one consumer is made at a time, so that they can be counted
@@ -39,6 +40,7 @@ var routes = []struct {
 }{
 	{requests + "INFO", (*gate).plain, asking},
 	{requests + "STREAM.NAMES", (*gate).plain, asking},
+	{requests + "STREAM.LIST", (*gate).plain, asking},
 	{requests + "STREAM.INFO." + streamName, (*gate).info, asking},
 	{requests + "STREAM.MSG.GET." + streamName, (*gate).get, getting},
 	{requests + "DIRECT.GET." + streamName, (*gate).direct, nil},
@@ -46,11 +48,18 @@ var routes = []struct {
 	{requests + "CONSUMER.CREATE." + streamName, (*gate).create, asking},
 	{requests + "CONSUMER.CREATE." + streamName + ".>", (*gate).create, asking},
 	{requests + "CONSUMER.DURABLE.CREATE." + streamName + ".*", (*gate).create, asking},
+	{requests + "CONSUMER.NAMES." + streamName, (*gate).names, asking},
+	{requests + "CONSUMER.LIST." + streamName, (*gate).list, asking},
 	{requests + "CONSUMER.INFO." + streamName + ".*", (*gate).consumer, asking},
 	{requests + "CONSUMER.DELETE." + streamName + ".*", (*gate).remove, asking},
 	{requests + "CONSUMER.MSG.NEXT." + streamName + ".*", (*gate).next, nil},
 	{acks + streamName + ".>", (*gate).ack, acknowledging},
+	{everything, (*gate).unknown, asking},
 }
+
+// everything is what no other route takes: the rest of the server's API. It is answered, because a client that hears
+// nothing waits for seconds and cannot say why.
+const everything = requests + ">"
 
 func asking(g *gate) *rate.Limiter        { return g.paces.ask }
 func getting(g *gate) *rate.Limiter       { return g.paces.get }
@@ -80,6 +89,9 @@ func newGate(j *Journal, run *embedded) (*gate, error) {
 		return nil, err
 	}
 	for _, r := range routes {
+		if r.subject != everything {
+			g.taken = append(g.taken, r.subject)
+		}
 		sub, err := g.outside.Subscribe(r.subject, func(m *nats.Msg) {
 			if r.pace == nil || r.pace(g).Wait(j.ctx) == nil {
 				r.take(g, m)
@@ -178,11 +190,22 @@ func answerTo(reply string) (string, bool) {
 // refuse answers a request with an error of the server's API.
 func (g *gate) refuse(m *nats.Msg, code int, why string) {
 	g.j.m.outsideRefused.WithLabelValues("request").Inc()
-	answer := server.ApiResponse{Type: "io.nats.jetstream.api.v1.error", Error: &server.ApiError{Code: code, Description: why}}
+	g.fail(m, &server.ApiError{Code: code, Description: why})
+}
+
+// fail answers a request with an error, without counting it.
+func (g *gate) fail(m *nats.Msg, e *server.ApiError) {
+	g.reply(m, server.ApiResponse{Type: "io.nats.jetstream.api.v1.error", Error: e})
+}
+
+// reply answers a request with JSON.
+func (g *gate) reply(m *nats.Msg, answer any) {
 	data, err := json.Marshal(answer)
-	if err == nil {
-		g.answer(m, &nats.Msg{Data: data})
+	if err != nil {
+		g.j.log.Error("an answer to an outside client cannot be encoded", "subject", m.Subject, "err", err)
+		return
 	}
+	g.answer(m, &nats.Msg{Data: data})
 }
 
 // refusePull answers where messages are expected: with the headers of a status.
@@ -351,7 +374,8 @@ func (g *gate) remove(m *nats.Msg) {
 		return
 	}
 	if durable(c.CachedInfo()) {
-		g.refuse(m, 403, "a durable consumer cannot be deleted; it ends by itself when it is not used for its inactive_threshold")
+		g.refuse(m, 403, fmt.Sprintf("a client cannot delete a durable consumer: it ends by itself when nobody has used it for %v, "+
+			"and pulse consumers delete %s ends it now", c.CachedInfo().Config.InactiveThreshold, name))
 		return
 	}
 	g.ask(ctx, m, nil)
