@@ -36,6 +36,7 @@ const (
 	refusedBadID         = "bad_id"
 	refusedToken         = "wrong_token"
 	refusedNoToken       = "missing_token"
+	refusedGuesses       = "guesses"
 	refusedTLS           = "tls"
 	refusedLine          = "line_too_long"
 	refusedDisconnection = "gone"
@@ -109,7 +110,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		accepted:     counter("connections_accepted_total", "Connections accepted, refused ones included."),
 		acceptErrors: counter("accept_errors_total", "Failed accepts; each is followed by a back-off."),
 		refused: vec("connections_refused_total", "Connections that were closed before they became a relay, by reason.", "reason",
-			refusedUnidentified, refusedRelays, refusedTimeout, refusedNotID, refusedMissingID, refusedBadID, refusedToken, refusedNoToken, refusedTLS, refusedLine, refusedDisconnection),
+			refusedUnidentified, refusedRelays, refusedTimeout, refusedNotID, refusedMissingID, refusedBadID, refusedToken, refusedNoToken, refusedGuesses, refusedTLS, refusedLine, refusedDisconnection),
 		ended: vec("disconnections_total", "Relay connections that ended, by reason.", "reason",
 			endClosed, endLost, endSilent, endStuck, endLine, endReplaced, endStopped),
 		denied: vec("requests_refused_total", "Adds and stats that a relay was refused while it stayed connected, by reason.", "reason",

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nanopack/pulse/internal/guesses"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -31,6 +32,8 @@ type Server struct {
 	quiet *quiet
 	m     *metrics
 	token atomic.Pointer[[sha256.Size]byte] // its sum; nil: none is asked for
+	// guessers are who gave wrong tokens.
+	guessers *guesses.Limiter
 	// greeting is what every relay is answered to its id.
 	greeting []byte
 
@@ -79,6 +82,7 @@ func New(o Options) (*Server, error) {
 	}
 	srv := &Server{
 		opt: o, log: o.Logger, quiet: newQuiet(o.Logger), m: m,
+		guessers:  guesses.New(),
 		greeting:  relaywire.AppendBeat(relaywire.AppendOK(nil), o.BeatInterval),
 		store:     newStore(o.DB, o.Logger, m),
 		refusals:  make(chan struct{}, maxRefusals),
@@ -272,14 +276,21 @@ func (srv *Server) setToken(token string) {
 	srv.token.Store(&sum)
 }
 
-// authorized compares in constant time, lengths included.
-func (srv *Server) authorized(token []byte) bool {
+// authorized reports whether a connection from there gave the right token. wait is how long its address is refused because
+// too many wrong ones came from it; no token at all is no guess.
+func (srv *Server) authorized(from net.Addr, token []byte) (ok bool, wait time.Duration) {
 	right := srv.token.Load()
 	if right == nil {
-		return true
+		return true, 0
 	}
-	given := sha256.Sum256(token)
-	return subtle.ConstantTimeCompare(given[:], right[:]) == 1
+	var given []string
+	if len(token) > 0 {
+		given = []string{string(token)}
+	}
+	return srv.guessers.Judge(guesses.Origin(from.String()), srv.opt.Now(), given, func(token string) bool {
+		sum := sha256.Sum256([]byte(token)) // lengths are compared in constant time too
+		return subtle.ConstantTimeCompare(sum[:], right[:]) == 1
+	})
 }
 
 // Stop closes the listener, sends no more polls, waits for the answers that are under way (a second at most) and for the

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"strconv"
@@ -125,7 +126,12 @@ func (s *session) readID(asked bool) bool {
 			return s.refuse(refusedNoToken, relaywire.ErrMissingToken.Error())
 		}
 		return s.complain(relaywire.ErrMissingToken.Error()) && s.readID(true)
-	case !s.srv.authorized(token):
+	}
+	switch ok, wait := s.srv.authorized(s.raw.RemoteAddr(), token); {
+	case ok:
+	case wait > 0:
+		return s.refuse(refusedGuesses, "too many wrong tokens came from your address: wait "+strconv.Itoa(int(math.Ceil(wait.Seconds())))+" s")
+	default:
 		return s.refuse(refusedToken, relaywire.ErrWrongToken.Error())
 	}
 	return s.srv.enter(s, string(id))

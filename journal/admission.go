@@ -4,20 +4,27 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net"
+	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// admission decides which outside clients may connect: those that give the user and the password. It outlives the runs
-// of the server.
+// admission decides who may connect to the server: Pulse itself from inside the process, and outside clients that give
+// the user and the password. It outlives the runs of the server.
 type admission struct {
 	user     string
 	password atomic.Pointer[[sha256.Size]byte] // its sum
+	guessers *guesses.Limiter
+	banned   *bans
+	refused  func(reason, text string)
 }
 
-func newAdmission(o *Outside) *admission {
-	a := &admission{user: o.User}
+func newAdmission(o *Outside, refused func(reason, text string)) *admission {
+	a := &admission{user: o.User, guessers: guesses.New(), banned: newBans(), refused: refused}
 	a.setPassword(o.Password)
 	return a
 }
@@ -35,13 +42,27 @@ func (j *Journal) SetOutsidePassword(password string) {
 	}
 }
 
-func (a *admission) check(user, password string) bool {
-	sum := sha256.Sum256([]byte(password))
-	return subtle.ConstantTimeCompare(sum[:], a.password.Load()[:])&subtle.ConstantTimeCompare([]byte(user), []byte(a.user)) == 1
+// check reports whether a client from there may connect. No password at all is no guess.
+func (a *admission) check(from netip.Prefix, now time.Time, user, password string) bool {
+	if a.banned.holds(from, now) {
+		a.refused("flood", from.String()+" sent too much a moment ago")
+		return false
+	}
+	var given []string
+	if password != "" {
+		given = []string{password}
+	}
+	ok, wait := a.guessers.Judge(from, now, given, func(password string) bool {
+		sum := sha256.Sum256([]byte(password))
+		return subtle.ConstantTimeCompare(sum[:], a.password.Load()[:])&subtle.ConstantTimeCompare([]byte(user), []byte(a.user)) == 1
+	})
+	if wait > 0 && !ok {
+		a.refused("guesses", "too many wrong passwords came from "+from.String())
+	}
+	return ok
 }
 
-// authenticator is admission as a run of the server asks it. The server's own check would have it end the connections
-// of a user whose password changes.
+// authenticator is admission as a run of the server asks it.
 type authenticator struct {
 	admission *admission // nil: nobody from outside
 	cred      credentials
@@ -64,8 +85,8 @@ func newAuthenticator(cred credentials, s *strangers, users []*server.User) *aut
 func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	given := c.GetOpts()
 	name := given.Username
-	if _, ok := c.RemoteAddress().(*net.TCPAddr); ok {
-		if a.admission == nil || !a.admission.check(given.Username, given.Password) {
+	if from, ok := c.RemoteAddress().(*net.TCPAddr); ok {
+		if a.admission == nil || !a.admission.check(guesses.Origin(from.String()), time.Now(), given.Username, given.Password) {
 			return false
 		}
 		name = outsideUser

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,6 @@ import (
 const (
 	maxFilters        = 64
 	maxWaiting        = 512
-	maxAckPending     = 10000
 	maxPriorityGroups = 16
 	maxEphemeral      = time.Hour // that it may be idle; the server's default is 5 s
 )
@@ -57,7 +57,7 @@ func (g *gate) create(m *nats.Msg) {
 	}
 	ctx, cancel := context.WithTimeout(g.j.ctx, gateTimeout)
 	defer cancel()
-	if err := g.room(ctx, cmp.Or(name, req.Config.Name, req.Config.Durable)); err != nil {
+	if err := g.room(ctx, cmp.Or(name, req.Config.Name, req.Config.Durable), redeliveries(req.Config.AckPolicy != server.AckNone, req.Config.MaxAckPending, req.Config.AckWait, req.Config.BackOff)); err != nil {
 		g.refuse(m, 429, err.Error())
 		return
 	}
@@ -111,6 +111,8 @@ func (g *gate) permit(c *server.ConsumerConfig) error {
 		return fmt.Errorf("max_ack_pending must be from 1 to %d", maxAckPending)
 	case c.AckWait != 0 && c.AckWait < minAckWait:
 		return fmt.Errorf("ack_wait must be at least %v", minAckWait)
+	case len(c.BackOff) > maxBackOff:
+		return fmt.Errorf("at most %d backoff", maxBackOff)
 	}
 	for _, d := range c.BackOff {
 		if d < minAckWait {
@@ -130,37 +132,50 @@ func (g *gate) permit(c *server.ConsumerConfig) error {
 	return nil
 }
 
-// room makes room for one more consumer, called name if it has a name by now.
-func (g *gate) room(ctx context.Context, name string) error {
-	list, err := g.consumers(ctx)
+// room makes room for one more consumer, called name if it has a name by now, that may cause this many redeliveries a
+// second. Ephemeral ones that nobody pulls from go for it, the longest idle first.
+func (g *gate) room(ctx context.Context, name string, rate float64) error {
+	list, err := outsideConsumers(ctx, g.run.js)
 	if err != nil {
 		return fmt.Errorf("the consumers cannot be counted: %w; ask again", err)
 	}
-	var oldest *jetstream.ConsumerInfo
+	count := 1
+	var idle []*jetstream.ConsumerInfo
 	for _, c := range list {
 		if c.Name == name {
-			return nil // it is there: an update, or the same again
+			continue // it is there: an update, or the same again
 		}
-		if !durable(c) && c.NumWaiting == 0 && (oldest == nil || used(c).Before(used(oldest))) {
-			oldest = c
+		count++
+		rate += causes(c.Config)
+		if !durable(c) && c.NumWaiting == 0 {
+			idle = append(idle, c)
 		}
 	}
-	if len(list) < g.limit {
-		return nil
+	slices.SortFunc(idle, func(a, b *jetstream.ConsumerInfo) int { return used(a).Compare(used(b)) })
+	for _, c := range idle {
+		if count <= g.limit && rate <= maxRedeliveries {
+			return nil
+		}
+		g.j.log.Debug("an idle consumer of an outside client goes for another one", "consumer", c.Name)
+		if err := g.run.js.DeleteConsumer(ctx, streamName, c.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("an idle consumer, %s, could not be removed to make room: %w", c.Name, err)
+		}
+		count--
+		rate -= causes(c.Config)
 	}
-	if oldest == nil {
+	if count > g.limit {
 		return fmt.Errorf("maximum consumers limit reached: %d, and none of them is idle and ephemeral", g.limit)
 	}
-	g.j.log.Debug("an idle consumer of an outside client goes for another one", "consumer", oldest.Name)
-	if err := g.run.js.DeleteConsumer(ctx, streamName, oldest.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("maximum consumers limit reached: %d; the idle one %s could not be removed: %w", g.limit, oldest.Name, err)
+	if rate > maxRedeliveries {
+		return fmt.Errorf("all consumers together may cause %d redeliveries a second (max_ack_pending / ack_wait), with this one it is %.0f: "+
+			"ask for a longer ack_wait or a smaller max_ack_pending", maxRedeliveries, rate)
 	}
 	return nil
 }
 
-// consumers lists those of outside clients.
-func (g *gate) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) {
-	stream, err := g.run.js.Stream(ctx, streamName)
+// outsideConsumers lists the consumers of outside clients.
+func outsideConsumers(ctx context.Context, js jetstream.JetStream) ([]*jetstream.ConsumerInfo, error) {
+	stream, err := js.Stream(ctx, streamName)
 	if err != nil {
 		return nil, err
 	}

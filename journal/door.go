@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
 )
 
 // doorRetry is the pause between two attempts to listen again after a restart of the server inside.
@@ -94,6 +95,8 @@ func (j *Journal) newDoor(run *embedded) (*door, error) {
 		return nil, err
 	}
 	d.baseline = d.account.TotalSubs()
+	m := &meter{d: d, sent: rate.NewLimiter(sentRate, sentBurst)}
+	j.wg.Go(m.watch)
 	return d, nil
 }
 
@@ -209,15 +212,15 @@ func (j *Journal) outsideConsumers() float64 {
 	}
 	ctx, cancel := context.WithTimeout(j.ctx, 2*time.Second)
 	defer cancel()
-	list, err := run.door.gate.consumers(ctx)
+	list, err := outsideConsumers(ctx, run.js)
 	if err != nil {
 		return 0
 	}
 	return float64(len(list))
 }
 
-// strangers takes what the server logs about outside clients: it is counted, and said once a minute for each reason,
-// so that none of them can fill the log.
+// strangers is what all runs of the server know of outside clients. What the server logs about them is counted, and said
+// once a minute for each reason, so that none of them can fill the log.
 type strangers struct {
 	log       *slog.Logger
 	m         *metrics
@@ -227,13 +230,19 @@ type strangers struct {
 	said map[string]*complaint
 }
 
+func newStrangers(o *Outside, log *slog.Logger, m *metrics) *strangers {
+	s := &strangers{log: log, m: m, said: make(map[string]*complaint, len(refusals))}
+	s.admission = newAdmission(o, s.complain)
+	return s
+}
+
 type complaint struct {
 	at    time.Time
 	since int // further ones, not logged
 }
 
 // refusals are the reasons for which outside clients are refused something.
-var refusals = []string{"password", "connections", "tls", "permission", "payload", "subscriptions", "protocol", "reply", "request", "busy"}
+var refusals = []string{"password", "guesses", "flood", "connections", "tls", "permission", "payload", "subscriptions", "protocol", "reply", "request", "busy"}
 
 // take tells whether the line is about an outside client. Connections inside the process have no address.
 func (s *strangers) take(format string, v []any) bool {
@@ -256,24 +265,26 @@ func (s *strangers) take(format string, v []any) bool {
 			break
 		}
 	}
+	s.complain(reason, line)
+	return true
+}
+
+// complain counts what was refused, and says it.
+func (s *strangers) complain(reason, text string) {
 	s.m.outsideRefused.WithLabelValues(reason).Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.said == nil {
-		s.said = make(map[string]*complaint, len(refusals))
-	}
 	c := s.said[reason]
 	if c == nil {
 		c = &complaint{}
 		s.said[reason] = c
 	}
 	if now := time.Now(); now.Sub(c.at) >= time.Minute {
-		s.log.Warn("an outside client was refused", "reason", reason, "text", clip(line), "others", c.since)
+		s.log.Warn("an outside client was refused", "reason", reason, "text", clip(text), "others", c.since)
 		c.at, c.since = now, 0
 	} else {
 		c.since++
 	}
-	return true
 }
 
 // clip bounds what a client says of itself in the log.

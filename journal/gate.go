@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +26,8 @@ type gate struct {
 	outside *nats.Conn // in their account
 	inside  *nats.Conn // in the journal's
 	limit   int        // of their consumers
-	pace    *rate.Limiter
+	taken   []string   // the subjects of all routes but the last
+	paces   paces
 
 	creating sync.Mutex // one consumer is made at a time, so that they can be counted
 }
@@ -34,22 +36,34 @@ type gate struct {
 var routes = []struct {
 	subject string
 	take    func(*gate, *nats.Msg)
-	paced   bool // at askRate, together
+	pace    func(*gate) *rate.Limiter // nil: take waits for its turn itself
 }{
-	{requests + "INFO", (*gate).plain, true},
-	{requests + "STREAM.NAMES", (*gate).plain, true},
-	{requests + "STREAM.INFO." + streamName, (*gate).info, true},
-	{requests + "STREAM.MSG.GET." + streamName, (*gate).get, false},
-	{requests + "DIRECT.GET." + streamName, (*gate).direct, false},
-	{requests + "DIRECT.GET." + streamName + ".>", (*gate).last, false},
-	{requests + "CONSUMER.CREATE." + streamName, (*gate).create, true},
-	{requests + "CONSUMER.CREATE." + streamName + ".>", (*gate).create, true},
-	{requests + "CONSUMER.DURABLE.CREATE." + streamName + ".*", (*gate).create, true},
-	{requests + "CONSUMER.INFO." + streamName + ".*", (*gate).consumer, true},
-	{requests + "CONSUMER.DELETE." + streamName + ".*", (*gate).remove, true},
-	{requests + "CONSUMER.MSG.NEXT." + streamName + ".*", (*gate).next, false},
-	{acks + streamName + ".>", (*gate).ack, false},
+	{requests + "INFO", (*gate).plain, asking},
+	{requests + "STREAM.NAMES", (*gate).plain, asking},
+	{requests + "STREAM.LIST", (*gate).plain, asking},
+	{requests + "STREAM.INFO." + streamName, (*gate).info, asking},
+	{requests + "STREAM.MSG.GET." + streamName, (*gate).get, getting},
+	{requests + "DIRECT.GET." + streamName, (*gate).direct, nil},
+	{requests + "DIRECT.GET." + streamName + ".>", (*gate).last, getting},
+	{requests + "CONSUMER.CREATE." + streamName, (*gate).create, asking},
+	{requests + "CONSUMER.CREATE." + streamName + ".>", (*gate).create, asking},
+	{requests + "CONSUMER.DURABLE.CREATE." + streamName + ".*", (*gate).create, asking},
+	{requests + "CONSUMER.NAMES." + streamName, (*gate).names, asking},
+	{requests + "CONSUMER.LIST." + streamName, (*gate).list, asking},
+	{requests + "CONSUMER.INFO." + streamName + ".*", (*gate).consumer, asking},
+	{requests + "CONSUMER.DELETE." + streamName + ".*", (*gate).remove, asking},
+	{requests + "CONSUMER.MSG.NEXT." + streamName + ".*", (*gate).next, nil},
+	{acks + streamName + ".>", (*gate).ack, acknowledging},
+	{everything, (*gate).unknown, asking},
 }
+
+// everything is what no other route takes: the rest of the server's API. It is answered, because a client that hears
+// nothing waits for seconds and cannot say why.
+const everything = requests + ">"
+
+func asking(g *gate) *rate.Limiter        { return g.paces.ask }
+func getting(g *gate) *rate.Limiter       { return g.paces.get }
+func acknowledging(g *gate) *rate.Limiter { return g.paces.ack }
 
 const (
 	// gateQueue is how many requests of a route may wait; further ones are dropped.
@@ -58,18 +72,14 @@ const (
 	directEvents   = 1000
 	directBytes    = 4 << 20
 	directSubjects = 64
-	// minPause is the shortest interval of heartbeats, and of redeliveries.
-	minHeartbeat = 100 * time.Millisecond
-	minAckWait   = 10 * time.Millisecond
+	// minHeartbeat is half of the shortest time that the clients' libraries let a pull wait.
+	minHeartbeat = 500 * time.Millisecond
 	gateTimeout  = 10 * time.Second
-	// So many paced requests are passed on a second, so that they cost the appending little. Messages, pulls and
-	// acknowledgements are not paced.
-	askRate, askBurst = 50, 100
 )
 
 // newGate connects a gate to the run.
 func newGate(j *Journal, run *embedded) (*gate, error) {
-	g := &gate{j: j, run: run, limit: j.o.Outside.MaxConsumers, pace: rate.NewLimiter(askRate, askBurst)}
+	g := &gate{j: j, run: run, limit: j.o.Outside.MaxConsumers, paces: newPaces()}
 	var err error
 	if g.inside, err = run.keep(userPulse, "gate", g.busy); err != nil {
 		return nil, err
@@ -79,8 +89,11 @@ func newGate(j *Journal, run *embedded) (*gate, error) {
 		return nil, err
 	}
 	for _, r := range routes {
+		if r.subject != everything {
+			g.taken = append(g.taken, r.subject)
+		}
 		sub, err := g.outside.Subscribe(r.subject, func(m *nats.Msg) {
-			if !r.paced || g.pace.Wait(j.ctx) == nil {
+			if r.pace == nil || r.pace(g).Wait(j.ctx) == nil {
 				r.take(g, m)
 			}
 		})
@@ -177,11 +190,22 @@ func answerTo(reply string) (string, bool) {
 // refuse answers a request with an error of the server's API.
 func (g *gate) refuse(m *nats.Msg, code int, why string) {
 	g.j.m.outsideRefused.WithLabelValues("request").Inc()
-	answer := server.ApiResponse{Type: "io.nats.jetstream.api.v1.error", Error: &server.ApiError{Code: code, Description: why}}
+	g.fail(m, &server.ApiError{Code: code, Description: why})
+}
+
+// fail answers a request with an error, without counting it.
+func (g *gate) fail(m *nats.Msg, e *server.ApiError) {
+	g.reply(m, server.ApiResponse{Type: "io.nats.jetstream.api.v1.error", Error: e})
+}
+
+// reply answers a request with JSON.
+func (g *gate) reply(m *nats.Msg, answer any) {
 	data, err := json.Marshal(answer)
-	if err == nil {
-		g.answer(m, &nats.Msg{Data: data})
+	if err != nil {
+		g.j.log.Error("an answer to an outside client cannot be encoded", "subject", m.Subject, "err", err)
+		return
 	}
+	g.answer(m, &nats.Msg{Data: data})
 }
 
 // refusePull answers where messages are expected: with the headers of a status.
@@ -248,7 +272,7 @@ func (g *gate) direct(m *nats.Msg) {
 	if req.MaxBytes == 0 || req.MaxBytes > directBytes {
 		req.MaxBytes = directBytes
 	}
-	if data, ok := g.encode(m, &req); ok {
+	if data, ok := g.encode(m, &req); ok && g.paces.get.WaitN(g.j.ctx, max(1, req.Batch)) == nil {
 		g.send(m, data)
 	}
 }
@@ -275,11 +299,11 @@ func (g *gate) consumer(m *nats.Msg) {
 
 // next asks a consumer for messages.
 func (g *gate) next(m *nats.Msg) {
-	if own(lastToken(m.Subject)) || !pullable(m.Data) || m.Reply == "" {
+	if own(lastToken(m.Subject)) || m.Reply == "" {
 		g.refusePull(m, "400", "Bad Request")
 		return
 	}
-	g.send(m, m.Data)
+	g.pull(m, m.Data)
 }
 
 // ack acknowledges a message: $JS.ACK.PULSE.<consumer>.<numbers>. It may ask for the next ones at the same time.
@@ -289,23 +313,49 @@ func (g *gate) ack(m *nats.Msg) {
 		g.j.m.outsideRefused.WithLabelValues("request").Inc()
 		return
 	}
-	if req, ok := strings.CutPrefix(string(m.Data), "+NXT"); ok && !pullable([]byte(strings.TrimSpace(req))) {
-		g.refusePull(m, "400", "Bad Request")
+	if req, ok := strings.CutPrefix(string(m.Data), "+NXT"); ok {
+		g.pull(m, []byte(strings.TrimSpace(req)))
 		return
 	}
 	g.send(m, m.Data)
 }
 
-// pullable tells whether a pull's body may pass: the server would beat as fast as it is told to.
-func pullable(data []byte) bool {
-	if len(data) == 0 || data[0] != '{' {
-		return len(data) <= 64 // a number, for older clients
+// pull passes a request for messages on, req being its body, when it is its turn.
+func (g *gate) pull(m *nats.Msg, req []byte) {
+	batch, ok := asked(req)
+	switch {
+	case !ok:
+		g.refusePull(m, "400", "Bad Request")
+	case batch > maxPull:
+		g.refusePull(m, "409", fmt.Sprintf("Exceeded MaxRequestBatch of %d", maxPull))
+	case m.Reply != "" && !g.there(m.Reply):
+		// Its client left while it waited: others have their turn sooner.
+	case g.paces.pull.WaitN(g.j.ctx, max(batch, minPull)) == nil:
+		g.send(m, m.Data)
+	}
+}
+
+// there reports whether anybody waits at an inbox.
+func (g *gate) there(inbox string) bool {
+	account, err := g.run.srv.LookupAccount(accountOutside)
+	return err == nil && account.SubscriptionInterest(inbox)
+}
+
+// asked is how many messages a pull asks for, false if its body may not pass: the server would beat as fast as it is
+// told to.
+func asked(data []byte) (batch int, ok bool) {
+	if len(data) == 0 {
+		return 1, true
+	}
+	if data[0] != '{' { // a number, for older clients
+		batch, err := strconv.Atoi(string(data))
+		return batch, err == nil && batch >= 0
 	}
 	var req server.JSApiConsumerGetNextRequest
 	if err := json.Unmarshal(data, &req); err != nil {
-		return false
+		return 0, false
 	}
-	return req.Heartbeat == 0 || req.Heartbeat >= minHeartbeat
+	return req.Batch, req.Heartbeat == 0 || req.Heartbeat >= minHeartbeat
 }
 
 // remove deletes an ephemeral consumer, as clients do when they make another. A durable one stays: whoever has
@@ -324,7 +374,8 @@ func (g *gate) remove(m *nats.Msg) {
 		return
 	}
 	if durable(c.CachedInfo()) {
-		g.refuse(m, 403, "a durable consumer cannot be deleted; it ends by itself when it is not used for its inactive_threshold")
+		g.refuse(m, 403, fmt.Sprintf("a client cannot delete a durable consumer: it ends by itself when nobody has used it for %v, "+
+			"and pulse consumers delete %s ends it now", c.CachedInfo().Config.InactiveThreshold, name))
 		return
 	}
 	g.ask(ctx, m, nil)

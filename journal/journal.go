@@ -75,7 +75,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		return nil, err
 	}
 	if o.Outside != nil {
-		o.strangers = &strangers{log: o.Logger, m: m, admission: newAdmission(o.Outside)}
+		o.strangers = newStrangers(o.Outside, o.Logger, m)
 	}
 	j := &Journal{
 		o: o, log: o.Logger, m: m,

@@ -95,6 +95,9 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 		return nil, err
 	}
 	j.tell(found.lost, run.last)
+	if err := j.boundConsumers(ctx, run); err != nil {
+		j.log.Error("the consumers of outside clients are not all within the bounds", "err", err)
+	}
 	if err := os.RemoveAll(guardDir(j.o.Dir)); err != nil {
 		j.log.Warn("the guard directory could not be removed", "err", err)
 	}

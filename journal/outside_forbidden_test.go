@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -142,24 +143,13 @@ func (s *stage) unharmed() {
 func TestOutsideForbiddenSubjects(t *testing.T) {
 	s := newStage(t)
 	publish := []string{"pulse.readings.web1", "pulse.relays.web1", "pulse.live.web1.cpu", "pulse.x", "pulse", "x",
-		"_INBOX.x.y", "outside.x", "gate.x", "gate.api.STREAM.PURGE.PULSE", "_R_.x", "$JS.EVENT.ADVISORY.X", "$JS.FC.PULSE.x.y", "$JS.SNAPSHOT.ACK.PULSE.x",
+		"_INBOX.x.y", "outside.x", "gate.x", "_R_.x", "$JS.EVENT.ADVISORY.X", "$JS.FC.PULSE.x.y", "$JS.SNAPSHOT.ACK.PULSE.x",
 		"$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.USER.INFO", "$SYS.REQ.ACCOUNT.PULSE.CONNZ", "$SYS.REQ.ACCOUNT.PING.STATZ",
 		"$SYS.ACCOUNT.PULSE.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.SERVER.X.RELOAD", "$JS.hub.API.STREAM.INFO.PULSE", "$NRG.x", "$MQTT.x",
 		"$JS.ACK.OTHER.c.1.1.1.1.0", "$JS.ACK._.HASH.PULSE.c.1.1.1.1.0"}
-	for _, call := range []string{"STREAM.CREATE.X", "STREAM.UPDATE.PULSE", "STREAM.DELETE.PULSE", "STREAM.PURGE.PULSE", "STREAM.MSG.DELETE.PULSE",
-		"STREAM.SNAPSHOT.PULSE", "STREAM.RESTORE.PULSE", "STREAM.RESTORE.X", "STREAM.LIST", "STREAM.TEMPLATE.CREATE.X", "STREAM.LEADER.STEPDOWN.PULSE",
-		"STREAM.PEER.REMOVE.PULSE", "STREAM.INFO.X", "STREAM.MSG.GET.X", "DIRECT.GET.X", "CONSUMER.LIST.PULSE", "CONSUMER.NAMES.PULSE",
-		"CONSUMER.CREATE.X", "CONSUMER.DURABLE.CREATE.X.y", "CONSUMER.MSG.NEXT.X.y", "CONSUMER.PAUSE.PULSE." + s.own, "CONSUMER.RESET.PULSE." + s.own,
-		"CONSUMER.UNPIN.PULSE." + s.own, "CONSUMER.LEADER.STEPDOWN.PULSE." + s.own, "ACCOUNT.PURGE.PULSE", "ACCOUNT.STREAM.MOVE.PULSE.PULSE",
-		"META.LEADER.STEPDOWN", "SERVER.REMOVE", "X"} {
-		publish = append(publish, "$JS.API."+call)
-	}
 	for _, subject := range publish {
 		if m, err := s.attacker.Request(subject, []byte(`{}`), 20*time.Millisecond); err == nil {
 			t.Errorf("%s was answered: %s", subject, m.Data)
-		}
-		if call, ok := strings.CutPrefix(subject, "$JS.API."); ok {
-			subject = "gate.api." + call // that is where the server looks
 		}
 		s.violation(subject)
 	}
@@ -171,6 +161,80 @@ func TestOutsideForbiddenSubjects(t *testing.T) {
 		}
 		s.violation(subject)
 		_ = sub.Unsubscribe() // the server has forgotten it
+	}
+	s.unharmed()
+}
+
+// What clients may not ask of the server's API is answered at once, and not done.
+func TestOutsideForbiddenCalls(t *testing.T) {
+	s := newStage(t)
+	began := time.Now()
+	for _, call := range []string{"STREAM.CREATE.X", "STREAM.UPDATE.PULSE", "STREAM.DELETE.PULSE", "STREAM.PURGE.PULSE", "STREAM.MSG.DELETE.PULSE",
+		"STREAM.SNAPSHOT.PULSE", "STREAM.RESTORE.PULSE", "STREAM.RESTORE.X", "STREAM.TEMPLATE.CREATE.X", "STREAM.LEADER.STEPDOWN.PULSE",
+		"STREAM.PEER.REMOVE.PULSE", "STREAM.PEER.EVACUATE.PULSE", "STREAM.CANCEL_MOVE.PULSE", "STREAM.INFO.X", "STREAM.INFO.KV_x", "STREAM.MSG.GET.X",
+		"DIRECT.GET.X", "DIRECT.GET.X.y", "CONSUMER.LIST.X", "CONSUMER.NAMES.X", "CONSUMER.INFO.X.y", "CONSUMER.DELETE.X.y",
+		"CONSUMER.CREATE.X", "CONSUMER.CREATE.X.y", "CONSUMER.DURABLE.CREATE.X.y", "CONSUMER.MSG.NEXT.X.y", "CONSUMER.PAUSE.PULSE." + s.own,
+		"CONSUMER.RESET.PULSE." + s.own, "CONSUMER.UNPIN.PULSE." + s.own, "CONSUMER.LEADER.STEPDOWN.PULSE." + s.own, "CONSUMER.PEER.REMOVE.PULSE." + s.own,
+		"ACCOUNT.PURGE.PULSE", "ACCOUNT.STREAM.MOVE.PULSE.PULSE", "META.LEADER.STEPDOWN", "META.RESCUE", "SERVER.REMOVE", "SERVER.EVACUATE", "X", "X.y.z"} {
+		m, err := s.attacker.Request("$JS.API."+call, []byte(`{}`), 10*time.Second)
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", call, err)
+		case !bytes.Contains(m.Data, []byte(`"error"`)) && m.Header.Get("Status") != "404":
+			t.Errorf("%s: %s %v", call, m.Data, m.Header)
+		}
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the answers took %v", took)
+	}
+	s.unharmed()
+}
+
+// What there is is listed: the stream, and the consumers of outside clients, but none of Pulse's own.
+func TestOutsideLists(t *testing.T) {
+	s := newStage(t)
+	js, err := jetstream.New(s.attacker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := stream(t, s.attacker)
+	var want []string
+	for i := range 20 {
+		name := fmt.Sprintf("mine-%02d", i)
+		if _, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: name, AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, name)
+	}
+	var streams, infos, names []string
+	list := js.ListStreams(t.Context())
+	for info := range list.Info() {
+		streams = append(streams, info.Config.Name)
+	}
+	consumers := st.ListConsumers(t.Context())
+	for info := range consumers.Info() {
+		if info.NumPending != 200 || info.Config.AckWait != 30*time.Second {
+			t.Errorf("%+v", info)
+		}
+		infos = append(infos, info.Name)
+	}
+	named := st.ConsumerNames(t.Context())
+	for name := range named.Name() {
+		names = append(names, name)
+	}
+	for _, err := range []error{list.Err(), consumers.Err(), named.Err()} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if !slices.Equal(streams, []string{streamName}) || !slices.Equal(infos, want) || !slices.Equal(names, want) {
+		t.Errorf("there are %v, %v, %v", streams, infos, names)
+	}
+	if _, err := js.Stream(t.Context(), "OTHER"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("another stream: %v", err)
+	}
+	if _, err := js.KeyValue(t.Context(), "kv"); !errors.Is(err, jetstream.ErrBucketNotFound) {
+		t.Errorf("a bucket: %v", err)
 	}
 	s.unharmed()
 }
@@ -247,7 +311,7 @@ func TestOutsideForbiddenRequests(t *testing.T) {
 
 func mustConsumers(t *testing.T, j *Journal) []*jetstream.ConsumerInfo {
 	t.Helper()
-	list, err := j.runs.current().door.gate.consumers(t.Context())
+	list, err := outsideConsumers(t.Context(), j.runs.current().js)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -235,7 +235,7 @@ func TestOutsideDelete(t *testing.T) {
 	if err := s.DeleteConsumer(t.Context(), "goes"); err != nil {
 		t.Error(err)
 	}
-	if err := s.DeleteConsumer(t.Context(), "stays"); err == nil || !strings.Contains(err.Error(), "cannot be deleted") {
+	if err := s.DeleteConsumer(t.Context(), "stays"); err == nil || !strings.Contains(err.Error(), "168h0m0s") || !strings.Contains(err.Error(), "pulse consumers delete stays") {
 		t.Errorf("deleting a durable one: %v", err)
 	}
 	list := mustConsumers(t, j)

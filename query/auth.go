@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/nanopack/pulse/internal/guesses"
 )
 
 // tokenName is both a header and, in exactly this case, a query parameter, as Pulse 0.2 had it.
@@ -70,8 +72,8 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave
 	if to == open || s.token.none() {
 		return leave, true
 	}
-	from, now := origin(r.RemoteAddr), s.o.Now()
-	ok, wait := s.tokenGuesses.judge(from, now, tokens(r), s.token.equal)
+	from, now := guesses.Origin(r.RemoteAddr), s.o.Now()
+	ok, wait := s.tokenGuesses.Judge(from, now, tokens(r), s.token.equal)
 	if ok {
 		return leave, true
 	}
@@ -79,7 +81,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave
 	if to == ticketed {
 		if name := queryValue(r, ticketName); name != "" {
 			of = ticketName
-			ok, wait = s.ticketGuesses.judge(from, now, []string{name}, func(name string) bool {
+			ok, wait = s.ticketGuesses.Judge(from, now, []string{name}, func(name string) bool {
 				left, ok := s.tickets.enter(name, now)
 				if ok {
 					leave = func() { left(s.o.Now()) }

@@ -37,7 +37,7 @@ func TestAuthMatrix(t *testing.T) {
 	}
 	for _, compat := range []string{"", Compat02} {
 		w := startWorld(t, func(o *Options) { o.Compat = compat })
-		w.tokenGuesses.limit = math.MaxInt
+		w.tokenGuesses.Limit = math.MaxInt
 		routes := w.routes()
 		routes = append(routes,
 			route{method: "GET", path: "/nosuch", access: token},

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/internal/guesses"
 )
 
 // from sends a request with a token, or none, as if it came from that address.
@@ -41,7 +42,7 @@ func TestGuessedTokens(t *testing.T) {
 	}
 	const guesser, same, neighbour, dashboard = "203.0.113.7:1000", "203.0.113.7:2000", "203.0.113.8:1000", "198.51.100.1:1"
 	want(dashboard, testToken, 200)
-	for i := range guessLimit {
+	for i := range guesses.Limit {
 		want(guesser, fmt.Sprint("guess", i), 401)
 		want(dashboard, fmt.Sprint("guess", i), 401)
 		want(guesser, "", 401) // without a token is no guess
@@ -66,16 +67,16 @@ func TestGuessedTokens(t *testing.T) {
 	// Who is known for the right one is not locked out by somebody who guesses behind the same router, and neither is this machine.
 	want(dashboard, "one too many", 429)
 	want(dashboard, testToken, 200)
-	for range 2 * guessLimit {
+	for range 2 * guesses.Limit {
 		w.from("127.0.0.1:1000", "/ping", "wrong")
 	}
 	want("127.0.0.1:1000", "wrong", 429)
 	want("127.0.0.1:1000", testToken, 200)
-	now = now.Add(guessPause - 20*time.Second)
+	now = now.Add(guesses.Pause - 20*time.Second)
 	want(guesser, "wrong again", 401)
 	want(guesser, testToken, 200)
 	// A clock that steps back refuses nobody for longer.
-	for range guessLimit + 1 {
+	for range guesses.Limit + 1 {
 		w.from(neighbour+"0", "/ping", "wrong")
 	}
 	now = now.Add(-time.Hour)
@@ -97,7 +98,7 @@ func TestGuessedTickets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range guessLimit {
+	for range guesses.Limit {
 		if a := w.from(remote, "/live?ticket=wrong", ""); a.Code != 401 {
 			t.Fatalf("%d %s", a.Code, a.Body)
 		}
@@ -124,44 +125,10 @@ func TestGuessedTickets(t *testing.T) {
 
 func TestGuessesInCompat(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Compat = Compat02 })
-	for range guessLimit {
+	for range guesses.Limit {
 		w.from("192.0.2.1:1", "/ping", "wrong")
 	}
 	if a := w.from("192.0.2.1:1", "/ping", "wrong"); a.Code != 429 || a.Body.Len() != 0 || a.Header().Get("Retry-After") != "60" {
 		t.Errorf("%d %s", a.Code, a.Body)
-	}
-}
-
-// However many addresses guess, and however many are known, only so many are remembered.
-func TestGuessesAreBounded(t *testing.T) {
-	g := newGuesses()
-	address := func(i int) netip.Prefix {
-		return origin(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255))
-	}
-	now := testNow
-	all := func(string) bool { return true }
-	none := func(string) bool { return false }
-	one := []string{"x"}
-	for i := range 2 * maxGuessers {
-		g.judge(address(i), now, one, none)
-		g.judge(address(i), now, one, all)
-	}
-	if len(g.wrong) != maxGuessers || len(g.known) != maxGuessers {
-		t.Errorf("%d guessers and %d others", len(g.wrong), len(g.known))
-	}
-	g.judge(address(3*maxGuessers), now.Add(2*guessWindow), one, none)
-	if len(g.wrong) != 1 {
-		t.Errorf("%d guessers, all but one of which are silent", len(g.wrong))
-	}
-}
-
-func TestOrigin(t *testing.T) {
-	for remote, want := range map[string]string{
-		"192.0.2.1:80": "192.0.2.1/32", "[::ffff:192.0.2.1]:80": "192.0.2.1/32", "[2001:db8:1:2:3:4:5:6]:80": "2001:db8:1:2::/64",
-		"[fe80::1%eth0]:80": "fe80::/64", "[::1]:80": "::1/128", "127.0.0.1:1": "127.0.0.1/32", "@": "invalid Prefix", "": "invalid Prefix",
-	} {
-		if got := origin(remote); got.String() != want {
-			t.Errorf("%q is %s, want %s", remote, got, want)
-		}
 	}
 }

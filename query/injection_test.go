@@ -42,7 +42,7 @@ func corpus(t testing.TB) []string {
 func TestInjectionThroughEveryParameter(t *testing.T) {
 	live := &fakeLive{}
 	w := startWorld(t, func(o *Options) { o.Live = live })
-	w.tokenGuesses.limit = math.MaxInt
+	w.tokenGuesses.Limit = math.MaxInt
 	w.control.cancel = func(string) error { return ErrNotFound }
 	w.control.forget = func(string) error { return ErrNotFound }
 	w.control.override = func(OverrideRequest) (Override, error) { return Override{}, ErrInvalid }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/julienschmidt/httprouter"
 	"golang.org/x/time/rate"
+
+	"github.com/nanopack/pulse/internal/guesses"
 )
 
 // Server serves the API on one listener. Start it once; Stop may be called at any time, any number of times.
@@ -25,7 +27,7 @@ type Server struct {
 	cors    atomic.Pointer[string] // Access-Control-Allow-Origin
 	tickets *tickets
 	// Who guesses one of the two is not refused for the other: a page that comes back after a restart has an old ticket.
-	tokenGuesses, ticketGuesses *guesses
+	tokenGuesses, ticketGuesses *guesses.Limiter
 
 	router  *httprouter.Router
 	methods []string // those the table has, for Allow
@@ -76,7 +78,7 @@ func New(o Options) (*Server, error) {
 		guessed:  rate.Sometimes{First: 1, Interval: time.Minute},
 		crowd:    rate.Sometimes{First: 1, Interval: time.Minute},
 
-		tokenGuesses: newGuesses(), ticketGuesses: newGuesses(),
+		tokenGuesses: guesses.New(), ticketGuesses: guesses.New(),
 	}
 	s.token.set(o.Token)
 	s.SetCORS(o.CORS)

@@ -1,4 +1,6 @@
-package query
+// Package guesses slows down who guesses a secret, without locking out those who have it: one limiter for the API, the
+// relay port and the NATS listener.
+package guesses
 
 import (
 	"net/netip"
@@ -8,22 +10,25 @@ import (
 )
 
 const (
-	// guessLimit is how many wrong tokens an address may give within guessWindow. After that it is refused for guessPause.
-	guessLimit  = 20
-	guessWindow = time.Minute
-	guessPause  = time.Minute
+	// Limit is how many wrong secrets an address may give within Window. After that it is refused for Pause.
+	Limit  = 20
+	Window = time.Minute
+	Pause  = time.Minute
 	// knownFor is how long an address that gave the right token is known for it.
 	knownFor = 24 * time.Hour
 	// maxGuessers bounds how many addresses are remembered of either kind.
 	maxGuessers = 10_000
 )
 
-// guesses slows down who guesses a secret: the token, or a ticket. An address that gave too many wrong ones is refused for a while and what it
-// says is not looked at, or the right one would still be found as fast as it can ask. Unless it is known: it gave the right one lately, or it is
-// this machine, where a proxy may speak for many. From there the right one always passes, so that nobody locks out those behind
-// the same router.
-type guesses struct {
-	limit int // guessLimit, but in tests
+// Limiter judges the secrets that addresses give. An address that gave too many wrong ones is refused for a while and what it
+// says is not looked at, or the right one would still be found as fast as it can ask. Unless it is known: it gave the right
+// one lately, or it is this machine, where a proxy may speak for many. From there the right one always passes, so that
+// nobody locks out those behind the same router.
+//
+// Its methods are safe for concurrent use.
+type Limiter struct {
+	// Limit is the constant, unless it is set before the first use.
+	Limit int
 
 	mu    sync.Mutex // guards what follows
 	wrong map[netip.Prefix]*guesser
@@ -38,12 +43,13 @@ type guesser struct {
 	barred  time.Time // when it was refused; zero if it is not
 }
 
-func newGuesses() *guesses {
-	return &guesses{limit: guessLimit, wrong: make(map[netip.Prefix]*guesser), known: make(map[netip.Prefix]time.Time)}
+// New makes a limiter that knows nobody.
+func New() *Limiter {
+	return &Limiter{Limit: Limit, wrong: make(map[netip.Prefix]*guesser), known: make(map[netip.Prefix]time.Time)}
 }
 
-// origin is whom an address stands for: one of IPv4, and the 64 bits of IPv6 that a host cannot choose by itself.
-func origin(remote string) netip.Prefix {
+// Origin is whom an address (host:port) stands for: one of IPv4, and the 64 bits of IPv6 that a host cannot choose by itself.
+func Origin(remote string) netip.Prefix {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Prefix{} // no address of the internet: they count as one
@@ -57,9 +63,9 @@ func origin(remote string) netip.Prefix {
 	return p
 }
 
-// judge looks for a right secret among those that a request gives. Without one, wait is how long the address is refused; 0 means
+// Judge looks for a right secret among those that a request gives. Without one, wait is how long the address is refused; 0 means
 // that it is not, or that nothing was given. One at a time, so that many guesses at once are not more than allowed.
-func (g *guesses) judge(from netip.Prefix, now time.Time, given []string, right func(string) bool) (ok bool, wait time.Duration) {
+func (g *Limiter) Judge(from netip.Prefix, now time.Time, given []string, right func(string) bool) (ok bool, wait time.Duration) {
 	if len(given) == 0 {
 		return false, 0
 	}
@@ -80,7 +86,7 @@ func (g *guesses) judge(from netip.Prefix, now time.Time, given []string, right 
 }
 
 // remember notes that the right secret came from there.
-func (g *guesses) remember(from netip.Prefix, now time.Time) {
+func (g *Limiter) remember(from netip.Prefix, now time.Time) {
 	if _, is := g.known[from]; !is && len(g.known) >= maxGuessers {
 		for p := range g.known { // any one: it will be known again with its next request
 			delete(g.known, p)
@@ -91,17 +97,17 @@ func (g *guesses) remember(from netip.Prefix, now time.Time) {
 }
 
 // count notes that a wrong secret came from there, and returns how long it is refused now.
-func (g *guesses) count(from netip.Prefix, now time.Time) (wait time.Duration) {
+func (g *Limiter) count(from netip.Prefix, now time.Time) (wait time.Duration) {
 	one := g.wrong[from]
 	if one == nil {
 		g.room(now)
 		one = &guesser{}
 		g.wrong[from] = one
 	}
-	if !within(one.since, now, guessWindow) || !one.barred.IsZero() {
+	if !within(one.since, now, Window) || !one.barred.IsZero() {
 		*one = guesser{since: now}
 	}
-	if one.guesses++; one.guesses > g.limit {
+	if one.guesses++; one.guesses > g.Limit {
 		one.barred = now
 	}
 	return one.wait(now)
@@ -109,14 +115,14 @@ func (g *guesses) count(from netip.Prefix, now time.Time) (wait time.Duration) {
 
 // room makes room for one more guesser. When all of them guessed within the last minute, any one is forgotten: who has ten thousand
 // addresses has ten thousand times the guesses.
-func (g *guesses) room(now time.Time) {
+func (g *Limiter) room(now time.Time) {
 	if len(g.wrong) < maxGuessers {
 		return
 	}
-	if !within(g.swept, now, guessWindow) { // or each guess would cost a look at all of them
+	if !within(g.swept, now, Window) { // or each guess would cost a look at all of them
 		g.swept = now
 		for p, one := range g.wrong {
-			if one.wait(now) == 0 && !within(one.since, now, guessWindow) {
+			if one.wait(now) == 0 && !within(one.since, now, Window) {
 				delete(g.wrong, p)
 			}
 		}
@@ -131,10 +137,10 @@ func (g *guesses) room(now time.Time) {
 
 // wait is how long this one is still refused.
 func (one *guesser) wait(now time.Time) time.Duration {
-	if one == nil || one.barred.IsZero() || !within(one.barred, now, guessPause) {
+	if one == nil || one.barred.IsZero() || !within(one.barred, now, Pause) {
 		return 0
 	}
-	return guessPause - now.Sub(one.barred)
+	return Pause - now.Sub(one.barred)
 }
 
 // within tells whether less than d has passed since then. A clock that was set back makes everything long ago.
