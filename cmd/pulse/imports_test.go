@@ -23,11 +23,7 @@ func TestImportDirection(t *testing.T) {
 		"cmd":        {"relaywire", "journal", "migrations", "ingest", "projector", "kapa", "query"},
 	}
 	// What several rooms share and none owns. relaywire is embedded by other programs and stands alone.
-<<<<<<< HEAD
-	shared := []string{module + "internal/cut", module + "internal/nearest", module + "internal/wide"}
-=======
-	shared := []string{module + "internal/cut", module + "internal/guesses", module + "internal/nearest"}
->>>>>>> 3b60ac3 (Guesses of passwords and relay tokens are limited as those of the API's token; what outside clients ask for is paced, and who floods is kept out)
+	shared := []string{module + "internal/cut", module + "internal/guesses", module + "internal/nearest", module + "internal/wide"}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()
 	if err != nil {
 		t.Fatal(err)
