@@ -154,7 +154,8 @@ func (s *Server) Kill() {
 	<-s.waited
 }
 
-// Terminate sends SIGTERM and waits for nothing: a Kill or a Stop follows.
+// Terminate sends SIGTERM and waits for nothing: a Wait or a Kill follows. Another signal ends the
+// process at once.
 func (s *Server) Terminate() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 
 // Stop sends SIGTERM and returns what the process made of it: nil for exit
@@ -163,6 +164,11 @@ func (s *Server) Stop() error {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
+	return s.Wait()
+}
+
+// Wait returns what the process made of its end: nil for exit code 0.
+func (s *Server) Wait() error {
 	<-s.waited
 	if s.waitErr != nil {
 		return fmt.Errorf("%w; the server's log ends with:\n%s", s.waitErr, s.Log())
