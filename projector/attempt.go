@@ -36,9 +36,10 @@ func (r *Runner) failed(err error) {
 		}
 	})
 	if r.loggedAt.IsZero() || time.Since(r.loggedAt) >= logEvery {
-		r.logged, r.loggedAt = true, time.Now()
-		r.log.Warn("the projection cannot go on and tries again; the journal keeps what it has not taken, for as long as its retention",
-			"error", err, "failures", r.failures, "applied", r.applied)
+		if logFailure(r.log, err, "the projection cannot go on and tries again; the journal keeps what it has not taken, for as long as its retention",
+			"failures", r.failures, "applied", r.applied) {
+			r.logged, r.loggedAt = true, time.Now()
+		}
 	}
 	if !r.searching() {
 		r.advanced(r.behind())

@@ -142,13 +142,11 @@ func (b *Backlog) failed(err error) {
 		b.status.FailingSince = b.o.Now()
 	}
 	log := b.loggedAt.IsZero() || time.Since(b.loggedAt) >= logEvery
+	log = log && logFailure(b.log, err, "the backlog cannot go on and tries again", "failures", n)
 	if log {
 		b.logged, b.loggedAt = true, time.Now()
 	}
 	b.mu.Unlock()
-	if log {
-		b.log.Warn("the backlog cannot go on and tries again", "error", err, "failures", n)
-	}
 	d := backoff(n)
 	done := b.hurry.Done()
 	if b.hurry.Err() != nil {

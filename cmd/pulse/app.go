@@ -234,7 +234,7 @@ func (a *App) openStore() (influx.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--influx-address: %w", err)
 	}
-	return store, nil
+	return &watchedStore{Store: store, address: maskPassword(a.config.InfluxAddress), log: log}, nil
 }
 
 // Start serves, from sink to source: the relays last, so that what they say

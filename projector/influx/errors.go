@@ -3,6 +3,7 @@ package influx
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 
 	"github.com/nanopack/pulse/internal/cut"
@@ -36,6 +37,14 @@ func StatementError(status int, text string) *Error {
 // NotFinite reports whether a value of the answer was infinite or no number at all,
 // which the HTTP API cannot say. The embedded engine answers such values.
 func (e *Error) NotFinite() bool { return e.Err != nil && hasAnyPrefix(e.Err.Error(), notFiniteTexts) }
+
+// Unanswered reports whether an error is that nothing takes connections at the server's address, which is not resolved,
+// not reachable, or has nobody who listens.
+func Unanswered(err error) bool {
+	e, ours := errors.AsType[*Error](err)
+	operation, network := errors.AsType[*net.OpError](err)
+	return ours && e.Kind == Temporary && network && operation.Op == "dial" && !errors.Is(err, context.Canceled)
+}
 
 func hasAnyPrefix(s string, prefixes []string) bool {
 	for _, p := range prefixes {

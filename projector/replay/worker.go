@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"github.com/nanopack/pulse/projector"
 )
 
 const (
@@ -232,8 +235,11 @@ func (w *worker) attempt(op func() error) error {
 		w.j.metrics.failures.Inc()
 		w.say(err.Error())
 		if w.loggedAt.IsZero() || time.Since(w.loggedAt) >= logEvery {
-			w.logged, w.loggedAt = true, time.Now()
-			w.j.log.Warn("a replay cannot go on and tries again", "replay", w.r.ID, "error", err, "failures", w.failures)
+			level := projector.FailureLevel(err)
+			w.j.log.Log(context.Background(), level, "a replay cannot go on and tries again", "replay", w.r.ID, "error", err, "failures", w.failures)
+			if level >= slog.LevelWarn {
+				w.logged, w.loggedAt = true, time.Now()
+			}
 		}
 		if err := w.pause(backoff(w.failures)); err != nil {
 			return err

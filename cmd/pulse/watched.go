@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/influxdata/influxdb1-client/models"
+
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/influx"
+)
+
+// outageLogEvery is how often an InfluxDB that is not there is logged.
+const outageLogEvery = 10 * time.Minute
+
+// watchedStore is InfluxDB on the network. It logs that nothing answers there, once for all who ask, and that
+// something does again; to whoever asks it is an error that was told. What InfluxDB answers, and be it a refusal,
+// is theirs to log. Its methods may be called from many goroutines.
+type watchedStore struct {
+	influx.Store
+	address string // without a password
+	log     *slog.Logger
+
+	mu     sync.Mutex // guards what follows
+	since  time.Time  // when nothing answered for the first time; zero while something does
+	logged time.Time
+}
+
+// Ping implements influx.Store.
+func (s *watchedStore) Ping(ctx context.Context) (string, error) {
+	version, err := s.Store.Ping(ctx)
+	return version, s.watch(err)
+}
+
+// Query implements influx.Store.
+func (s *watchedStore) Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error) {
+	rows, err := s.Store.Query(ctx, statement, params)
+	return rows, s.watch(err)
+}
+
+// Write implements influx.Store.
+func (s *watchedStore) Write(ctx context.Context, policy influx.Policy, points []influx.Point) (influx.WriteResult, error) {
+	result, err := s.Store.Write(ctx, policy, points)
+	return result, s.watch(err)
+}
+
+// watch looks at how a request ended, and returns what to tell who made it.
+func (s *watchedStore) watch(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if influx.Unanswered(err) {
+		now := time.Now()
+		if s.since.IsZero() {
+			s.since = now
+		}
+		if s.logged.IsZero() || now.Sub(s.logged) >= outageLogEvery {
+			s.logged = now
+			s.log.Warn(fmt.Sprintf("nothing answers at --influx-address %s; the journal keeps the readings until something does, and --influx-address embedded needs no InfluxDB", s.address),
+				"error", errors.Unwrap(err), "for", now.Sub(s.since).Round(time.Second))
+		}
+		return &projector.ToldError{Err: err}
+	}
+	e, failed := errors.AsType[*influx.Error](err)
+	if answered := err == nil || failed && e.Status != 0; answered && !s.since.IsZero() {
+		s.log.Info("InfluxDB answers again", "address", s.address, "after", time.Since(s.since).Round(time.Second))
+		s.since, s.logged = time.Time{}, time.Time{}
+	}
+	return err
+}
