@@ -159,7 +159,7 @@ func TestTLS(t *testing.T) {
 	eventually(t, "the reading", func() bool { return counterValue(t, srv.m.readings) == 1 })
 	again := relaytest.DialTLS(t, srv.Addr().String(), &tls.Config{RootCAs: pool, ServerName: "pulse"})
 	again.Identify("web1", "s3cret")
-	if before := c.ExpectClosed(); len(before) != 1 || before[0] != "error replaced" {
+	if before := c.ExpectClosed(); len(before) != 1 || before[0] != "error replaced: another connection came with the same id" {
 		t.Errorf("the older connection was told %q", before)
 	}
 	// Somebody who does not speak TLS.

@@ -27,6 +27,10 @@ type Relay struct {
 	// Polls were sent, of which Unanswered had no answer before the next one was sent; Skipped were not sent because the answer to the
 	// one before might be under way; Rejected readings were not taken. Since the server's start.
 	Polls, Unanswered, Skipped, Rejected uint64
+	// Replaced connections had to make way for a newer one with the same id, since the server's start; the last of them came from
+	// ReplacedAddr. Two hosts with one id do that to each other for ever.
+	Replaced     uint64
+	ReplacedAddr string
 }
 
 // Collector is one collector of a [Relay]. Interval is how often it is polled now, overrides included.
@@ -57,6 +61,10 @@ type relay struct {
 	series      int    // stats of all collectors
 	line        uint32 // number of the newest got line
 	entered     uint32 // of the newest one when the connection came
+
+	// replaced counts the connections whose place a newer one took; replacedAddr is where the last of them came from.
+	replaced     uint64
+	replacedAddr string
 
 	// overrides hold for this relay, the newest first.
 	overrides []*override
@@ -280,7 +288,7 @@ func (r *relay) seen() int64 {
 func (r *relay) describe(now int64, interval time.Duration) Relay {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d := Relay{ID: r.id, Polls: r.polls.Load(), Unanswered: r.unanswered.Load(), Skipped: r.skipped.Load(), Rejected: r.rejected.Load()}
+	d := Relay{ID: r.id, Polls: r.polls.Load(), Unanswered: r.unanswered.Load(), Skipped: r.skipped.Load(), Rejected: r.rejected.Load(), Replaced: r.replaced, ReplacedAddr: r.replacedAddr}
 	if seen := r.seen(); seen != 0 {
 		d.LastSeen = time.Unix(0, seen)
 	}
@@ -299,9 +307,12 @@ func (r *relay) describe(now int64, interval time.Duration) Relay {
 func (srv *Server) enter(s *session, id string) bool {
 	now := srv.opt.Now()
 	tick := srv.poller.clock()
+	var times uint64
 	r, old := srv.registry.attach(s, id, now, func(r *relay, old *session) {
 		if old != nil {
 			srv.events.put(journal.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: journal.RelayDisconnected, Reason: endReplaced})
+			r.replaced, r.replacedAddr = r.replaced+1, old.raw.RemoteAddr().String()
+			times = r.replaced
 		}
 		srv.events.put(journal.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: journal.RelayConnected, Addr: s.raw.RemoteAddr().String()})
 		s.mu.Lock()
@@ -328,9 +339,9 @@ func (srv *Server) enter(s *session, id string) bool {
 	srv.identified(s)
 	if old != nil {
 		srv.m.replaced.Inc()
-		srv.quiet.warn("replaced", "two relays use the same id, or one came back before its old connection had ended: the older connection is closed", "relay", id)
+		srv.sayReplaced(id, s.raw.RemoteAddr().String(), old.raw.RemoteAddr().String(), times)
 		srv.m.ended.WithLabelValues(endReplaced).Inc()
-		old.end(endReplaced, "replaced")
+		old.end(endReplaced, "replaced: another connection came with the same id")
 	}
 	srv.log.Debug("relay connected", "relay", r.id, "remote", s.raw.RemoteAddr().String())
 	return true

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -135,7 +138,7 @@ func TestSecondConnectionWins(t *testing.T) {
 		first.add("a")
 		first.want("get a")
 		second := w.connect("web1")
-		first.want("error replaced")
+		first.want("error replaced: another connection came with the same id")
 		first.wantClosed()
 		second.want("get a")
 		second.add("a", "b")
@@ -151,6 +154,58 @@ func TestSecondConnectionWins(t *testing.T) {
 		want := []string{"connected", "added:a", "disconnected:replaced", "connected", "added:b"}
 		if got := w.journal.kinds("web1"); !slices.Equal(got, want) {
 			t.Errorf("relay events %v, want %v", got, want)
+		}
+	})
+}
+
+// from is a connection with an address.
+type from struct {
+	net.Conn
+	addr string
+}
+
+func (f from) RemoteAddr() net.Addr { return &net.UnixAddr{Name: f.addr, Net: "tcp"} }
+
+// TestReplacedIsTold: of two hosts with one id the log and Relays name both, and say how often they have replaced each
+// other; that a relay has come back is another matter.
+func TestReplacedIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &logLines{}
+		w := newWorld(t, func(o *Options) {
+			o.Logger, o.BeatInterval = slog.New(slog.NewTextHandler(log, nil)), time.Hour
+		})
+		connect := func(addr string) {
+			t.Helper()
+			ours, theirs := net.Pipe()
+			go io.Copy(io.Discard, ours) // ends with the connection
+			w.ln.conns <- from{theirs, addr}
+			ours.Write([]byte("id web1\n"))
+			settle()
+		}
+		check := func(addr, replacedAddr string, replaced uint64) {
+			t.Helper()
+			if r := w.relay("web1"); r.RemoteAddr != addr || r.Replaced != replaced || r.ReplacedAddr != replacedAddr {
+				t.Errorf("%+v, want %s, which replaced %q, %d times", r, addr, replacedAddr, replaced)
+			}
+		}
+		connect("10.0.0.7:1001")
+		check("10.0.0.7:1001", "", 0)
+		connect("10.0.0.7:1002")
+		check("10.0.0.7:1002", "10.0.0.7:1001", 1)
+		if log.count("came back") != 1 || log.count("two hosts") != 0 {
+			t.Error("one host that came back is said to be two, or nothing is said")
+		}
+		connect("10.0.0.8:1003")
+		check("10.0.0.8:1003", "10.0.0.7:1002", 2)
+		if log.count("two hosts use the same id") != 1 || log.count("newer=10.0.0.8:1003 older=10.0.0.7:1002 times=2") != 1 {
+			t.Error("two hosts with one id are not named")
+		}
+		connect("10.0.0.7:1004")
+		check("10.0.0.7:1004", "10.0.0.8:1003", 3)
+		time.Sleep(time.Minute)
+		connect("10.0.0.8:1005")
+		if log.count("newer=10.0.0.8:1005") != 1 || log.count("repeated=1") != 1 {
+			t.Error("a minute later it is not said again")
 		}
 	})
 }

@@ -127,7 +127,7 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 	w.relays.relays = []Relay{
 		{ID: "web2", Collectors: nil, LastSeen: testNow.Add(-time.Hour)},
 		{ID: "web1", Connected: true, Address: "10.0.0.7:41234", ConnectedAt: testNow.Add(-time.Minute),
-			LastSeen: testNow, Polls: 3, Skipped: 1, Rejected: 2, Collectors: []Collector{
+			LastSeen: testNow, Polls: 3, Skipped: 1, Rejected: 2, Replaced: 4, ReplacedAddress: "10.0.0.8:5123", Collectors: []Collector{
 				{"cpu", []string{"service:web", "rack7"}, 5 * time.Second}, {"ram", nil, time.Minute}}},
 	}
 	w.journal.state = JournalState{FirstSeq: 11, LastSeq: 1010, FirstTime: testNow.Add(-time.Hour), LastTime: testNow,

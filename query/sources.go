@@ -71,6 +71,10 @@ type Relay struct {
 	Unanswered  uint64      `json:"unanswered"` // of these, without an answer before the next one
 	Skipped     uint64      `json:"skipped"`    // polls not sent because the answer to the one before might be under way
 	Rejected    uint64      `json:"rejected"`   // readings not taken: no numbers, no usable name, no such collector, duplicates
+	// Replaced counts the connections that had to make way for a newer one with the same id; the last of them came
+	// from ReplacedAddress.
+	Replaced        uint64 `json:"replaced"`
+	ReplacedAddress string `json:"replaced_address,omitempty"`
 }
 
 // Collector is what a relay advertised by `add`.

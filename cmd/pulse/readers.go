@@ -170,6 +170,7 @@ func (s relaysReader) Relays() []query.Relay {
 		list[i] = query.Relay{
 			ID: r.ID, Connected: r.Connected, Address: r.RemoteAddr, ConnectedAt: r.ConnectedAt, LastSeen: r.LastSeen,
 			Collectors: make([]query.Collector, len(r.Collectors)), Polls: r.Polls, Unanswered: r.Unanswered, Skipped: r.Skipped, Rejected: r.Rejected,
+			Replaced: r.Replaced, ReplacedAddress: r.ReplacedAddr,
 		}
 		for k, c := range r.Collectors {
 			list[i].Collectors[k] = query.Collector{Name: c.Name, Tags: c.Tags, Interval: c.Interval}

@@ -71,7 +71,7 @@ func parseAgent(args []string, stdout, stderr io.Writer) (a *agent, done bool, c
 	var (
 		server = c.String("server", "127.0.0.1:3000", "Address of the server's relay listener")
 		id     = c.String("id", hostname, "What this relay calls itself; the tag host of its readings")
-		token  = c.String("token", "", "The server's --relay-token")
+		token  = c.String("token", "", "The server's --relay-token; it is given only to a server that asks for one")
 		tags   = c.String("tags", "", "Tags for every stat, such as service:web1,rack:7")
 		useTLS = c.Bool("tls", false, "Connect with TLS")
 		caFile = c.String("tls-ca", "", "Certificate (PEM) to trust, such as the server's self-signed one; implies --tls")
@@ -93,6 +93,10 @@ func parseAgent(args []string, stdout, stderr io.Writer) (a *agent, done bool, c
 	if err := checkRelayToken(*token); err != nil {
 		return nil, true, c.misused(fmt.Errorf("--token: %w", err))
 	}
+	relayTags, err := relayTags(*tags)
+	if err != nil {
+		return nil, true, c.misused(fmt.Errorf("--tags: %w", err))
+	}
 	tlsConfig, err := clientTLS(*useTLS, *caFile)
 	if err != nil {
 		return nil, true, c.misused(fmt.Errorf("--tls-ca: %w", err))
@@ -101,7 +105,7 @@ func parseAgent(args []string, stdout, stderr io.Writer) (a *agent, done bool, c
 	c.VisitAll(func(f *flag.Flag) { values[f.Name] = f.Value.String() })
 	return &agent{
 		command: c, options: relay.Options{Address: *server, ID: *id, Token: *token, TLS: tlsConfig},
-		tags: splitTags(*tags), level: logLevel, values: values,
+		tags: relayTags, level: logLevel, values: values,
 	}, false, exitOK
 }
 
@@ -132,6 +136,7 @@ func newHostRelay(o relay.Options, tags []string) (*hostRelay, error) {
 	if err != nil {
 		return nil, err
 	}
+	warnOfRelay(o.ID, tags, o.Logger)
 	watcher, err := hoststats.Watch(r, tags)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -143,10 +148,6 @@ func newHostRelay(o relay.Options, tags []string) (*hostRelay, error) {
 func (r *hostRelay) Close() error {
 	r.watcher.Close()
 	return r.Relay.Close()
-}
-
-func splitTags(list string) []string {
-	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
 }
 
 func clientTLS(use bool, caFile string) (*tls.Config, error) {

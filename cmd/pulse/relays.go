@@ -98,6 +98,9 @@ type listedRelay struct {
 	Polls      uint64     `json:"polls"`
 	Unanswered uint64     `json:"unanswered"`
 	Rejected   uint64     `json:"rejected"`
+	Replaced   uint64     `json:"replaced"`
+	// ReplacedAddress is where the last one replaced came from.
+	ReplacedAddress string `json:"replaced_address"`
 }
 
 // printRelays writes a line for each relay, those that are disconnected first: they are what somebody looks for.
@@ -120,8 +123,12 @@ func printRelays(w io.Writer, relays []listedRelay, now time.Time) error {
 			if !r.LastSeen.IsZero() {
 				last = spell(max(0, now.Sub(r.LastSeen).Seconds())) + " ago"
 			}
+			address := cmp.Or(r.Address, "-")
+			if r.Replaced > 0 {
+				address += fmt.Sprintf(" (has replaced %s, %s times)", r.ReplacedAddress, thousands(r.Replaced))
+			}
 			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", cut.Text(r.ID, maxShownID), state, last, len(r.Collectors),
-				thousands(r.Polls), thousands(r.Unanswered), thousands(r.Rejected), cmp.Or(r.Address, "-"))
+				thousands(r.Polls), thousands(r.Unanswered), thousands(r.Rejected), address)
 		}
 	}
 	return t.Flush()

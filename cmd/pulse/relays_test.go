@@ -16,12 +16,12 @@ func TestRelaysCommand(t *testing.T) {
 	relays := []listedRelay{
 		{ID: "db1", Connected: true, Address: "10.0.0.8:40001", LastSeen: now.Add(-2 * time.Second), Collectors: make([]struct{}, 9), Polls: 12345, Unanswered: 1},
 		{ID: "ghost\x1b[2J", LastSeen: now.Add(-50 * time.Hour), Rejected: 3},
-		{ID: "web1", Connected: true, Address: "10.0.0.7:40001"},
+		{ID: "web1", Connected: true, Address: "10.0.0.7:40001", Replaced: 1234, ReplacedAddress: "10.0.0.9:40001"},
 	}
 	const want = `RELAY      STATE         LAST READING  COLLECTORS  POLLS   UNANSWERED  REJECTED  ADDRESS
 ghost [2J  disconnected  2d2h ago      0           0       0           3         -
 db1        connected     2s ago        9           12,345  1           0         10.0.0.8:40001
-web1       connected     -             0           0       0           0         10.0.0.7:40001
+web1       connected     -             0           0       0           0         10.0.0.7:40001 (has replaced 10.0.0.9:40001, 1,234 times)
 `
 	var b strings.Builder
 	if err := printRelays(&b, relays, now); err != nil || b.String() != want {

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/nanopack/pulse/internal/cut"
+	"github.com/nanopack/pulse/query"
+	"github.com/nanopack/pulse/relaywire"
+)
+
+// hostStatTags are the keys that the stats of a host bear themselves. Of two tags with one key the first counts, so
+// that one given for all of them would make one series of all disks.
+var hostStatTags = []string{"mount", "interface"}
+
+// maxRelayTags leaves room for one of those.
+const maxRelayTags = relaywire.MaxTags - 1
+
+// relayTags reads --tags. Tags that no query could ever filter on are refused: whoever gives one expects to.
+func relayTags(list string) ([]string, error) {
+	var tags, keys []string
+	for tag := range strings.SplitSeq(list, ",") {
+		if tag = strings.TrimSpace(tag); tag == "" || slices.Contains(tags, tag) {
+			continue
+		}
+		key, value, ok := strings.Cut(tag, ":")
+		switch {
+		case !relaywire.ValidTag(tag):
+			return nil, fmt.Errorf("%q: a tag is at most %d bytes of UTF-8 without control characters", shortTag(tag), relaywire.MaxTag)
+		case !ok && strings.Contains(tag, "="):
+			return nil, fmt.Errorf("%q: nothing could be filtered by it; a tag is key:value, so write %q", shortTag(tag), strings.Replace(shortTag(tag), "=", ":", 1))
+		case ok && (key == "" || value == ""):
+			return nil, fmt.Errorf("%q: nothing could be filtered by it; a tag is key:value, with something on both sides of the colon", shortTag(tag))
+		case key == "host" && ok:
+			return nil, fmt.Errorf("%q: host is always the relay's id, so write --id %s instead", shortTag(tag), value)
+		case ok && slices.Contains(hostStatTags, key):
+			return nil, fmt.Errorf("%q: this relay's stats have a tag %s of their own", shortTag(tag), key)
+		case ok && slices.Contains(keys, key):
+			return nil, fmt.Errorf("%q: there is a tag %s before it, and only the first of a key counts", shortTag(tag), key)
+		case ok:
+			if err := query.CheckFilter(key, value); err != nil {
+				return nil, fmt.Errorf("%q: nothing could be filtered by it: %w", shortTag(tag), err)
+			}
+			keys = append(keys, key)
+		}
+		tags = append(tags, tag)
+	}
+	if len(tags) > maxRelayTags {
+		return nil, fmt.Errorf("%d tags: a relay of a host may have %d", len(tags), maxRelayTags)
+	}
+	return tags, nil
+}
+
+// shortTag is a tag as it is shown.
+func shortTag(tag string) string { return cut.Text(tag, 60) }
+
+// warnOfRelay says what is allowed and yet most likely not meant.
+func warnOfRelay(id string, tags []string, log *slog.Logger) {
+	name, _, _ := strings.Cut(strings.ToLower(id), ".")
+	if slices.Contains([]string{"localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}, name) {
+		log.Warn("every host may be called so, and of two relays with one id only one is connected at a time: give this one a name of its own with --id", "id", id)
+	}
+	for _, tag := range tags {
+		if !strings.Contains(tag, ":") {
+			log.Warn("a bare word is a topic for mist and nothing else, no query can filter by it: a tag is key:value", "tag", tag)
+		}
+	}
+}
