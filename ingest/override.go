@@ -334,7 +334,11 @@ func (srv *Server) CancelOverride(id string) error {
 	}
 	for _, id := range o.Relays {
 		if r := srv.registry.get(id); r != nil {
-			srv.withdraw(r, o, now, tick)
+			srv.withdraw(r, o, tick)
+		}
+		// Also of relays that are not connected since a restart: their last readings are as old as the override allowed.
+		for _, item := range o.items {
+			srv.events.put(journal.RelayEvent{Relay: id, Time: now.UnixNano(), Kind: journal.RelayOverride, Collector: item.Name, Reason: "override " + o.ID + " cancelled"})
 		}
 	}
 	return nil
@@ -342,7 +346,7 @@ func (srv *Server) CancelOverride(id string) error {
 
 // withdraw ends an override at one of its relays. On the wire that is an override for a second with the interval that
 // holds otherwise, which replaces the other one and ends at once: older relays know no other way.
-func (srv *Server) withdraw(r *relay, o *override, now time.Time, tick int64) {
+func (srv *Server) withdraw(r *relay, o *override, tick int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := indexOverride(r.overrides, o.ID)
@@ -361,9 +365,6 @@ func (srv *Server) withdraw(r *relay, o *override, now time.Time, tick int64) {
 		}
 		r.sess.send(lines)
 		srv.poller.schedule(r, r.next(tick, srv.opt.PollInterval))
-	}
-	for _, item := range o.items {
-		srv.events.put(journal.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: journal.RelayOverride, Collector: item.Name, Reason: "override " + o.ID + " cancelled"})
 	}
 }
 

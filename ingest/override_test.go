@@ -358,3 +358,32 @@ func TestFlush(t *testing.T) {
 		a.wantSilence(time.Second)
 	})
 }
+
+// TestCancelIsJournaledForAbsentRelays: projections learn of it though the relay has not connected since the restart, or is not known.
+func TestCancelIsJournaledForAbsentRelays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		for _, id := range []string{"a", "b"} {
+			p := w.connect(id)
+			p.add("cpu")
+			p.want("get cpu")
+			defer p.conn.Close()
+		}
+		o := mustOverride(t, w, time.Hour, every("cpu", 90*time.Second))
+		w.stop()
+		w.start()
+		if err := w.srv.Forget(t.Context(), "b"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.srv.CancelOverride(o.ID); err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		if got, want := w.journal.kinds("a"), []string{"connected", "added:cpu", "override:cpu", "disconnected:stopped", "override:cpu"}; !slices.Equal(got, want) {
+			t.Errorf("relay events of a: %v, want %v", got, want)
+		}
+		if got := w.journal.kinds("b"); got[len(got)-1] != "forgotten:by request" {
+			t.Errorf("relay events of b: %v", got)
+		}
+	})
+}

@@ -23,7 +23,7 @@ var (
 // at once and answer from memory: they do not block on anything outside.
 type Latest interface {
 	// Select calls visit for the newest reading of every series of stat that was read at or after since
-	// (ns since 1970) and has, for every key of filters, one of that key's values; the value "" is had by
+	// (ns since 1970), or earlier where an override makes polls rarer, and has, for every key of filters, one of that key's values; the value "" is had by
 	// a series without that tag. filters is not kept; nil means every series. What visit gets is valid
 	// only until it returns.
 	Select(stat string, filters map[string][]string, since int64, visit func(Reading))

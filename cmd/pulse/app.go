@@ -80,9 +80,13 @@ type App struct {
 func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...prometheus.Collector) (_ *App, err error) {
 	a := &App{config: config, running: config, log: log}
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.teardown.run(ctx))
+		if err == nil {
+			return
 		}
+		if a.ingest != nil {
+			err = errors.Join(err, a.ingest.Stop(ctx))
+		}
+		err = errors.Join(err, a.teardown.run(ctx))
 	}()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(ofProcess...)
@@ -115,16 +119,22 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	if err := a.openData(ctx, registry, outside(config, tlsConfig)); err != nil {
 		return nil, err
 	}
-	index := latest.New(latest.Options{Registerer: registry})
-	if err := a.buildViews(index, registry); err != nil {
-		return nil, err
-	}
-
 	ingestOptions := ingest.Options{
 		Listener: relayListener, Journal: a.journal, DB: a.state.DB,
 		PollInterval: config.PollInterval, BeatInterval: config.BeatInterval, Token: config.RelayToken,
 		Logger: log.With("room", "ingest"), Registerer: registry, Now: config.now,
 	}
+	if config.RelayTLS {
+		ingestOptions.TLS = tlsConfig
+	}
+	if a.ingest, err = ingest.New(ingestOptions); err != nil {
+		return nil, err
+	}
+	index := latest.New(latest.Options{PollInterval: config.PollInterval, MaxAge: max(latest.DefaultMaxAge, 2*config.PollInterval), Registerer: registry})
+	if err := a.buildViews(index, registry); err != nil {
+		return nil, err
+	}
+
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.location,
@@ -133,19 +143,13 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry, Now: config.now,
 	}
-	if config.RelayTLS {
-		ingestOptions.TLS = tlsConfig
-	}
 	if !config.Insecure {
 		queryOptions.TLS = tlsConfig
-	}
-	if a.ingest, err = ingest.New(ingestOptions); err != nil {
-		return nil, err
 	}
 	queryOptions.Relays = relaysReader{a.ingest}
 	queryOptions.Control = control{a.ingest}
 	if a.query, err = query.New(queryOptions); err != nil {
-		return nil, errors.Join(err, a.ingest.Stop(ctx))
+		return nil, err
 	}
 	return a, nil
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -150,4 +152,55 @@ func (p *polled) override() (told string, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.told, p.at
+}
+
+// TestSlowOverrideStaysInLatest polls a collector less often than the interval. /latest
+// has its reading all the time, over a kill too, also while the relay is away; once the
+// override is cancelled, and the relay gone, it has not.
+func TestSlowOverrideStaysInLatest(t *testing.T) {
+	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "1", "-l", "WARN")
+	r := newPolled(t, "slow")
+	r.connect(s.RelayAddr)
+	latest := func() error {
+		var reading stat
+		return s.Get("/latest/cpu?host=slow", &reading)
+	}
+	await(t, s, "the first reading", 20*time.Second, latest)
+	if err := s.Post("/overrides", `{"collectors":{"cpu":20},"duration":3600}`); err != nil {
+		t.Fatal(err)
+	}
+	for ends := time.Now().Add(8 * time.Second); time.Now().Before(ends); {
+		if err := latest(); err != nil {
+			t.Fatalf("/latest between two polls: %v", err)
+		}
+		<-time.After(200 * time.Millisecond)
+	}
+	s.Kill()
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitProjected(t, s)
+	if err := latest(); err != nil {
+		t.Errorf("/latest after a kill, the relay away: %v", err)
+	}
+	var overrides []struct{ ID string }
+	if err := s.Get("/overrides", &overrides); err != nil || len(overrides) != 1 {
+		t.Fatal(overrides, err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, "http://"+s.HTTPAddr+"/overrides/"+overrides[0].ID, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-AUTH-TOKEN", defaultToken)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	await(t, s, "the reading to be too old", 20*time.Second, func() error {
+		if latest() == nil {
+			return errors.New("it is there")
+		}
+		return nil
+	})
 }

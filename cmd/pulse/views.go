@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector"
@@ -104,9 +105,10 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 		}
 		memory = append(memory, subjects)
 	}
+	back := 2 * max(config.PollInterval, min(a.resumeOverrides(index), time.Hour))
 	views := []projector.RunnerOptions{{
 		Projection: projector.NewTogether("live", memory...),
-		Start:      projector.FromTime(time.Now().Add(-2 * config.PollInterval)),
+		Start:      projector.FromTime(time.Now().Add(-back)),
 	}}
 	if config.MistAddress != "" {
 		decimals := 0
@@ -136,6 +138,22 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 	runners, err := a.runnersOf(registry, views...)
 	a.runners = slices.Concat(a.runners, runners)
 	return err
+}
+
+// resumeOverrides tells the index which overrides hold, which began before what it
+// reads of the journal, and returns the longest interval of them. The start reads no
+// more than two hours for it: relays that come back are polled for all they have.
+func (a *App) resumeOverrides(index *latest.Latest) (longest time.Duration) {
+	for _, o := range a.ingest.Overrides() {
+		for collector, interval := range o.Collectors {
+			longest = max(longest, interval)
+			for _, relay := range o.Relays {
+				index.Override(journal.RelayEvent{Relay: relay, Time: o.Created.UnixNano(), Kind: journal.RelayOverride, Collector: collector,
+					Duration: o.Until.Sub(o.Created), Interval: interval, Reason: "override " + o.ID})
+			}
+		}
+	}
+	return longest
 }
 
 // runnersOf makes a runner of each view.

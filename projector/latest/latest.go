@@ -26,6 +26,8 @@ import (
 const (
 	// DefaultMaxAge is how long a series that is silent is kept.
 	DefaultMaxAge = 24 * time.Hour
+	// DefaultPollInterval is how often collectors are polled.
+	DefaultPollInterval = time.Minute
 	// lockReadings is about how many readings are written under one hold of the lock.
 	lockReadings = 512
 	sweepEvery   = time.Minute
@@ -47,19 +49,22 @@ type Reading struct {
 type Options struct {
 	// MaxAge is how long a series is kept that gets no readings (0: DefaultMaxAge).
 	MaxAge time.Duration
+	// PollInterval is how often collectors are polled without an override (0: DefaultPollInterval).
+	PollInterval time.Duration
 	// Registerer gets the metrics (nil: a private one).
 	Registerer prometheus.Registerer
 }
 
 // Latest is the projection. Apply and Tick are the runner's; everything else may be called from any goroutine.
 type Latest struct {
-	maxAge time.Duration
+	maxAge, poll time.Duration
 
 	// Of the runner's goroutine.
 	cache     lookup.Cache[struct{}, slot]
 	readings  []lookup.Reading[struct{}, slot]
 	applied   uint64
 	nextSweep time.Time
+	overrides map[string]map[string][]hold // that are slow, by relay and collector
 
 	// mu guards the tables and what is in them. The runner's goroutine is the only writer, and reads without it.
 	mu     sync.RWMutex
@@ -75,13 +80,18 @@ func New(o Options) *Latest {
 	if o.MaxAge <= 0 {
 		o.MaxAge = DefaultMaxAge
 	}
+	if o.PollInterval <= 0 {
+		o.PollInterval = DefaultPollInterval
+	}
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
 	}
 	l := &Latest{
-		maxAge: o.MaxAge,
-		tables: make(map[string]*table),
-		keys:   make(map[string]int),
+		maxAge:    o.MaxAge,
+		poll:      o.PollInterval,
+		overrides: make(map[string]map[string][]hold),
+		tables:    make(map[string]*table),
+		keys:      make(map[string]int),
 		series: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pulse_projector_latest_series", Help: "Series whose newest reading is kept in memory."}),
 		evicted: prometheus.NewCounter(prometheus.CounterOpts{
@@ -104,6 +114,8 @@ func (l *Latest) Apply(_ context.Context, records []journal.Record) (uint64, err
 				n += 1 + l.take(e)
 			case relay != nil && relay.Kind == journal.RelayForgotten:
 				n += 1 + l.forget(relay)
+			case relay != nil && relay.Kind == journal.RelayOverride:
+				n += 1 + l.override(relay)
 			}
 		}
 		l.mu.Unlock()
@@ -121,8 +133,11 @@ func (l *Latest) take(e *journal.Event) int {
 		if at.table == nil {
 			l.add(r.Series)
 		}
-		at.table.rows[at.row].time = e.Time + r.Nth
-		at.table.rows[at.row].value = r.Value
+		row := &at.table.rows[at.row]
+		row.time, row.value, row.slack = e.Time+r.Nth, r.Value, 0
+	}
+	if collectors := l.overrides[e.Relay]; collectors != nil {
+		l.extend(e, collectors)
 	}
 	return len(l.readings)
 }
@@ -131,6 +146,7 @@ func (l *Latest) take(e *journal.Event) int {
 // takes them out. It leaves readings alone that are newer than the event: the relay may have come back before the journal had the
 // event.
 func (l *Latest) forget(e *journal.RelayEvent) int {
+	delete(l.overrides, e.Relay)
 	r := l.cache.Find(e.Relay)
 	if r == nil {
 		return 0
@@ -139,7 +155,7 @@ func (l *Latest) forget(e *journal.RelayEvent) int {
 	for _, set := range r.Sets {
 		for _, s := range set.Series {
 			if at := s.Data; at.table != nil && at.table.rows[at.row].time <= e.Time {
-				at.table.rows[at.row].time = math.MinInt64
+				at.table.rows[at.row].time, at.table.rows[at.row].slack = math.MinInt64, 0
 				n++
 			}
 		}
@@ -171,6 +187,7 @@ func (l *Latest) Tick(_ context.Context, now time.Time) (uint64, error) {
 	}
 	if wait := l.nextSweep.Sub(now); wait <= 0 || wait > sweepEvery { // or the clock stepped back
 		l.nextSweep = now.Add(sweepEvery)
+		l.pruneOverrides(now)
 		l.sweep(now)
 	}
 	return l.applied, nil
@@ -184,7 +201,7 @@ func (l *Latest) sweep(now time.Time) {
 	for stat, t := range l.tables {
 		gone := 0
 		for i := range t.rows {
-			if at := t.rows[i].time; at < oldest || at > newest {
+			if t.rows[i].outside(oldest, newest) {
 				gone++
 			}
 		}
@@ -196,13 +213,13 @@ func (l *Latest) sweep(now time.Time) {
 		var dead []*lookup.Series[struct{}, slot]
 		for i := range t.rows {
 			row := &t.rows[i]
-			if row.time < oldest || row.time > newest {
+			if row.outside(oldest, newest) {
 				dead = append(dead, row.series)
 				continue
 			}
 			next.add(row.series)
 			last := &next.rows[len(next.rows)-1]
-			last.time, last.value = row.time, row.value
+			last.time, last.value, last.slack = row.time, row.value, row.slack
 		}
 		l.mu.Lock()
 		if len(next.rows) == 0 {
@@ -234,7 +251,8 @@ func (l *Latest) sweep(now time.Time) {
 }
 
 // Select visits the newest reading of every series of stat that matches the filters and is not older than
-// since (nanoseconds since 1970 UTC), in no particular order. A series matches if for each key of filters
+// since (nanoseconds since 1970 UTC), in no particular order. While an override has a collector polled less often than every
+// PollInterval, its readings may be older by twice the difference: since is taken for two poll intervals ago. A series matches if for each key of filters
 // its tag has one of the values given; a series without that tag has the value "". visit must be quick and must
 // not call back: the writer waits for it.
 func (l *Latest) Select(stat string, filters map[string][]string, since int64, visit func(Reading)) {
@@ -267,7 +285,7 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 		}
 	}
 	visitRow := func(row *row) {
-		if row.time >= since && matches(row.tags, others) {
+		if row.time+row.slack >= since && matches(row.tags, others) {
 			visit(Reading{row.time, row.value, row.tags})
 		}
 	}

@@ -12,9 +12,13 @@ type table struct {
 type row struct {
 	time   int64
 	value  float64
+	slack  int64 // how much older than usual it may be, in ns: see slackOf
 	tags   []Tag
 	series *lookup.Series[struct{}, slot]
 }
+
+// outside says whether the row is older than oldest, slack included, or newer than newest.
+func (r *row) outside(oldest, newest int64) bool { return r.time+r.slack < oldest || r.time > newest }
 
 // slot is where a series has its row. It is the writer's: queries come from the other side.
 type slot struct {

@@ -127,6 +127,15 @@ func (c *Cache[R, S]) Sweep() {
 // Len counts the series of the relay.
 func (r *Relay[R, S]) Len() int { return r.series }
 
+// Collector visits the series to which the readings of a collector led lately, each once.
+func (r *Relay[R, S]) Collector(name string, visit func(*Series[R, S])) {
+	if col := r.byName[name]; col != nil {
+		for _, s := range col.byStat {
+			visit(s)
+		}
+	}
+}
+
 // Keep forgets the series for which keep is false.
 func (r *Relay[R, S]) Keep(keep func(*Series[R, S]) bool) {
 	before := r.series

@@ -1,0 +1,153 @@
+package latest_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/journaltest"
+	"github.com/nanopack/pulse/projector/latest"
+)
+
+// pollWorld is a Latest of a server that polls every 5 s, asked as the API asks: what is not older than two polls.
+type pollWorld struct {
+	*testing.T
+	l   *latest.Latest
+	seq uint64
+}
+
+var began = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+
+func newPollWorld(t *testing.T) *pollWorld {
+	return &pollWorld{T: t, l: latest.New(latest.Options{PollInterval: 5 * time.Second})}
+}
+
+func at(d time.Duration) int64 { return began.Add(d).UnixNano() }
+
+// read applies an event of web1 with a reading of each of two collectors.
+func (w *pollWorld) read(d time.Duration, collectors ...string) {
+	w.Helper()
+	e := &journal.Event{Relay: "web1", Time: at(d)}
+	for _, c := range collectors {
+		e.Collectors = append(e.Collectors, journal.Collector{Name: c, Stats: []journal.Stat{stat(c+"_a", 1), stat(c+"_b", 2)}})
+	}
+	w.seq++
+	apply(w.T, w.l, w.seq, e)
+}
+
+func (w *pollWorld) override(d time.Duration, e journal.RelayEvent) {
+	w.Helper()
+	e.Relay, e.Time, e.Kind = "web1", at(d), journal.RelayOverride
+	w.seq++
+	if _, err := w.l.Apply(w.Context(), []journal.Record{{Seq: w.seq, Relay: &e}}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// want checks whether the stats of a collector are there at a time.
+func (w *pollWorld) want(d time.Duration, collector string, there bool) {
+	w.Helper()
+	for _, s := range []string{"_a", "_b"} {
+		if got := len(values(w.l, collector+s, nil, at(d-10*time.Second))) == 1; got != there {
+			w.Errorf("%v: %s is there: %v", d, collector+s, got)
+		}
+	}
+}
+
+const sec = time.Second
+
+// TestSlowOverride: a reading may be two intervals old, those that the collector is polled at.
+func TestSlowOverride(t *testing.T) {
+	w := newPollWorld(t)
+	w.read(0, "sl", "cpu")
+	w.want(10*sec, "sl", true)
+	w.want(11*sec, "sl", false)
+	w.override(2*sec, journal.RelayEvent{Collector: "sl", Interval: 30 * sec, Duration: 90 * sec, Reason: "override A"})
+	w.want(32*sec, "sl", true) // the next poll may be that far away
+	w.want(11*sec, "cpu", false)
+	w.read(32*sec, "cpu", "sl")
+	w.want(92*sec, "sl", true)
+	w.want(93*sec, "sl", false)
+	w.want(43*sec, "cpu", false)
+	w.read(62*sec, "sl")
+	w.want(122*sec, "sl", true)
+	w.read(93*sec, "sl") // after its end
+	w.want(103*sec, "sl", true)
+	w.want(104*sec, "sl", false)
+
+	// A faster one takes nothing away, since its end may come before the next regular poll.
+	w.override(100*sec, journal.RelayEvent{Collector: "sl", Interval: sec, Duration: 20 * sec, Reason: "override B"})
+	w.read(101*sec, "sl")
+	w.want(111*sec, "sl", true)
+	w.want(112*sec, "sl", false)
+}
+
+// TestCancelledOverride: until the next regular poll is answered the last reading stays, and no longer.
+func TestCancelledOverride(t *testing.T) {
+	w := newPollWorld(t)
+	w.override(0, journal.RelayEvent{Collector: "sl", Interval: 20 * sec, Duration: time.Hour, Reason: "override A"})
+	w.override(0, journal.RelayEvent{Collector: "sl", Interval: 60 * sec, Duration: time.Hour, Reason: "override B"})
+	w.read(0, "sl")
+	w.want(120*sec, "sl", true)
+	w.override(50*sec, journal.RelayEvent{Collector: "sl", Reason: "override C cancelled"}) // a fast one
+	w.want(120*sec, "sl", true)
+	w.override(50*sec, journal.RelayEvent{Collector: "sl", Reason: "override B cancelled"})
+	w.want(60*sec, "sl", true)
+	w.want(61*sec, "sl", false)
+	w.read(60*sec, "sl") // A holds on
+	w.want(100*sec, "sl", true)
+	w.override(70*sec, journal.RelayEvent{Collector: "sl", Reason: "override A cancelled"})
+	w.want(80*sec, "sl", true)
+	w.want(81*sec, "sl", false)
+	w.read(71*sec, "sl")
+	w.want(82*sec, "sl", false)
+}
+
+// TestOverrideBeforeTheStart: one that is told, and then read again, is one.
+func TestOverrideBeforeTheStart(t *testing.T) {
+	w := newPollWorld(t)
+	e := journal.RelayEvent{Relay: "web1", Time: at(0), Kind: journal.RelayOverride, Collector: "sl", Interval: 30 * sec, Duration: time.Hour, Reason: "override A"}
+	w.l.Override(e)
+	w.override(0, e)
+	w.read(time.Minute, "sl")
+	w.want(2*time.Minute, "sl", true)
+	w.override(time.Minute, journal.RelayEvent{Collector: "sl", Reason: "override A cancelled"})
+	w.read(61*sec, "sl")
+	w.want(72*sec, "sl", false)
+}
+
+// TestSlowSeriesAreKept: what is polled less often than series are kept without readings stays, and goes when its time is over, as does
+// what was known of the override; so does all of a relay that is forgotten.
+func TestSlowSeriesAreKept(t *testing.T) {
+	w := newPollWorld(t)
+	tick := func(d time.Duration) {
+		t.Helper()
+		if _, err := w.l.Tick(t.Context(), began.Add(d)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	day := 24 * time.Hour
+	tick(0)
+	w.override(0, journal.RelayEvent{Collector: "sl", Interval: day, Duration: 3 * day, Reason: "override A"})
+	w.read(0, "sl", "cpu")
+	tick(2*day - time.Minute)
+	if got := w.l.Stats(); !slices.Equal(got, []string{"sl_a", "sl_b"}) {
+		t.Errorf("stats %v, want those that are polled once a day", got)
+	}
+	w.want(2*day-time.Minute, "sl", true)
+	w.read(2*day, "sl")
+	w.seq++
+	if _, err := w.l.Apply(t.Context(), []journal.Record{{Seq: w.seq, Relay: &journal.RelayEvent{Relay: "web1", Time: at(2 * day), Kind: journal.RelayForgotten}}}); err != nil {
+		t.Fatal(err)
+	}
+	w.want(2*day, "sl", false)
+	w.read(2*day+sec, "sl") // a new relay of that id
+	w.want(2*day+12*sec, "sl", false)
+	tick(5 * day)
+	if got := w.l.Stats(); len(got) != 0 {
+		t.Errorf("stats %v", got)
+	}
+	apply(t, w.l, 100, journaltest.Event("web1", at(5*day), "sl", nil, stat("sl_a", 1), stat("sl_b", 1)))
+	w.want(5*day+11*sec, "sl", false)
+}
