@@ -49,7 +49,7 @@ func TestTakeOverOf02(t *testing.T) {
 		if day == 0 {
 			fields = []influx.Field{{Key: "stat_9", Value: 70}, {Key: "stat_9:count", Value: 15}, {Key: "stat_9:sum", Value: 1050}}
 		}
-		points = append(points, influx.Point{Series: host, Time: window.AddDate(0, 0, -day).UnixNano(), Fields: fields})
+		points = append(points, influx.Point{Series: host, Time: window.Local().AddDate(0, 0, -day).UnixNano(), Fields: fields})
 	}
 	if _, err := store.Write(t.Context(), influx.PolicyAggregate, points); err != nil {
 		t.Fatal(err)
