@@ -446,3 +446,21 @@ func TestGroupsKilledAnywhere(t *testing.T) {
 		}
 	}
 }
+
+// A host that ends while Pulse is away is told, once Pulse has listened for long enough.
+func TestDeadmanOfAnOutage(t *testing.T) {
+	s := newSim(t)
+	a := quick()
+	a.Tags, a.Deadman = nil, 2*minute
+	s.create(a)
+	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 10); s.send("web2", "cpu_used", 10) })
+	s.kill()
+	s.now = s.now.Add(time.Hour)
+	s.start()
+	// Its relay did not come back in time, so that the registry gives its collectors up.
+	s.relay(journal.RelayRemoved, "web1", "c")
+	s.run(time.Minute, func() { s.send("web2", "cpu_used", 10) })
+	s.expect()
+	s.run(3*time.Minute, func() { s.send("web2", "cpu_used", 10) })
+	s.expect("[web1] cpu_used is CRITICAL value:none for 2m from web1")
+}
