@@ -26,8 +26,8 @@ func TestCheckFilter(t *testing.T) {
 	for _, f := range filters {
 		query := url.Values{f.key: {f.value}}.Encode()
 		is := func(fs []string, err error) bool { return err == nil && slices.Contains(fs, f.key) }
-		latest, err1 := parseSelection(query, 0, time.Now(), time.UTC)
-		history, err2 := parseSelection(query, time.Hour*24, time.Now(), time.UTC)
+		latest, err1 := parseSelection(query, 0, testNow, time.UTC)
+		history, err2 := parseSelection(query, time.Hour*24, testNow, time.UTC)
 		live, err3 := parseLive(httptest.NewRequest("GET", "/live?"+query, nil), "")
 		var inLive []string
 		for key := range live.Filters {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"golang.org/x/sys/unix"
 	"io/fs"
 	"maps"
 	"os"
@@ -59,6 +60,10 @@ func TestDamagedDataDir(t *testing.T) {
 		{"influx is a file", "influx", replaceByFile("influx"), false, []string{"--influx-address", "influx", "not a directory"}},
 		{"influx not readable", "influx", forbid("influx"), true, []string{"--influx-address", "influx", "permission denied"}},
 		{"certificate noise", "tls", overwrite("tls/cert.pem", noise(100)), false, []string{"--tls-cert", "cert.pem", "key.pem", "remove both"}},
+		{"state is a pipe", "pulse.db", replaceByPipe("pulse.db"), false, []string{"--data-dir", "pulse.db", "not a regular file", "move it away"}},
+		{"certificate is a pipe", "tls", replaceByPipe("tls/cert.pem"), false, []string{"--tls-cert", "cert.pem", "not a plain file", "remove both"}},
+		{"key is a pipe", "tls", replaceByPipe("tls/key.pem"), false, []string{"--tls-cert", "key.pem", "not a plain file", "remove both"}},
+		{"influx schema is a pipe", "influx/meta", replaceByPipe("influx/meta/meta.db"), false, []string{"--influx-address", "meta.db", "move it away"}},
 		{"certificate empty", "tls", overwrite("tls/cert.pem", nil), false, []string{"--tls-cert", "cert.pem", "key.pem", "remove both"}},
 		{"key missing", "tls", remove("tls/key.pem"), false, []string{"--tls-cert", "cert.pem", "key.pem", "remove both"}},
 		{"key noise", "tls", overwrite("tls/key.pem", noise(100)), false, []string{"--tls-cert", "cert.pem", "key.pem", "remove both"}},
@@ -259,6 +264,10 @@ func replaceByFile(pattern string) damage {
 	return each(pattern, func(path string) error {
 		return errors.Join(os.RemoveAll(path), os.WriteFile(path, []byte("x"), 0o600))
 	})
+}
+
+func replaceByPipe(pattern string) damage {
+	return each(pattern, func(path string) error { return errors.Join(os.RemoveAll(path), unix.Mkfifo(path, 0o600)) })
 }
 
 func dangle(pattern string) damage {

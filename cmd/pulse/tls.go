@@ -45,6 +45,12 @@ func loadCertificate(c *Config) (*tls.Certificate, error) {
 				return nil, fmt.Errorf("making a self-signed certificate in %s: %w", dir, err)
 			}
 		}
+		for _, path := range []string{cert, key} {
+			// To open a pipe waits for ever. One that somebody names with --tls-cert is wanted.
+			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+				return nil, fmt.Errorf("--tls-cert %s, --tls-key %s: %s is not a plain file; remove both to have new ones made", cert, key, path)
+			}
+		}
 	}
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
