@@ -87,7 +87,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 	if err := fleet.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"id web1 guess-" + mark, "id relay-" + mark, "token-" + mark} {
+	for _, line := range []string{"id web1 guess-" + mark, "id web1 token:guess-" + mark, "id relay-" + mark + "\nid relay-" + mark, "token-" + mark} {
 		io.WriteString(said, sayTo(t, s.RelayAddr, line+"\n"))
 	}
 	natsGuesses(t, door)
