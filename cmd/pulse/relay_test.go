@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/relaywire"
 )
 
 // TestAgentReload changes the token, the certificate to trust and the log level of an agent by
@@ -44,7 +46,7 @@ func TestAgentReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	// accept is the server's side of one connection: it returns the id line, and has said ok.
+	// accept is the server's side of one connection: it returns the id line with the token, and has said ok.
 	accept := func(i int) (*tls.Conn, *bufio.Reader, string) {
 		t.Helper()
 		if err := server.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute)); err != nil {
@@ -60,7 +62,14 @@ func TestAgentReload(t *testing.T) {
 				t.Fatal(err)
 			}
 			lines := bufio.NewReader(conn)
-			if line, err := lines.ReadString('\n'); err == nil {
+			line, err := lines.ReadString('\n')
+			if err == nil { // the agent says its token to a server that asks for one
+				if _, err := conn.Write(relaywire.AppendError(nil, relaywire.ErrMissingToken.Error())); err != nil {
+					t.Fatal(err)
+				}
+				line, err = lines.ReadString('\n')
+			}
+			if err == nil {
 				if _, err := io.WriteString(conn, "ok\n"); err != nil {
 					t.Fatal(err)
 				}
@@ -111,7 +120,7 @@ func TestAgentReload(t *testing.T) {
 		}
 	}
 	conn, lines, id := accept(0)
-	if id != "id agent first-token" {
+	if id != "id agent token:first-token" {
 		t.Errorf("it says %q", id)
 	}
 
@@ -137,7 +146,7 @@ func TestAgentReload(t *testing.T) {
 		}
 	}
 	conn.Close()
-	if _, _, id := accept(1); id != "id agent second-token" {
+	if _, _, id := accept(1); id != "id agent token:second-token" {
 		t.Errorf("after the reload it says %q", id)
 	}
 	if err := agent.Process.Signal(syscall.SIGTERM); err != nil {
