@@ -84,13 +84,14 @@ func (j *Journal) commit(batch []*request) {
 		j.broken(run, batch, err)
 		return
 	}
-	if j.o.Sync.every == 0 {
+	if j.unsynced += len(batch); j.o.Sync.every == 0 || j.unsynced >= maxUnsynced {
 		before := time.Now()
 		if err := run.blocks.sync(); err != nil {
 			j.broken(run, batch, &syncError{err})
 			return
 		}
 		j.m.fsync.Observe(time.Since(before).Seconds())
+		j.unsynced = 0
 	}
 	base := run.last
 	run.last += uint64(len(batch))

@@ -193,8 +193,11 @@ func durable(c *jetstream.ConsumerInfo) bool { return c.Config.Durable != "" }
 
 // used is when the consumer last had something to do.
 func used(c *jetstream.ConsumerInfo) time.Time {
-	if last := c.Delivered.Last; last != nil && last.After(c.Created) {
-		return *last
+	at := c.Created
+	for _, last := range []*time.Time{c.Delivered.Last, c.AckFloor.Last} {
+		if last != nil && last.After(at) {
+			at = *last
+		}
 	}
-	return c.Created
+	return at
 }

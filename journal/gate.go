@@ -317,6 +317,10 @@ func (g *gate) ack(m *nats.Msg) {
 		g.pull(m, []byte(strings.TrimSpace(req)))
 		return
 	}
+	// A refusal has the server send the message again at once, in the lock that appending waits for.
+	if strings.HasPrefix(string(m.Data), "-NAK") && g.paces.ack.WaitN(g.j.ctx, nakCost-1) != nil {
+		return
+	}
 	g.send(m, m.Data)
 }
 

@@ -45,6 +45,7 @@ type Journal struct {
 	losses  losses
 	// blocked is true from a write error until appending resumes; a run may be there before, for readers.
 	blocked  atomic.Bool
+	unsynced int    // events written since the last fsync; the committer's
 	failures int    // write errors since the last good batch; the committer's
 	identity string // of the stream; set by Open
 	saved    Marker // by saveMarker
@@ -131,6 +132,10 @@ func (j *Journal) open(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	if err := errors.Join(j.skip(run, j.report.Gap), j.beginShowing()); err != nil {
+		run.stop()
+		return &Error{Op: "open", Dir: j.o.Dir, Kind: ErrServer, Err: err}
 	}
 	if err := j.openDoor(run); err != nil {
 		run.stop()
@@ -340,8 +345,12 @@ func (j *Journal) close(ctx context.Context) error {
 		err = errors.Join(err, serr)
 	}
 	if run := j.runs.current(); run != nil {
+		synced := j.o.Outside == nil || run.last == 0 || run.blocks.sync() == nil
 		run.blocks.close()
 		run.stop()
+		if synced && err == nil {
+			err = j.endShowing()
+		}
 	}
 	j.runs.set(nil)
 	j.m.writable.Set(0)

@@ -21,6 +21,7 @@ const (
 	pullBurst         = maxPull          // so that the largest pull can pass
 	maxPull, minPull  = 5000, 20         // that a pull may ask for, and what it counts for at least
 	ackRate, ackBurst = 10_000, 5000     // acknowledgements
+	nakCost           = 10               // acknowledgements that a refusal (-NAK) counts for
 	sentRate          = 30_000           // messages that clients send, of whatever kind
 	sentBurst         = 2 * sentRate     // a consumer's backlog is acknowledged in bursts
 	meterInterval     = time.Second / 4  // at which they are counted

@@ -210,7 +210,7 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 	o := Options{
 		Listener: l, Token: testToken, Location: time.UTC, Version: "test",
 		Latest: w.latest, Influx: w.influx, Relays: w.relays, Journal: w.journal, Projections: w.proj, Control: w.control,
-		Rejects: w.rejects, Alerts: w.alerts, Replays: w.replays,
+		Rejects: w.rejects, Alerts: w.alerts, Replays: w.replays, Consumers: fakeConsumers{},
 		Backup:  func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, "a backup\n"); return err },
 		Live:    &fakeLive{},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics\n") }),

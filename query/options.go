@@ -53,6 +53,7 @@ type Options struct {
 	Control     Control      // nil: no /overrides and /flush
 	Rejects     Rejects      // nil: no /rejects
 	Replays     Replays      // nil: no /replay
+	Consumers   Consumers    // nil: no /consumers
 	Backup      Backup       // nil: no /backup
 	Live        Live         // nil: no /live
 	Metrics     http.Handler // nil: no /metrics

@@ -71,6 +71,9 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/replay/{id}", handle: s.getReplay, access: token, absent: noReplays},
 		{method: "DELETE", path: "/replay/{id}", handle: s.cancelReplay, access: token, absent: noReplays},
 
+		{method: "GET", path: "/consumers", handle: s.listConsumers, access: token, absent: s.o.Consumers == nil},
+		{method: "DELETE", path: "/consumers/{name}", handle: s.deleteConsumer, access: token, absent: s.o.Consumers == nil},
+
 		{method: "GET", path: "/live", handle: s.live, access: ticketed, absent: s.o.Live == nil},
 		{method: "GET", path: "/live/{stat}", handle: s.live, access: ticketed, absent: s.o.Live == nil},
 		{method: "POST", path: "/live/ticket", handle: s.makeTicket, access: token, absent: s.o.Live == nil},

@@ -138,7 +138,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.location,
-		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Projections: projectionsReader{a.runners, a.mist},
+		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Consumers: consumers{a.journal}, Projections: projectionsReader{a.runners, a.mist},
 		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Live: liveStreams{a.hub}, Stored: influx.Clean, MeansUntil: a.meansUntil.Load,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry, Now: config.now,

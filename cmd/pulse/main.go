@@ -48,6 +48,7 @@ type subcommand struct {
 func subcommands() []subcommand {
 	return []subcommand{
 		{"relay", "send this host's cpu, ram, swap, disk, load and network to a server", runRelay},
+		{"consumers", "list the NATS clients' places in the journal, or delete one", runConsumers},
 		{"relays", "list the relays of a running server, or forget one", runRelays},
 		{"status", "show how a running server is doing", runStatus},
 		{"replay", "rebuild a range of time in InfluxDB from the journal", runReplay},

@@ -62,6 +62,26 @@ func (j journalReader) State(ctx context.Context) (query.JournalState, error) {
 	}, err
 }
 
+// consumers are the places of NATS clients in the journal.
+type consumers struct{ *journal.Journal }
+
+func (c consumers) Consumers(ctx context.Context) ([]query.Consumer, error) {
+	list, err := c.Journal.Consumers(ctx)
+	out := make([]query.Consumer, len(list))
+	for i, consumer := range list {
+		out[i] = query.Consumer(consumer)
+	}
+	return out, err
+}
+
+func (c consumers) DeleteConsumer(ctx context.Context, name string) error {
+	err := c.Journal.DeleteConsumer(ctx, name)
+	if errors.Is(err, journal.ErrNoConsumer) {
+		return &controlError{query.ErrNotFound, errors.New("there is no consumer of this name: GET /consumers lists them")}
+	}
+	return err
+}
+
 // projectionsReader is how far the runners are. The one of mist never fails,
 // so that mist delays nothing; how its connection is, mist tells itself.
 type projectionsReader struct {

@@ -1,0 +1,50 @@
+package journal
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Pulse lists and deletes the consumers of outside clients, durable ones too, also when no client is let in. Its own it
+// neither lists nor deletes.
+func TestConsumers(t *testing.T) {
+	dir := t.TempDir()
+	j := openOutside(t, Options{Dir: dir})
+	appendN(t, j, "web1", 0, 10)
+	c, err := stream(t, client(t, j)).CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "archive", AckPolicy: jetstream.AckExplicitPolicy,
+		FilterSubject: "pulse.readings.>"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	take(t, c, 4)
+	closeJournal(t, j)
+	j = open(t, Options{Dir: dir})
+	reader := from1(t, j, 1)
+	readN(t, reader, 10)
+	list, err := j.Consumers(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	if c := list[0]; c.Name != "archive" || !c.Durable || c.Unread != 6 || c.AckPending != 0 || c.MaxAckPending != 1000 || c.AckWait != 30*time.Second ||
+		len(c.Filters) != 1 || c.InactiveThreshold != j.o.Retention || time.Since(c.LastUsed) > time.Minute {
+		t.Errorf("%+v", c)
+	}
+	for _, name := range []string{reader.pull.name, "nobody", "", "a.b"} {
+		if err := j.DeleteConsumer(t.Context(), name); !errors.Is(err, ErrNoConsumer) {
+			t.Errorf("deleting %q: %v", name, err)
+		}
+	}
+	if err := j.DeleteConsumer(t.Context(), "archive"); err != nil {
+		t.Error(err)
+	}
+	if list, err := j.Consumers(t.Context()); err != nil || len(list) != 0 {
+		t.Error(list, err)
+	}
+	closeJournal(t, j)
+	if _, err := j.Consumers(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+}

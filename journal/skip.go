@@ -1,0 +1,121 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// A number that an outside client saw is never another event's, so that a number is all that a consumer needs to know
+// what it has. The server gives clients an event before it is on the disk; a power cut may take the event back. So
+// while clients are let in a file says how many events may have been shown and not synced, and a start that finds
+// the file, because the run before did not end cleanly, leaves out that many numbers.
+
+// RelaySkipped is the kind of the events that stand for numbers that are left out. They are no relay's.
+const RelaySkipped RelayEventKind = "skipped"
+
+const (
+	// subjectSkipped is none that a relay's id is encoded as.
+	subjectSkipped = subjectRelays + "%"
+	// maxUnsynced is how many events may be written without an fsync, whatever Options.Sync says.
+	maxUnsynced = 10_000
+	// maxSkipped bounds how many numbers a start leaves out. Only a journal that lost its end to damage comes near it.
+	maxSkipped = 100_000
+)
+
+// shownPath is the file that is there while outside clients are let in.
+func shownPath(dir string) string { return filepath.Join(dir, "shown") }
+
+// shown is how many events beyond the last one on the disk a client may have seen.
+func (o *Options) shown() int {
+	if o.Sync.every == 0 {
+		return maxBatchEvents
+	}
+	return maxUnsynced + maxBatchEvents
+}
+
+// beginShowing notes that outside clients may see events from now on, if they are let in.
+func (j *Journal) beginShowing() error {
+	if j.o.Outside == nil {
+		return j.endShowing()
+	}
+	f, err := os.OpenFile(shownPath(j.o.Dir), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, j.o.shown())
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	return fsyncPath(j.o.Dir)
+}
+
+// endShowing notes that everything that they saw is on the disk.
+func (j *Journal) endShowing() error {
+	err := os.Remove(shownPath(j.o.Dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fsyncPath(j.o.Dir)
+}
+
+// skip leaves out the numbers that outside clients of a run that did not end cleanly may have seen. gap is the end that
+// the journal lost, nil if it lost none. Called before anything is appended.
+func (j *Journal) skip(run *embedded, gap *GapError) error {
+	data, err := os.ReadFile(shownPath(j.o.Dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || n < maxBatchEvents {
+		n = maxUnsynced + maxBatchEvents // the file was written when the power went
+	}
+	if gap != nil {
+		n += int(min(gap.Missing(), maxSkipped))
+	}
+	if n > maxSkipped {
+		n = maxSkipped
+		j.log.Error("the journal lost more than is left out: numbers of events are used again", "lost", gap.Missing(), "left out", n)
+	}
+	event := EncodeRelayEvent(nil, &RelayEvent{Time: j.o.Now().UnixNano(), Kind: RelaySkipped})
+	if err := j.space.check(uint64(n * (len(event) + 64))); err != nil {
+		j.log.Error("numbers of events that NATS clients saw before an unclean stop may be used again", "err", err)
+		return nil
+	}
+	from := run.last + 1
+	batch := make([]*request, min(n, maxBatchEvents))
+	for i := range batch {
+		batch[i] = &request{subject: subjectSkipped, data: event}
+	}
+	for n > 0 {
+		part := batch[:min(n, len(batch))]
+		if err := run.write(part, j.o.ackTimeout, j.ctx.Done()); err != nil {
+			return err
+		}
+		run.last += uint64(len(part))
+		n -= len(part)
+	}
+	if err := run.blocks.sync(); err != nil {
+		return &syncError{err}
+	}
+	j.durable.advance(run.last, j.o.Now().UnixNano())
+	j.m.lastSeq.Set(float64(run.last))
+	j.log.Info("the run before did not end cleanly: numbers that NATS clients may have seen are left out", "from", from, "to", run.last)
+	return nil
+}

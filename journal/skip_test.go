@@ -1,0 +1,113 @@
+package journal
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// An event that a client saw and that a power cut took back leaves a number that no other event gets: a client that
+// stands behind it passes over nothing, whether it keeps its position itself or in a consumer. Readers see no gap.
+func TestNumbersAreNotUsedTwice(t *testing.T) {
+	for name, sync := range map[string]SyncPolicy{"always": SyncAlways(), "interval": SyncEvery(time.Hour)} {
+		t.Run(name, func(t *testing.T) {
+			dir, image := t.TempDir(), t.TempDir()
+			j := openOutside(t, Options{Dir: dir, Sync: sync})
+			appendN(t, j, "web1", 0, 10)
+			// What the disk has of it when the power goes.
+			if err := os.CopyFS(image, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			c, err := stream(t, client(t, j)).CreateConsumer(t.Context(), archive)
+			if err != nil {
+				t.Fatal(err)
+			}
+			appendMany(t, j, 500)
+			shown := take(t, c, 510)[509]
+			closeJournal(t, j)
+
+			j = openOutside(t, Options{Dir: image, Sync: sync})
+			if seq := appendN(t, j, "web1", 100, 1); seq <= shown {
+				t.Fatalf("the next event gets the number %d, which a client knows as another's", seq)
+			}
+			c, err = stream(t, client(t, j)).CreateConsumer(t.Context(), jetstream.ConsumerConfig{
+				DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: shown + 1, FilterSubject: "pulse.readings.>"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := take(t, c, 1)[0]
+			r := from1(t, j, 1)
+			seqs, _ := readN(t, r, int(last))
+			if seqs[len(seqs)-1] != last || r.Pending() != 0 {
+				t.Errorf("a reader ends with %d, and %d pending", seqs[len(seqs)-1], r.Pending())
+			}
+			if l := j.Losses(); l.Events != 0 || j.Report().Gap != nil {
+				t.Errorf("%+v %v", l, j.Report().Gap)
+			}
+		})
+	}
+}
+
+// Numbers are left out only after an unclean stop while clients were let in.
+func TestNumbersAreLeftOutOnlyIfShown(t *testing.T) {
+	dir := t.TempDir()
+	for want := uint64(1); want <= 4; want++ {
+		j := openOutside(t, Options{Dir: dir})
+		if seq := appendN(t, j, "web1", 0, 1); seq != want {
+			t.Errorf("after a clean stop the next number is %d instead of %d", seq, want)
+		}
+		closeJournal(t, j)
+	}
+	j := open(t, Options{Dir: dir})
+	appendN(t, j, "web1", 0, 1)
+	image := t.TempDir()
+	if err := os.CopyFS(image, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	closeJournal(t, j)
+	j = openOutside(t, Options{Dir: image})
+	if seq := appendN(t, j, "web1", 0, 1); seq != 6 {
+		t.Errorf("nobody was let in, and the next number is %d", seq)
+	}
+	// The door was open: the next start leaves numbers out, also without clients, and once.
+	image = t.TempDir()
+	if err := os.CopyFS(image, os.DirFS(j.o.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	closeJournal(t, j)
+	for range 2 {
+		j = open(t, Options{Dir: image})
+		if seq := j.runs.current().last; seq != 6+maxBatchEvents {
+			t.Errorf("the journal ends with %d", seq)
+		}
+		if _, err := os.Stat(shownPath(image)); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		closeJournal(t, j)
+	}
+}
+
+// The end that a journal lost to damage is left out too, so that its numbers are not used again.
+func TestNumbersOfALostEndAreNotUsedAgain(t *testing.T) {
+	dir := t.TempDir()
+	store := &memMarker{}
+	j := openOutside(t, Options{Dir: dir, Marker: store})
+	appendN(t, j, "web1", 0, 10)
+	image := t.TempDir()
+	if err := os.CopyFS(image, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	appendMany(t, j, 3000)
+	closeJournal(t, j)
+	j = openOutside(t, Options{Dir: image, Marker: store})
+	if gap := j.Report().Gap; gap == nil || gap.From != 11 || gap.To != 3010 {
+		t.Fatal(gap)
+	}
+	if seq := appendN(t, j, "web1", 0, 1); seq <= 3010 {
+		t.Errorf("the next number is %d", seq)
+	}
+}

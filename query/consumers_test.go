@@ -1,0 +1,51 @@
+package query
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+)
+
+type fakeConsumers struct{}
+
+var aConsumer = Consumer{Name: "archive", Durable: true, Filters: []string{"pulse.readings.>"}, Created: testNow.Add(-time.Hour), LastUsed: testNow,
+	Unread: 17, AckPending: 3, MaxAckPending: 1000, AckWait: 30 * time.Second, Waiting: 1, InactiveThreshold: 168 * time.Hour}
+
+func (fakeConsumers) Consumers(context.Context) ([]Consumer, error) {
+	return []Consumer{aConsumer, {Name: "x"}}, nil
+}
+
+func (fakeConsumers) DeleteConsumer(_ context.Context, name string) error {
+	if name != "archive" {
+		return fmt.Errorf("no such consumer: %w", ErrNotFound)
+	}
+	return nil
+}
+
+func TestConsumers(t *testing.T) {
+	w := newWorld(t, nil)
+	w.Start()
+	a := w.get(t, "/consumers")
+	for _, part := range []string{`"name":"archive"`, `"unread":17`, `"ack_wait":30`, `"inactive_threshold":604800`, `"filters":[]`} {
+		a.contains(t, 200, part)
+	}
+	b, err := json.Marshal(aConsumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Consumer
+	if err := json.Unmarshal(b, &back); err != nil || back.AckWait != aConsumer.AckWait || !reflect.DeepEqual(back.Filters, aConsumer.Filters) ||
+		!back.LastUsed.Equal(testNow.Truncate(time.Second)) {
+		t.Errorf("%+v %v", back, err)
+	}
+	w.do(t, "DELETE", "/consumers/archive", "").contains(t, 200, "Success")
+	w.do(t, "DELETE", "/consumers/other", "").contains(t, 404, "no such consumer")
+	for _, path := range []string{"/consumers", "/consumers/archive"} {
+		if a := w.from("192.0.2.9:1", path, "wrong"); a.Code != 401 {
+			t.Errorf("%s without the token: %d", path, a.Code)
+		}
+	}
+}
