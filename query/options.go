@@ -46,6 +46,7 @@ type Options struct {
 
 	Latest      Latest
 	Influx      Influx
+	Damages     func() []Damage // what the embedded InfluxDB found of its files; nil: nothing
 	Relays      Relays
 	Journal     Journal
 	Projections Projections

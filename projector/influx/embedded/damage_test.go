@@ -209,23 +209,26 @@ func TestDamagedFiles(t *testing.T) {
 		told   string
 		points bool // some are missing
 	}{
-		"nothing":               {func(*testing.T, string) {}, "", false},
-		"a file is gone":        {each("data/statistics/one_day/*/*.tsm", os.Remove), "it is gone", true},
-		"a file is cut":         {each("data/statistics/one_week/*/*.tsm", half), "bytes instead of", true},
-		"a file is empty":       {each("data/statistics/one_day/*/*.tsm", empty), "it has 0 bytes", true},
-		"a shard is gone":       {each("data/statistics/one_day/*", os.RemoveAll), "it is gone", true},
-		"all data is gone":      {each("data", os.RemoveAll), "it is gone", true},
-		"the schema is gone":    {each("meta/meta.db", os.Remove), "meta/meta.db", false},
-		"the schema is empty":   {each("meta/meta.db", empty), "meta/meta.db", false},
-		"the schema is cut":     {each("meta/meta.db", half), "meta/meta.db", false},
-		"the schema is noise":   {each("meta/meta.db", func(p string) error { return os.WriteFile(p, []byte("noise"), 0o600) }), "meta/meta.db", false},
-		"the series are gone":   {each("data/statistics/_series", os.RemoveAll), "", false},
-		"the series are cut":    {each("data/statistics/_series/00/0000", half), "", false},
-		"the fields are cut":    {each("data/statistics/one_day/*/fields.idx", half), "", false},
-		"the manifest is gone":  {each("manifest", os.Remove), "", false},
-		"the manifest is cut":   {each("manifest", half), "manifest", false},
-		"manifest and schema":   {func(t *testing.T, dir string) { each("manifest", half)(t, dir); each("meta/meta.db", half)(t, dir) }, "meta/meta.db", true},
-		"without manifest, cut": {func(t *testing.T, dir string) { each("manifest", os.Remove)(t, dir); each("data/statistics/one_day/*/*.tsm", half)(t, dir) }, "data/statistics", true},
+		"nothing":              {func(*testing.T, string) {}, "", false},
+		"a file is gone":       {each("data/statistics/one_day/*/*.tsm", os.Remove), "it is gone", true},
+		"a file is cut":        {each("data/statistics/one_week/*/*.tsm", half), "bytes instead of", true},
+		"a file is empty":      {each("data/statistics/one_day/*/*.tsm", empty), "it has 0 bytes", true},
+		"a shard is gone":      {each("data/statistics/one_day/*", os.RemoveAll), "it is gone", true},
+		"all data is gone":     {each("data", os.RemoveAll), "it is gone", true},
+		"the schema is gone":   {each("meta/meta.db", os.Remove), "meta/meta.db", false},
+		"the schema is empty":  {each("meta/meta.db", empty), "meta/meta.db", false},
+		"the schema is cut":    {each("meta/meta.db", half), "meta/meta.db", false},
+		"the schema is noise":  {each("meta/meta.db", func(p string) error { return os.WriteFile(p, []byte("noise"), 0o600) }), "meta/meta.db", false},
+		"the series are gone":  {each("data/statistics/_series", os.RemoveAll), "", false},
+		"the series are cut":   {each("data/statistics/_series/00/0000", half), "", false},
+		"the fields are cut":   {each("data/statistics/one_day/*/fields.idx", half), "", false},
+		"the manifest is gone": {each("manifest", os.Remove), "", false},
+		"the manifest is cut":  {each("manifest", half), "manifest", false},
+		"manifest and schema":  {func(t *testing.T, dir string) { each("manifest", half)(t, dir); each("meta/meta.db", half)(t, dir) }, "meta/meta.db", true},
+		"without manifest, cut": {func(t *testing.T, dir string) {
+			each("manifest", os.Remove)(t, dir)
+			each("data/statistics/one_day/*/*.tsm", half)(t, dir)
+		}, "data/statistics", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -154,10 +154,6 @@ func (s *Store) mendLog(path string) (err error) {
 	if good == info.Size() {
 		return nil
 	}
-	name, err := filepath.Rel(filepath.Join(s.o.Dir, "wal"), path)
-	if err != nil {
-		return err
-	}
 	l := s.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,18 +161,32 @@ func (s *Store) mendLog(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	d := damageOf(filepath.ToSlash(name), dataFile{}, shardsByID(schema), fmt.Errorf("%d bytes from %d on cannot be read", info.Size()-good, good))
-	d.What = "wal/" + filepath.ToSlash(name)
+	d, err := logDamage(s.o.Dir, path, good, info.Size(), shardsByID(schema))
+	if err != nil {
+		return err
+	}
 	d.Aside = fmt.Sprintf("aside-%s/%s", now().Format("20060102T150405Z"), d.What)
 	if err := copyFile(f, s.below(d.Aside)); err != nil {
 		return err
 	}
 	s.o.Logger.Warn("the end of InfluxDB's log cannot be read; it was cut off, and the whole is kept", "path", path, "why", d.Why, "aside", d.Aside)
-	l.add(d)
+	l.add(*d)
 	if err := l.write(); err != nil {
 		return err
 	}
 	return errors.Join(f.Truncate(good), f.Sync())
+}
+
+// logDamage is the damage of a log segment that can be read up to good, of size bytes.
+func logDamage(dir, path string, good, size int64, shards map[uint64]shardTime) (*influx.Damage, error) {
+	name, err := filepath.Rel(filepath.Join(dir, "wal"), path)
+	if err != nil {
+		return nil, err
+	}
+	name = filepath.ToSlash(name)
+	d := damageOf(name, dataFile{}, shards, fmt.Errorf("%d bytes from %d on cannot be read", size-good, good))
+	d.What = "wal/" + name
+	return &d, nil
 }
 
 func copyFile(from io.ReadSeeker, to string) error {
