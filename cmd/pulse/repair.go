@@ -123,13 +123,7 @@ func (r *repairer) settle(ctx context.Context) error {
 			continue
 		}
 		from, to := r.span(d)
-		first := state.FirstTime
-		if state.Messages == 0 {
-			first = r.now().UTC()
-		}
-		if d.Policy == influx.PolicyAggregate { // a window is written again whole, or not
-			first = first.Add(r.interval - 1).Truncate(r.interval)
-		}
+		first := r.holds(state, d.Policy)
 		if from.Before(to) && from.Before(first) {
 			d.LostFrom, d.LostTo = from, earlier(first, to)
 		}
@@ -165,6 +159,22 @@ func (r *repairer) settle(ctx context.Context) error {
 		*d = s
 		r.tell(s)
 	})
+}
+
+// holds is from when on the journal can write again what a policy has.
+func (r *repairer) holds(state journal.State, policy influx.Policy) time.Time {
+	if state.Messages == 0 {
+		return r.now().UTC()
+	}
+	if policy != influx.PolicyAggregate {
+		return state.FirstTime
+	}
+	// A row has the time at which its window begins, and is written again if the journal has all of the window.
+	start := time.Unix(0, state.FirstTime.UnixNano()-state.FirstTime.UnixNano()%int64(r.interval)).UTC()
+	if state.FirstSeq > 1 && start.Before(state.FirstTime) {
+		return start.Add(r.interval)
+	}
+	return start
 }
 
 // span is the time of a damage that InfluxDB would still keep; its end is excluded.
