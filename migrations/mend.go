@@ -147,9 +147,14 @@ func (t *tree) fill(at []string, b *bbolt.Bucket) (found []Damage) {
 		in := append(slices.Clone(at), printable(k))
 		child := b.Bucket(k)
 		switch {
-		case v == nil && child != nil && len(at) == 1 && holdsBuckets(at[0]) && bytes.Compare(last, k) < 0:
+		case v == nil && child != nil && len(at) == 1 && bucketIn(at[0], string(k)) != "":
+			name := bucketIn(at[0], string(k))
+			if name != string(k) {
+				found = append(found, Damage{Found: time.Now().UTC(), What: path.Join(in...), Effect: "its name was put right: " + name})
+				in[1] = name
+			}
 			sub := newTree(child)
-			t.buckets[string(k)] = sub
+			t.buckets[name] = sub
 			found = append(found, sub.fill(in, child)...)
 		case v != nil && bytes.Compare(last, k) < 0 && (seal.Whole(k, v) || isSchema([]byte(at[0]), k)):
 			t.values = append(t.values, [2][]byte{bytes.Clone(k), bytes.Clone(v)})
@@ -163,9 +168,28 @@ func (t *tree) fill(at []string, b *bbolt.Bucket) (found []Damage) {
 	return found
 }
 
-// holdsBuckets says whether a bucket holds buckets, and not values.
-func holdsBuckets(name string) bool {
-	return name == "backlog" || name == "rejects" || name == "alerts"
+// bucketIn is the name of a bucket within another: that itself, or the one that it was before a byte of it was damaged.
+// Values have seals, names have none. It is "" if there is no such name.
+func bucketIn(bucket, name string) string {
+	var names []string
+	switch bucket {
+	case "backlog", "rejects":
+		names = []string{"influx_raw", "influx_aggregates", "alerts", "live", "mist"}
+	case "alerts":
+		names = []string{"definitions", "states", "queue", "outcomes"}
+	}
+	for _, known := range names {
+		differs := 0
+		for i := 0; i < len(name) && i < len(known); i++ {
+			if name[i] != known[i] {
+				differs++
+			}
+		}
+		if len(name) == len(known) && differs <= 1 {
+			return known
+		}
+	}
+	return ""
 }
 
 // replace puts the tree in the place of a bucket: a key that is damaged cannot be deleted, since bbolt does not find it.

@@ -27,6 +27,7 @@ type (
 		Journal       StatusJournal `json:"journal"`
 		Projections   []Projection  `json:"projections"`
 		Influx        StatusInflux  `json:"influx"`
+		StateFile     []StateDamage `json:"state_file_damages,omitempty"`
 		Relays        StatusRelays  `json:"relays"`
 	}
 	// StatusJournal is what the journal holds. Error is why it cannot be written, or looked at.
@@ -65,6 +66,13 @@ type (
 		Replay     string    `json:"replay,omitempty"`
 		LostFrom   time.Time `json:"lost_from,omitzero"`
 		LostTo     time.Time `json:"lost_to,omitzero"`
+	}
+	// StateDamage is a value of the state file, pulse.db, that was not as it was written, and what that means. It was taken
+	// out, and is kept there.
+	StateDamage struct {
+		Found  time.Time `json:"found"`
+		What   string    `json:"what"`
+		Effect string    `json:"effect"`
 	}
 	// StatusRelays counts the registered relays, and the collectors of them all.
 	StatusRelays struct {
@@ -117,6 +125,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error 
 	if err != nil {
 		answer.Influx.Error = err.Error()
 	}
+	answer.StateFile = s.o.StateFile
 	if s.o.Damages != nil {
 		answer.Influx.Damages = s.o.Damages()
 	}

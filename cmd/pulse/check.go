@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"text/tabwriter"
 	"time"
@@ -45,31 +42,31 @@ func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 
 // checkReport is what a check found.
 type checkReport struct {
+	state  []migrations.Damage
 	influx embedded.Report
 }
 
-func (r checkReport) damaged() bool { return len(r.influx.Damages) > 0 }
+func (r checkReport) damaged() bool { return len(r.state)+len(r.influx.Damages) > 0 }
 
-// checkDataDir reads everything that can be verified in a data dir. Opening pulse.db verifies that, and keeps servers away.
+// checkDataDir reads everything that can be verified in a data dir.
 func checkDataDir(dir string) (r checkReport, err error) {
-	if _, err := os.Stat(filepath.Join(dir, migrations.FileName)); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("--data-dir: %s holds no %s: it is no data dir of pulse", dir, migrations.FileName)
-		}
-		return r, err
-	}
-	state, err := migrations.Open(dir, migrations.Options{})
-	if err != nil {
+	if r.state, err = migrations.Check(dir); err != nil {
 		return r, fmt.Errorf("--data-dir: %w", err)
 	}
-	defer func() { err = errors.Join(err, state.Close()) }()
 	r.influx, err = embedded.Check(filepath.Join(dir, "influx"))
 	return r, err
 }
 
 func printCheck(w io.Writer, dir string, r checkReport) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) // keeps the first error of w for Flush
-	fmt.Fprintf(t, "%s\twhole\n", filepath.Join(dir, migrations.FileName))
+	state := "whole"
+	if len(r.state) > 0 {
+		state = "damaged"
+	}
+	fmt.Fprintf(t, "%s\t%s\n", filepath.Join(dir, migrations.FileName), state)
+	for _, d := range r.state {
+		fmt.Fprintf(t, "  %s\tit is not what was written: %s\n", d.What, d.Effect)
+	}
 	at := filepath.Join(dir, "influx")
 	switch {
 	case len(r.influx.Damages) > 0:

@@ -236,3 +236,11 @@ func (a *App) damages() []query.Damage {
 	}
 	return list
 }
+
+// stateDamages are what /status says of the state file.
+func stateDamages(damages []migrations.Damage) (list []query.StateDamage) {
+	for _, d := range damages {
+		list = append(list, query.StateDamage{Found: d.Found, What: d.What, Effect: d.Effect})
+	}
+	return list
+}

@@ -110,6 +110,12 @@ func printStatus(w io.Writer, s query.Status) error {
 		list(p.Name, p.Gaps)
 	}
 	printDamages(t, s.Influx.Damages)
+	if len(s.StateFile) > 0 {
+		fmt.Fprintf(t, "\nDAMAGED IN PULSE.DB\tFOUND\tEFFECT\n")
+	}
+	for _, d := range s.StateFile {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", d.What, d.Found.UTC().Format(time.DateTime+"Z"), d.Effect)
+	}
 	return t.Flush()
 }
 

@@ -110,7 +110,7 @@ func (p *past) counted(ctx context.Context, store influx.Store) (rows int, err e
 type nowhere struct{}
 
 func (nowhere) Flush(context.Context, influx.Policy) error { return nil }
-func (nowhere) Ping(context.Context) (string, error) { return "nowhere", nil }
+func (nowhere) Ping(context.Context) (string, error)       { return "nowhere", nil }
 func (nowhere) Write(context.Context, influx.Policy, []influx.Point) (influx.WriteResult, error) {
 	return influx.WriteResult{}, nil
 }
