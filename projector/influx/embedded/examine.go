@@ -12,6 +12,7 @@ import (
 
 	"github.com/influxdata/influxdb/services/meta"
 	"github.com/influxdata/influxdb/tsdb"
+	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
 
 	"github.com/nanopack/pulse/projector/influx"
 )
@@ -250,6 +251,15 @@ func (f *findings) examineFiles(dir string, m *manifest, found map[string]int64,
 
 func (f *findings) examineFile(dir, name string, known *dataFile, shards map[uint64]shardTime, read bool) {
 	if !read {
+		// What the engine could not open it would leave out with its whole shard.
+		if err := reading(filepath.Join(dir, "data", filepath.FromSlash(name)), func(*tsm1.TSMReader) error { return nil }); err != nil {
+			file := dataFile{}
+			if known != nil {
+				file = *known
+			}
+			f.damage(name, file, shards, err)
+			return
+		}
 		f.unverified[name] = true
 		if known != nil {
 			f.manifest.Files[name] = *known
