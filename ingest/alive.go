@@ -5,6 +5,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 // aliveEvery is how often it is written which relays are connected and when each was heard last: what a crash makes wrong of it.
@@ -72,7 +74,7 @@ func (st *store) noteAlive() error {
 		if err != nil {
 			return err
 		}
-		return b.Put(aliveKey, v)
+		return b.Put(aliveKey, seal.Seal(aliveKey, v))
 	})
 	if err != nil {
 		st.m.registryErrors.Inc()
@@ -93,7 +95,7 @@ func (st *store) loadAlive() (a storedAlive, err error) {
 		if v == nil {
 			return nil
 		}
-		if err := json.Unmarshal(v, &a); err != nil || a.V != 1 {
+		if err := json.Unmarshal(seal.Open(v), &a); err != nil || a.V != 1 {
 			st.log.Warn("it cannot be read which relays were connected when the server ended; they count as connected until now", "version", a.V, "error", err)
 			a = storedAlive{}
 		}

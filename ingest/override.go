@@ -12,6 +12,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/seal"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/relaywire"
 )
@@ -153,7 +154,7 @@ func (ov *overrides) set(list, put []*override, deleted []string) error {
 			if err != nil {
 				return err
 			}
-			if err := b.Put([]byte(o.ID), v); err != nil {
+			if err := b.Put([]byte(o.ID), seal.Seal([]byte(o.ID), v)); err != nil {
 				return err
 			}
 		}
@@ -217,7 +218,7 @@ func (srv *Server) loadOverrides() error {
 		}
 		return b.ForEach(func(k, v []byte) error {
 			var s storedOverride
-			if err := json.Unmarshal(v, &s); err != nil || s.V != 1 {
+			if err := json.Unmarshal(seal.Open(v), &s); err != nil || s.V != 1 {
 				srv.log.Warn("a stored override cannot be read; it is deleted", "id", string(k), "version", s.V, "error", err)
 				deleted = append(deleted, string(k))
 				return nil

@@ -16,6 +16,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/seal"
 	"github.com/nanopack/pulse/journal"
 )
 
@@ -335,7 +336,7 @@ func TestCrashedServerRemembersWhoWasConnected(t *testing.T) {
 		stored := map[string][]byte{}
 		w.db.View(func(tx *bolt.Tx) error {
 			return tx.Bucket(relaysBucket).ForEach(func(k, v []byte) error {
-				stored[string(k)] = slices.Clone(v)
+				stored[string(k)] = slices.Clone(seal.Open(v))
 				return nil
 			})
 		})

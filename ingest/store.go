@@ -8,6 +8,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 const (
@@ -88,7 +90,7 @@ func (st *store) load(visit func(id string, r storedRelay)) error {
 		}
 		return b.ForEach(func(k, v []byte) error {
 			var r storedRelay
-			if err := json.Unmarshal(v, &r); err != nil || r.V != 1 {
+			if err := json.Unmarshal(seal.Open(v), &r); err != nil || r.V != 1 {
 				st.log.Warn("a stored relay cannot be read; it is left out until it registers again", "relay", string(k), "version", r.V, "error", err)
 				return nil
 			}
@@ -183,7 +185,7 @@ func (st *store) put(ids []string) error {
 		}
 		for _, id := range ids {
 			if v := st.lookup(id).encode(); v != nil {
-				err = b.Put([]byte(id), v)
+				err = b.Put([]byte(id), seal.Seal([]byte(id), v))
 			} else {
 				err = b.Delete([]byte(id))
 			}

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 // Marker says, outside of the journal's directory, that a journal exists and how far it got, so that it
@@ -64,7 +66,7 @@ func (b boltMarker) LoadMarker() (m Marker, ok bool, err error) {
 			return nil
 		}
 		ok = true
-		return json.Unmarshal(data, &m)
+		return json.Unmarshal(seal.Open(data), &m)
 	})
 	if err != nil {
 		return Marker{}, false, fmt.Errorf("journal: reading the marker in %s: %w", b.db.Path(), err)
@@ -82,7 +84,7 @@ func (b boltMarker) SaveMarker(m Marker) error {
 		if err != nil {
 			return err
 		}
-		return bucket.Put([]byte(markerKey), data)
+		return bucket.Put([]byte(markerKey), seal.Seal([]byte(markerKey), data))
 	})
 	if err != nil {
 		return fmt.Errorf("journal: saving the marker in %s: %w", b.db.Path(), err)

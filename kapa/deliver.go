@@ -19,6 +19,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/internal/cut"
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 const (
@@ -277,7 +278,7 @@ func (d *deliverer) addStatus(id string, s *Status) {
 	_ = d.store.db.View(func(tx *bbolt.Tx) error {
 		s.Undelivered = len(keysOf(bucket(tx, queueBucket), id))
 		var o Outcome
-		if data := bucket(tx, outcomeBucket).Get([]byte(id)); data != nil && json.Unmarshal(data, &o) == nil {
+		if data := bucket(tx, outcomeBucket).Get([]byte(id)); data != nil && json.Unmarshal(seal.Open(data), &o) == nil {
 			s.DeliveryError = cut.Text(o.Error, maxSaid) // a release of before may have kept more
 			if o.Delivered != 0 {
 				at := time.Unix(0, o.Delivered).UTC()

@@ -14,6 +14,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/seal"
 	"github.com/nanopack/pulse/journal"
 )
 
@@ -116,7 +117,7 @@ func (s *sim) posts() (all []message) {
 		return bucket(tx, queueBucket).ForEach(func(_, data []byte) error {
 			var d delivery
 			var m message
-			if err := json.Unmarshal(data, &d); err != nil {
+			if err := json.Unmarshal(seal.Open(data), &d); err != nil {
 				return err
 			}
 			all = append(all, m)

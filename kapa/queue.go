@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 const (
@@ -58,7 +60,7 @@ func enqueue(tx *bbolt.Tx, id string, posts []delivery, grouped bool) (dropped i
 	groups := make([]string, len(keys))
 	for i, key := range keys {
 		var d struct{ Group string }
-		if grouped && json.Unmarshal(b.Get(key), &d) == nil { // what cannot be read belongs to no group
+		if grouped && json.Unmarshal(seal.Open(b.Get(key)), &d) == nil { // what cannot be read belongs to no group
 			groups[i] = d.Group
 		}
 		last[groups[i]] = i
@@ -153,7 +155,7 @@ func (s *Store) finish(h head, done bool, o Outcome) error {
 		outcomes := bucket(tx, outcomeBucket)
 		if o.Delivered == 0 {
 			var before Outcome
-			if data := outcomes.Get([]byte(h.id)); data != nil && json.Unmarshal(data, &before) == nil {
+			if data := outcomes.Get([]byte(h.id)); data != nil && json.Unmarshal(seal.Open(data), &before) == nil {
 				o.Delivered = before.Delivered
 			}
 		}

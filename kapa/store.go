@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 const maxAlerts = 1000
@@ -52,7 +54,7 @@ func putJSON(b *bbolt.Bucket, key []byte, value any) error {
 	if err != nil {
 		return err
 	}
-	return b.Put(key, data)
+	return b.Put(key, seal.Seal(key, data))
 }
 
 // Create keeps a new alert and gives it its id. The error is a *FieldError, ErrTooMany, or the state file's.
@@ -167,7 +169,7 @@ func unmarshalAlert(id string, data []byte) (a Alert, err error) {
 }
 
 func unmarshalStored(id string, data []byte, into any) error {
-	if err := json.Unmarshal(data, into); err != nil {
+	if err := json.Unmarshal(seal.Open(data), into); err != nil {
 		return fmt.Errorf("kapa: what the state file holds of the alert %q cannot be read: delete the alert and make it again: %w", id, err)
 	}
 	return nil

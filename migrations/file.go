@@ -152,7 +152,9 @@ func openBolt(path string) (db *bbolt.DB, err error) {
 	case err != nil:
 		return nil, &Error{Path: path, Err: err}
 	}
-	if err := db.View(readAll); err != nil {
+	if err := db.View(func(tx *bbolt.Tx) error {
+		return errors.Join(readAll(tx), checkPages(tx, file, db.Info().PageSize))
+	}); err != nil {
 		return nil, errors.Join(&Error{Path: path, Kind: ErrDamaged, Err: err}, db.Close())
 	}
 	return db, nil

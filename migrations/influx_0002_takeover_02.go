@@ -12,6 +12,8 @@ import (
 
 	"github.com/influxdata/influxdb1-client/models"
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 // influx0002ContinuousQuery drops what filled the aggregates in Pulse 0.2: a
@@ -124,7 +126,7 @@ func TakeOver(ctx context.Context, o TakeOverOptions) (rows int, err error) {
 func (o *TakeOverOptions) progress(ctx context.Context) (from, end int64, done bool, err error) {
 	var saved string
 	err = o.DB.View(func(tx *bbolt.Tx) error {
-		saved = string(tx.Bucket([]byte(metaBucket)).Get([]byte(keyTakeOver)))
+		saved = string(seal.Open(tx.Bucket([]byte(metaBucket)).Get([]byte(keyTakeOver))))
 		return nil
 	})
 	if err != nil || saved == takenOver {
@@ -161,7 +163,7 @@ func (o *TakeOverOptions) now() time.Time {
 
 func (o *TakeOverOptions) save(progress string) error {
 	return o.DB.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(metaBucket)).Put([]byte(keyTakeOver), []byte(progress))
+		return tx.Bucket([]byte(metaBucket)).Put([]byte(keyTakeOver), seal.Seal([]byte(keyTakeOver), []byte(progress)))
 	})
 }
 

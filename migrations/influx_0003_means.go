@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 // keyMeansUntil holds, in the bucket "meta", what MeansUntil found (ns).
@@ -29,7 +31,7 @@ func MeansUntil(ctx context.Context, o TakeOverOptions) (until int64, err error)
 	err = o.DB.View(func(tx *bbolt.Tx) error {
 		if saved := tx.Bucket([]byte(metaBucket)).Get([]byte(keyMeansUntil)); saved != nil {
 			found = true
-			until, err = strconv.ParseInt(string(saved), 10, 64)
+			until, err = strconv.ParseInt(string(seal.Open(saved)), 10, 64)
 		}
 		return err
 	})
@@ -47,11 +49,11 @@ func MeansUntil(ctx context.Context, o TakeOverOptions) (until int64, err error)
 		meta := tx.Bucket([]byte(metaBucket))
 		if len(rows) > 0 && len(rows[0].Values) > 0 && isOf02(rows[0].Columns, rows[0].Values[0]) {
 			oldest, _ := rows[0].Values[0][0].(int64)
-			if until, err = o.endOf02(oldest, string(meta.Get([]byte(keyTakeOver))), tx.Bucket([]byte("windows"))); err != nil {
+			if until, err = o.endOf02(oldest, string(seal.Open(meta.Get([]byte(keyTakeOver)))), tx.Bucket([]byte("windows"))); err != nil {
 				return err
 			}
 		}
-		return meta.Put([]byte(keyMeansUntil), []byte(strconv.FormatInt(until, 10)))
+		return meta.Put([]byte(keyMeansUntil), seal.Seal([]byte(keyMeansUntil), []byte(strconv.FormatInt(until, 10))))
 	})
 }
 

@@ -22,6 +22,8 @@ import (
 	"strconv"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 // FileName is the state file's name in the data dir.
@@ -32,6 +34,8 @@ const (
 	metaBucket  = "meta"
 	keyIdentity = "identity"
 	keySchema   = "schema"
+	// keySchemaSeal is a sealed copy of the schema's number.
+	keySchemaSeal = "schema sealed"
 )
 
 // Options of Open; the zero value is fine.
@@ -44,6 +48,8 @@ type State struct {
 	DB       *bbolt.DB
 	Identity string // of this installation: random, made once
 	Created  bool   // there was none before
+	// Damages are the values that were not as they were written, now or at an earlier start, the oldest first.
+	Damages []Damage
 }
 
 // step changes the state file from one schema to the next.
@@ -56,6 +62,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"buckets", bolt0001Buckets},
+		{"seals", bolt0002Seals},
 	}
 }
 
@@ -88,7 +95,12 @@ func Open(dir string, o Options) (*State, error) {
 		return nil, err
 	}
 	s := &State{DB: db, Created: missing}
-	if err := errors.Join(migrate(db, log), s.readIdentity()); err != nil {
+	for _, do := range []func() error{func() error { return migrate(db, log) }, func() error { return s.mend(log) }, s.readIdentity} {
+		if err = do(); err != nil {
+			break
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(&Error{Path: path, Err: err}, db.Close())
 	}
 	return s, nil
@@ -100,7 +112,7 @@ func (s *State) Close() error { return s.DB.Close() }
 func (s *State) readIdentity() error {
 	return s.DB.View(func(tx *bbolt.Tx) error {
 		if meta := tx.Bucket([]byte(metaBucket)); meta != nil {
-			s.Identity = string(meta.Get([]byte(keyIdentity)))
+			s.Identity = string(seal.Open(meta.Get([]byte(keyIdentity))))
 		}
 		return nil
 	})
@@ -124,9 +136,12 @@ func runSteps(db *bbolt.DB, all []step, log *slog.Logger) error {
 			}
 			meta := tx.Bucket([]byte(metaBucket))
 			if meta.Get([]byte(keyIdentity)) == nil {
-				if err := meta.Put([]byte(keyIdentity), []byte(rand.Text())); err != nil {
+				if err := meta.Put([]byte(keyIdentity), seal.Seal([]byte(keyIdentity), []byte(rand.Text()))); err != nil {
 					return err
 				}
+			}
+			if err := meta.Put([]byte(keySchemaSeal), seal.Seal([]byte(keySchemaSeal), []byte(strconv.Itoa(number)))); err != nil {
+				return err
 			}
 			return meta.Put([]byte(keySchema), []byte(strconv.Itoa(number)))
 		}); err != nil {

@@ -13,6 +13,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -170,10 +172,10 @@ func TestBuckets(t *testing.T) {
 		for _, name := range []string{"meta", "relays", "overrides", "positions", "alerts", "rejects", "windows"} {
 			if err := s.DB.Update(func(tx *bbolt.Tx) error {
 				b := tx.Bucket([]byte(name))
-				if round == 1 && string(b.Get([]byte("kept"))) != name {
+				if round == 1 && string(seal.Open(b.Get([]byte("kept")))) != name {
 					t.Errorf("%s: lost what was in it", name)
 				}
-				return b.Put([]byte("kept"), []byte(name))
+				return b.Put([]byte("kept"), seal.Seal([]byte("kept"), []byte(name)))
 			}); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}

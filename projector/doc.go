@@ -8,7 +8,7 @@
 // as it takes, in the open (a log line a minute, a counter, [Status]). A record that can never be applied is
 // counted, listed in [Rejects] and left behind. Sequence numbers that are missing from the journal are
 // counted, reported and left behind; nothing else is ever skipped. Saved positions may be a second
-// old after kill -9, never ahead of what the sink took.
+// old after kill -9 (or [RunnerOptions.SaveEvery]), never ahead of what the sink has made durable.
 //
 // [Between] takes a projection over a range of records and ends by itself, beside the runner that keeps the position.
 //

@@ -183,6 +183,11 @@ func (r *Runner) jump() bool {
 	if err != nil || state.LastSeq <= r.applied+b.behind {
 		return false
 	}
+	if err := r.save(); err != nil { // the position moves behind what was applied: that has to be durable
+		r.works = false
+		r.log.Error("the position cannot be saved", "error", err)
+		return false
+	}
 	r.saving.Lock()
 	defer r.saving.Unlock()
 	if r.rewinding.Load() {

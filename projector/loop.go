@@ -249,7 +249,7 @@ func (r *Runner) applyAll(records []journal.Record) {
 	}
 	r.works = true
 	r.advanced(r.behind())
-	if time.Since(r.savedAt) >= saveEvery {
+	if time.Since(r.savedAt) >= r.o.SaveEvery {
 		r.saveOrCount()
 	}
 }
@@ -358,7 +358,9 @@ func (r *Runner) tick() {
 			return err
 		})
 	}
-	r.saveOrCount()
+	if r.o.SaveEvery <= tickEvery || time.Since(r.savedAt) >= r.o.SaveEvery {
+		r.saveOrCount()
+	}
 	if !r.searching() {
 		r.advanced(r.behind())
 	} else if r.reader != nil {
@@ -376,25 +378,45 @@ func (r *Runner) state() (journal.State, error) {
 	return r.o.Journal.State(ctx)
 }
 
-// flush is the end of a drain.
+// flush is the end of a drain, or of a range.
 func (r *Runner) flush() error {
-	f, ok := r.o.Projection.(Flusher)
+	if f, ok := r.o.Projection.(Flusher); ok {
+		if err := r.attempt(func() error {
+			position, err := f.Flush(r.ctx, r.now())
+			if err == nil {
+				r.position = max(r.position, min(position, r.applied))
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	if r.ranged() { // others save a position, which comes to the same
+		return r.attempt(r.persist)
+	}
+	return nil
+}
+
+// persist has the sink make durable what was applied. It is to be done also when the runner is stopped.
+func (r *Runner) persist() error {
+	p, ok := r.o.Projection.(Persister)
 	if !ok {
 		return nil
 	}
-	return r.attempt(func() error {
-		position, err := f.Flush(r.ctx, r.now())
-		if err == nil {
-			r.position = max(r.position, min(position, r.applied))
-		}
-		return err
-	})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), persistPatience)
+	defer cancel()
+	return p.Persist(ctx)
 }
 
-// save saves the position if it has moved.
+// save saves the position if it has moved, after what lies before it is durable.
 func (r *Runner) save() error {
 	if r.o.Positions == nil {
 		return nil
+	}
+	if r.position > r.saved && !r.rewinding.Load() {
+		if err := r.persist(); err != nil {
+			return err
+		}
 	}
 	r.saving.Lock()
 	defer r.saving.Unlock()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 var positionsBucket = []byte("positions")
@@ -23,7 +25,7 @@ func (p *Positions) Load(name string) (seq uint64, err error) {
 		if b == nil {
 			return nil
 		}
-		v := b.Get([]byte(name))
+		v := seal.Open(b.Get([]byte(name)))
 		if v == nil {
 			return nil
 		}
@@ -73,7 +75,7 @@ func putPosition(tx *bbolt.Tx, name string, seq uint64) error {
 	if err != nil {
 		return err
 	}
-	return b.Put([]byte(name), binary.BigEndian.AppendUint64(nil, seq))
+	return b.Put([]byte(name), seal.Seal([]byte(name), binary.BigEndian.AppendUint64(nil, seq)))
 }
 
 // Clear forgets all positions, and what was to be filled in behind them: for a journal that was begun anew. Every

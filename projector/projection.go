@@ -50,6 +50,13 @@ type Flusher interface {
 	Flush(ctx context.Context, now time.Time) (position uint64, err error)
 }
 
+// Persister is a Projection whose sink keeps what it takes in memory for a while.
+type Persister interface {
+	// Persist returns when all that was applied before the call survives a crash. The runner calls it before it saves a
+	// position.
+	Persist(ctx context.Context) error
+}
+
 // RejectError is returned by Apply when the sink will never take a record of the batch. The runner finds out
 // which by offering ever smaller batches, lists it, and goes on.
 type RejectError struct {

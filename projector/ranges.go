@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 var backlogBucket = []byte("backlog")
@@ -83,6 +85,7 @@ func loadSpans(tx *bbolt.Tx, projection string) (spans, error) {
 	}
 	var s spans
 	err := b.ForEach(func(k, v []byte) error {
+		v = seal.Open(v)
 		if len(k) != 8 || len(v) != 8 || slices.Compare(k, v) > 0 {
 			return fmt.Errorf("%x to %x is no range; restore the file from a backup", k, v)
 		}
@@ -112,7 +115,8 @@ func storeSpans(tx *bbolt.Tx, projection string, s spans) error {
 		return err
 	}
 	for _, r := range s {
-		if err := b.Put(binary.BigEndian.AppendUint64(nil, r.from), binary.BigEndian.AppendUint64(nil, r.to)); err != nil {
+		key := binary.BigEndian.AppendUint64(nil, r.from)
+		if err := b.Put(key, seal.Seal(key, binary.BigEndian.AppendUint64(nil, r.to))); err != nil {
 			return err
 		}
 	}

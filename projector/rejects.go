@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 var rejectsBucket = []byte("rejects")
@@ -98,7 +100,7 @@ func (r *Rejects) Replace(projection string, gone func(Reject) bool, still ...Re
 		var keys [][]byte
 		err = l.bucket.ForEach(func(k, v []byte) error {
 			var old Reject
-			if err := json.Unmarshal(v, &old); err != nil {
+			if err := json.Unmarshal(seal.Open(v), &old); err != nil {
 				return err
 			}
 			if !keep[old.key()] && gone(old) {
@@ -156,7 +158,7 @@ func openList(top *bbolt.Bucket, projection string) (*rejectList, error) {
 	return l, b.ForEach(func(_, v []byte) error {
 		l.n++
 		var old Reject
-		if err := json.Unmarshal(v, &old); err != nil {
+		if err := json.Unmarshal(seal.Open(v), &old); err != nil {
 			return err
 		}
 		l.listed[old.key()] = true
@@ -185,7 +187,8 @@ func (l *rejectList) add(rej Reject) error {
 	}
 	l.listed[key] = true
 	l.n++
-	return l.bucket.Put(binary.BigEndian.AppendUint64(nil, id), v)
+	at := binary.BigEndian.AppendUint64(nil, id)
+	return l.bucket.Put(at, seal.Seal(at, v))
 }
 
 // List returns the rejects of all projections, the newest first. It is never nil.
@@ -199,7 +202,7 @@ func (r *Rejects) List() ([]Reject, error) {
 		return top.ForEachBucket(func(name []byte) error {
 			return top.Bucket(name).ForEach(func(_, v []byte) error {
 				var rej Reject
-				if err := json.Unmarshal(v, &rej); err != nil {
+				if err := json.Unmarshal(seal.Open(v), &rej); err != nil {
 					return fmt.Errorf("a reject of %s: %w", name, err)
 				}
 				list = append(list, rej)

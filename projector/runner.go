@@ -16,6 +16,8 @@ const (
 	tickEvery = time.Second // how often a Ticker is called
 	saveEvery = time.Second // how often a position is saved at most: an fsync each
 	logEvery  = time.Minute // how often a failure that goes on is logged
+	// persistPatience is how long a sink may take to make durable what it took.
+	persistPatience = 30 * time.Second
 
 	defaultBatch = 1000
 )
@@ -66,6 +68,9 @@ type RunnerOptions struct {
 	// Linger is how long the runner waits after a batch that was not full, so that the next is larger: for sinks
 	// that fsync every write. Records wait up to that long.
 	Linger time.Duration
+	// SaveEvery is how often the position is saved at most (0: a second). A sink that has to write files before that, see
+	// Persister, wants it less often; after a crash so much of the journal is applied again.
+	SaveEvery time.Duration
 	// Start is where to begin.
 	Start StartPolicy
 	// Backlog fills in what the runner leaves out when it is far behind, so that it is soon live again (nil: it goes on with the
@@ -93,6 +98,9 @@ func (o RunnerOptions) withDefaults() (RunnerOptions, error) {
 	}
 	if o.BatchRecords <= 0 {
 		o.BatchRecords = defaultBatch
+	}
+	if o.SaveEvery <= 0 {
+		o.SaveEvery = saveEvery
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -27,6 +27,7 @@ type (
 		Journal       StatusJournal `json:"journal"`
 		Projections   []Projection  `json:"projections"`
 		Influx        StatusInflux  `json:"influx"`
+		StateFile     []StateDamage `json:"state_file_damages,omitempty"`
 		Relays        StatusRelays  `json:"relays"`
 	}
 	// StatusJournal is what the journal holds. Error is why it cannot be written, or looked at.
@@ -48,6 +49,30 @@ type (
 		Reachable bool   `json:"reachable"`
 		Version   string `json:"version,omitempty"`
 		Error     string `json:"error,omitempty"`
+		// Damages are the files of the embedded InfluxDB that were missing or not as they were written, the oldest first.
+		Damages []Damage `json:"damages,omitempty"`
+	}
+	// Damage is such a file. From and To, both included, say when the points were that it held, of Projection (empty: of
+	// none); Aside where it was moved to, below the data dir's influx/; Replay which replay writes what the journal holds
+	// of them; LostFrom and LostTo (excluded) what the journal does not hold any more.
+	Damage struct {
+		Found      time.Time `json:"found"`
+		What       string    `json:"what"`
+		Why        string    `json:"why"`
+		Aside      string    `json:"aside,omitempty"`
+		Projection string    `json:"projection,omitempty"`
+		From       time.Time `json:"from,omitzero"`
+		To         time.Time `json:"to,omitzero"`
+		Replay     string    `json:"replay,omitempty"`
+		LostFrom   time.Time `json:"lost_from,omitzero"`
+		LostTo     time.Time `json:"lost_to,omitzero"`
+	}
+	// StateDamage is a value of the state file, pulse.db, that was not as it was written, and what that means. It was taken
+	// out, and is kept there.
+	StateDamage struct {
+		Found  time.Time `json:"found"`
+		What   string    `json:"what"`
+		Effect string    `json:"effect"`
 	}
 	// StatusRelays counts the registered relays, and the collectors of them all.
 	StatusRelays struct {
@@ -99,6 +124,10 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error 
 	answer.Influx = StatusInflux{Reachable: err == nil, Version: version}
 	if err != nil {
 		answer.Influx.Error = err.Error()
+	}
+	answer.StateFile = s.o.StateFile
+	if s.o.Damages != nil {
+		answer.Influx.Damages = s.o.Damages()
 	}
 	for _, relay := range s.o.Relays.Relays() {
 		if relay.Connected {

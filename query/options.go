@@ -46,6 +46,8 @@ type Options struct {
 
 	Latest      Latest
 	Influx      Influx
+	Damages     func() []Damage // what the embedded InfluxDB found of its files; nil: nothing
+	StateFile   []StateDamage   // what was damaged in the state file
 	Relays      Relays
 	Journal     Journal
 	Projections Projections

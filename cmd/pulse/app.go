@@ -63,6 +63,7 @@ type App struct {
 	intoInflux []*projector.Runner
 	backlog    *projector.Backlog // what an outage left to be filled in
 	replays    *replay.Jobs
+	repairs    repairMetrics
 	meansUntil atomic.Int64 // before it, aggregates may be means of Pulse 0.2 (ns)
 	schemaMu   sync.Mutex   // one ensureSchema at a time
 	schemaSeen bool         // the schema was there once since the start; guarded by schemaMu
@@ -139,7 +140,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.location,
 		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Consumers: consumers{a.journal}, Projections: projectionsReader{a.runners, a.mist},
-		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Live: liveStreams{a.hub}, Stored: influx.Clean, MeansUntil: a.meansUntil.Load,
+		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Damages: a.damages, StateFile: stateDamages(a.state.Damages), Live: liveStreams{a.hub}, Stored: influx.Clean, MeansUntil: a.meansUntil.Load,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry, Now: config.now,
 	}
@@ -258,6 +259,7 @@ func (a *App) Start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, a.Stop(ctx))
 	}
+	a.startRepair()
 	a.startTakeOver()
 	a.query.Start()
 	a.ingest.Start()

@@ -54,9 +54,6 @@ func TestDamagedDataDir(t *testing.T) {
 		{"journal of another pulse", "journal", otherJournal, false, []string{"another journal", "--journal-set-aside"}},
 		{"journal not readable", "journal", forbid("journal"), true, []string{"journal", "permission denied"}},
 		{"journal's blocks not readable", "journal", forbid(blocks), true, []string{"journal", "permission denied"}},
-		{"influx schema noise", "influx/meta", overwrite("influx/meta/meta.db", noise(4096)), false, []string{"--influx-address", "meta.db", "move it away"}},
-		{"influx schema empty", "influx/meta", overwrite("influx/meta/meta.db", nil), false, []string{"--influx-address", "meta.db", "move it away"}},
-		{"influx schema cut", "influx/meta", cutFile("influx/meta/meta.db"), false, []string{"--influx-address", "meta.db", "move it away"}},
 		{"influx is a file", "influx", replaceByFile("influx"), false, []string{"--influx-address", "influx", "not a directory"}},
 		{"influx not readable", "influx", forbid("influx"), true, []string{"--influx-address", "influx", "permission denied"}},
 		{"certificate noise", "tls", overwrite("tls/cert.pem", noise(100)), false, []string{"--tls-cert", "cert.pem", "key.pem", "remove both"}},
@@ -137,10 +134,10 @@ func refusal(t *testing.T, dir string, nobody bool) string {
 }
 
 // filledDataDir is the data dir of a server that did some work and was stopped.
-func filledDataDir(t *testing.T) string {
+func filledDataDir(t *testing.T, args ...string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
-	s := newServer(t, dir, "--influx-address", "embedded", "-p", "1", "-l", "WARN")
+	s := newServer(t, dir, append(args, "--influx-address", "embedded", "-p", "1", "-l", "WARN")...)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

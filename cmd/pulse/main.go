@@ -52,6 +52,7 @@ func subcommands() []subcommand {
 		{"relays", "list the relays of a running server, or forget one", runRelays},
 		{"status", "show how a running server is doing", runStatus},
 		{"replay", "rebuild a range of time in InfluxDB from the journal", runReplay},
+		{"check", "compare the files of a data dir with what was written", runCheck},
 		{"backup", "write a backup of a server's data dir into a file", runBackup},
 		{"restore", "make a data dir of a backup", runRestore},
 		{"help", "show this, or the flags of a command", runHelp},

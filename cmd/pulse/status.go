@@ -109,7 +109,32 @@ func printStatus(w io.Writer, s query.Status) error {
 	for _, p := range s.Projections {
 		list(p.Name, p.Gaps)
 	}
+	printDamages(t, s.Influx.Damages)
+	if len(s.StateFile) > 0 {
+		fmt.Fprintf(t, "\nDAMAGED IN PULSE.DB\tFOUND\tEFFECT\n")
+	}
+	for _, d := range s.StateFile {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", d.What, d.Found.UTC().Format(time.DateTime+"Z"), d.Effect)
+	}
 	return t.Flush()
+}
+
+// printDamages writes which files of InfluxDB were damaged, and what became of it.
+func printDamages(w io.Writer, damages []query.Damage) {
+	if len(damages) == 0 {
+		return
+	}
+	const layout = time.DateTime + "Z"
+	fmt.Fprintf(w, "\nDAMAGED IN INFLUX\tWHY\tFOUND\tREADINGS FROM\tTO\tREPLAY\tLOST FROM\tTO\n")
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return "-"
+		}
+		return t.UTC().Format(layout)
+	}
+	for _, d := range damages {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.What, d.Why, at(d.Found), at(d.From), at(d.To), cmp.Or(d.Replay, "-"), at(d.LostFrom), at(d.LostTo))
+	}
 }
 
 // thousands is a number with its thousands set apart: 1,234,567.

@@ -76,6 +76,6 @@ func aggregateWriter(store influx.Store) func(context.Context, []migrations.Aggr
 				return err
 			}
 		}
-		return nil
+		return store.Flush(ctx, influx.PolicyAggregate) // what was taken over is noted next
 	}
 }

@@ -63,9 +63,14 @@ func (a *App) buildHistory(registry *prometheus.Registry) error {
 	if err != nil {
 		return err
 	}
+	a.repairs = newRepairMetrics(registry)
+	var saveEvery time.Duration
+	if config.InfluxAddress == "embedded" {
+		saveEvery = checkpointEvery
+	}
 	a.intoInflux, err = a.runnersOf(registry,
-		projector.RunnerOptions{Projection: raw, Backlog: a.backlog, Linger: sinkLinger},
-		projector.RunnerOptions{Projection: aggregates, Linger: sinkLinger})
+		projector.RunnerOptions{Projection: raw, Backlog: a.backlog, Linger: sinkLinger, SaveEvery: saveEvery},
+		projector.RunnerOptions{Projection: aggregates, Linger: sinkLinger, SaveEvery: saveEvery})
 	a.runners = a.intoInflux
 	return err
 }
@@ -224,6 +229,11 @@ func (a *App) rewindInflux() error {
 // sinkLinger is how long readings may wait for others, so that InfluxDB, which
 // fsyncs every write, gets fewer and larger ones.
 const sinkLinger = 200 * time.Millisecond
+
+// checkpointEvery is how often the embedded InfluxDB writes what it holds in
+// memory to files, and a position is saved behind that: a file for each, and so
+// much of the journal is projected again after a crash.
+const checkpointEvery = time.Minute
 
 // drain lets every projection reach the journal's end, all at the same time:
 // what one of them cannot finish the next start does.

@@ -25,6 +25,8 @@ import (
 // fakeInflux fails as it is told.
 type fakeInflux struct{ err error }
 
+func (*fakeInflux) Flush(context.Context, influx.Policy) error { return nil }
+
 func (f *fakeInflux) Ping(context.Context) (string, error) { return "1.8", f.err }
 func (f *fakeInflux) Write(context.Context, influx.Policy, []influx.Point) (influx.WriteResult, error) {
 	return influx.WriteResult{}, f.err

@@ -109,7 +109,8 @@ func (p *past) counted(ctx context.Context, store influx.Store) (rows int, err e
 // nowhere takes everything and keeps nothing.
 type nowhere struct{}
 
-func (nowhere) Ping(context.Context) (string, error) { return "nowhere", nil }
+func (nowhere) Flush(context.Context, influx.Policy) error { return nil }
+func (nowhere) Ping(context.Context) (string, error)       { return "nowhere", nil }
 func (nowhere) Write(context.Context, influx.Policy, []influx.Point) (influx.WriteResult, error) {
 	return influx.WriteResult{}, nil
 }

@@ -278,6 +278,9 @@ func (a *Aggregates) position() uint64 {
 	return position
 }
 
+// Persist makes the rows durable.
+func (a *Aggregates) Persist(ctx context.Context) error { return a.o.Store.Flush(ctx, PolicyAggregate) }
+
 // Tick closes windows by the wall clock and writes the open ones once a minute. Then it goes on with a replay.
 func (a *Aggregates) Tick(ctx context.Context, now time.Time) (uint64, error) {
 	err := a.tick(ctx, now)

@@ -32,6 +32,9 @@ func NewAggregatesReplay(a *Aggregates) replay.Target { return aggregatesTarget{
 // Name is "aggregates".
 func (t aggregatesTarget) Name() string { return "aggregates" }
 
+// Persist implements replay.Persister.
+func (t aggregatesTarget) Persist(ctx context.Context) error { return t.a.Persist(ctx) }
+
 // Run implements replay.Target.
 func (t aggregatesTarget) Run(r replay.Range) replay.Run {
 	return windowsRun{t.a, r.From.UnixNano(), r.To.UnixNano(), r.DryRun, r.Quiet}

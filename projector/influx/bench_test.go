@@ -16,6 +16,7 @@ import (
 // nullStore takes everything.
 type nullStore struct{}
 
+func (nullStore) Flush(context.Context, Policy) error  { return nil }
 func (nullStore) Ping(context.Context) (string, error) { return "", nil }
 func (nullStore) Write(context.Context, Policy, []Point) (WriteResult, error) {
 	return WriteResult{}, nil

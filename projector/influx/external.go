@@ -137,6 +137,9 @@ func (e *external) Ping(ctx context.Context) (string, error) {
 	return resp.version, nil
 }
 
+// Flush implements Store: the server has made each write durable.
+func (e *external) Flush(ctx context.Context, _ Policy) error { return ContextError("flush", ctx) }
+
 // Query implements Store. Every statement goes by POST: those that change
 // something have to, and the others keep out of URLs and access logs.
 func (e *external) Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error) {

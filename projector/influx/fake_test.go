@@ -46,6 +46,8 @@ func (s *fakeStore) Query(context.Context, string, map[string]any) ([]models.Row
 	return nil, errors.New("the fake answers no queries")
 }
 
+func (s *fakeStore) Flush(context.Context, Policy) error { return nil }
+
 func (s *fakeStore) Close() error { return nil }
 
 func (s *fakeStore) Write(ctx context.Context, policy Policy, points []Point) (WriteResult, error) {

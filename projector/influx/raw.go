@@ -134,6 +134,9 @@ func (r *Raw) Apply(ctx context.Context, records []journal.Record) (uint64, erro
 	return records[len(records)-1].Seq, nil
 }
 
+// Persist makes the points durable.
+func (r *Raw) Persist(ctx context.Context) error { return r.o.Store.Flush(ctx, PolicyRaw) }
+
 // add makes points of an event's readings.
 func (r *Raw) add(seq uint64, e *journal.Event, oldest int64, now time.Time) {
 	if e.Time < oldest {

@@ -55,6 +55,9 @@ func NewRawReplay(o RawOptions, from projector.Source, db *bbolt.DB) (replay.Tar
 // Name is "raw".
 func (t *rawTarget) Name() string { return "raw" }
 
+// Persist implements replay.Persister.
+func (t *rawTarget) Persist(ctx context.Context) error { return t.o.Store.Flush(ctx, PolicyRaw) }
+
 // Run implements replay.Target.
 func (t *rawTarget) Run(r replay.Range) replay.Run {
 	return &rawRun{rawTarget: t, dry: r.DryRun, from: r.From, to: r.To, quiet: r.Quiet, records: 2000}

@@ -4,8 +4,8 @@
 // Both projections write through one seam, Store, with two implementations:
 // OpenExternal speaks to an InfluxDB 1.x server over HTTP, and package
 // embedded runs the InfluxDB 1.8 engine inside this process. One behavioural
-// suite (package influxtest) holds them to the same promises: a Write that
-// returns nil has been made durable by the engine's own log, writing the same
+// suite (package influxtest) holds them to the same promises: what was written
+// before a Flush that returns nil is durable, writing the same
 // points again overwrites and never adds, and what the database will never
 // take is counted in the result instead of failing the batch. Nothing here
 // retries, buffers or drops on its own: that is the runner's part.
@@ -57,12 +57,17 @@ type Store interface {
 
 	// Write stores points under a retention policy. Points and their fields
 	// are not kept and not changed. A nil error means that every point is
-	// either durable or counted in the result. With an error the result is
+	// either stored, and durable after the next Flush, or counted in the result. With an error the result is
 	// zero and the same points should be offered again, which is harmless:
 	// equal measurement, tags and time overwrite. The error is an *Error;
 	// its Kind says what helps. Batches of any size are accepted and split
 	// as the server needs it; 1,000 to 10,000 points are written fastest.
 	Write(ctx context.Context, policy Policy, points []Point) (WriteResult, error)
+
+	// Flush returns nil when all that was written under a policy before the
+	// call survives a crash. The embedded store writes a file for that, so it
+	// is called once in a while; a server has made writes durable already.
+	Flush(ctx context.Context, policy Policy) error
 
 	// Query runs one InfluxQL statement; $name in it stands for params[name],
 	// a string, bool, float64, integer or time.Time (nothing else is
@@ -148,7 +153,7 @@ var ErrClosed = errors.New("the InfluxDB store is closed")
 
 // Error is what every method of a Store fails with.
 type Error struct {
-	Op     string // ping, write or query
+	Op     string // ping, write, flush or query
 	Kind   Kind
 	Status int // HTTP status, 0 if there was none
 	Err    error

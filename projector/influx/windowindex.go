@@ -8,6 +8,8 @@ import (
 	"math"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 var windowsBucket = []byte("windows")
@@ -51,6 +53,7 @@ var errIndexEntry = errors.New("a window in it cannot be read; restore pulse.db 
 
 func decodeIndexEntry(key, value []byte) (indexEntry, error) {
 	var e indexEntry
+	value = seal.Open(value)
 	if len(key) != 8 || len(value) < 2 || value[0] != indexVersion {
 		return e, errIndexEntry
 	}
@@ -115,7 +118,7 @@ func (x *windowIndex) begin(last uint64) error {
 				x.n--
 				err = b.Delete(c.key)
 			} else {
-				err = b.Put(c.key, c.value)
+				err = b.Put(c.key, seal.Seal(c.key, c.value))
 			}
 			if err != nil {
 				return err
@@ -241,7 +244,7 @@ func (x *windowIndex) save(windows []*window) error {
 			if b.Get(key) == nil {
 				n++
 			}
-			if err := b.Put(key, e.encode()); err != nil {
+			if err := b.Put(key, seal.Seal(key, e.encode())); err != nil {
 				return err
 			}
 			newest, highest = max(newest, w.start), max(highest, w.records.last())

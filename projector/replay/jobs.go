@@ -258,6 +258,15 @@ func (j *Jobs) view(r *record) Job {
 // change changes a job, durably: f changes a copy, and says whether there is a change. The jobs that others see change
 // when it is saved. It returns the job as it is now.
 func (j *Jobs) change(seq uint64, f func(*record) bool) (*record, error) {
+	return j.changeAnd(j.save, seq, f)
+}
+
+// show is change without saving: a crash undoes it. A state that is final is not for it.
+func (j *Jobs) show(seq uint64, f func(*record) bool) (*record, error) {
+	return j.changeAnd(func(*record, []*record) error { return nil }, seq, f)
+}
+
+func (j *Jobs) changeAnd(save func(*record, []*record) error, seq uint64, f func(*record) bool) (*record, error) {
 	j.changing.Lock()
 	defer j.changing.Unlock()
 	j.mu.Lock()
@@ -277,7 +286,7 @@ func (j *Jobs) change(seq uint64, f func(*record) bool) (*record, error) {
 	if next.State.final() {
 		forget = j.outdated(seq)
 	}
-	if err := j.save(next, forget); err != nil {
+	if err := save(next, forget); err != nil {
 		return nil, err
 	}
 	if next.State.final() {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
 )
 
 var replaysBucket = []byte("replays")
@@ -20,7 +22,7 @@ func (j *Jobs) load() error {
 		}
 		return b.ForEach(func(k, v []byte) error {
 			r := new(record)
-			err := json.Unmarshal(v, r)
+			err := json.Unmarshal(seal.Open(v), r)
 			if err == nil && (len(k) != 8 || len(r.Runs) != len(r.Parts)) {
 				err = fmt.Errorf("it has %d parts and %d cursors", len(r.Parts), len(r.Runs))
 			}
@@ -62,7 +64,8 @@ func (j *Jobs) save(r *record, forget []*record) error {
 				return err
 			}
 		}
-		return b.Put(binary.BigEndian.AppendUint64(nil, r.seq), v)
+		key := binary.BigEndian.AppendUint64(nil, r.seq)
+		return b.Put(key, seal.Seal(key, v))
 	})
 	if err != nil {
 		return fmt.Errorf("replay: saving a replay in %s: %w", j.o.DB.Path(), err)

@@ -15,6 +15,12 @@ type Target interface {
 	Run(Range) Run
 }
 
+// Persister is a Target whose sink keeps what it takes in memory for a while.
+type Persister interface {
+	// Persist returns when all that steps wrote before the call survives a crash.
+	Persist(ctx context.Context) error
+}
+
 // Run rebuilds one range of a Target. Its methods are called from one goroutine at a time. They may block for as long as
 // the work takes and return early when ctx ends. An error is temporary, the same call follows after a back-off,
 // unless it wraps ErrInvalid: that fails the job.

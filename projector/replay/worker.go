@@ -16,6 +16,9 @@ const (
 	backoffLast  = 30 * time.Second
 	logEvery     = time.Minute
 	busyEvery    = time.Second // how often Busy is asked while it is true
+	// persistEvery is how often steps are made durable for a Persister, and then their progress is saved.
+	persistEvery = 5 * time.Second
+	keepPatience = 5 * time.Second // at a stop
 )
 
 // run works off the jobs until Stop.
@@ -50,7 +53,9 @@ func (j *Jobs) next() *record {
 type worker struct {
 	j        *Jobs
 	ctx      context.Context // ends with Stop or Cancel
-	r        *record         // as it was last saved
+	r        *record         // as others see it
+	shown    Persister       // of the part whose progress is shown and not saved yet; else nil
+	savedAt  time.Time       // when r was saved
 	failures int             // in a row
 	loggedAt time.Time
 	logged   bool
@@ -69,6 +74,9 @@ func (j *Jobs) work(r *record) {
 	j.metrics.running.Set(1)
 	w := &worker{j: j, ctx: ctx, r: r}
 	err := w.all()
+	if j.ctx.Err() != nil {
+		w.keep()
+	}
 	if err != nil && !errors.Is(err, errEnded) {
 		j.log.Error("a replay cannot be done", "replay", r.ID, "error", err)
 		err = w.change(func(r *record) { r.finish(StateFailed, j.o.Now().UTC(), err.Error()) })
@@ -84,11 +92,12 @@ func (j *Jobs) work(r *record) {
 
 // all plans all parts, so that the whole is known, and then does one after the other.
 func (w *worker) all() error {
-	runs := make([]Run, len(w.r.Parts))
+	runs, sinks := make([]Run, len(w.r.Parts)), make([]Persister, len(w.r.Parts))
 	for i := range w.r.Parts {
 		for _, t := range w.j.o.Targets {
 			if t.Name() == w.r.Parts[i].Projection {
 				runs[i] = t.Run(Range{From: w.r.From, To: w.r.To, DryRun: w.r.DryRun, Quiet: w.j.o.Quiet})
+				sinks[i], _ = t.(Persister)
 			}
 		}
 		if runs[i] == nil {
@@ -115,7 +124,7 @@ func (w *worker) all() error {
 	w.j.mu.Unlock()
 	for i := range runs {
 		for w.r.Parts[i].State != StateDone {
-			if err := w.step(i, runs[i]); err != nil {
+			if err := w.step(i, runs[i], sinks[i]); err != nil {
 				return err
 			}
 		}
@@ -142,8 +151,8 @@ func (w *worker) plan(i int, run Run) error {
 	return nil
 }
 
-// step does one step, saves it, and pauses.
-func (w *worker) step(i int, run Run) error {
+// step does one step, saves it if it is durable or made so, and pauses.
+func (w *worker) step(i int, run Run, sink Persister) error {
 	if err := w.quiet(); err != nil {
 		return err
 	}
@@ -160,7 +169,15 @@ func (w *worker) step(i int, run Run) error {
 		s.Worked = time.Since(began)
 	}
 	w.j.metrics.seconds.Add(s.Worked.Seconds())
-	if err := w.change(func(r *record) {
+	change := w.change
+	if sink != nil && !w.r.DryRun {
+		if !s.Done && time.Since(w.savedAt) < persistEvery {
+			change, w.shown = w.show, sink
+		} else if err := w.attempt(func() error { return sink.Persist(w.ctx) }); err != nil {
+			return err
+		}
+	}
+	if err := change(func(r *record) {
 		p := &r.Parts[i]
 		p.State = StateRunning
 		r.Runs[i].Cursor, r.Runs[i].Left = s.Cursor, s.Left
@@ -200,9 +217,36 @@ func (w *worker) quiet() error {
 
 // change changes the job and saves it, however long that takes. It is errEnded if the job has ended meanwhile.
 func (w *worker) change(f func(*record)) error {
+	err := w.changeWith(w.j.change, f)
+	if err == nil {
+		w.savedAt, w.shown = time.Now(), nil
+	}
+	return err
+}
+
+// keep saves what is shown, at a stop. If that fails the next start does a little again.
+func (w *worker) keep() {
+	if w.shown == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), keepPatience)
+	defer cancel()
+	err := w.shown.Persist(ctx)
+	if err == nil {
+		_, err = w.j.change(w.r.seq, func(r *record) bool { return !r.State.final() })
+	}
+	if err != nil {
+		w.j.log.Warn("the progress of a replay cannot be saved; the next start does a little of it again", "replay", w.r.ID, "error", err)
+	}
+}
+
+// show changes the job for others to see. It is saved with the next change.
+func (w *worker) show(f func(*record)) error { return w.changeWith(w.j.show, f) }
+
+func (w *worker) changeWith(change func(uint64, func(*record) bool) (*record, error), f func(*record)) error {
 	return w.attempt(func() error {
 		ended := false
-		r, err := w.j.change(w.r.seq, func(r *record) bool {
+		r, err := change(w.r.seq, func(r *record) bool {
 			if ended = r.State.final(); !ended {
 				f(r)
 			}

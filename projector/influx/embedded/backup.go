@@ -36,12 +36,27 @@ func (s *Store) Backup(ctx context.Context, add AddFile) error {
 		return fmt.Errorf("embedded InfluxDB: backup of the schema: %w", err)
 	}
 	// Not the shards that there are, of which some may be younger than the schema.
+	m := manifest{Files: make(map[string]dataFile)}
 	for _, id := range shardsOf(schema) {
-		if err := s.backupShard(ctx, id, add); err != nil {
+		if err := s.backupShard(ctx, id, add, &m); err != nil {
 			return fmt.Errorf("embedded InfluxDB: backup of shard %d: %w", id, err)
 		}
 	}
+	if err := addManifest(schema, &m, add); err != nil {
+		return fmt.Errorf("embedded InfluxDB: backup of the manifest: %w", err)
+	}
 	return nil
+}
+
+func addManifest(schema meta.Data, m *manifest, add AddFile) (err error) {
+	if m.Schema, err = schema.MarshalBinary(); err != nil {
+		return err
+	}
+	file, err := m.encode()
+	if err != nil {
+		return err
+	}
+	return add(manifestName, int64(len(file)), bytes.NewReader(file))
 }
 
 func shardsOf(schema meta.Data) (ids []uint64) {
@@ -81,8 +96,9 @@ func addFile(from, name string, add AddFile) error {
 
 // backupShard adds the files of one shard. It is not counted as a call while
 // they are read, which takes as long as their receiver likes: they are links
-// that nobody else knows of.
-func (s *Store) backupShard(ctx context.Context, id uint64, add AddFile) (err error) {
+// that nobody else knows of. m gets what the manifest says of them; without that a
+// restored store reads more to verify them, and no less is right.
+func (s *Store) backupShard(ctx context.Context, id uint64, add AddFile, m *manifest) (err error) {
 	links, name, err := s.snapshot(ctx, id)
 	if errors.Is(err, tsdb.ErrShardNotFound) {
 		return nil // expired
@@ -97,8 +113,13 @@ func (s *Store) backupShard(ctx context.Context, id uint64, add AddFile) (err er
 			if err = ctx.Err(); err != nil {
 				break
 			}
-			if err = addFile(filepath.Join(links, entry.Name()), path.Join("data", name, entry.Name()), add); err != nil {
+			at := path.Join(name, entry.Name())
+			if err = addFile(filepath.Join(links, entry.Name()), path.Join("data", at), add); err != nil {
 				break
+			}
+			if file, ok := s.ledger.file(at); ok {
+				file.Pending = false
+				m.Files[at] = file
 			}
 		}
 	}

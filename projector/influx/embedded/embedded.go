@@ -2,8 +2,13 @@
 // query engine of InfluxDB 1.8 inside this process, with the same schema and
 // the same InfluxQL, in a directory of its own.
 //
-// A Write that returned nil is in the engine's write-ahead log, fsynced, and
-// survives kill -9. Retention and shard creation run in the background; at most
+// There is no log of what was written: the journal is that. What a Write took is
+// in memory until the next Flush writes it to files, and survives kill -9 from
+// then on. A manifest (manifest.go) says which files there ought to be and what
+// is in them. Open compares: what is missing or damaged is moved aside, kept,
+// and told by Damages, so that the caller can have it written again.
+//
+// Retention and shard creation run in the background; at most
 // Options.MaxQueries statements run at a time and further ones wait their turn.
 // Close interrupts queries, waits for writes and leaves nothing running. A disk
 // that was full is no reason to restart: the engine is opened again by the first
@@ -54,7 +59,8 @@ type Options struct {
 	QueryTimeout   time.Duration // for queries whose context has no earlier deadline; 0 means 1 minute
 	RetentionCheck time.Duration // how often expired data is deleted; 0 means 30 minutes
 
-	maxValues int // of a tag; 0 means the engine's 100,000. Tests make it small.
+	maxValues   int   // of a tag; 0 means the engine's 100,000. Tests make it small.
+	verifyLimit int64 // 0 means verifyAtOnce. Tests make it small.
 }
 
 func (o *Options) validate() error {
@@ -69,6 +75,9 @@ func (o *Options) validate() error {
 	}
 	if o.QueryTimeout <= 0 {
 		o.QueryTimeout = time.Minute
+	}
+	if o.verifyLimit == 0 {
+		o.verifyLimit = verifyAtOnce
 	}
 	if o.RetentionCheck <= 0 {
 		o.RetentionCheck = 30 * time.Minute
@@ -90,6 +99,10 @@ type Store struct {
 	stop      context.CancelFunc // interrupts running queries
 	stopCh    <-chan struct{}
 
+	ledger    *ledger
+	verifying sync.WaitGroup     // the goroutine that reads files behind the engine
+	unverify  context.CancelFunc // ends it
+
 	turns   chan struct{} // one token per running query
 	timeout time.Duration
 	broken  atomic.Bool // a write failed: see reopen
@@ -106,7 +119,7 @@ var _ influx.Store = (*Store)(nil)
 
 // Open starts the engine on a directory, which it makes if needed, and reads
 // what an earlier run left there: milliseconds to seconds, by the number of
-// series. What was written before a kill -9 is replayed from the log.
+// series. What is damaged there is set aside first: see Damages.
 func Open(o Options) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -117,27 +130,51 @@ func Open(o Options) (*Store, error) {
 		}
 	}
 	s := &Store{o: o, turns: make(chan struct{}, o.MaxQueries), timeout: o.QueryTimeout}
-	if err := s.start(); err != nil {
+	s.ledger = &ledger{dir: o.Dir, schema: func() meta.Data { return s.meta.Data() }, damaged: make(chan struct{}, 1)}
+	f, err := examine(o.Dir, o.verifyLimit)
+	if err != nil {
+		return nil, openError(o.Dir, "the directory", err)
+	}
+	if err := s.mend(f); err != nil {
+		return nil, openError(o.Dir, "the directory", err)
+	}
+	if f.log {
+		if err := s.importLog(); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.startWhole(); err != nil {
 		return nil, err
+	}
+	if err := s.ledger.begin(); err != nil {
+		return nil, errors.Join(openError(o.Dir, "the directory", err), s.shutdown())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.unverify = cancel
+	if len(f.unverified) > 0 {
+		s.verifying.Go(func() { s.verifyBehind(ctx) })
 	}
 	return s, nil
 }
 
 // start makes the engine and opens it. What it opened is closed again when it
-// fails.
-func (s *Store) start() error {
-	o, log := s.o, newZap(s.o.Logger)
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stop, s.stopCh = cancel, ctx.Done()
+// fails. log says that there is the log of an earlier release to be read.
+func (s *Store) start(log bool) error {
+	o, zap := s.o, newZap(s.o.Logger)
+	s.resume()
 
 	mc := meta.NewConfig()
 	mc.Dir = filepath.Join(o.Dir, "meta")
 	mc.RetentionAutoCreate = false // the schema names its own policies
 	s.meta = meta.NewClient(mc)
-	s.meta.WithLogger(log)
+	s.meta.WithLogger(zap)
 
 	dc := tsdb.NewConfig()
-	dc.Dir, dc.WALDir = filepath.Join(o.Dir, "data"), filepath.Join(o.Dir, "wal")
+	dc.Dir = filepath.Join(o.Dir, "data")
+	dc.WALDir = dc.Dir // the engine makes directories there, log or not
+	if log {
+		dc.WALDir = filepath.Join(o.Dir, "wal")
+	}
 	dc.Index = tsdb.InmemIndexName // tsi1 has data races between writes and queries in 1.8.10
 	dc.QueryLogEnabled = false
 	dc.CacheSnapshotMemorySize, dc.CacheMaxMemorySize = cacheSnapshot, cacheMax
@@ -148,13 +185,15 @@ func (s *Store) start() error {
 	s.data.EngineOptions.Config = dc
 	s.data.EngineOptions.EngineVersion = dc.Engine
 	s.data.EngineOptions.IndexVersion = dc.Index
-	s.data.WithLogger(log)
+	s.data.EngineOptions.WALEnabled = log
+	s.data.EngineOptions.FileStoreObserver = s.ledger
+	s.data.WithLogger(zap)
 
 	// The points writer serves SELECT INTO and tells which shard a point
 	// belongs to; Write then goes to the shards itself (see write.go).
 	s.points = coordinator.NewPointsWriter()
 	s.points.MetaClient, s.points.TSDBStore = s.meta, s.data
-	s.points.WithLogger(log)
+	s.points.WithLogger(zap)
 
 	s.executor = query.NewExecutor()
 	s.executor.StatementExecutor = &coordinator.StatementExecutor{
@@ -167,23 +206,29 @@ func (s *Store) start() error {
 			TSDBStore:  coordinator.LocalTSDBStore{Store: s.data},
 		},
 	}
-	s.executor.WithLogger(log)
+	s.executor.WithLogger(zap)
 
 	// Without this service nothing ever expires.
 	rc := retention.NewConfig()
 	rc.CheckInterval = toml.Duration(o.RetentionCheck)
 	s.retention = retention.NewService(rc)
 	s.retention.MetaClient, s.retention.TSDBStore = s.meta, s.data
-	s.retention.WithLogger(log)
+	s.retention.WithLogger(zap)
 	s.precreate = precreator.NewService(precreator.NewConfig())
 	s.precreate.MetaClient = s.meta
-	s.precreate.WithLogger(log)
+	s.precreate.WithLogger(zap)
 
 	if err := s.open(); err != nil {
 		s.shutdown()
 		return err
 	}
 	return nil
+}
+
+// resume lets queries run.
+func (s *Store) resume() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop, s.stopCh = cancel, ctx.Done()
 }
 
 // openError says what could not be opened, and what to do.
@@ -201,7 +246,6 @@ func (s *Store) open() error {
 		open func() error
 	}{
 		{"the schema in " + filepath.Join(s.o.Dir, "meta", "meta.db"), s.meta.Open},
-		{"the log", func() error { return mendLogs(s.data.EngineOptions.Config.WALDir, s.o.Logger) }},
 		{"the data", s.data.Open},
 		{"the writer", s.points.Open},
 		{"shard creation", s.precreate.Open},
@@ -241,17 +285,19 @@ func (s *Store) enter(op string, ctx context.Context) error {
 	return nil
 }
 
-// Close interrupts running queries, waits for writes under way and closes the
-// engine's files.
+// Close interrupts running queries, waits for writes under way, writes what is
+// in memory to files and closes them.
 func (s *Store) Close() error {
 	s.once.Do(func() {
 		s.closing.Store(true)
+		s.unverify()
+		s.verifying.Wait()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.stop()
 		s.calls.Wait()
 		if s.down == nil {
-			s.err = s.shutdown()
+			s.err = errors.Join(s.flush(context.Background(), ""), s.shutdown())
 		}
 	})
 	return s.err

@@ -19,7 +19,7 @@ const victimDir = "PULSE_TEST_VICTIM_DIR"
 // victimBatch is how many points one acknowledged write of the victim has.
 const victimBatch = 50
 
-// victim writes for ever and prints a line for each acknowledged write.
+// victim writes and flushes for ever and prints a line for each time.
 func victim(dir string) {
 	s, err := embedded.Open(embedded.Options{Dir: dir})
 	if err == nil {
@@ -28,6 +28,9 @@ func victim(dir string) {
 	for round := time.Now().UnixNano(); err == nil; round++ {
 		_, err = s.Write(context.Background(), influx.PolicyRaw, points(fmt.Sprint(round), time.Now().Add(-time.Hour), victimBatch))
 		if err == nil {
+			err = s.Flush(context.Background(), influx.PolicyRaw)
+		}
+		if err == nil {
 			fmt.Println("acknowledged")
 		}
 	}
@@ -35,7 +38,7 @@ func victim(dir string) {
 	os.Exit(1)
 }
 
-// What was acknowledged before kill -9 is there, time after time.
+// What was flushed before kill -9 is there, time after time, and nothing is taken for damaged.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	acked := 0
@@ -68,6 +71,9 @@ func TestKill(t *testing.T) {
 		s, err := embedded.Open(embedded.Options{Dir: dir})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if d := s.Damages(); len(d) > 0 {
+			t.Errorf("round %d: taken for damaged: %+v", round, d)
 		}
 		// The write under way may be there as well, once a round.
 		if n := count(t, s); n < acked*victimBatch || n > (acked+round+1)*victimBatch {

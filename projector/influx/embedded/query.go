@@ -35,7 +35,19 @@ func (s *Store) Query(ctx context.Context, statement string, params map[string]a
 	case <-s.stopCh:
 		return nil, s.interrupted()
 	}
-	return s.run(ctx, q)
+	rows, err := s.run(ctx, q)
+	if _, reads := q.Statements[0].(*influxql.SelectStatement); !reads && err == nil {
+		err = s.note()
+	}
+	return rows, err
+}
+
+// note has the manifest know the schema that a statement has changed, perhaps.
+func (s *Store) note() error {
+	if err := s.ledger.confirm(); err != nil {
+		return &influx.Error{Op: "query", Kind: influx.Temporary, Err: err}
+	}
+	return nil
 }
 
 // run executes q until ctx or the store ends, and collects its rows.

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,10 +28,8 @@ func (s *Store) failed(err error) {
 	}
 }
 
-// reopen closes the engine and opens it again, if a write has failed. Queries
-// are interrupted, other calls wait. While nothing can be written to the disk it
-// leaves the engine as it is and says so; when the engine does not open, the
-// store answers with the reason until a later reopen succeeds.
+// reopen closes the engine and opens it again, if a write has failed. While
+// nothing can be written to the disk it leaves the engine as it is and says so.
 func (s *Store) reopen() error {
 	if !s.broken.Load() {
 		return nil
@@ -38,24 +37,46 @@ func (s *Store) reopen() error {
 	if err := s.probe(); err != nil {
 		return &influx.Error{Op: "write", Kind: influx.Temporary, Err: err}
 	}
+	again := false
+	err := s.restart(func() error {
+		again = s.broken.Load() // or another write was here first
+		return nil
+	})
+	if err != nil {
+		return &influx.Error{Op: "write", Kind: influx.Temporary, Err: err}
+	}
+	if s.broken.CompareAndSwap(again, false) && again {
+		s.o.Logger.Info("InfluxDB's engine was opened again after a failed write")
+	}
+	return nil
+}
+
+// restart closes the engine, calls between, and opens it again. Queries are
+// interrupted, other calls wait. An engine whose memory cannot be written to
+// files is left open; when the engine does not open, the store answers with the
+// reason until a later restart succeeds.
+func (s *Store) restart(between func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing.Load() || !s.broken.Load() {
-		return nil // enter says it; or another write was here first
+	if s.closing.Load() {
+		return nil // enter says it
 	}
 	s.stop()
 	s.calls.Wait() // no new ones: they need mu
 	if s.down == nil {
+		if err := s.flush(context.Background(), ""); err != nil {
+			s.resume()
+			return err
+		}
 		if err := s.shutdown(); err != nil {
-			s.o.Logger.Warn("closing InfluxDB's engine after a failed write", "err", err)
+			s.o.Logger.Warn("closing InfluxDB's engine", "err", err)
 		}
 	}
-	if s.down = s.start(); s.down != nil {
-		return &influx.Error{Op: "write", Kind: influx.Temporary, Err: s.down}
+	err := between()
+	if s.down = s.start(false); s.down != nil {
+		return s.down
 	}
-	s.broken.Store(false)
-	s.o.Logger.Info("InfluxDB's engine was opened again after a failed write")
-	return nil
+	return err
 }
 
 // probe tells whether the disk takes anything.

@@ -1,35 +1,66 @@
 package embedded_test
 
 import (
-	"errors"
-	"fmt"
+	"bytes"
 	"os"
 	"path/filepath"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/internal/testtools"
+	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
+
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
-// newestLog is the log segment that the engine writes to.
-func newestLog(t *testing.T, dir string) string {
+// dirWithLog is a directory as an earlier release leaves it: 10 points in files, 10 in the log of the same shard. segment
+// is the log's.
+func dirWithLog(t *testing.T, from time.Time) (dir, segment string) {
 	t.Helper()
-	segments, err := filepath.Glob(filepath.Join(dir, "wal", "statistics", "one_day", "*", "_*.wal"))
-	if err != nil || len(segments) == 0 {
-		t.Fatalf("no log segments: %v", err)
+	dir = t.TempDir()
+	s := open(t, embedded.Options{Dir: dir})
+	exec(t, s, createRaw)
+	write(t, s, points("a", from, 10))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
-	return slices.Max(segments)
+	if err := os.Remove(filepath.Join(dir, "manifest")); err != nil {
+		t.Fatal(err)
+	}
+	shards, err := filepath.Glob(filepath.Join(dir, "data", "statistics", "one_day", "*"))
+	if err != nil || len(shards) != 1 {
+		t.Fatalf("%v, %v", shards, err)
+	}
+	at := filepath.Join(dir, "wal", "statistics", "one_day", filepath.Base(shards[0]))
+	if err := os.MkdirAll(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	wal := tsm1.NewWAL(at)
+	if err := wal.Open(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		value := tsm1.NewFloatValue(from.Add(time.Duration(i)*time.Second).UnixNano(), float64(i))
+		if _, err := wal.WriteMulti(map[string][]tsm1.Value{"cpu,host=log#!~#cpu": {value}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := wal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	segments, err := filepath.Glob(filepath.Join(at, "*.wal"))
+	if err != nil || len(segments) != 1 {
+		t.Fatalf("%v, %v", segments, err)
+	}
+	return dir, segments[0]
 }
 
-// What is acknowledged after a crash in the middle of a write is there after
-// the next start too.
-func TestHalfWrittenLog(t *testing.T) {
-	from := time.Now().Add(-time.Minute)
+// The log that an earlier release has left is taken over. What cannot be read at its end is kept, and told with the times
+// that it may have been of.
+func TestLogOfAnEarlierRelease(t *testing.T) {
+	from := time.Now().Truncate(time.Hour).Add(-90 * time.Minute)
 	for name, tail := range map[string][]byte{
+		"whole":                nil,
 		"half a header":        {1, 0},
 		"a header":             {1, 0, 0, 1, 0},
 		"half an entry":        append([]byte{1, 0, 0, 16, 0}, make([]byte, 1000)...),
@@ -40,81 +71,39 @@ func TestHalfWrittenLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			for round := range 3 {
+			dir, segment := dirWithLog(t, from)
+			log, err := os.ReadFile(segment)
+			if err != nil {
+				t.Fatal(err)
+			}
+			log = append(log, tail...)
+			if err := os.WriteFile(segment, log, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for round := range 2 {
 				s := open(t, embedded.Options{Dir: dir})
-				if round == 0 {
-					exec(t, s, createRaw)
+				if n := count(t, s); n != 20 {
+					t.Errorf("round %d: %d points are there, 20 were written", round, n)
 				}
-				write(t, s, points(fmt.Sprint(round), from, 10))
-				if n := count(t, s); n != 10*(round+1) {
-					t.Errorf("round %d: %d points are there, %d were acknowledged", round, n, 10*(round+1))
+				damages := s.Damages()
+				if (len(damages) == 1) != (tail != nil) {
+					t.Fatalf("round %d: damages: %+v", round, damages)
+				}
+				for _, d := range damages {
+					if kept, err := os.ReadFile(filepath.Join(dir, d.Aside)); err != nil || !bytes.Equal(kept, log) {
+						t.Errorf("%d bytes were kept of %d, %v", len(kept), len(log), err)
+					}
+					if d.Policy != influx.PolicyRaw || d.From.After(from) || d.To.Before(from.Add(10*time.Second)) {
+						t.Errorf("told: %+v", d)
+					}
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
-				f, err := os.OpenFile(newestLog(t, dir), os.O_WRONLY|os.O_APPEND, 0)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, err := f.Write(tail); err != nil {
-					t.Fatal(err)
-				}
-				if err := f.Close(); err != nil {
-					t.Fatal(err)
-				}
+			}
+			if _, err := os.Stat(filepath.Join(dir, "wal")); !os.IsNotExist(err) {
+				t.Errorf("the log is still there: %v", err)
 			}
 		})
-	}
-}
-
-// A disk that was full is written to again as soon as it has space, by the same
-// Store, and what was acknowledged is there, now and after the next start.
-func TestDiskFull(t *testing.T) {
-	from := time.Now().Add(-time.Hour)
-	disk := testtools.SmallDisk(t, 64)
-	dir := filepath.Join(disk, "influx")
-	s := open(t, embedded.Options{Dir: dir})
-	exec(t, s, createRaw)
-	acked := 0
-	for round := range 3 {
-		write(t, s, points(fmt.Sprint("before", round), from, 1000))
-		acked += 1000
-		free := testtools.FillDisk(t, disk)
-		for i := range 3 { // new series, with entries larger than any buffer
-			_, err := s.Write(t.Context(), influx.PolicyRaw, points(fmt.Sprint("full", round, i), from, 9000))
-			if influx.KindOf(err) != influx.Temporary {
-				t.Fatalf("a write to a full disk: %v, want a temporary error", err)
-			}
-		}
-		var wg sync.WaitGroup
-		for range 8 {
-			wg.Go(func() { // queries go on, but for those that the reopen interrupts
-				for range 10 {
-					if _, err := s.Query(t.Context(), `SELECT count("cpu") FROM "statistics"."one_day"."cpu"`, nil); err != nil && influx.KindOf(err) != influx.Temporary {
-						t.Errorf("a query: %v", err)
-					}
-				}
-			})
-		}
-		free()
-		for i := range 3 {
-			write(t, s, points(fmt.Sprint("full", round, i), from, 9000))
-			acked += 9000
-		}
-		wg.Wait()
-		if n := count(t, s); n != acked {
-			t.Errorf("round %d: %d points are there, %d were acknowledged", round, n, acked)
-		}
-		if _, err := os.Stat(filepath.Join(dir, "probe")); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("the probe is still there: %v", err)
-		}
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t, embedded.Options{Dir: dir})
-	if n := count(t, s); n != acked {
-		t.Errorf("after another start: %d points are there, %d were acknowledged", n, acked)
 	}
 }

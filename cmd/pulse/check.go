@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nanopack/pulse/migrations"
+	"github.com/nanopack/pulse/projector/influx/embedded"
+)
+
+const checkHelp = `Compare the files of a data dir with what was written, while no server runs on it, and change
+nothing. Exits with 0 when all is whole, 1 when something is not: then the next start sets
+that aside and writes it again from the journal, as far as the journal has it.`
+
+// runCheck verifies a data dir.
+func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	c := newCommand("check", checkHelp, "PULSE", stdout, stderr)
+	c.takes("config-file", "data-dir")
+	if done, code := c.parse(args); done {
+		return code
+	}
+	config, err := c.serverConfig()
+	if err != nil {
+		return c.misused(err)
+	}
+	report, err := checkDataDir(config.DataDir)
+	if err != nil {
+		return c.failed(err)
+	}
+	if code := c.write(func(w io.Writer) error { return printCheck(w, config.DataDir, report) }); code != exitOK {
+		return code
+	}
+	if report.damaged() {
+		return exitFailure
+	}
+	return exitOK
+}
+
+// checkReport is what a check found.
+type checkReport struct {
+	state  []migrations.Damage
+	influx embedded.Report
+}
+
+func (r checkReport) damaged() bool { return len(r.state)+len(r.influx.Damages) > 0 }
+
+// checkDataDir reads everything that can be verified in a data dir.
+func checkDataDir(dir string) (r checkReport, err error) {
+	if r.state, err = migrations.Check(dir); err != nil {
+		return r, fmt.Errorf("--data-dir: %w", err)
+	}
+	r.influx, err = embedded.Check(filepath.Join(dir, "influx"))
+	return r, err
+}
+
+func printCheck(w io.Writer, dir string, r checkReport) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) // keeps the first error of w for Flush
+	state := "whole"
+	if len(r.state) > 0 {
+		state = "damaged"
+	}
+	fmt.Fprintf(t, "%s\t%s\n", filepath.Join(dir, migrations.FileName), state)
+	for _, d := range r.state {
+		fmt.Fprintf(t, "  %s\tit is not what was written: %s\n", d.What, d.Effect)
+	}
+	at := filepath.Join(dir, "influx")
+	switch {
+	case len(r.influx.Damages) > 0:
+		fmt.Fprintf(t, "%s\tdamaged\n", at)
+	case r.influx.Files == 0:
+		fmt.Fprintf(t, "%s\tempty\n", at)
+	default:
+		fmt.Fprintf(t, "%s\twhole: %s files of points, %s\n", at, thousands(uint64(r.influx.Files)), size(r.influx.Bytes))
+	}
+	for _, d := range r.influx.Damages {
+		fmt.Fprintf(t, "  %s\t%s", d.What, d.Why)
+		if d.Policy != "" {
+			fmt.Fprintf(t, ": %s from %s to %s", replayOf(d.Policy), d.From.Format(time.DateTime+"Z"), d.To.Format(time.DateTime+"Z"))
+		}
+		fmt.Fprintln(t)
+	}
+	return t.Flush()
+}

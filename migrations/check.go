@@ -1,0 +1,51 @@
+package migrations
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime/debug"
+
+	"go.etcd.io/bbolt"
+)
+
+// Check reads all of a state file that nobody has open, and returns what the next Open would take out. It changes nothing.
+// The error is an *Error, as Open's.
+func Check(dir string) (found []Damage, err error) {
+	path := filepath.Join(dir, FileName)
+	missing, err := inspect(path)
+	if err != nil {
+		return nil, err
+	}
+	if missing {
+		return nil, &Error{Path: path, Err: errors.New("it is not there: name a data dir of pulse")}
+	}
+	db, err := openBolt(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err = errors.Join(err, db.Close()); err != nil {
+			err = &Error{Path: path, Err: err}
+		}
+	}()
+	have, err := schema(db, len(steps()))
+	if err != nil || have < len(steps()) {
+		return nil, err // an earlier release has no seals
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	err = db.View(func(tx *bbolt.Tx) error {
+		for _, name := range sealedBuckets {
+			if b := tx.Bucket([]byte(name)); b != nil {
+				found = append(found, newTree(b).fill([]string{name}, b)...)
+			}
+		}
+		return nil
+	})
+	return found, err
+}

@@ -1,0 +1,211 @@
+package migrations
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/seal"
+)
+
+// values are those of a state file, by buckets and key, without their seals.
+func values(t *testing.T, db *bbolt.DB) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	var visit func(at string, b *bbolt.Bucket) error
+	visit = func(at string, b *bbolt.Bucket) error {
+		return b.ForEach(func(k, v []byte) error {
+			if v == nil {
+				return visit(at+"/"+string(k), b.Bucket(k))
+			}
+			all[at+"/"+string(k)] = string(seal.Open(v))
+			return nil
+		})
+	}
+	if err := db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+			if string(name) == damagedBucket {
+				return nil
+			}
+			return visit(string(name), b)
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// put writes values as an earlier release does, without seals.
+func put(t *testing.T, dir string) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, FileName), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := runSteps(db, steps()[:1], nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(func(tx *bbolt.Tx) error {
+		for _, path := range []string{"relays", "overrides", "positions", "alerts/definitions", "alerts/states", "rejects/influx_raw", "windows", "replays", "backlog/influx_raw"} {
+			names := strings.Split(path, "/")
+			b, err := tx.CreateBucketIfNotExists([]byte(names[0]))
+			if err == nil && len(names) > 1 {
+				b, err = b.CreateBucketIfNotExists([]byte(names[1]))
+			}
+			for i := 0; i < 20 && err == nil; i++ {
+				err = b.Put(fmt.Appendf(nil, "key %d", i), fmt.Appendf(nil, `{"v":1,"value":%d}`, i))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		for _, name := range []string{"influx_raw", "influx_aggregates"} {
+			if err := tx.Bucket([]byte("positions")).Put([]byte(name), []byte{0, 0, 0, 0, 0, 0, 0, 9}); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket([]byte(metaBucket)).Put([]byte("journal"), []byte(`{"stream":"x","seq":9}`))
+	}), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustOpen(t *testing.T, dir string) *State {
+	t.Helper()
+	s, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// The values of an earlier release are sealed, and are what they were.
+func TestValuesAreSealed(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir)
+	s := mustOpen(t, dir)
+	defer s.Close()
+	all := values(t, s.DB)
+	if len(all) < 180 || all["relays/key 7"] != `{"v":1,"value":7}` || all["meta/identity"] != s.Identity || len(s.Identity) < 20 || len(s.Damages) > 0 {
+		t.Errorf("%d values, identity %q, damages %v", len(all), s.Identity, s.Damages)
+	}
+	if err := s.DB.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("alerts")).Bucket([]byte("definitions")).ForEach(func(k, v []byte) error {
+			if !seal.Sealed(v) {
+				t.Errorf("%s has no seal", k)
+			}
+			return nil
+		})
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A value that is damaged is taken out, told and kept; what nothing else would bring back begins anew.
+func TestDamagedValues(t *testing.T) {
+	for path, rewound := range map[string]string{
+		"relays/key 7": "", "alerts/definitions/key 3": "", "positions/influx_raw": "positions/influx_raw", "windows/key 1": "positions/influx_aggregates",
+		"backlog/influx_raw/key 2": "positions/influx_raw", "meta/identity": "", "meta/journal": "",
+	} {
+		t.Run(path, func(t *testing.T) {
+			dir := t.TempDir()
+			put(t, dir)
+			s := mustOpen(t, dir)
+			before := values(t, s.DB)
+			names := strings.Split(path, "/")
+			if err := errors.Join(s.DB.Update(func(tx *bbolt.Tx) error {
+				b := tx.Bucket([]byte(names[0]))
+				for _, name := range names[1 : len(names)-1] {
+					b = b.Bucket([]byte(name))
+				}
+				key := []byte(names[len(names)-1])
+				v := bytes.Clone(b.Get(key))
+				v[len(v)-2] ^= 1
+				return b.Put(key, v)
+			}), s.Close()); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // it is remembered
+				s = mustOpen(t, dir)
+				after := values(t, s.DB)
+				if len(s.Damages) != 1 || s.Damages[0].What != path || len(s.Damages[0].Value) == 0 || s.Damages[0].Effect == "" {
+					t.Errorf("told: %+v", s.Damages)
+				}
+				for k := range before {
+					if _, ok := after[k]; ok == (k == path || k == rewound) && k != "meta/identity" {
+						t.Errorf("%s is there: %v", k, ok)
+					}
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// One bit anywhere: the file is refused, or every value is what it was, or it is told.
+func TestOneBit(t *testing.T) {
+	whole := t.TempDir()
+	put(t, whole)
+	s := mustOpen(t, whole)
+	want := values(t, s.DB)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(filepath.Join(whole, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	refused, told := 0, 0
+	for range 500 {
+		dir := t.TempDir()
+		flipped := bytes.Clone(file)
+		bit := rng.IntN(8 * len(flipped))
+		for flipped[bit/8] == 0 && rng.IntN(10) > 0 { // most of the file is empty
+			bit = rng.IntN(8 * len(flipped))
+		}
+		flipped[bit/8] ^= 1 << (bit % 8)
+		if err := os.WriteFile(filepath.Join(dir, FileName), flipped, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(dir, Options{})
+		if err != nil {
+			refused++
+			continue
+		}
+		got := values(t, s.DB)
+		for k, v := range got {
+			if w, ok := want[k]; !ok || v != w && (k != "meta/identity" || len(s.Damages) == 0) {
+				t.Errorf("bit %d of byte %d: %s is %q, was %q (%v)", bit%8, bit/8, k, v, w, ok)
+			}
+		}
+		for k := range want {
+			if _, ok := got[k]; !ok && len(s.Damages) == 0 {
+				t.Errorf("bit %d of byte %d: %s is gone and not told", bit%8, bit/8, k)
+			}
+		}
+		if len(s.Damages) > 0 {
+			told++
+			if slices.ContainsFunc(s.Damages, func(d Damage) bool { return d.Effect == "" }) {
+				t.Errorf("told: %+v", s.Damages)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("bit %d of byte %d: %v", bit%8, bit/8, err)
+		}
+	}
+	t.Logf("%d refused, %d told", refused, told)
+	if refused < 10 || told < 50 {
+		t.Errorf("%d refused, %d told", refused, told)
+	}
+}

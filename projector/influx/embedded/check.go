@@ -1,0 +1,63 @@
+package embedded
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
+
+	"github.com/nanopack/pulse/projector/influx"
+)
+
+// Report is what Check found.
+type Report struct {
+	Files int   // of points
+	Bytes int64 // in them
+	// Damages are what the next Open would set aside, or miss.
+	Damages []influx.Damage
+}
+
+// Check compares all files in the directory of a store that is not open with what was written, and changes nothing.
+func Check(dir string) (Report, error) {
+	f, err := examine(dir, math.MaxInt64)
+	if err != nil {
+		return Report{}, openError(dir, "the directory", err)
+	}
+	r := Report{Files: f.files, Bytes: f.bytes, Damages: f.damages}
+	if !f.log {
+		return r, nil
+	}
+	segments, err := filepath.Glob(filepath.Join(dir, "wal", "*", "*", "*", tsm1.WALFilePrefix+"*."+tsm1.WALFileExtension))
+	if err != nil {
+		return r, err
+	}
+	for _, path := range segments {
+		d, err := checkLog(dir, path, shardsByID(f.schema))
+		if err != nil {
+			return r, err
+		}
+		if d != nil {
+			r.Damages = append(r.Damages, *d)
+		}
+	}
+	return r, nil
+}
+
+// checkLog finds out what cannot be read of a log segment; nil if all can be.
+func checkLog(dir, path string, shards map[uint64]shardTime) (*influx.Damage, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // opened for reading
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	good, err := wholeEntries(f, info.Size())
+	if err != nil || good == info.Size() {
+		return nil, err
+	}
+	return logDamage(dir, path, good, info.Size(), shards)
+}

@@ -1,0 +1,249 @@
+package embedded_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nanopack/pulse/projector/influx"
+	"github.com/nanopack/pulse/projector/influx/embedded"
+)
+
+// stored is a directory of a stopped store, and what is in it.
+type stored struct {
+	dir    string
+	points map[cell]float64
+}
+
+type cell struct {
+	policy influx.Policy
+	host   string
+	time   int64
+}
+
+// fill writes points of three hours into both policies, in several files each.
+func fill(t *testing.T) stored {
+	t.Helper()
+	st := stored{dir: t.TempDir(), points: make(map[cell]float64)}
+	s := open(t, embedded.Options{Dir: st.dir})
+	exec(t, s, createRaw, createAggregates)
+	now := time.Now()
+	for hour := range 3 {
+		for part := range 3 {
+			from := now.Add(-time.Duration(hour)*time.Hour - time.Duration(part+1)*5*time.Minute)
+			batch := points(fmt.Sprint(hour, part), from, 200)
+			for _, policy := range []influx.Policy{influx.PolicyRaw, influx.PolicyAggregate} {
+				if _, err := s.Write(t.Context(), policy, batch); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Flush(t.Context(), policy); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	st.points = read(t, s)
+	if len(st.points) != 2*3*3*200 {
+		t.Fatalf("%d points", len(st.points))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// read reads everything.
+func read(t *testing.T, s influx.Store) map[cell]float64 {
+	t.Helper()
+	cells := make(map[cell]float64)
+	for _, policy := range []influx.Policy{influx.PolicyRaw, influx.PolicyAggregate} {
+		rows, err := s.Query(t.Context(), fmt.Sprintf(`SELECT "cpu" FROM "statistics".%q."cpu" GROUP BY "host"`, policy), nil)
+		if err != nil && influx.KindOf(err) != influx.Schema {
+			t.Fatal(err)
+		}
+		for _, row := range rows {
+			for _, v := range row.Values {
+				cells[cell{policy, row.Tags["host"], v[0].(int64)}] = v[1].(float64)
+			}
+		}
+	}
+	return cells
+}
+
+func (st stored) copy(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "influx")
+	if err := os.CopyFS(dir, os.DirFS(st.dir)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// check opens a damaged copy: nothing is there that was not written, and what is missing is told.
+func (st stored) check(t *testing.T, dir string, limit int64) []influx.Damage {
+	t.Helper()
+	o := embedded.Options{Dir: dir}
+	o.SetVerifyLimit(limit)
+	s, err := embedded.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Verified()
+	got, damages := read(t, s), s.Damages()
+	for c, v := range got {
+		if want, ok := st.points[c]; !ok || v != want {
+			t.Errorf("%v is %v, written was %v (%v)", c, v, want, ok)
+			break
+		}
+	}
+	for c := range st.points {
+		if _, ok := got[c]; !ok && !slices.ContainsFunc(damages, func(d influx.Damage) bool {
+			return d.Policy == c.policy && !time.Unix(0, c.time).Before(d.From) && !time.Unix(0, c.time).After(d.To)
+		}) {
+			t.Errorf("%v is missing and not told: %+v", c, damages)
+			break
+		}
+	}
+	for _, d := range damages {
+		if _, err := os.Stat(filepath.Join(dir, d.Aside)); d.Aside != "" && err != nil {
+			t.Errorf("%+v is not aside: %v", d, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	again := open(t, embedded.Options{Dir: dir})
+	if d := again.Damages(); len(d) != len(damages) {
+		t.Errorf("the second start finds other damages: %+v, the first %+v", d, damages)
+	}
+	return damages
+}
+
+// files are the files below a directory.
+func files(t *testing.T, dir string) (paths []string) {
+	t.Helper()
+	if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			paths = append(paths, path)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+// One bit anywhere in any file: what is read is what was written, and what is missing is told.
+func TestOneBit(t *testing.T) {
+	st := fill(t)
+	rng := rand.New(rand.NewPCG(1, 2))
+	all := files(t, st.dir)
+	slices.Sort(all)
+	told := 0
+	for i := range 60 {
+		dir := st.copy(t)
+		name, _ := filepath.Rel(st.dir, all[i%len(all)])
+		path := filepath.Join(dir, name)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(content) == 0 {
+			continue
+		}
+		bit := rng.IntN(8 * len(content))
+		content[bit/8] ^= 1 << (bit % 8)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		limit := int64(0)
+		if i%2 == 1 {
+			limit = -1 // everything behind the engine
+		}
+		damages := st.check(t, dir, limit)
+		if len(damages) > 0 {
+			told++
+		} else if !strings.Contains(name, "_series") && !strings.Contains(name, "fields.idx") && !strings.Contains(name, "meta.db") {
+			t.Errorf("bit %d of %s is not told", bit, name)
+		}
+		if t.Failed() {
+			t.Fatalf("bit %d of %s", bit, name)
+		}
+	}
+	if told < 20 {
+		t.Errorf("%d of 60 told", told)
+	}
+}
+
+// What is gone, cut or replaced is told, and the rest is there.
+func TestDamagedFiles(t *testing.T) {
+	st := fill(t)
+	each := func(pattern string, change func(path string) error) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			paths, err := filepath.Glob(filepath.Join(dir, filepath.FromSlash(pattern)))
+			if err != nil || len(paths) == 0 {
+				t.Fatalf("%s: %v", pattern, err)
+			}
+			if err := change(paths[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	half := func(path string) error {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		return os.Truncate(path, info.Size()/2)
+	}
+	empty := func(path string) error { return os.WriteFile(path, nil, 0o600) }
+	for name, c := range map[string]struct {
+		damage func(t *testing.T, dir string)
+		told   string
+		points bool // some are missing
+	}{
+		"nothing":              {func(*testing.T, string) {}, "", false},
+		"a file is gone":       {each("data/statistics/one_day/*/*.tsm", os.Remove), "it is gone", true},
+		"a file is cut":        {each("data/statistics/one_week/*/*.tsm", half), "bytes instead of", true},
+		"a file is empty":      {each("data/statistics/one_day/*/*.tsm", empty), "it has 0 bytes", true},
+		"a shard is gone":      {each("data/statistics/one_day/*", os.RemoveAll), "it is gone", true},
+		"all data is gone":     {each("data", os.RemoveAll), "it is gone", true},
+		"the schema is gone":   {each("meta/meta.db", os.Remove), "meta/meta.db", false},
+		"the schema is empty":  {each("meta/meta.db", empty), "meta/meta.db", false},
+		"the schema is cut":    {each("meta/meta.db", half), "meta/meta.db", false},
+		"the schema is noise":  {each("meta/meta.db", func(p string) error { return os.WriteFile(p, []byte("noise"), 0o600) }), "meta/meta.db", false},
+		"the series are gone":  {each("data/statistics/_series", os.RemoveAll), "", false},
+		"the series are cut":   {each("data/statistics/_series/00/0000", half), "", false},
+		"the fields are cut":   {each("data/statistics/one_day/*/fields.idx", half), "", false},
+		"the manifest is gone": {each("manifest", os.Remove), "", false},
+		"the manifest is cut":  {each("manifest", half), "manifest", false},
+		"manifest and schema":  {func(t *testing.T, dir string) { each("manifest", half)(t, dir); each("meta/meta.db", half)(t, dir) }, "meta/meta.db", true},
+		"without manifest, cut": {func(t *testing.T, dir string) {
+			each("manifest", os.Remove)(t, dir)
+			each("data/statistics/one_day/*/*.tsm", half)(t, dir)
+		}, "data/statistics", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, limit := range []int64{0, -1} {
+				dir := st.copy(t)
+				c.damage(t, dir)
+				damages := st.check(t, dir, limit)
+				text, err := json.Marshal(damages)
+				if err != nil || (len(damages) > 0) != (c.told != "") || !strings.Contains(string(text), c.told) {
+					t.Errorf("told: %s, %v", text, err)
+				}
+				if c.points != slices.ContainsFunc(damages, func(d influx.Damage) bool { return d.Policy != "" }) && c.told != "manifest" {
+					t.Errorf("of points: %s", text)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,314 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/influxdata/influxdb/services/meta"
+	"github.com/influxdata/influxdb/tsdb"
+	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
+
+	"github.com/nanopack/pulse/projector/influx"
+)
+
+// findings are what examine found in a directory.
+type findings struct {
+	manifest manifest // without what is damaged, and with what is found to be good
+	// unverified are the files that were not read: there are too many.
+	unverified map[string]bool
+	damages    []influx.Damage
+	// schema is the schema in force. restore says that meta.db is to be written again with it.
+	schema  meta.Data
+	restore bool
+	log     bool // an earlier release has kept a log here
+	files   int
+	bytes   int64
+}
+
+// shardTime is what the schema says of a shard.
+type shardTime struct {
+	policy   influx.Policy
+	from, to time.Time // to is excluded
+	keep     time.Duration
+}
+
+// shardsByID are the shards that ought to be there.
+func shardsByID(schema meta.Data) map[uint64]shardTime {
+	shards := make(map[uint64]shardTime)
+	for _, database := range schema.Databases {
+		for _, policy := range database.RetentionPolicies {
+			for _, group := range policy.ShardGroups {
+				if group.Deleted() {
+					continue
+				}
+				for _, shard := range group.Shards {
+					shards[shard.ID] = shardTime{influx.Policy(policy.Name), group.StartTime, group.EndTime, policy.Duration}
+				}
+			}
+		}
+	}
+	return shards
+}
+
+// examine compares what is in a directory with what its manifest says, and changes nothing. It reads the files if they
+// have limit bytes at most.
+func examine(dir string, limit int64) (f *findings, err error) {
+	f = &findings{manifest: manifest{Files: make(map[string]dataFile)}, unverified: make(map[string]bool)}
+	found, total, err := dataFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	f.files, f.bytes = len(found), total
+	_, err = os.Lstat(filepath.Join(dir, "wal"))
+	f.log = err == nil
+	m, err := readManifest(dir)
+	switch {
+	case errors.Is(err, errManifest):
+		// Which files there were is not known any more.
+		f.everything(manifestName, err)
+	case err != nil:
+		return nil, err
+	case f.log:
+		m = nil // and has not kept the manifest, if there was one
+	}
+	if m != nil {
+		f.manifest.Damages = m.Damages
+	}
+	if whole, err := f.examineSchema(dir, m, len(found) > 0); err != nil || !whole {
+		return f, err
+	}
+	f.examineFiles(dir, m, found, total <= limit)
+	return f, nil
+}
+
+// everything notes that anything may be missing.
+func (f *findings) everything(what string, why error) {
+	for _, policy := range []influx.Policy{influx.PolicyRaw, influx.PolicyAggregate} {
+		f.damages = append(f.damages, influx.Damage{Found: now(), What: what, Why: why.Error(), Policy: policy, From: time.Unix(0, 0).UTC(), To: now()})
+	}
+}
+
+func now() time.Time { return time.Now().UTC() }
+
+// examineSchema finds out which schema is right: meta.db, or what the manifest has of it. whole says that there is one.
+func (f *findings) examineSchema(dir string, m *manifest, data bool) (whole bool, err error) {
+	name := filepath.Join("meta", "meta.db")
+	file, err := os.ReadFile(filepath.Join(dir, name))
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return false, err
+	}
+	var cause error
+	switch {
+	case missing && m == nil && !data:
+		return true, nil // a new directory
+	case missing:
+		cause = errGone
+	default:
+		if f.schema, cause = decodeSchema(file); cause == nil && m != nil {
+			var noted meta.Data
+			if noted, cause = decodeSchema(m.Schema); cause == nil && !continues(f.schema, noted) {
+				cause = errors.New("it is not what was noted of it last")
+			}
+		}
+	}
+	if cause == nil {
+		return true, nil
+	}
+	if m != nil {
+		if f.schema, err = decodeSchema(m.Schema); err == nil {
+			f.restore = true
+			f.damages = append(f.damages, influx.Damage{Found: now(), What: filepath.ToSlash(name), Why: cause.Error()})
+			return true, nil
+		}
+	}
+	// Nobody knows which times the files belong to.
+	f.everything(filepath.ToSlash(name), cause)
+	f.damages = append(f.damages, influx.Damage{Found: now(), What: "data", Why: "the schema that belongs to it is damaged"})
+	f.restore, f.schema = true, meta.Data{}
+	return false, nil
+}
+
+var errGone = errors.New("it is gone")
+
+// decodeSchema reads a meta.db.
+func decodeSchema(file []byte) (schema meta.Data, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	if len(file) == 0 {
+		return schema, errors.New("it is empty")
+	}
+	return schema, schema.UnmarshalBinary(file)
+}
+
+// continues says whether a schema can have come of an earlier one: what was there and has not expired is there, unchanged.
+func continues(schema, earlier meta.Data) bool {
+	if schema.MaxShardID < earlier.MaxShardID || schema.MaxShardGroupID < earlier.MaxShardGroupID || len(schema.Databases) < len(earlier.Databases) {
+		return false
+	}
+	shards, at := shardsByID(schema), time.Now()
+	for id, was := range shardsByID(earlier) {
+		is, ok := shards[id]
+		if !ok && was.expired(was.to, at) {
+			continue
+		}
+		if !ok || is.policy != was.policy || !is.from.Equal(was.from) || !is.to.Equal(was.to) {
+			return false
+		}
+	}
+	for _, was := range earlier.Databases {
+		is := schema.Database(was.Name)
+		if is == nil || is.DefaultRetentionPolicy != was.DefaultRetentionPolicy {
+			return false
+		}
+		for _, policy := range was.RetentionPolicies {
+			p := is.RetentionPolicy(policy.Name)
+			if p == nil || p.Duration != policy.Duration || p.ShardGroupDuration != policy.ShardGroupDuration || p.ReplicaN != policy.ReplicaN {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// expired says whether a point of time t is older than the policy keeps.
+func (s shardTime) expired(t, at time.Time) bool { return s.keep > 0 && t.Add(s.keep).Before(at) }
+
+// dataFiles are the files of points in a directory, by their names in the manifest, with their sizes.
+func dataFiles(dir string) (files map[string]int64, total int64, err error) {
+	files = make(map[string]int64)
+	data := filepath.Join(dir, "data")
+	err = filepath.WalkDir(data, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if entry.Name() == tsdb.SeriesFileDirectory || strings.HasSuffix(entry.Name(), ".tmp") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, dataSuffix) && !strings.HasSuffix(path, dataSuffix+".bad") {
+			return nil
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(data, path)
+		files[filepath.ToSlash(name)] = info.Size()
+		total += info.Size()
+		return err
+	})
+	return files, total, err
+}
+
+// examineFiles compares the files with the manifest, if there is one, and reads them if read says so.
+func (f *findings) examineFiles(dir string, m *manifest, found map[string]int64, read bool) {
+	shards, at := shardsByID(f.schema), time.Now()
+	if m == nil {
+		m = &manifest{}
+	}
+	for name, file := range m.Files {
+		size, there := found[name]
+		shard, known := shards[shardOf(name)]
+		switch {
+		case there && size != file.Size:
+			f.damage(name, file, shards, fmt.Errorf("it has %d bytes instead of %d", size, file.Size))
+		case there:
+			file.Pending = false
+			f.examineFile(dir, name, &file, shards, read)
+		case !file.Pending && known && !shard.expired(time.Unix(0, file.Max), at):
+			f.damage(name, file, shards, errGone)
+		}
+	}
+	for name := range found {
+		if _, ok := m.Files[name]; ok {
+			continue
+		}
+		if strings.HasSuffix(name, ".bad") {
+			f.damage(name, dataFile{}, shards, errors.New("an earlier release could not read it"))
+			continue
+		}
+		f.examineFile(dir, name, nil, shards, read)
+	}
+	if f.restore {
+		f.strayShards(dir, shards)
+	}
+}
+
+func (f *findings) examineFile(dir, name string, known *dataFile, shards map[uint64]shardTime, read bool) {
+	if !read {
+		// What the engine could not open it would leave out with its whole shard.
+		if err := reading(filepath.Join(dir, "data", filepath.FromSlash(name)), func(*tsm1.TSMReader) error { return nil }); err != nil {
+			file := dataFile{}
+			if known != nil {
+				file = *known
+			}
+			f.damage(name, file, shards, err)
+			return
+		}
+		f.unverified[name] = true
+		if known != nil {
+			f.manifest.Files[name] = *known
+		}
+		return
+	}
+	file, err := verify(filepath.Join(dir, "data", filepath.FromSlash(name)), known, noPause)
+	if err != nil {
+		f.damage(name, file, shards, err)
+		return
+	}
+	f.manifest.Files[name] = file
+}
+
+func (f *findings) damage(name string, file dataFile, shards map[uint64]shardTime, why error) {
+	f.damages = append(f.damages, damageOf(name, file, shards, why))
+}
+
+// damageOf is the damage of a data file: the times that the manifest has, or else those of its shard.
+func damageOf(name string, file dataFile, shards map[uint64]shardTime, why error) influx.Damage {
+	d := influx.Damage{Found: now(), What: path.Join("data", name), Why: why.Error()}
+	shard, ok := shards[shardOf(name)]
+	if !ok {
+		return d // the schema knows nothing of it, and nobody saw it
+	}
+	d.Policy, d.From, d.To = shard.policy, shard.from.UTC(), shard.to.Add(-1).UTC()
+	if file.Size > 0 && file.Max != 0 {
+		d.From, d.To = time.Unix(0, file.Min).UTC(), time.Unix(0, file.Max).UTC()
+	}
+	return d
+}
+
+// strayShards are directories of shards that an older schema does not have: their numbers will be used again.
+func (f *findings) strayShards(dir string, shards map[uint64]shardTime) {
+	paths, _ := filepath.Glob(filepath.Join(dir, "data", "*", "*", "*")) // the pattern is good
+	for _, p := range paths {
+		name, err := filepath.Rel(filepath.Join(dir, "data"), p)
+		name = filepath.ToSlash(name)
+		if err != nil || strings.Contains(name, tsdb.SeriesFileDirectory) {
+			continue
+		}
+		if _, ok := shards[shardOf(name)]; !ok {
+			for file := range f.manifest.Files {
+				if strings.HasPrefix(file, name+"/") {
+					delete(f.manifest.Files, file)
+					delete(f.unverified, file)
+				}
+			}
+			f.damages = append(f.damages, influx.Damage{Found: now(), What: path.Join("data", name), Why: "it is younger than the schema that could be restored"})
+		}
+	}
+}
