@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -79,13 +80,13 @@ func TestFleetLosesNothing(t *testing.T) {
 	if err := fleet.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "three polls of each relay", func() bool { return fleet.Polls() >= 3*relays })
+	eventually(t, "three polls of each relay", func() bool { return fleet.Sent() >= 3*relays*stats })
 	if err := srv.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
 	sent := fleet.Sent()
 	fleet.Stop()
-	if got := uint64(j.readings); got != sent || sent < 3*relays*stats {
+	if got := uint64(j.readings); got != sent {
 		t.Errorf("%d readings in the journal, %d were sent", got, sent)
 	}
 	// How many answers take longer than a second is the machine's affair; none of them may be lost.
@@ -104,16 +105,20 @@ func TestFleetLosesNothing(t *testing.T) {
 	}
 }
 
-// checkFleetEvent compares an event with what relaytest's fleet answers to its n-th poll.
+// checkFleetEvent compares an event with what relaytest's fleet answers to its n-th poll: five readings of each of two
+// collectors, or of one, when the server polled before the second was added.
 func checkFleetEvent(t *testing.T, e *journal.Event, n float64) {
 	t.Helper()
-	if e.Readings() != 10 || len(e.Collectors) != 2 {
-		t.Fatalf("an event with %d readings of %d collectors, want 10 of 2", e.Readings(), len(e.Collectors))
+	if len(e.Collectors) == 0 || len(e.Collectors) > 2 || e.Readings() != 5*len(e.Collectors) {
+		t.Fatalf("an event with %d readings of %d collectors", e.Readings(), len(e.Collectors))
 	}
-	for c, col := range e.Collectors {
-		if want := "collector:" + strconv.Itoa(c); col.Name != relaytest.FleetCollector(c) || len(col.Tags) != 1 || col.Tags[0] != want {
-			t.Fatalf("collector %d is %s %v", c, col.Name, col.Tags)
+	last := -1
+	for _, col := range e.Collectors {
+		c := slices.IndexFunc([]string{relaytest.FleetCollector(0), relaytest.FleetCollector(1)}, func(name string) bool { return name == col.Name })
+		if want := "collector:" + strconv.Itoa(c); c <= last || len(col.Tags) != 1 || col.Tags[0] != want {
+			t.Fatalf("collector %d is %s %v, after %d", c, col.Name, col.Tags, last)
 		}
+		last = c
 		for i, s := range col.Stats {
 			stat := c + 2*i
 			if s.ID != relaytest.FleetStat(stat) || s.Value != float64(stat)*1e6+n {

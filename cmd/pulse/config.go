@@ -92,19 +92,11 @@ func ParseConfig(args []string) (*Config, error) {
 	case fs.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q: flags begin with a dash, sub-commands (%s) come first", fs.Arg(0), subcommandNames())
 	}
-	given := givenFlags(fs)
 	if err := setFromEnvironment(fs, "PULSE"); err != nil {
 		return nil, err
 	}
-	if path := values["config-file"].text; path != "" {
-		err := readConfigFile(path, all, func(key, text string, line int) {
-			if v := values[key]; !given[key] && v.from == "" {
-				v.text, v.from = text, fmt.Sprintf("line %d of %s", line, path)
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
+	if err := setFromFile(fs); err != nil {
+		return nil, err
 	}
 
 	c := &Config{values: make(map[string]string, len(all)), args: args}

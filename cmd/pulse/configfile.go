@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -29,14 +28,9 @@ func (e *fileError) Error() string {
 	return fmt.Sprintf("--config-file: line %d of %s: %s", e.line, e.path, e.text)
 }
 
-// readConfigFile calls set for every key of the config file, with the line that the key stands on.
-func readConfigFile(path string, all []option, set func(key, value string, line int)) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("--config-file: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxConfigFile+1))
+// readConfigFile calls set for every key of the config file, with the line that the key stands on, until set fails.
+func readConfigFile(path string, r io.Reader, all []option, set func(key, value string, line int) error) error {
+	text, err := io.ReadAll(io.LimitReader(r, maxConfigFile+1))
 	if err != nil {
 		return fmt.Errorf("--config-file: %w", err)
 	}
@@ -45,7 +39,7 @@ func readConfigFile(path string, all []option, set func(key, value string, line 
 
 // parseConfigFile reads one flat JSON object whose keys are the long flag names, each at most once: of two, one
 // would be passed over in silence.
-func parseConfigFile(path string, text []byte, all []option, set func(key, value string, line int)) error {
+func parseConfigFile(path string, text []byte, all []option, set func(key, value string, line int) error) error {
 	if line, wrong := jsonMistake(text); wrong != "" {
 		return &fileError{path, line, wrong}
 	}
@@ -79,7 +73,9 @@ func parseConfigFile(path string, text []byte, all []option, set func(key, value
 			return &fileError{path, line, wrong}
 		}
 		seen[key] = true
-		set(key, fmt.Sprint(value), line)
+		if err := set(key, fmt.Sprint(value), line); err != nil {
+			return err
+		}
 	}
 	if err != nil {
 		return &fileError{path, 0, "is not valid JSON"} // jsonMistake has seen to that

@@ -19,7 +19,7 @@ func FuzzConfigFile(f *testing.F) {
 	all := options()
 	f.Fuzz(func(t *testing.T, text []byte) {
 		given := make(map[string]string)
-		err := parseConfigFile("pulse.json", text, all, func(name, value string, line int) {
+		err := parseConfigFile("pulse.json", text, all, func(name, value string, line int) error {
 			if _, twice := given[name]; twice || !slices.ContainsFunc(all, func(o option) bool { return o.long == name && name != "config-file" }) {
 				t.Fatalf("%q gives %q (twice: %t)", text, name, twice)
 			}
@@ -27,6 +27,7 @@ func FuzzConfigFile(f *testing.F) {
 				t.Fatalf("%q: %q is on line %d", text, name, line)
 			}
 			given[name] = value
+			return nil
 		})
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "--config-file: ") || strings.ContainsAny(err.Error(), "\r\n") {

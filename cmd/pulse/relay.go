@@ -75,16 +75,14 @@ func parseAgent(args []string, stdout, stderr io.Writer) (a *agent, done bool, c
 		tags   = c.String("tags", "", "Tags for every stat, such as service:web1,rack:7")
 		useTLS = c.Bool("tls", false, "Connect with TLS")
 		caFile = c.String("tls-ca", "", "Certificate (PEM) to trust, such as the server's self-signed one; implies --tls")
-		file   = c.String("config-file", "", "Config file (JSON) with these flags as its keys; SIGHUP has it read again")
+		_      = c.String("config-file", "", "Config file (JSON) with these flags as its keys; SIGHUP has it read again")
 		level  = c.String("log-level", "INFO", "Level at which to log (TRACE, DEBUG, INFO, WARN, ERROR, FATAL)")
 	)
 	if done, code := c.parse(args); done {
 		return nil, true, code
 	}
-	if *file != "" {
-		if err := setFromFile(c.FlagSet, *file); err != nil {
-			return nil, true, c.misused(err)
-		}
+	if err := setFromFile(c.FlagSet); err != nil {
+		return nil, true, c.misused(err)
 	}
 	logLevel, err := logLevel(*level)
 	if err != nil {

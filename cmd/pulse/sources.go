@@ -3,11 +3,15 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
+
+	"github.com/peterbourgon/ff/v3"
 
 	"github.com/nanopack/pulse/internal/nearest"
 )
@@ -25,7 +29,7 @@ func environmentName(prefix, name string) string {
 }
 
 // setFromEnvironment sets the flags that the command line does not have from their environment variables. A
-// variable that is set but empty is the empty text, as --flag= and "flag": "" are.
+// variable that is set but empty is the empty text, as --flag= and "flag": "" are; ff would take it for unset.
 func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
 	given := givenFlags(fs)
 	fs.VisitAll(func(f *flag.Flag) {
@@ -53,22 +57,29 @@ func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
 	return err
 }
 
-// setFromFile sets the flags that neither the command line nor the environment has from a config file whose keys are
-// their names.
-func setFromFile(fs *flag.FlagSet, path string) error {
-	given := givenFlags(fs)
+// setFromFile sets the flags that neither the command line nor the environment has from the file of --config-file, whose
+// keys are their names.
+func setFromFile(fs *flag.FlagSet) error {
+	given, path := givenFlags(fs), fs.Lookup("config-file").Value.String()
 	var all []option
 	fs.VisitAll(func(f *flag.Flag) { all = append(all, option{long: f.Name}) })
-	var wrong error
-	err := readConfigFile(path, all, func(key, text string, line int) {
-		if given[key] || wrong != nil {
-			return
-		}
-		if err := fs.Set(key, text); err != nil { // of a switch; the text of another may be anything, and a secret
-			wrong = fmt.Errorf("--%s: must be true or false (line %d of %s)", key, line, path)
-		}
-	})
-	return cmp.Or(err, wrong)
+	parse := func(r io.Reader, set func(name, value string) error) error {
+		return readConfigFile(path, r, all, func(key, text string, line int) error {
+			from := fmt.Sprintf("line %d of %s", line, path)
+			if err := set(key, text); err != nil { // of a switch; the text of another may be anything, and a secret
+				return fmt.Errorf("--%s: must be true or false (%s)", key, from)
+			}
+			if v, ok := fs.Lookup(key).Value.(*rawValue); ok && !given[key] {
+				v.from = from
+			}
+			return nil
+		})
+	}
+	err := ff.Parse(fs, nil, ff.WithConfigFileFlag("config-file"), ff.WithConfigFileParser(parse))
+	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
+		return fmt.Errorf("--config-file: %w", pathErr)
+	}
+	return err
 }
 
 // warnUnknownEnvironment logs each PULSE_ variable that the server does not read: it is most likely a

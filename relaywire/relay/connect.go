@@ -128,7 +128,7 @@ func (d *doorstep) say(line []byte) error {
 	if err != nil || m.Verb == relaywire.VerbOK {
 		return err
 	}
-	said := string(m.Args) // an error's reason, or the whole line, which is how Pulse 0.2 complains
+	said := quote(m.Args) // an error's reason, or the whole line, which is how Pulse 0.2 complains
 	if m.Verb != relaywire.VerbError && m.Verb != relaywire.VerbUnknown {
 		said = m.Verb.String() + " " + said
 	}

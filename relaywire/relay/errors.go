@@ -2,6 +2,9 @@ package relay
 
 import (
 	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/nanopack/pulse/relaywire"
 )
@@ -39,8 +42,30 @@ type Error struct {
 	Subject string
 	// Err is one of the sentinels, or an error of the network.
 	Err error
-	// Detail is what the server said, or empty.
+	// Detail is what the server said, in at most 256 printable bytes, or empty.
 	Detail string
+}
+
+// maxQuoted is how many bytes of what a server says are kept: a line may have 64 KiB.
+const maxQuoted = 256
+
+// quote returns what a server said, bounded and without control characters, for errors and the log.
+func quote(said []byte) string {
+	const mark = "..."
+	long := len(said) > maxQuoted
+	if long {
+		said = said[:maxQuoted-len(mark)]
+	}
+	text := strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, string(said))
+	if long {
+		text += mark
+	}
+	return text
 }
 
 // Error says what was done to what and why it failed.

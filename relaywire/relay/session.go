@@ -194,7 +194,7 @@ func (s *session) read() error {
 		case relaywire.VerbError:
 			// The server hangs up next, or it refused one thing (a collector too many) and goes on: it is not for us
 			// to end it.
-			complaint = string(m.Args)
+			complaint = quote(m.Args)
 			s.r.complained(complaint)
 		}
 		// ok and pong ask for nothing, and what is not known is ignored, as released relays do.
