@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+
+	"github.com/nanopack/pulse/internal/plainfile"
 )
 
 // AddFile takes one file of a backup: its name below the journal's directory, with slashes, its size in bytes, and
@@ -57,7 +59,7 @@ func (j *Journal) backup(ctx context.Context, add AddFile) error {
 
 // addFile adds a file as large as it is when it is opened.
 func addFile(path, name string, add AddFile) error {
-	f, err := openBlock(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return err
 	}

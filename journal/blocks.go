@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/nanopack/pulse/internal/plainfile"
 )
 
 // blocks syncs the files to which the server appends. An acknowledged message is in the kernel's hands
@@ -53,7 +55,7 @@ func (b *blocks) sync() error {
 	}
 	added := false
 	for {
-		f, err := openBlock(blockPath(b.dir, b.index+1))
+		f, err := plainfile.Open(blockPath(b.dir, b.index+1))
 		if errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -114,7 +116,7 @@ func (b *blocks) all(from int) error {
 		if n < from && i != len(list)-1 {
 			continue
 		}
-		f, err := openBlock(blockPath(b.dir, n))
+		f, err := plainfile.Open(blockPath(b.dir, n))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // dropped by retention meanwhile
 		}
@@ -170,7 +172,7 @@ func (b *blocks) rewrite(from int) error {
 }
 
 func (b *blocks) copy(path string) (err error) {
-	in, err := openBlock(path)
+	in, err := plainfile.Open(path)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func TestDamagedRecordTakesNoOther(t *testing.T) {
 	}{
 		{"length in the last block", 3, false, 0},
 		{"length in the last block, stale", 3, true, 1},
-		{"text in the last block", 3, false, 100},
+		{"length in the second block", 2, false, 0},
 		{"length in the second block, stale", 2, true, 0},
 		{"text in the first block, stale", 1, true, 100},
 	} {

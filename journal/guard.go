@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nanopack/pulse/internal/plainfile"
 )
 
 // At its start the server deletes a stream of which it cannot read one block. So before every start the
@@ -123,7 +125,7 @@ func (e *linkError) Unwrap() error { return e.err }
 // bit tells of headers) and the number (8, the two highest bits tell of deletions), little endian. ok is false for a
 // block without an event.
 func firstSeq(path string) (seq uint64, ok bool, err error) {
-	f, err := openBlock(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return 0, false, err
 	}
@@ -276,7 +278,7 @@ func freeName(path string) (string, error) {
 
 // readable reads the file to its end.
 func readable(path string) error {
-	f, err := openBlock(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return err
 	}

@@ -12,13 +12,16 @@ import (
 	"time"
 
 	"github.com/minio/highwayhash"
-	"golang.org/x/sys/unix"
+	"github.com/nanopack/pulse/internal/plainfile"
 )
 
 // The server cuts a block in place where a record is damaged, and with it every intact event after the damage: at its
-// start when its index is not current, else when the block is read. So before every start the blocks that it would read
-// to the end are verified. A damaged block is written again without what is damaged; the old file stays in
-// unreadable-<time>.
+// start when its index is not current, else when the block is read. So before every start the newest blocks are verified,
+// and all of them when the server would read all. A damaged block is written again without what is damaged; the old file
+// stays in unreadable-<time>.
+
+// verifyBytes is how much of the journal is verified at every start: a third of a second's work.
+const verifyBytes = 256 << 20
 
 // indexFile is the server's index of the blocks. It is current after a clean stop.
 const indexFile = "index.db"
@@ -31,16 +34,16 @@ type verified struct {
 	mended int
 }
 
-// verify checks the last block, and all blocks when the server would read all, and mends the damaged ones. The server
+// verify checks the newest blocks, and all blocks when the server would read all, and mends the damaged ones. The server
 // must be stopped. blocks are in order; one that gives an error is left to the caller's other checks.
 func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error) (verified, error) {
 	v := verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: unreadableDir(dir, now), fsync: fsync}
 	if len(blocks) == 0 {
 		return v.found, nil
 	}
-	begin := len(blocks) - 1
-	if !v.indexed(blocks[begin]) {
-		begin = 0
+	begin := 0
+	if last := len(blocks) - 1; v.indexed(blocks[last]) {
+		begin = v.newest(blocks, verifyBytes)
 	}
 	if err := v.blocks(blocks, begin, len(blocks)); err != nil {
 		return v.found, err
@@ -81,7 +84,7 @@ func (v *verifier) indexed(last int) bool {
 	if !bytes.Equal(h.Sum(nil), sum) {
 		return false
 	}
-	f, err := openBlock(blockPath(v.msgs, last))
+	f, err := plainfile.Open(blockPath(v.msgs, last))
 	if err != nil {
 		return false
 	}
@@ -93,6 +96,19 @@ func (v *verifier) indexed(last int) bool {
 	var end [recordSum]byte
 	_, err = f.ReadAt(end[:], info.Size()-recordSum)
 	return err == nil && bytes.Equal(end[:], body[len(body)-recordSum:])
+}
+
+// newest returns the index of the first of the newest blocks that are verified: as many as have a size in all, and at
+// least one.
+func (v *verifier) newest(list []int, size int64) int {
+	begin := len(list) - 1
+	for at := begin; at >= 0 && size > 0; at-- {
+		begin = at
+		if info, err := os.Stat(blockPath(v.msgs, list[at])); err == nil {
+			size -= info.Size()
+		}
+	}
+	return begin
 }
 
 // blocks verifies list[from:to].
@@ -131,7 +147,7 @@ func (v *verifier) blocks(list []int, from, to int) error {
 
 // scanFile reads and scans block n.
 func scanFile(path string, n int) (blockScan, []byte, error) {
-	f, err := openBlock(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return blockScan{}, nil, err
 	}
@@ -219,25 +235,4 @@ func (v *verifier) syncDir(dir string) error {
 		err = cerr
 	}
 	return err
-}
-
-// errNotAFile is something that has a block's name and is no plain file: a directory, or a pipe, of which the opening or
-// the reading would wait for ever.
-var errNotAFile = errors.New("not a plain file")
-
-// openBlock opens a block for reading. It never waits.
-func openBlock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: errNotAFile}
-	}
-	if err != nil {
-		_ = f.Close() // opened for reading
-		return nil, err
-	}
-	return f, nil
 }

@@ -207,6 +207,7 @@ var dataFiles = []struct {
 	{regexp.MustCompile(`^pulse\.db$`), 64 << 30},
 	{regexp.MustCompile(`^journal/jetstream/PULSE/streams/PULSE/meta\.(inf|sum)$`), 1 << 20},
 	{regexp.MustCompile(`^journal/jetstream/PULSE/streams/PULSE/msgs/[0-9]+\.blk$`), 1 << 30},
+	{regexp.MustCompile(`^influx/manifest$`), 4 << 30}, // it holds a copy of meta.db
 	{regexp.MustCompile(`^influx/meta/meta\.db$`), 1 << 30},
 	{regexp.MustCompile(`^influx/data/[^/]+/[^/]+/[0-9]+/[^/]+$`), 4 << 30},
 }

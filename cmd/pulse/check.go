@@ -8,13 +8,15 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
 const checkHelp = `Compare the files of a data dir with what was written, while no server runs on it, and change
 nothing. Exits with 0 when all is whole, 1 when something is not: then the next start sets
-that aside and writes it again from the journal, as far as the journal has it.`
+that aside, keeps what is intact, and writes InfluxDB's again from the journal, as far as
+the journal has it.`
 
 // runCheck verifies a data dir.
 func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -42,19 +44,40 @@ func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 
 // checkReport is what a check found.
 type checkReport struct {
-	state  []migrations.Damage
-	influx embedded.Report
+	state   []migrations.Damage
+	journal journal.CheckReport
+	influx  embedded.Report
 }
 
-func (r checkReport) damaged() bool { return len(r.state)+len(r.influx.Damages) > 0 }
+func (r checkReport) damaged() bool {
+	return len(r.state)+len(r.journal.Damages)+len(r.influx.Damages) > 0
+}
 
 // checkDataDir reads everything that can be verified in a data dir.
 func checkDataDir(dir string) (r checkReport, err error) {
 	if r.state, err = migrations.Check(dir); err != nil {
 		return r, fmt.Errorf("--data-dir: %w", err)
 	}
+	if r.journal, err = journal.Check(filepath.Join(dir, "journal")); err != nil {
+		return r, fmt.Errorf("--data-dir: %w", err)
+	}
 	r.influx, err = embedded.Check(filepath.Join(dir, "influx"))
 	return r, err
+}
+
+// blockDamage says what is wrong with a block of the journal.
+func blockDamage(d journal.BlockDamage) string {
+	switch {
+	case d.Err != nil:
+		return d.Err.Error()
+	case d.From > 0 && d.To > 0:
+		return fmt.Sprintf("events %d to %d are not what was written", d.From, d.To)
+	case d.To > 0:
+		return fmt.Sprintf("its events up to %d are not what was written", d.To)
+	case d.From > 0:
+		return fmt.Sprintf("what follows from event %d on is not what was written", d.From)
+	}
+	return "it is not what was written"
 }
 
 func printCheck(w io.Writer, dir string, r checkReport) error {
@@ -67,7 +90,19 @@ func printCheck(w io.Writer, dir string, r checkReport) error {
 	for _, d := range r.state {
 		fmt.Fprintf(t, "  %s\tit is not what was written: %s\n", d.What, d.Effect)
 	}
-	at := filepath.Join(dir, "influx")
+	at := filepath.Join(dir, "journal")
+	switch {
+	case len(r.journal.Damages) > 0:
+		fmt.Fprintf(t, "%s\tdamaged\n", at)
+	case r.journal.Blocks == 0:
+		fmt.Fprintf(t, "%s\tempty\n", at)
+	default:
+		fmt.Fprintf(t, "%s\twhole: %s blocks of events, %s\n", at, thousands(uint64(r.journal.Blocks)), size(r.journal.Bytes))
+	}
+	for _, d := range r.journal.Damages {
+		fmt.Fprintf(t, "  %s\t%s\n", d.Block, blockDamage(d))
+	}
+	at = filepath.Join(dir, "influx")
 	switch {
 	case len(r.influx.Damages) > 0:
 		fmt.Fprintf(t, "%s\tdamaged\n", at)

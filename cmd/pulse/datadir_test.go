@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"golang.org/x/sys/unix"
 	"io/fs"
 	"maps"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
@@ -60,7 +60,6 @@ func TestDamagedDataDir(t *testing.T) {
 		{"state is a pipe", "pulse.db", replaceByPipe("pulse.db"), false, []string{"--data-dir", "pulse.db", "not a regular file", "move it away"}},
 		{"certificate is a pipe", "tls", replaceByPipe("tls/cert.pem"), false, []string{"--tls-cert", "cert.pem", "not a plain file", "remove both"}},
 		{"key is a pipe", "tls", replaceByPipe("tls/key.pem"), false, []string{"--tls-cert", "key.pem", "not a plain file", "remove both"}},
-		{"influx schema is a pipe", "influx/meta", replaceByPipe("influx/meta/meta.db"), false, []string{"--influx-address", "meta.db", "move it away"}},
 		{"certificate empty", "tls", overwrite("tls/cert.pem", nil), false, []string{"--tls-cert", "cert.pem", "key.pem", "remove both"}},
 		{"key missing", "tls", remove("tls/key.pem"), false, []string{"--tls-cert", "cert.pem", "key.pem", "remove both"}},
 		{"key noise", "tls", overwrite("tls/key.pem", noise(100)), false, []string{"--tls-cert", "cert.pem", "key.pem", "remove both"}},
@@ -176,6 +175,9 @@ func contents(t *testing.T, dir string) map[string]string {
 			target, err := os.Readlink(path)
 			files[path] = "-> " + target
 			return err
+		case !d.Type().IsRegular(): // reading a pipe waits for ever
+			files[path] = d.Type().String()
+			return nil
 		}
 		data, err := os.ReadFile(path)
 		files[path] = fmt.Sprintf("%d bytes, %x", len(data), sha256.Sum256(data))

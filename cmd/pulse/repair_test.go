@@ -50,6 +50,9 @@ func TestDamagedInflux(t *testing.T) {
 			remove("influx/data")(t, dir)
 		}, "it is gone"},
 		{"series file noise", overwrite("influx/data/statistics/_series/00/0000", noise(4<<20)), ""},
+		{"the schema is a pipe", replaceByPipe("influx/meta/meta.db"), "meta/meta.db"},
+		{"files of points are pipes", replaceByPipe("influx/data/statistics/*/*/*.tsm"), "not a plain file"},
+		{"the manifest is a pipe", replaceByPipe("influx/manifest"), "manifest"},
 		{"manifest noise", overwrite("influx/manifest", noise(1000)), "manifest"},
 		{"manifest, schema and data noise", func(t *testing.T, dir string) {
 			overwrite("influx/manifest", noise(1000))(t, dir)

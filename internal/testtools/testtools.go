@@ -11,12 +11,16 @@ package testtools
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -102,8 +106,41 @@ func (s *Server) Restart() {
 func (s *Server) Configure(settings ...Setting) { s.more = append(s.more, settings...) }
 
 // Pause stops the process from running, connections open and unanswered, until
-// Resume: a server that hangs.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+// Resume: a server that hangs. When Pause returns no thread of it runs any more; the signal alone takes a moment.
+func (s *Server) Pause() {
+	s.signal(syscall.SIGSTOP)
+	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
+		stopped, err := stopped(s.cmd.Process.Pid)
+		if stopped {
+			return
+		}
+		if err != nil || time.Now().After(deadline) {
+			s.tb.Fatalf("testtools: the process does not stop: %v", err)
+		}
+	}
+}
+
+// stopped reports whether every thread of a process has stopped, as /proc says.
+func stopped(pid int) (bool, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return false, fmt.Errorf("process %d is gone: %w", pid, err)
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it ended
+		}
+		if err != nil {
+			return false, err
+		}
+		// The state follows the name, which is in parentheses.
+		if _, state, ok := strings.Cut(string(stat), ") "); !ok || !strings.HasPrefix(state, "T") {
+			return false, nil
+		}
+	}
+	return true, nil
+}
 
 // Resume lets a paused server go on.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }

@@ -85,7 +85,7 @@ func TestWriteAnswers(t *testing.T) {
 		{"type conflict", 400, `{"error":"partial write: field type conflict: input field \"cpu\" on measurement \"cpu\" is type float, already exists as type integer dropped=1"}`, ok,
 			influx.WriteResult{Rejected: 1, Reason: `field type conflict: input field "cpu" on measurement "cpu" is type float, already exists as type integer`}},
 		{"some unparsable", 400, `{"error":"partial write: unable to parse 'a': missing fields\nunable to parse 'b': missing fields dropped=0"}`, ok,
-			influx.WriteResult{Rejected: 2, Reason: "unable to parse 'a': missing fields\nunable to parse 'b': missing fields"}},
+			influx.WriteResult{Rejected: 2, Reason: "unable to parse 'a': missing fields unable to parse 'b': missing fields"}},
 		{"all unparsable", 400, `{"error":"unable to parse 'x': missing fields"}`, ok,
 			influx.WriteResult{Rejected: 3, Reason: "unable to parse 'x': missing fields"}},
 		{"max values", 400, `{"error":"partial write: max-values-per-tag limit exceeded (100000/100000): measurement=\"cpu\" tag=\"host\" value=\"x\" dropped=3"}`, ok,

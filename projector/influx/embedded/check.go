@@ -2,12 +2,13 @@ package embedded
 
 import (
 	"math"
-	"os"
 	"path/filepath"
 
 	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
 
 	"github.com/nanopack/pulse/projector/influx"
+
+	"github.com/nanopack/pulse/internal/plainfile"
 )
 
 // Report is what Check found.
@@ -46,7 +47,7 @@ func Check(dir string) (Report, error) {
 
 // checkLog finds out what cannot be read of a log segment; nil if all can be.
 func checkLog(dir, path string, shards map[uint64]shardTime) (*influx.Damage, error) {
-	f, err := os.Open(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
 
 	"github.com/nanopack/pulse/projector/influx"
+
+	"github.com/nanopack/pulse/internal/plainfile"
 )
 
 // findings are what examine found in a directory.
@@ -99,13 +101,16 @@ func now() time.Time { return time.Now().UTC() }
 // examineSchema finds out which schema is right: meta.db, or what the manifest has of it. whole says that there is one.
 func (f *findings) examineSchema(dir string, m *manifest, data bool) (whole bool, err error) {
 	name := filepath.Join("meta", "meta.db")
-	file, err := os.ReadFile(filepath.Join(dir, name))
+	file, err := plainfile.ReadFile(filepath.Join(dir, name))
 	missing := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !missing {
+	special := errors.Is(err, plainfile.ErrNotPlain)
+	if err != nil && !missing && !special {
 		return false, err
 	}
 	var cause error
 	switch {
+	case special:
+		cause = err
 	case missing && m == nil && !data:
 		return true, nil // a new directory
 	case missing:

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"github.com/nanopack/pulse/projector/influx"
+
+	"github.com/nanopack/pulse/internal/plainfile"
 )
 
 // manifestName is the file in the store's directory that says what ought to be in the others.
@@ -48,9 +50,12 @@ var errManifest = errors.New("its checksum does not fit its content")
 
 // readManifest reads the manifest of a directory, and returns nil if there is none.
 func readManifest(dir string) (*manifest, error) {
-	file, err := os.ReadFile(filepath.Join(dir, manifestName))
+	file, err := plainfile.ReadFile(filepath.Join(dir, manifestName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
+	}
+	if errors.Is(err, plainfile.ErrNotPlain) {
+		return nil, fmt.Errorf("%w: %w", errManifest, err)
 	}
 	if err != nil {
 		return nil, err

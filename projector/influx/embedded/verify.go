@@ -15,6 +15,8 @@ import (
 	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
 
 	"github.com/nanopack/pulse/projector/influx"
+
+	"github.com/nanopack/pulse/internal/plainfile"
 )
 
 const (
@@ -37,7 +39,7 @@ func merged(name string) bool {
 
 // checksum reads a file; pause is called after each piece.
 func checksum(path string, pause func() error) (size int64, sum uint32, err error) {
-	f, err := os.Open(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -81,7 +83,7 @@ func describeWith(path string, pause func() error, check func(*tsm1.TSMReader) e
 
 // reading opens a data file. The engine's reader trusts what it reads, and may panic or fault over a damaged file.
 func reading(path string, visit func(*tsm1.TSMReader) error) (err error) {
-	f, err := os.Open(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"bytes"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestCheckCommand runs `pulse check` on whole and on damaged data dirs: it names what is damaged and changes nothing.
+func TestCheckCommand(t *testing.T) {
+	whole := filledDataDir(t, "-a", "1")
+	const blocks = "journal/jetstream/PULSE/streams/PULSE/msgs/*.blk"
+	for _, test := range []struct {
+		name   string
+		damage damage
+		code   int
+		want   []string
+	}{
+		{"nothing", func(*testing.T, string) {}, exitOK, []string{"pulse.db  whole", "journal   whole: 1 blocks", "influx    whole: "}},
+		{"a bit in a block", flip(blocks), exitFailure, []string{"pulse.db  whole", "journal   damaged", "1.blk", "events ", "not what was written"}},
+		{"a bit in each file of points", flip("influx/data/statistics/*/*/*.tsm"), exitFailure, []string{"journal   whole", "influx    damaged", ".tsm", "raw from "}},
+		{"a pipe for a block", replaceByPipe(blocks), exitFailure, []string{"journal   damaged", "1.blk", "not a plain file"}},
+		{"no journal", remove("journal"), exitOK, []string{"journal   empty"}},
+		{"no data dir", remove("."), exitFailure, []string{"--data-dir"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
+				t.Fatal(err)
+			}
+			test.damage(t, dir)
+			var before map[string]string
+			if test.name != "no data dir" {
+				before = contents(t, dir)
+			}
+			var out bytes.Buffer
+			if code := runCheck(t.Context(), []string{"--data-dir", dir}, &out, &out); code != test.code {
+				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("it does not say %q:\n%s", want, out.String())
+				}
+			}
+			if before != nil {
+				if after := contents(t, dir); !maps.Equal(before, after) {
+					t.Errorf("files changed: %s", difference(after, before))
+				}
+			}
+		})
+	}
+}
