@@ -51,7 +51,7 @@ func TestDamagedInflux(t *testing.T) {
 		}, "it is gone"},
 		{"series file noise", overwrite("influx/data/statistics/_series/00/0000", noise(4<<20)), ""},
 		{"the schema is a pipe", replaceByPipe("influx/meta/meta.db"), "meta/meta.db"},
-		{"files of points are pipes", replaceByPipe("influx/data/statistics/*/*/*.tsm"), "not a plain file"},
+		{"files of points are pipes", replaceByPipe("influx/data/statistics/*/*/*.tsm"), "bytes instead of"},
 		{"the manifest is a pipe", replaceByPipe("influx/manifest"), "manifest"},
 		{"manifest noise", overwrite("influx/manifest", noise(1000)), "manifest"},
 		{"manifest, schema and data noise", func(t *testing.T, dir string) {
