@@ -58,7 +58,7 @@ func (p *Positions) Newest() (seq uint64, err error) {
 			return nil
 		}
 		return b.ForEach(func(_, v []byte) error {
-			if len(v) == 8 { // Load says what is wrong with another
+			if v = seal.Open(v); len(v) == 8 { // Load says what is wrong with another
 				seq = max(seq, binary.BigEndian.Uint64(v))
 			}
 			return nil

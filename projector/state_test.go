@@ -33,8 +33,14 @@ func TestPositions(t *testing.T) {
 			t.Fatalf("saved %d, loaded %d, %v", seq, got, err)
 		}
 	}
+	if seq, err := p.Newest(); err != nil || seq != 4 {
+		t.Fatalf("the newest is %d, %v", seq, err)
+	}
 	if err := p.Clear(); err != nil {
 		t.Fatal(err)
+	}
+	if seq, err := p.Newest(); err != nil || seq != 0 {
+		t.Fatalf("cleared, and the newest is %d, %v", seq, err)
 	}
 	if seq, err := p.Load("b"); err != nil || seq != 0 {
 		t.Fatalf("cleared, and there is %d, %v", seq, err)
