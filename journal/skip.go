@@ -93,7 +93,8 @@ func (j *Journal) skip(run *embedded, gap *GapError) error {
 		n = maxSkipped
 		j.log.Error("the journal lost more than is left out: numbers of events are used again", "lost", gap.Missing(), "left out", n)
 	}
-	event := EncodeRelayEvent(nil, &RelayEvent{Time: j.o.Now().UnixNano(), Kind: RelaySkipped})
+	at := j.o.Now().UnixNano() // the same here and in the marker, which is compared with the last of them
+	event := EncodeRelayEvent(nil, &RelayEvent{Time: at, Kind: RelaySkipped})
 	if err := j.space.check(uint64(n * (len(event) + 64))); err != nil {
 		j.log.Error("numbers of events that NATS clients saw before an unclean stop may be used again", "err", err)
 		return nil
@@ -114,7 +115,7 @@ func (j *Journal) skip(run *embedded, gap *GapError) error {
 	if err := run.blocks.sync(); err != nil {
 		return &syncError{err}
 	}
-	j.durable.advance(run.last, j.o.Now().UnixNano())
+	j.durable.advance(run.last, at)
 	j.m.lastSeq.Set(float64(run.last))
 	j.log.Info("the run before did not end cleanly: numbers that NATS clients may have seen are left out", "from", from, "to", run.last)
 	return nil

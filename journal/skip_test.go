@@ -52,6 +52,28 @@ func TestNumbersAreNotUsedTwice(t *testing.T) {
 	}
 }
 
+// A start that left numbers out, and a stop without an event: the marker knows the journal at the next start, however it
+// was stopped.
+func TestStartAfterNumbersWereLeftOut(t *testing.T) {
+	dir, image, marker := t.TempDir(), t.TempDir(), &memMarker{}
+	j := openOutside(t, Options{Dir: dir, Marker: marker})
+	appendN(t, j, "web1", 0, 10)
+	if err := os.CopyFS(image, os.DirFS(dir)); err != nil { // as a kill leaves it
+		t.Fatal(err)
+	}
+	closeJournal(t, j)
+	last := uint64(0)
+	for range 3 {
+		j = openOutside(t, Options{Dir: image, Marker: marker})
+		s, err := j.State(t.Context())
+		if err != nil || s.LastSeq < 10+maxBatchEvents || last > 0 && s.LastSeq != last {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		last = s.LastSeq
+		closeJournal(t, j)
+	}
+}
+
 // Numbers are left out only after an unclean stop while clients were let in.
 func TestNumbersAreLeftOutOnlyIfShown(t *testing.T) {
 	dir := t.TempDir()

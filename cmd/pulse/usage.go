@@ -167,15 +167,21 @@ func (c *command) help() {
 		own = append(own, option{long: f.Name, kind: kind, def: f.DefValue, help: help})
 	})
 	fmt.Fprintf(c.stdout, "%s\n\nUsage:\n  pulse %s", c.long, c.name)
-	if len(own) == 0 {
+	if len(own)+len(c.server) == 0 {
 		fmt.Fprintln(c.stdout)
 		return
 	}
 	fmt.Fprintf(c.stdout, "%s\n\nFlags:\n", strings.TrimRight(" [flags] "+c.argument, " "))
-	printFlags(c.stdout, own)
-	if len(c.server) > 0 {
+	switch {
+	case len(own) == 0:
+		own = c.server
+		printFlags(c.stdout, own)
+	case len(c.server) > 0:
+		printFlags(c.stdout, own)
 		fmt.Fprintf(c.stdout, "\nFlags of the server, for working without one:\n")
 		printFlags(c.stdout, c.server)
+	default:
+		printFlags(c.stdout, own)
 	}
 	if c.env != "" {
 		name := own[0].long

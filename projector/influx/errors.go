@@ -57,7 +57,7 @@ func hasAnyPrefix(s string, prefixes []string) bool {
 
 // ContextError is the error of a call that ended because its context did; nil
 // while ctx has not ended.
-func ContextError(op string, ctx context.Context) *Error {
+func ContextError(op string, ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
 	}

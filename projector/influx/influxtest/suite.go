@@ -22,6 +22,7 @@ func RunSuite(t *testing.T, open func(t *testing.T) influx.Store) {
 	}{
 		{"ping", testPing},
 		{"missing schema", testMissingSchema},
+		{"flush", testFlush},
 		{"write and read", testWriteRead},
 		{"overwrite", testOverwrite},
 		{"awkward bytes", testAwkwardBytes},

@@ -22,6 +22,17 @@ func testPing(t *testing.T, b *bench) {
 
 // A server that was wiped says so by kind, before and after it had a schema,
 // for the database and for one policy, and takes writes again once repaired.
+// testFlush: what was written is durable when Flush returns nil.
+func testFlush(t *testing.T, b *bench) {
+	b.createSchema()
+	b.write(point("cpu", now(), 1, host(1)))
+	for _, policy := range []influx.Policy{influx.PolicyRaw, influx.PolicyAggregate} {
+		if err := b.store.Flush(b.ctx(), policy); err != nil {
+			t.Errorf("%s: %v", policy, err)
+		}
+	}
+}
+
 func testMissingSchema(t *testing.T, b *bench) {
 	points := []influx.Point{point("cpu", now(), 1, host(1))}
 	refused := func(what string) {
