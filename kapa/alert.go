@@ -303,8 +303,25 @@ func checkURL(s string) error {
 	if u.Hostname() == "" || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https" {
 		return errors.New("it is another kind of address")
 	}
-	if a, err := netip.ParseAddr(u.Hostname()); err == nil && isLinkLocal(a) {
+	a, err := netip.ParseAddr(u.Hostname())
+	switch {
+	case err == nil && isLinkLocal(a):
 		return errLinkLocal
+	case err != nil && endsInNumber(u.Hostname()):
+		return errors.New("its host is a number, and no address: write 127.0.0.1 as four numbers")
 	}
 	return nil
+}
+
+// endsInNumber reports whether the last part of a host is a number (10, 0x7f), as in no name: some resolvers take such
+// hosts for addresses.
+func endsInNumber(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	hex, isHex := strings.CutPrefix(last, "0x")
+	digits := "0123456789"
+	if isHex {
+		last, digits = hex, digits+"abcdef"
+	}
+	return (last != "" || isHex) && strings.Trim(last, digits) == ""
 }

@@ -154,6 +154,16 @@ func TestReceiverOfBefore(t *testing.T) {
 
 // A link-local address is refused when it is given, and when a name or a redirect leads there.
 func TestLinkLocal(t *testing.T) {
+	for _, post := range []string{"http://0xa9fea9fe/", "http://2852039166/", "http://169.254.43518/", "http://0251.254.169.254/", "http://0xA9.0xFE.0xa9.0xfe./", "http://a.0x/"} {
+		if err := checkURL(post); err == nil || !strings.Contains(err.Error(), "number") {
+			t.Errorf("%s: %v", post, err)
+		}
+	}
+	for _, post := range []string{"http://a1/", "http://127.0.0.1/", "http://10.example.org/", "http://[::1]/", "http://0xg/", "http://x0/"} {
+		if err := checkURL(post); err != nil {
+			t.Errorf("%s: %v", post, err)
+		}
+	}
 	for _, post := range []string{"http://169.254.169.254/latest", "https://169.254.0.1:8443/", "http://[fe80::1]/", "http://[fe80::1%25eth0]:80/",
 		"http://[::ffff:169.254.169.254]/", "http://[febf::1]/"} {
 		a := sampleAlert()
