@@ -124,15 +124,17 @@ func (r *repairer) settle(ctx context.Context) error {
 		}
 		from, to := r.span(d)
 		first := r.holds(state, d.Policy)
-		if from.Before(to) && from.Before(first) {
+		// Of all times, nothing is lost that the journal has never dropped; and of what cannot be verified nobody knows.
+		all, unknown := d.From.Unix() <= 0, d.From.IsZero()
+		if from.Before(to) && from.Before(first) && !unknown && (!all || state.FirstSeq > 1) {
 			d.LostFrom, d.LostTo = from, earlier(first, to)
 		}
 		if from.Before(to) && first.Before(to) && state.Messages > 0 {
 			q, ok := ranges[d.Policy]
 			if !ok {
-				q = replay.Request{Projections: []string{replayOf(d.Policy)}, From: from, To: to}
+				q = replay.Request{Projections: []string{replayOf(d.Policy)}, From: later(from, first), To: to}
 			}
-			q.From, q.To = earlier(q.From, from), later(q.To, to)
+			q.From, q.To = earlier(q.From, later(from, first)), later(q.To, to)
 			ranges[d.Policy] = q
 			d.Replay = "wanted"
 		}
@@ -197,6 +199,9 @@ func (r *repairer) tell(d influx.Damage) {
 	}
 	r.metrics.found.WithLabelValues(policy).Inc()
 	if d.LostFrom.IsZero() {
+		if d.From.IsZero() && d.Policy != "" {
+			r.log.Warn("what InfluxDB holds cannot be verified; what the journal has of it is projected again", "what", d.What, "why", d.Why, "policy", d.Policy)
+		}
 		return
 	}
 	r.metrics.lost.WithLabelValues(policy).Add(d.LostTo.Sub(d.LostFrom).Seconds())

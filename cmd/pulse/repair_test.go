@@ -53,6 +53,15 @@ func TestDamagedInflux(t *testing.T) {
 		{"the schema is a pipe", replaceByPipe("influx/meta/meta.db"), "meta/meta.db"},
 		{"files of points are pipes", replaceByPipe("influx/data/statistics/*/*/*.tsm"), "bytes instead of"},
 		{"the manifest is a pipe", replaceByPipe("influx/manifest"), "manifest"},
+		{"manifest gone", remove("influx/manifest"), "there is none"},
+		{"manifest and a policy's data gone", func(t *testing.T, dir string) {
+			remove("influx/manifest")(t, dir)
+			remove("influx/data/statistics/one_day")(t, dir)
+		}, "there is none"},
+		{"manifest and all data gone", func(t *testing.T, dir string) {
+			remove("influx/manifest")(t, dir)
+			remove("influx/data")(t, dir)
+		}, "there is none"},
 		{"manifest noise", overwrite("influx/manifest", noise(1000)), "manifest"},
 		{"manifest, schema and data noise", func(t *testing.T, dir string) {
 			overwrite("influx/manifest", noise(1000))(t, dir)

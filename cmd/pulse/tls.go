@@ -40,15 +40,15 @@ func loadCertificate(c *Config) (*tls.Certificate, error) {
 	if cert == "" {
 		dir := filepath.Join(c.DataDir, "tls")
 		cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-		if _, err := os.Stat(cert); errors.Is(err, fs.ErrNotExist) {
-			if err := selfSign(dir, cert, key, c.HTTPAddress, c.RelayAddress, c.NATSAddress); err != nil {
-				return nil, fmt.Errorf("making a self-signed certificate in %s: %w", dir, err)
-			}
-		}
 		for _, path := range []string{cert, key} {
 			// To open a pipe waits for ever. One that somebody names with --tls-cert is wanted.
 			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 				return nil, fmt.Errorf("--tls-cert %s, --tls-key %s: %s is not a plain file; remove both to have new ones made", cert, key, path)
+			}
+		}
+		if _, err := os.Stat(cert); errors.Is(err, fs.ErrNotExist) {
+			if err := selfSign(dir, cert, key, c.HTTPAddress, c.RelayAddress, c.NATSAddress); err != nil {
+				return nil, fmt.Errorf("making a self-signed certificate in %s: %w", dir, err)
 			}
 		}
 	}

@@ -10,7 +10,8 @@ type Damage struct {
 	Why   string    `json:"why"`
 	// Aside is where it was moved to, for people to look at; empty if it was gone.
 	Aside string `json:"aside,omitempty"`
-	// Policy, From and To say which points were in it, both times included. Policy is empty if none were.
+	// Policy, From and To say which points were in it, both times included. Policy is empty if none were; From is zero if
+	// it is not known whether any is missing.
 	Policy Policy    `json:"policy,omitempty"`
 	From   time.Time `json:"from,omitzero"`
 	To     time.Time `json:"to,omitzero"`

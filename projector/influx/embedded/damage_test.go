@@ -222,7 +222,7 @@ func TestDamagedFiles(t *testing.T) {
 		"the series are gone":  {each("data/statistics/_series", os.RemoveAll), "", false},
 		"the series are cut":   {each("data/statistics/_series/00/0000", half), "", false},
 		"the fields are cut":   {each("data/statistics/one_day/*/fields.idx", half), "", false},
-		"the manifest is gone": {each("manifest", os.Remove), "", false},
+		"the manifest is gone": {each("manifest", os.Remove), "manifest", false},
 		"the manifest is cut":  {each("manifest", half), "manifest", false},
 		"manifest and schema":  {func(t *testing.T, dir string) { each("manifest", half)(t, dir); each("meta/meta.db", half)(t, dir) }, "meta/meta.db", true},
 		"without manifest, cut": {func(t *testing.T, dir string) {

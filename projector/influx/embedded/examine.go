@@ -73,7 +73,7 @@ func examine(dir string, limit int64) (f *findings, err error) {
 	switch {
 	case errors.Is(err, errManifest):
 		// Which files there were is not known any more.
-		f.everything(manifestName, err)
+		f.everything(manifestName, err, time.Time{})
 	case err != nil:
 		return nil, err
 	case f.log:
@@ -81,6 +81,12 @@ func examine(dir string, limit int64) (f *findings, err error) {
 	}
 	if m != nil {
 		f.manifest.Damages = m.Damages
+	} else if err == nil {
+		// An earlier release kept none, and its log has no checksums; or somebody removed it, and files with it. What is
+		// there cannot be verified, but the journal can write it again.
+		if _, err := os.Lstat(filepath.Join(dir, "meta", "meta.db")); err == nil {
+			f.everything(manifestName, errUnverified, time.Time{})
+		}
 	}
 	if whole, err := f.examineSchema(dir, m, len(found) > 0); err != nil || !whole {
 		return f, err
@@ -89,10 +95,10 @@ func examine(dir string, limit int64) (f *findings, err error) {
 	return f, nil
 }
 
-// everything notes that anything may be missing.
-func (f *findings) everything(what string, why error) {
+// everything notes that anything may be missing: from a time on, or, when from is zero, perhaps nothing at all.
+func (f *findings) everything(what string, why error, from time.Time) {
 	for _, policy := range []influx.Policy{influx.PolicyRaw, influx.PolicyAggregate} {
-		f.damages = append(f.damages, influx.Damage{Found: now(), What: what, Why: why.Error(), Policy: policy, From: time.Unix(0, 0).UTC(), To: now()})
+		f.damages = append(f.damages, influx.Damage{Found: now(), What: what, Why: why.Error(), Policy: policy, From: from, To: now()})
 	}
 }
 
@@ -134,13 +140,16 @@ func (f *findings) examineSchema(dir string, m *manifest, data bool) (whole bool
 		}
 	}
 	// Nobody knows which times the files belong to.
-	f.everything(filepath.ToSlash(name), cause)
+	f.everything(filepath.ToSlash(name), cause, time.Unix(0, 0).UTC())
 	f.damages = append(f.damages, influx.Damage{Found: now(), What: "data", Why: "the schema that belongs to it is damaged"})
 	f.restore, f.schema = true, meta.Data{}
 	return false, nil
 }
 
-var errGone = errors.New("it is gone")
+var (
+	errGone       = errors.New("it is gone")
+	errUnverified = errors.New("there is none that says what there was: an earlier release wrote these files, or it was removed")
+)
 
 // decodeSchema reads a meta.db.
 func decodeSchema(file []byte) (schema meta.Data, err error) {

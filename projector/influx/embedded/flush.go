@@ -31,7 +31,11 @@ func (s *Store) flush(ctx context.Context, policy string) error {
 		if shard == nil || policy != "" && shard.RetentionPolicy() != policy {
 			continue
 		}
-		if err := flushShard(ctx, shard); err != nil {
+		err := flushShard(ctx, shard)
+		if err != nil && s.data.Shard(id) == nil {
+			continue // it expired meanwhile
+		}
+		if err != nil {
 			return fmt.Errorf("writing shard %d: %w", id, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -85,7 +86,8 @@ func TestLogOfAnEarlierRelease(t *testing.T) {
 				if n := count(t, s); n != 20 {
 					t.Errorf("round %d: %d points are there, 20 were written", round, n)
 				}
-				damages := s.Damages()
+				// An earlier release has no manifest, so all is projected again besides.
+				damages := slices.DeleteFunc(s.Damages(), func(d influx.Damage) bool { return d.What == "manifest" && d.From.IsZero() })
 				if (len(damages) == 1) != (tail != nil) {
 					t.Fatalf("round %d: damages: %+v", round, damages)
 				}
