@@ -174,3 +174,37 @@ func TestDamagedBlockOnAFullDisk(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+// The only block is garbage after a clean stop. Its numbers stay used, all of its events are a loss, which no reader takes
+// for retention's, and a reader learns of it before another event comes.
+func TestOnlyBlockOverwritten(t *testing.T) {
+	const events = 50
+	for name, from := range map[string]int{"all of it": 0, "half of it": events / 2} {
+		t.Run(name, func(t *testing.T) {
+			dir, marker := t.TempDir(), &memMarker{}
+			j := open(t, Options{Dir: dir, Marker: marker})
+			appendN(t, j, "r", 0, events)
+			closeJournal(t, j)
+			edit(t, block(dir, 1), func(b []byte) []byte {
+				at := starts(b)[from]
+				return append(b[:at], bytes.Repeat([]byte{0xa5}, len(b)-at)...)
+			})
+			j = open(t, Options{Dir: dir, Marker: marker})
+			want := GapError{uint64(from + 1), events, GapLost}
+			if got := j.Losses(); got.Events != want.Missing() || len(got.Ranges) != 1 || got.Ranges[0].From != want.From {
+				t.Errorf("losses %+v", got)
+			}
+			if from == 0 {
+				want.From = 2 // a reader of everything begins where the journal begins
+				readGap(t, from1(t, j, 2), want)
+			} else {
+				r := from1(t, j, 1)
+				readN(t, r, from)
+				readGap(t, r, want)
+			}
+			if last := appendN(t, j, "r", events, 1); last <= events {
+				t.Errorf("the number %d is used again", last)
+			}
+		})
+	}
+}

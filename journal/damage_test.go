@@ -95,6 +95,9 @@ func contents(t *testing.T, j *Journal, from uint64) (numbers int, gaps []GapErr
 			t.Fatal(err)
 		}
 		for _, rec := range recs {
+			if rec.Relay != nil {
+				continue // a number that was left out
+			}
 			numbers++
 			if rec.Err != nil || rec.Event.Time != sample("", int(rec.Seq-1)).Time {
 				t.Fatalf("number %d: %v", rec.Seq, rec.Err)

@@ -43,6 +43,8 @@ type Journal struct {
 	runs    *runs
 	durable *watermark
 	losses  losses
+	// endDamaged: the last events were found damaged at the start. Open's.
+	endDamaged bool
 	// blocked is true from a write error until appending resumes; a run may be there before, for readers.
 	blocked  atomic.Bool
 	unsynced int    // events written since the last fsync; the committer's
@@ -124,9 +126,6 @@ func (j *Journal) open(ctx context.Context) error {
 		var aside string
 		if aside, err = j.setAside(err); err == nil {
 			j.report = OpenReport{SetAside: aside}
-			if marker != nil {
-				j.losses.add(1, marker.Seq, LossSetAside, j.o.Now())
-			}
 			run, err = j.start(ctx, nil, &j.report)
 		}
 	}

@@ -11,14 +11,11 @@ import (
 type Loss struct {
 	// From and To are the first and the last sequence number.
 	From, To uint64
-	// Reason is GapLost, GapRewound (the numbers are used again) or LossSetAside.
+	// Reason is GapLost, or GapRewound (the numbers are used again).
 	Reason string
 	// Found is when the loss was noticed.
 	Found time.Time
 }
-
-// LossSetAside is the reason of a [Loss]: the journal could not be opened and was renamed.
-const LossSetAside = "set aside"
 
 // Losses are all events that the journal lost, whether a reader came by or not. What retention dropped is no loss.
 type Losses struct {
@@ -102,6 +99,13 @@ func (l *losses) rewound(from uint64) {
 		}
 	}
 	l.known = kept
+}
+
+// has reports whether the event seq is known to be lost.
+func (l *losses) has(seq uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.known, func(h Hole) bool { return h.First <= seq && seq <= h.Last })
 }
 
 // begin takes what earlier runs saved.

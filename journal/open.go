@@ -117,6 +117,7 @@ func (j *Journal) tell(lost []span, last uint64) {
 		if s.first == 0 || s.first > s.last {
 			continue
 		}
+		j.endDamaged = j.endDamaged || s.last == last
 		gap := &GapError{From: s.first, To: s.last, Reason: GapLost}
 		j.log.Error("the journal lost events in a damaged block", "from", gap.From, "to", gap.To, "events", gap.Missing())
 		j.losses.add(gap.From, gap.To, gap.Reason, j.o.Now())

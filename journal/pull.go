@@ -205,6 +205,15 @@ func (r *Reader) connect(ctx context.Context) error {
 	}
 }
 
+// beforeFirst is the gap before the journal's first event: retention dropped it, or it is known to have been damaged.
+func (r *Reader) beforeFirst(from, to uint64) *GapError {
+	gap := &GapError{From: from, To: to, Reason: GapRetention}
+	if r.j.losses.has(to) {
+		gap.Reason = GapLost
+	}
+	return gap
+}
+
 // missing is what the journal does not have any more of what comes next, now that it begins with first and ends
 // with last and was set back to each of rewinds since the reader's last consumer; nil if nothing.
 func (r *Reader) missing(first, last uint64, rewinds []uint64) error {
@@ -216,7 +225,7 @@ func (r *Reader) missing(first, last uint64, rewinds []uint64) error {
 	}
 	// Told here, and not by the number of the first event that comes: perhaps none is left.
 	if mark, _, _ := r.j.durable.get(); r.next < first && r.next <= mark {
-		return &GapError{From: r.next, To: min(first-1, mark), Reason: GapRetention}
+		return r.beforeFirst(r.next, min(first-1, mark))
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func (r *Reader) contiguous(ctx context.Context) error {
 	}
 	gap := &GapError{From: r.next, To: r.seq - 1, Reason: GapLost}
 	if st, err := r.j.State(ctx); err == nil && st.FirstSeq >= r.seq {
-		gap.Reason = GapRetention
+		gap = r.beforeFirst(gap.From, gap.To)
 	}
 	return gap
 }

@@ -73,9 +73,13 @@ func (j *Journal) endShowing() error {
 }
 
 // skip leaves out the numbers that outside clients of a run that did not end cleanly may have seen. gap is the end that
-// the journal lost, nil if it lost none. Called before anything is appended.
+// the journal lost, nil if it lost none. When damage took the last events and their numbers stay, one number is left out
+// behind them: only an event that follows shows a reader that something is missing. Called before anything is appended.
 func (j *Journal) skip(run *embedded, gap *GapError) error {
 	data, err := os.ReadFile(shownPath(j.o.Dir))
+	if errors.Is(err, fs.ErrNotExist) && j.endDamaged {
+		return j.leaveOut(run, 1)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -93,6 +97,11 @@ func (j *Journal) skip(run *embedded, gap *GapError) error {
 		n = maxSkipped
 		j.log.Error("the journal lost more than is left out: numbers of events are used again", "lost", gap.Missing(), "left out", n)
 	}
+	return j.leaveOut(run, n)
+}
+
+// leaveOut gives the next n numbers to events that say nothing.
+func (j *Journal) leaveOut(run *embedded, n int) error {
 	at := j.o.Now().UnixNano() // the same here and in the marker, which is compared with the last of them
 	event := EncodeRelayEvent(nil, &RelayEvent{Time: at, Kind: RelaySkipped})
 	if err := j.space.check(uint64(n * (len(event) + 64))); err != nil {
@@ -117,6 +126,6 @@ func (j *Journal) skip(run *embedded, gap *GapError) error {
 	}
 	j.durable.advance(run.last, at)
 	j.m.lastSeq.Set(float64(run.last))
-	j.log.Info("the run before did not end cleanly: numbers that NATS clients may have seen are left out", "from", from, "to", run.last)
+	j.log.Info("numbers of events are left out: clients may have seen them before the run ended, or a damaged end is to be noticed", "from", from, "to", run.last)
 	return nil
 }

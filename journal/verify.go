@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -65,6 +66,7 @@ type verifier struct {
 	msgs, aside string
 	fsync       func(*os.File) error
 	found       verified
+	first       uint64 // the journal's first event by its index, 0 if there is none that is current
 }
 
 // indexed reports whether the server will take its index for current: it is whole, and its last checksum is that of the
@@ -93,9 +95,24 @@ func (v *verifier) indexed(last int) bool {
 	if err != nil || info.Size() < recordSum {
 		return false
 	}
+	v.first = firstOfIndex(body)
 	var end [recordSum]byte
 	_, err = f.ReadAt(end[:], info.Size()-recordSum)
 	return err == nil && bytes.Equal(end[:], body[len(body)-recordSum:])
+}
+
+// firstOfIndex reads the number of the first event: after two bytes, an index begins with how many events there are, their
+// bytes, and that number.
+func firstOfIndex(index []byte) (first uint64) {
+	at := 2
+	for range 3 {
+		number, n := binary.Uvarint(index[min(at, len(index)):])
+		if n <= 0 {
+			return 0
+		}
+		first, at = number, at+n
+	}
+	return first
 }
 
 // newest returns the index of the first of the newest blocks that are verified: as many as have a size in all, and at
@@ -126,6 +143,9 @@ func (v *verifier) blocks(list []int, from, to int) error {
 			continue
 		}
 		for _, lost := range s.lost {
+			if lost.first == 0 && i == 0 {
+				lost.first = v.first
+			}
 			if lost.first == 0 && i > 0 {
 				if before, _, err := scanFile(blockPath(v.msgs, list[i-1]), list[i-1]); err == nil {
 					lost.first = after(before.last)
