@@ -57,7 +57,7 @@ func TestTooManyOpenFiles(t *testing.T) {
 	end := noFiles(t)
 	deadline := time.Now().Add(20 * time.Second)
 	try := func(what string, f func() (unreadable string, err error)) {
-		for met := 0; met < 20; {
+		for met := 0; met < 5; {
 			unreadable, err := f()
 			if unreadable != "" {
 				t.Fatalf("%s moved a good block to %s", what, unreadable)

@@ -123,7 +123,7 @@ func TestClientRefusals(t *testing.T) {
 		{"scheme", []string{"--api", "ftp://127.0.0.1"}, exitUsage, "--api: must be an address like"},
 		{"no host", []string{"--api", "http://"}, exitUsage, "--api: must be an address like"},
 		{"no certificate", []string{"--tls-ca", "config.go"}, exitUsage, "--tls-ca: config.go holds no PEM certificate"},
-		{"unknown flag", []string{"--ap", "x"}, exitUsage, "not defined: -ap"},
+		{"unknown flag", []string{"--ap", "x"}, exitUsage, "unknown flag --ap; did you mean --api?"},
 		{"argument", []string{"now"}, exitUsage, `unexpected argument "now"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
