@@ -189,7 +189,7 @@ func wantRefusals(t *testing.T, s *pulseproc.Server, n, minutes int) {
 		`relay connection refused" .*reason=id_timeout`, `relay connection refused" .*reason=not_identified`, `relay connection refused" .*reason=missing_id`,
 		`relay connection refused" .*reason=bad_id`, `relay connection refused" .*reason=wrong_token`, `relay connection refused" .*reason=line_too_long`,
 		`relay was disconnected" .*reason=silent`, `relay was disconnected" .*reason=stuck`, `relay was disconnected" .*reason=line_too_long`,
-		`two relays use the same id`, `relay has too many collectors`, `relay has too many series`, `a relay's add was refused`,
+		`use the same id`, `relay has too many collectors`, `relay has too many series`, `a relay's add was refused`,
 		`readings were not taken" .*reason=no_value`, `readings were not taken" .*reason=not_number`, `readings were not taken" .*reason=not_finite`,
 		`readings were not taken" .*reason=bad_name`, `readings were not taken" .*reason=unknown_collector`, `readings were not taken" .*reason=duplicate`,
 		`relay says what is no command`,
