@@ -141,6 +141,7 @@ func FuzzScanBlock(f *testing.F) {
 	f.Add([]byte{}, 0, byte(0))
 	f.Add(smallBlock(f, 3), 10, byte(4))
 	f.Fuzz(func(t *testing.T, data []byte, at int, flip byte) {
+		data = slices.Clone(data)
 		if at >= 0 && at < len(data) {
 			data[at] ^= flip
 		}
