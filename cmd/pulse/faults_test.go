@@ -243,9 +243,18 @@ func TestLittleMemory(t *testing.T) {
 	}
 	awaitPolls(t, s, fleet, 3*relays)
 	var newest stat
-	if err := s.Get("/latest/stat_0", &newest); err != nil {
+	await(t, s, "a newest reading", time.Minute, func() error { return s.Get("/latest/stat_0", &newest) })
+	// From now on relays are hardly polled, so that what was sent can arrive before the connections end.
+	if err := s.Post("/overrides", `{"duration":3600,"collectors":{"c0":3600}}`); err != nil {
 		t.Error(err)
 	}
+	await(t, s, "every reading that was sent", time.Minute, func() error {
+		have, err := s.Metric("pulse_journal_appended_readings_total")
+		if sent := fleet.Sent(); err == nil && have != float64(sent) {
+			err = fmt.Errorf("%.0f of %d readings are journaled", have, sent)
+		}
+		return err
+	})
 	fleet.Stop()
 	await(t, s, "every projection", 60*time.Second, func() error { return allLive(s) })
 	now, peak, err := s.RSS()
