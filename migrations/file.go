@@ -166,8 +166,12 @@ func openBolt(path string) (db *bbolt.DB, err error) {
 func readAll(tx *bbolt.Tx) error {
 	var sum byte
 	var visit func(b *bbolt.Bucket) error
+	read := int64(0) // bytes: no more than the file has
 	visit = func(b *bbolt.Bucket) error {
 		return b.ForEach(func(k, v []byte) error {
+			if read += int64(len(k) + len(v) + 1); read > tx.Size() {
+				return errors.New("its pages lead in a circle")
+			}
 			if v == nil {
 				child := b.Bucket(k)
 				if child == nil {
