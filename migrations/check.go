@@ -40,6 +40,14 @@ func Check(dir string) (found []Damage, err error) {
 		}
 	}()
 	err = db.View(func(tx *bbolt.Tx) error {
+		names, err := misnamed(tx, func(string) {})
+		for from, to := range names {
+			found = append(found, nameDamage(from, to))
+			found = append(found, newTree(tx.Bucket([]byte(from))).fill([]string{to}, tx.Bucket([]byte(from)))...)
+		}
+		if err != nil {
+			return err
+		}
 		for _, name := range sealedBuckets {
 			if b := tx.Bucket([]byte(name)); b != nil {
 				found = append(found, newTree(b).fill([]string{name}, b)...)

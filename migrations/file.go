@@ -153,7 +153,10 @@ func openBolt(path string) (db *bbolt.DB, err error) {
 		return nil, &Error{Path: path, Err: err}
 	}
 	if err := db.View(func(tx *bbolt.Tx) error {
-		return errors.Join(readAll(tx), checkPages(tx, file, db.Info().PageSize))
+		if err := checkPages(tx, file, db.Info().PageSize); err != nil {
+			return err
+		}
+		return readAll(tx)
 	}); err != nil {
 		return nil, errors.Join(&Error{Path: path, Kind: ErrDamaged, Err: err}, db.Close())
 	}
@@ -162,16 +165,12 @@ func openBolt(path string) (db *bbolt.DB, err error) {
 
 // readAll visits every key and value, then has bbolt check its own structure.
 // The visit comes first: bbolt checks in a goroutine of its own, where a fault
-// could not be caught.
+// could not be caught. Both follow the pages, so checkPages comes before them.
 func readAll(tx *bbolt.Tx) error {
 	var sum byte
 	var visit func(b *bbolt.Bucket) error
-	read := int64(0) // bytes: no more than the file has
 	visit = func(b *bbolt.Bucket) error {
 		return b.ForEach(func(k, v []byte) error {
-			if read += int64(len(k) + len(v) + 1); read > tx.Size() {
-				return errors.New("its pages lead in a circle")
-			}
 			if v == nil {
 				child := b.Bucket(k)
 				if child == nil {

@@ -21,12 +21,13 @@ const damagedBucket = "damaged"
 // maxDamages is how many damages are kept; the oldest go first.
 const maxDamages = 100
 
-// Damage is a value of the state file that was not as it was written. It was taken out, and is kept.
+// Damage is a value of the state file that was not as it was written, which was taken out and is kept,
+// or a bucket's name, which was put right.
 type Damage struct {
 	Found time.Time `json:"found"`
 	// What is the value: its buckets and its key, with slashes.
 	What string `json:"what"`
-	// Effect says what that means.
+	// Effect says what that means, or what was done about it.
 	Effect string `json:"effect"`
 	// Value is what was there.
 	Value []byte `json:"value"`
@@ -88,10 +89,18 @@ func (s *State) mend(log *slog.Logger) (err error) {
 		if err := checkSchema(tx); err != nil {
 			return err
 		}
+		renamed, err := rename(tx, log)
+		if err != nil {
+			return err
+		}
+		found = append(found, renamed...)
 		for _, name := range sealedBuckets {
 			b := tx.Bucket([]byte(name))
 			if b == nil {
 				continue
+			}
+			if err := raiseSequences(b, name); err != nil {
+				return err
 			}
 			whole := newTree(b)
 			if damages := whole.fill([]string{name}, b); len(damages) > 0 {
@@ -105,9 +114,8 @@ func (s *State) mend(log *slog.Logger) (err error) {
 			if err := rewind(tx, d.rewinds); err != nil {
 				return err
 			}
-			log.Error("a value of the state file was not as it was written, and was taken out", "path", s.DB.Path(), "what", d.What, "effect", d.Effect)
+			log.Error("the state file was not as it was written", "path", s.DB.Path(), "what", d.What, "effect", d.Effect)
 		}
-		var err error
 		s.Damages, err = keepDamages(tx, found)
 		return err
 	}); err != nil || len(found) == 0 {
@@ -150,7 +158,7 @@ func (t *tree) fill(at []string, b *bbolt.Bucket) (found []Damage) {
 		case v == nil && child != nil && len(at) == 1 && bucketIn(at[0], string(k)) != "":
 			name := bucketIn(at[0], string(k))
 			if name != string(k) {
-				found = append(found, Damage{Found: time.Now().UTC(), What: path.Join(in...), Effect: "its name was put right: " + name})
+				found = append(found, nameDamage(path.Join(in...), name))
 				in[1] = name
 			}
 			sub := newTree(child)
@@ -166,30 +174,6 @@ func (t *tree) fill(at []string, b *bbolt.Bucket) (found []Damage) {
 		last = k
 	}
 	return found
-}
-
-// bucketIn is the name of a bucket within another: that itself, or the one that it was before a byte of it was damaged.
-// Values have seals, names have none. It is "" if there is no such name.
-func bucketIn(bucket, name string) string {
-	var names []string
-	switch bucket {
-	case "backlog", "rejects":
-		names = []string{"influx_raw", "influx_aggregates", "alerts", "live", "mist"}
-	case "alerts":
-		names = []string{"definitions", "states", "queue", "outcomes"}
-	}
-	for _, known := range names {
-		differs := 0
-		for i := 0; i < len(name) && i < len(known); i++ {
-			if name[i] != known[i] {
-				differs++
-			}
-		}
-		if len(name) == len(known) && differs <= 1 {
-			return known
-		}
-	}
-	return ""
 }
 
 // replace puts the tree in the place of a bucket: a key that is damaged cannot be deleted, since bbolt does not find it.

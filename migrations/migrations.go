@@ -163,6 +163,9 @@ func schema(db *bbolt.DB, known int) (n int, err error) {
 			return nil
 		}
 		meta := tx.Bucket([]byte(metaBucket))
+		if meta == nil && bucketIn("", string(name)) != "" {
+			return fmt.Errorf("%w: its bucket %q is not there", ErrDamaged, metaBucket)
+		}
 		if meta == nil {
 			return fmt.Errorf("%w (it holds %q)", ErrForeign, bytes.ToValidUTF8(name, []byte("?")))
 		}

@@ -9,8 +9,9 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// What bbolt writes: a page has a header (its number, what it is, how many elements and further pages it has), the
-// elements (each says where its key and value are), and the keys and values, one behind the other.
+// bbolt writes a page as a header (its number, its kind, how many elements and further pages it
+// has), the elements (each says where its key and value are, or which page is below), and the keys
+// and values, one behind the other.
 const (
 	pageHeader, pageElement   = 16, 16
 	branchPage, leafPage      = 1, 2
@@ -19,37 +20,84 @@ const (
 
 var errPage = errors.New("a page is not as it was written")
 
-// checkPages looks at the pages as bytes. bbolt takes their numbers for true: of a page that says that it has one element
-// less, the last one is gone.
+// checkPages reads the pages as bytes, before bbolt follows them. bbolt takes their numbers for
+// true: it goes round a circle of pages for ever, it takes memory for four billion further pages,
+// and of a page that says that it has one element less the last one is gone.
 func checkPages(tx *bbolt.Tx, file io.ReaderAt, pageSize int) error {
-	for id := 2; ; {
+	t := pageTree{file: file, size: int64(pageSize), end: uint64(tx.Size() / int64(pageSize)), seen: make(map[uint64]bool)}
+	if err := t.visit(uint64(tx.Cursor().Bucket().Root())); err != nil {
+		return err
+	}
+	for id := 2; uint64(id) < t.end; id++ {
 		info, err := tx.Page(id)
-		if err != nil || info == nil {
+		if err != nil {
 			return err
 		}
-		if info.Type == "leaf" || info.Type == "branch" {
-			page := make([]byte, (info.OverflowCount+1)*pageSize)
-			if _, err := file.ReadAt(page, int64(id)*int64(pageSize)); err != nil {
-				return fmt.Errorf("page %d: %w", id, err)
-			}
-			if binary.NativeEndian.Uint64(page) != uint64(id) || !wholePage(page) {
-				return fmt.Errorf("page %d: %w", id, errPage)
-			}
+		if info.Type != "freelist" || t.seen[uint64(id)] {
+			continue
 		}
-		id += 1 + info.OverflowCount
+		if uint64(id+info.OverflowCount) >= t.end {
+			return fmt.Errorf("page %d: %w", id, errPage)
+		}
+		id += info.OverflowCount // what is there is no page header
 	}
+	return nil
 }
 
-// wholePage says whether the elements of a page lie as bbolt lays them.
-func wholePage(page []byte) bool {
+// pageTree is the pages that can be reached from the root.
+type pageTree struct {
+	file io.ReaderAt
+	size int64           // of a page
+	end  uint64          // the number behind the last page
+	seen map[uint64]bool // each page belongs to one other
+}
+
+func (t *pageTree) visit(id uint64) error {
+	header := make([]byte, pageHeader)
+	if id < 2 || id >= t.end {
+		return fmt.Errorf("page %d: it is not there", id)
+	}
+	if _, err := t.file.ReadAt(header, int64(id)*t.size); err != nil {
+		return fmt.Errorf("page %d: %w", id, err)
+	}
+	order := binary.NativeEndian
+	further := uint64(order.Uint32(header[12:]))
+	if order.Uint64(header) != id || id+further >= t.end {
+		return fmt.Errorf("page %d: %w", id, errPage)
+	}
+	for i := id; i <= id+further; i++ {
+		if t.seen[i] {
+			return fmt.Errorf("page %d: two others lead to it", i)
+		}
+		t.seen[i] = true
+	}
+	page := make([]byte, int64(further+1)*t.size)
+	if _, err := t.file.ReadAt(page, int64(id)*t.size); err != nil {
+		return fmt.Errorf("page %d: %w", id, err)
+	}
+	below, whole := pagesBelow(page)
+	if !whole {
+		return fmt.Errorf("page %d: %w", id, errPage)
+	}
+	for _, id := range below {
+		if err := t.visit(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pagesBelow returns the pages that a page leads to: its branches, and the roots of the buckets in
+// it. whole is false if its elements do not lie as bbolt lays them.
+func pagesBelow(page []byte) (below []uint64, whole bool) {
 	order := binary.NativeEndian
 	if len(page) < pageHeader {
-		return false
+		return nil, false
 	}
 	kind, count := order.Uint16(page[8:]), int(order.Uint16(page[10:]))
 	body := page[pageHeader:]
 	if kind != branchPage && kind != leafPage || count*pageElement > len(body) {
-		return false
+		return nil, false
 	}
 	next := uint64(count * pageElement)
 	for i := range count {
@@ -59,26 +107,32 @@ func wholePage(page []byte) bool {
 			flags, at, key, value = order.Uint32(element), order.Uint32(element[4:]), order.Uint32(element[8:]), order.Uint32(element[12:])
 		} else {
 			at, key = order.Uint32(element), order.Uint32(element[4:])
+			below = append(below, order.Uint64(element[8:]))
 		}
 		end := next + uint64(key) + uint64(value)
 		if uint64(i*pageElement)+uint64(at) != next || end > uint64(len(body)) || flags > bucketEntry {
-			return false
+			return nil, false
 		}
-		if flags == bucketEntry && !wholeBucket(body[next+uint64(key):end]) {
-			return false
+		if flags == bucketEntry {
+			of, whole := pagesOfBucket(body[next+uint64(key) : end])
+			if !whole {
+				return nil, false
+			}
+			below = append(below, of...)
 		}
 		next = end
 	}
-	return true
+	return below, true
 }
 
-// wholeBucket is wholePage for a bucket that is small enough to lie within its parent's page.
-func wholeBucket(value []byte) bool {
+// pagesOfBucket is pagesBelow for a bucket: its root, or what is below it if it is small enough to
+// lie within its parent's page.
+func pagesOfBucket(value []byte) (below []uint64, whole bool) {
 	if len(value) < bucketHeader {
-		return false
+		return nil, false
 	}
-	if binary.NativeEndian.Uint64(value) != 0 { // it has pages of its own
-		return len(value) == bucketHeader
+	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		return []uint64{root}, len(value) == bucketHeader
 	}
-	return wholePage(value[bucketHeader:])
+	return pagesBelow(value[bucketHeader:])
 }

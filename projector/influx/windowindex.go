@@ -92,9 +92,6 @@ func decodeIndexEntry(key, value []byte) (indexEntry, error) {
 func (x *windowIndex) begin(last uint64) error {
 	return x.update(func(b *bbolt.Bucket) error {
 		x.n = 0
-		if b.Sequence() <= last {
-			return b.ForEach(func(_, _ []byte) error { x.n++; return nil })
-		}
 		type change struct{ key, value []byte }
 		var changes []change
 		err := b.ForEach(func(k, v []byte) error {
@@ -124,7 +121,7 @@ func (x *windowIndex) begin(last uint64) error {
 				return err
 			}
 		}
-		return b.SetSequence(last)
+		return nil
 	})
 }
 
@@ -237,7 +234,7 @@ func (x *windowIndex) save(windows []*window) error {
 	n := x.n
 	err := x.update(func(b *bbolt.Bucket) error {
 		n = x.n
-		newest, highest := int64(math.MinInt64), b.Sequence()
+		newest := int64(math.MinInt64)
 		for _, w := range windows {
 			e := indexEntry{w.start, w.end, w.records}
 			key := indexKey(w.start)
@@ -247,12 +244,7 @@ func (x *windowIndex) save(windows []*window) error {
 			if err := b.Put(key, seal.Seal(key, e.encode())); err != nil {
 				return err
 			}
-			newest, highest = max(newest, w.start), max(highest, w.records.last())
-		}
-		if highest > b.Sequence() {
-			if err := b.SetSequence(highest); err != nil {
-				return err
-			}
+			newest = max(newest, w.start)
 		}
 		return x.prune(b, newest, &n)
 	})
