@@ -2,6 +2,8 @@ package query
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +47,17 @@ func TestHistory02(t *testing.T) {
 	for i := range want {
 		if !strings.Contains(asked[i].text, want[i]) {
 			t.Errorf("asked %s, want %s", asked[i].text, want[i])
+		}
+	}
+}
+
+// 0.2 encoded with Go's default, which escapes what HTML would read.
+func TestEscapes02(t *testing.T) {
+	for compat, want := range map[string]string{Compat02: `"?a=1\u0026b=2"` + "\n", "": `"?a=1&b=2"` + "\n"} {
+		answer := httptest.NewRecorder()
+		startWorld(t, func(o *Options) { o.Compat = compat }).writeJSON(answer, http.StatusOK, "?a=1&b=2")
+		if got := answer.Body.String(); got != want {
+			t.Errorf("compat %q: %s, want %s", compat, got, want)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func (s *Server) writeIndented(w http.ResponseWriter, status int, v any) {
 func (s *Server) sendJSON(w http.ResponseWriter, status int, v any, indent string) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false) // the answer is never HTML: names stay readable
+	enc.SetEscapeHTML(s.o.Compat == Compat02) // the answer is never HTML: names stay readable, except as 0.2 wrote them
 	enc.SetIndent("", indent)
 	if err := enc.Encode(v); err != nil {
 		s.log.Error("an answer could not be encoded", "error", err)
