@@ -44,7 +44,7 @@ func tcpServer(tb testing.TB, o Options) *Server {
 	}
 	srv.Start()
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := srv.Stop(ctx); err != nil {
 			tb.Errorf("Stop: %v", err)
@@ -58,9 +58,9 @@ func tcpServer(tb testing.TB, o Options) *Server {
 
 func eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); {
+	for end := time.Now().Add(2 * time.Minute); !ok(); {
 		if time.Now().After(end) {
-			tb.Fatalf("not within 30 s: %s", what)
+			tb.Fatalf("not within two minutes: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -75,7 +75,7 @@ func TestFleetLosesNothing(t *testing.T) {
 	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: srv.Addr().String(), N: relays, Stats: stats, Collectors: 2, Reconnect: true,
 		Tags: func(relay, c int) []string { return []string{"collector:" + strconv.Itoa(c)} }})
 	defer fleet.Stop()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := fleet.Start(ctx); err != nil {
 		t.Fatal(err)

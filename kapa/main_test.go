@@ -43,10 +43,10 @@ func newDB(tb testing.TB) *bbolt.DB {
 // eventually polls until ok, or fails the test.
 func eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	deadline := time.Now().Add(45 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
-			tb.Fatalf("not within 45 s: %s", what)
+			tb.Fatalf("not within two minutes: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond) // polling, with a deadline
 	}

@@ -51,15 +51,15 @@ func TestAlertsKill9(t *testing.T) {
 		if err := s.Launch(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, s, "accepting again", 20*time.Second, s.Welcomes)
+		await(t, s, "accepting again", time.Minute, s.Welcomes)
 		time.Sleep(rand.N(2 * time.Second)) // and this
 		proxy.Set(testtools.Healthy)
 	}
 	w.stop()
-	await(t, s, "the last crossings journaled", 30*time.Second, w.settled)
+	await(t, s, "the last crossings journaled", time.Minute, w.settled)
 	again := 0
 	for i, id := range ids {
-		await(t, s, "everything delivered", time.Minute, func() error { return delivered(s, id, w.level(i)) })
+		await(t, s, "everything delivered", 2*time.Minute, func() error { return delivered(s, id, w.level(i)) })
 		posts, repeated, err := inOrder(r.of(relaytest.FleetID(i)))
 		if want := w.crossings(i); err != nil || posts != want {
 			t.Errorf("relay %d: %d changes arrived of %d, %v", i, posts, want, err)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"strconv"
@@ -29,9 +31,10 @@ func TestAlerts(t *testing.T) {
 
 func testAlertsBuiltIn(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "3600", "-l", "WARN")
-	deadman := alertCase{"deadman", map[string]any{"deadman": "2s"}, []alertStep{
-		{send: "10"}, {send: "none", post: "OK CRITICAL none for 2s from deadman"}, {send: "none"}, {send: "10", post: "CRITICAL OK 10"}}}
-	playAlerts(t, s, append(alertCases(), deadman), func(name string) (string, string) { return name, name })
+	// Ten seconds are more than a busy machine keeps this process from sending.
+	deadman := alertCase{"deadman", map[string]any{"deadman": "10s"}, []alertStep{
+		{send: "10"}, {send: "none", post: "OK CRITICAL none for 10s from deadman"}, {send: "none"}, {send: "10", post: "CRITICAL OK 10"}}}
+	playAlerts(t, s, append(alertCases(), deadman), func(name string) (string, string) { return name, name }, func(string) error { return nil })
 }
 
 func testAlertsKapacitor(t *testing.T) {
@@ -43,7 +46,19 @@ func testAlertsKapacitor(t *testing.T) {
 		t.Errorf("a deadman, which Kapacitor has not: %v", err)
 	}
 	// Kapacitor names a series as InfluxDB can hold its name.
-	playAlerts(t, s, alertCases(), func(name string) (string, string) { return influx.CleanMeasurement(name), influx.Clean(name) })
+	stored := func(name string) (string, string) { return influx.CleanMeasurement(name), influx.Clean(name) }
+	playAlerts(t, s, alertCases(), stored, func(id string) error {
+		response, err := alertsClient.Get(kapacitord.Addr + "/kapacitor/v1/tasks?fields=id&limit=1000")
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		tasks, err := io.ReadAll(response.Body)
+		if err == nil && (response.StatusCode != http.StatusOK || strings.Contains(string(tasks), id)) {
+			err = fmt.Errorf("%s: %s", response.Status, tasks)
+		}
+		return err
+	})
 }
 
 // An alertCase is one alert on one relay, and what happens.
@@ -107,15 +122,16 @@ func alertCases() []alertCase {
 }
 
 // playAlerts plays all cases at the same time, and the hostile names. The
-// series and the field that a post names for a stat are spelled as stored says.
-func playAlerts(t *testing.T, s *pulseproc.Server, cases []alertCase, stored func(stat string) (series, field string)) {
+// series and the field that a post names for a stat are spelled as stored says. Kapacitor is told of
+// a DELETE after it was answered: gone says whether it has no task of the alert any more.
+func playAlerts(t *testing.T, s *pulseproc.Server, cases []alertCase, stored func(stat string) (series, field string), gone func(id string) error) {
 	r := startReceiver(t)
 	var all sync.WaitGroup
 	for _, c := range cases {
 		all.Go(func() {
 			relay, err := connectSteady(t, s.RelayAddr, c.name, "service:shop,zone:a:b", "service:other")
 			if err == nil {
-				err = c.play(s, r, relay)
+				err = c.play(t, s, r, relay, gone)
 			}
 			if err != nil {
 				t.Errorf("%s: %v", c.name, err)
@@ -135,7 +151,7 @@ func playAlerts(t *testing.T, s *pulseproc.Server, cases []alertCase, stored fun
 	all.Wait()
 }
 
-func (c *alertCase) play(s *pulseproc.Server, r *receiver, relay *steadyRelay) error {
+func (c *alertCase) play(t *testing.T, s *pulseproc.Server, r *receiver, relay *steadyRelay, gone func(id string) error) error {
 	fields := map[string]any{"tags": map[string]string{"host": c.name}, "metric": "load", "threshold": 80, "duration": "1s", "every": "1s", "post": r.url(c.name)}
 	maps.Copy(fields, c.alert)
 	id, err := putAlert(s, http.MethodPost, fields)
@@ -158,9 +174,16 @@ func (c *alertCase) play(s *pulseproc.Server, r *receiver, relay *steadyRelay) e
 			if err := callAPI(s, http.MethodGet, "/alerts/"+id, nil, nil); err == nil || !strings.Contains(err.Error(), "404") {
 				return fmt.Errorf("step %d: after DELETE, GET says %v", i, err)
 			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			if err := s.Await(ctx, func() (bool, error) { return gone(id) == nil, nil }); err != nil {
+				return fmt.Errorf("step %d: the alert's end: %w", i, err)
+			}
 		default:
 			metric := fields["metric"].(string)
-			relay.say("")
+			if err := relay.hush(); err != nil {
+				return err
+			}
 			time.Sleep(alertSilence) // the silence is a part of what is played
 			if step.send != "none" {
 				relay.say(readings(metric, step.send))
@@ -234,7 +257,7 @@ func putAlert(s *pulseproc.Server, method string, fields map[string]any) (id str
 	if err := callAPI(s, method, "/alerts", fields, &view); err != nil {
 		return "", err
 	}
-	for deadline := time.Now().Add(30 * time.Second); view.Status.State != "executing"; {
+	for deadline := time.Now().Add(2 * time.Minute); view.Status.State != "executing"; {
 		if time.Now().After(deadline) {
 			return "", fmt.Errorf("the alert %s is not executing: %+v", view.ID, view.Status)
 		}

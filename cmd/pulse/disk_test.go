@@ -40,7 +40,7 @@ func testDiskFull(t *testing.T, influxAddress string) {
 	awaitPolls(t, s, fleet, 2*relays)
 
 	free := testtools.FillDisk(t, disk)
-	await(t, s, "/readyz says that the disk is full", 5*time.Second, func() error {
+	await(t, s, "/readyz says that the disk is full", time.Minute, func() error {
 		err := s.Get("/readyz", new(any))
 		if err == nil || !strings.Contains(err.Error(), ": 503 ") || !strings.Contains(err.Error(), "the disk is nearly full") {
 			return fmt.Errorf("it says %v", err)
@@ -59,13 +59,13 @@ func testDiskFull(t *testing.T, influxAddress string) {
 	if err := s.Get("/latest/stat_0", new(stat)); err != nil && !strings.Contains(err.Error(), "no reading of stat_0") {
 		t.Errorf("/latest: %v", err) // none: what is not journaled is not shown
 	}
-	await(t, s, "a registration that cannot be stored", 10*time.Second, func() error {
+	await(t, s, "a registration that cannot be stored", time.Minute, func() error {
 		return atLeastOne(s, "pulse_ingest_registry_write_errors_total")
 	})
 	// What is acknowledged holds, what is refused does not.
 	const override = `{"collectors":{"c0":1},"duration":3600}`
 	overrides := 0
-	await(t, s, "an override that is refused", 10*time.Second, func() error {
+	await(t, s, "an override that is refused", time.Minute, func() error {
 		err := s.Post("/overrides", override)
 		if err == nil {
 			overrides++
@@ -86,7 +86,7 @@ func testDiskFull(t *testing.T, influxAddress string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, s, "appending again", 10*time.Second, func() error {
+	await(t, s, "appending again", time.Minute, func() error {
 		if now, err := s.Metric("pulse_journal_appended_readings_total"); err != nil || now == before {
 			return fmt.Errorf("%v readings as before (%v)", now, err)
 		}
@@ -97,7 +97,7 @@ func testDiskFull(t *testing.T, influxAddress string) {
 		t.Error(err)
 	}
 	overrides++
-	await(t, s, "every projection going on", 45*time.Second, func() error { return allLive(s) })
+	await(t, s, "every projection going on", time.Minute, func() error { return allLive(s) })
 	t.Logf("all is well %v after there was space", time.Since(freed).Round(time.Millisecond))
 	awaitPolls(t, s, fleet, relays)
 

@@ -73,7 +73,7 @@ func testSuspend(t *testing.T, long time.Duration, beat string, stay bool) {
 	if err := s.Resume(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, s, "the next reading", 20*time.Second, func() error {
+	await(t, s, "the next reading", time.Minute, func() error {
 		err := s.Get(latest, &after)
 		if err == nil && after.Value <= before.Value {
 			err = fmt.Errorf("it is still %v", after)
@@ -83,7 +83,7 @@ func testSuspend(t *testing.T, long time.Duration, beat string, stay bool) {
 	if after.Time < resumed.Unix() || after.Time > time.Now().Unix() {
 		t.Errorf("the next reading is dated %v, the server went on at %v", time.Unix(after.Time, 0), resumed)
 	}
-	await(t, s, "all relays", 20*time.Second, func() error {
+	await(t, s, "all relays", time.Minute, func() error {
 		if n := fleet.Connected(); n != relays || !ours.State().Connected {
 			return fmt.Errorf("%d of %d, ours: %v", n, relays, ours.State().Connected)
 		}
@@ -159,7 +159,7 @@ func TestOutOfFiles(t *testing.T) {
 	systemd.drain()
 	awaitPolls(t, s, fleet, 3*relays)
 	for range 2 {
-		if ping := systemd.next(5 * time.Second); ping != "WATCHDOG=1" {
+		if ping := systemd.next(time.Minute); ping != "WATCHDOG=1" {
 			t.Errorf("the watchdog got %q", ping)
 		}
 	}
@@ -172,14 +172,14 @@ func TestOutOfFiles(t *testing.T) {
 	for _, c := range conns {
 		c.Close()
 	}
-	await(t, s, "the API answering again", 10*time.Second, func() error { return s.Get("/readyz", new(any)) })
-	await(t, s, "relays being welcomed again", 10*time.Second, s.Welcomes)
+	await(t, s, "the API answering again", time.Minute, func() error { return s.Get("/readyz", new(any)) })
+	await(t, s, "relays being welcomed again", time.Minute, s.Welcomes)
 	for _, listener := range []string{"http-listen-address", "server-listen-address"} {
 		if n, err := s.Metric("pulse_connections_refused_total", listener); err != nil || n < crowd/4 {
 			t.Errorf("%s: %v refused connections are counted (%v)", listener, n, err)
 		}
 	}
-	fleet.Stop()
+	fleet.Finish()
 	await(t, s, "every projection", 60*time.Second, func() error { return allLive(s) })
 	if err := s.Stop(); err != nil {
 		t.Error(err)
@@ -193,7 +193,7 @@ func TestOutOfFiles(t *testing.T) {
 
 // lastWords is what comes until the connection ends.
 func lastWords(c net.Conn) (string, error) {
-	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		return "", err
 	}
 	said, err := io.ReadAll(c)
@@ -242,20 +242,7 @@ func TestLittleMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitPolls(t, s, fleet, 3*relays)
-	var newest stat
-	await(t, s, "a newest reading", time.Minute, func() error { return s.Get("/latest/stat_0", &newest) })
-	// From now on relays are hardly polled, so that what was sent can arrive before the connections end.
-	if err := s.Post("/overrides", `{"duration":3600,"collectors":{"c0":3600}}`); err != nil {
-		t.Error(err)
-	}
-	await(t, s, "every reading that was sent", time.Minute, func() error {
-		have, err := s.Metric("pulse_journal_appended_readings_total")
-		if sent := fleet.Sent(); err == nil && have != float64(sent) {
-			err = fmt.Errorf("%.0f of %d readings are journaled", have, sent)
-		}
-		return err
-	})
-	fleet.Stop()
+	fleet.Finish()
 	await(t, s, "every projection", 60*time.Second, func() error { return allLive(s) })
 	now, peak, err := s.RSS()
 	if err != nil {

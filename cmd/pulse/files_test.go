@@ -84,7 +84,7 @@ func onlyForOwner(t *testing.T, path string) {
 // awaitInInflux waits until a reading of the fleet is in InfluxDB.
 func awaitInInflux(t *testing.T, s *pulseproc.Server) {
 	t.Helper()
-	await(t, s, "a reading in InfluxDB", 20*time.Second, func() error {
+	await(t, s, "a reading in InfluxDB", time.Minute, func() error {
 		return atLeastOne(s, "pulse_projector_points_written_total")
 	})
 }

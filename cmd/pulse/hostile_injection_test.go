@@ -70,7 +70,7 @@ func TestInjectionOnTheWire(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--influx-address", address, "-l", "ERROR")
 	store := openExternal(t, db.Addr)
 	defer store.Close()
-	await(t, s, "the schema", 30*time.Second, func() error {
+	await(t, s, "the schema", time.Minute, func() error {
 		_, err := store.Query(t.Context(), `SHOW FIELD KEYS ON "statistics" FROM "one_week"."aggregate"`, nil)
 		return err
 	})

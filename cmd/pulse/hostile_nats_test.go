@@ -96,8 +96,8 @@ func TestHostileNATS(t *testing.T) {
 	if err := s.Post("/overrides", `{"duration":3600,"collectors":{"c0":3600}}`); err != nil {
 		t.Error(err)
 	}
-	await(t, s, "every poll is answered", 20*time.Second, func() error { return compareWithFleet(s, fleet, 0) })
-	await(t, s, "every poll is heard of", 20*time.Second, func() error {
+	await(t, s, "every poll is answered", time.Minute, func() error { return compareWithFleet(s, fleet, 0) })
+	await(t, s, "every poll is heard of", time.Minute, func() error {
 		if got, want := heard.Load(), fleet.Polls(); got != want {
 			return fmt.Errorf("%d of %d", got, want)
 		}
@@ -109,7 +109,7 @@ func TestHostileNATS(t *testing.T) {
 	h.stop()
 	log := s.Log()
 	for _, reason := range []string{"password", "permission", "payload", "protocol", "subscriptions"} {
-		await(t, s, reason+" is counted", 10*time.Second, func() error {
+		await(t, s, reason+" is counted", time.Minute, func() error {
 			v, err := s.Metric("pulse_journal_outside_refused_total", fmt.Sprintf("reason=%q", reason))
 			if err == nil && v == 0 {
 				err = errors.New("it is not")

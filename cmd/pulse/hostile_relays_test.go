@@ -25,13 +25,14 @@ type hostiles struct {
 	cancel      context.CancelFunc
 	all         sync.WaitGroup
 
-	connections atomic.Int64 // ever made
-	welcomed    atomic.Int64 // odd ids that were
-	numbers     atomic.Int64 // for ids that nobody had yet
+	connections atomic.Int64  // ever made
+	welcomed    atomic.Int64  // odd ids that were
+	numbers     atomic.Int64  // for ids that nobody had yet
+	allOdd      chan struct{} // closed when each odd id was tried
 }
 
 func newHostiles(t *testing.T, addr, token string) *hostiles {
-	h := &hostiles{addr: addr, token: token}
+	h := &hostiles{addr: addr, token: token, allOdd: make(chan struct{})}
 	h.ctx, h.cancel = context.WithCancel(t.Context())
 	t.Cleanup(h.stop)
 	return h
@@ -58,12 +59,13 @@ func (h *hostiles) attack(n int) {
 	h.start(n/20, time.Second, h.nonsense)
 	h.start(n/20, 2*time.Second, h.nonsenseAtOnce)
 	h.start(n/2, time.Second, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }) // and says nothing
+	h.start(few, time.Second, func(net.Conn) {})                                  // and goes
 	h.start(n/100, time.Second, func(c net.Conn) { h.say(c, "id web1 wrong\n"); h.hear(c) })
 	h.start(few, time.Second, h.badReadings)
 	h.start(few, time.Second, h.longLines)
 	h.start(few, time.Second, func(c net.Conn) { h.endless(c, "") })
 	h.start(few, time.Second, func(c net.Conn) { h.endless(c, h.id("endless")) })
-	h.start(1, time.Hour, func(net.Conn) { h.neverReads() })
+	h.start(1, time.Second, func(net.Conn) { h.neverReads() })
 	h.start(1, time.Hour, func(c net.Conn) { h.repeat(c, 100*n, "add c%d\n", 1) })
 	if n >= manySeries {
 		h.start(1, time.Hour, func(c net.Conn) { h.repeat(c, 30, "got c-evil:1"+strings.Repeat(",c-evil%d:1", 100)+"\n", 100) })
@@ -214,8 +216,8 @@ func (h *hostiles) endless(c net.Conn, first string) {
 	}
 }
 
-// neverReads asks and asks, and does not read the answers, for which there is
-// little room.
+// neverReads says what has a long answer again and again, and does not read the
+// answers, for which there is little room.
 func (h *hostiles) neverReads() {
 	small := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) })
@@ -227,7 +229,7 @@ func (h *hostiles) neverReads() {
 	defer c.Close()
 	defer context.AfterFunc(h.ctx, func() { _ = c.Close() })()
 	h.say(c, h.newcomer("deaf"))
-	for text := strings.Repeat("ping\n", 10_000); h.say(c, text); {
+	for text := strings.Repeat("add \x01\n", 10_000); h.say(c, text); {
 	}
 }
 
@@ -257,6 +259,7 @@ func (h *hostiles) oddNames() {
 			h.welcomed.Add(1)
 		}
 	}
+	close(h.allOdd)
 }
 
 func (h *hostiles) oddName(name string) bool {

@@ -58,7 +58,7 @@ func TestLiveOverKills(t *testing.T) {
 	if err := s.Get("/status", &status); err != nil {
 		t.Fatal(err)
 	}
-	await(t, s, "the browser at the journal's end", 30*time.Second, func() error {
+	await(t, s, "the browser at the journal's end", time.Minute, func() error {
 		if at := b.at.Load(); at < status.Journal.LastSeq {
 			return fmt.Errorf("it is at %d of %d", at, status.Journal.LastSeq)
 		}

@@ -61,7 +61,7 @@ func TestForgetRelay(t *testing.T) {
 		return s.Get("/latest/used?host="+url.QueryEscape(id), &reading)
 	}
 	for _, id := range ids {
-		await(t, s, "the reading of "+id, 20*time.Second, func() error { return latest(id) })
+		await(t, s, "the reading of "+id, time.Minute, func() error { return latest(id) })
 	}
 	if text := pulse(t, exitFailure, "relays", "forget", "--api", s.HTTPAddr, "web1"); !strings.Contains(text, "the relay is connected from 127.0.0.1:") ||
 		!strings.Contains(text, "stop it first") {
@@ -69,13 +69,13 @@ func TestForgetRelay(t *testing.T) {
 	}
 	for _, id := range ids {
 		conns[id].Close()
-		await(t, s, "the end of "+id, 20*time.Second, func() error {
+		await(t, s, "the end of "+id, time.Minute, func() error {
 			if code, _, text := runCommand("relays", "forget", "--api", s.HTTPAddr, id); code != exitOK {
 				return errors.New(text)
 			}
 			return nil
 		})
-		await(t, s, "the readings' end", 20*time.Second, func() error {
+		await(t, s, "the readings' end", time.Minute, func() error {
 			if latest(id) == nil {
 				return errors.New("/latest still has the reading")
 			}

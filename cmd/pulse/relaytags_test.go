@@ -102,7 +102,7 @@ func TestTagsOfARelayCanBeFilteredOn(t *testing.T) {
 	if err := r.AddCollector("load", tags, relay.NewPointCollector(func() float64 { return 1 })); err != nil {
 		t.Fatal(err)
 	}
-	await(t, s, "a reading", 20*time.Second, func() error { return s.Get("/latest/load?service=web1", new(stat)) })
+	await(t, s, "a reading", time.Minute, func() error { return s.Get("/latest/load?service=web1", new(stat)) })
 	for tag, ok := range cases {
 		key, value, found := strings.Cut(tag, ":")
 		if !found {

@@ -100,10 +100,10 @@ func TestSystemd(t *testing.T) {
 			if err := s.Launch(); err != nil {
 				t.Fatal(err)
 			}
-			if first := systemd.next(30 * time.Second); !strings.HasPrefix(first, "STATUS=opening ") {
+			if first := systemd.next(time.Minute); !strings.HasPrefix(first, "STATUS=opening ") {
 				t.Errorf("the first message is %q", first)
 			}
-			ready := systemd.next(30 * time.Second)
+			ready := systemd.next(time.Minute)
 			if !strings.HasPrefix(ready, "READY=1\nSTATUS=relays at "+s.RelayAddr) {
 				t.Errorf("the second message is %q", ready)
 			}
@@ -152,7 +152,7 @@ func TestDeafSystemd(t *testing.T) {
 	for log.Len() == 0 { // until the socket's queue is full
 		s.tell("STATUS=hello")
 	}
-	if took := time.Since(began); took > 5*time.Second || !strings.Contains(log.String(), "systemd could not be told") {
+	if took := time.Since(began); took > time.Minute || !strings.Contains(log.String(), "systemd could not be told") {
 		t.Errorf("after %v it logs %q", took, log.String())
 	}
 }

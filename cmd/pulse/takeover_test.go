@@ -57,7 +57,7 @@ func TestTakeOverOf02(t *testing.T) {
 
 	dir := t.TempDir()
 	s := startServer(t, dir, "--influx-address", influxd.Addr, "-p", "1")
-	await(t, s, "the rows of 0.2 completed", 30*time.Second, func() error {
+	await(t, s, "the rows of 0.2 completed", time.Minute, func() error {
 		rows, err := store.Query(t.Context(), `SELECT sum("stat_1:count"), sum("stat_1:sum"), min("stat_1:min"), max("stat_1:max"), count("stat_1:last") FROM "statistics"."one_week"."aggregate" WHERE "host" = 'old'`, nil)
 		if err != nil || len(rows) == 0 {
 			return fmt.Errorf("%v, %v", rows, err)
@@ -116,7 +116,7 @@ func TestTakeOverOf02(t *testing.T) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	await(t, s, "/daily of old and new days after another start", 10*time.Second, equally)
+	await(t, s, "/daily of old and new days after another start", time.Minute, equally)
 	rows, err = store.Query(t.Context(), `SELECT sum("stat_1:count"), count("stat_1") FROM "statistics"."one_week"."aggregate" WHERE "host" = 'old'`, nil)
 	if err != nil || len(rows) == 0 || fmt.Sprint(rows[0].Values[0][1:]) != fmt.Sprint([]any{windows, windows}) {
 		t.Errorf("after another start: %v, %v", rows, err)

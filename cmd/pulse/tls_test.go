@@ -107,7 +107,7 @@ func apiOverTLS(t *testing.T, s *pulseproc.Server, ca string, trusted, strangers
 		{"another authority", strangers, "certificate signed by unknown authority"},
 		{"TLS 1.1", old, "protocol version not supported"},
 	} {
-		client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: test.tls, DisableKeepAlives: true}}
+		client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: test.tls, DisableKeepAlives: true}}
 		response, err := client.Get("https://" + s.HTTPAddr + "/healthz")
 		if err == nil {
 			response.Body.Close()
@@ -175,7 +175,7 @@ func relaysOverTLS(t *testing.T, s *pulseproc.Server, ca string, trusted, strang
 			t.Fatal(err)
 		}
 		defer r.Close()
-		await(t, s, "the relay "+test.id, 10*time.Second, func() error {
+		await(t, s, "the relay "+test.id, time.Minute, func() error {
 			switch state := r.State(); {
 			case test.id == "trusted" && state.Connected:
 			case test.id == "plain" && !state.Connected && state.LastError != nil:
@@ -197,7 +197,7 @@ func relaysOverTLS(t *testing.T, s *pulseproc.Server, ca string, trusted, strang
 		_ = agent.Wait() // it was killed
 	}()
 	var newest stat
-	await(t, s, "a reading of pulse relay", 20*time.Second, func() error { return s.Get("/latest/ram_used?host=agent", &newest) })
+	await(t, s, "a reading of pulse relay", time.Minute, func() error { return s.Get("/latest/ram_used?host=agent", &newest) })
 	var relays []struct {
 		ID        string
 		Connected bool
@@ -231,7 +231,7 @@ func TestDefaultTokenIsForLoopback(t *testing.T) {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "data")
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			server := exec.CommandContext(ctx, os.Args[0], append([]string{"-s", "-H", "127.0.0.1:0", "-S", "127.0.0.1:0", "--nats-listen-address", "127.0.0.1:0",
 				"--influx-address", "embedded", "--data-dir", dir}, test.args...)...)

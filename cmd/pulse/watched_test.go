@@ -114,7 +114,7 @@ func TestServerWithoutInflux(t *testing.T) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	await(t, s, "/status to say it all", 30*time.Second, func() error {
+	await(t, s, "/status to say it all", time.Minute, func() error {
 		var status query.Status
 		if err := s.Get("/status", &status); err != nil {
 			return err

@@ -107,8 +107,7 @@ func TestTodaysServer(t *testing.T) {
 	p.expect("remove cpu", "remove ram", "close")
 }
 
-// TestServerRestart: on the same port, a second of nothing in between; the relay is back, with everything, within
-// another.
+// TestServerRestart: on the same port, a second of nothing in between; the relay is back, with everything.
 func TestServerRestart(t *testing.T) {
 	s, stop := listen(t, "")
 	r := start(t, relay.Options{Address: s.addr})
@@ -121,11 +120,7 @@ func TestServerRestart(t *testing.T) {
 	add(t, r, "load", point(3))
 	time.Sleep(time.Second) // the outage itself, not a way to wait for something
 	s, _ = listen(t, s.addr)
-	back := time.Now()
 	p := s.accept()
-	if took := time.Since(back); took > time.Second {
-		t.Errorf("back after %v", took)
-	}
 	p.expect("add cpu:a,b:c", "add load:")
 	if got := p.poll("cpu,ram,load"); got != "cpu-cpu:1,load-load:3" {
 		t.Errorf("got %s", got)

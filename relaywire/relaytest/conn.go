@@ -24,7 +24,7 @@ import (
 )
 
 // Timeout is how long a Conn waits for the server before it fails the test.
-const Timeout = 10 * time.Second
+const Timeout = time.Minute
 
 // Conn is one scripted relay. It belongs to the test's goroutine. Every method that cannot do what it says fails the
 // test.

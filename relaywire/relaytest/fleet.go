@@ -81,6 +81,7 @@ type Fleet struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	finishing                                      atomic.Bool
 	sent, polls, connects, disconnects, complaints atomic.Uint64
 	connected                                      atomic.Int64
 	lastErr                                        atomic.Pointer[error]
@@ -158,6 +159,23 @@ func (f *Fleet) Stop() {
 	f.cancel()
 	for i := range f.relays {
 		f.Drop(i)
+	}
+	f.wg.Wait()
+}
+
+// Finish says no more, and returns when the server has taken what was said and closed every connection, or a minute
+// has passed. Stop takes what is under way with it: a connection that is closed while something is unread is reset, at both ends.
+func (f *Fleet) Finish() {
+	f.finishing.Store(true)
+	f.cancel()
+	for i := range f.relays {
+		r := &f.relays[i]
+		r.mu.Lock()
+		if half, ok := r.conn.(interface{ CloseWrite() error }); ok {
+			_ = r.conn.SetReadDeadline(time.Now().Add(time.Minute))
+			_ = half.CloseWrite()
+		}
+		r.mu.Unlock()
 	}
 	f.wg.Wait()
 }
@@ -327,7 +345,7 @@ func (f *Fleet) serve(i int, conn net.Conn, lines *relaywire.Reader) error {
 	_ = conn.SetReadDeadline(time.Now().Add(beat))
 	for {
 		m, err := lines.Read()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		if errors.Is(err, os.ErrDeadlineExceeded) && !f.finishing.Load() {
 			_ = conn.SetReadDeadline(time.Now().Add(beat))
 			if _, err := conn.Write([]byte("ping\n")); err != nil {
 				return err
@@ -342,7 +360,7 @@ func (f *Fleet) serve(i int, conn net.Conn, lines *relaywire.Reader) error {
 		case relaywire.VerbGet:
 			err = f.answer(i, conn, m.Args)
 		case relaywire.VerbBeat:
-			if d, bad := relaywire.ParseBeat(m.Args); bad == nil {
+			if d, bad := relaywire.ParseBeat(m.Args); bad == nil && !f.finishing.Load() {
 				beat = d
 				_ = conn.SetReadDeadline(time.Now().Add(beat))
 			}
@@ -354,7 +372,7 @@ func (f *Fleet) serve(i int, conn net.Conn, lines *relaywire.Reader) error {
 			last := fmt.Errorf("%s: %w", f.o.ID(i), complaint)
 			f.lastErr.Store(&last)
 		}
-		if err != nil {
+		if err != nil && !f.finishing.Load() {
 			return err
 		}
 	}

@@ -46,7 +46,7 @@ func serve(t *testing.T, handle func(conn net.Conn)) string {
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !cond(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}
@@ -188,10 +188,15 @@ func TestFleetStartFails(t *testing.T) {
 	if err := relaytest.NewFleet(relaytest.FleetOptions{Addr: addr, N: 5}).Start(t.Context()); err == nil || !strings.Contains(err.Error(), "bad token") {
 		t.Errorf("refused relays: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	err := relaytest.NewFleet(relaytest.FleetOptions{Addr: addr, N: 5, Reconnect: true}).Start(ctx)
-	if err == nil || !strings.Contains(err.Error(), "bad token") || !strings.Contains(err.Error(), "deadline") {
+	f := relaytest.NewFleet(relaytest.FleetOptions{Addr: addr, N: 5, Reconnect: true})
+	failed := make(chan error, 1)
+	go func() { failed <- f.Start(ctx) }()
+	eventually(t, "a relay was refused", func() bool { return f.Err() != nil })
+	cancel()
+	err := <-failed
+	if err == nil || !strings.Contains(err.Error(), "bad token") || !strings.Contains(err.Error(), "canceled") {
 		t.Errorf("refused relays that go on trying: %v", err)
 	}
 	relaytest.NewFleet(relaytest.FleetOptions{Addr: addr}).Stop()
@@ -224,8 +229,8 @@ func TestFleetPings(t *testing.T) {
 	defer f.Stop()
 	select {
 	case <-pinged:
-	case <-time.After(10 * time.Second):
-		t.Error("no three pings and two oks within 10 s")
+	case <-time.After(time.Minute):
+		t.Error("no three pings and two oks within a minute")
 	}
 	if err := f.Err(); f.Complaints() != 1 || f.Disconnects() != 0 || err == nil || !strings.Contains(err.Error(), "one series too many") {
 		t.Errorf("%d complaints, %d disconnects, %v", f.Complaints(), f.Disconnects(), err)
