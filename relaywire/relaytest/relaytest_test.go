@@ -236,3 +236,46 @@ func TestFleetPings(t *testing.T) {
 		t.Errorf("%d complaints, %d disconnects, %v", f.Complaints(), f.Disconnects(), err)
 	}
 }
+
+// TestFleetFinish: what was counted as sent arrives, though the server asks for more all the time.
+func TestFleetFinish(t *testing.T) {
+	const relays = 20
+	var arrived atomic.Uint64
+	asked := make(chan struct{}, relays)
+	addr := serve(t, func(conn net.Conn) {
+		in := bufio.NewScanner(conn)
+		in.Scan()
+		fmt.Fprint(conn, "ok\n")
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for in.Scan() {
+				if strings.HasPrefix(in.Text(), "got ") {
+					arrived.Add(1)
+				}
+			}
+		}()
+		for n := 0; ; n++ {
+			select {
+			case <-ended:
+				return
+			default:
+			}
+			if n == 100 {
+				asked <- struct{}{}
+			}
+			fmt.Fprint(conn, "get c0\n")
+		}
+	})
+	f := relaytest.NewFleet(relaytest.FleetOptions{Addr: addr, N: relays})
+	if err := f.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range relays {
+		<-asked
+	}
+	f.Finish()
+	if sent := f.Polls(); arrived.Load() < sent || sent == 0 || f.Disconnects() != 0 {
+		t.Errorf("%d answers of %d arrived, %d disconnects", arrived.Load(), sent, f.Disconnects())
+	}
+}
