@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -213,9 +214,8 @@ func connectSteady(t *testing.T, addr, id string, tags ...string) (*steadyRelay,
 			case <-ticker.C:
 			}
 			r.mu.Lock()
-			if r.line != "" {
-				_, _ = conn.Write([]byte(r.line + "\n")) // what does not arrive is missed at the other end
-			}
+			// An ok means nothing; a relay that says nothing for two beats is disconnected.
+			_, _ = conn.Write([]byte(cmp.Or(r.line, "ok") + "\n")) // what does not arrive is missed at the other end
 			r.mu.Unlock()
 		}
 	})

@@ -180,7 +180,7 @@ func TestOutOfFiles(t *testing.T) {
 		}
 	}
 	fleet.Finish()
-	await(t, s, "every projection", 60*time.Second, func() error { return allLive(s) })
+	await(t, s, "every projection", 3*time.Minute, func() error { return allLive(s) })
 	if err := s.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -243,7 +243,7 @@ func TestLittleMemory(t *testing.T) {
 	}
 	awaitPolls(t, s, fleet, 3*relays)
 	fleet.Finish()
-	await(t, s, "every projection", 60*time.Second, func() error { return allLive(s) })
+	await(t, s, "every projection", 3*time.Minute, func() error { return allLive(s) })
 	now, peak, err := s.RSS()
 	if err != nil {
 		t.Error(err)

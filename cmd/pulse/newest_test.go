@@ -39,7 +39,7 @@ func TestNewestFirst(t *testing.T) {
 		}
 		return status.intoInflux()[0].Backlog
 	}
-	await(t, s, "the end of the outage to be noticed", 60*time.Second, func() error {
+	await(t, s, "the end of the outage to be noticed", 3*time.Minute, func() error {
 		if backlog() == 0 {
 			return errors.New("nothing is being filled in")
 		}
@@ -58,7 +58,7 @@ func TestNewestFirst(t *testing.T) {
 		}
 		return n
 	}
-	await(t, s, "the newest readings in InfluxDB", 60*time.Second, func() error {
+	await(t, s, "the newest readings in InfluxDB", 3*time.Minute, func() error {
 		if n := query("max"); n != events+2 {
 			return fmt.Errorf("the newest is %v", n)
 		}
