@@ -44,7 +44,7 @@ func (b *bench) parts() []part {
 	return []part{
 		{"codec", b.runCodec}, {"journal", b.runJournal}, {"idle", b.runIdle}, {"restart", b.runRestart},
 		{"raw", b.runRaw}, {"aggregates", b.runAggregates}, {"latest", b.runLatest}, {"hourly", b.runHourly}, {"live", b.runLive}, {"alerts", b.runAlerts},
-		{"load", b.runLoad}, {"wide", b.runWide}, {"growth", b.runGrowth}, {"series", b.runSeries}, {"kill", b.runKill}, {"outage", b.runOutage},
+		{"load", b.runLoad}, {"wide", b.runWide}, {"growth", b.runGrowth}, {"series", b.runSeries}, {"kill", b.runKill}, {"outage", b.runOutage}, {"outside", b.runOutside},
 	}
 }
 
@@ -81,6 +81,13 @@ func main() {
 			err = f.runHistory(ctx)
 		}
 		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == hostileCommand {
+		if err := runHostile(ctx, os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
