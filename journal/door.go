@@ -12,7 +12,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"golang.org/x/time/rate"
 )
 
 // doorRetry is the pause between two attempts to listen again after a restart of the server inside.
@@ -95,8 +94,7 @@ func (j *Journal) newDoor(run *embedded) (*door, error) {
 		return nil, err
 	}
 	d.baseline = d.account.TotalSubs()
-	m := &meter{d: d, sent: rate.NewLimiter(sentRate, sentBurst)}
-	j.wg.Go(m.watch)
+	j.wg.Go(newMeter(d).watch)
 	return d, nil
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"golang.org/x/time/rate"
 )
 
 // gate is what stands between the requests of outside clients and the journal's account. It takes a request in their
@@ -28,6 +27,8 @@ type gate struct {
 	limit   int        // of their consumers
 	taken   []string   // the subjects of all routes but the last
 	paces   paces
+	pulse   *server.Account // the journal's
+	strange *server.Account // theirs
 
 	creating sync.Mutex // one consumer is made at a time, so that they can be counted
 }
@@ -36,7 +37,7 @@ type gate struct {
 var routes = []struct {
 	subject string
 	take    func(*gate, *nats.Msg)
-	pace    func(*gate) *rate.Limiter // nil: take waits for its turn itself
+	turns   func(*gate) *turns // nil: take waits for its turn itself
 }{
 	{requests + "INFO", (*gate).plain, asking},
 	{requests + "STREAM.NAMES", (*gate).plain, asking},
@@ -53,7 +54,7 @@ var routes = []struct {
 	{requests + "CONSUMER.INFO." + streamName + ".*", (*gate).consumer, asking},
 	{requests + "CONSUMER.DELETE." + streamName + ".*", (*gate).remove, asking},
 	{requests + "CONSUMER.MSG.NEXT." + streamName + ".*", (*gate).next, nil},
-	{acks + streamName + ".>", (*gate).ack, acknowledging},
+	{acks + streamName + ".>", (*gate).ack, nil},
 	{everything, (*gate).unknown, asking},
 }
 
@@ -61,12 +62,11 @@ var routes = []struct {
 // nothing waits for seconds and cannot say why.
 const everything = requests + ">"
 
-func asking(g *gate) *rate.Limiter        { return g.paces.ask }
-func getting(g *gate) *rate.Limiter       { return g.paces.get }
-func acknowledging(g *gate) *rate.Limiter { return g.paces.ack }
+func asking(g *gate) *turns  { return g.paces.ask }
+func getting(g *gate) *turns { return g.paces.get }
 
 const (
-	// gateQueue is how many requests of a route may wait; further ones are dropped.
+	// gateQueue is how many requests of a route may wait until they are looked at; further ones are dropped.
 	gateQueue = 4096
 	// A direct get of many events is answered in portions of this size.
 	directEvents   = 1000
@@ -81,6 +81,12 @@ const (
 func newGate(j *Journal, run *embedded) (*gate, error) {
 	g := &gate{j: j, run: run, limit: j.o.Outside.MaxConsumers, paces: newPaces()}
 	var err error
+	if g.pulse, err = run.srv.LookupAccount(accountPulse); err != nil {
+		return nil, err
+	}
+	if g.strange, err = run.srv.LookupAccount(accountOutside); err != nil {
+		return nil, err
+	}
 	if g.inside, err = run.keep(userPulse, "gate", g.busy); err != nil {
 		return nil, err
 	}
@@ -93,9 +99,11 @@ func newGate(j *Journal, run *embedded) (*gate, error) {
 			g.taken = append(g.taken, r.subject)
 		}
 		sub, err := g.outside.Subscribe(r.subject, func(m *nats.Msg) {
-			if r.pace == nil || r.pace(g).Wait(j.ctx) == nil {
+			if r.turns == nil {
 				r.take(g, m)
+				return
 			}
+			g.wait(r.turns(g), asker(m), 1, func() { r.take(g, m) })
 		})
 		if err == nil {
 			err = sub.SetPendingLimits(gateQueue, gateQueue*1024)
@@ -109,7 +117,21 @@ func newGate(j *Journal, run *embedded) (*gate, error) {
 		g.close()
 		return nil, fmt.Errorf("subscribing for outside clients: %w", err)
 	}
+	g.paces.serve(j, run.gone)
 	return g, nil
+}
+
+// wait has take called when it is the owner's turn.
+func (g *gate) wait(t *turns, owner string, cost int, take func()) {
+	if !t.wait(owner, cost, take) {
+		g.busy()
+	}
+}
+
+// asker is in whose name a request is made: the libraries give each connection an inbox of its own.
+func asker(m *nats.Msg) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(m.Reply, inboxes), ".")
+	return name
 }
 
 func (g *gate) close() {
@@ -272,8 +294,12 @@ func (g *gate) direct(m *nats.Msg) {
 	if req.MaxBytes == 0 || req.MaxBytes > directBytes {
 		req.MaxBytes = directBytes
 	}
-	if data, ok := g.encode(m, &req); ok && g.paces.get.WaitN(g.j.ctx, max(1, req.Batch)) == nil {
-		g.send(m, data)
+	cost := max(1, req.Batch)
+	if len(req.MultiLastFor) > 0 && req.Batch == 0 {
+		req.Batch, cost = directEvents, directEvents
+	}
+	if data, ok := g.encode(m, &req); ok {
+		g.wait(g.paces.get, asker(m), cost, func() { g.send(m, data) })
 	}
 }
 
@@ -299,51 +325,51 @@ func (g *gate) consumer(m *nats.Msg) {
 
 // next asks a consumer for messages.
 func (g *gate) next(m *nats.Msg) {
-	if own(lastToken(m.Subject)) || m.Reply == "" {
+	switch name := lastToken(m.Subject); {
+	case own(name) || m.Reply == "":
 		g.refusePull(m, "400", "Bad Request")
-		return
+	default:
+		g.pull(m, name, m.Data)
 	}
-	g.pull(m, m.Data)
 }
 
 // ack acknowledges a message: $JS.ACK.PULSE.<consumer>.<numbers>. It may ask for the next ones at the same time.
 func (g *gate) ack(m *nats.Msg) {
 	name, _, _ := strings.Cut(m.Subject[len(acks+streamName+"."):], ".")
-	if own(name) {
+	if own(name) || !g.pulse.SubscriptionInterest(m.Subject) {
 		g.j.m.outsideRefused.WithLabelValues("request").Inc()
 		return
 	}
 	if req, ok := strings.CutPrefix(string(m.Data), "+NXT"); ok {
-		g.pull(m, []byte(strings.TrimSpace(req)))
+		g.pull(m, name, []byte(strings.TrimSpace(req)))
 		return
 	}
-	// A refusal has the server send the message again at once, in the lock that appending waits for.
-	if strings.HasPrefix(string(m.Data), "-NAK") && g.paces.ack.WaitN(g.j.ctx, nakCost-1) != nil {
-		return
+	cost := 1
+	if strings.HasPrefix(string(m.Data), "-NAK") {
+		cost = nakCost // the server sends the message again at once, in the lock that appending waits for
 	}
-	g.send(m, m.Data)
+	g.wait(g.paces.ack, name, cost, func() { g.send(m, m.Data) })
 }
 
-// pull passes a request for messages on, req being its body, when it is its turn.
-func (g *gate) pull(m *nats.Msg, req []byte) {
+// pull passes a request for messages of a consumer on, req being its body, when it is its turn.
+func (g *gate) pull(m *nats.Msg, consumer string, req []byte) {
 	batch, ok := asked(req)
 	switch {
 	case !ok:
 		g.refusePull(m, "400", "Bad Request")
 	case batch > maxPull:
 		g.refusePull(m, "409", fmt.Sprintf("Exceeded MaxRequestBatch of %d", maxPull))
-	case m.Reply != "" && !g.there(m.Reply):
-		// Its client left while it waited: others have their turn sooner.
-	case g.paces.pull.WaitN(g.j.ctx, max(batch, minPull)) == nil:
-		g.send(m, m.Data)
+	default:
+		g.wait(g.paces.pull, consumer, max(batch, minPull), func() {
+			if m.Reply == "" || g.there(m.Reply) {
+				g.send(m, m.Data)
+			}
+		})
 	}
 }
 
 // there reports whether anybody waits at an inbox.
-func (g *gate) there(inbox string) bool {
-	account, err := g.run.srv.LookupAccount(accountOutside)
-	return err == nil && account.SubscriptionInterest(inbox)
-}
+func (g *gate) there(inbox string) bool { return g.strange.SubscriptionInterest(inbox) }
 
 // asked is how many messages a pull asks for, false if its body may not pass: the server would beat as fast as it is
 // told to.

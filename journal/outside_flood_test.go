@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/time/rate"
 
 	"github.com/nanopack/pulse/internal/guesses"
@@ -19,7 +21,8 @@ func TestOutsideFlood(t *testing.T) {
 	appendN(t, j, "web1", 0, 1)
 	other := client(t, j)
 	raw := dialRaw(t, j)
-	m := &meter{d: j.runs.current().door, sent: rate.NewLimiter(100, 100)}
+	m := newMeter(j.runs.current().door)
+	m.sent = rate.NewLimiter(100, 100)
 	m.measure(time.Now())
 	if _, err := raw.Write(bytes.Repeat([]byte("PUB $JS.ACK.PULSE.nobody.1.1.1.1.0 4\r\n+ACK\r\n"), 1000)); err != nil {
 		t.Fatal(err)
@@ -96,5 +99,130 @@ func TestOutsidePullTooLarge(t *testing.T) {
 		if err != nil || m.Header.Get("Status") != want {
 			t.Errorf("%s: %v %v", body, m, err)
 		}
+	}
+}
+
+// Who hears more than all clients together may is disconnected, and so are all who have more than their share; who has
+// less stays. Otherwise 256 subscriptions to everything on each of 64 connections would have 16,384 copies made of an
+// event before the next one is written.
+func TestOutsideHeardTooMuch(t *testing.T) {
+	j := openOutside(t, Options{})
+	honest, greedy := client(t, j), []*rawClient{dialRaw(t, j), dialRaw(t, j)}
+	heard, err := honest.SubscribeSync("pulse.readings.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := honest.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range greedy {
+		for i := range DefaultOutsideSubscriptions {
+			if _, err := fmt.Fprintf(g, "SUB pulse.> %d\r\n", i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := g.Write([]byte("PING\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		g.expect("PONG")
+	}
+	m := newMeter(j.runs.current().door)
+	m.heard = rate.NewLimiter(100, 100)
+	m.measure(time.Now())
+	appendN(t, j, "web1", 0, 2)
+	for range 2 {
+		if _, err := heard.NextMsg(10 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.measure(time.Now())
+	for _, g := range greedy {
+		g.closed()
+	}
+	appendN(t, j, "web1", 2, 1)
+	if _, err := heard.NextMsg(10 * time.Second); err != nil {
+		t.Error("the honest client hears no more:", err)
+	}
+	if value(t, j.m.outsideRefused.WithLabelValues("flood")) != 2 {
+		t.Error("they are not counted")
+	}
+}
+
+// A client that pulls as much as it may through consumers of its own keeps nobody waiting.
+func TestOutsideFairShare(t *testing.T) {
+	j := openOutside(t, Options{})
+	appendMany(t, j, 100)
+	greedy := client(t, j)
+	s := stream(t, greedy)
+	for i := range 5 {
+		c, err := s.CreateConsumer(t.Context(), jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: time.Minute, MaxWaiting: maxWaiting})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sub, err := greedy.SubscribeSync(fmt.Sprint("_INBOX.greedy.", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 300 { // 1,500 pulls of 5,000 take more than six minutes
+			if err := greedy.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.PULSE."+c.CachedInfo().Name, sub.Subject, []byte(`{"batch":5000,"expires":1000000000}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := greedy.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := stream(t, client(t, j)).CreateConsumer(t.Context(), archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seqs := take(t, c, 100); seqs[99] != 100 { // within 30 s, or the test fails
+		t.Error(seqs)
+	}
+}
+
+// The order of turns: who asked for least comes first, each one's own in the order in which they came.
+func TestTurns(t *testing.T) {
+	turns := newTurns(1, 1)
+	var got []string
+	ask := func(owner string, cost int) bool {
+		name := fmt.Sprint(owner, cost)
+		return turns.wait(owner, cost, func() { got = append(got, name) })
+	}
+	serve := func(n int) {
+		for range n {
+			next, ok := turns.next()
+			if !ok {
+				t.Fatal("nobody waits")
+			}
+			next.take()
+		}
+	}
+	for i := range 3 {
+		ask("greedy", 1000+i)
+	}
+	serve(1)
+	ask("small", 10)
+	ask("small", 11)
+	ask("middle", 500)
+	serve(5)
+	if want := []string{"greedy1000", "small10", "small11", "middle500", "greedy1001", "greedy1002"}; !slices.Equal(got, want) {
+		t.Error(got)
+	}
+	if _, ok := turns.next(); ok || len(turns.lines) != 0 {
+		t.Error("something is left")
+	}
+	for i := range maxTurnsOne + 1 {
+		if ok := ask("one", 1); ok != (i < maxTurnsOne) || turns.full.Load() {
+			t.Fatalf("the %dth of one: %v", i, ok)
+		}
+	}
+	for i := range maxTurns - maxTurnsOne + 1 {
+		if ok := ask(fmt.Sprint("other", i), 1); ok != (i < maxTurns-maxTurnsOne) {
+			t.Fatalf("the %dth of others: %v", i, ok)
+		}
+	}
+	if !turns.full.Load() {
+		t.Error("nobody is told that it is full")
 	}
 }

@@ -13,30 +13,53 @@ import (
 )
 
 // What all outside clients together may ask for in a second. Appending shares the cores with them, and its latency is
-// what suffers first. Requests beyond it wait in the order in which they came.
+// what suffers first. Requests beyond it wait for their turn (turns.go).
 const (
-	askRate, askBurst = 50, 100          // requests about streams and consumers
-	getRate, getBurst = 2000, 1000       // messages by direct get
-	pullRate          = 20_000           // messages asked for by pulls
-	pullBurst         = maxPull          // so that the largest pull can pass
-	maxPull, minPull  = 5000, 20         // that a pull may ask for, and what it counts for at least
-	ackRate, ackBurst = 10_000, 5000     // acknowledgements
-	nakCost           = 10               // acknowledgements that a refusal (-NAK) counts for
-	sentRate          = 30_000           // messages that clients send, of whatever kind
-	sentBurst         = 2 * sentRate     // a consumer's backlog is acknowledged in bursts
-	meterInterval     = time.Second / 4  // at which they are counted
-	banTime           = 10 * time.Second // for which who sends too much is kept out
+	askRate, askBurst = 50, 100         // requests about streams and consumers
+	getRate, getBurst = 2000, 1000      // messages by direct get
+	pullRate          = 20_000          // messages asked for by pulls
+	pullBurst         = maxPull         // so that the largest pull can pass
+	maxPull, minPull  = 5000, 50        // that a pull may ask for, and what it counts for at least
+	ackRate, ackBurst = 5000, 5000      // acknowledgements
+	nakCost           = 10              // acknowledgements that a refusal (-NAK) counts for
+	sentRate          = 15_000          // messages that clients send, of whatever kind
+	sentBurst         = 4 * sentRate    // a consumer's backlog is acknowledged in bursts
+	heardRate         = 500_000         // messages that clients are sent, of whatever kind
+	heardBurst        = heardRate       // when many relays are polled at the same moment
+	meterInterval     = time.Second / 4 // at which both are counted
+	banTime           = time.Minute     // for which who sends or hears too much is kept out
 	maxBans           = 10_000
 )
 
-// paces hold all outside clients together to these rates.
-type paces struct{ ask, get, pull, ack *rate.Limiter }
+// paces hold all outside clients together to these rates. The owner of a turn is a consumer, or who asks.
+type paces struct{ ask, get, pull, ack *turns }
 
 func newPaces() paces {
 	return paces{
-		ask: rate.NewLimiter(askRate, askBurst), get: rate.NewLimiter(getRate, getBurst),
-		pull: rate.NewLimiter(pullRate, pullBurst), ack: rate.NewLimiter(ackRate, ackBurst),
+		ask: newTurns(askRate, askBurst), get: newTurns(getRate, getBurst),
+		pull: newTurns(pullRate, pullBurst), ack: newTurns(ackRate, ackBurst),
 	}
+}
+
+// serve begins to pass on what waits, until the run ends. An answer may take long: some are waited for at a time.
+func (p *paces) serve(j *Journal, gone <-chan struct{}) {
+	for _, s := range []struct {
+		turns *turns
+		count int
+	}{{p.ask, 4}, {p.get, 2}, {p.pull, 1}, {p.ack, 1}} {
+		for range s.count {
+			j.wg.Go(func() { s.turns.serve(j.ctx, gone) })
+		}
+	}
+}
+
+// full reports whether something found no room since it was last asked.
+func (p *paces) full() bool {
+	full := false
+	for _, t := range []*turns{p.ask, p.get, p.pull, p.ack} {
+		full = t.full.Swap(false) || full
+	}
+	return full
 }
 
 // bans are the addresses from which nobody may connect for a while.
@@ -70,12 +93,20 @@ func banned(since, now time.Time) bool {
 	return passed >= 0 && passed < banTime
 }
 
-// meter counts what outside clients send, and disconnects who floods: the server reads and looks at every message before
-// the gate can refuse it, which is most of what a message costs.
+// meter counts what outside clients send and are sent, and disconnects who overdoes it. The server reads and looks at
+// every message before the gate can refuse it, which is most of what a message costs. And it hands each event to all
+// subscriptions that match, one after the other, before it writes the next one.
 type meter struct {
-	d     *door
-	sent  *rate.Limiter
-	count map[uint64]int64 // messages of each connection, by its id in the server
+	d           *door
+	sent, heard *rate.Limiter
+	count       map[uint64]traffic // of each connection, by its id in the server
+}
+
+// traffic is messages of a connection.
+type traffic struct{ sent, heard int64 }
+
+func newMeter(d *door) *meter {
+	return &meter{d: d, sent: rate.NewLimiter(sentRate, sentBurst), heard: rate.NewLimiter(heardRate, heardBurst)}
 }
 
 // watch counts until the run ends.
@@ -94,35 +125,47 @@ func (m *meter) watch() {
 	}
 }
 
-// measure takes a look at all connections. When they sent too much together, the one that sent most goes.
+// measure takes a look at all connections.
 func (m *meter) measure(now time.Time) {
 	conns, err := m.d.run.srv.Connz(&server.ConnzOptions{Limit: m.d.j.o.Outside.MaxConnections + 100, Account: accountOutside})
 	if err != nil {
 		return // it is being stopped
 	}
-	count := make(map[uint64]int64, len(conns.Conns))
-	var all, most int64
-	var worst *server.ConnInfo
+	count := make(map[uint64]traffic, len(conns.Conns))
+	passed := make(map[*server.ConnInfo]traffic, len(conns.Conns)) // since the last look
+	var all traffic
 	for _, c := range conns.Conns {
 		if c.Port == 0 {
 			continue // the gate's own
 		}
-		n := c.InMsgs - m.count[c.Cid]
-		count[c.Cid] = c.InMsgs
-		if all += n; n > most {
-			most, worst = n, c
-		}
+		n := traffic{sent: c.InMsgs, heard: c.OutMsgs}
+		old := m.count[c.Cid]
+		count[c.Cid] = n
+		passed[c] = traffic{sent: n.sent - old.sent, heard: n.heard - old.heard}
+		all.sent += n.sent - old.sent
+		all.heard += n.heard - old.heard
 	}
 	m.count = count
-	if m.sent.AllowN(now, int(min(all, sentBurst))) || worst == nil {
-		return
+	sends := func(t traffic) int64 { return t.sent }
+	if over := !m.sent.AllowN(now, int(all.sent)); m.d.gate.paces.full() || over {
+		m.end(now, passed, all.sent, "sent", sends)
 	}
-	from, err := netip.ParseAddr(worst.IP)
-	if err != nil {
-		return
+	if !m.heard.AllowN(now, int(all.heard)) {
+		m.end(now, passed, all.heard, "was sent", func(t traffic) int64 { return t.heard })
 	}
-	s := m.d.j.o.strangers
-	s.admission.banned.add(guesses.Origin(netip.AddrPortFrom(from, uint16(worst.Port)).String()), now)
-	s.complain("flood", fmt.Sprintf("%s - cid:%d sent %d messages in %v, and is kept out for %v", worst.IP, worst.Cid, most, meterInterval, banTime))
-	_ = m.d.run.srv.DisconnectClientByID(worst.Cid) // it went by itself
+}
+
+// end disconnects all who have more than their share of what passed, and keeps them out for a while.
+func (m *meter) end(now time.Time, passed map[*server.ConnInfo]traffic, all int64, verb string, of func(traffic) int64) {
+	for c, t := range passed {
+		n := of(t)
+		from, err := netip.ParseAddr(c.IP)
+		if n*int64(len(passed)) < all || n == 0 || err != nil {
+			continue
+		}
+		s := m.d.j.o.strangers
+		s.admission.banned.add(guesses.Origin(netip.AddrPortFrom(from, uint16(c.Port)).String()), now)
+		s.complain("flood", fmt.Sprintf("%s - cid:%d %s %d messages in %v, and is kept out for %v", c.IP, c.Cid, verb, n, meterInterval, banTime))
+		_ = m.d.run.srv.DisconnectClientByID(c.Cid) // it went by itself
+	}
 }

@@ -49,6 +49,12 @@ var hostiles = []hostile{
 	{"live", "256 subscriptions to all that is live, 64 connections", func(ctx context.Context, a string) error {
 		return hear(ctx, a, hostileConns, hostileSubs, "pulse.live.>")
 	}},
+	{"inboxes", "256 subscriptions to all answers, 40 connections, and pulls", func(ctx context.Context, a string) error {
+		if err := hear(ctx, a, hostileConns-hostileConsumers-4, hostileSubs, "_INBOX.>"); err != nil {
+			return err
+		}
+		return pulls(ctx, a, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy}, 1000, 0, "")
+	}},
 	{"churn", "connects and leaves without end", churn},
 	{"info", "stream info without end", asks("$JS.API.STREAM.INFO.PULSE", `{"subjects_filter":">"}`, 0)},
 	{"list", "consumer list, names and info without end", asks("$JS.API.CONSUMER.LIST.PULSE", "", 0)},
