@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // markerInterval is how often the marker is saved while events arrive.
@@ -212,7 +213,8 @@ type State struct {
 	FirstSeq, LastSeq uint64
 	// FirstTime and LastTime are when the oldest and the newest event were stored; zero if the journal is empty.
 	FirstTime, LastTime time.Time
-	// Bytes and Messages are what is stored, MaxBytes and Retention what may be.
+	// Bytes and Messages are what is stored, MaxBytes and Retention what may be. What stands for a number that is left
+	// out is not counted as a message.
 	Bytes, Messages uint64
 	MaxBytes        int64
 	Retention       time.Duration
@@ -228,9 +230,13 @@ func (j *Journal) State(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, &Error{Op: "state", Dir: j.o.Dir, Kind: ErrServer, Err: err}
 	}
-	s := stream.CachedInfo().State
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subjectSkipped))
+	if err != nil {
+		return State{}, &Error{Op: "state", Dir: j.o.Dir, Kind: ErrServer, Err: err}
+	}
+	s := info.State
 	last, _, _ := j.durable.get()
-	st := State{FirstSeq: s.FirstSeq, LastSeq: min(s.LastSeq, last), Bytes: s.Bytes, Messages: s.Msgs,
+	st := State{FirstSeq: s.FirstSeq, LastSeq: min(s.LastSeq, last), Bytes: s.Bytes, Messages: s.Msgs - s.Subjects[subjectSkipped],
 		MaxBytes: j.o.MaxBytes, Retention: j.o.Retention}
 	if s.Msgs > 0 {
 		st.FirstTime, st.LastTime = s.FirstTime, s.LastTime

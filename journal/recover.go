@@ -34,11 +34,13 @@ func (j *Journal) recover(run *embedded, batch []*request, cause error, failures
 	defer j.wg.Done()
 	run.blocks.close()
 	run.stop()
+	shown := run.last + uint64(len(batch))
 	next := j.restart(run, &batch, cause)
 	if next == nil {
 		return
 	}
 	j.settle(batch, run.last, next, cause)
+	j.skipShown(next, shown)
 	if next.last < run.last {
 		j.runs.rewind(next.last)
 	}

@@ -100,6 +100,23 @@ func (j *Journal) skip(run *embedded, gap *GapError) error {
 	return j.leaveOut(run, n)
 }
 
+// skipShown leaves out the numbers up to last, which outside clients may have seen, when the journal lost its end while
+// it was open. What can be left out no number is used twice for; of the rest readers are told. Called before anything is
+// appended to the run.
+func (j *Journal) skipShown(run *embedded, last uint64) {
+	if j.o.Outside == nil || run.last >= last {
+		return
+	}
+	n := last - run.last
+	if n > maxSkipped {
+		j.log.Error("the journal lost more than is left out: numbers of events are used again", "lost", n, "at most", maxSkipped)
+		return
+	}
+	if err := j.leaveOut(run, int(n)); err != nil {
+		j.log.Error("numbers of events that NATS clients saw may be used again", "err", err)
+	}
+}
+
 // leaveOut gives the next n numbers to events that say nothing.
 func (j *Journal) leaveOut(run *embedded, n int) error {
 	at := j.o.Now().UnixNano() // the same here and in the marker, which is compared with the last of them

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,6 +71,9 @@ func TestStartAfterNumbersWereLeftOut(t *testing.T) {
 		if err != nil || s.LastSeq < 10+maxBatchEvents || last > 0 && s.LastSeq != last {
 			t.Fatalf("%+v, %v", s, err)
 		}
+		if s.Messages != 10 {
+			t.Errorf("numbers that were left out are counted: %d", s.Messages)
+		}
 		last = s.LastSeq
 		closeJournal(t, j)
 	}
@@ -131,5 +136,43 @@ func TestNumbersOfALostEndAreNotUsedAgain(t *testing.T) {
 	}
 	if seq := appendN(t, j, "web1", 0, 1); seq <= 3010 {
 		t.Errorf("the next number is %d", seq)
+	}
+}
+
+// A write error while clients are let in, after which the disk has less than they saw: the numbers are not used again,
+// readers go on without a gap, and the lost events are counted as lost.
+func TestNumbersLostWhileRunningAreNotUsedAgain(t *testing.T) {
+	g := newFsyncGate()
+	dir := t.TempDir()
+	j := openOutside(t, Options{Dir: dir, fsync: g.fsync, retryMin: 5 * time.Millisecond})
+	appendN(t, j, "r", 0, 100)
+	r := from1(t, j, 1)
+	readN(t, r, 100)
+	bad := error(syscall.EIO)
+	g.fail.Store(&bad)
+	if _, err := j.Append(t.Context(), sample("r", 100)); !errors.Is(err, ErrUnknown) {
+		t.Fatal(err)
+	}
+	blocks, err := listBlocks(filepath.Join(streamDir(dir), "msgs"))
+	if err != nil || len(blocks) != 1 {
+		t.Fatal(blocks, err)
+	}
+	cutAfter(t, block(dir, blocks[0]), 90)
+	if err := os.Remove(filepath.Join(streamDir(dir), "msgs", "index.db")); err != nil {
+		t.Fatal(err)
+	}
+	g.fail.Store(nil)
+	eventually(t, "appending resumed", func() bool { return j.Healthy() == nil })
+	if seq := appendN(t, j, "new", 1000, 1); seq != 102 { // 101 was written, and may have been shown
+		t.Fatalf("the next number is %d", seq)
+	}
+	if seqs, _ := readN(t, r, 2); seqs[0] != 101 || seqs[1] != 102 {
+		t.Errorf("the reader goes on with %v", seqs)
+	}
+	if l := j.Losses(); l.Events != 10 {
+		t.Errorf("%+v", l)
+	}
+	if s, err := j.State(t.Context()); err != nil || s.Messages != 91 || s.LastSeq != 102 {
+		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -77,14 +78,32 @@ func runHostile(ctx context.Context, args []string) error {
 		if h.name != args[0] {
 			continue
 		}
-		if err := h.do(ctx, args[1]); err != nil {
+		if err := admitted(ctx, args[1]); err != nil {
 			return err
+		}
+		if err := h.do(ctx, args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, "· the client was thrown out on its way in:", err)
 		}
 		fmt.Println("ready")
 		<-ctx.Done()
 		return nil
 	}
 	return fmt.Errorf("there is no hostile client %q", args[0])
+}
+
+// admitted waits until the server lets its like in: one before may have been thrown out.
+func admitted(ctx context.Context, address string) error {
+	for began := time.Now(); ; {
+		nc, err := hostileConn(address)
+		if err == nil {
+			nc.Close()
+			return nil
+		}
+		if time.Since(began) > 2*time.Minute || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(time.Second)
+	}
 }
 
 func spin(ctx context.Context) {

@@ -35,6 +35,7 @@ type bench struct {
 	binary        string
 	dir           string
 	part          string // "": all
+	hostile       string // what clients do in the part "outside"; "": all
 	long          bool
 	rows          []row
 }
@@ -68,6 +69,7 @@ func main() {
 	flag.DurationVar(&b.poll, "poll", 5*time.Second, "poll interval, whole seconds")
 	flag.DurationVar(&b.load, "for", time.Minute, "how long the load lasts")
 	flag.StringVar(&b.part, "part", "", "run this part alone: "+b.partNames())
+	flag.StringVar(&b.hostile, "hostile", "", "in the part outside, have clients do only this: names from hostile.go, with commas")
 	flag.BoolVar(&b.long, "long", false, "the whole numbers of the budgets, and for longer")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,7 +66,7 @@ func (b *bench) runOutside(ctx context.Context) error {
 		return err
 	}
 	for _, h := range hostiles {
-		if only := os.Getenv("PULSE_BENCH_HOSTILE"); only != "" && !strings.Contains(","+only+",", ","+h.name+",") {
+		if b.hostile != "" && !slices.Contains(strings.Split(b.hostile, ","), h.name) {
 			continue
 		}
 		if err := b.bear(ctx, s, fleet, address, h); err != nil {
