@@ -121,7 +121,7 @@ func TestWhatIsTooLargeIsNotGiven(t *testing.T) {
 	window(hour, b, "cut", -1.2e308, -1.2e308, -1.2e308, -1.2e308, 1)
 	e.write(t)
 
-	const found, none = `[{"time":%d,"value":%v}]`+"\n", "is more than a number can hold"
+	const found, none = `[{"time":%d,"value":%v}]` + "\n", "is more than a number can hold"
 	one := func(path string, v float64) {
 		t.Helper()
 		e.get(t, "/hourly/"+path).want(t, 200, fmt.Sprintf(found, hour.Unix(), v))
