@@ -4,13 +4,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"math"
 	"net"
 	"os"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/nanopack/pulse/internal/guesses"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -130,7 +130,7 @@ func (s *session) readID(asked bool) bool {
 	switch ok, wait := s.srv.authorized(s.raw.RemoteAddr(), token); {
 	case ok:
 	case wait > 0:
-		return s.refuse(refusedGuesses, "too many wrong tokens came from your address: wait "+strconv.Itoa(int(math.Ceil(wait.Seconds())))+" s")
+		return s.refuse(refusedGuesses, s.srv.guessers.Refusal("token", guesses.Origin(s.raw.RemoteAddr().String()), s.srv.opt.Now(), wait))
 	default:
 		return s.refuse(refusedToken, relaywire.ErrWrongToken.Error())
 	}

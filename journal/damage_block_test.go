@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,9 +134,13 @@ func TestPipeInTheJournal(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			j, err := Open(ctx, Options{Dir: dir, Marker: marker})
+			var log bytes.Buffer
+			j, err := Open(ctx, Options{Dir: dir, Marker: marker, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if said := log.String(); !strings.Contains(said, "something that is no file among the journal's files") || strings.Contains(said, "blocks of the journal are damaged") {
+				t.Errorf("the log is %s", said)
 			}
 			defer closeJournal(t, j)
 			want := damageEvents

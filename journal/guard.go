@@ -34,7 +34,7 @@ func linkAside(dir string, now time.Time, fsync func(*os.File) error) (found ver
 	}
 	list, err := listBlocks(from)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(list) == 0 {
-		return verified{aside: special}, nil // a guard of a start that did not come to its end stays
+		return verified{aside: special, special: special != ""}, nil // a guard of a start that did not come to its end stays
 	}
 	if err != nil {
 		return found, err
@@ -47,7 +47,7 @@ func linkAside(dir string, now time.Time, fsync func(*os.File) error) (found ver
 	if found, err = verify(dir, list, now, fsync); err != nil {
 		return found, err
 	}
-	found.aside = cmp.Or(found.aside, special)
+	found.aside, found.special = cmp.Or(found.aside, special), special != ""
 	if err := os.RemoveAll(to); err != nil {
 		return found, err
 	}

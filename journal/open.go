@@ -81,7 +81,11 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 		return nil, &Error{Op: "open", Dir: j.o.Dir, Kind: ErrServer, Err: err}
 	case err != nil:
 		return nil, &Error{Op: "open", Dir: j.o.Dir, Kind: ErrDamaged, Err: err}
-	case found.aside != "":
+	case found.aside == "":
+	case found.special:
+		j.log.Error("there was something that is no file among the journal's files; it was moved aside, with damaged blocks if there were any", "in", found.aside, "mended", found.mended)
+		report.Unreadable = found.aside
+	default:
 		j.log.Error("blocks of the journal are damaged or cannot be read; they were kept aside as they were", "in", found.aside, "mended", found.mended)
 		report.Unreadable = found.aside
 	}

@@ -29,8 +29,9 @@ const indexFile = "index.db"
 
 // verified is what verify found and did.
 type verified struct {
-	lost  []span // the numbers of damaged events; a last of 0: up to the journal's end
-	aside string // the directory with the damaged blocks as they were, "" if there are none
+	lost    []span // the numbers of damaged events; a last of 0: up to the journal's end
+	aside   string // the directory with the damaged blocks as they were, "" if there are none
+	special bool   // something in it is a pipe, or something else that is no file
 	// mended counts the blocks that were written again.
 	mended int
 }

@@ -352,7 +352,7 @@ func TestDeliverRedirects(t *testing.T) {
 	a := startAlerts(t, Options{Journal: emptyJournal{}})
 	for path, want := range map[string]string{
 		"/308": "", "/302": "loses the body", "/loop": "redirected too often", "/scheme": "redirected from http to https",
-		"/linklocal": "not posted: it is a link-local address",
+		"/linklocal": "it leads to a link-local address (169.254.0.0/16, fe80::/10), and alerts are not posted there",
 	} {
 		id := alertTo(t, a, srv.URL+path)
 		queue(t, a, id, 1, 1)

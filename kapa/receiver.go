@@ -33,7 +33,7 @@ func newTransport() *http.Transport {
 
 // errLinkLocal is why an address is refused: what lives there (a cloud's metadata, a neighbour that needs no password
 // from its own network) trusts whoever can reach it, and is no receiver of alerts.
-var errLinkLocal = errors.New("it is a link-local address (169.254.0.0/16, fe80::/10), which is not posted to")
+var errLinkLocal = errors.New("it leads to a link-local address (169.254.0.0/16, fe80::/10), and alerts are not posted there")
 
 func isLinkLocal(a netip.Addr) bool {
 	a = a.Unmap()
@@ -82,7 +82,7 @@ func describe(err error) error {
 	text := "what answers there does not speak HTTP, or its headers are over 64 KiB"
 	switch {
 	case errors.Is(err, errLinkLocal):
-		text = "not posted: " + errLinkLocal.Error()
+		text = errLinkLocal.Error()
 	case errors.As(err, &redirect):
 		text = redirect.Error()
 	case errors.As(err, &name):

@@ -3,8 +3,6 @@ package query
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -93,7 +91,11 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave
 	switch {
 	case ok:
 	case wait > 0:
-		s.tooManyGuesses(w, r, of, wait)
+		limiter := s.tokenGuesses
+		if of == ticketName {
+			limiter = s.ticketGuesses
+		}
+		s.tooManyGuesses(w, r, of, wait, limiter.Refusal(of, from, now, wait))
 	default:
 		s.unauthorized(w, r)
 	}
@@ -108,14 +110,14 @@ func (s *Server) unauthorized(w http.ResponseWriter, r *http.Request) {
 }
 
 // tooManyGuesses answers 429.
-func (s *Server) tooManyGuesses(w http.ResponseWriter, r *http.Request, of string, wait time.Duration) {
-	seconds := int(math.Ceil(wait.Seconds()))
+func (s *Server) tooManyGuesses(w http.ResponseWriter, r *http.Request, of string, wait time.Duration, text string) {
+	seconds := guesses.Seconds(wait)
 	s.metrics.guesses.WithLabelValues(of).Inc()
 	s.guessed.Do(func() {
 		s.log.Warn("an address gave too many wrong "+of+"s and is refused for a while", "address", r.RemoteAddr, "seconds", seconds)
 	})
 	w.Header().Set("Retry-After", strconv.Itoa(seconds))
-	s.turnAway(w, r, http.StatusTooManyRequests, fmt.Sprintf("too many wrong %ss came from your address: wait %d s", of, seconds))
+	s.turnAway(w, r, http.StatusTooManyRequests, text)
 }
 
 // turnAway answers who may not come in, and closes the connection, so that nobody without the token can hold one open.

@@ -84,9 +84,7 @@ func (s *Server) daily(w http.ResponseWriter, r *http.Request, p params) error {
 	}
 	values := make(map[int]float64)
 	for minute, d := range times.fold(slots) {
-		if v := d.value(); finite(v) {
-			values[minute] = v
-		}
+		values[minute] = d.value()
 	}
 	if sel.fill {
 		for _, minute := range times.all(span) {
@@ -94,6 +92,10 @@ func (s *Server) daily(w http.ResponseWriter, r *http.Request, p params) error {
 				values[minute] = sel.fillValue
 			}
 		}
+	}
+	maps.DeleteFunc(values, func(_ int, v float64) bool { return !finite(v) })
+	if len(values) == 0 && len(slots) > 0 {
+		return s.tooLarge(name, sel)
 	}
 	if s.o.Compat == Compat02 {
 		list := make([]dailyStat, 0, len(values))

@@ -70,7 +70,9 @@ func TestGuessedTokens(t *testing.T) {
 	for range 2 * guesses.Limit {
 		w.from("127.0.0.1:1000", "/ping", "wrong")
 	}
-	want("127.0.0.1:1000", "wrong", 429)
+	if a := want("127.0.0.1:1000", "wrong", 429); !strings.Contains(a.Body.String(), "too many wrong tokens came from your address; the right one is taken at any time") {
+		t.Errorf("this machine is told %s", a.Body)
+	}
 	want("127.0.0.1:1000", testToken, 200)
 	now = now.Add(guesses.Pause - 20*time.Second)
 	want(guesser, "wrong again", 401)

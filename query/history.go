@@ -14,7 +14,9 @@ import (
 
 // slot is one hour, or one window, of the history.
 type slot struct {
-	time  int64 // its start, ns
+	time int64 // its start, ns
+	// value is not finite where a float64 does not hold it. Such a slot is not answered, but it is there:
+	// nothing else may take its place.
 	value float64
 	// The value as a fraction over all of its readings, for exact means of several slots. weight is 0 when
 	// the number of readings is not known (rows of Pulse 0.2) or says nothing (verbs other than mean).
@@ -39,12 +41,22 @@ func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error 
 	if sel.fill {
 		slots = backfill(slots, span, time.Hour, sel.fillValue)
 	}
-	answer := make([]stat, len(slots))
-	for i, sl := range slots {
-		answer[i] = stat{s.unix(sl.time), sl.value}
+	answer := make([]stat, 0, len(slots))
+	for _, sl := range slots {
+		if finite(sl.value) {
+			answer = append(answer, stat{s.unix(sl.time), sl.value})
+		}
+	}
+	if len(answer) == 0 && len(slots) > 0 {
+		return s.tooLarge(name, sel)
 	}
 	s.writeJSON(w, http.StatusOK, answer)
 	return nil
+}
+
+// tooLarge is the answer where slots have readings and none has a value that a float64 holds.
+func (s *Server) tooLarge(name string, sel selection) error {
+	return s.nothing("the %s of %s is more than a number can hold", sel.verb, name)
 }
 
 // timeSpan is the time that a selection covers, in ns since 1970.
@@ -132,7 +144,7 @@ func meansPlan(v verb) plan {
 	return p
 }
 
-// history returns the slots that have a value, in order.
+// history returns the slots that have readings, in order.
 func (s *Server) history(ctx context.Context, name string, sel selection, span timeSpan, step time.Duration) ([]slot, error) {
 	if isCompanion(name) {
 		return nil, nil
@@ -185,7 +197,7 @@ func (s *Server) run(ctx context.Context, name string, sel selection, p plan, fr
 		p.calls, p.fold, over = make([]call, wideColumns), p.wide.fold, false
 	}
 	if over {
-		return nil, s.nothing("the %s of %s is more than a number can hold", sel.verb, name)
+		return nil, s.tooLarge(name, sel)
 	}
 	if err != nil {
 		return nil, err
@@ -193,7 +205,7 @@ func (s *Server) run(ctx context.Context, name string, sel selection, p plan, fr
 	return foldRows(rows, p)
 }
 
-// foldRows makes slots of the rows; a slot without a (finite) value is left out.
+// foldRows makes slots of the rows; a slot without a value is left out.
 func foldRows(rows []models.Row, p plan) ([]slot, error) {
 	var slots []slot
 	columns := make([]float64, len(p.calls))
@@ -215,10 +227,9 @@ func foldRows(rows []models.Row, p plan) ([]slot, error) {
 			if !has {
 				continue
 			}
-			if sl := p.fold(columns); finite(sl.value) {
-				sl.time = t.int()
-				slots = append(slots, sl)
-			}
+			sl := p.fold(columns)
+			sl.time = t.int()
+			slots = append(slots, sl)
 		}
 	}
 	return slots, nil

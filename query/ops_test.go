@@ -103,6 +103,7 @@ func TestControl(t *testing.T) {
 	var flushed []string
 	w.control.flush = func(relays []string) (int, error) { flushed = relays; return len(relays), fail }
 
+	w.relays.relays = []Relay{{ID: "a"}, {ID: "b"}}
 	body := `{"duration":"1m30s","collectors":{"cpu":5,"disk":"2m"},"relays":["web 1","ä"]}`
 	w.do(t, "POST", "/overrides", body).contains(t, 200, `"id":"1"`)
 	if got.Duration != 90*time.Second || got.Collectors["cpu"] != 5*time.Second || got.Collectors["disk"] != 2*time.Minute ||
@@ -110,6 +111,11 @@ func TestControl(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	w.do(t, "POST", "/flush", `{"relays":["a","b"]}`).want(t, 200, `{"msg":"Success","relays":2}`+"\n")
+	flushed = nil
+	w.do(t, "POST", "/flush", `{"relays":["a","web1","b"]}`).want(t, 404, `{"error":"not found: no relay has the id \"web1\"; GET /relays lists those that there are"}`+"\n")
+	if flushed != nil {
+		t.Errorf("%q are flushed though one does not exist", flushed)
+	}
 	w.do(t, "POST", "/flush", " \n").want(t, 200, `{"msg":"Success","relays":0}`+"\n")
 	if len(flushed) != 0 {
 		t.Errorf("%q", flushed)

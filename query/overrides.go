@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/internal/nearest"
 )
 
 // maxOverride bounds how long an override may hold.
@@ -151,6 +153,9 @@ func (s *Server) flush(w http.ResponseWriter, r *http.Request, _ params) error {
 	if err := checkRelays(body.Relays); err != nil {
 		return err
 	}
+	if err := s.unknownRelay(body.Relays); err != nil && s.o.Compat != Compat02 {
+		return controlError(err)
+	}
 	n, err := s.o.Control.Flush(r.Context(), body.Relays)
 	if err != nil {
 		return controlError(err)
@@ -166,6 +171,24 @@ func checkRelays(ids []string) error {
 		if err := checkName("a relay", id); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// unknownRelay is the error for the first id that no relay has, connected or not; nil if there is none.
+func (s *Server) unknownRelay(ids []string) error {
+	var known []string
+	for _, r := range s.o.Relays.Relays() {
+		known = append(known, r.ID)
+	}
+	for _, id := range ids {
+		if slices.Contains(known, id) {
+			continue
+		}
+		if like := nearest.Name(id, known); like != "" {
+			return fmt.Errorf("%w: no relay has the id %q; did you mean %q?", ErrNotFound, id, like)
+		}
+		return fmt.Errorf("%w: no relay has the id %q; GET /relays lists those that there are", ErrNotFound, id)
 	}
 	return nil
 }

@@ -39,8 +39,12 @@ func notFinite(err error) bool {
 	return errors.As(err, &e) && e.NotFinite()
 }
 
+// leastCut is the size from which a total is not trusted: one of the sums it was made of may have been cut at
+// MaxFloat64. Others may have brought the total down again, but hardly by more than the 16 digits of a float64.
+const leastCut = 1e291
+
 // overflows reports whether a number in the rows is not finite, which the engine may show as null, or so large that
-// sums of which it was made were cut.
+// sums of which it was made may have been cut.
 func overflows(rows []models.Row) bool {
 	for _, row := range rows {
 		for _, v := range row.Values {
@@ -49,11 +53,11 @@ func overflows(rows []models.Row) bool {
 				case nil:
 					return true
 				case float64:
-					if !(math.Abs(f) < math.MaxFloat64/2) {
+					if !(math.Abs(f) < leastCut) {
 						return true
 					}
 				case json.Number:
-					if n, ok := number(f); ok && math.Abs(n.float()) >= math.MaxFloat64/2 {
+					if n, ok := number(f); ok && math.Abs(n.float()) >= leastCut {
 						return true
 					}
 				}

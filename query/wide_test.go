@@ -98,6 +98,64 @@ func TestMeansOfHugeReadings(t *testing.T) {
 	}
 }
 
+// A sum or a spread that a float64 does not hold is no value: not on /hourly, not on /daily, and
+// neither the value of something else nor a backfill takes its place. What a float64 holds is given,
+// also where the windows' own sums were cut.
+func TestWhatIsTooLargeIsNotGiven(t *testing.T) {
+	const most = 1.7976931348623157e308
+	e := newEngine(t, nil)
+	hour := testNow.Truncate(time.Hour).Add(-2 * time.Hour)
+	clock := hour.Format("15:04")
+	a, b := map[string]string{"host": "a"}, map[string]string{"host": "b"}
+	window := func(at time.Time, tags map[string]string, stat string, low, mean, high, sum, count float64) {
+		e.db.rows = append(e.db.rows, aggregateRow{time: at.UnixNano(), tags: tags, fields: map[string]float64{
+			stat: mean, stat + ":sum": sum, stat + ":count": count, stat + ":min": low, stat + ":max": high, stat + ":last": mean}})
+	}
+	window(hour, a, "cpu", 1e308, 1e308, 1e308, most, 32)
+	window(hour, a, "wild", -1.5e308, 0, 1.5e308, 0, 2)
+	// Two days, one of which has no value.
+	window(hour, a, "ram", 1e308, 1e308, 1e308, most, 32)
+	e.db.addWindow(hour.AddDate(0, 0, -1), a, "ram", 1, 2)
+	// A sum that was cut, and one that brings the total far from the limit again.
+	window(hour, a, "cut", 1e308, 1e308, 1e308, most, 2)
+	window(hour, b, "cut", -1.2e308, -1.2e308, -1.2e308, -1.2e308, 1)
+	e.write(t)
+
+	const found, none = `[{"time":%d,"value":%v}]` + "\n", "is more than a number can hold"
+	one := func(path string, v float64) {
+		t.Helper()
+		e.get(t, "/hourly/"+path).want(t, 200, fmt.Sprintf(found, hour.Unix(), v))
+		days := getJSON[map[string]float64](t, e.world, "/daily/"+path)
+		if got, ok := days[clock]; len(days) != 1 || !ok || got != v {
+			t.Errorf("/daily/%s: %v, want %v", path, days, v)
+		}
+	}
+	for verb, v := range map[string]float64{"mean": 1e308, "min": 1e308, "max": 1e308, "last": 1e308, "first": 1e308,
+		"median": 1e308, "mode": 1e308, "count": 32, "spread": 0} {
+		one("cpu?verb="+verb, v)
+	}
+	for _, path := range []string{"cpu?verb=sum", "wild?verb=spread"} {
+		e.get(t, "/hourly/"+path).contains(t, 404, none)
+		e.get(t, "/daily/"+path).contains(t, 404, none)
+		if hours := getJSON[[]stat](t, e.world, "/hourly/"+path+"&start=4h&backfill=-1"); len(hours) != 4 ||
+			slices.ContainsFunc(hours, func(s stat) bool { return s.Time == hour.Unix() || s.Value != -1 }) {
+			t.Errorf("/hourly/%s with a backfill: %v", path, hours)
+		}
+		days := getJSON[map[string]float64](t, e.world, "/daily/"+path+"&backfill=-1")
+		if _, ok := days[clock]; ok || len(days) != 95 {
+			t.Errorf("/daily/%s with a backfill: %d times, %v", path, len(days), days[clock])
+		}
+	}
+	for verb, v := range map[string]float64{"sum": 8e307, "mean": 8e307 / 3} {
+		hours, days := getJSON[[]stat](t, e.world, "/hourly/cut?verb="+verb), getJSON[map[string]float64](t, e.world, "/daily/cut?verb="+verb)
+		if len(hours) != 1 || !near(hours[0].Value/v, 1) || !near(days[clock]/v, 1) {
+			t.Errorf("the %s of cut is %v and %v, want %v", verb, hours, days, v)
+		}
+	}
+	e.get(t, "/hourly/ram?verb=sum&start=2d").want(t, 200, fmt.Sprintf(found, hour.AddDate(0, 0, -1).Unix(), 3))
+	e.get(t, "/daily/ram?verb=sum").contains(t, 404, none)
+}
+
 // What is said to InfluxDB for them is checked as everything is.
 func TestWideStatement(t *testing.T) {
 	fs := filters{{key: "host", values: []string{"a", `b' OR 1=1`}, given: 2}}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -80,6 +81,14 @@ func blockDamage(d journal.BlockDamage) string {
 	return "it is not what was written"
 }
 
+// several is how many there are of something: 1 block, 1,234 blocks.
+func several(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return thousands(uint64(n)) + " " + what
+}
+
 func printCheck(w io.Writer, dir string, r checkReport) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) // keeps the first error of w for Flush
 	state := "whole"
@@ -97,7 +106,7 @@ func printCheck(w io.Writer, dir string, r checkReport) error {
 	case r.journal.Blocks == 0:
 		fmt.Fprintf(t, "%s\tempty\n", at)
 	default:
-		fmt.Fprintf(t, "%s\twhole: %s blocks of events, %s\n", at, thousands(uint64(r.journal.Blocks)), size(r.journal.Bytes))
+		fmt.Fprintf(t, "%s\twhole: %s of events, %s\n", at, several(r.journal.Blocks, "block"), size(r.journal.Bytes))
 	}
 	for _, d := range r.journal.Damages {
 		fmt.Fprintf(t, "  %s\t%s\n", d.Block, blockDamage(d))
@@ -106,10 +115,17 @@ func printCheck(w io.Writer, dir string, r checkReport) error {
 	switch {
 	case len(r.influx.Damages) > 0:
 		fmt.Fprintf(t, "%s\tdamaged\n", at)
-	case r.influx.Files == 0:
+	case r.influx.Files+r.influx.Logs == 0:
 		fmt.Fprintf(t, "%s\tempty\n", at)
 	default:
-		fmt.Fprintf(t, "%s\twhole: %s files of points, %s\n", at, thousands(uint64(r.influx.Files)), size(r.influx.Bytes))
+		var there []string
+		if n := r.influx.Files; n > 0 {
+			there = append(there, fmt.Sprintf("%s of points, %s", several(n, "file"), size(r.influx.Bytes)))
+		}
+		if n := r.influx.Logs; n > 0 {
+			there = append(there, fmt.Sprintf("%s of an earlier release, %s", several(n, "log file"), size(r.influx.LogBytes)))
+		}
+		fmt.Fprintf(t, "%s\twhole: %s\n", at, strings.Join(there, "; "))
 	}
 	for _, d := range r.influx.Damages {
 		fmt.Fprintf(t, "  %s\t%s", d.What, d.Why)

@@ -7,7 +7,25 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
 )
+
+// onlyOldLog puts a log, as an earlier release kept it, in the place of InfluxDB's files.
+func onlyOldLog(t *testing.T, dir string) {
+	t.Helper()
+	remove("influx")(t, dir)
+	log := tsm1.NewWAL(filepath.Join(dir, "influx", "wal", "statistics", "one_day", "1"))
+	if err := log.Open(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.WriteMulti(map[string][]tsm1.Value{"cpu,host=a#!~#cpu": {tsm1.NewValue(1, 1.5)}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // TestCheckCommand runs `pulse check` on whole and on damaged data dirs: it names what is damaged and changes nothing.
 func TestCheckCommand(t *testing.T) {
@@ -19,11 +37,13 @@ func TestCheckCommand(t *testing.T) {
 		code   int
 		want   []string
 	}{
-		{"nothing", func(*testing.T, string) {}, exitOK, []string{"pulse.db  whole", "journal   whole: 1 blocks", "influx    whole: "}},
+		{"nothing", func(*testing.T, string) {}, exitOK, []string{"pulse.db  whole", "journal   whole: 1 block of events", "influx    whole: "}},
 		{"a bit in a block", flip(blocks), exitFailure, []string{"pulse.db  whole", "journal   damaged", "1.blk", "events ", "not what was written"}},
 		{"a bit in each file of points", flip("influx/data/statistics/*/*/*.tsm"), exitFailure, []string{"journal   whole", "influx    damaged", ".tsm", "raw from "}},
 		{"a pipe for a block", replaceByPipe(blocks), exitFailure, []string{"journal   damaged", "1.blk", "not a plain file"}},
 		{"no journal", remove("journal"), exitOK, []string{"journal   empty"}},
+		{"the log of an earlier release, and nothing else", onlyOldLog, exitOK, []string{"influx    whole: 1 log file of an earlier release, "}},
+		{"no influx", remove("influx"), exitOK, []string{"influx    empty"}},
 		{"no data dir", remove("."), exitFailure, []string{"--data-dir"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -23,57 +19,14 @@ const deleteConsumerHelp = `Delete a consumer. The program that uses it loses it
 
 // runConsumers lists the consumers of NATS clients, or deletes one.
 func runConsumers(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == "delete" {
-		return runDeleteConsumer(ctx, args[1:], stdout, stderr)
+	if rest, ok := cutVerb(args, "delete"); ok {
+		c := newCommand("consumers delete", deleteConsumerHelp, "PULSE", stdout, stderr)
+		c.argument = "NAME"
+		return runDelete(ctx, c, rest, "/consumers/", "the consumer %s is deleted")
 	}
 	c := newCommand("consumers", consumersHelp, "PULSE", stdout, stderr)
-	flags := c.clientFlags()
-	asJSON := c.Bool("json", false, "Print the server's answer to GET /consumers as it is")
-	if done, code := c.parse(args); done {
-		return code
-	}
-	client, err := flags.client()
-	if err != nil {
-		return c.misused(err)
-	}
-	answer, err := client.do(ctx, http.MethodGet, "/consumers", nil)
-	if err != nil {
-		return c.unanswered(err)
-	}
-	if *asJSON {
-		return c.write(func(w io.Writer) error { _, err := w.Write(answer); return err })
-	}
-	var list []query.Consumer
-	if err := json.Unmarshal(answer, &list); err != nil {
-		return c.failed(fmt.Errorf("%s does not answer as pulse does: %w", client.base, err))
-	}
-	return c.write(func(w io.Writer) error { return printConsumers(w, list, time.Now()) })
-}
-
-// runDeleteConsumer is `pulse consumers delete`.
-func runDeleteConsumer(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	c := newCommand("consumers delete", deleteConsumerHelp, "PULSE", stdout, stderr)
-	c.argument = "NAME"
-	flags := c.clientFlags()
-	if done, code := c.parse(args); done {
-		return code
-	}
-	client, err := flags.client()
-	if err != nil {
-		return c.misused(err)
-	}
-	name := c.Arg(0)
-	_, err = client.do(ctx, http.MethodDelete, "/consumers/"+url.PathEscape(name), nil)
-	if answer, ok := errors.AsType[*apiError](err); ok && answer.status == http.StatusNotFound && answer.text != "" {
-		return c.failed(fmt.Errorf("%q: %s", name, answer.text))
-	}
-	if err != nil {
-		return c.unanswered(err)
-	}
-	return c.write(func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "the consumer %s is deleted\n", name)
-		return err
-	})
+	c.verb = "delete"
+	return runShow(ctx, c, args, "/consumers", func(w io.Writer, list []query.Consumer) error { return printConsumers(w, list, time.Now()) })
 }
 
 // printConsumers writes a line for each consumer.

@@ -116,7 +116,7 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 			fmt.Fprintln(stderr, "pulse:", err)
 			return exitFailure
 		}
-		for _, warning := range config.warnings() {
+		for _, warning := range allWarnings(config) {
 			fmt.Fprintln(stderr, "pulse: warning:", warning)
 		}
 		return exitOK
@@ -127,14 +127,18 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	return serve(ctx, config, stdout, stderr)
 }
 
+// allWarnings are about the configuration, and about what was probably meant for it.
+func allWarnings(config *Config) []string {
+	return append(unknownEnvironment("PULSE", flagNames(options()), os.Environ()), config.warnings()...)
+}
+
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	hangups := notifyHangups()
 	var level slog.LevelVar
 	level.Set(config.LogLevel)
 	log := newLogger(stderr, &level)
-	warnUnknownEnvironment(ctx, os.Environ(), log)
-	for _, warning := range config.warnings() {
+	for _, warning := range allWarnings(config) {
 		log.WarnContext(ctx, warning)
 	}
 	systemd := newSupervisor(log)

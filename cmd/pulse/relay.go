@@ -30,6 +30,9 @@ func runRelay(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	var level slog.LevelVar
 	level.Set(a.level)
 	a.options.Logger = newLogger(stderr, &level)
+	for _, warning := range unknownEnvironment(a.env, slices.Collect(maps.Keys(a.values)), os.Environ()) {
+		a.options.Logger.WarnContext(ctx, warning)
+	}
 	r, err := newHostRelay(a.options, a.tags)
 	if err != nil {
 		return a.misused(err)

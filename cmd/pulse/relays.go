@@ -3,12 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"text/tabwriter"
 	"time"
 
@@ -27,65 +23,14 @@ alerts that wait for its readings; its history stays. A relay that comes back la
 
 // runRelays lists the relays of a running server, or forgets one.
 func runRelays(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == "forget" {
-		return runForget(ctx, args[1:], stdout, stderr)
+	if rest, ok := cutVerb(args, "forget"); ok {
+		c := newCommand("relays forget", forgetHelp, "PULSE", stdout, stderr)
+		c.argument = "ID"
+		return runDelete(ctx, c, rest, "/relays/", "%s is forgotten; its history stays")
 	}
 	c := newCommand("relays", relaysHelp, "PULSE", stdout, stderr)
-	flags := c.clientFlags()
-	asJSON := c.Bool("json", false, "Print the server's answer to GET /relays as it is")
-	if done, code := c.parse(args); done {
-		return code
-	}
-	client, err := flags.client()
-	if err != nil {
-		return c.misused(err)
-	}
-	answer, err := client.do(ctx, http.MethodGet, "/relays", nil)
-	if err != nil {
-		return c.unanswered(err)
-	}
-	if *asJSON {
-		return c.write(func(w io.Writer) error { _, err := w.Write(answer); return err })
-	}
-	var relays []listedRelay
-	if err := json.Unmarshal(answer, &relays); err != nil {
-		return c.failed(fmt.Errorf("%s does not answer as pulse does: %w", client.base, err))
-	}
-	return c.write(func(w io.Writer) error { return printRelays(w, relays, time.Now()) })
-}
-
-// runForget is `pulse relays forget`.
-func runForget(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	c := newCommand("relays forget", forgetHelp, "PULSE", stdout, stderr)
-	c.argument = "ID"
-	flags := c.clientFlags()
-	if done, code := c.parse(args); done {
-		return code
-	}
-	client, err := flags.client()
-	if err != nil {
-		return c.misused(err)
-	}
-	id := c.Arg(0)
-	_, err = client.do(ctx, http.MethodDelete, "/relays/"+url.PathEscape(id), nil)
-	if answer, ok := errors.AsType[*apiError](err); ok && answer.status == http.StatusConflict {
-		return c.failed(errors.New(answer.text))
-	}
-	if err != nil {
-		return c.unanswered(err)
-	}
-	return c.write(func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s is forgotten; its history stays\n", id)
-		return err
-	})
-}
-
-// unanswered says why there is no answer of use.
-func (c *command) unanswered(err error) int {
-	if _, answered := errors.AsType[*apiError](err); !answered {
-		err = fmt.Errorf("is a server running there? %w", err)
-	}
-	return c.failed(err)
+	c.verb = "forget"
+	return runShow(ctx, c, args, "/relays", func(w io.Writer, relays []listedRelay) error { return printRelays(w, relays, time.Now()) })
 }
 
 // listedRelay is what printRelays shows of a relay.

@@ -254,13 +254,21 @@ func printReplay(w io.Writer, job query.Replay, local *time.Location) error {
 	for _, p := range job.Parts {
 		fmt.Fprintf(&b, row, p.Projection, thousands(p.Events), thousands(p.Readings), thousands(p.Points), thousands(p.Expired), thousands(p.Refused), thousands(p.Lost))
 	}
+	var notes []string
+	of := make(map[string][]string) // the projections of a note: what the journal lacks, it lacks for all of them
 	for _, p := range job.Parts {
 		if p.State != job.State {
 			fmt.Fprintf(&b, "%s: %s\n", p.Projection, p.State)
 		}
 		for _, note := range p.Notes {
-			fmt.Fprintf(&b, "%s: %s\n", p.Projection, note)
+			if of[note] == nil {
+				notes = append(notes, note)
+			}
+			of[note] = append(of[note], p.Projection)
 		}
+	}
+	for _, note := range notes {
+		fmt.Fprintf(&b, "%s: %s\n", strings.Join(of[note], ", "), note)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

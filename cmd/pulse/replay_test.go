@@ -197,7 +197,8 @@ func TestReplayCommand(t *testing.T) {
 func TestReplayDates(t *testing.T) {
 	now := func() time.Time { return time.Date(2026, 11, 27, 20, 30, 0, 0, time.UTC) } // the 28th in India
 	empty := query.Replay{ID: "3", State: query.ReplayDone, From: replayFrom, To: replayFrom.Add(time.Hour),
-		Parts: []query.ReplayPart{{Projection: "raw", State: query.ReplayDone, Notes: []string{"the journal has nothing from here to there"}}}}
+		Parts: []query.ReplayPart{{Projection: "raw", State: query.ReplayDone, Notes: []string{"the journal has nothing from here to there"}},
+			{Projection: "aggregates", State: query.ReplayDone, Notes: []string{"the journal has nothing from here to there"}}}}
 	for _, test := range []struct {
 		zone, from, to string
 		body           string
@@ -213,7 +214,7 @@ func TestReplayDates(t *testing.T) {
 			t.Setenv("TZ", test.zone)
 			s := newReplayServer(t, look(empty))
 			code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) { r.now = now }, "--api", s.URL, "--from", test.from, "--to", test.to)
-			if _, _, body := s.saw(); code != exitOK || body != test.body || !strings.Contains(stdout, test.stdout) || !strings.Contains(stdout, "raw: the journal has nothing") {
+			if _, _, body := s.saw(); code != exitOK || body != test.body || !strings.Contains(stdout, test.stdout) || !strings.Contains(stdout, "\nraw, aggregates: the journal has nothing") {
 				t.Errorf("exit %d, it asks for %s, want %s; stdout %s, want %s; stderr %s", code, body, test.body, stdout, test.stdout, stderr)
 			}
 		})

@@ -2,13 +2,12 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/peterbourgon/ff/v3"
@@ -82,26 +81,25 @@ func setFromFile(fs *flag.FlagSet) error {
 	return err
 }
 
-// warnUnknownEnvironment logs each PULSE_ variable that the server does not read: it is most likely a
-// misspelled one.
-func warnUnknownEnvironment(ctx context.Context, environ []string, log *slog.Logger) {
-	var names []string
-	known := make(map[string]bool)
-	for _, o := range options() {
-		name := environmentName("PULSE", o.long)
-		known[name], names = true, append(names, name)
+// unknownEnvironment warns of each variable with the prefix that belongs to none of the flags: it is most
+// likely a misspelled one. It does not repeat the value, which may be a secret.
+func unknownEnvironment(prefix string, flags, environ []string) (warnings []string) {
+	known := make([]string, len(flags))
+	for i, name := range flags {
+		known[i] = environmentName(prefix, name)
 	}
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, "PULSE_") || known[name] {
+		if !strings.HasPrefix(name, prefix+"_") || slices.Contains(known, name) {
 			continue
 		}
-		attrs := []any{"name", name}
-		if meant := nearest.Name(name, names); meant != "" {
-			attrs = append(attrs, "did_you_mean", meant)
+		warning := name + ": no flag has this environment variable"
+		if meant := nearest.Name(name, known); meant != "" {
+			warning += "; did you mean " + meant + "?"
 		}
-		log.WarnContext(ctx, "no flag of the server reads this environment variable", attrs...)
+		warnings = append(warnings, warning)
 	}
+	return warnings
 }
 
 // flagNames are the long names of options.
@@ -143,7 +141,8 @@ func longestBeginning(name string, names []string) string {
 }
 
 // unknownFlag is the error about the first flag in args that a command does not have, nil if it has them all.
-// Package flag would name it without saying what was meant.
+// Package flag would name it without saying what was meant. The server's short flags, which the command does not
+// have, stand for its long ones.
 func unknownFlag(fs *flag.FlagSet, args []string) error {
 	for i := 0; i < len(args); i++ {
 		name := strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-")
@@ -153,12 +152,19 @@ func unknownFlag(fs *flag.FlagSet, args []string) error {
 		name, _, hasValue := strings.Cut(name, "=")
 		f := fs.Lookup(name)
 		if f == nil && name != "h" && name != "help" {
+			given := args[i][:strings.Index(args[i], name)+len(name)] // with its dashes, without a value
 			var names []string
 			fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
-			if meant := meantBy(name, names); meant != "" {
-				return fmt.Errorf("unknown flag --%s; did you mean --%s?", name, meant)
+			meant := meantBy(name, names)
+			for _, o := range options() {
+				if o.short == name && slices.Contains(names, o.long) {
+					meant = o.long
+				}
 			}
-			return fmt.Errorf("unknown flag --%s; %s -h lists them", name, fs.Name())
+			if meant != "" {
+				return fmt.Errorf("unknown flag %s; did you mean --%s?", given, meant)
+			}
+			return fmt.Errorf("unknown flag %s; %s -h lists them", given, fs.Name())
 		}
 		if f == nil {
 			return nil

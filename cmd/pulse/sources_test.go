@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
-	"log/slog"
+	"context"
+	"io"
+	"net/http"
 	"path/filepath"
-	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -99,6 +101,13 @@ func TestWhatWasMeant(t *testing.T) {
 		{[]string{"relay", "--sever", "x"}, "unknown flag --sever; did you mean --server?"},
 		{[]string{"status", "--zzz"}, "unknown flag --zzz; pulse status -h lists them"},
 		{[]string{"replay", "--from", "1h", "--dryrun"}, "unknown flag --dryrun; did you mean --dry-run?"},
+		{[]string{"relay", "-l", "x"}, "unknown flag -l; did you mean --log-level?"},
+		{[]string{"status", "-t", "x"}, "unknown flag -t; did you mean --token?"},
+		{[]string{"status", "-zz"}, "unknown flag -zz; pulse status -h lists them"},
+		{[]string{"status", "-tokn=x"}, "unknown flag -tokn; did you mean --token?"},
+		{[]string{"relays", "forgt", "x"}, `unexpected argument "forgt"; did you mean "pulse relays forget"?`},
+		{[]string{"relays", "web1"}, `unexpected argument "web1"; pulse relays -h shows what it takes`},
+		{[]string{"consumers", "--api", "x", "remove", "y"}, `unexpected argument "remove"; pulse consumers -h shows what it takes`},
 		{[]string{"stats"}, `unknown command "stats": there is`},
 		{[]string{"stats"}, `did you mean "status"?`},
 	} {
@@ -110,15 +119,70 @@ func TestWhatWasMeant(t *testing.T) {
 }
 
 func TestUnknownEnvironment(t *testing.T) {
-	var log bytes.Buffer
-	warnUnknownEnvironment(t.Context(), []string{"PULSE_TOKN=5ecret", "PULSE_POLL_INTERVAL=5", "PULSE_ZZZ=1", "HOME=/root"}, slog.New(slog.NewTextHandler(&log, nil)))
-	var got []string
-	for line := range strings.Lines(log.String()) {
-		_, said, _ := strings.Cut(line, "variable\" ")
-		got = append(got, strings.TrimSpace(said))
-	}
-	if want := []string{"name=PULSE_TOKN did_you_mean=PULSE_TOKEN", "name=PULSE_ZZZ"}; !reflect.DeepEqual(got, want) {
+	got := unknownEnvironment("PULSE", flagNames(options()), []string{"PULSE_TOKN=5ecret", "PULSE_POLL_INTERVAL=5", "PULSE_ZZZ=1", "HOME=/root"})
+	want := []string{"PULSE_TOKN: no flag has this environment variable; did you mean PULSE_TOKEN?", "PULSE_ZZZ: no flag has this environment variable"}
+	if !slices.Equal(got, want) {
 		t.Errorf("it warns of %q, want %q", got, want)
+	}
+}
+
+// --check-config, the server's log and the agent's name a variable that nothing reads.
+func TestUnknownEnvironmentIsTold(t *testing.T) {
+	t.Setenv("PULSE_POLL_INTERVALL", "5")
+	t.Setenv("PULSE_RELAY_SEVER", "x")
+	const servers = "PULSE_POLL_INTERVALL: no flag has this environment variable; did you mean PULSE_POLL_INTERVAL?"
+	if code, _, stderr := runCommand("--check-config"); code != exitOK || !strings.Contains(stderr, "pulse: warning: "+servers+"\n") {
+		t.Errorf("exit %d, it says %q", code, stderr)
+	}
+	var log bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	code := run(ctx, []string{"relay", "--server", "127.0.0.1:1"}, io.Discard, &log)
+	const agents = "PULSE_RELAY_SEVER: no flag has this environment variable; did you mean PULSE_RELAY_SERVER?"
+	if code != exitOK || !strings.Contains(log.String(), agents) || strings.Contains(log.String(), "POLL_INTERVALL") {
+		t.Errorf("exit %d, the log is %s", code, log.String())
+	}
+}
+
+// Flags stand on either side of what a command takes besides; after -- nothing is a flag.
+func TestFlagsOnEitherSide(t *testing.T) {
+	asked := make(chan string, 1)
+	api := serveAPI(t, func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Method + " " + r.URL.Path + " " + r.Header.Get("X-AUTH-TOKEN")
+		_, _ = io.WriteString(w, "{}")
+	})
+	for _, args := range [][]string{
+		{"relays", "forget", "web1", "--api", api.URL, "--token", "forget"},
+		{"relays", "forget", "--token=forget", "web1", "--api", api.URL},
+		{"relays", "--api", api.URL, "--token", "forget", "forget", "web1"},
+		{"relays", "-token", "forget", "forget", "--api", api.URL, "--", "web1"},
+	} {
+		if code, stdout, stderr := runCommand(args...); code != exitOK || stdout != "web1 is forgotten; its history stays\n" {
+			t.Fatalf("%q: exit %d, %s%s", args, code, stdout, stderr)
+		}
+		if got := <-asked; got != "DELETE /relays/web1 forget" {
+			t.Errorf("%q: it asks for %s", args, got)
+		}
+	}
+	if code, stdout, stderr := runCommand("consumers", "delete", "mine", "--api", api.URL); code != exitOK || stdout != "the consumer mine is deleted\n" || <-asked != "DELETE /consumers/mine secret" {
+		t.Errorf("exit %d, %s%s", code, stdout, stderr)
+	}
+	if code, _, stderr := runCommand("relays", "forget", "--api", api.URL, "--", "--api"); code != exitOK || <-asked != "DELETE /relays/--api secret" {
+		t.Errorf("exit %d, %s", code, stderr)
+	}
+	file := filepath.Join(t.TempDir(), "b")
+	if code, _, stderr := runCommand("restore", file, "--data-dir", t.TempDir()); code != exitFailure || !strings.Contains(stderr, file) {
+		t.Errorf("exit %d, %s", code, stderr)
+	}
+	for _, args := range [][]string{{"relays", "forget", "a", "--api", api.URL, "b"}, {"backup", "a", "b"}} {
+		if code, _, stderr := runCommand(args...); code != exitUsage || !strings.Contains(stderr, `unexpected argument "b": it takes one `) {
+			t.Errorf("%q: exit %d, %s", args, code, stderr)
+		}
+	}
+	for _, args := range [][]string{{"relays", "forget", "a", "-h"}, {"help", "relays", "forget"}, {"relays", "-h", "forget"}} {
+		if code, stdout, stderr := runCommand(args...); code != exitOK || !strings.HasPrefix(stdout, "Forget a relay") {
+			t.Errorf("%q: exit %d, %s%s", args, code, stdout, stderr)
+		}
 	}
 }
 

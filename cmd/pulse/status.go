@@ -3,11 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strconv"
 	"syscall"
 	"text/tabwriter"
@@ -16,31 +14,10 @@ import (
 	"github.com/nanopack/pulse/query"
 )
 
-// runStatus prints what a running server answers to GET /status, for people or
-// as it is.
+// runStatus prints what a running server answers to GET /status.
 func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("status", "Show how a running server is doing.", "PULSE", stdout, stderr)
-	flags := c.clientFlags()
-	asJSON := c.Bool("json", false, "Print the server's answer to GET /status as it is")
-	if done, code := c.parse(args); done {
-		return code
-	}
-	client, err := flags.client()
-	if err != nil {
-		return c.misused(err)
-	}
-	answer, err := client.do(ctx, http.MethodGet, "/status", nil)
-	if err != nil {
-		return c.unanswered(err)
-	}
-	if !*asJSON {
-		var status query.Status
-		if err := json.Unmarshal(answer, &status); err != nil {
-			return c.failed(fmt.Errorf("%s does not answer as pulse does: %w", client.base, err))
-		}
-		return c.write(func(w io.Writer) error { return printStatus(w, status) })
-	}
-	return c.write(func(w io.Writer) error { _, err := w.Write(answer); return err })
+	return runShow(ctx, c, args, "/status", printStatus)
 }
 
 // write lets print write to standard output. A full disk behind it is a failure;

@@ -262,7 +262,7 @@ func TestDefaultTokenIsForLoopback(t *testing.T) {
 			if code == exitOK {
 				return
 			}
-			if said := stderr.String(); !strings.HasPrefix(said, "pulse: --token: the default token would protect ") || strings.Count(said, "\n") != 1 {
+			if said := stderr.String(); !strings.HasPrefix(said, "pulse: --token: everybody knows the default token, ") || strings.Count(said, "\n") != 1 {
 				t.Errorf("it says %q", said)
 			}
 			if _, err := os.Stat(dir); err == nil {

@@ -93,11 +93,11 @@ func (c *Config) validateToken() error {
 	switch {
 	case address == "":
 	case c.Token == defaultToken:
-		return fmt.Errorf("--token: the default token would protect %s, which others can reach: choose your own (%s makes one), or listen on 127.0.0.1", address, makeToken)
+		return fmt.Errorf("--token: everybody knows the default token, and others can reach %s: choose another (%s makes one), or listen on 127.0.0.1", address, makeToken)
 	case isFirstGuess(c.Token):
-		return fmt.Errorf("--token: one that everybody tries first would protect %s, which others can reach: choose another (%s makes one), or listen on 127.0.0.1", address, makeToken)
+		return fmt.Errorf("--token: everybody tries this token first, and others can reach %s: choose another (%s makes one), or listen on 127.0.0.1", address, makeToken)
 	case n < leastToken:
-		return fmt.Errorf("--token: %d characters would protect %s, which others can reach: choose %d or more (%s makes 32), or listen on 127.0.0.1", n, address, leastToken, makeToken)
+		return fmt.Errorf("--token: it has %d characters, and others can reach %s: choose one of %d or more (%s makes one of 32), or listen on 127.0.0.1", n, address, leastToken, makeToken)
 	}
 	return nil
 }
@@ -118,18 +118,18 @@ func (c *Config) warnings() (list []string) {
 		list = append(list, c.zone.warning)
 	}
 	if address := c.reachable(); address != "" && utf8.RuneCountInString(c.Token) < goodToken {
-		list = append(list, fmt.Sprintf("--token: fewer than %d characters protect %s, which others can reach: %s makes a good one", goodToken, address, makeToken))
+		list = append(list, fmt.Sprintf("--token: it has fewer than %d characters, and others can reach %s: %s makes a good one", goodToken, address, makeToken))
 	}
 	if isLoopback(c.RelayAddress) {
 		return list
 	}
 	switch {
 	case c.RelayToken == "":
-		list = append(list, fmt.Sprintf("--relay-token: there is none, so everybody who can reach %s can send readings: %s makes one", c.RelayAddress, makeToken))
+		list = append(list, fmt.Sprintf("--relay-token: it is not set, and others can reach %s: they can all send readings; %s makes a token", c.RelayAddress, makeToken))
 	case isFirstGuess(c.RelayToken):
-		list = append(list, fmt.Sprintf("--relay-token: one that everybody tries first protects %s, which others can reach: %s makes a good one", c.RelayAddress, makeToken))
+		list = append(list, fmt.Sprintf("--relay-token: everybody tries this token first, and others can reach %s: %s makes a good one", c.RelayAddress, makeToken))
 	case utf8.RuneCountInString(c.RelayToken) < goodToken:
-		list = append(list, fmt.Sprintf("--relay-token: fewer than %d characters protect %s, which others can reach: %s makes a good one", goodToken, c.RelayAddress, makeToken))
+		list = append(list, fmt.Sprintf("--relay-token: it has fewer than %d characters, and others can reach %s: %s makes a good one", goodToken, c.RelayAddress, makeToken))
 	}
 	return list
 }

@@ -66,15 +66,15 @@ func TestGuessableTokens(t *testing.T) {
 	const good = "0123456789abcdef"
 	for _, address := range [][]string{{"-H", "0.0.0.0:8080"}, {"-H", ":8080"}, {"-H", "pulse.example.org:8080"}, {"--nats-listen-address", "[::]:4222"}} {
 		for token, want := range map[string]string{
-			"secret":             "the default token would protect",
-			"seven77":            "7 characters would protect",
-			"übermut":            "7 characters would protect",
-			"PassWord":           "one that everybody tries first would protect",
-			"changeme":           "one that everybody tries first would protect",
-			"ADMIN":              "one that everybody tries first would protect",
-			"1234567890":         "one that everybody tries first would protect",
-			"01234567":           "one that everybody tries first would protect",
-			"xxxxxxxxxxxxxxxxxx": "one that everybody tries first would protect",
+			"secret":             "everybody knows the default token, and others can reach ",
+			"seven77":            "it has 7 characters, and others can reach ",
+			"übermut":            "it has 7 characters, and others can reach ",
+			"PassWord":           "everybody tries this token first, and others can reach ",
+			"changeme":           "everybody tries this token first, and others can reach ",
+			"ADMIN":              "everybody tries this token first, and others can reach ",
+			"1234567890":         "everybody tries this token first, and others can reach ",
+			"01234567":           "everybody tries this token first, and others can reach ",
+			"xxxxxxxxxxxxxxxxxx": "everybody tries this token first, and others can reach ",
 		} {
 			_, err := ParseConfig(append(address, "--token", token))
 			if err == nil || !strings.HasPrefix(err.Error(), "--token: "+want) || !strings.Contains(err.Error(), "openssl rand -hex 16") {
@@ -97,9 +97,9 @@ func TestGuessableTokens(t *testing.T) {
 
 func TestRelayPortWithoutAToken(t *testing.T) {
 	for token, want := range map[string]string{
-		"":                 "--relay-token: there is none",
-		"password":         "--relay-token: one that everybody tries first protects",
-		"fifteen-letters":  "--relay-token: fewer than 16 characters protect",
+		"":                 "--relay-token: it is not set",
+		"password":         "--relay-token: everybody tries this token first",
+		"fifteen-letters":  "--relay-token: it has fewer than 16 characters",
 		"0123456789abcdef": "",
 	} {
 		c, err := ParseConfig([]string{"-S", "0.0.0.0:3000", "--relay-token", token})
@@ -120,7 +120,7 @@ func TestWarningsAreTold(t *testing.T) {
 	t.Parallel()
 	args := []string{"-S", "0.0.0.0:0", "--token", "0123456789abcdef", "--influx-address", "embedded"}
 	code, stdout, stderr := runCommand(append(args, "--check-config")...)
-	if code != exitOK || !strings.HasPrefix(stdout, "{") || !strings.HasPrefix(stderr, "pulse: warning: --relay-token: there is none") {
+	if code != exitOK || !strings.HasPrefix(stdout, "{") || !strings.HasPrefix(stderr, "pulse: warning: --relay-token: it is not set") {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}
 	said := &transcript{}
@@ -128,7 +128,7 @@ func TestWarningsAreTold(t *testing.T) {
 	if err := s.Stop(); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(said.String(), `level=WARN msg="--relay-token: there is none`) {
+	if !strings.Contains(said.String(), `level=WARN msg="--relay-token: it is not set`) {
 		t.Errorf("the log is %s", said)
 	}
 }

@@ -6,14 +6,17 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+
+	"github.com/nanopack/pulse/internal/nearest"
 )
 
 // usage writes the help text of the server.
 func usage(w io.Writer) {
 	fmt.Fprintf(w, "Usage:\n  pulse [flags]\n  pulse [command]\n\nCommands:\n")
 	for _, s := range subcommands() {
-		fmt.Fprintf(w, "  %-8s %s\n", s.name, s.help)
+		fmt.Fprintf(w, "  %-9s %s\n", s.name, s.help)
 	}
 	fmt.Fprintf(w, "\nFlags:\n")
 	printFlags(w, options())
@@ -52,6 +55,7 @@ func printFlags(w io.Writer, all []option) {
 func runHelp(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("help", "", "", stdout, stderr)
 	switch {
+	case len(args) == 2 && (args[0] == "relays" || args[0] == "consumers"): // which have verbs
 	case len(args) > 1:
 		return c.misused(fmt.Errorf("unexpected argument %q: pulse help takes one command", args[1]))
 	case len(args) == 0 || args[0] == "-h" || args[0] == "-help" || args[0] == "--help":
@@ -60,7 +64,7 @@ func runHelp(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case strings.HasPrefix(args[0], "-"):
 		return c.misused(fmt.Errorf("unknown flag %s", args[0]))
 	}
-	return run(ctx, []string{args[0], "-h"}, stdout, stderr)
+	return run(ctx, append(slices.Clone(args), "-h"), stdout, stderr)
 }
 
 // runVersion is `pulse version`.
@@ -83,7 +87,8 @@ type command struct {
 	long string // what it does, for -h
 	env  string // what its environment variables begin with; "" if it has none
 
-	argument string // what it takes behind its flags, once; "" for nothing
+	argument string // what it takes besides its flags, once; "" for nothing
+	verb     string // what it does besides, when this is its first argument; "" for nothing
 
 	server []option // flags of the server that it takes besides, see takes
 }
@@ -128,13 +133,47 @@ func (c *command) given(name string) bool {
 	return given
 }
 
+// cutVerb takes a verb out of args, if it is the first of them that is no flag nor the value of one: flags
+// may stand before it.
+func cutVerb(args []string, verb string) (rest []string, found bool) {
+	for i := 0; i < len(args); i++ {
+		flag := strings.TrimLeft(args[i], "-")
+		switch {
+		case args[i] == verb:
+			return slices.Delete(slices.Clone(args), i, i+1), true
+		case flag == args[i] || flag == "":
+			return args, false
+		case strings.Contains(flag, "="), slices.Contains([]string{"json", "h", "help"}, flag):
+		default:
+			i++ // its value
+		}
+	}
+	return args, false
+}
+
+// parseFlags reads the flags, which may stand on either side of what else there is. Nothing after -- is a flag.
+func (c *command) parseFlags(args []string) error {
+	others := []string{"--"}
+	for ended := false; !ended && len(args) > 0; {
+		if err := unknownFlag(c.FlagSet, args); err != nil {
+			return err
+		}
+		if err := c.Parse(args); err != nil {
+			return err
+		}
+		read := len(args) - c.NArg()
+		ended = read > 0 && args[read-1] == "--"
+		if args = args[read:]; !ended && len(args) > 0 {
+			others, args = append(others, args[0]), args[1:]
+		}
+	}
+	return c.Parse(append(others, args...)) // which leaves them as the arguments
+}
+
 // parse reads the flags. If done, help was asked for or something is wrong, and
 // the command ends with the code.
 func (c *command) parse(args []string) (done bool, code int) {
-	err := unknownFlag(c.FlagSet, args)
-	if err == nil {
-		err = c.Parse(args)
-	}
+	err := c.parseFlags(args)
 	if err == nil && c.env != "" {
 		err = setFromEnvironment(c.FlagSet, c.env)
 	}
@@ -145,11 +184,19 @@ func (c *command) parse(args []string) (done bool, code int) {
 	case err != nil:
 		return true, c.misused(err)
 	case c.argument == "" && c.NArg() > 0:
-		return true, c.misused(fmt.Errorf("unexpected argument %q", c.Arg(0)))
+		hint := ""
+		switch {
+		case c.verb == "":
+		case nearest.Name(c.Arg(0), []string{c.verb}) != "":
+			hint = fmt.Sprintf("; did you mean %q?", "pulse "+c.name+" "+c.verb)
+		default:
+			hint = fmt.Sprintf("; pulse %s -h shows what it takes", c.name)
+		}
+		return true, c.misused(fmt.Errorf("unexpected argument %q%s", c.Arg(0), hint))
 	case c.argument != "" && c.NArg() == 0:
 		return true, c.misused(fmt.Errorf("%s is missing: pulse %s [flags] %s", c.argument, c.name, c.argument))
 	case c.argument != "" && c.NArg() > 1:
-		return true, c.misused(fmt.Errorf("unexpected argument %q: flags come before %s", c.Arg(1), c.argument))
+		return true, c.misused(fmt.Errorf("unexpected argument %q: it takes one %s", c.Arg(1), c.argument))
 	}
 	return false, exitOK
 }

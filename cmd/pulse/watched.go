@@ -59,8 +59,12 @@ func (s *watchedStore) watch(err error) error {
 		}
 		if s.logged.IsZero() || now.Sub(s.logged) >= outageLogEvery {
 			s.logged = now
+			attrs := []any{"error", errors.Unwrap(err)}
+			if away := now.Sub(s.since).Round(time.Second); away > 0 {
+				attrs = append(attrs, "for", away)
+			}
 			s.log.Warn(fmt.Sprintf("nothing answers at --influx-address %s; the journal keeps the readings until something does, and --influx-address embedded needs no InfluxDB", s.address),
-				"error", errors.Unwrap(err), "for", now.Sub(s.since).Round(time.Second))
+				attrs...)
 		}
 		return &projector.ToldError{Err: err}
 	}

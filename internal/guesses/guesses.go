@@ -3,6 +3,8 @@
 package guesses
 
 import (
+	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -72,7 +74,7 @@ func (g *Limiter) Judge(from netip.Prefix, now time.Time, given []string, right 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	wait = g.wrong[from].wait(now)
-	if wait > 0 && !from.Addr().IsLoopback() && !within(g.known[from], now, knownFor) {
+	if wait > 0 && !g.isKnown(from, now) {
 		return false, wait
 	}
 	if slices.ContainsFunc(given, right) {
@@ -83,6 +85,24 @@ func (g *Limiter) Judge(from netip.Prefix, now time.Time, given []string, right 
 		wait = g.count(from, now)
 	}
 	return false, wait
+}
+
+// Refusal is what an address is told that gave too many wrong secrets of a kind, and is refused for wait.
+func (g *Limiter) Refusal(of string, from netip.Prefix, now time.Time, wait time.Duration) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.isKnown(from, now) {
+		return fmt.Sprintf("too many wrong %ss came from your address; the right one is taken at any time", of)
+	}
+	return fmt.Sprintf("too many wrong %ss came from your address: wait %d s", of, Seconds(wait))
+}
+
+// Seconds is a wait in whole seconds, rounded up.
+func Seconds(wait time.Duration) int { return int(math.Ceil(wait.Seconds())) }
+
+// isKnown reports whether the right secret always passes from there. It needs mu.
+func (g *Limiter) isKnown(from netip.Prefix, now time.Time) bool {
+	return from.Addr().IsLoopback() || within(g.known[from], now, knownFor)
 }
 
 // remember notes that the right secret came from there.

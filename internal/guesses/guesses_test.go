@@ -30,6 +30,30 @@ func TestGuessesAreBounded(t *testing.T) {
 	}
 }
 
+// Who is refused is told to wait only if waiting helps: where the right secret is known to come from, it passes.
+func TestRefusalIsTrue(t *testing.T) {
+	g, now := New(), time.Now()
+	right := func(s string) bool { return s == "right" }
+	g.Judge(Origin("192.0.2.2:1"), now, []string{"right"}, right)
+	for remote, passes := range map[string]bool{"192.0.2.1:1": false, "192.0.2.2:1": true, "127.0.0.1:1": true, "[::1]:1": true} {
+		from := Origin(remote)
+		var wait time.Duration
+		for range g.Limit + 1 {
+			_, wait = g.Judge(from, now, []string{"wrong"}, right)
+		}
+		want := "too many wrong tokens came from your address: wait 60 s"
+		if passes {
+			want = "too many wrong tokens came from your address; the right one is taken at any time"
+		}
+		if got := g.Refusal("token", from, now, wait); got != want {
+			t.Errorf("%s is told %q, want %q", remote, got, want)
+		}
+		if ok, _ := g.Judge(from, now, []string{"right"}, right); ok != passes {
+			t.Errorf("the right one from %s: %v", remote, ok)
+		}
+	}
+}
+
 func TestOrigin(t *testing.T) {
 	for remote, want := range map[string]string{
 		"192.0.2.1:80": "192.0.2.1/32", "[::ffff:192.0.2.1]:80": "192.0.2.1/32", "[2001:db8:1:2:3:4:5:6]:80": "2001:db8:1:2::/64",

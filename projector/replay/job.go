@@ -80,6 +80,20 @@ type Part struct {
 	Notes []string `json:"notes"`
 }
 
+// summary is what became of a part, for the log.
+func (p Part) summary() string {
+	text := fmt.Sprintf("%s: %d events, %d readings, %d points", p.State, p.Events, p.Readings, p.Points)
+	for _, few := range []struct {
+		name string
+		n    uint64
+	}{{"expired", p.Expired}, {"refused", p.Refused}, {"lost", p.Lost}} {
+		if few.n > 0 {
+			text += fmt.Sprintf(", %d %s", few.n, few.name)
+		}
+	}
+	return text
+}
+
 // maxNotes bounds the notes of a part.
 const maxNotes = 16
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nanopack/pulse/projector"
@@ -82,7 +84,20 @@ func (j *Jobs) work(r *record) {
 		err = w.change(func(r *record) { r.finish(StateFailed, j.o.Now().UTC(), err.Error()) })
 	}
 	if err == nil {
-		j.log.Info("a replay has ended", "replay", r.ID, "state", w.r.State, "parts", fmt.Sprintf("%+v", w.r.Parts))
+		attrs := []any{"replay", r.ID, "state", w.r.State}
+		var notes []string // many are of all parts
+		for _, p := range w.r.Parts {
+			attrs = append(attrs, p.Projection, p.summary())
+			for _, note := range p.Notes {
+				if !slices.Contains(notes, note) {
+					notes = append(notes, note)
+				}
+			}
+		}
+		if len(notes) > 0 {
+			attrs = append(attrs, "notes", strings.Join(notes, "; "))
+		}
+		j.log.Info("a replay has ended", attrs...)
 	}
 	j.metrics.running.Set(0)
 	j.mu.Lock()

@@ -138,6 +138,9 @@ func TestATargetThatIsAway(t *testing.T) {
 		if n := strings.Count(log.String(), "goes on"); n != 1 {
 			t.Errorf("%d lines that it goes on", n)
 		}
+		if said := log.String(); !strings.Contains(said, `msg="a replay has ended" replay=`+id+` state=done raw="done: 3 events, `) || strings.Contains(said, "Projection:") {
+			t.Errorf("its end is logged as %s", said[strings.LastIndex(strings.TrimSpace(said), "\n")+1:])
+		}
 		if n := value(t, reg, "pulse_projector_replay_failures_total"); n < 100 {
 			t.Errorf("%v failures counted", n)
 		}

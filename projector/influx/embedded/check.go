@@ -15,6 +15,9 @@ import (
 type Report struct {
 	Files int   // of points
 	Bytes int64 // in them
+	// Logs are the files of the log that an earlier release kept; the next Open puts their points into the files.
+	Logs     int
+	LogBytes int64
 	// Damages are what the next Open would set aside, or miss.
 	Damages []influx.Damage
 }
@@ -34,10 +37,12 @@ func Check(dir string) (Report, error) {
 		return r, err
 	}
 	for _, path := range segments {
-		d, err := checkLog(dir, path, shardsByID(f.schema))
+		d, size, err := checkLog(dir, path, shardsByID(f.schema))
 		if err != nil {
 			return r, err
 		}
+		r.Logs++
+		r.LogBytes += size
 		if d != nil {
 			r.Damages = append(r.Damages, *d)
 		}
@@ -45,20 +50,22 @@ func Check(dir string) (Report, error) {
 	return r, nil
 }
 
-// checkLog finds out what cannot be read of a log segment; nil if all can be.
-func checkLog(dir, path string, shards map[uint64]shardTime) (*influx.Damage, error) {
+// checkLog finds out what cannot be read of a log segment, nil if all can be, and how long it is.
+func checkLog(dir, path string, shards map[uint64]shardTime) (_ *influx.Damage, size int64, _ error) {
 	f, err := plainfile.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer func() { _ = f.Close() }() // opened for reading
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	good, err := wholeEntries(f, info.Size())
-	if err != nil || good == info.Size() {
-		return nil, err
+	size = info.Size()
+	good, err := wholeEntries(f, size)
+	if err != nil || good == size {
+		return nil, size, err
 	}
-	return logDamage(dir, path, good, info.Size(), shards)
+	d, err := logDamage(dir, path, good, size, shards)
+	return d, size, err
 }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// What the commands that ask a running server one thing have in common.
+
+// dial reads the flags of a command and returns the client that asks its server. If that is nil, help was
+// asked for or something is wrong, and the command ends with the code.
+func (c *command) dial(args []string) (client *apiClient, code int) {
+	flags := c.clientFlags()
+	if done, code := c.parse(args); done {
+		return nil, code
+	}
+	client, err := flags.client()
+	if err != nil {
+		return nil, c.misused(err)
+	}
+	return client, exitOK
+}
+
+// runShow is a command that shows what a server answers to GET path: for people, or with --json as it is.
+func runShow[T any](ctx context.Context, c *command, args []string, path string, print func(io.Writer, T) error) int {
+	asJSON := c.Bool("json", false, "Print the server's answer to GET "+path+" as it is")
+	client, code := c.dial(args)
+	if client == nil {
+		return code
+	}
+	answer, err := client.do(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return c.unanswered(err)
+	}
+	if *asJSON {
+		return c.write(func(w io.Writer) error { _, err := w.Write(answer); return err })
+	}
+	var shown T
+	if err := json.Unmarshal(answer, &shown); err != nil {
+		return c.failed(fmt.Errorf("%s does not answer as pulse does: %w", client.base, err))
+	}
+	return c.write(func(w io.Writer) error { return print(w, shown) })
+}
+
+// runDelete is a command that has a server delete what its argument names, below path. said is what is
+// printed then, with the name in it.
+func runDelete(ctx context.Context, c *command, args []string, path, said string) int {
+	client, code := c.dial(args)
+	if client == nil {
+		return code
+	}
+	name := c.Arg(0)
+	_, err := client.do(ctx, http.MethodDelete, path+url.PathEscape(name), nil)
+	if answer, ok := errors.AsType[*apiError](err); ok && answer.text != "" &&
+		(answer.status == http.StatusNotFound || answer.status == http.StatusConflict) {
+		return c.failed(fmt.Errorf("%q: %s", name, answer.text))
+	}
+	if err != nil {
+		return c.unanswered(err)
+	}
+	return c.write(func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, said+"\n", name)
+		return err
+	})
+}
+
+// unanswered says why there is no answer of use.
+func (c *command) unanswered(err error) int {
+	if _, answered := errors.AsType[*apiError](err); !answered {
+		err = fmt.Errorf("is a server running there? %w", err)
+	}
+	return c.failed(err)
+}
