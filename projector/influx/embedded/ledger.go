@@ -178,6 +178,15 @@ func (s *Store) Damages() []influx.Damage {
 	return slices.Clone(s.ledger.m.Damages)
 }
 
+// Note remembers a damage that the store cannot see by itself, durably.
+func (s *Store) Note(d influx.Damage) error {
+	l := s.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(d)
+	return l.write()
+}
+
 // Damaged holds a value when there is a damage that is not settled.
 func (s *Store) Damaged() <-chan struct{} { return s.ledger.damaged }
 
