@@ -219,3 +219,71 @@ func TestOnlyBlockOverwritten(t *testing.T) {
 		})
 	}
 }
+
+// A block that no start verifies and nobody reads is verified after the start: what is damaged is told, the block is kept as it
+// was, and the next start mends it.
+func TestDamagedOldBlockIsFound(t *testing.T) {
+	dir, marker, lastOf := prepare(t, false)
+	var damaged []byte
+	edit(t, block(dir, 2), func(b []byte) []byte {
+		b[starts(b)[2]+1] ^= 0x10 // a length
+		damaged = bytes.Clone(b)
+		return b
+	})
+	seq := lastOf[0] + 3
+	o := Options{Dir: dir, Marker: marker, verifyBytes: 1, olderPause: time.Millisecond}
+	j, err := tryOpen(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); j.Losses().Events == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the damage was not found")
+		}
+	}
+	if got := j.Losses(); got.Events != 1 || len(got.Ranges) != 1 || got.Ranges[0].From != seq || got.Ranges[0].Reason != GapLost {
+		t.Errorf("losses %+v", got)
+	}
+	kept, err := filepath.Glob(filepath.Join(dir, "unreadable-*", "2.blk"))
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("kept %v, %v", kept, err)
+	}
+	if content, err := os.ReadFile(kept[0]); err != nil || !bytes.Equal(content, damaged) {
+		t.Errorf("the damaged block is not kept as it was: %v", err)
+	}
+	closeJournal(t, j)
+	for range 2 {
+		if j, err = tryOpen(t, o); err != nil {
+			t.Fatal(err)
+		}
+		n, gaps := contentsTo(t, j, damageEvents)
+		if want := (GapError{seq, seq, GapLost}); n != damageEvents-1 || len(gaps) != 1 || gaps[0] != want {
+			t.Errorf("%d events, gaps %v", n, gaps)
+		}
+		if got := j.Losses(); got.Events != 1 {
+			t.Errorf("losses %+v", got)
+		}
+		closeJournal(t, j)
+	}
+}
+
+// contentsTo counts the events up to the last one, and collects the gaps between them.
+func contentsTo(t *testing.T, j *Journal, last uint64) (n int, gaps []GapError) {
+	t.Helper()
+	r := from1(t, j, 1)
+	for {
+		recs, err := r.Read(t.Context(), 500)
+		var gap *GapError
+		if errors.As(err, &gap) {
+			gaps = append(gaps, *gap)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(recs)
+		if recs[len(recs)-1].Seq >= last {
+			return n, gaps
+		}
+	}
+}

@@ -26,7 +26,7 @@ func guardDir(dir string) string { return filepath.Join(dir, "guard") }
 // it it may delete all. The same happens to whatever is neither a file nor a directory: to open a pipe waits for ever.
 // Only a missing permission is an error here, because that can be mended without a loss, and a damaged block for whose
 // intact events there is no space.
-func linkAside(dir string, now time.Time, fsync func(*os.File) error) (found verified, err error) {
+func linkAside(dir string, now time.Time, fsync func(*os.File) error, newest int64) (found verified, err error) {
 	from, to := filepath.Join(streamDir(dir), "msgs"), guardDir(dir)
 	special, err := moveSpecial(dir, now)
 	if err != nil {
@@ -44,7 +44,7 @@ func linkAside(dir string, now time.Time, fsync func(*os.File) error) (found ver
 	if list, err = complete(from, to, list); err != nil {
 		return found, err
 	}
-	if found, err = verify(dir, list, now, fsync); err != nil {
+	if found, err = verify(dir, list, now, fsync, newest); err != nil {
 		return found, err
 	}
 	found.aside, found.special = cmp.Or(found.aside, special), special != ""

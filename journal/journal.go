@@ -46,6 +46,8 @@ type Journal struct {
 	losses  losses
 	// endDamaged: the last events were found damaged at the start. Open's.
 	endDamaged bool
+	// older are the blocks that the last start did not verify.
+	older atomic.Pointer[[]int]
 	// blocked is true from a write error until appending resumes; a run may be there before, for readers.
 	blocked  atomic.Bool
 	unsynced int    // events written since the last fsync; the committer's
@@ -99,9 +101,10 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 		m.unregister()
 		return nil, err
 	}
-	j.wg.Add(2)
+	j.wg.Add(3)
 	go j.committer()
 	go j.watch()
+	go j.verifyOlder(*j.older.Load())
 	return j, nil
 }
 

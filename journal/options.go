@@ -84,6 +84,9 @@ type Options struct {
 	ackTimeout time.Duration
 	retryMin   time.Duration
 	queue      int
+	// verifyBytes is how much is verified at a start, olderPause the pause before each block that is verified after it.
+	verifyBytes int64
+	olderPause  time.Duration
 	// strangers is what Open knows of outside clients, for all runs of the server.
 	strangers *strangers
 	// serverSyncAlways makes the server sync every write, for comparison.
@@ -137,6 +140,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.retryMin == 0 {
 		o.retryMin = time.Second
+	}
+	if o.verifyBytes == 0 {
+		o.verifyBytes = verifyBytes
+	}
+	if o.olderPause == 0 {
+		o.olderPause = olderPause
 	}
 	if o.queue == 0 {
 		o.queue = 16 << 10

@@ -34,24 +34,30 @@ type verified struct {
 	special bool   // something in it is a pipe, or something else that is no file
 	// mended counts the blocks that were written again.
 	mended int
+	// older are the blocks that were not verified.
+	older []int
 }
 
 // verify checks the newest blocks, and all blocks when the server would read all, and mends the damaged ones. The server
-// must be stopped. blocks are in order; one that gives an error is left to the caller's other checks.
-func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error) (verified, error) {
+// must be stopped. blocks are in order; one that gives an error is left to the caller's other checks. newest is how many
+// bytes of the newest are checked when the server reads none; all are when a run found a damaged one.
+func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error, newest int64) (verified, error) {
 	v := verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: unreadableDir(dir, now), fsync: fsync}
 	if len(blocks) == 0 {
 		return v.found, nil
 	}
 	begin := 0
-	if last := len(blocks) - 1; v.indexed(blocks[last]) {
-		begin = v.newest(blocks, verifyBytes)
+	_, err := os.Lstat(doubtPath(dir))
+	doubt := err == nil
+	if last := len(blocks) - 1; v.indexed(blocks[last]) && !doubt {
+		begin = v.newest(blocks, newest)
 	}
 	if err := v.blocks(blocks, begin, len(blocks)); err != nil {
 		return v.found, err
 	}
 	if v.found.mended == 0 {
-		return v.found, nil
+		v.found.older = blocks[:begin]
+		return v.found, endDoubt(dir)
 	}
 	// The index describes the blocks as they were. Without it the server reads all of them.
 	if err := v.blocks(blocks, 0, begin); err != nil {
@@ -60,7 +66,10 @@ func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error)
 	if err := os.Remove(filepath.Join(v.msgs, indexFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return v.found, err
 	}
-	return v.found, v.syncDir(v.msgs)
+	if err := v.syncDir(v.msgs); err != nil {
+		return v.found, err
+	}
+	return v.found, endDoubt(dir)
 }
 
 type verifier struct {
@@ -143,27 +152,34 @@ func (v *verifier) blocks(list []int, from, to int) error {
 		if len(s.lost) == 0 && !s.inside {
 			continue
 		}
-		for _, lost := range s.lost {
-			if lost.first == 0 && i == 0 {
-				lost.first = v.first
-			}
-			if lost.first == 0 && i > 0 {
-				if before, _, err := scanFile(blockPath(v.msgs, list[i-1]), list[i-1]); err == nil {
-					lost.first = after(before.last)
-				}
-			}
-			if lost.last == 0 && i+1 < len(list) {
-				if next, ok, err := firstSeq(blockPath(v.msgs, list[i+1])); err == nil && ok {
-					lost.last = next - 1
-				}
-			}
-			v.found.lost = append(v.found.lost, lost)
-		}
+		v.found.lost = append(v.found.lost, v.numbers(list, i, s)...)
 		if err := v.mend(path, data, s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// numbers are the lost numbers of block list[i], as far as the blocks beside it say where they begin and end.
+func (v *verifier) numbers(list []int, i int, s blockScan) []span {
+	all := make([]span, len(s.lost))
+	for k, lost := range s.lost {
+		if lost.first == 0 && i == 0 {
+			lost.first = v.first
+		}
+		if lost.first == 0 && i > 0 {
+			if before, _, err := scanFile(blockPath(v.msgs, list[i-1]), list[i-1]); err == nil {
+				lost.first = after(before.last)
+			}
+		}
+		if lost.last == 0 && i+1 < len(list) {
+			if next, ok, err := firstSeq(blockPath(v.msgs, list[i+1])); err == nil && ok {
+				lost.last = next - 1
+			}
+		}
+		all[k] = lost
+	}
+	return all
 }
 
 // scanFile reads and scans block n.

@@ -255,6 +255,37 @@ func TestKapacitorHasNoDeadman(t *testing.T) {
 	}
 }
 
+// Kapacitor has no request that ends a group. The documented way to have it forget a host is to delete the alert and make it
+// again: the new one is a task of its own, and the old one is gone.
+func TestKapacitorForgetsWithTheAlert(t *testing.T) {
+	s, address := newStub(t)
+	a := startAlerts(t, Options{Kapacitor: address})
+	alert := sampleAlert()
+	alert.By = []string{"host"}
+	var ids []string
+	for range 2 {
+		v, err := a.Create(alert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitState(t, a, v.ID, Executing)
+		if ids = append(ids, v.ID); len(ids) == 1 {
+			if err := a.Delete(v.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if ids[0] == ids[1] {
+		t.Errorf("both are %s", ids[0])
+	}
+	eventually(t, "only the second has a task", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, ok := s.tasks[a.kapacitor.prefix+ids[1]]
+		return ok && len(s.tasks) == 1
+	})
+}
+
 // A task that was taken and does not run says why, is tried again, and says nothing any more when it runs.
 func TestKapacitorTaskDies(t *testing.T) {
 	s, address := newStub(t)

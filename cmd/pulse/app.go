@@ -64,9 +64,11 @@ type App struct {
 	backlog    *projector.Backlog // what an outage left to be filled in
 	replays    *replay.Jobs
 	repairs    repairMetrics
+	aggregates *influx.Aggregates
 	meansUntil atomic.Int64 // before it, aggregates may be means of Pulse 0.2 (ns)
 	schemaMu   sync.Mutex   // one ensureSchema at a time
 	schemaSeen bool         // the schema was there once since the start; guarded by schemaMu
+	wiped      wiped        // what an InfluxDB on the network was found to have lost
 	mist       *live.Mist   // nil without --mist-address
 	hub        *live.Hub    // streams for browsers
 	alerts     *kapa.Alerts

@@ -19,7 +19,8 @@ const relaysHelp = `List the relays of a running server: those that are connecte
   pulse relays forget ID forgets one that is gone for good.`
 
 const forgetHelp = `Forget a relay that is gone for good. It must not be connected. It leaves GET /relays, GET /latest and the
-alerts that wait for its readings; its history stays. A relay that comes back later is a new one.`
+alerts that wait for its readings (but not those that Kapacitor watches); its history stays. A relay that comes
+back later is a new one.`
 
 // runRelays lists the relays of a running server, or forgets one.
 func runRelays(ctx context.Context, args []string, stdout, stderr io.Writer) int {

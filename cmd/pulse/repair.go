@@ -57,20 +57,27 @@ func replayOf(policy influx.Policy) string {
 	return "raw"
 }
 
-// startRepair repairs what the embedded InfluxDB finds, now and later. The teardown ends it.
-func (a *App) startRepair() {
-	store, ok := a.store.(*embedded.Store)
-	if !ok {
-		return
-	}
+// newRepairer returns one without a store.
+func (a *App) newRepairer() *repairer {
 	r := &repairer{
-		store: store, journal: a.journal, create: a.replays.Create, interval: a.config.AggregateInterval, now: a.config.now,
+		journal: a.journal, create: a.replays.Create, interval: a.config.AggregateInterval, now: a.config.now,
 		keeps: map[influx.Policy]time.Duration{influx.PolicyRaw: migrations.RawRetention, influx.PolicyAggregate: a.config.Retention},
 		log:   a.log.With("room", "influx"), metrics: a.repairs,
 	}
 	if r.now == nil {
 		r.now = time.Now
 	}
+	return r
+}
+
+// startRepair repairs what the embedded InfluxDB finds, now and later. The teardown ends it.
+func (a *App) startRepair() {
+	store, ok := a.store.(*embedded.Store)
+	if !ok {
+		return
+	}
+	r := a.newRepairer()
+	r.store = store
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	a.teardown.push("repair of influxdb", func(context.Context) error {
@@ -223,14 +230,14 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// damages are what /status says of the embedded InfluxDB's files.
+// damages are what /status says of InfluxDB's files, if it is embedded, and of all that it held.
 func (a *App) damages() []query.Damage {
-	store, ok := a.store.(*embedded.Store)
-	if !ok {
-		return nil
+	found := a.wiped.get()
+	if store, ok := a.store.(*embedded.Store); ok {
+		found = store.Damages()
 	}
 	var list []query.Damage
-	for _, d := range store.Damages() {
+	for _, d := range found {
 		list = append(list, query.Damage{
 			Found: d.Found, What: d.What, Why: d.Why, Aside: d.Aside, Projection: replayOf(d.Policy), From: d.From, To: d.To,
 			Replay: d.Replay, LostFrom: d.LostFrom, LostTo: d.LostTo,

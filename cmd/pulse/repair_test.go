@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/query"
+	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
 // flip flips one bit in the middle of the files.
@@ -91,6 +95,80 @@ func TestDamagedInflux(t *testing.T) {
 			}
 			compareWithInflux(t, dir, want)
 		})
+	}
+}
+
+// TestInfluxGoneBeyondTheJournal removes influx/ when the journal has dropped what it began with: what it holds is
+// projected again, the first window as far as it goes, and the rest is said to be lost, once.
+func TestInfluxGoneBeyondTheJournal(t *testing.T) {
+	dir := filledDataDir(t, "-a", "1")
+	between := time.Now()
+	s := startServer(t, dir, "--influx-address", "embedded", "-p", "1", "-a", "1", "-l", "WARN")
+	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 20})
+	defer fleet.Stop()
+	if err := fleet.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitPolls(t, s, fleet, 40)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	first := trimJournal(t, dir, between)
+	want := recount(t, dir)
+	remove("influx")(t, dir)
+
+	var told []query.Damage
+	for range 2 { // also a later start says it
+		s = startServer(t, dir, "--influx-address", "embedded", "-a", "1", "-l", "WARN")
+		if err := s.Await(t.Context(), func() (bool, error) {
+			var status query.Status
+			err := s.Get("/status", &status)
+			return len(status.Influx.Damages) > 1, err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		told = awaitRepair(t, s.Get).Influx.Damages
+		if len(told) != 2 || told[0].Projection == told[1].Projection {
+			t.Fatalf("told: %+v", told)
+		}
+		for _, d := range told {
+			if !d.LostTo.Equal(first) || !d.LostFrom.Before(first) || d.LostFrom.Before(between.Add(-10*time.Minute)) || d.Replay != "" {
+				t.Errorf("%+v; the journal begins at %v", d, first)
+			}
+		}
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	compareWithInflux(t, dir, want)
+}
+
+// trimJournal has the journal of a stopped server drop what is older than a time, and returns when its first event was stored.
+func trimJournal(t *testing.T, dir string, at time.Time) time.Time {
+	t.Helper()
+	state, err := migrations.Open(dir, migrations.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	o := journal.Options{Dir: filepath.Join(dir, "journal"), Marker: journal.BoltMarker(state.DB), Retention: time.Since(at)}
+	for deadline := time.Now().Add(time.Minute); ; {
+		j, err := journal.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := j.State(t.Context())
+		if err := errors.Join(err, j.Close(context.Background())); err != nil {
+			t.Fatal(err)
+		}
+		if o.Retention == 0 { // it drops nothing more
+			return s.FirstTime
+		}
+		if s.FirstSeq > 1 && s.Messages > 0 {
+			o.Retention = 0
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%+v", s)
+		}
 	}
 }
 

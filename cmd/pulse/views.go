@@ -63,7 +63,7 @@ func (a *App) buildHistory(registry *prometheus.Registry) error {
 	if err != nil {
 		return err
 	}
-	a.repairs = newRepairMetrics(registry)
+	a.repairs, a.aggregates = newRepairMetrics(registry), aggregates
 	var saveEvery time.Duration
 	if config.InfluxAddress == "embedded" {
 		saveEvery = checkpointEvery
@@ -198,32 +198,13 @@ func (a *App) ensureSchema(ctx context.Context) error {
 		return err
 	}
 	if isNew {
-		if err := a.rewindInflux(); err != nil {
+		if err := a.rewindInflux(ctx); err != nil {
 			return err
 		}
 	}
 	_, err = migrations.EnsureInflux(ctx, a.store, migrations.Schema{Aggregates: a.config.Retention}, a.log.With("room", "migrations"))
 	a.schemaSeen = a.schemaSeen || err == nil
 	return err
-}
-
-// rewindInflux rewinds the projections into InfluxDB, if they had begun: if a
-// position is saved, or if something may have been written since the start,
-// which no position tells yet.
-func (a *App) rewindInflux() error {
-	for _, r := range a.intoInflux {
-		position, err := a.positions.Load(r.Status().Name)
-		if err != nil {
-			return err
-		}
-		if position == 0 && !a.schemaSeen {
-			continue
-		}
-		if err := r.Rewind(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // sinkLinger is how long readings may wait for others, so that InfluxDB, which

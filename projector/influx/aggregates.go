@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,7 +73,7 @@ type AggregatesOptions struct {
 //     records come again, a complete row is never replaced by one of fewer readings, not even for a while.
 //
 // If the journal has dropped some of a window's records by then, the window is frozen: its rows stay as they
-// are, and the late readings are counted and listed. If the journal lost its end, the index forgets those records
+// are, and the late readings are counted and listed (unless there are none: see RowsGone). If the journal lost its end, the index forgets those records
 // too: what is left in the journal counts. A changed interval applies from the next window on that no event has
 // touched; windows never overlap.
 //
@@ -98,6 +99,7 @@ type Aggregates struct {
 	rows       rowBuffer
 	replays    chan *windowsRequest // for Tick
 	again      *[]projector.Reject  // where the rejects of rows go that are replayed; else nil
+	rowsGone   atomic.Bool          // Begin is to clear the index
 
 	closed, late, recounts, expired, lost, unusable prometheus.Counter
 	inMemory                                        prometheus.Gauge
@@ -159,7 +161,30 @@ func (a *Aggregates) Begin(_ context.Context, span projector.Span) error {
 	a.head = span.Position
 	a.dirtySince, a.flushedAt = time.Time{}, time.Time{}
 	a.rows.known = nil
+	if a.rowsGone.Load() {
+		if err := a.index.clear(); err != nil {
+			return err
+		}
+		a.rowsGone.Store(false)
+	}
 	return a.index.begin(span.Last)
+}
+
+// RowsGone notes that InfluxDB has none of the rows any more. Rows are then made of what the journal holds, also that of a
+// window of which it has dropped the first records: a row of a part is more than none. Call it before the journal is
+// projected again from its first record on; it may be called from any goroutine.
+func (a *Aggregates) RowsGone() error {
+	a.rowsGone.Store(true) // the batch under way may save windows yet
+	return a.index.clear()
+}
+
+// Oldest is the start of the oldest window that rows were written of, and zero if none is known.
+func (a *Aggregates) Oldest() (time.Time, error) {
+	e, ok, err := a.index.oldest()
+	if err != nil || !ok {
+		return time.Time{}, err
+	}
+	return time.Unix(0, e.start).UTC(), nil
 }
 
 // Apply folds the records and writes the windows that they close. The position is before the first record that would

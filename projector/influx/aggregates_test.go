@@ -206,6 +206,41 @@ func TestLateEventForAWindowWhoseEventsAreGoneChangesNothing(t *testing.T) {
 	}
 }
 
+// InfluxDB was emptied, and the journal has dropped a part of a window: its row is made of the rest. Without knowing that
+// the rows are gone, the window would be left as it is, which is nothing.
+func TestRowsGone(t *testing.T) {
+	w := newWorld(t, 1)
+	w.interval = time.Minute
+	w.boot(0)
+	for range 10 {
+		w.send(event("web1", w.clock, nil, stat("cpu", 1)))
+		w.at(w.clock.Add(20 * time.Second))
+	}
+	w.at(w.clock.Add(2 * time.Minute))
+	if oldest := must(w.a.Oldest()); oldest.IsZero() || oldest.After(w.clock) {
+		t.Errorf("the oldest window begins at %v", oldest)
+	}
+	w.journal.Trim(3) // within the first window
+	clear(w.store.cells)
+	if err := w.a.RowsGone(); err != nil {
+		t.Fatal(err)
+	}
+	w.at(w.clock.Add(2 * time.Minute)) // with no window left to count them
+	if err := w.a.Begin(t.Context(), projector.Span{Position: 2, First: 3, Last: w.journal.Last()}); err != nil {
+		t.Fatal(err)
+	}
+	w.reader, w.position = must(w.journal.ReadFrom(3)), []uint64{2}
+	w.send(event("web1", w.clock, nil, stat("cpu", 1)))
+	if _, err := w.a.Flush(t.Context(), w.clock); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, w.store, recount(w.journal, w.interval))
+	w.reboot() // from now on the index counts again
+	if oldest := must(w.a.Oldest()); oldest.IsZero() {
+		t.Error("the index is empty")
+	}
+}
+
 func TestTheJournalLostItsEnd(t *testing.T) {
 	w := newWorld(t, 1)
 	w.store.check = nil // what the journal lost is not counted any more

@@ -221,6 +221,41 @@ func (x *windowIndex) newest(before int64) (e indexEntry, ok bool, err error) {
 	return e, ok, nil
 }
 
+// oldest returns the oldest window, and false if there is none.
+func (x *windowIndex) oldest() (e indexEntry, ok bool, err error) {
+	err = x.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(windowsBucket)
+		if b == nil {
+			return nil
+		}
+		k, v := b.Cursor().First()
+		if k == nil {
+			return nil
+		}
+		ok = true
+		e, err = decodeIndexEntry(k, v)
+		return err
+	})
+	if err != nil {
+		return e, false, fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
+	}
+	return e, ok, nil
+}
+
+// clear forgets all windows. Unlike the other changes it may come from any goroutine.
+func (x *windowIndex) clear() error {
+	err := x.db.Update(func(tx *bbolt.Tx) error {
+		if tx.Bucket(windowsBucket) == nil {
+			return nil
+		}
+		return tx.DeleteBucket(windowsBucket)
+	})
+	if err != nil {
+		return fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
+	}
+	return nil
+}
+
 // lastBefore moves to the last window that begins before a time.
 func lastBefore(c *bbolt.Cursor, t int64) (key, value []byte) {
 	if k, _ := c.Seek(indexKey(t)); k == nil {
@@ -259,6 +294,10 @@ func (x *windowIndex) save(windows []*window) error {
 func (x *windowIndex) prune(b *bbolt.Bucket, newest int64, n *int) error {
 	for *n > x.keep {
 		k, v := b.Cursor().First()
+		if k == nil { // cleared since it was counted
+			*n = 0
+			return nil
+		}
 		e, err := decodeIndexEntry(k, v)
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -179,6 +180,102 @@ func TestOneBit(t *testing.T) {
 	}
 	if told < 20 {
 		t.Errorf("%d of 60 told", told)
+	}
+}
+
+// A damaged block takes no other with it: the damage is of its time alone, and every point of the file's other blocks is
+// there.
+func TestDamagedBlockTakesNoOther(t *testing.T) {
+	st := stored{dir: t.TempDir(), points: make(map[cell]float64)}
+	s := open(t, embedded.Options{Dir: st.dir})
+	exec(t, s, createRaw, createAggregates)
+	from := time.Now().Add(-20 * time.Minute)
+	var batch []influx.Point
+	for i := range 10 { // a block each, of times of their own
+		batch = append(batch, points(fmt.Sprint("host", i), from.Add(time.Duration(i)*100*time.Second), 100)...)
+	}
+	if _, err := s.Write(t.Context(), influx.PolicyRaw, batch); err != nil {
+		t.Fatal(err)
+	}
+	st.points = read(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int64{0, -1} {
+		dir := st.copy(t)
+		paths, err := filepath.Glob(filepath.Join(dir, "data", "statistics", "one_day", "*", "*.tsm"))
+		if err != nil || len(paths) == 0 {
+			t.Fatal(paths, err)
+		}
+		path := paths[0]
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[40] ^= 1 // the first block: it begins at the fifth byte
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		damages := st.check(t, dir, limit)
+		if len(damages) != 1 || !strings.Contains(damages[0].Why, "blocks are intact") || damages[0].Aside == "" {
+			t.Fatalf("%+v", damages)
+		}
+		if d := damages[0]; d.To.Sub(d.From) > 100*time.Second {
+			t.Errorf("the damage is of %v to %v", d.From, d.To)
+		}
+		again := open(t, embedded.Options{Dir: dir})
+		got := read(t, again)
+		if len(got) < len(st.points)-100 || len(got) == len(st.points) {
+			t.Errorf("%d of %d points are there", len(got), len(st.points))
+		}
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A bit that flips after the file was verified is found before the file is merged with others, which would give the damage
+// a right checksum.
+func TestDamagedBlockIsNotMerged(t *testing.T) {
+	st := stored{dir: t.TempDir(), points: make(map[cell]float64)}
+	s := open(t, embedded.Options{Dir: st.dir})
+	exec(t, s, createRaw, createAggregates)
+	from := time.Now().Truncate(time.Hour).Add(-time.Hour) // one shard
+	for i := range 4 {
+		write(t, s, points(fmt.Sprint("host", i), from, 1000))
+		if err := s.Flush(t.Context(), influx.PolicyRaw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st.points = read(t, s)
+	paths, err := filepath.Glob(filepath.Join(st.dir, "data", "statistics", "one_day", "*", "*.tsm"))
+	if err != nil || len(paths) != 4 {
+		t.Fatal(paths, err)
+	}
+	f, err := os.OpenFile(paths[1], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b [1]byte
+	_, err = f.ReadAt(b[:], 40)
+	b[0] ^= 1
+	if err == nil {
+		_, err = f.WriteAt(b[:], 40)
+	}
+	if err := errors.Join(err, f.Close(), s.Merge()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.Damaged():
+	case <-time.After(time.Minute):
+		t.Fatal("the damage was not found")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damages := st.check(t, st.dir, 0)
+	if len(damages) != 1 || !strings.Contains(damages[0].What, filepath.Base(paths[1])) || damages[0].From.IsZero() {
+		t.Errorf("%+v", damages)
 	}
 }
 

@@ -101,7 +101,8 @@ type Store struct {
 
 	ledger    *ledger
 	verifying sync.WaitGroup     // the goroutine that reads files behind the engine
-	unverify  context.CancelFunc // ends it
+	doubting  sync.WaitGroup     // the goroutine that reads files again
+	unverify  context.CancelFunc // ends both
 
 	turns   chan struct{} // one token per running query
 	timeout time.Duration
@@ -130,7 +131,7 @@ func Open(o Options) (*Store, error) {
 		}
 	}
 	s := &Store{o: o, turns: make(chan struct{}, o.MaxQueries), timeout: o.QueryTimeout}
-	s.ledger = &ledger{dir: o.Dir, schema: func() meta.Data { return s.meta.Data() }, damaged: make(chan struct{}, 1)}
+	s.ledger = &ledger{dir: o.Dir, schema: func() meta.Data { return s.meta.Data() }, damaged: make(chan struct{}, 1), doubted: make(chan struct{}, 1)}
 	f, err := examine(o.Dir, o.verifyLimit)
 	if err != nil {
 		return nil, openError(o.Dir, "the directory", err)
@@ -151,6 +152,7 @@ func Open(o Options) (*Store, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.unverify = cancel
+	s.doubting.Go(func() { s.verifyDoubted(ctx) })
 	if len(f.unverified) > 0 {
 		s.verifying.Go(func() { s.verifyBehind(ctx) })
 	}
@@ -292,6 +294,7 @@ func (s *Store) Close() error {
 		s.closing.Store(true)
 		s.unverify()
 		s.verifying.Wait()
+		s.doubting.Wait()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.stop()

@@ -25,6 +25,8 @@ type findings struct {
 	// unverified are the files that were not read: there are too many.
 	unverified map[string]bool
 	damages    []influx.Damage
+	// damaged are the files among them, by Damage.What, that may hold intact blocks.
+	damaged map[string]dataFile
 	// schema is the schema in force. restore says that meta.db is to be written again with it.
 	schema  meta.Data
 	restore bool
@@ -61,7 +63,7 @@ func shardsByID(schema meta.Data) map[uint64]shardTime {
 // examine compares what is in a directory with what its manifest says, and changes nothing. It reads the files if they
 // have limit bytes at most.
 func examine(dir string, limit int64) (f *findings, err error) {
-	f = &findings{manifest: manifest{Files: make(map[string]dataFile)}, unverified: make(map[string]bool)}
+	f = &findings{manifest: manifest{Files: make(map[string]dataFile)}, unverified: make(map[string]bool), damaged: make(map[string]dataFile)}
 	found, total, err := dataFiles(dir)
 	if err != nil {
 		return nil, err
@@ -283,6 +285,7 @@ func (f *findings) examineFile(dir, name string, known *dataFile, shards map[uin
 	file, err := verify(filepath.Join(dir, "data", filepath.FromSlash(name)), known, noPause)
 	if err != nil {
 		f.damage(name, file, shards, err)
+		f.damaged[path.Join("data", name)] = file
 		return
 	}
 	f.manifest.Files[name] = file

@@ -8,3 +8,13 @@ func (o *Options) SetVerifyLimit(n int64) { o.verifyLimit = n }
 
 // Verified waits until all files were read that Open left for later.
 func (s *Store) Verified() { s.verifying.Wait() }
+
+// Merge has the engine merge the files of each shard soon.
+func (s *Store) Merge() error {
+	for _, id := range s.data.ShardIDs() {
+		if err := s.data.Shard(id).ScheduleFullCompaction(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -27,6 +27,7 @@ type ledger struct {
 	// unverified are the files that were not read yet since the start: see verify.go.
 	unverified map[string]bool
 	damaged    chan struct{} // holds one: there is a damage that is not settled
+	doubted    chan struct{} // holds one: a file that was verified is to be verified again
 }
 
 var _ tsdb.FileStoreObserver = (*ledger)(nil)
@@ -48,7 +49,7 @@ func (l *ledger) FileFinishing(path string) error {
 		return nil
 	}
 	if merged(name) {
-		// What is merged with others is never verified again.
+		// What is merged with others cannot be verified any more.
 		if err := l.verifyShard(filepath.ToSlash(filepath.Dir(name))); err != nil {
 			return err
 		}
@@ -176,6 +177,15 @@ func (s *Store) Damages() []influx.Damage {
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
 	return slices.Clone(s.ledger.m.Damages)
+}
+
+// Note remembers a damage that the store cannot see by itself, durably.
+func (s *Store) Note(d influx.Damage) error {
+	l := s.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(d)
+	return l.write()
 }
 
 // Damaged holds a value when there is a damage that is not settled.

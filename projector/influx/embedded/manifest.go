@@ -38,6 +38,8 @@ type manifest struct {
 type dataFile struct {
 	Size     int64  `json:"size"`
 	Checksum uint32 `json:"crc32c"`
+	// Index is the checksum of the index at its end, 0 if an earlier release wrote the manifest: see salvage.go.
+	Index uint32 `json:"index_crc32c,omitempty"`
 	// Min and Max are the times of the oldest and the newest point, in ns.
 	Min int64 `json:"min"`
 	Max int64 `json:"max"`

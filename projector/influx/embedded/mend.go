@@ -29,7 +29,7 @@ func (s *Store) mend(f *findings) error {
 	}
 	l.wake()
 	if len(f.damages) > 0 {
-		if err := s.setAside(f.damages); err != nil {
+		if err := s.setAside(f.damages, f.damaged); err != nil {
 			return err
 		}
 	}
@@ -57,11 +57,15 @@ func removeDerived(dir string) error {
 	return nil
 }
 
-// setAside moves what is damaged aside, after it was noted: a crash in between finds it again. The ledger's mu is held.
-func (s *Store) setAside(damages []influx.Damage) error {
+// setAside moves what is damaged aside, after it was noted: a crash in between finds it again. Of those that known has the
+// intact blocks stay. The ledger's mu is held.
+func (s *Store) setAside(damages []influx.Damage, known map[string]dataFile) error {
 	to := "aside-" + now().Format("20060102T150405Z")
+	salvaged := make(map[string]bool)
 	for i := range damages {
 		d := &damages[i]
+		file, ok := known[d.What]
+		salvaged[d.What] = ok && s.salvage(d, file)
 		if _, err := os.Lstat(s.below(d.What)); err == nil {
 			d.Aside = path.Join(to, d.What)
 		}
@@ -79,8 +83,14 @@ func (s *Store) setAside(damages []influx.Damage) error {
 		return err
 	}
 	for _, d := range damages {
-		if d.What != manifestName {
-			if err := s.move(d); err != nil {
+		if d.What == manifestName {
+			continue
+		}
+		if err := s.move(d); err != nil {
+			return err
+		}
+		if salvaged[d.What] {
+			if err := os.Rename(s.below(d.What)+salvageSuffix, s.below(d.What)); err != nil {
 				return err
 			}
 		}
@@ -255,7 +265,7 @@ func (s *Store) startWhole() error {
 		}
 		s.ledger.mu.Lock()
 		s.ledger.forget(damages)
-		err := s.setAside(damages)
+		err := s.setAside(damages, nil)
 		s.ledger.mu.Unlock()
 		if err != nil {
 			return err

@@ -73,6 +73,9 @@ func describeWith(path string, pause func() error, check func(*tsm1.TSMReader) e
 	}
 	err = reading(path, func(r *tsm1.TSMReader) error {
 		file.Min, file.Max = r.TimeRange()
+		if file.Index, err = indexChecksum(path, file.Size); err != nil {
+			return err
+		}
 		if check != nil {
 			return check(r)
 		}
@@ -164,17 +167,58 @@ func (l *ledger) verifyFile(name string, pause func() error) error {
 	return nil
 }
 
-// verifyShard verifies the files of a shard.
+// verifyShard verifies the files of a shard, also those that were before: the engine looks at no checksum when it merges, and
+// what it writes would have right ones.
 func (l *ledger) verifyShard(shard string) error {
-	for _, name := range l.toVerify() {
-		if path.Dir(name) != shard {
-			continue
-		}
+	for _, name := range l.filesOf(shard) {
 		if err := l.verifyFile(name, noPause); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		l.mu.Lock()
+		known, ok := l.m.Files[name]
+		l.mu.Unlock()
+		if !ok || known.Pending {
+			continue
+		}
+		_, err := verify(l.path(name), &known, noPause)
+		if err == nil || !l.doubt(name) {
+			continue
+		}
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// filesOf are the files of a shard.
+func (l *ledger) filesOf(shard string) (names []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name := range l.m.Files {
+		if path.Dir(name) == shard {
+			names = append(names, name)
+		}
+	}
+	for name := range l.unverified {
+		if _, ok := l.m.Files[name]; !ok && path.Dir(name) == shard {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// doubt has a file verified again, and taken out if it is damaged. It reports false if the file is gone meanwhile.
+func (l *ledger) doubt(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.m.Files[name]; !ok {
+		return false
+	}
+	l.unverified[name] = true
+	select {
+	case l.doubted <- struct{}{}:
+	default:
+	}
+	return true
 }
 
 // toVerify are the files that were not read yet.
@@ -212,6 +256,18 @@ func (s *Store) verifyBehind(ctx context.Context) {
 	s.o.Logger.Debug("the files of InfluxDB were verified")
 }
 
+// verifyDoubted verifies files that a merge came upon, until ctx ends.
+func (s *Store) verifyDoubted(ctx context.Context) {
+	for {
+		select {
+		case <-s.ledger.doubted:
+			s.verifyBehind(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // awaits says whether a file is still to be verified.
 func (l *ledger) awaits(name string) bool {
 	l.mu.Lock()
@@ -228,10 +284,11 @@ func (s *Store) takeOut(name string, why error) error {
 		schema := s.meta.Data()
 		s.ledger.mu.Lock()
 		defer s.ledger.mu.Unlock()
-		damage := damageOf(name, s.ledger.m.Files[name], shardsByID(schema), why)
+		file := s.ledger.m.Files[name]
+		damage := damageOf(name, file, shardsByID(schema), why)
 		delete(s.ledger.m.Files, name)
 		delete(s.ledger.unverified, name)
-		return s.setAside([]influx.Damage{damage})
+		return s.setAside([]influx.Damage{damage}, map[string]dataFile{damage.What: file})
 	})
 }
 
