@@ -217,9 +217,9 @@ func (r *Reader) ended() error {
 	return &Error{Op: "read", Dir: r.j.o.Dir, Kind: ErrClosed}
 }
 
-// Pending counts the events behind the last one that Read returned. It asks the server; when that does not
-// answer it counts sequence numbers. 0 means that the reader has seen everything, also when the
-// journal's last events are missing, so that their numbers will never come.
+// Pending counts the events after the last one that Read returned. It asks the server; when the server does not answer,
+// it counts sequence numbers. 0 means that the reader has seen everything, also when the journal's last events are
+// missing, so that their numbers will never come.
 func (r *Reader) Pending() uint64 {
 	r.mu.Lock()
 	p, next := r.pull, r.seen
@@ -233,7 +233,8 @@ func (r *Reader) Pending() uint64 {
 	}
 	st, err := r.j.State(ctx)
 	if err != nil {
-		return 0
+		last, _, _ := r.j.durable.get()
+		return last + 1 - min(max(next, 1), last+1)
 	}
 	if next == 0 {
 		return st.Messages

@@ -296,6 +296,22 @@ func TestPendingWithoutConsumer(t *testing.T) {
 	}
 }
 
+// While the server does not answer, nothing is taken for read that was not.
+func TestPendingWithoutServer(t *testing.T) {
+	j := open(t, Options{})
+	appendN(t, j, "r", 0, 10)
+	r := from1(t, j, 9)
+	run := j.runs.current()
+	j.runs.set(nil)
+	defer j.runs.set(run)
+	for from, want := range map[uint64]uint64{0: 10, 1: 10, 9: 2, 10: 1, 11: 0, 100: 0} {
+		r.seen = from
+		if p := r.Pending(); p != want {
+			t.Errorf("%d pending from %d on, want %d", p, from, want)
+		}
+	}
+}
+
 func TestReaderClose(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 1)
