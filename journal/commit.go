@@ -97,6 +97,9 @@ func (j *Journal) commit(batch []*request) {
 	run.last += uint64(len(batch))
 	j.failures = 0
 	j.durable.advance(run.last, batch[len(batch)-1].time)
+	if run.door != nil {
+		run.door.copies.add(batch)
+	}
 	readings := 0
 	for i, r := range batch {
 		readings += r.readings

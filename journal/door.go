@@ -21,8 +21,8 @@ const doorRetry = time.Second
 // when the write that is under way returns, and until then a consumer sends to it, in vain, as fast as it can read.
 const writeDeadline = 3 * time.Second
 
-// door is what a run of the server has open to the outside: the listener, the gate, and the connection that
-// publishes live.
+// door is what a run of the server has open to the outside: the listener, the gate, and the connections that
+// publish live readings and copies of what was committed.
 type door struct {
 	j    *Journal
 	run  *embedded
@@ -32,6 +32,7 @@ type door struct {
 	account  *server.Account // in which it publishes
 	baseline int             // subscriptions that the account has by itself
 	strange  *server.Account // in which outside clients are
+	copies   *copies
 
 	slow int64 // of the server's slow consumers, those that were counted; watch's
 
@@ -94,6 +95,12 @@ func (j *Journal) newDoor(run *embedded) (*door, error) {
 		return nil, err
 	}
 	d.baseline = d.account.TotalSubs()
+	if d.copies, err = newCopies(run, j.m.copiesDropped); err != nil {
+		d.gate.close()
+		d.live.Close()
+		return nil, err
+	}
+	j.wg.Go(func() { d.copies.publish(j.ctx, run.gone) })
 	j.wg.Go(newMeter(d).watch)
 	return d, nil
 }
@@ -182,6 +189,7 @@ func (d *door) close() {
 	d.mu.Unlock()
 	d.gate.close()
 	d.live.Close()
+	d.copies.conn.Close()
 }
 
 // count adds up the connections that were cut off. Called by watch alone.

@@ -17,6 +17,7 @@ type metrics struct {
 	lastSeq, writable                prometheus.Gauge
 	outsideRefused                   *prometheus.CounterVec
 	outsideSlow, liveDropped         prometheus.Counter
+	copiesDropped                    prometheus.Counter
 
 	reg  prometheus.Registerer
 	mine []prometheus.Collector
@@ -54,12 +55,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		writable:     gauge("writable", "1 while events can be appended, 0 while they are lost."),
 		outsideRefused: vector("outside_refused_total", "reason",
 			"What outside clients were refused: a connection (password, tls, connections, protocol) or something they asked for."),
-		outsideSlow: counter("outside_slow_consumers_total", "Connections that were cut off because they did not take what they had asked for."),
-		liveDropped: counter("live_dropped_total", "Readings that somebody listened to and that could not be published."),
-		reg:         reg,
+		outsideSlow:   counter("outside_slow_consumers_total", "Connections that were cut off because they did not take what they had asked for."),
+		liveDropped:   counter("live_dropped_total", "Readings that somebody listened to and that could not be published."),
+		copiesDropped: counter("outside_copies_dropped_total", "Events that plain subscriptions of outside clients did not get, because too many waited to be copied."),
+		reg:           reg,
 	}
 	m.mine = []prometheus.Collector{m.events, m.readings, m.bytes, m.batches, m.lostEvents, m.lostReadings, m.gaps, m.gapEvents,
-		m.restarts, m.undecodable, m.batchEvents, m.commit, m.fsync, m.lastSeq, m.writable, m.outsideRefused, m.outsideSlow, m.liveDropped}
+		m.restarts, m.undecodable, m.batchEvents, m.commit, m.fsync, m.lastSeq, m.writable, m.outsideRefused, m.outsideSlow, m.liveDropped, m.copiesDropped}
 	for i, c := range m.mine {
 		if err := reg.Register(c); err != nil {
 			for _, c := range m.mine[:i] {

@@ -102,16 +102,19 @@ func ptr[T any](v T) *T { return &v }
 // inside the process: a permission list in a shared account is not enough, because an API request with a reply
 // subject of pulse.readings.x would be stored as an event. Programs outside get a second account, into which nothing
 // but streams of messages is imported; what they ask for goes through the gate (gate.go). What is published live
-// comes from a third, so that nothing in the journal's account can be made to look like it.
+// comes from a third, so that nothing in the journal's account can be made to look like it, and copies of what was
+// committed from a fourth (copies.go).
 const (
 	accountPulse   = "PULSE"
 	accountLive    = "LIVE"
+	accountCopies  = "COPIES"
 	accountOutside = "OUTSIDE"
 	accountSystem  = "SYS"
 
-	userPulse = "journal"
-	userLive  = "live"
-	userGate  = "gate"
+	userPulse  = "journal"
+	userLive   = "live"
+	userCopies = "copies"
+	userGate   = "gate"
 
 	// inboxes is where clients wait for answers, and answers the same place as the journal's account sees it.
 	inboxes = "_INBOX."
@@ -142,18 +145,20 @@ func accountsConfig(c credentials, o *Outside) string {
   %[1]s {
     jetstream: enabled
     users: [ %[4]s ]
-    exports: [
-      {stream: %[7]q, accounts: [%[3]s]}, {stream: %[8]q, accounts: [%[3]s]}, {stream: %[9]q, accounts: [%[3]s]}
-    ]
+    exports: [ {stream: %[9]q, accounts: [%[3]s]} ]
   }
   %[2]s {
     users: [ %[5]s ]
     exports: [ {stream: %[10]q, accounts: [%[3]s]} ]
   }
+  %[20]s {
+    users: [ %[21]s ]
+    exports: [ {stream: %[7]q, accounts: [%[3]s]}, {stream: %[8]q, accounts: [%[3]s]} ]
+  }
   %[3]s {
     imports: [
-      {stream: {account: %[1]s, subject: %[7]q}}, {stream: {account: %[1]s, subject: %[8]q}}
       {stream: {account: %[1]s, subject: %[9]q}, to: %[11]q}
+      {stream: {account: %[20]s, subject: %[7]q}}, {stream: {account: %[20]s, subject: %[8]q}}
       {stream: {account: %[2]s, subject: %[10]q}}
     ]
     mappings: { %[12]q: %[13]q }
@@ -169,7 +174,8 @@ func accountsConfig(c credentials, o *Outside) string {
 		subjectReadings+">", subjectRelays+">", answers+">", subjectLive+">", inboxes+">", // 7 to 11
 		api+">", requests+">", // 12, 13
 		o.MaxConnections+1, max(o.MaxSubscriptions, len(routes)), outsidePayload, // 14 to 16; one connection is the gate's
-		outsideUser, c.password, quoted(allowed())) // 17 to 19
+		outsideUser, c.password, quoted(allowed()), // 17 to 19
+		accountCopies, inside(userCopies))
 	return s.String()
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/time/rate"
@@ -135,6 +136,19 @@ func TestOutsideHeardTooMuch(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	eventually(t, "both greedy clients have been sent all of it", func() bool {
+		conns, err := m.d.run.srv.Connz(&server.ConnzOptions{Account: accountOutside})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := 0
+		for _, c := range conns.Conns {
+			if c.OutMsgs >= 2*DefaultOutsideSubscriptions {
+				all++
+			}
+		}
+		return all == len(greedy)
+	})
 	m.measure(time.Now())
 	for _, g := range greedy {
 		g.closed()

@@ -174,7 +174,7 @@ func TestCommandHelp(t *testing.T) {
 		"is PULSE_RELAY_CONFIG_FILE.":                  {"help", "relay"},
 		"      --detach       ":                        {"help", "replay"},
 		"Flags of the server, for working without one:\n      --aggregate-interval int": {"help", "replay"},
-		"  replay   rebuild a range": {"help"},
+		"  replay    rebuild a range": {"help"},
 		"pulse " + version():         {"version"},
 		`      --token string    The server's --token (default "secret")`: {"help", "status"},
 	} {

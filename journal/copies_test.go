@@ -1,0 +1,76 @@
+package journal
+
+import (
+	"testing"
+	"time"
+)
+
+// A plain subscription gets what was committed, in order, and nothing is copied when nobody listens.
+func TestOutsideCopies(t *testing.T) {
+	j := openOutside(t, Options{})
+	nc := client(t, j)
+	appendN(t, j, "web1", 0, 1)
+	all, err := nc.SubscribeSync("pulse.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := nc.SubscribeSync("pulse.readings.web2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, j, "web1", 1, 2000)
+	appendN(t, j, "web2", 2001, 1)
+	for i := 1; i < 2002; i++ {
+		m, err := all.NextMsg(time.Minute)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		var e Event
+		if err := NewDecoder().DecodeEvent(m.Data, &e); err != nil || e.Time != sample("", i).Time || m.Reply != "" {
+			t.Fatalf("%d: %v %v %q", i, e.Time, err, m.Reply)
+		}
+	}
+	if m, err := other.NextMsg(time.Minute); err != nil || m.Subject != "pulse.readings.web2" {
+		t.Errorf("%v %v", m, err)
+	}
+	if err := all.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	c := j.runs.current().door.copies
+	eventually(t, "nothing is copied", func() bool { return c.account.TotalSubs() == c.baseline && c.waiting.Load() == 0 })
+}
+
+// What waits to be copied is bounded, and a commit does not wait for it.
+func TestOutsideCopiesAreBounded(t *testing.T) {
+	j := openOutside(t, Options{})
+	nc := client(t, j)
+	if _, err := nc.SubscribeSync("pulse.readings.>"); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	run := j.runs.current()
+	c, err := newCopies(run, j.m.copiesDropped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.conn.Close()
+	c.baseline = run.door.copies.baseline
+	big := &request{subject: "pulse.readings.web1", data: make([]byte, 1<<20)}
+	for range 20 { // nobody publishes them
+		c.add([]*request{big})
+	}
+	if n := value(t, j.m.copiesDropped); n < 12 || n > 13 || c.waiting.Load() > maxCopies {
+		t.Errorf("%v dropped, %d bytes wait", n, c.waiting.Load())
+	}
+}
