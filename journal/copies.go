@@ -7,38 +7,61 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 )
 
 // maxCopies is how many bytes of events may wait to be copied to plain subscriptions.
 const maxCopies = 8 << 20
 
-// copies publishes what was committed to the plain subscriptions of outside clients. The server writes an event for each
-// subscription before it reads on from the connection that published it. That is not the connection that appends, so
-// however many subscriptions there are, no commit waits for them.
-type copies struct {
+// fanout is a connection that publishes to the subscriptions of outside clients, in an account of its own. The server
+// writes a message for each subscription before it reads the next one from the connection.
+type fanout struct {
 	conn     *nats.Conn
-	account  *server.Account // in which it publishes
-	baseline int             // subscriptions that the account has by itself
-	queue    chan []nats.Msg
-	waiting  atomic.Int64 // bytes
-	dropped  prometheus.Counter
+	account  *server.Account
+	baseline int // subscriptions that the account has by itself
+	// rate is of the messages that are made of those published. It is above what clients may be sent, at which meter
+	// disconnects them: thousands of subscriptions would keep the server busy for seconds before meter sees them.
+	rate *rate.Limiter
+}
+
+func newFanout(run *embedded, account, user string) (*fanout, error) {
+	a, err := run.srv.LookupAccount(account)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := run.keep(user, user, func() {})
+	if err != nil {
+		return nil, err
+	}
+	return &fanout{conn: conn, account: a, baseline: a.TotalSubs(), rate: rate.NewLimiter(2*heardRate, heardBurst)}, nil
+}
+
+// wanted reports whether anybody has a subscription.
+func (f *fanout) wanted() bool { return f.account.TotalSubs() > f.baseline }
+
+// cost is how many messages are made of one, at most.
+func (f *fanout) cost() int { return min(max(f.account.TotalSubs()-f.baseline, 1), heardBurst) }
+
+// copies publishes what was committed to the plain subscriptions of outside clients. It has a connection other than the
+// one that appends, so however many subscriptions there are, no commit waits for them.
+type copies struct {
+	*fanout
+	queue   chan []nats.Msg
+	waiting atomic.Int64 // bytes
+	dropped prometheus.Counter
 }
 
 func newCopies(run *embedded, dropped prometheus.Counter) (*copies, error) {
-	account, err := run.srv.LookupAccount(accountCopies)
+	f, err := newFanout(run, accountCopies, userCopies)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := run.keep(userCopies, "copies", func() {})
-	if err != nil {
-		return nil, err
-	}
-	return &copies{conn: conn, account: account, baseline: account.TotalSubs(), queue: make(chan []nats.Msg, 1024), dropped: dropped}, nil
+	return &copies{fanout: f, queue: make(chan []nats.Msg, 1024), dropped: dropped}, nil
 }
 
 // add takes copies of a batch, as far as anybody listens. It never waits: what does not find room is dropped and counted.
 func (c *copies) add(batch []*request) {
-	if c.account.TotalSubs() <= c.baseline {
+	if !c.wanted() {
 		return
 	}
 	var copied []nats.Msg
@@ -74,7 +97,7 @@ func (c *copies) publish(ctx context.Context, done <-chan struct{}) {
 		case batch := <-c.queue:
 			for i := range batch {
 				m := &batch[i]
-				if c.conn.PublishMsg(m) != nil {
+				if c.rate.WaitN(ctx, c.cost()) != nil || c.conn.PublishMsg(m) != nil {
 					c.dropped.Inc() // the run ends
 				}
 				c.waiting.Add(-int64(len(m.Subject) + len(m.Data)))

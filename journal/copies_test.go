@@ -3,6 +3,8 @@ package journal
 import (
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
 )
 
 // A plain subscription gets what was committed, in order, and nothing is copied when nobody listens.
@@ -72,5 +74,29 @@ func TestOutsideCopiesAreBounded(t *testing.T) {
 	}
 	if n := value(t, j.m.copiesDropped); n < 12 || n > 13 || c.waiting.Load() > maxCopies {
 		t.Errorf("%v dropped, %d bytes wait", n, c.waiting.Load())
+	}
+}
+
+// The server keeps no cache of what subscribes to a subject: each new subscription would copy what there is of all the
+// subjects that match it, and thousands would keep the server busy for seconds.
+func TestOutsideSubscriptionsAreNotCached(t *testing.T) {
+	j := openOutside(t, Options{})
+	nc := client(t, j)
+	sub, err := nc.SubscribeSync("pulse.readings.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, j, "web1", 0, 10)
+	if _, err := sub.NextMsg(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	for _, account := range []string{accountPulse, accountCopies, accountOutside, accountLive} {
+		z, err := j.runs.current().srv.Subsz(&server.SubszOptions{Account: account})
+		if err != nil || z.NumCache != 0 {
+			t.Errorf("%s: %d cached, %v", account, z.NumCache, err)
+		}
 	}
 }

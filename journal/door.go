@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 )
 
 // doorRetry is the pause between two attempts to listen again after a restart of the server inside.
@@ -28,11 +27,9 @@ type door struct {
 	run  *embedded
 	gate *gate
 
-	live     *nats.Conn
-	account  *server.Account // in which it publishes
-	baseline int             // subscriptions that the account has by itself
-	strange  *server.Account // in which outside clients are
-	copies   *copies
+	live    *fanout
+	copies  *copies
+	strange *server.Account // in which outside clients are
 
 	slow int64 // of the server's slow consumers, those that were counted; watch's
 
@@ -81,23 +78,19 @@ func (o *Outside) serve(opts *server.Options) {
 func (j *Journal) newDoor(run *embedded) (*door, error) {
 	d := &door{j: j, run: run}
 	var err error
-	if d.account, err = run.srv.LookupAccount(accountLive); err != nil {
-		return nil, err
-	}
 	if d.strange, err = run.srv.LookupAccount(accountOutside); err != nil {
 		return nil, err
 	}
 	if d.gate, err = newGate(j, run); err != nil {
 		return nil, err
 	}
-	if d.live, err = run.keep(userLive, "live", func() {}); err != nil {
+	if d.live, err = newFanout(run, accountLive, userLive); err != nil {
 		d.gate.close()
 		return nil, err
 	}
-	d.baseline = d.account.TotalSubs()
 	if d.copies, err = newCopies(run, j.m.copiesDropped); err != nil {
 		d.gate.close()
-		d.live.Close()
+		d.live.conn.Close()
 		return nil, err
 	}
 	j.wg.Go(func() { d.copies.publish(j.ctx, run.gone) })
@@ -188,7 +181,7 @@ func (d *door) close() {
 	d.closed = true
 	d.mu.Unlock()
 	d.gate.close()
-	d.live.Close()
+	d.live.conn.Close()
 	d.copies.conn.Close()
 }
 

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Live publishes to outside clients what is not kept: subjects below pulse.live. Nothing is stored, and nothing
@@ -17,6 +18,9 @@ func (j *Journal) Live() *Live { return j.live }
 // errNoLive means that there is nobody to publish to.
 var errNoLive = errors.New("journal: live: no outside clients are let in at the moment")
 
+// errManyCopies means that so many subscribe to what is live that the server is busy with copies.
+var errManyCopies = errors.New("more copies are wanted than can be made")
+
 func (l *Live) door() *door {
 	if l == nil {
 		return nil
@@ -30,13 +34,13 @@ func (l *Live) door() *door {
 // Wanted tells whether anybody listens to any live subject. It takes some tens of nanoseconds.
 func (l *Live) Wanted() bool {
 	d := l.door()
-	return d != nil && d.account.TotalSubs() > d.baseline
+	return d != nil && d.live.wanted()
 }
 
 // WantedSubject tells whether anybody listens to the subject. It takes some hundred nanoseconds and keeps nothing of it.
 func (l *Live) WantedSubject(subject string) bool {
 	d := l.door()
-	return d != nil && d.account.SubscriptionInterest(subject)
+	return d != nil && d.live.account.SubscriptionInterest(subject)
 }
 
 // Publish hands the payload to whoever listens to the subject, which must begin with pulse.live. It keeps neither. It
@@ -44,8 +48,12 @@ func (l *Live) WantedSubject(subject string) bool {
 func (l *Live) Publish(subject string, payload []byte) error {
 	d := l.door()
 	err := errNoLive
-	if d != nil {
-		err = d.live.Publish(subject, payload)
+	switch {
+	case d == nil:
+	case !d.live.rate.AllowN(time.Now(), d.live.cost()):
+		err = errManyCopies
+	default:
+		err = d.live.conn.Publish(subject, payload)
 	}
 	if err == nil {
 		return nil

@@ -148,19 +148,24 @@ func (m *meter) measure(now time.Time) {
 	m.count = count
 	sends := func(t traffic) int64 { return t.sent }
 	if over := !m.sent.AllowN(now, int(all.sent)); m.d.gate.paces.full() || over {
-		m.end(now, passed, all.sent, "sent", sends)
+		m.end(now, passed, "sent", sends)
 	}
 	if !m.heard.AllowN(now, int(all.heard)) {
-		m.end(now, passed, all.heard, "was sent", func(t traffic) int64 { return t.heard })
+		m.end(now, passed, "was sent", func(t traffic) int64 { return t.heard })
 	}
 }
 
-// end disconnects all who have more than their share of what passed, and keeps them out for a while.
-func (m *meter) end(now time.Time, passed map[*server.ConnInfo]traffic, all int64, verb string, of func(traffic) int64) {
+// end disconnects who had most of what passed and all who had half as much or more, and keeps them out for a while. They
+// go at the same time: of many with an equal share half would be left, and half of these the next time.
+func (m *meter) end(now time.Time, passed map[*server.ConnInfo]traffic, verb string, of func(traffic) int64) {
+	var most int64
+	for _, t := range passed {
+		most = max(most, of(t))
+	}
 	for c, t := range passed {
 		n := of(t)
 		from, err := netip.ParseAddr(c.IP)
-		if n*int64(len(passed)) < all || n == 0 || err != nil {
+		if n < most/2 || n == 0 || err != nil {
 			continue
 		}
 		s := m.d.j.o.strangers

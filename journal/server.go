@@ -78,6 +78,9 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 		// Readers ask for bounded batches; this only has to be larger than one. An outside client that does not take
 		// what it asked for is cut off here.
 		MaxPending: maxPending,
+		// The server's cache is of what subscribes to each subject. Every new subscription copies what there is for all the
+		// subjects that match: with a thousand relays, ten thousand subscriptions to all of them cost seconds.
+		NoSublistCache: true,
 	}
 	r := &embedded{cred: newCredentials(), msgs: filepath.Join(streamDir(o.Dir), "msgs"), gone: make(chan struct{})}
 	if err := opts.ProcessConfigString(accountsConfig(r.cred, o.Outside)); err != nil {

@@ -175,7 +175,7 @@ func TestCommandHelp(t *testing.T) {
 		"      --detach       ":                        {"help", "replay"},
 		"Flags of the server, for working without one:\n      --aggregate-interval int": {"help", "replay"},
 		"  replay    rebuild a range": {"help"},
-		"pulse " + version():         {"version"},
+		"pulse " + version():          {"version"},
 		`      --token string    The server's --token (default "secret")`: {"help", "status"},
 	} {
 		if code, stdout, _ := runCommand(args...); code != exitOK || !strings.Contains(stdout, want) {
