@@ -45,13 +45,16 @@ func (b *bench) parts() []part {
 	return []part{
 		{"codec", b.runCodec}, {"journal", b.runJournal}, {"idle", b.runIdle}, {"restart", b.runRestart},
 		{"raw", b.runRaw}, {"aggregates", b.runAggregates}, {"latest", b.runLatest}, {"hourly", b.runHourly}, {"live", b.runLive}, {"alerts", b.runAlerts},
-		{"load", b.runLoad}, {"wide", b.runWide}, {"growth", b.runGrowth}, {"series", b.runSeries}, {"kill", b.runKill}, {"outage", b.runOutage}, {"outside", b.runOutside},
+		{"load", b.runLoad}, {"wide", b.runWide}, {"growth", b.runGrowth}, {"series", b.runSeries}, {"kill", b.runKill}, {"outage", b.runOutage},
 	}
 }
 
+// longParts take more than ten minutes each. They run by their name, or with -long.
+func (b *bench) longParts() []part { return []part{{"outside", b.runOutside}} }
+
 func (b *bench) partNames() string {
 	var names []string
-	for _, p := range b.parts() {
+	for _, p := range slices.Concat(b.parts(), b.longParts()) {
 		names = append(names, p.name)
 	}
 	return strings.Join(names, ", ")
@@ -96,7 +99,7 @@ func main() {
 		return
 	}
 	flag.Parse()
-	if b.part != "" && !slices.ContainsFunc(b.parts(), func(p part) bool { return p.name == b.part }) {
+	if b.part != "" && !slices.ContainsFunc(slices.Concat(b.parts(), b.longParts()), func(p part) bool { return p.name == b.part }) {
 		fmt.Fprintf(os.Stderr, "bench: there is no part %q\n", b.part)
 		os.Exit(2)
 	}
@@ -123,7 +126,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return fmt.Errorf("building pulse: %w", err)
 	}
 	fmt.Printf("load and kill: %d relays of %d stats, polled every %s; embedded InfluxDB, fsync before every acknowledgement\n\n", b.relays, b.stats, b.poll)
-	for _, p := range b.parts() {
+	parts := b.parts()
+	if b.part != "" || b.long {
+		parts = slices.Concat(parts, b.longParts())
+	}
+	for _, p := range parts {
 		if b.part != "" && b.part != p.name {
 			continue
 		}
