@@ -2,7 +2,6 @@ package influx
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -353,33 +352,6 @@ func TestLateEventsDuringAReplay(t *testing.T) {
 	})
 }
 
-// What the journal does not have any more is counted; aggregates that have lost a part of their events stay as they are.
-func TestReplayOverAGap(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *stage) {
-		s.live(s.minutes("web1", 0, 360)...)
-		was := s.cells()
-		s.journal.Trim(61)       // the first ten minutes
-		s.journal.Lose(201, 203) // of minute 33
-		job := s.replay(0, time.Hour, "all")
-		s.same(was)
-		raw, aggregates := job.Parts[0], job.Parts[1]
-		if raw.Events != 297 || raw.Lost != 63 || len(raw.Notes) != 2 || !strings.Contains(raw.Notes[0], "the journal begins with record 61") ||
-			raw.Notes[1] != "the journal has nothing from 1999-12-30T00:00:00Z to 1999-12-30T00:10:00Z" {
-			t.Errorf("raw: %+v", raw)
-		}
-		if aggregates.Events != 294 || aggregates.Lost != 63 || len(aggregates.Notes) != 2 || !strings.Contains(aggregates.Notes[1], "00:33:00Z") {
-			t.Errorf("aggregates: %+v", aggregates)
-		}
-		// All of it.
-		s.journal.Trim(361)
-		job = s.replay(0, time.Hour, "all")
-		s.same(was)
-		if raw, aggregates := job.Parts[0], job.Parts[1]; raw.Lost != 360 || raw.Events != 0 || aggregates.Lost != 360-6*keepClosed || aggregates.Events != 6*keepClosed {
-			t.Errorf("raw: %+v\naggregates: %+v", raw, aggregates)
-		}
-	})
-}
-
 func TestReplayOfExpiredReadings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
@@ -397,73 +369,6 @@ func TestReplayOfExpiredReadings(t *testing.T) {
 			if written := p.Readings - p.Expired; i == 0 && p.Points != written || i == 1 && p.Points != written/18 {
 				t.Errorf("%+v", p)
 			}
-		}
-	})
-}
-
-// The index of windows knows where events are that came from a clock that was wrong.
-func TestReplayFindsEventsOfAWrongClock(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *stage) {
-		s.live(s.minutes("web1", 2*time.Hour, 60)...)
-		s.live(s.minutes("web2", 0, 30)...) // two hours back
-		was := s.cells()
-		s.drop(0, 10*time.Minute)
-		if job := s.replay(0, 10*time.Minute, "all"); job.Parts[0].Events != 30 || job.Parts[1].Events != 30 {
-			t.Errorf("%+v", job)
-		}
-		s.same(was)
-	})
-}
-
-func TestReplayOfNothing(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *stage) {
-		for range 2 {
-			job := s.replay(-time.Hour, 0, "all")
-			for _, p := range job.Parts {
-				if p.Events+p.EventsTotal+p.Points+p.Lost != 0 {
-					t.Errorf("%+v", p)
-				}
-			}
-			s.live(s.minutes("web1", 0, 6)...)
-		}
-	})
-}
-
-// The journal may be away at any moment of a replay.
-func TestReplayWhileTheJournalIsAway(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *stage) {
-		s.live(s.minutes("web1", 0, 60)...)
-		was := s.cells()
-		s.drop(0, time.Hour)
-		away := errors.New("the journal is away")
-		s.journal.Fail(away)
-		id := s.create(0, time.Hour, "all").ID
-		if job := s.await(id, func(j replay.Job) bool { return j.LastError != "" }); !strings.Contains(job.LastError, away.Error()) {
-			t.Errorf("%+v", job)
-		}
-		s.journal.Fail(nil)
-		s.await(id, func(j replay.Job) bool { return j.Parts[0].State == replay.StateDone })
-		s.journal.Fail(away)
-		s.await(id, func(j replay.Job) bool { return j.LastError != "" })
-		s.journal.Fail(nil)
-		s.await(id, func(j replay.Job) bool { return j.State == replay.StateDone })
-		s.same(was)
-	})
-}
-
-// A journal that lost its end in the middle of a replay: the replay ends, and does not wait for records that will never come.
-func TestReplayOfAJournalThatLostItsEnd(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *stage) {
-		s.live(s.minutes("web1", 0, 6000)...)
-		s.busy.Store(true)
-		id := s.create(0, 24*time.Hour, "raw").ID
-		s.await(id, func(j replay.Job) bool { return j.Parts[0].EventsTotal > 0 })
-		s.journal.Cut(3000)
-		s.journal.Append(s.minutes("web1", 47*time.Hour, 6)...) // the numbers are used again
-		s.busy.Store(false)
-		job := s.await(id, func(j replay.Job) bool { return j.State == replay.StateDone })
-		if p := job.Parts[0]; p.Events != 3000 || p.Lost < 2990 || p.Lost > 3000 {
-			t.Errorf("%+v", p)
 		}
 	})
 }
