@@ -39,8 +39,8 @@ func newFanout(run *embedded, account, user string) (*fanout, error) {
 // wanted reports whether anybody has a subscription.
 func (f *fanout) wanted() bool { return f.account.TotalSubs() > f.baseline }
 
-// cost is how many messages are made of one, at most.
-func (f *fanout) cost() int { return min(max(f.account.TotalSubs()-f.baseline, 1), heardBurst) }
+// cost is how many messages are made of one with this subject: subscriptions to other subjects cost nothing.
+func (f *fanout) cost(subject string) int { return min(f.account.Interest(subject), heardBurst) }
 
 // copies publishes what was committed to the plain subscriptions of outside clients. It has a connection other than the
 // one that appends, so however many subscriptions there are, no commit waits for them.
@@ -97,7 +97,7 @@ func (c *copies) publish(ctx context.Context, done <-chan struct{}) {
 		case batch := <-c.queue:
 			for i := range batch {
 				m := &batch[i]
-				if c.rate.WaitN(ctx, c.cost()) != nil || c.conn.PublishMsg(m) != nil {
+				if c.rate.WaitN(ctx, c.cost(m.Subject)) != nil || c.conn.PublishMsg(m) != nil {
 					c.dropped.Inc() // the run ends
 				}
 				c.waiting.Add(-int64(len(m.Subject) + len(m.Data)))

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -98,5 +99,32 @@ func TestOutsideSubscriptionsAreNotCached(t *testing.T) {
 		if err != nil || z.NumCache != 0 {
 			t.Errorf("%s: %d cached, %v", account, z.NumCache, err)
 		}
+	}
+}
+
+// Many subscriptions to single subjects do not slow each other down: what is published costs what its own subject has.
+func TestOutsideNarrowSubscriptions(t *testing.T) {
+	j := openOutside(t, Options{})
+	nc := client(t, j)
+	for i := range DefaultOutsideSubscriptions - 2 {
+		subject := fmt.Sprintf("pulse.live.web%d.cpu", i)
+		if i%2 == 1 {
+			subject = fmt.Sprintf("pulse.readings.web%d", i)
+		}
+		if _, err := nc.SubscribeSync(subject); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	d := j.runs.current().door
+	for subject, want := range map[string]int{"pulse.live.web0.cpu": 1, "pulse.live.other.cpu": 0} {
+		if got := d.live.cost(subject); got != want {
+			t.Errorf("%s costs %d, want %d", subject, got, want)
+		}
+	}
+	if got := d.copies.cost("pulse.readings.web1"); got != 1 {
+		t.Errorf("an event costs %d, want 1", got)
 	}
 }

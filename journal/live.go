@@ -50,7 +50,7 @@ func (l *Live) Publish(subject string, payload []byte) error {
 	err := errNoLive
 	switch {
 	case d == nil:
-	case !d.live.rate.AllowN(time.Now(), d.live.cost()):
+	case !d.live.rate.AllowN(time.Now(), d.live.cost(subject)):
 		err = errManyCopies
 	default:
 		err = d.live.conn.Publish(subject, payload)
