@@ -196,8 +196,8 @@ func (j *Journal) ready(run *embedded) error {
 	var t int64
 	ctx, cancel := context.WithTimeout(j.ctx, 10*time.Second)
 	defer cancel()
-	if stream, err := run.js.Stream(ctx, streamName); err == nil && run.last > 0 {
-		if msg, err := stream.GetMsg(ctx, run.last); err == nil {
+	if run.last > 0 {
+		if msg, err := run.stream.GetMsg(ctx, run.last); err == nil {
 			t, _ = eventTime(msg.Subject, msg.Data)
 		}
 	}
@@ -229,11 +229,7 @@ func (j *Journal) State(ctx context.Context) (State, error) {
 	if run == nil {
 		return State{}, j.absent("state")
 	}
-	stream, err := run.js.Stream(ctx, streamName)
-	if err != nil {
-		return State{}, &Error{Op: "state", Dir: j.o.Dir, Kind: ErrServer, Err: err}
-	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subjectSkipped))
+	info, err := run.stream.Info(ctx, jetstream.WithSubjectFilter(subjectSkipped))
 	if err != nil {
 		return State{}, &Error{Op: "state", Dir: j.o.Dir, Kind: ErrServer, Err: err}
 	}

@@ -183,7 +183,7 @@ func (j *Journal) openStream(ctx context.Context, run *embedded, marker *Marker,
 		return fail(ErrServer, err)
 	}
 	info = stream.CachedInfo()
-	run.last, run.identity = info.State.LastSeq, info.Config.Metadata[metaIdentity]
+	run.stream, run.last, run.identity = stream, info.State.LastSeq, info.Config.Metadata[metaIdentity]
 	if marker != nil {
 		return run, j.compare(ctx, run, stream, marker, report)
 	}

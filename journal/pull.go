@@ -242,12 +242,11 @@ func (r *Reader) consume(ctx context.Context, run *embedded, rewinds []uint64) (
 	switch {
 	case r.next != 0:
 		// A consumer that begins behind the end skips the new events until it is reached. So never begin there.
-		stream, err := run.js.Stream(ctx, streamName)
+		info, err := run.stream.Info(ctx)
 		if err != nil {
 			return nil, err
 		}
-		state := stream.CachedInfo().State
-		if err := r.missing(state.FirstSeq, state.LastSeq, rewinds); err != nil {
+		if err := r.missing(info.State.FirstSeq, info.State.LastSeq, rewinds); err != nil {
 			return nil, err
 		}
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, max(r.next, r.jump)

@@ -152,11 +152,7 @@ func (j *Journal) inOrder(batch []*request, base uint64, next *embedded) bool {
 	}
 	ctx, cancel := context.WithTimeout(j.ctx, 10*time.Second)
 	defer cancel()
-	stream, err := next.js.Stream(ctx, streamName)
-	if err != nil {
-		return false
-	}
-	msg, err := stream.GetMsg(ctx, next.last)
+	msg, err := next.stream.GetMsg(ctx, next.last)
 	return err == nil && msg.Subject == batch[n-1].subject && bytes.Equal(msg.Data, batch[n-1].data)
 }
 

@@ -39,7 +39,8 @@ type embedded struct {
 	once sync.Once
 	gone chan struct{} // closed when the run ends; readers go over to the next
 
-	identity   string // of the stream
+	stream     jetstream.Stream // there once it is open
+	identity   string           // of the stream
 	ackSubject string
 	acks       chan *nats.Msg
 

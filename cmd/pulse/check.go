@@ -116,7 +116,7 @@ func printCheck(w io.Writer, dir string, r checkReport) error {
 	case len(r.influx.Damages) > 0:
 		fmt.Fprintf(t, "%s\tdamaged\n", at)
 	case r.influx.Files+r.influx.Logs == 0:
-		fmt.Fprintf(t, "%s\tempty\n", at)
+		fmt.Fprintf(t, "%s\tempty: with --influx-address embedded the next start writes it again from the journal\n", at)
 	default:
 		var there []string
 		if n := r.influx.Files; n > 0 {

@@ -43,7 +43,7 @@ func TestCheckCommand(t *testing.T) {
 		{"a pipe for a block", replaceByPipe(blocks), exitFailure, []string{"journal   damaged", "1.blk", "not a plain file"}},
 		{"no journal", remove("journal"), exitOK, []string{"journal   empty"}},
 		{"the log of an earlier release, and nothing else", onlyOldLog, exitOK, []string{"influx    whole: 1 log file of an earlier release, "}},
-		{"no influx", remove("influx"), exitOK, []string{"influx    empty"}},
+		{"no influx", remove("influx"), exitOK, []string{"influx    empty: with --influx-address embedded the next start writes it again"}},
 		{"no data dir", remove("."), exitFailure, []string{"--data-dir"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

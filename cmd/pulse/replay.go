@@ -61,11 +61,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	if done, code := c.parse(args); done {
 		return code
 	}
-	local, err := localZone()
-	if err != nil {
-		return c.misused(err)
-	}
-	request, order, err := requestOf(*projection, *from, *to, *dryRun, r.now(), local.location)
+	request, order, err := requestOf(*projection, *from, *to, *dryRun, r.now(), c.zone.location)
 	if err != nil {
 		return c.misused(err)
 	}
@@ -110,7 +106,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	if err != nil {
 		return c.failed(err)
 	}
-	if code := c.write(func(w io.Writer) error { return printReplay(w, job, local.location) }); code != exitOK {
+	if code := c.write(func(w io.Writer) error { return printReplay(w, job, c.zone.location) }); code != exitOK {
 		return code
 	}
 	switch {

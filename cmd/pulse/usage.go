@@ -91,6 +91,8 @@ type command struct {
 	verb     string // what it does besides, when this is its first argument; "" for nothing
 
 	server []option // flags of the server that it takes besides, see takes
+
+	zone zone // of the dates and times that it takes and shows, once it is parsed
 }
 
 func newCommand(name, long, env string, stdout, stderr io.Writer) *command {
@@ -197,6 +199,12 @@ func (c *command) parse(args []string) (done bool, code int) {
 		return true, c.misused(fmt.Errorf("%s is missing: pulse %s [flags] %s", c.argument, c.name, c.argument))
 	case c.argument != "" && c.NArg() > 1:
 		return true, c.misused(fmt.Errorf("unexpected argument %q: it takes one %s", c.Arg(1), c.argument))
+	}
+	if c.env == "" {
+		return false, exitOK // it has to do with no time
+	}
+	if c.zone, err = localZone(); err != nil {
+		return true, c.misused(err)
 	}
 	return false, exitOK
 }

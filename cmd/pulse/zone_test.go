@@ -83,6 +83,15 @@ func TestTimeZoneThatDoesNotExist(t *testing.T) {
 			t.Errorf("TZ=%s: exit %d, it says %q, want %q", tz, code, stderr, want)
 		}
 	}
+	t.Setenv("TZ", "CETX")
+	for _, args := range [][]string{{"relay"}, {"consumers"}, {"relays"}, {"status"}, {"replay", "--from", "1d"}, {"check"}, {"backup", "x"}, {"restore", "x"}} {
+		if code, _, stderr := runCommand(args...); code != exitUsage || !strings.Contains(stderr, `there is no time zone "CETX"`) {
+			t.Errorf("%q: exit %d, it says %q", args, code, stderr)
+		}
+	}
+	if code, stdout, stderr := runCommand("version"); code != exitOK || !strings.HasPrefix(stdout, "pulse ") {
+		t.Errorf("version: exit %d, it says %q", code, stderr)
+	}
 }
 
 // A host's zone is found by the name of its link too, where no zones are
