@@ -19,18 +19,21 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/internal/cut"
+	"github.com/nanopack/pulse/internal/retry"
 	"github.com/nanopack/pulse/internal/seal"
 )
 
 const (
 	postTimeout  = 10 * time.Second
-	postLast     = 5 * time.Minute // the longest pause between two attempts
-	postAge      = 24 * time.Hour  // after which a post is given up
-	postRefusals = 5               // answers of 4xx after which a post is given up
-	maxPosting   = 32              // at the same time, one per alert
-	maxPerHost   = 4               // of them to one receiver, so that one that hangs holds up its own only
+	postAge      = 24 * time.Hour // after which a post is given up
+	postRefusals = 5              // answers of 4xx after which a post is given up
+	maxPosting   = 32             // at the same time, one per alert
+	maxPerHost   = 4              // of them to one receiver, so that one that hangs holds up its own only
 	maxRedirects = 3
 )
+
+// postPause is the pause between two attempts to post.
+var postPause = retry.Backoff{First: time.Second, Last: 5 * time.Minute}
 
 // deliverer posts what is queued: in order per alert, several alerts at a time. Its goroutine decides; each post has a goroutine.
 type deliverer struct {
@@ -155,7 +158,7 @@ func (d *deliverer) begin(ctx context.Context, posts *sync.WaitGroup) (time.Dura
 			continue
 		}
 		// A clock that was set back must not stop deliveries.
-		if wait := t.next.Sub(now); wait > 0 && wait <= postLast {
+		if wait := t.next.Sub(now); wait > 0 && wait <= postPause.Last {
 			pause = min(pause, wait)
 			continue
 		}
@@ -217,7 +220,7 @@ func (d *deliverer) attempt(ctx context.Context, h head, t *attempt) {
 		}
 		d.log.Warn("an alert could not be posted", attrs...)
 	}
-	t.next = now.Add(min(backoffFirst<<min(t.failures-1, 16), postLast))
+	t.next = now.Add(postPause.Pause(t.failures))
 	if storeErr := d.store.finish(h, giveUp, Outcome{Error: cut.Text(err.Error(), maxSaid)}); storeErr != nil {
 		return // the state file is unwell, or the alert is gone: the post is found again, or not
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/floor"
 )
 
 // change is a group's next state, before it is written.
@@ -52,7 +54,7 @@ func (e *Evaluator) evaluate(until int64, now time.Time) error {
 	e.due = int64(1<<63 - 1)
 	for _, w := range e.watches {
 		every := int64(w.alert.Every)
-		e.due = min(e.due, (floorDiv(w.evaluated, every)+1)*every)
+		e.due = min(e.due, floor.To(w.evaluated, every)+every)
 	}
 	return nil
 }

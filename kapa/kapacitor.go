@@ -17,13 +17,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/internal/cut"
+	"github.com/nanopack/pulse/internal/retry"
 )
 
 const (
-	checkEvery   = 30 * time.Second // how often Kapacitor is compared with the state file when all is well
-	backoffFirst = time.Second
-	backoffLast  = time.Minute
-	logEvery     = time.Minute
+	checkEvery = 30 * time.Second // how often Kapacitor is compared with the state file when all is well
+	firstPause = time.Second      // after a failure
 )
 
 // kapacitor brings a Kapacitor to what the store says. Its goroutine is the only one that asks Kapacitor anything, so
@@ -95,29 +94,26 @@ func (k *kapacitor) status(id string) Status {
 // run makes passes until ctx ends.
 func (k *kapacitor) run(ctx context.Context) {
 	defer k.client.close()
-	failed := 0
-	var logged time.Time
+	var failures retry.Failures
+	backoff := retry.Backoff{First: firstPause, Last: time.Minute}
 	for {
 		changed, err := k.pass(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		pause := checkEvery
-		switch {
-		case err != nil:
-			failed++
+		if err != nil {
 			k.failures.Inc()
-			pause = min(backoffFirst<<min(failed-1, 10), backoffLast)
-			if now := time.Now(); now.Sub(logged) >= logEvery {
-				logged = now
-				k.log.Warn("alerts do not run as they should; retrying", "error", err, "failures", failed)
+			pause = backoff.Pause(failures.Add())
+			if failures.MayLog() {
+				failures.Logged()
+				k.log.Warn("alerts do not run as they should; retrying", "error", err, "failures", failures.Count())
 			}
-		case failed > 0:
-			k.log.Info("kapacitor recovered: all alerts run", "failures", failed)
-			failed, logged = 0, time.Time{}
+		} else if n, logged := failures.End(); logged {
+			k.log.Info("kapacitor recovered: all alerts run", "failures", n)
 		}
 		if changed && err == nil {
-			pause = backoffFirst // what just began may end at once
+			pause = firstPause // what just began may end at once
 		}
 		timer := time.NewTimer(pause)
 		select {

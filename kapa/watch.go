@@ -1,5 +1,7 @@
 package kapa
 
+import "github.com/nanopack/pulse/internal/floor"
+
 // watch is an alert in the evaluator, with its groups.
 type watch struct {
 	only      *group // the group of an alert without by: single, so that it is near in memory
@@ -110,7 +112,7 @@ func (w *watch) enter(g *group, at int64, relay string) {
 
 // mean is that of the group's readings in [at-duration, at).
 func (w *watch) mean(g *group, at int64) (float64, bool) {
-	return g.window.mean(floorDiv(at-int64(w.alert.Duration), w.width), floorDiv(at, w.width))
+	return g.window.mean(floor.Div(at-int64(w.alert.Duration), w.width), floor.Div(at, w.width))
 }
 
 // forget drops what no window after at needs.
@@ -118,7 +120,7 @@ func (w *watch) forget(g *group, at int64) {
 	if len(g.window.slots) == 0 {
 		return
 	}
-	g.window.forget(floorDiv(at-int64(w.alert.Duration), w.width))
+	g.window.forget(floor.Div(at-int64(w.alert.Duration), w.width))
 	if len(g.window.slots) == 0 {
 		w.filled--
 	}
@@ -136,9 +138,9 @@ func (w *watch) clear(g *group) {
 // such moment: nobody's state changes by there being no readings for days.
 func (w *watch) next(until int64) (int64, bool) {
 	every := int64(w.alert.Every)
-	at := (floorDiv(w.evaluated, every) + 1) * every
+	at := floor.To(w.evaluated, every) + every
 	if w.filled == 0 {
-		at = max(at, floorDiv(until, every)*every)
+		at = max(at, floor.To(until, every))
 	}
 	return at, at <= until
 }

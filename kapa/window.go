@@ -3,6 +3,8 @@ package kapa
 import (
 	"cmp"
 	"slices"
+
+	"github.com/nanopack/pulse/internal/floor"
 )
 
 // window sums readings by slots, in ascending order of their numbers. The duration and the every of an alert are multiples
@@ -23,7 +25,7 @@ type slot struct {
 
 // enter makes the slot of the time the current one.
 func (w *window) enter(at, width int64) {
-	number := floorDiv(at, width)
+	number := floor.Div(at, width)
 	i, found := slices.BinarySearchFunc(w.slots, number, func(s slot, n int64) int { return cmp.Compare(s.number, n) })
 	if !found {
 		w.slots = slices.Insert(w.slots, i, slot{number: number})
@@ -53,14 +55,6 @@ func (w *window) forget(first int64) {
 		w.slots = slices.Delete(w.slots, 0, n)
 		w.current, w.since, w.until = nil, 0, 0
 	}
-}
-
-func floorDiv(a, b int64) int64 {
-	q := a / b
-	if a%b < 0 {
-		q--
-	}
-	return q
 }
 
 func gcd(a, b Duration) Duration {

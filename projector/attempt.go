@@ -3,7 +3,15 @@ package projector
 import (
 	"errors"
 	"time"
+
+	"github.com/nanopack/pulse/internal/retry"
 )
+
+// backoff is the pause after a failure. While draining it is at most backoffDrain: the deadline is
+// near, and a sink that comes back just in time should be found.
+var backoff = retry.Backoff{First: 250 * time.Millisecond, Last: 30 * time.Second}
+
+const backoffDrain = time.Second
 
 // attempt calls op until it succeeds, the runner is stopped, or the error is a *RejectError: only then is it an
 // error. What op does must be idempotent.
@@ -26,7 +34,7 @@ func (r *Runner) attempt(op func() error) error {
 
 // failed notes a temporary failure and waits out the back-off.
 func (r *Runner) failed(err error) {
-	r.failures++
+	failures := r.failures.Add()
 	r.metrics.failures.Inc()
 	r.update(func(s *Status) {
 		s.Failures++
@@ -35,37 +43,30 @@ func (r *Runner) failed(err error) {
 			s.FailingSince = r.now()
 		}
 	})
-	if r.loggedAt.IsZero() || time.Since(r.loggedAt) >= logEvery {
-		if logFailure(r.log, err, "the projection cannot go on and tries again; the journal keeps what it has not taken, for as long as its retention",
-			"failures", r.failures, "applied", r.applied) {
-			r.logged, r.loggedAt = true, time.Now()
-		}
+	if r.failures.MayLog() && logFailure(r.log, err, "the projection cannot go on and tries again; the journal keeps what it has not taken, for as long as its retention",
+		"failures", failures, "applied", r.applied) {
+		r.failures.Logged()
 	}
 	if !r.searching() {
 		r.advanced(r.behind())
 	}
-	d := backoff(r.failures)
+	d := backoff.Pause(failures)
 	if r.draining() {
-		t := time.NewTimer(min(d, backoffDrain))
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-r.ctx.Done():
-		}
+		retry.Sleep(r.ctx, min(d, backoffDrain))
 		return
 	}
-	r.wait(d)
+	retry.Sleep(r.idle, d)
 }
 
-// recovered ends a row of failures.
+// recovered ends a run of failures.
 func (r *Runner) recovered() {
-	if r.failures == 0 {
+	failures, logged := r.failures.End()
+	if failures == 0 {
 		return
 	}
-	if r.logged {
-		r.log.Info("the projection goes on", "failures", r.failures)
+	if logged {
+		r.log.Info("the projection goes on", "failures", failures)
 	}
-	r.failures, r.logged = 0, false
 	r.update(func(s *Status) {
 		s.LastError, s.FailingSince = "", time.Time{}
 	})

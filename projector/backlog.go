@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
+
+	"github.com/nanopack/pulse/internal/retry"
 )
 
 const (
@@ -75,9 +77,7 @@ type Backlog struct {
 	running  *Runner    // of the chunk under way
 	status   BacklogStatus
 	started  bool
-	failures int // in a row
-	logged   bool
-	loggedAt time.Time
+	failures retry.Failures
 }
 
 // BacklogStatus is what a backlog tells about itself.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/nanopack/pulse/internal/retry"
 	"github.com/nanopack/pulse/journal"
 )
 
@@ -134,37 +135,27 @@ func (b *Backlog) gap(g *journal.GapError) {
 func (b *Backlog) failed(err error) {
 	b.metrics.failures.Inc()
 	b.mu.Lock()
-	b.failures++
-	n := b.failures
+	n := b.failures.Add()
 	b.status.Failures++
 	b.status.LastError = err.Error()
 	if b.status.FailingSince.IsZero() {
 		b.status.FailingSince = b.o.Now()
 	}
-	log := b.loggedAt.IsZero() || time.Since(b.loggedAt) >= logEvery
-	log = log && logFailure(b.log, err, "the backlog cannot go on and tries again", "failures", n)
-	if log {
-		b.logged, b.loggedAt = true, time.Now()
+	if b.failures.MayLog() && logFailure(b.log, err, "the backlog cannot go on and tries again", "failures", n) {
+		b.failures.Logged()
 	}
 	b.mu.Unlock()
-	d := backoff(n)
-	done := b.hurry.Done()
-	if b.hurry.Err() != nil {
-		d, done = min(d, backoffDrain), b.ctx.Done()
+	d, ctx := backoff.Pause(n), b.hurry
+	if ctx.Err() != nil {
+		d, ctx = min(d, backoffDrain), b.ctx
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-done:
-	}
+	retry.Sleep(ctx, d)
 }
 
-// recovered ends a row of failures.
+// recovered ends a run of failures.
 func (b *Backlog) recovered() {
 	b.mu.Lock()
-	logged := b.logged
-	b.failures, b.logged = 0, false
+	_, logged := b.failures.End()
 	b.status.LastError, b.status.FailingSince = "", time.Time{}
 	b.mu.Unlock()
 	if logged {

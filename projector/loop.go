@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nanopack/pulse/internal/retry"
 	"github.com/nanopack/pulse/journal"
 )
 
@@ -176,7 +177,7 @@ func (r *Runner) step() {
 	if !time.Now().Before(r.nextTick) {
 		r.tick()
 	} else if err == nil && len(records) < r.o.BatchRecords && r.o.Linger > 0 && r.behind() == 0 && !r.rewinding.Load() {
-		r.wait(min(r.o.Linger, time.Until(r.nextTick)))
+		retry.Sleep(r.idle, min(r.o.Linger, time.Until(r.nextTick)))
 	}
 }
 
@@ -216,16 +217,6 @@ func (r *Runner) nothingLeft() bool {
 	defer cancel()
 	_, err := r.o.Journal.State(ctx)
 	return err == nil && r.reader.Pending() == 0
-}
-
-// wait waits until d is over, or nothing may wait any more.
-func (r *Runner) wait(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-r.idle.Done():
-	}
 }
 
 // applyAll applies a batch, however long it takes. It returns early only when the runner is stopped.

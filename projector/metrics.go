@@ -1,11 +1,11 @@
 package projector
 
 import (
-	"errors"
 	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nanopack/pulse/internal/metric"
 	"github.com/nanopack/pulse/journal"
 )
 
@@ -20,7 +20,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, projection string, gauges bool) *metrics {
 	labels := prometheus.Labels{"projection": projection}
 	counter := func(name, help string) prometheus.Counter {
-		return register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+		return metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "pulse", Subsystem: "projector", Name: name, Help: help, ConstLabels: labels}))
 	}
 	gauge := func(name, help string) prometheus.Gauge {
@@ -29,7 +29,7 @@ func newMetrics(reg prometheus.Registerer, projection string, gauges bool) *metr
 		if !gauges {
 			return g
 		}
-		return register(reg, g)
+		return metric.Register(reg, g)
 	}
 	m := &metrics{
 		records:       counter("records_total", "Journal records applied."),
@@ -56,18 +56,4 @@ func newMetrics(reg prometheus.Registerer, projection string, gauges bool) *metr
 func (m *metrics) gap(g *journal.GapError) {
 	m.gaps.Inc()
 	m.lost.Add(float64(g.Missing()))
-}
-
-// register registers a metric, or finds the one that an earlier runner of the same name left. Anything else
-// that Register refuses is a mistake in the program, so it panics as MustRegister does.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	if err := reg.Register(c); err != nil {
-		if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-			if old, ok := already.ExistingCollector.(C); ok {
-				return old
-			}
-		}
-		panic(err)
-	}
-	return c
 }

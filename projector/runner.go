@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nanopack/pulse/internal/retry"
 )
 
 const (
 	tickEvery = time.Second // how often a Ticker is called
 	saveEvery = time.Second // how often a position is saved at most: an fsync each
-	logEvery  = time.Minute // how often a failure that goes on is logged
 	// persistPatience is how long a sink may take to make durable what it took.
 	persistPatience = 30 * time.Second
 
@@ -142,9 +143,7 @@ type Runner struct {
 	isSetBack   bool   // and that is not saved yet
 	works       bool   // the last batch was applied, since the last jump
 	exhausted   bool   // draining, and the journal has nothing more to give
-	failures    int    // in a row
-	logged      bool   // this row of failures was logged
-	loggedAt    time.Time
+	failures    retry.Failures
 
 	// knownEnd is the journal's end when it was last looked at, a second ago: asking costs a round trip.
 	knownEnd atomic.Uint64

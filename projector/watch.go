@@ -5,6 +5,8 @@ import (
 	"math"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/nanopack/pulse/journal"
 )
 
@@ -19,7 +21,7 @@ const (
 func (r *Runner) watch() {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
-	var w watcher
+	w := watcher{warned: rate.Sometimes{First: 1, Interval: time.Minute}}
 	for {
 		select {
 		case <-t.C:
@@ -36,7 +38,7 @@ type watcher struct {
 	state  journal.State // the last that the journal told
 	seq    uint64        // a record whose time was looked up
 	time   time.Time
-	warned time.Time
+	warned rate.Sometimes
 }
 
 // look brings the status up to date.
@@ -75,12 +77,13 @@ func (w *watcher) look(r *Runner) {
 		lag = s.Lag
 		waits = backlog > 0 || lag > 0 && s.LastError != "" || lag > uint64(r.o.BatchRecords)
 	})
-	if loss == nil || *loss >= lossNear.Seconds() || !waits || !w.warned.IsZero() && time.Since(w.warned) < logEvery {
+	if loss == nil || *loss >= lossNear.Seconds() || !waits {
 		return
 	}
-	w.warned = time.Now()
-	r.log.Warn("the journal will drop records before they are applied: bring the sink back, or raise --journal-retention and --journal-max-bytes",
-		"in", time.Duration(*loss*float64(time.Second)).Round(time.Second), "waiting", lag+backlog)
+	w.warned.Do(func() {
+		r.log.Warn("the journal will drop records before they are applied: bring the sink back, or raise --journal-retention and --journal-max-bytes",
+			"in", time.Duration(*loss*float64(time.Second)).Round(time.Second), "waiting", lag+backlog)
+	})
 }
 
 // timeOf finds out when the record seq was made; zero if the journal does not tell.

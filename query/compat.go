@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nanopack/pulse/internal/floor"
 	"github.com/nanopack/pulse/kapa"
 )
 
@@ -37,7 +38,7 @@ func query02(rawQuery string, history bool) string {
 
 // latestTime02 is the time of a combined value: 0.2 had InfluxDB group readings by the poll interval, and answered
 // the beginning of the newest group.
-func (s *Server) latestTime02(ns int64) int64 { return floorTo(ns, int64(s.o.PollInterval)) }
+func (s *Server) latestTime02(ns int64) int64 { return floor.To(ns, int64(s.o.PollInterval)) }
 
 // latestEach02 answers the readings as they are, newest first: as many as the tag that was given most often has
 // values, with the tags that were given more than once. A single one is a plain stat object.

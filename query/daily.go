@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nanopack/pulse/internal/floor"
 	"github.com/nanopack/pulse/internal/wide"
 )
 
@@ -148,7 +149,7 @@ func (d dayTimes) all(span timeSpan) []int {
 		if end.IsZero() {
 			break
 		}
-		t = floorTo(end.UnixNano()+int64(d.step)-1, int64(d.step))
+		t = floor.To(end.UnixNano()+int64(d.step)-1, int64(d.step))
 	}
 	return all
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/influxdata/influxdb1-client/models"
+
+	"github.com/nanopack/pulse/internal/floor"
 )
 
 // slot is one hour, or one window, of the history.
@@ -70,21 +72,12 @@ type timeSpan struct {
 // value never depends on when it is asked for.
 func (s *Server) span(sel selection, step time.Duration) timeSpan {
 	start, stop := sel.now.Add(-sel.start).UnixNano(), sel.now.Add(-sel.stop).UnixNano()
-	span := timeSpan{from: floorTo(start, int64(step)), to: floorTo(stop+int64(step)-1, int64(step))}
+	span := timeSpan{from: floor.To(start, int64(step)), to: floor.To(stop+int64(step)-1, int64(step))}
 	span.readFrom, span.readTo = span.from, span.to
 	if s.o.Compat == Compat02 {
 		span.readFrom, span.readTo = start+1, stop // later than start, earlier than stop
 	}
 	return span
-}
-
-// floorTo rounds down to a multiple of step, also below zero.
-func floorTo(t, step int64) int64 {
-	m := t % step
-	if m < 0 {
-		m += step
-	}
-	return t - m
 }
 
 // backfill puts value where no slot is.
@@ -159,7 +152,7 @@ func (s *Server) history(ctx context.Context, name string, sel selection, span t
 	split := from
 	if sel.verb == "mean" {
 		// Nobody knows how many readings the rows of Pulse 0.2 are of: slots with such rows weigh their windows equally.
-		split = min(max(from, floorTo(s.o.MeansUntil()+int64(step)-1, int64(step))), to)
+		split = min(max(from, floor.To(s.o.MeansUntil()+int64(step)-1, int64(step))), to)
 	}
 	var slots []slot
 	if split < to {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/internal/floor"
 )
 
 // stat is the stat object of the API: a time in seconds (milliseconds in compat) and a value.
@@ -16,7 +18,7 @@ type stat struct {
 
 // unix is a time in ns as the API shows it. 0.2 showed milliseconds, of whole seconds.
 func (s *Server) unix(ns int64) int64 {
-	sec := floorTo(ns, int64(time.Second)) / int64(time.Second)
+	sec := floor.Div(ns, int64(time.Second))
 	if s.o.Compat == Compat02 {
 		return sec * 1000
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/metric"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
@@ -140,15 +141,7 @@ func NewAggregates(o AggregatesOptions) (*Aggregates, error) {
 }
 
 func newWindowGauge(reg prometheus.Registerer) prometheus.Gauge {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "pulse_projector_windows", Help: "Windows of the aggregates in memory."})
-	if err := reg.Register(g); err != nil {
-		already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err)
-		if !ok {
-			panic(err) // a mistake in the program
-		}
-		return already.ExistingCollector.(prometheus.Gauge)
-	}
-	return g
+	return metric.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{Name: "pulse_projector_windows", Help: "Windows of the aggregates in memory."}))
 }
 
 // Name is "influx_aggregates".

@@ -2,13 +2,14 @@ package influx
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nanopack/pulse/internal/metric"
 )
 
 const (
@@ -59,17 +60,8 @@ func newSink(store Store, policy Policy, ensure func(context.Context) error, log
 
 // newCounter makes a counter of one projection, or finds the one that an earlier instance left.
 func newCounter(reg prometheus.Registerer, projection, name, help string) prometheus.Counter {
-	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "pulse", Subsystem: "projector",
-		Name: name, Help: help, ConstLabels: prometheus.Labels{"projection": projection}})
-	if err := reg.Register(c); err != nil {
-		if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-			if old, ok := already.ExistingCollector.(prometheus.Counter); ok {
-				return old
-			}
-		}
-		panic(err) // a mistake in the program
-	}
-	return c
+	return metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{Namespace: "pulse", Subsystem: "projector",
+		Name: name, Help: help, ConstLabels: prometheus.Labels{"projection": projection}}))
 }
 
 // refusal says that count of the points [from, to) were refused: all of them, or some and it is not known which.

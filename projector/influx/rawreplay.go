@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/floor"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
@@ -301,7 +302,7 @@ func (s *rawStep) skip(seq uint64, at int64, series *lookup.Series[struct{}, raw
 		return false
 	}
 	refused, ok := s.refusals[series]
-	if !ok || refused.hour != floorDiv(at, int64(time.Hour)) {
+	if !ok || refused.hour != floor.Div(at, int64(time.Hour)) {
 		return false
 	}
 	if key := (rejected{seq, series.Set.Relay.ID, series.Stat}); s.listed[key] {
@@ -311,7 +312,7 @@ func (s *rawStep) skip(seq uint64, at int64, series *lookup.Series[struct{}, raw
 }
 
 func (s *rawStep) refuse(series *lookup.Series[struct{}, rawSeries], at int64, reason string) {
-	s.refusals[series] = hourRefused{floorDiv(at, int64(time.Hour)), reason}
+	s.refusals[series] = hourRefused{floor.Div(at, int64(time.Hour)), reason}
 }
 
 // take notes what is still refused.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/nanopack/pulse/internal/floor"
 	"github.com/nanopack/pulse/internal/wide"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
@@ -185,7 +186,7 @@ func (b *rowBuffer) portion(from int) int {
 	fresh := 0
 	for to := from; to < len(b.points); to++ {
 		p := &b.points[to]
-		if day := floorDiv(p.Time, int64(24*time.Hour)); b.known == nil || day != b.knownDay || len(b.known) >= 1<<16 {
+		if day := floor.Div(p.Time, int64(24*time.Hour)); b.known == nil || day != b.knownDay || len(b.known) >= 1<<16 {
 			if to > from {
 				return to
 			}

@@ -146,12 +146,3 @@ func (b *block) used() int {
 	}
 	return n
 }
-
-// floorDiv is a/b rounded down, for times before 1970 too.
-func floorDiv(a, b int64) int64 {
-	q := a / b
-	if a%b < 0 {
-		q--
-	}
-	return q
-}

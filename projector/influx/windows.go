@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nanopack/pulse/internal/floor"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
 )
@@ -59,7 +60,7 @@ func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time
 // way (free is the time that the index leaves around t).
 func (a *Aggregates) bound(w *window, t, freeStart, freeEnd int64) {
 	interval := int64(a.o.Interval)
-	w.start = floorDiv(t, interval) * interval
+	w.start = floor.Div(t, interval) * interval
 	w.end = w.start + interval
 	w.start, w.end = max(w.start, freeStart), min(w.end, freeEnd)
 	for _, other := range a.windows { // some are not in the index yet

@@ -116,7 +116,7 @@ func NewHub(o HubOptions) (*Hub, error) {
 	}
 	h := &Hub{
 		o: o, readers: make(chan struct{}, o.Readers), ring: ring{maxRecords: o.RingRecords, maxBytes: o.RingBytes},
-		warn: rate.Sometimes{First: 1, Interval: logEvery},
+		warn: rate.Sometimes{First: 1, Interval: time.Minute},
 	}
 	if h.metrics, err = newHubMetrics(o.Registerer, h.size); err != nil {
 		return nil, fmt.Errorf("live: registering the metrics of the hub: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nanopack/pulse/internal/retry"
 	"github.com/nanopack/pulse/journal"
 )
 
@@ -102,9 +103,8 @@ type Mist struct {
 	// Of the goroutine that runs; see run.go.
 	batch    []message
 	buf      []byte
-	links    int       // connections made
-	logged   bool      // the failure that goes on was logged
-	loggedAt time.Time // when one was last
+	links    int // connections made
+	failures retry.Failures
 
 	cut     chan struct{} // closed when there is no time left to send what is queued
 	cutOnce sync.Once

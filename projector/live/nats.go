@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nanopack/pulse/internal/retry"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
@@ -59,7 +60,7 @@ type NATS struct {
 	begun    uint64 // the journal's end at the beginning
 	subjects map[subjectKey]string
 	payload  []byte
-	logged   time.Time
+	failures retry.Failures
 }
 
 type subjectKey struct{ relay, stat string }
@@ -171,8 +172,8 @@ func (n *NATS) subject(relay, stat string) string {
 // lost counts a reading that the server did not take, and says so at most once a minute.
 func (n *NATS) lost(err error) {
 	n.failed.Inc()
-	if now := time.Now(); n.logged.IsZero() || now.Sub(n.logged) >= logEvery {
-		n.logged = now
+	if n.failures.MayLog() {
+		n.failures.Logged()
 		n.o.Logger.Warn("readings are not published live to NATS clients", "error", err)
 	}
 }

@@ -3,9 +3,10 @@ package live
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/nanopack/pulse/internal/retry"
 )
 
 const (
@@ -13,14 +14,13 @@ const (
 	flushTimeout = time.Second
 	// connectTimeout bounds the dial and the first answer together.
 	connectTimeout = 5 * time.Second
-	logEvery       = time.Minute // how often a failure that goes on is logged
-
-	// The pause after a failure doubles from backoffFirst to backoffLast. A connection that lasted for steady
-	// makes it begin anew; one that is lost sooner, again and again, does not.
-	backoffFirst = 250 * time.Millisecond
-	backoffLast  = 5 * time.Second
-	steady       = 10 * time.Second
+	// A connection that lasted for steady makes the pauses begin again at the shortest; one that is lost sooner, again
+	// and again, does not.
+	steady = 10 * time.Second
 )
+
+// backoff is the pause after a failure.
+var backoff = retry.Backoff{First: 250 * time.Millisecond, Last: 5 * time.Second}
 
 var (
 	errStarted = errors.New("live: a Mist can be run once only")
@@ -96,7 +96,8 @@ func (m *Mist) run(soft context.Context) {
 	defer wg.Wait()
 	defer kill()
 	m.batch, m.buf = make([]message, batchMessages), make([]byte, 0, batchBytes+4<<10)
-	for failures := 0; soft.Err() == nil || m.queue.len() > 0; {
+	inARow := 0 // failures: a connection that held for a moment does not end them
+	for soft.Err() == nil || m.queue.len() > 0 {
 		l, err := m.connect(soft, hard)
 		if err == nil {
 			began := time.Now()
@@ -104,15 +105,15 @@ func (m *Mist) run(soft context.Context) {
 			err = l.serve(soft)
 			m.metrics.connected.Set(0)
 			if time.Since(began) >= steady {
-				failures = 0
+				inARow = 0
 			}
 		}
 		if soft.Err() != nil {
 			break // what was lost while stopping is not made again
 		}
 		m.failed(err)
-		failures++
-		pause(soft, backoff(failures))
+		inARow++
+		retry.Sleep(soft, backoff.Pause(inARow))
 	}
 	m.setStatus(Status{LastError: errStopped.Error()})
 	if left := m.queue.close(); left > 0 {
@@ -144,8 +145,7 @@ func (m *Mist) up() {
 	}
 	m.metrics.connected.Set(1)
 	m.setStatus(Status{Connected: true, Since: time.Now()})
-	if m.links == 1 || m.logged {
-		m.logged = false
+	if _, logged := m.failures.End(); m.links == 1 || logged {
 		m.log.Info("connected to mist")
 	}
 }
@@ -154,8 +154,9 @@ func (m *Mist) up() {
 func (m *Mist) failed(err error) {
 	m.metrics.failures.Inc()
 	m.setStatus(Status{LastError: err.Error()})
-	if m.loggedAt.IsZero() || time.Since(m.loggedAt) >= logEvery {
-		m.loggedAt, m.logged = time.Now(), true
+	m.failures.Add()
+	if m.failures.MayLog() {
+		m.failures.Logged()
 		m.log.Warn("readings are not published live; it is tried again", "error", err)
 	}
 }
@@ -164,23 +165,4 @@ func (m *Mist) setStatus(s Status) {
 	m.mu.Lock()
 	m.status = s
 	m.mu.Unlock()
-}
-
-// backoff is the pause after the n-th failure in a row (n counts from 1), with a jitter of a fifth down.
-func backoff(n int) time.Duration {
-	d := backoffLast
-	if n < 6 { // 250 ms << 5 = 8 s
-		d = min(backoffFirst<<(n-1), backoffLast)
-	}
-	return d - time.Duration(rand.Int64N(int64(d)/5))
-}
-
-// pause waits until d is over or ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

@@ -1,9 +1,9 @@
 package replay
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nanopack/pulse/internal/metric"
 )
 
 // metrics count what replays did; dry runs are in jobs, failures and seconds only.
@@ -18,7 +18,7 @@ func newMetrics(reg prometheus.Registerer, projections []string) *metrics {
 		return prometheus.Opts{Namespace: "pulse", Subsystem: "projector", Name: name, Help: help}
 	}
 	vec := func(name, help, label string, values ...string) *prometheus.CounterVec {
-		v := register(reg, prometheus.NewCounterVec(prometheus.CounterOpts(opts("replay_"+name, help)), []string{label}))
+		v := metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts(opts("replay_"+name, help)), []string{label}))
 		for _, value := range values {
 			v.WithLabelValues(value)
 		}
@@ -34,10 +34,10 @@ func newMetrics(reg prometheus.Registerer, projections []string) *metrics {
 		lost:     by("lost_records_total", "Records of replayed ranges that the journal does not have any more."),
 		jobs: vec("jobs_total", "Replays that have ended, by how.", "state",
 			string(StateDone), string(StateCanceled), string(StateFailed)),
-		failures: register(reg, prometheus.NewCounter(prometheus.CounterOpts(opts("replay_failures_total",
+		failures: metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts(opts("replay_failures_total",
 			"Temporary failures of replays; each was followed by a back-off and another try.")))),
-		seconds: register(reg, prometheus.NewCounter(prometheus.CounterOpts(opts("replay_seconds_total", "Time spent on the steps of replays.")))),
-		running: register(reg, prometheus.NewGauge(prometheus.GaugeOpts(opts("replays_running", "Replays under way: 0 or 1.")))),
+		seconds: metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts(opts("replay_seconds_total", "Time spent on the steps of replays.")))),
+		running: metric.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts(opts("replays_running", "Replays under way: 0 or 1.")))),
 	}
 }
 
@@ -49,17 +49,4 @@ func (m *metrics) count(projection string, dryRun bool, c Counts) {
 		m.expired: c.Expired, m.refused: c.Refused, m.lost: c.Lost} {
 		v.WithLabelValues(projection).Add(float64(n))
 	}
-}
-
-// register registers a metric, or finds the one that an earlier instance left.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	if err := reg.Register(c); err != nil {
-		if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-			if old, ok := already.ExistingCollector.(C); ok {
-				return old
-			}
-		}
-		panic(err) // a mistake in the program
-	}
-	return c
 }

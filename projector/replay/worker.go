@@ -5,23 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/nanopack/pulse/internal/retry"
 	"github.com/nanopack/pulse/projector"
 )
 
 const (
-	backoffFirst = 250 * time.Millisecond
-	backoffLast  = 30 * time.Second
-	logEvery     = time.Minute
-	busyEvery    = time.Second // how often Busy is asked while it is true
+	busyEvery = time.Second // how often Busy is asked while it is true
 	// persistEvery is how often steps are made durable for a Persister, and then their progress is saved.
 	persistEvery = 5 * time.Second
 	keepPatience = 5 * time.Second // at a stop
 )
+
+// backoff is the pause after a failure.
+var backoff = retry.Backoff{First: 250 * time.Millisecond, Last: 30 * time.Second}
 
 // run works off the jobs until Stop.
 func (j *Jobs) run() {
@@ -58,9 +58,7 @@ type worker struct {
 	r        *record         // as others see it
 	shown    Persister       // of the part whose progress is shown and not saved yet; else nil
 	savedAt  time.Time       // when r was saved
-	failures int             // in a row
-	loggedAt time.Time
-	logged   bool
+	failures retry.Failures
 }
 
 // errEnded ends the work on a job: it was canceled, or Jobs was stopped.
@@ -290,30 +288,30 @@ func (w *worker) attempt(op func() error) error {
 		case w.ctx.Err() != nil:
 			return errEnded
 		}
-		w.failures++
+		failures := w.failures.Add()
 		w.j.metrics.failures.Inc()
 		w.say(err.Error())
-		if w.loggedAt.IsZero() || time.Since(w.loggedAt) >= logEvery {
+		if w.failures.MayLog() {
 			level := projector.FailureLevel(err)
-			w.j.log.Log(context.Background(), level, "a replay cannot go on and tries again", "replay", w.r.ID, "error", err, "failures", w.failures)
+			w.j.log.Log(context.Background(), level, "a replay cannot go on and tries again", "replay", w.r.ID, "error", err, "failures", failures)
 			if level >= slog.LevelWarn {
-				w.logged, w.loggedAt = true, time.Now()
+				w.failures.Logged()
 			}
 		}
-		if err := w.pause(backoff(w.failures)); err != nil {
+		if err := w.pause(backoff.Pause(failures)); err != nil {
 			return err
 		}
 	}
 }
 
 func (w *worker) recovered() {
-	if w.failures == 0 {
+	failures, logged := w.failures.End()
+	if failures == 0 {
 		return
 	}
-	if w.logged {
-		w.j.log.Info("a replay goes on", "replay", w.r.ID, "failures", w.failures)
+	if logged {
+		w.j.log.Info("a replay goes on", "replay", w.r.ID, "failures", failures)
 	}
-	w.failures, w.logged = 0, false
 	w.say("")
 }
 
@@ -326,27 +324,8 @@ func (w *worker) say(what string) {
 
 // pause waits, unless the job ends.
 func (w *worker) pause(d time.Duration) error {
-	if d <= 0 {
-		if w.ctx.Err() != nil {
-			return errEnded
-		}
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-w.ctx.Done():
+	if w.ctx.Err() != nil || d > 0 && !retry.Sleep(w.ctx, d) {
 		return errEnded
 	}
-}
-
-// backoff is the pause after the n-th failure in a row, from 1 on, a fifth of it at random.
-func backoff(n int) time.Duration {
-	d := backoffLast
-	if n < 8 {
-		d = min(backoffFirst<<(n-1), backoffLast)
-	}
-	return d - time.Duration(rand.Int64N(int64(d)/5))
+	return nil
 }

@@ -128,7 +128,7 @@ func TestATargetThatIsAway(t *testing.T) {
 		if job := awaitState(t, j, id, StateDone); job.LastError != "" {
 			t.Errorf("%+v", job)
 		}
-		if d := time.Since(since); d > backoffLast+10*time.Second {
+		if d := time.Since(since); d > backoff.Last+10*time.Second {
 			t.Errorf("it took %v to see that it is back", d)
 		}
 		synctest.Wait()

@@ -1,0 +1,14 @@
+// Package floor rounds times down to the windows and slots that they are in, before 1970 too.
+package floor
+
+// Div returns a/b rounded down; b is positive.
+func Div(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// To returns the highest multiple of step that is not above t; step is positive.
+func To(t, step int64) int64 { return Div(t, step) * step }
