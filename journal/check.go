@@ -48,7 +48,7 @@ func Check(dir string) (CheckReport, error) {
 			continue
 		}
 		for _, lost := range s.lost {
-			report.Damages = append(report.Damages, BlockDamage{Block: name, From: lost.first, To: lost.last})
+			report.Damages = append(report.Damages, BlockDamage{Block: name, From: lost.First, To: lost.Last})
 		}
 	}
 	return report, nil

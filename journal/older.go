@@ -54,8 +54,8 @@ func (j *Journal) verifyOne(v *verifier, list []int, i int) error {
 	}
 	v.first = state.FirstSeq
 	// Retention cuts into the oldest block, and what the journal lost before is known.
-	lost := slices.DeleteFunc(v.numbers(list, i, s), func(l span) bool {
-		return l.first == 0 || l.last < max(l.first, state.FirstSeq) || j.losses.has(l.first) && j.losses.has(l.last)
+	lost := slices.DeleteFunc(v.numbers(list, i, s), func(l Span) bool {
+		return l.First == 0 || l.Last < max(l.First, state.FirstSeq) || j.losses.has(l.First) && j.losses.has(l.Last)
 	})
 	if len(lost) == 0 {
 		return nil
@@ -71,7 +71,7 @@ func (j *Journal) verifyOne(v *verifier, list []int, i int) error {
 		return err
 	}
 	for _, l := range lost {
-		gap := &GapError{From: max(l.first, state.FirstSeq), To: l.last, Reason: GapLost}
+		gap := &GapError{From: max(l.First, state.FirstSeq), To: l.Last, Reason: GapLost}
 		j.log.Error("the journal lost events in a damaged block; the next start keeps what is intact behind them",
 			"from", gap.From, "to", gap.To, "events", gap.Missing(), "copy", v.aside)
 		j.losses.add(gap.From, gap.To, gap.Reason, j.o.Now())

@@ -114,16 +114,16 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 }
 
 // tell reports the events that were lost in damaged blocks. last is the journal's end.
-func (j *Journal) tell(lost []span, last uint64) {
+func (j *Journal) tell(lost []Span, last uint64) {
 	for _, s := range lost {
-		if s.last == 0 || s.last > last {
-			s.last = last // numbers beyond it are used again: compare tells
+		if s.Last == 0 || s.Last > last {
+			s.Last = last // numbers beyond it are used again: compare tells
 		}
-		if s.first == 0 || s.first > s.last {
+		if s.First == 0 || s.First > s.Last {
 			continue
 		}
-		j.endDamaged = j.endDamaged || s.last == last
-		gap := &GapError{From: s.first, To: s.last, Reason: GapLost}
+		j.endDamaged = j.endDamaged || s.Last == last
+		gap := &GapError{From: s.First, To: s.Last, Reason: GapLost}
 		j.log.Error("the journal lost events in a damaged block", "from", gap.From, "to", gap.To, "events", gap.Missing())
 		j.losses.add(gap.From, gap.To, gap.Reason, j.o.Now())
 	}

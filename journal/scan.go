@@ -38,18 +38,16 @@ func blockHash(n int) (hash.Hash64, error) {
 // extent is a range of bytes in a block.
 type extent struct{ from, to int }
 
-// span is a range of sequence numbers, both included. A first of 0 means that the block does not tell where it
-// begins, a last of 0 where it ends.
-type span struct{ first, last uint64 }
-
 // blockScan is what a block holds.
 type blockScan struct {
 	records     []extent // of intact records, joined where they touch
 	first, last uint64   // the numbers of the first and of the last intact event, 0 if there is none
-	lost        []span   // the numbers between which there are bytes that are no record
-	inside      bool     // an intact record follows after such bytes
-	tail        int      // where bytes begin that no intact record follows; the block's length if there are none
-	torn        bool     // the tail is what a crash leaves: the beginning of one record, or zeros
+	// lost are the numbers between which there are bytes that are no record. A First of 0 means that the block does not
+	// tell where they begin, a Last of 0 where they end.
+	lost   []Span
+	inside bool // an intact record follows after such bytes
+	tail   int  // where bytes begin that no intact record follows; the block's length if there are none
+	torn   bool // the tail is what a crash leaves: the beginning of one record, or zeros
 }
 
 // scanBlock finds the intact records of a block. After bytes that are no record it looks for the next place where one
@@ -68,13 +66,13 @@ func scanBlock(data []byte, sum hash.Hash64) blockScan {
 			if next >= len(data) {
 				s.tail, s.torn = at, torn(data[at:], s.last)
 				if !s.torn {
-					s.lost = append(s.lost, span{first: after(s.last)})
+					s.lost = append(s.lost, Span{First: after(s.last)})
 				}
 				return s
 			}
 			s.inside = true
 			if number > s.last+1 {
-				s.lost = append(s.lost, span{after(s.last), number - 1})
+				s.lost = append(s.lost, Span{after(s.last), number - 1})
 			}
 			at = next
 		}

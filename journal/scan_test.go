@@ -61,24 +61,24 @@ func TestScanBlock(t *testing.T) {
 		name        string
 		do          func(b []byte) []byte
 		first, last uint64
-		lost        []span
+		lost        []Span
 		inside      bool
 		torn        bool
 		tail        int // counted from the end
 	}{
 		{"nothing", whole, 1, events, nil, false, false, 0},
-		{"a bit of a length", func(b []byte) []byte { b[begin[4]] ^= 4; return b }, 1, events, []span{{5, 5}}, true, false, 0},
-		{"the high bit of a length", func(b []byte) []byte { b[begin[4]+3] ^= 0x40; return b }, 1, events, []span{{5, 5}}, true, false, 0},
-		{"a number", func(b []byte) []byte { b[begin[4]+4] ^= 1; return b }, 1, events, []span{{5, 5}}, true, false, 0},
-		{"a byte of an event", func(b []byte) []byte { b[begin[4]+60] ^= 1; return b }, 1, events, []span{{5, 5}}, true, false, 0},
-		{"the first record", func(b []byte) []byte { b[0] ^= 1; return b }, 2, events, []span{{0, 1}}, true, false, 0},
-		{"two places", func(b []byte) []byte { b[begin[4]] ^= 1; b[begin[100]+30] ^= 1; return b }, 1, events, []span{{5, 5}, {101, 101}}, true, false, 0},
-		{"ten records overwritten", func(b []byte) []byte { clear(b[begin[10]+3 : begin[20]-3]); return b }, 1, events, []span{{11, 20}}, true, false, 0},
-		{"the last record", func(b []byte) []byte { b[len(b)-20] ^= 1; return b }, 1, events - 1, []span{{events, 0}}, false, false, len(data) - begin[events-1]},
+		{"a bit of a length", func(b []byte) []byte { b[begin[4]] ^= 4; return b }, 1, events, []Span{{5, 5}}, true, false, 0},
+		{"the high bit of a length", func(b []byte) []byte { b[begin[4]+3] ^= 0x40; return b }, 1, events, []Span{{5, 5}}, true, false, 0},
+		{"a number", func(b []byte) []byte { b[begin[4]+4] ^= 1; return b }, 1, events, []Span{{5, 5}}, true, false, 0},
+		{"a byte of an event", func(b []byte) []byte { b[begin[4]+60] ^= 1; return b }, 1, events, []Span{{5, 5}}, true, false, 0},
+		{"the first record", func(b []byte) []byte { b[0] ^= 1; return b }, 2, events, []Span{{0, 1}}, true, false, 0},
+		{"two places", func(b []byte) []byte { b[begin[4]] ^= 1; b[begin[100]+30] ^= 1; return b }, 1, events, []Span{{5, 5}, {101, 101}}, true, false, 0},
+		{"ten records overwritten", func(b []byte) []byte { clear(b[begin[10]+3 : begin[20]-3]); return b }, 1, events, []Span{{11, 20}}, true, false, 0},
+		{"the last record", func(b []byte) []byte { b[len(b)-20] ^= 1; return b }, 1, events - 1, []Span{{events, 0}}, false, false, len(data) - begin[events-1]},
 		{"cut in the last record", func(b []byte) []byte { return b[:len(b)-30] }, 1, events - 1, nil, false, true, len(data) - begin[events-1] - 30},
 		{"zeros at the end", func(b []byte) []byte { return append(b, make([]byte, 5000)...) }, 1, events, nil, false, true, 5000},
-		{"garbage at the end", func(b []byte) []byte { return append(b, slices.Repeat([]byte{0xa5}, 500)...) }, 1, events, []span{{events + 1, 0}}, false, false, 500},
-		{"garbage only", func(b []byte) []byte { return slices.Repeat([]byte{0xa5}, 500) }, 0, 0, []span{{0, 0}}, false, false, 500},
+		{"garbage at the end", func(b []byte) []byte { return append(b, slices.Repeat([]byte{0xa5}, 500)...) }, 1, events, []Span{{events + 1, 0}}, false, false, 500},
+		{"garbage only", func(b []byte) []byte { return slices.Repeat([]byte{0xa5}, 500) }, 0, 0, []Span{{0, 0}}, false, false, 500},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := tt.do(slices.Clone(data))

@@ -29,7 +29,7 @@ const indexFile = "index.db"
 
 // verified is what verify found and did.
 type verified struct {
-	lost    []span // the numbers of damaged events; a last of 0: up to the journal's end
+	lost    []Span // the numbers of damaged events; a last of 0: up to the journal's end
 	aside   string // the directory with the damaged blocks as they were, "" if there are none
 	special bool   // something in it is a pipe, or something else that is no file
 	// mended counts the blocks that were written again.
@@ -161,20 +161,20 @@ func (v *verifier) blocks(list []int, from, to int) error {
 }
 
 // numbers are the lost numbers of block list[i], as far as the blocks beside it say where they begin and end.
-func (v *verifier) numbers(list []int, i int, s blockScan) []span {
-	all := make([]span, len(s.lost))
+func (v *verifier) numbers(list []int, i int, s blockScan) []Span {
+	all := make([]Span, len(s.lost))
 	for k, lost := range s.lost {
-		if lost.first == 0 && i == 0 {
-			lost.first = v.first
+		if lost.First == 0 && i == 0 {
+			lost.First = v.first
 		}
-		if lost.first == 0 && i > 0 {
+		if lost.First == 0 && i > 0 {
 			if before, _, err := scanFile(blockPath(v.msgs, list[i-1]), list[i-1]); err == nil {
-				lost.first = after(before.last)
+				lost.First = after(before.last)
 			}
 		}
-		if lost.last == 0 && i+1 < len(list) {
+		if lost.Last == 0 && i+1 < len(list) {
 			if next, ok, err := firstSeq(blockPath(v.msgs, list[i+1])); err == nil && ok {
-				lost.last = next - 1
+				lost.Last = next - 1
 			}
 		}
 		all[k] = lost

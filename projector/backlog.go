@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/internal/retry"
+	"github.com/nanopack/pulse/journal"
 )
 
 const (
@@ -71,10 +72,10 @@ type Backlog struct {
 	// changing is held while the ranges are changed in the database and in memory. It comes before mu.
 	changing sync.Mutex
 
-	mu       sync.Mutex // guards what follows; held for a moment only
-	ranges   spans      // as they are in the database
-	epoch    int        // counts the times that the ranges were taken back: a chunk of an earlier epoch counts for nothing
-	running  *Runner    // of the chunk under way
+	mu       sync.Mutex    // guards what follows; held for a moment only
+	ranges   journal.Spans // as they are in the database
+	epoch    int           // counts the times that the ranges were taken back: a chunk of an earlier epoch counts for nothing
+	running  *Runner       // of the chunk under way
 	status   BacklogStatus
 	started  bool
 	failures retry.Failures
@@ -153,7 +154,7 @@ func (b *Backlog) Start() error {
 
 // load loads the ranges, and then looks where the journal ends: a range was never beyond that when it came into being.
 func (b *Backlog) load() error {
-	if err := b.change(func(_ *bbolt.Tx, s spans) (spans, error) { return s, nil }); err != nil {
+	if err := b.change(func(_ *bbolt.Tx, s journal.Spans) (journal.Spans, error) { return s, nil }); err != nil {
 		return err
 	}
 	newest, epoch, ok := b.newest()
@@ -161,10 +162,10 @@ func (b *Backlog) load() error {
 		return nil
 	}
 	state, err := b.state()
-	if err != nil || newest.to <= state.LastSeq {
+	if err != nil || newest.Last <= state.LastSeq {
 		return err
 	}
-	_, err = b.finished(span{state.LastSeq + 1, newest.to}, epoch)
+	_, err = b.finished(journal.Span{First: state.LastSeq + 1, Last: newest.Last}, epoch)
 	return err
 }
 
@@ -227,7 +228,7 @@ func (b *Backlog) left() (records, from uint64) {
 	if len(b.ranges) == 0 {
 		return 0, 0
 	}
-	return b.ranges.records(), b.ranges[0].from
+	return b.ranges.Records(), b.ranges[0].First
 }
 
 // Status tells how the backlog is doing.
@@ -237,7 +238,7 @@ func (b *Backlog) Status() BacklogStatus {
 	s := b.status
 	s.Gaps = slices.Clone(s.Gaps)
 	if n := len(b.ranges); n > 0 {
-		s.Records, s.Ranges, s.From, s.To = b.ranges.records(), n, b.ranges[0].from, b.ranges[n-1].to
+		s.Records, s.Ranges, s.From, s.To = b.ranges.Records(), n, b.ranges[0].First, b.ranges[n-1].Last
 	}
 	if b.running != nil {
 		r := b.running.Status()
@@ -259,14 +260,14 @@ func (s *BacklogStatus) add(r Status) {
 }
 
 // change changes the ranges, and whatever else f does, in one transaction, and then in memory.
-func (b *Backlog) change(f func(tx *bbolt.Tx, s spans) (spans, error)) error {
+func (b *Backlog) change(f func(tx *bbolt.Tx, s journal.Spans) (journal.Spans, error)) error {
 	b.changing.Lock()
 	defer b.changing.Unlock()
 	return b.changeLocked(f)
 }
 
-func (b *Backlog) changeLocked(f func(tx *bbolt.Tx, s spans) (spans, error)) error {
-	var changed spans
+func (b *Backlog) changeLocked(f func(tx *bbolt.Tx, s journal.Spans) (journal.Spans, error)) error {
+	var changed journal.Spans
 	err := b.o.DB.Update(func(tx *bbolt.Tx) error {
 		s, err := loadSpans(tx, b.name)
 		if err != nil {
@@ -295,18 +296,18 @@ var errFull = errors.New("the backlog takes no more ranges")
 
 // handOver takes s over from the runner, whose position moves to the end of s. It is errFull if there are too many
 // ranges, or the backlog is about to end.
-func (b *Backlog) handOver(s span) error {
+func (b *Backlog) handOver(s journal.Span) error {
 	b.changing.Lock()
 	defer b.changing.Unlock()
 	if b.hurry.Err() != nil {
 		return errFull
 	}
-	err := b.changeLocked(func(tx *bbolt.Tx, old spans) (spans, error) {
-		sum := old.add(s)
+	err := b.changeLocked(func(tx *bbolt.Tx, old journal.Spans) (journal.Spans, error) {
+		sum := old.Add(s)
 		if len(sum) > maxSpans {
 			return nil, errFull
 		}
-		return sum, putPosition(tx, b.name, s.to)
+		return sum, putPosition(tx, b.name, s.Last)
 	})
 	if err == nil {
 		select {
@@ -322,8 +323,8 @@ func (b *Backlog) handOver(s span) error {
 func (b *Backlog) cut(end, position uint64) error {
 	b.changing.Lock()
 	defer b.changing.Unlock()
-	err := b.changeLocked(func(tx *bbolt.Tx, old spans) (spans, error) {
-		return old.upTo(end), putPosition(tx, b.name, position)
+	err := b.changeLocked(func(tx *bbolt.Tx, old journal.Spans) (journal.Spans, error) {
+		return old.Within(journal.Span{Last: end}), putPosition(tx, b.name, position)
 	})
 	b.mu.Lock()
 	b.epoch++
@@ -332,7 +333,7 @@ func (b *Backlog) cut(end, position uint64) error {
 }
 
 // finished takes s out of the ranges, unless they were taken back since epoch.
-func (b *Backlog) finished(s span, epoch int) (ok bool, err error) {
+func (b *Backlog) finished(s journal.Span, epoch int) (ok bool, err error) {
 	b.changing.Lock()
 	defer b.changing.Unlock()
 	b.mu.Lock()
@@ -341,5 +342,5 @@ func (b *Backlog) finished(s span, epoch int) (ok bool, err error) {
 	if !ok {
 		return false, nil
 	}
-	return true, b.changeLocked(func(_ *bbolt.Tx, old spans) (spans, error) { return old.remove(s), nil })
+	return true, b.changeLocked(func(_ *bbolt.Tx, old journal.Spans) (journal.Spans, error) { return old.Remove(s), nil })
 }

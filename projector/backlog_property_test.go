@@ -85,7 +85,7 @@ type sinkOf struct {
 
 func (s sinkOf) Name() string { return "p" }
 
-func (s sinkOf) Begin(_ context.Context, span projector.Span) error {
+func (s sinkOf) Begin(_ context.Context, span projector.Origin) error {
 	if s.live && span.Position+1 == max(span.First, 1) {
 		s.w.mu.Lock()
 		defer s.w.mu.Unlock()

@@ -36,35 +36,35 @@ func (b *Backlog) run() {
 }
 
 // newest is the newest range.
-func (b *Backlog) newest() (s span, epoch int, ok bool) {
+func (b *Backlog) newest() (s journal.Span, epoch int, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.ranges) == 0 {
-		return span{}, b.epoch, false
+		return journal.Span{}, b.epoch, false
 	}
 	return b.ranges[len(b.ranges)-1], b.epoch, true
 }
 
 // fill applies the newest chunk of s, or puts s right if the journal does not have all of that.
-func (b *Backlog) fill(s span, epoch int) error {
+func (b *Backlog) fill(s journal.Span, epoch int) error {
 	state, err := b.state()
 	if err != nil {
 		return err
 	}
-	if s.to > state.LastSeq {
+	if s.Last > state.LastSeq {
 		// The runner sees that too, goes back to the journal's end, and counts what is lost.
-		_, err := b.finished(span{max(s.from, state.LastSeq+1), s.to}, epoch)
+		_, err := b.finished(journal.Span{First: max(s.First, state.LastSeq+1), Last: s.Last}, epoch)
 		return err
 	}
 	chunk := s
-	if s.records() > b.chunk {
-		chunk.from = s.to - b.chunk + 1
+	if s.Records() > b.chunk {
+		chunk.First = s.Last - b.chunk + 1
 	}
-	if gone := (span{s.from, min(state.FirstSeq-1, s.to)}); state.FirstSeq > chunk.from {
+	if gone := (journal.Span{First: s.First, Last: min(state.FirstSeq-1, s.Last)}); state.FirstSeq > chunk.First {
 		// All that is older is gone with it: one gap.
 		ok, err := b.finished(gone, epoch)
 		if ok && err == nil {
-			b.gap(&journal.GapError{From: gone.from, To: gone.to, Reason: journal.GapRetention})
+			b.gap(&journal.GapError{From: gone.First, To: gone.Last, Reason: journal.GapRetention})
 		}
 		return err
 	}
@@ -80,9 +80,9 @@ func (b *Backlog) fill(s span, epoch int) error {
 }
 
 // apply takes a runner of its own through a chunk.
-func (b *Backlog) apply(chunk span) error {
+func (b *Backlog) apply(chunk journal.Span) error {
 	r, err := NewRunner(RunnerOptions{
-		Projection: b.o.Projection, Journal: b.o.Journal, Rejects: b.o.Rejects, Start: Between(chunk.from, chunk.to),
+		Projection: b.o.Projection, Journal: b.o.Journal, Rejects: b.o.Rejects, Start: Between(chunk.First, chunk.Last),
 		Logger: b.o.Logger, Registerer: b.o.Registerer, Now: b.o.Now,
 	})
 	if err != nil {
@@ -184,7 +184,7 @@ func (r *Runner) jump() bool {
 	if r.rewinding.Load() {
 		return false
 	}
-	left := span{r.applied + 1, state.LastSeq}
+	left := journal.Span{First: r.applied + 1, Last: state.LastSeq}
 	if err := b.handOver(left); err != nil {
 		r.works = false // not again before the next batch was applied
 		if !errors.Is(err, errFull) {
@@ -192,12 +192,12 @@ func (r *Runner) jump() bool {
 		}
 		return false
 	}
-	r.log.Info("the projection goes on at the journal's end; what lies behind is filled in", "from", left.from, "to", left.to, "records", left.records())
+	r.log.Info("the projection goes on at the journal's end; what lies behind is filled in", "from", left.First, "to", left.Last, "records", left.Records())
 	r.metrics.jumps.Inc()
 	r.closeReader()
-	r.applied, r.position, r.saved = left.to, left.to, left.to
+	r.applied, r.position, r.saved = left.Last, left.Last, left.Last
 	r.works = false
-	r.knownEnd.Store(left.to)
+	r.knownEnd.Store(left.Last)
 	r.setOldest(state.LastTime)
 	r.advanced(r.behind())
 	return true

@@ -95,7 +95,7 @@ func TestRunnerPositionBeyondTheJournalsEnd(t *testing.T) {
 		if s := r.Status(); len(s.Gaps) != 1 || s.Gaps[0].From != 5 || s.Gaps[0].To != 10 || s.Gaps[0].Reason != journal.GapRewound {
 			t.Fatalf("status %+v", s)
 		}
-		if p.spans[0] != (projector.Span{Position: 4, First: 1, Last: 4}) {
+		if p.spans[0] != (projector.Origin{Position: 4, First: 1, Last: 4}) {
 			t.Fatalf("it began at %+v", p.spans)
 		}
 		// The same while it runs: the reader's next call finds it out.

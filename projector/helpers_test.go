@@ -45,12 +45,12 @@ type recorder struct {
 	mu      sync.Mutex
 	seqs    []uint64
 	batches []int
-	spans   []projector.Span
+	spans   []projector.Origin
 }
 
 func (r *recorder) Name() string { return r.name }
 
-func (r *recorder) Begin(_ context.Context, s projector.Span) error {
+func (r *recorder) Begin(_ context.Context, s projector.Origin) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.spans = append(r.spans, s)

@@ -68,7 +68,7 @@ func (r *Runner) setBack(end uint64) {
 
 func (r *Runner) begin(ctx context.Context, state journal.State) error {
 	if b, ok := r.o.Projection.(Beginner); ok {
-		return b.Begin(ctx, Span{Position: r.position, First: state.FirstSeq, Last: state.LastSeq})
+		return b.Begin(ctx, Origin{Position: r.position, First: state.FirstSeq, Last: state.LastSeq})
 	}
 	return nil
 }

@@ -26,11 +26,11 @@ type Projection interface {
 type Beginner interface {
 	// Begin says where the records come from: once before the first Apply, and again if the journal turns out to
 	// be shorter than it was. What the projection keeps in memory is void then. An error fails Start.
-	Begin(ctx context.Context, span Span) error
+	Begin(ctx context.Context, span Origin) error
 }
 
-// Span says where a projection begins in the journal.
-type Span struct {
+// Origin says where a projection begins in the journal.
+type Origin struct {
 	// Position is the saved position: the next record has a higher sequence number. 0 for a projection
 	// without one.
 	Position uint64

@@ -61,7 +61,7 @@ func TestRunnerAppliesEverythingOnceAndSavesTheLast(t *testing.T) {
 		if got := p2.applied(); !slices.Equal(got, []uint64{28}) {
 			t.Fatalf("after a restart %v was applied", got)
 		}
-		if got := p2.spans; len(got) != 1 || got[0] != (projector.Span{Position: 27, First: 1, Last: 28}) {
+		if got := p2.spans; len(got) != 1 || got[0] != (projector.Origin{Position: 27, First: 1, Last: 28}) {
 			t.Fatalf("it began at %+v", got)
 		}
 	})

@@ -128,7 +128,7 @@ func TestRunnerPositionCannotBeSaved(t *testing.T) {
 // stubborn is a projection that cannot begin.
 type stubborn struct{ *recorder }
 
-func (stubborn) Begin(context.Context, projector.Span) error { return errors.New("cannot begin") }
+func (stubborn) Begin(context.Context, projector.Origin) error { return errors.New("cannot begin") }
 
 func TestRunnerStartFailsWhenTheProjectionCannotBegin(t *testing.T) {
 	m := projectortest.NewMemory()

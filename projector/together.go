@@ -22,7 +22,7 @@ func NewTogether(name string, members ...Projection) *Together { return &Togethe
 func (t *Together) Name() string { return t.name }
 
 // Begin has each member begin that wants to be told.
-func (t *Together) Begin(ctx context.Context, span Span) error {
+func (t *Together) Begin(ctx context.Context, span Origin) error {
 	for _, m := range t.members {
 		if b, ok := m.(Beginner); ok {
 			if err := b.Begin(ctx, span); err != nil {

@@ -27,7 +27,7 @@ func (p *plain) Apply(_ context.Context, records []journal.Record) (uint64, erro
 // full begins and ticks too.
 type full struct{ plain }
 
-func (f *full) Begin(_ context.Context, span projector.Span) error {
+func (f *full) Begin(_ context.Context, span projector.Origin) error {
 	*f.did = append(*f.did, f.name+" begins")
 	return f.err
 }
@@ -46,7 +46,7 @@ func TestTogether(t *testing.T) {
 		t.Errorf("the name is %q", both.Name())
 	}
 	records := []journal.Record{{Seq: 7}, {Seq: 9}}
-	if err := both.Begin(t.Context(), projector.Span{}); err != nil {
+	if err := both.Begin(t.Context(), projector.Origin{}); err != nil {
 		t.Error(err)
 	}
 	if position, err := both.Apply(t.Context(), records); position != 9 || err != nil {
@@ -59,7 +59,7 @@ func TestTogether(t *testing.T) {
 		t.Errorf("they did %q, want %q", did, want)
 	}
 	first.err = errors.New("broken")
-	if err := both.Begin(t.Context(), projector.Span{}); !errors.Is(err, first.err) {
+	if err := both.Begin(t.Context(), projector.Origin{}); !errors.Is(err, first.err) {
 		t.Error("Begin:", err)
 	}
 	if _, err := both.Apply(t.Context(), records); !errors.Is(err, first.err) {

@@ -180,7 +180,7 @@ func (a *App) runnersOf(registry *prometheus.Registry, views ...projector.Runner
 // state: kapa does not import projector.
 type evaluator struct{ *kapa.Evaluator }
 
-func (e evaluator) Begin(_ context.Context, span projector.Span) error {
+func (e evaluator) Begin(_ context.Context, span projector.Origin) error {
 	e.Reset(span.Position)
 	return nil
 }

@@ -148,7 +148,7 @@ func newWindowGauge(reg prometheus.Registerer) prometheus.Gauge {
 func (a *Aggregates) Name() string { return "influx_aggregates" }
 
 // Begin forgets what is in memory: records behind the position will come.
-func (a *Aggregates) Begin(_ context.Context, span projector.Span) error {
+func (a *Aggregates) Begin(_ context.Context, span projector.Origin) error {
 	a.cache = lookup.Cache[relayState, struct{}]{}
 	a.windows, a.current = nil, nil
 	a.head = span.Position

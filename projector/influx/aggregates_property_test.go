@@ -104,7 +104,7 @@ func newWorld(tb testing.TB, seed uint64) *world {
 func (w *world) boot(position uint64) {
 	w.a = must(NewAggregates(AggregatesOptions{Store: w.store, Journal: w.journal, DB: w.db, Interval: w.interval,
 		Now: func() time.Time { return w.clock }}))
-	if err := w.a.Begin(w.tb.Context(), projector.Span{Position: position, First: 1, Last: w.journal.Last()}); err != nil {
+	if err := w.a.Begin(w.tb.Context(), projector.Origin{Position: position, First: 1, Last: w.journal.Last()}); err != nil {
 		w.tb.Fatal(err)
 	}
 	w.position = []uint64{position}

@@ -149,7 +149,7 @@ func late(t *testing.T, before func(w *world)) (*world, *prometheus.Registry, *p
 	reg, rejects := prometheus.NewRegistry(), projector.NewRejects(w.db)
 	w.a = must(NewAggregates(AggregatesOptions{Store: w.store, Journal: w.journal, DB: w.db, Interval: w.interval,
 		Registerer: reg, Rejects: rejects, Now: func() time.Time { return w.clock }}))
-	if err := w.a.Begin(t.Context(), projector.Span{Position: 60, First: 1, Last: 60}); err != nil {
+	if err := w.a.Begin(t.Context(), projector.Origin{Position: 60, First: 1, Last: 60}); err != nil {
 		t.Fatal(err)
 	}
 	if before != nil {
@@ -226,7 +226,7 @@ func TestRowsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.at(w.clock.Add(2 * time.Minute)) // with no window left to count them
-	if err := w.a.Begin(t.Context(), projector.Span{Position: 2, First: 3, Last: w.journal.Last()}); err != nil {
+	if err := w.a.Begin(t.Context(), projector.Origin{Position: 2, First: 3, Last: w.journal.Last()}); err != nil {
 		t.Fatal(err)
 	}
 	w.reader, w.position = must(w.journal.ReadFrom(3)), []uint64{2}

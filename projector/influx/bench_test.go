@@ -81,7 +81,7 @@ func BenchmarkAggregates1M(b *testing.B) {
 		for b.Loop() {
 			a := must(NewAggregates(AggregatesOptions{Store: nullStore{}, Journal: projectortest.NewMemory(), DB: db,
 				Interval: 15 * time.Minute, Now: func() time.Time { return noon }}))
-			if err := a.Begin(b.Context(), projector.Span{}); err != nil {
+			if err := a.Begin(b.Context(), projector.Origin{}); err != nil {
 				b.Fatal(err)
 			}
 			decode(b, func(records []journal.Record) {

@@ -100,7 +100,7 @@ func NewRaw(o RawOptions) (*Raw, error) {
 func (r *Raw) Name() string { return "influx_raw" }
 
 // Begin begins anew behind the position.
-func (r *Raw) Begin(_ context.Context, span projector.Span) error {
+func (r *Raw) Begin(_ context.Context, span projector.Origin) error {
 	r.done = span.Position
 	return nil
 }

@@ -79,7 +79,7 @@ func TestRawPoints(t *testing.T) {
 		if n := store.len(); n != 6 {
 			t.Fatalf("%d points, want 6", n)
 		}
-		if err := r.Begin(t.Context(), projector.Span{}); err != nil {
+		if err := r.Begin(t.Context(), projector.Origin{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -129,7 +129,7 @@ func (h *Hub) Name() string { return "sse" }
 
 // Begin says where the records come from. Called again, it means that the journal is shorter than it was: streams are told,
 // and read again what they need.
-func (h *Hub) Begin(_ context.Context, span projector.Span) error {
+func (h *Hub) Begin(_ context.Context, span projector.Origin) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.begun = true

@@ -22,7 +22,7 @@ func begunHub(t testing.TB, o HubOptions) *Hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Begin(t.Context(), projector.Span{}); err != nil {
+	if err := h.Begin(t.Context(), projector.Origin{}); err != nil {
 		t.Fatal(err)
 	}
 	return h

@@ -83,7 +83,7 @@ func TestHubGaps(t *testing.T) {
 		for i := range 5 {
 			h.journal.Append(one("a", "s", float64(i+1)))
 		}
-		if err := h.Begin(t.Context(), projector.Span{First: 1, Last: 5}); err != nil {
+		if err := h.Begin(t.Context(), projector.Origin{First: 1, Last: 5}); err != nil {
 			t.Fatal(err)
 		}
 		now, before := h.subscribe(live.Request{}), h.subscribe(live.Request{Resume: true, After: 2})

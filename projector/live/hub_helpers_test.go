@@ -71,7 +71,7 @@ func (r *hubRig) start() *hubRig {
 // begin is a runner's begin by hand; apply, then, is its batch.
 func (r *hubRig) begin(position uint64) *hubRig {
 	r.t.Helper()
-	if err := r.Begin(r.t.Context(), projector.Span{Position: position}); err != nil {
+	if err := r.Begin(r.t.Context(), projector.Origin{Position: position}); err != nil {
 		r.t.Fatal(err)
 	}
 	return r

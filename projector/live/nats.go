@@ -104,7 +104,7 @@ func NewNATS(o NATSOptions) (*NATS, error) {
 func (n *NATS) Name() string { return "nats" }
 
 // Begin notes where the journal ends.
-func (n *NATS) Begin(_ context.Context, span projector.Span) error {
+func (n *NATS) Begin(_ context.Context, span projector.Origin) error {
 	n.begun = span.Last
 	return nil
 }

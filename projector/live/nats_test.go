@@ -106,7 +106,7 @@ func TestNATSNobodyListens(t *testing.T) {
 func TestNATSBegins(t *testing.T) {
 	published := 0
 	n := newNATS(t, &listener{wanted: func(string) bool { published++; return false }})
-	if err := n.Begin(t.Context(), projector.Span{Last: 7}); err != nil {
+	if err := n.Begin(t.Context(), projector.Origin{Last: 7}); err != nil {
 		t.Fatal(err)
 	}
 	records := fleet(10)
