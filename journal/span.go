@@ -1,6 +1,9 @@
 package journal
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Span is a range of sequence numbers, both ends included. It is empty if First is greater than Last.
 type Span struct{ First, Last uint64 }
@@ -17,24 +20,23 @@ func (s Span) Records() uint64 {
 // methods return new ones.
 type Spans []Span
 
-// Add takes a range in. Ranges that touch become one.
-func (s Spans) Add(n Span) Spans {
+// Union returns the numbers of all the ranges, which are in any order and none of which is empty.
+func Union(list []Span) Spans {
+	list = slices.Clone(list)
+	slices.SortFunc(list, func(a, b Span) int { return cmp.Compare(a.First, b.First) })
 	var sum Spans
-	for _, old := range s {
-		if old.Last+1 < n.First || n.Last+1 < old.First {
-			sum = append(sum, old)
-			continue
+	for _, next := range list {
+		if n := len(sum); n > 0 && next.First <= sum[n-1].Last+1 {
+			sum[n-1].Last = max(sum[n-1].Last, next.Last)
+		} else {
+			sum = append(sum, next)
 		}
-		n = Span{min(n.First, old.First), max(n.Last, old.Last)}
 	}
-	at, _ := slices.BinarySearchFunc(sum, n, func(a, b Span) int {
-		if a.First < b.First {
-			return -1
-		}
-		return 1
-	})
-	return slices.Insert(sum, at, n)
+	return sum
 }
+
+// Add takes ranges in. Those that touch become one.
+func (s Spans) Add(more ...Span) Spans { return Union(append(slices.Clip(s), more...)) }
 
 // Remove takes a range out.
 func (s Spans) Remove(n Span) Spans {

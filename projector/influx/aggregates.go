@@ -224,7 +224,7 @@ func (a *Aggregates) fold(w *window, seq uint64, e *journal.Event, now time.Time
 	if !a.count(w, e, true) {
 		return
 	}
-	w.records = w.records.add(seq)
+	w.records = takeIn(w.records, seq)
 	w.dirty = true
 	if w.closed {
 		a.late.Add(float64(len(a.readings)))

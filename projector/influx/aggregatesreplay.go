@@ -90,9 +90,9 @@ func (r windowsRun) Plan(ctx context.Context) (replay.Plan, error) {
 
 // left is about how many records the windows have that are not done.
 func (r windowsRun) left(c *windowsCursor) (uint64, error) {
-	var list []extent
+	var list []journal.Span
 	err := r.a.index.overlapping(r.from, c.Before, func(e indexEntry) { list = append(list, e.records...) })
-	return size(union(list, 0)), err
+	return journal.Union(list).Records(), err
 }
 
 func (c *windowsCursor) encode() json.RawMessage {
@@ -100,19 +100,19 @@ func (c *windowsCursor) encode() json.RawMessage {
 	return b
 }
 
-// lose takes in records that are missing, and says how many of them are new.
-func (c *windowsCursor) lose(list []extent) uint64 {
-	var known []extent
+// lose takes in records that are missing, and returns how many of them are new.
+func (c *windowsCursor) lose(list []journal.Span) uint64 {
+	var known journal.Spans
 	for _, x := range c.Lost {
-		known = append(known, extent{x[0], x[1]})
+		known = known.Add(journal.Span{First: x[0], Last: x[1]})
 	}
-	before := size(known)
+	before := known.Records()
+	known = known.Add(list...).AtMost(maxRanges)
 	c.Lost = nil
-	known = bounded(union(append(known, list...), 0), maxRanges)
 	for _, x := range known {
-		c.Lost = append(c.Lost, [2]uint64{x.first, x.last})
+		c.Lost = append(c.Lost, [2]uint64{x.First, x.Last})
 	}
-	return size(known) - before
+	return known.Records() - before
 }
 
 // Step implements replay.Run.
@@ -205,7 +205,7 @@ func (a *Aggregates) replayWindow(ctx context.Context, q *windowsRequest, w *win
 	inMemory := w != nil && !w.frozen && a.head >= w.hold
 	if !inMemory {
 		// Also while the fold is on its way to the end of the extents: here all of them are counted.
-		w = &window{start: e.start, end: e.end, records: e.records, indexed: e.records.last(), closed: true, blocks: make(map[string]*block)}
+		w = &window{start: e.start, end: e.end, records: e.records, indexed: e.records.Last(), closed: true, blocks: make(map[string]*block)}
 		defer a.release(w)
 		missing, err := a.load(ctx, w)
 		if err != nil {
@@ -271,12 +271,12 @@ func (a *Aggregates) rewrite(ctx context.Context, w *window, inMemory bool) erro
 }
 
 // load counts all events of a window from the journal, and returns the records that it does not have.
-func (a *Aggregates) load(ctx context.Context, w *window) (missing []extent, err error) {
+func (a *Aggregates) load(ctx context.Context, w *window) (missing []journal.Span, err error) {
 	for _, x := range w.records {
-		next := x.first
+		next := x.First
 		err := readRange(ctx, a.o.Journal, x, func(records []journal.Record, n uint64) error {
 			if n > 0 {
-				missing = append(missing, extent{next, next + n - 1})
+				missing = append(missing, journal.Span{First: next, Last: next + n - 1})
 				next += n
 			}
 			for i := range records {

@@ -91,11 +91,11 @@ type rawRun struct {
 // rawStep is a row of records under way. It outlives a failure: the next try goes on where it was.
 type rawStep struct {
 	replay.Counts
-	cursor string // that it was begun with
-	extent        // the records
-	next   uint64
-	newest uint64
-	seen   replay.Seen
+	cursor       string // that it was begun with
+	journal.Span        // the records
+	next         uint64
+	newest       uint64
+	seen         replay.Seen
 
 	refusals map[*lookup.Series[struct{}, rawSeries]]hourRefused
 	listed   map[rejected]bool // the rejects of these records as the step found them
@@ -128,23 +128,24 @@ func (r *rawRun) Plan(ctx context.Context) (replay.Plan, error) {
 	if err != nil {
 		return replay.Plan{}, err
 	}
-	var found []extent
+	var list []journal.Span
 	if r.index.db != nil {
-		err := r.index.overlapping(r.from.UnixNano(), r.to.UnixNano(), func(e indexEntry) { found = append(found, e.records...) })
+		err := r.index.overlapping(r.from.UnixNano(), r.to.UnixNano(), func(e indexEntry) { list = append(list, e.records...) })
 		if err != nil {
 			return replay.Plan{}, err
 		}
 	}
+	found := journal.Union(list)
 	var p replay.Plan
 	if state.FirstSeq > 1 {
-		p.Lost = size(clip(union(found, 0), 1, state.FirstSeq-1))
+		p.Lost = found.Within(journal.Span{First: 1, Last: state.FirstSeq - 1}).Records()
 	}
 	if first < end {
-		found = append(found, extent{first, end - 1})
+		found = found.Add(journal.Span{First: first, Last: end - 1})
 	}
 	var c rawCursor
-	for _, x := range bounded(union(clip(found, max(state.FirstSeq, 1), state.LastSeq), extentGap), maxRanges) {
-		c.Ranges = append(c.Ranges, [2]uint64{x.first, x.last})
+	for _, x := range found.Within(journal.Span{First: max(state.FirstSeq, 1), Last: state.LastSeq}).Join(extentGap).AtMost(maxRanges) {
+		c.Ranges = append(c.Ranges, [2]uint64{x.First, x.Last})
 	}
 	p.Cursor, p.Left = c.encode(), c.left()
 	p.Notes = extentNotes(state, r.from, r.to)
@@ -177,7 +178,7 @@ func (r *rawRun) Step(ctx context.Context, cursor json.RawMessage) (replay.Step,
 		}
 	}
 	s := r.step
-	err := readRange(ctx, r.journal, extent{s.next, s.last}, func(records []journal.Record, missing uint64) error {
+	err := readRange(ctx, r.journal, journal.Span{First: s.next, Last: s.Last}, func(records []journal.Record, missing uint64) error {
 		err := r.apply(ctx, records)
 		if err == nil {
 			s.Lost += missing
@@ -194,10 +195,10 @@ func (r *rawRun) Step(ctx context.Context, cursor json.RawMessage) (replay.Step,
 		return replay.Step{}, err
 	}
 	r.step = nil
-	r.records = min(max(stepReadings*(s.last-s.first+1)/max(s.Readings, 1), minStepRecords), maxStepRecords)
+	r.records = min(max(stepReadings*(s.Last-s.First+1)/max(s.Readings, 1), minStepRecords), maxStepRecords)
 	c.Newest = max(c.Newest, s.newest)
-	if last := &c.Ranges[len(c.Ranges)-1]; s.first > last[0] {
-		last[1] = s.first - 1
+	if last := &c.Ranges[len(c.Ranges)-1]; s.First > last[0] {
+		last[1] = s.First - 1
 	} else {
 		c.Ranges = c.Ranges[:len(c.Ranges)-1]
 	}
@@ -214,11 +215,11 @@ func (r *rawRun) begin(c *rawCursor, cursor string) error {
 		r.raw = raw
 	}
 	last := c.Ranges[len(c.Ranges)-1]
-	x := extent{last[0], last[1]}
-	if x.last-x.first >= r.records {
-		x.first = x.last - r.records + 1
+	x := journal.Span{First: last[0], Last: last[1]}
+	if x.Last-x.First >= r.records {
+		x.First = x.Last - r.records + 1
 	}
-	s := &rawStep{cursor: cursor, extent: x, next: x.first, newest: c.Newest, refusals: make(map[*lookup.Series[struct{}, rawSeries]]hourRefused)}
+	s := &rawStep{cursor: cursor, Span: x, next: x.First, newest: c.Newest, refusals: make(map[*lookup.Series[struct{}, rawSeries]]hourRefused)}
 	if r.o.Rejects != nil && !r.dry {
 		list, err := r.o.Rejects.List()
 		if err != nil {
@@ -226,14 +227,14 @@ func (r *rawRun) begin(c *rawCursor, cursor string) error {
 		}
 		s.listed, s.offered = make(map[rejected]bool), make(map[uint64]bool)
 		for _, rej := range list {
-			if rej.Projection == r.raw.Name() && rej.Seq >= x.first && rej.Seq <= x.last {
+			if rej.Projection == r.raw.Name() && rej.Seq >= x.First && rej.Seq <= x.Last {
 				s.listed[rejected{rej.Seq, rej.Relay, rej.Stat}] = true
 				s.offered[rej.Seq] = false
 			}
 		}
 	}
 	if r.raw != nil {
-		r.raw.done, r.raw.again = x.first-1, s
+		r.raw.done, r.raw.again = x.First-1, s
 	}
 	r.step = s
 	return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nanopack/pulse/journal"
@@ -26,15 +25,15 @@ var errQuiet = errors.New("the journal does not give its records")
 
 // readRange visits the records first to last of the journal in order, some at a time; missing counts those that came to be
 // missing before them (records may be empty then). An error of visit ends it.
-func readRange(ctx context.Context, source projector.Source, x extent, visit func(records []journal.Record, missing uint64) error) (err error) {
-	reader, err := source.ReadFrom(x.first)
+func readRange(ctx context.Context, source projector.Source, x journal.Span, visit func(records []journal.Record, missing uint64) error) (err error) {
+	reader, err := source.ReadFrom(x.First)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	for next := x.first; next <= x.last; {
+	for next := x.First; next <= x.Last; {
 		records, err := readSome(ctx, source, reader, readPatience)
-		found := x.last + 1 // the next record there is
+		found := x.Last + 1 // the next record there is
 		if gap, ok := errors.AsType[*journal.GapError](err); ok {
 			if gap.Reason != journal.GapRewound {
 				found = min(gap.To+1, found)
@@ -45,7 +44,7 @@ func readRange(ctx context.Context, source projector.Source, x extent, visit fun
 			found = min(records[0].Seq, found) // a journal without its first record begins with the oldest it has
 		}
 		n := 0
-		for n < len(records) && records[n].Seq <= x.last {
+		for n < len(records) && records[n].Seq <= x.Last {
 			n++
 		}
 		if err := visit(records[:n], found-next); err != nil {
@@ -99,60 +98,6 @@ func firstAt(ctx context.Context, source projector.Source, state journal.State, 
 		return state.LastSeq + 1, nil
 	}
 	return records[0].Seq, nil
-}
-
-// union sorts extents and joins those that touch, or have at most gap records between them.
-func union(list []extent, gap uint64) []extent {
-	slices.SortFunc(list, func(a, b extent) int {
-		if a.first < b.first {
-			return -1
-		}
-		return 1
-	})
-	var out []extent
-	for _, x := range list {
-		if n := len(out); n > 0 && x.first <= out[n-1].last+1+gap {
-			out[n-1].last = max(out[n-1].last, x.last)
-		} else {
-			out = append(out, x)
-		}
-	}
-	return out
-}
-
-// bounded joins the closest extents of a union until there are at most n.
-func bounded(list []extent, n int) []extent {
-	for len(list) > n {
-		closest := 1
-		for i := 2; i < len(list); i++ {
-			if list[i].first-list[i-1].last < list[closest].first-list[closest-1].last {
-				closest = i
-			}
-		}
-		list[closest-1].last = list[closest].last
-		list = slices.Delete(list, closest, closest+1)
-	}
-	return list
-}
-
-// clip is what of extents lies in [first, last].
-func clip(list []extent, first, last uint64) []extent {
-	var out []extent
-	for _, x := range list {
-		if x.first, x.last = max(x.first, first), min(x.last, last); x.first <= x.last {
-			out = append(out, x)
-		}
-	}
-	return out
-}
-
-// size counts the records of a union.
-func size(list []extent) uint64 {
-	var n uint64
-	for _, x := range list {
-		n += x.last - x.first + 1
-	}
-	return n
 }
 
 // extentNotes say what of a range lies before or after all that the journal has; nil if nothing does.

@@ -50,7 +50,7 @@ func (a *Aggregates) write(ctx context.Context, windows []*window) error {
 			continue
 		}
 		dirty = append(dirty, w)
-		if w.indexed != w.records.last() {
+		if w.indexed != w.records.Last() {
 			unknown = append(unknown, w)
 		}
 	}
@@ -59,7 +59,7 @@ func (a *Aggregates) write(ctx context.Context, windows []*window) error {
 			return err
 		}
 		for _, w := range unknown {
-			w.indexed = w.records.last()
+			w.indexed = w.records.Last()
 		}
 	}
 	a.resetRows()
@@ -130,7 +130,7 @@ func (a *Aggregates) addPoint(w *window, b *block, set *lookup.Set[relayState, s
 	last := len(buf.fields)
 	buf.points = append(buf.points, Point{Series: d.rows[set.Index], Fields: buf.fields[first:last:last], Time: w.start})
 	buf.origin = append(buf.origin, b)
-	buf.seqs = append(buf.seqs, w.records.last())
+	buf.seqs = append(buf.seqs, w.records.Last())
 }
 
 // writeRows writes the rows in the buffer.

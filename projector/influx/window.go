@@ -1,10 +1,10 @@
 package influx
 
 import (
-	"slices"
 	"time"
 
 	"github.com/nanopack/pulse/internal/wide"
+	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
@@ -15,62 +15,30 @@ const (
 	maxExtents = 16
 )
 
-// extent is a row of records of the journal.
-type extent struct{ first, last uint64 }
-
-// extents are where in the journal a window's events are: every one of them lies in an extent, in order.
-type extents []extent
-
-// add takes in a record. Records come in order; one that is not behind the last was taken in before.
-func (x extents) add(seq uint64) extents {
+// takeIn adds a record to those in which a window's events are: every event lies in a range, in order, and up to extentGap
+// records that are none of its own lie between. Records come in order; one that is not above the last was taken in before.
+func takeIn(x journal.Spans, seq uint64) journal.Spans {
 	n := len(x)
 	if n > 0 {
 		last := &x[n-1]
-		if seq <= last.last {
+		if seq <= last.Last {
 			return x
 		}
-		if seq-last.last <= extentGap {
-			last.last = seq
+		if seq-last.Last <= extentGap {
+			last.Last = seq
 			return x
 		}
 	}
-	x = append(x, extent{seq, seq})
-	if len(x) <= maxExtents {
-		return x
+	if x = append(x, journal.Span{First: seq, Last: seq}); len(x) > maxExtents {
+		x = x.AtMost(maxExtents)
 	}
-	closest := 1
-	for i := 2; i < len(x); i++ {
-		if x[i].first-x[i-1].last < x[closest].first-x[closest-1].last {
-			closest = i
-		}
-	}
-	x[closest-1].last = x[closest].last
-	return slices.Delete(x, closest, closest+1)
-}
-
-// last is the last record taken in, 0 if there is none.
-func (x extents) last() uint64 {
-	if len(x) == 0 {
-		return 0
-	}
-	return x[len(x)-1].last
-}
-
-// before returns what lies before seq.
-func (x extents) before(seq uint64) extents {
-	var cut extents
-	for _, e := range x {
-		if e.first < seq {
-			cut = append(cut, extent{e.first, min(e.last, seq-1)})
-		}
-	}
-	return cut
+	return x
 }
 
 // window is a span of time whose readings make one row per set of tags.
 type window struct {
 	start, end int64 // ns: [start, end)
-	records    extents
+	records    journal.Spans
 	indexed    uint64 // records.last() as the index has it
 	// hold is the last record that rows of this window may have been made of. Until the fold has come there again,
 	// after a restart, the window is not written: a row is never replaced by one made of fewer readings.

@@ -4,33 +4,35 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 func TestExtentsHoldEveryRecordAndStaySmall(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 200 {
-		var x extents
+		var x journal.Spans
 		var added []uint64
 		seq := uint64(1)
 		for range rng.IntN(100) {
 			seq += 1 + rng.Uint64N(3*extentGap)
-			x = x.add(seq)
+			x = takeIn(x, seq)
 			added = append(added, seq)
 		}
-		x = x.add(seq) // again changes nothing
+		x = takeIn(x, seq) // again changes nothing
 		if len(x) > maxExtents {
 			t.Fatalf("%d extents", len(x))
 		}
 		for i, e := range x {
-			if e.first > e.last || i > 0 && e.first <= x[i-1].last {
+			if e.First > e.Last || i > 0 && e.First <= x[i-1].Last {
 				t.Fatalf("not in order: %v", x)
 			}
 		}
-		cut := x.before(seq)
+		cut := x.Within(journal.Span{Last: seq - 1})
 		for _, s := range added {
-			in := func(x extents) bool {
+			in := func(x journal.Spans) bool {
 				for _, e := range x {
-					if s >= e.first && s <= e.last {
+					if s >= e.First && s <= e.Last {
 						return true
 					}
 				}
@@ -56,7 +58,7 @@ func TestIndexFindsAndPrunes(t *testing.T) {
 	}
 	put := func(start, end int64, last uint64) {
 		t.Helper()
-		if err := x.save([]*window{{start: start, end: end, records: extents{{1, last}}}}); err != nil {
+		if err := x.save([]*window{{start: start, end: end, records: journal.Spans{{First: 1, Last: last}}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,7 +91,7 @@ func TestIndexFindsAndPrunes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for at, want := range map[int64]uint64{10: 25, 40: 25, 110: 25} {
-		if e, ok, err := x.find(at); !ok || err != nil || e.records.last() != want {
+		if e, ok, err := x.find(at); !ok || err != nil || e.records.Last() != want {
 			t.Errorf("find(%d) = %+v, %t, %v", at, e, ok, err)
 		}
 	}
@@ -99,7 +101,7 @@ func TestIndexFindsAndPrunes(t *testing.T) {
 }
 
 func FuzzIndexEntry(f *testing.F) {
-	e := indexEntry{start: -60, end: 0, records: extents{{1, 5}, {20_000, 20_000}}}
+	e := indexEntry{start: -60, end: 0, records: journal.Spans{{First: 1, Last: 5}, {First: 20_000, Last: 20_000}}}
 	f.Add(indexKey(e.start), e.encode())
 	f.Add(indexKey(0), []byte{indexVersion, 1, 1, 0})
 	f.Add(indexKey(0), []byte{indexVersion, 1, 5, 0, 1, 0})
@@ -114,10 +116,10 @@ func FuzzIndexEntry(f *testing.F) {
 		}
 		last := uint64(0)
 		for _, x := range e.records {
-			if x.first <= last || x.last < x.first {
+			if x.First <= last || x.Last < x.First {
 				t.Fatalf("accepted %+v", e)
 			}
-			last = x.last
+			last = x.Last
 		}
 		again, err := decodeIndexEntry(indexKey(e.start), e.encode())
 		if err != nil || again.start != e.start || again.end != e.end || len(again.records) != len(e.records) {

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/internal/seal"
+	"github.com/nanopack/pulse/journal"
 )
 
 var windowsBucket = []byte("windows")
@@ -30,7 +31,7 @@ type windowIndex struct {
 // indexEntry is one window of the index.
 type indexEntry struct {
 	start, end int64
-	records    extents
+	records    journal.Spans
 }
 
 const indexVersion = 1
@@ -43,8 +44,8 @@ func (e *indexEntry) encode() []byte {
 	v := []byte{indexVersion}
 	v = binary.AppendUvarint(v, uint64(e.end-e.start))
 	for _, x := range e.records {
-		v = binary.AppendUvarint(v, x.first)
-		v = binary.AppendUvarint(v, x.last-x.first)
+		v = binary.AppendUvarint(v, x.First)
+		v = binary.AppendUvarint(v, x.Last-x.First)
 	}
 	return v
 }
@@ -74,10 +75,10 @@ func decodeIndexEntry(key, value []byte) (indexEntry, error) {
 	}
 	e.end = e.start + int64(length)
 	for len(value) > 0 {
-		x := extent{first: next()}
+		x := journal.Span{First: next()}
 		more := next()
-		x.last = x.first + more
-		if x.first == 0 || x.last < x.first || x.first <= e.records.last() {
+		x.Last = x.First + more
+		if x.First == 0 || x.Last < x.First || x.First <= e.records.Last() {
 			return e, errIndexEntry
 		}
 		e.records = append(e.records, x)
@@ -97,11 +98,11 @@ func (x *windowIndex) begin(last uint64) error {
 		err := b.ForEach(func(k, v []byte) error {
 			x.n++
 			e, err := decodeIndexEntry(k, v)
-			if err != nil || e.records.last() <= last {
+			if err != nil || e.records.Last() <= last {
 				return err
 			}
 			c := change{key: bytes.Clone(k)}
-			if e.records = e.records.before(last + 1); len(e.records) > 0 {
+			if e.records = e.records.Within(journal.Span{Last: last}); len(e.records) > 0 {
 				c.value = e.encode()
 			}
 			changes = append(changes, c)

@@ -34,7 +34,7 @@ func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time
 	}
 	w := &window{start: e.start, end: e.end, blocks: make(map[string]*block)}
 	if known {
-		w.records, w.indexed, w.hold = e.records, e.records.last(), e.records.last()
+		w.records, w.indexed, w.hold = e.records, e.records.Last(), e.records.Last()
 	} else {
 		a.bound(w, t, e.start, e.end)
 	}
@@ -44,7 +44,7 @@ func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time
 	if err := a.makeRoom(ctx, t); err != nil {
 		return nil, err
 	}
-	if below := w.records.before(seq); len(below) > 0 {
+	if below := w.records.Within(journal.Span{Last: seq - 1}); len(below) > 0 {
 		w.closed = true
 		if err := a.recount(ctx, w, below, seq); err != nil {
 			return nil, err
@@ -74,7 +74,7 @@ func (a *Aggregates) bound(w *window, t, freeStart, freeEnd int64) {
 
 // recount counts the events of w in the records below, all before seq, from the journal. If it has dropped some of them
 // the window is frozen.
-func (a *Aggregates) recount(ctx context.Context, w *window, below extents, seq uint64) error {
+func (a *Aggregates) recount(ctx context.Context, w *window, below journal.Spans, seq uint64) error {
 	a.recounts.Inc()
 	for _, x := range below {
 		whole, err := a.scan(ctx, w, x)
@@ -96,13 +96,13 @@ func (a *Aggregates) recount(ctx context.Context, w *window, below extents, seq 
 }
 
 // scan counts the events of w in an extent, and says whether the journal has all of its records.
-func (a *Aggregates) scan(ctx context.Context, w *window, x extent) (whole bool, err error) {
-	reader, err := a.o.Journal.ReadFrom(x.first)
+func (a *Aggregates) scan(ctx context.Context, w *window, x journal.Span) (whole bool, err error) {
+	reader, err := a.o.Journal.ReadFrom(x.First)
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	for next := x.first; ; {
+	for next := x.First; ; {
 		records, err := reader.Read(ctx, scanBatch)
 		if _, ok := errors.AsType[*journal.GapError](err); ok {
 			return false, nil
@@ -118,7 +118,7 @@ func (a *Aggregates) scan(ctx context.Context, w *window, x extent) (whole bool,
 			if rec.Event != nil && w.contains(rec.Event.Time) {
 				a.count(w, rec.Event, false)
 			}
-			if rec.Seq == x.last {
+			if rec.Seq == x.Last {
 				return true, nil
 			}
 		}
