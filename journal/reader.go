@@ -45,14 +45,9 @@ type batch struct {
 	records []Record
 }
 
-// ReadFrom begins with the event numbered seq; 0 and 1 mean with the oldest there is. When seq was dropped or
-// lies behind the journal's end, the first Read says so with a *GapError.
-func (j *Journal) ReadFrom(seq uint64) (*Reader, error) {
-	if seq <= 1 {
-		seq = 0
-	}
-	return j.reader(seq, time.Time{})
-}
+// ReadFrom begins with the event numbered seq; 0 means with the oldest there is. When seq was dropped or is above the
+// last number, the first Read returns a *GapError.
+func (j *Journal) ReadFrom(seq uint64) (*Reader, error) { return j.reader(seq, time.Time{}) }
 
 // ReadFromTime begins with the first event that was stored at t or later. An event is stored after its
 // Time, so no event with a Time of t or later is left out; some with an earlier one may come first.

@@ -49,9 +49,6 @@ func (r *Runner) open(ctx context.Context) error {
 		return err
 	}
 	r.update(func(s *Status) { s.Position, s.Applied, s.State = r.position, r.applied, StateLive })
-	if r.ranged() {
-		return r.openRange(state)
-	}
 	return r.openReader()
 }
 

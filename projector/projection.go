@@ -81,7 +81,8 @@ func (e *RejectError) Unwrap() error { return e.Err }
 type Source interface {
 	// State tells which sequence numbers the journal holds.
 	State(ctx context.Context) (journal.State, error)
-	// ReadFrom returns a reader whose first record is seq or the next one that exists.
+	// ReadFrom returns a reader whose first record is seq, or the oldest one for 0. A *journal.GapError comes first if seq
+	// is not there.
 	ReadFrom(seq uint64) (Reader, error)
 	// ReadFromTime returns a reader whose first record was stored at t or later.
 	ReadFromTime(t time.Time) (Reader, error)

@@ -9,29 +9,8 @@ import (
 // ranged says whether the runner applies a range of records and then ends.
 func (r *Runner) ranged() bool { return r.o.Start.from == fromRange }
 
-// openRange opens the reader of a range, unless nothing of it is there.
-func (r *Runner) openRange(state journal.State) error {
-	gone := min(max(state.FirstSeq, 1)-1, r.last)
-	if max(gone, r.applied) < r.last {
-		// Behind what is gone: a reader from record 1 on would not tell of it.
-		reader, err := r.o.Journal.ReadFrom(max(gone, r.applied) + 1)
-		if err != nil {
-			return err
-		}
-		r.reader = reader
-	}
-	if gone > r.applied {
-		r.passRangeGap(&journal.GapError{From: r.applied + 1, To: gone, Reason: journal.GapRetention})
-	}
-	return nil
-}
-
-// within leaves out what does not belong to the range. A reader from record 1 on does not tell of records that were
-// dropped before its first.
+// within leaves out what does not belong to the range.
 func (r *Runner) within(records []journal.Record) []journal.Record {
-	if first := records[0].Seq; first > r.applied+1 {
-		r.passRangeGap(&journal.GapError{From: r.applied + 1, To: first - 1, Reason: journal.GapRetention})
-	}
 	for len(records) > 0 && records[len(records)-1].Seq > r.last {
 		records = records[:len(records)-1]
 	}

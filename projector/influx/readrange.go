@@ -41,7 +41,7 @@ func readRange(ctx context.Context, source projector.Source, x journal.Span, vis
 		} else if err != nil {
 			return err
 		} else if len(records) > 0 { // else there are no more
-			found = min(records[0].Seq, found) // a journal without its first record begins with the oldest it has
+			found = next
 		}
 		n := 0
 		for n < len(records) && records[n].Seq <= x.Last {

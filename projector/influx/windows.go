@@ -102,16 +102,13 @@ func (a *Aggregates) scan(ctx context.Context, w *window, x journal.Span) (whole
 		return false, err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	for next := x.First; ; {
+	for {
 		records, err := reader.Read(ctx, scanBatch)
 		if _, ok := errors.AsType[*journal.GapError](err); ok {
 			return false, nil
 		}
 		if err != nil {
 			return false, err
-		}
-		if records[0].Seq != next { // a journal without its first record begins with the oldest it has
-			return false, nil
 		}
 		for i := range records {
 			rec := &records[i]
@@ -122,7 +119,6 @@ func (a *Aggregates) scan(ctx context.Context, w *window, x journal.Span) (whole
 				return true, nil
 			}
 		}
-		next = records[len(records)-1].Seq + 1
 	}
 }
 

@@ -305,7 +305,7 @@ func (s *Stream) openReader(ctx context.Context, dst []byte) ([]byte, error) {
 	state, err := s.state(ctx)
 	if err == nil {
 		if first := state.FirstSeq; first > s.pos+1 && first <= state.LastSeq+1 {
-			// A reader from record 1 on would not tell of it.
+			// The reader tells of it when the next record comes.
 			dst = s.gap(dst, s.pos+1, first-1, journal.GapRetention)
 		}
 		s.reader, err = h.o.Journal.ReadFrom(s.pos + 1)

@@ -145,9 +145,6 @@ func (m *Memory) ReadFrom(seq uint64) (projector.Reader, error) {
 	if m.fail != nil {
 		return nil, m.fail
 	}
-	if seq <= 1 {
-		seq = 0
-	}
 	m.readers++
 	return &memoryReader{m: m, next: seq}, nil
 }
