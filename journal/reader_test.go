@@ -180,7 +180,7 @@ func TestGaps(t *testing.T) {
 	purge(t, j, 51)
 	readGap(t, slow, GapError{From: 21, To: 50, Reason: GapRetention})
 	readN(t, slow, 50)
-	if got := value(t, j.m.gapEvents.WithLabelValues("retention")); got != 36 {
+	if got := value(t, j.m.gapEvents.WithLabelValues("retention")); got != 46 {
 		t.Errorf("%v counted", got)
 	}
 }
