@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/internal/filelimit"
+	"github.com/nanopack/pulse/internal/teardown"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/migrations"
@@ -47,7 +49,7 @@ import (
 type App struct {
 	config   *Config
 	log      *slog.Logger
-	teardown teardown
+	teardown teardown.Stack
 
 	certificate certificate // nobody's without TLS
 	reloadMu    sync.Mutex  // one reload at a time
@@ -89,7 +91,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 		if a.ingest != nil {
 			err = errors.Join(err, a.ingest.Stop(ctx))
 		}
-		err = errors.Join(err, a.teardown.run(ctx))
+		err = errors.Join(err, a.teardown.Run(ctx))
 	}()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(ofProcess...)
@@ -97,12 +99,12 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 
 	refused := newConnectionsRefused()
 	registry.MustRegister(refused)
-	httpGoodbye, relayGoodbye := goodbyes(config)
-	httpListener, err := a.listen("http-listen-address", config.HTTPAddress, httpGoodbye, refused)
+	httpFarewell, relayFarewell := farewells(config)
+	httpListener, err := a.listen("http-listen-address", config.HTTPAddress, httpFarewell, refused)
 	if err != nil {
 		return nil, err
 	}
-	relayListener, err := a.listen("server-listen-address", config.RelayAddress, relayGoodbye, refused)
+	relayListener, err := a.listen("server-listen-address", config.RelayAddress, relayFarewell, refused)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +142,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
-		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.location,
+		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.Location,
 		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Consumers: consumers{a.journal}, Projections: projectionsReader{a.runners, a.mist},
 		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Damages: a.damages, StateFile: stateDamages(a.state.Damages), Live: liveStreams{a.hub}, Stored: influx.Clean, MeansUntil: a.meansUntil.Load,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
@@ -159,18 +161,19 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 
 // listen binds an address. Whoever serves it closes it; the teardown does too,
 // for the case that nobody came to serve it.
-func (a *App) listen(flag, address, goodbye string, refused *prometheus.CounterVec) (net.Listener, error) {
+func (a *App) listen(flag, address, farewell string, refused *prometheus.CounterVec) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
-	a.teardown.push("listener of --"+flag, func(context.Context) error {
+	a.teardown.Push("listener of --"+flag, func(context.Context) error {
 		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 			return err
 		}
 		return nil
 	})
-	return reserveFiles(l, flag, goodbye, refused, a.log), nil
+	log := a.log.With("listener", flag)
+	return filelimit.Listen(l, farewell, refused.WithLabelValues(flag), log), nil
 }
 
 // openState opens pulse.db, which is the lock of the data dir.
@@ -179,7 +182,7 @@ func (a *App) openState() (err error) {
 	if err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
-	a.teardown.push("state file", func(context.Context) error { return a.state.Close() })
+	a.teardown.Push("state file", func(context.Context) error { return a.state.Close() })
 	return nil
 }
 
@@ -216,7 +219,7 @@ func (a *App) openData(ctx context.Context, registry *prometheus.Registry, outsi
 	if err != nil {
 		return err
 	}
-	a.teardown.push("journal", a.journal.Close)
+	a.teardown.Push("journal", a.journal.Close)
 	a.rejects = projector.NewRejects(a.state.DB)
 	if a.journal.Report().SetAside != "" {
 		if err := a.positions.Clear(); err != nil {
@@ -228,7 +231,7 @@ func (a *App) openData(ctx context.Context, registry *prometheus.Registry, outsi
 	if err != nil {
 		return err
 	}
-	a.teardown.push("influxdb", func(context.Context) error { return a.store.Close() })
+	a.teardown.Push("influxdb", func(context.Context) error { return a.store.Close() })
 	return a.buildHistory(registry)
 }
 
@@ -247,17 +250,17 @@ func (a *App) openStore() (influx.Store, error) {
 // Start serves, from sink to source: the relays last, so that what they say
 // finds everything in place. What it started is stopped again when it fails.
 func (a *App) Start(ctx context.Context) error {
-	a.teardown.push("api", a.query.Stop)
+	a.teardown.Push("api", a.query.Stop)
 	if a.mist != nil {
 		if err := a.mist.Start(); err != nil {
 			return errors.Join(err, a.Stop(ctx))
 		}
-		a.teardown.push("connection to mist", a.mist.Stop)
+		a.teardown.Push("connection to mist", a.mist.Stop)
 	}
 	a.alerts.Start()
-	a.teardown.push("alerts", a.alerts.Stop)
+	a.teardown.Push("alerts", a.alerts.Stop)
 	err := a.startProjections(ctx)
-	a.teardown.push("relay listener", a.ingest.Stop)
+	a.teardown.Push("relay listener", a.ingest.Stop)
 	if err != nil {
 		return errors.Join(err, a.Stop(ctx))
 	}
@@ -290,10 +293,10 @@ func (a *App) startHostRelay() error {
 		return fmt.Errorf("--host-stats: %w", err)
 	}
 	a.hostRelay = r
-	a.teardown.push("host stats", func(context.Context) error { return r.Close() })
+	a.teardown.Push("host stats", func(context.Context) error { return r.Close() })
 	return nil
 }
 
 // Stop ends everything, from source to sink, and returns all that went wrong
 // on the way. It may be called again.
-func (a *App) Stop(ctx context.Context) error { return a.teardown.run(ctx) }
+func (a *App) Stop(ctx context.Context) error { return a.teardown.Run(ctx) }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nanopack/pulse/internal/cut"
+	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
@@ -124,7 +125,7 @@ func (m *manifest) summary(took time.Duration) string {
 		what = "with InfluxDB"
 	}
 	return fmt.Sprintf("the journal with events %s to %s, %s, %d files with %s bytes; %s",
-		thousands(m.FirstSequence), thousands(m.LastSequence), what, len(m.Files), thousands(uint64(m.bytes())), spell(took.Seconds()))
+		human.Thousands(m.FirstSequence), human.Thousands(m.LastSequence), what, len(m.Files), human.Thousands(uint64(m.bytes())), human.Seconds(took.Seconds()))
 }
 
 // backUpInto makes a backup under another name and gives it its own when it is
@@ -249,7 +250,7 @@ func (c *apiClient) download(ctx context.Context, path string, w io.Writer) erro
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	idle := time.AfterFunc(downloadPatience, func() {
-		cancel(fmt.Errorf("nothing came from %s for %s", c.base, spell(downloadPatience.Seconds())))
+		cancel(fmt.Errorf("nothing came from %s for %s", c.base, human.Seconds(downloadPatience.Seconds())))
 	})
 	defer idle.Stop()
 	request, err := c.request(ctx, http.MethodGet, path, nil)

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector/influx/embedded"
@@ -81,14 +82,6 @@ func blockDamage(d journal.BlockDamage) string {
 	return "it is not what was written"
 }
 
-// several is how many there are of something: 1 block, 1,234 blocks.
-func several(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return thousands(uint64(n)) + " " + what
-}
-
 func printCheck(w io.Writer, dir string, r checkReport) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) // keeps the first error of w for Flush
 	state := "whole"
@@ -106,7 +99,7 @@ func printCheck(w io.Writer, dir string, r checkReport) error {
 	case r.journal.Blocks == 0:
 		fmt.Fprintf(t, "%s\tempty\n", at)
 	default:
-		fmt.Fprintf(t, "%s\twhole: %s of events, %s\n", at, several(r.journal.Blocks, "block"), size(r.journal.Bytes))
+		fmt.Fprintf(t, "%s\twhole: %s of events, %s\n", at, human.Several(r.journal.Blocks, "block"), human.Bytes(r.journal.Bytes))
 	}
 	for _, d := range r.journal.Damages {
 		fmt.Fprintf(t, "  %s\t%s\n", d.Block, blockDamage(d))
@@ -120,10 +113,10 @@ func printCheck(w io.Writer, dir string, r checkReport) error {
 	default:
 		var there []string
 		if n := r.influx.Files; n > 0 {
-			there = append(there, fmt.Sprintf("%s of points, %s", several(n, "file"), size(r.influx.Bytes)))
+			there = append(there, fmt.Sprintf("%s of points, %s", human.Several(n, "file"), human.Bytes(r.influx.Bytes)))
 		}
 		if n := r.influx.Logs; n > 0 {
-			there = append(there, fmt.Sprintf("%s of an earlier release, %s", several(n, "log file"), size(r.influx.LogBytes)))
+			there = append(there, fmt.Sprintf("%s of an earlier release, %s", human.Several(n, "log file"), human.Bytes(r.influx.LogBytes)))
 		}
 		fmt.Fprintf(t, "%s\twhole: %s\n", at, strings.Join(there, "; "))
 	}

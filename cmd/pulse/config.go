@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/internal/timezone"
 )
 
 const (
@@ -58,7 +60,7 @@ type Config struct {
 	HostStats bool
 	LogLevel  slog.Level
 
-	zone zone // of local times, from TZ
+	zone timezone.Zone // of local times, from TZ
 
 	now    func() time.Time  // the clock that tests step (nil: time.Now)
 	values map[string]string // every key as it was given, for printing
@@ -107,7 +109,7 @@ func ParseConfig(args []string) (*Config, error) {
 			return nil, fmt.Errorf("--%s: %w%s", o.long, err, v.origin())
 		}
 	}
-	if c.zone, err = localZone(); err != nil {
+	if c.zone, err = timezone.Local(); err != nil {
 		return nil, err
 	}
 	if err := c.validate(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/query"
 )
 
@@ -49,8 +50,8 @@ func printConsumers(w io.Writer, list []query.Consumer, now time.Time) error {
 			unacknowledged = fmt.Sprintf("%d of %d", c.AckPending, c.MaxAckPending)
 			wait = c.AckWait.String()
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s ago\t%s\t%s\t%s\t%d\t%s\t%s\n", c.Name, kind, spell(max(0, now.Sub(c.LastUsed).Seconds())), thousands(c.Unread),
-			unacknowledged, wait, c.Waiting, spell(c.InactiveThreshold.Seconds()), reads)
+		fmt.Fprintf(t, "%s\t%s\t%s ago\t%s\t%s\t%s\t%d\t%s\t%s\n", c.Name, kind, human.Seconds(max(0, now.Sub(c.LastUsed).Seconds())), human.Thousands(c.Unread),
+			unacknowledged, wait, c.Waiting, human.Seconds(c.InactiveThreshold.Seconds()), reads)
 	}
 	return t.Flush()
 }

@@ -20,6 +20,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"github.com/nanopack/pulse/internal/selfsigned"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -65,7 +66,7 @@ func TestDamagedDataDir(t *testing.T) {
 		{"key noise", "tls", overwrite("tls/key.pem", noise(100)), false, []string{"--tls-cert", "cert.pem", "key.pem", "remove both"}},
 		{"key of another certificate", "tls", func(t *testing.T, dir string) {
 			other := t.TempDir()
-			if err := selfSign(other, filepath.Join(other, "cert.pem"), filepath.Join(other, "key.pem")); err != nil {
+			if err := selfsigned.Make(filepath.Join(other, "cert.pem"), filepath.Join(other, "key.pem"), "pulse"); err != nil {
 				t.Fatal(err)
 			}
 			copyFile(t, filepath.Join(other, "key.pem"), filepath.Join(dir, "tls", "key.pem"))
@@ -150,7 +151,7 @@ func filledDataDir(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	tls := filepath.Join(dir, "tls")
-	if err := selfSign(tls, filepath.Join(tls, "cert.pem"), filepath.Join(tls, "key.pem")); err != nil {
+	if err := selfsigned.Make(filepath.Join(tls, "cert.pem"), filepath.Join(tls, "key.pem"), "pulse"); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -23,7 +23,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"github.com/nanopack/pulse/internal/logqueue"
 	"github.com/nanopack/pulse/internal/nearest"
+	"github.com/nanopack/pulse/internal/watchdog"
 )
 
 // Exit codes. A supervisor restarts after 1, and after the 2 with which the Go runtime ends a
@@ -141,11 +143,11 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	for _, warning := range allWarnings(config) {
 		log.WarnContext(ctx, warning)
 	}
-	systemd := newSupervisor(log)
-	systemd.tell("STATUS=opening " + config.DataDir)
+	systemd := watchdog.New(log)
+	systemd.Tell("STATUS=opening " + config.DataDir)
 	var metrics []prometheus.Collector
-	if s, ok := stderr.(*sink); ok {
-		metrics = append(metrics, s.metric())
+	if queue, ok := stderr.(*logqueue.Queue); ok {
+		metrics = append(metrics, droppedLines(queue))
 	}
 	app, err := NewApp(ctx, config, log, metrics...)
 	if err != nil {
@@ -156,11 +158,11 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "pulse:", oneLine(err))
 		return exitFailure
 	}
-	greeting := newSink(stdout)
+	greeting := newLogQueue(stdout)
 	defer greeting.Close()
 	app.greet(greeting)
-	systemd.tell(daemon.SdNotifyReady, fmt.Sprintf("STATUS=relays at %s, api at %s", app.ingest.Addr(), app.query.Addr()))
-	go systemd.watch(ctx, app.answering())
+	systemd.Tell(daemon.SdNotifyReady, fmt.Sprintf("STATUS=relays at %s, api at %s", app.ingest.Addr(), app.query.Addr()))
+	go systemd.Watch(ctx, app.liveness())
 	reloadAtHangups(ctx, hangups, func() {
 		next, err := ParseConfig(config.args)
 		if err == nil {
@@ -171,7 +173,7 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 		}
 	})
 	log.Info("stopping; a second signal ends at once")
-	systemd.tell(daemon.SdNotifyStopping, "STATUS=writing what was journaled")
+	systemd.Tell(daemon.SdNotifyStopping, "STATUS=writing what was journaled")
 	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if err := app.Stop(stopping); err != nil {
@@ -181,3 +183,7 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	log.Info("stopped")
 	return exitOK
 }
+
+// oneLine returns the text of an error, of joined errors too, as one line for the end of a program:
+// people read the last line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

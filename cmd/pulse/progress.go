@@ -9,14 +9,16 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/nanopack/pulse/internal/human"
+	"github.com/nanopack/pulse/internal/logqueue"
 	"github.com/nanopack/pulse/query"
 )
 
-// isTerminal tells whether a person watches what is written. /dev/null passes
-// for one, which nobody sees.
+// isTerminal reports whether a person watches what is written. /dev/null passes for a terminal,
+// which nobody sees.
 func isTerminal(w io.Writer) bool {
-	if s, ok := w.(*sink); ok {
-		w = s.w
+	if q, ok := w.(*logqueue.Queue); ok {
+		w = q.Unwrap()
 	}
 	f, ok := w.(*os.File)
 	if !ok {
@@ -82,12 +84,12 @@ func (l *progressLine) describe(job query.Replay, now time.Time) string {
 	if job.State == query.ReplayWaiting {
 		return fmt.Sprintf("replay %s is waiting for its turn", job.ID)
 	}
-	text := fmt.Sprintf("replay %s: %.0f%%, %s of %s events", job.ID, 100*min(max(job.Progress, 0), 1), thousands(events), thousands(total))
+	text := fmt.Sprintf("replay %s: %.0f%%, %s of %s events", job.ID, 100*min(max(job.Progress, 0), 1), human.Thousands(events), human.Thousands(total))
 	if first := l.samples[0]; now.After(first.at) {
-		text += fmt.Sprintf(", %s events/s", thousands(uint64(float64(events-first.events)/now.Sub(first.at).Seconds())))
+		text += fmt.Sprintf(", %s events/s", human.Thousands(uint64(float64(events-first.events)/now.Sub(first.at).Seconds())))
 	}
 	if job.SecondsLeft != nil {
-		text += fmt.Sprintf(", %s left", spell(*job.SecondsLeft))
+		text += fmt.Sprintf(", %s left", human.Seconds(*job.SecondsLeft))
 	}
 	if job.LastError != "" {
 		text += ", held up: " + job.LastError

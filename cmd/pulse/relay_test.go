@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/selfsigned"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -28,7 +29,7 @@ func TestAgentReload(t *testing.T) {
 	for i, name := range []string{"one", "two"} {
 		own := filepath.Join(dir, name)
 		cert, key := filepath.Join(own, "cert.pem"), filepath.Join(own, "key.pem")
-		if err := selfSign(own, cert, key); err != nil {
+		if err := selfsigned.Make(cert, key, "pulse"); err != nil {
 			t.Fatal(err)
 		}
 		pair, err := tls.LoadX509KeyPair(cert, key)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/cut"
+	"github.com/nanopack/pulse/internal/human"
 )
 
 // maxShownID is how much of an id the table shows: all of it, since an id is what people copy.
@@ -67,14 +68,14 @@ func printRelays(w io.Writer, relays []listedRelay, now time.Time) error {
 				state = "connected"
 			}
 			if !r.LastSeen.IsZero() {
-				last = spell(max(0, now.Sub(r.LastSeen).Seconds())) + " ago"
+				last = human.Seconds(max(0, now.Sub(r.LastSeen).Seconds())) + " ago"
 			}
 			address := cmp.Or(r.Address, "-")
 			if r.Replaced > 0 {
-				address += fmt.Sprintf(" (has replaced %s, %s times)", r.ReplacedAddress, thousands(r.Replaced))
+				address += fmt.Sprintf(" (has replaced %s, %s times)", r.ReplacedAddress, human.Thousands(r.Replaced))
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", cut.Text(r.ID, maxShownID), state, last, len(r.Collectors),
-				thousands(r.Polls), thousands(r.Unanswered), thousands(r.Rejected), address)
+				human.Thousands(r.Polls), human.Thousands(r.Unanswered), human.Thousands(r.Rejected), address)
 		}
 	}
 	return t.Flush()

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/nanopack/pulse/internal/pulseproc"
+	"github.com/nanopack/pulse/internal/selfsigned"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
@@ -37,7 +38,7 @@ func newReloadWorld(t *testing.T) *reloadWorld {
 	dir := t.TempDir()
 	w := &reloadWorld{t: t, nats: freeAddress(t), file: filepath.Join(dir, "pulse.json"), dirs: [2]string{filepath.Join(dir, "one"), filepath.Join(dir, "two")}}
 	for _, dir := range w.dirs {
-		if err := selfSign(dir, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")); err != nil {
+		if err := selfsigned.Make(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), "pulse"); err != nil {
 			t.Fatal(err)
 		}
 	}

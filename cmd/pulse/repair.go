@@ -80,7 +80,7 @@ func (a *App) startRepair() {
 	r.store = store
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	a.teardown.push("repair of influxdb", func(context.Context) error {
+	a.teardown.Push("repair of influxdb", func(context.Context) error {
 		cancel()
 		<-ended
 		return nil

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/query"
 )
 
@@ -61,7 +62,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	if done, code := c.parse(args); done {
 		return code
 	}
-	request, order, err := requestOf(*projection, *from, *to, *dryRun, r.now(), c.zone.location)
+	request, order, err := requestOf(*projection, *from, *to, *dryRun, r.now(), c.zone.Location)
 	if err != nil {
 		return c.misused(err)
 	}
@@ -106,7 +107,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	if err != nil {
 		return c.failed(err)
 	}
-	if code := c.write(func(w io.Writer) error { return printReplay(w, job, c.zone.location) }); code != exitOK {
+	if code := c.write(func(w io.Writer) error { return printReplay(w, job, c.zone.Location) }); code != exitOK {
 		return code
 	}
 	switch {
@@ -202,10 +203,10 @@ func (w *replayWatch) watch(ctx context.Context, job query.Replay) (query.Replay
 			return job, err
 		case w.now().Sub(heard) >= w.patience:
 			return job, fmt.Errorf("the server is away for %s: %w; replay %s goes on when it is back, %s/replay/%s tells how it does",
-				spell(w.patience.Seconds()), err, job.ID, w.client.base, job.ID)
+				human.Seconds(w.patience.Seconds()), err, job.ID, w.client.base, job.ID)
 		case !lost:
 			lost = true
-			w.line.print(fmt.Sprintf("the server does not answer: %s; asking on for %s", oneLine(err), spell(w.patience.Seconds())))
+			w.line.print(fmt.Sprintf("the server does not answer: %s; asking on for %s", oneLine(err), human.Seconds(w.patience.Seconds())))
 		}
 	}
 	return job, nil
@@ -236,7 +237,7 @@ func printReplay(w io.Writer, job query.Replay, local *time.Location) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "replay %s, %s to %s: %s", job.ID, job.From.In(local).Format(time.RFC3339), job.To.In(local).Format(time.RFC3339), job.State)
 	if !job.Started.IsZero() && !job.Finished.IsZero() {
-		fmt.Fprintf(&b, " in %s", spell(job.Finished.Sub(job.Started).Seconds()))
+		fmt.Fprintf(&b, " in %s", human.Seconds(job.Finished.Sub(job.Started).Seconds()))
 	}
 	if job.State == query.ReplayDone && !slices.ContainsFunc(job.Parts, func(p query.ReplayPart) bool { return p.Events+p.Lost > 0 }) {
 		b.WriteString(", and there was nothing to replay")
@@ -248,7 +249,7 @@ func printReplay(w io.Writer, job query.Replay, local *time.Location) error {
 	const row = "%-12s %13s %13s %13s %11s %11s %11s\n"
 	fmt.Fprintf(&b, row, "", "EVENTS", "READINGS", "POINTS", "EXPIRED", "REFUSED", "LOST")
 	for _, p := range job.Parts {
-		fmt.Fprintf(&b, row, p.Projection, thousands(p.Events), thousands(p.Readings), thousands(p.Points), thousands(p.Expired), thousands(p.Refused), thousands(p.Lost))
+		fmt.Fprintf(&b, row, p.Projection, human.Thousands(p.Events), human.Thousands(p.Readings), human.Thousands(p.Points), human.Thousands(p.Expired), human.Thousands(p.Refused), human.Thousands(p.Lost))
 	}
 	var notes []string
 	of := make(map[string][]string) // the projections of a note: what the journal lacks, it lacks for all of them

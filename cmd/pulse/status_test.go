@@ -189,16 +189,3 @@ func TestCommandHelp(t *testing.T) {
 		t.Errorf("version x: exit %d, %q", code, stderr)
 	}
 }
-
-func TestSpelling(t *testing.T) {
-	for want, got := range map[string]string{
-		"0s": spell(0), "4s": spell(3.7), "1m30s": spell(90), "1m": spell(59.9), "6m": spell(360.2), "9h54m": spell(35640), "6d3h": spell(6*86400 + 3*3600 + 59),
-		"7d": spell(7 * 86400), "years": spell(1e300),
-		"0": thousands(0), "999": thousands(999), "1,000": thousands(1000), "123,456": thousands(123456), "18,446,744,073,709,551,615": thousands(1<<64 - 1),
-		"0 B": size(0), "999 B": size(999), "1 kB": size(1000), "1.23 MB": size(1_234_567), "1 GB": size(999_999_999), "9.22e+03 PB": size(1<<63 - 1),
-	} {
-		if got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-}

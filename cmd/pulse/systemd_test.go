@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/nanopack/pulse/internal/pulseproc"
@@ -141,62 +136,4 @@ func TestSystemd(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A socket that nobody reads, as a container's may be, holds nothing up for long.
-func TestDeafSystemd(t *testing.T) {
-	t.Setenv("NOTIFY_SOCKET", listenNotify(t).path)
-	var log bytes.Buffer
-	s := newSupervisor(slog.New(slog.NewTextHandler(&log, nil)))
-	began := time.Now()
-	for log.Len() == 0 { // until the socket's queue is full
-		s.tell("STATUS=hello")
-	}
-	if took := time.Since(began); took > time.Minute || !strings.Contains(log.String(), "systemd could not be told") {
-		t.Errorf("after %v it logs %q", took, log.String())
-	}
-}
-
-// A server that does not answer itself, or only after too long, pings no more,
-// says why, and pings again when it does.
-func TestWatchdogOfAStuckServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var pings, stuck atomic.Int64
-		var log bytes.Buffer
-		s := &supervisor{log: slog.New(slog.NewTextHandler(&log, nil)), tell: func(...string) { pings.Add(1) }, patience: 30 * time.Second}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			s.watch(ctx, func(ctx context.Context) error {
-				if stuck.Load() == 1 {
-					<-ctx.Done()
-				}
-				return ctx.Err()
-			})
-		}()
-		minute := func() int64 {
-			before := pings.Load()
-			time.Sleep(time.Minute)
-			synctest.Wait()
-			return pings.Load() - before
-		}
-		if n := minute(); n < 6 {
-			t.Errorf("%d pings in a minute", n)
-		}
-		stuck.Store(1)
-		time.Sleep(s.patience / 3)
-		if n := minute(); n != 0 {
-			t.Errorf("%d pings of a stuck server", n)
-		}
-		stuck.Store(0)
-		if n := minute(); n < 5 {
-			t.Errorf("%d pings in the minute after", n)
-		}
-		cancel()
-		<-done
-		if !strings.Contains(log.String(), "does not answer itself") {
-			t.Errorf("it logs %q", log.String())
-		}
-	})
 }

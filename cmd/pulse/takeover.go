@@ -21,7 +21,7 @@ const takeOverRetry = 30 * time.Second
 func (a *App) startTakeOver() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	a.teardown.push("take-over of a 0.2 database", func(context.Context) error {
+	a.teardown.Push("take-over of a 0.2 database", func(context.Context) error {
 		cancel()
 		<-ended
 		return nil

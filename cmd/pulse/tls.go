@@ -1,40 +1,34 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"time"
+
+	"github.com/nanopack/pulse/internal/selfsigned"
 )
 
-// A certificate is what TLS clients are shown, until another takes its place:
-// connections that stand stay.
+// A certificate is what TLS clients are shown. A reload puts another in its place; connections that
+// exist stay.
 type certificate struct {
 	pair atomic.Pointer[tls.Certificate]
 }
 
-// tlsConfig is for the listeners that want one.
+// tlsConfig is the configuration of the listeners that show the certificate.
 func (c *certificate) tlsConfig() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil }}
+	get := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil }
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}
 }
 
 // usesTLS reports whether any listener wants a certificate.
 func (c *Config) usesTLS() bool { return c.RelayTLS || !c.Insecure }
 
-// loadCertificate reads the given certificate, or a self-signed one that is made
-// once and kept in the data dir, so that clients may pin it.
+// loadCertificate reads the certificate that the configuration names. Without one it reads the
+// self-signed certificate of the data dir, which it makes once, so that clients can pin it.
 func loadCertificate(c *Config) (*tls.Certificate, error) {
 	cert, key := c.TLSCert, c.TLSKey
 	if cert == "" {
@@ -47,7 +41,7 @@ func loadCertificate(c *Config) (*tls.Certificate, error) {
 			}
 		}
 		if _, err := os.Stat(cert); errors.Is(err, fs.ErrNotExist) {
-			if err := selfSign(dir, cert, key, c.HTTPAddress, c.RelayAddress, c.NATSAddress); err != nil {
+			if err := selfsigned.Make(cert, key, "pulse", c.HTTPAddress, c.RelayAddress, c.NATSAddress); err != nil {
 				return nil, fmt.Errorf("making a self-signed certificate in %s: %w", dir, err)
 			}
 		}
@@ -61,56 +55,4 @@ func loadCertificate(c *Config) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("--tls-cert %s, --tls-key %s: %w; %s", cert, key, err, advice)
 	}
 	return &pair, nil
-}
-
-// selfSign makes a certificate for this host's names. The key is written
-// first: a certificate on disk means that both are complete.
-func selfSign(dir, cert, key string, addresses ...string) error {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: "pulse"},
-		NotBefore:             now.Add(-time.Hour), // clients whose clocks are a little behind
-		NotAfter:              now.AddDate(10, 0, 0),
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		DNSNames:              []string{"localhost"},
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-	}
-	if name, err := os.Hostname(); err == nil {
-		template.DNSNames = append(template.DNSNames, name)
-	}
-	for _, address := range addresses {
-		host, _, err := net.SplitHostPort(address)
-		if ip := net.ParseIP(host); err == nil && ip != nil && !ip.IsUnspecified() {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else if err == nil && host != "" {
-			template.DNSNames = append(template.DNSNames, host)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		return err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	if err := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600); err != nil {
-		return err
-	}
-	return os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/nanopack/pulse/internal/pulseproc"
+	"github.com/nanopack/pulse/internal/selfsigned"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
@@ -32,7 +33,7 @@ func anyCertificate() *tls.Config {
 func TestTLSEverywhere(t *testing.T) {
 	given := t.TempDir()
 	givenCert, givenKey := filepath.Join(given, "cert.pem"), filepath.Join(given, "key.pem")
-	if err := selfSign(given, givenCert, givenKey); err != nil {
+	if err := selfsigned.Make(givenCert, givenKey, "pulse"); err != nil {
 		t.Fatal(err)
 	}
 	for name, args := range map[string][]string{

@@ -114,8 +114,8 @@ func (c *Config) reachable() string {
 
 // warnings are about what is allowed and nobody should want.
 func (c *Config) warnings() (list []string) {
-	if c.zone.warning != "" {
-		list = append(list, c.zone.warning)
+	if c.zone.Warning != "" {
+		list = append(list, c.zone.Warning)
 	}
 	if address := c.reachable(); address != "" && utf8.RuneCountInString(c.Token) < goodToken {
 		list = append(list, fmt.Sprintf("--token: it has fewer than %d characters, and others can reach %s: %s makes a good one", goodToken, address, makeToken))

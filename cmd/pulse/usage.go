@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/nanopack/pulse/internal/nearest"
+	"github.com/nanopack/pulse/internal/timezone"
 )
 
 // usage writes the help text of the server.
@@ -92,7 +93,7 @@ type command struct {
 
 	server []option // flags of the server that it takes besides, see takes
 
-	zone zone // of the dates and times that it takes and shows, once it is parsed
+	zone timezone.Zone // of the dates and times that it takes and shows, once the flags are parsed
 }
 
 func newCommand(name, long, env string, stdout, stderr io.Writer) *command {
@@ -203,7 +204,7 @@ func (c *command) parse(args []string) (done bool, code int) {
 	if c.env == "" {
 		return false, exitOK // it has to do with no time
 	}
-	if c.zone, err = localZone(); err != nil {
+	if c.zone, err = timezone.Local(); err != nil {
 		return true, c.misused(err)
 	}
 	return false, exitOK

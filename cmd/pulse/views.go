@@ -78,8 +78,8 @@ func (a *App) buildHistory(registry *prometheus.Registry) error {
 // startProjections starts them and what goes over past records, and has the
 // teardown end them: replays first, since they go through the projections.
 func (a *App) startProjections(ctx context.Context) error {
-	a.teardown.push("projections", a.drain)
-	a.teardown.push("replays", a.replays.Stop)
+	a.teardown.Push("projections", a.drain)
+	a.teardown.Push("replays", a.replays.Stop)
 	if err := a.backlog.Start(); err != nil {
 		return err
 	}

@@ -17,10 +17,11 @@ type Backoff struct{ First, Last time.Duration }
 // Pause returns the pause after n failures in a row; n counts from 1. Up to a fifth is taken off at
 // random, so that not everybody tries again at the same moment.
 func (b Backoff) Pause(n int) time.Duration {
-	d := b.Last
-	if doublings := n - 1; doublings < 32 && b.First<<doublings < b.Last {
-		d = b.First << max(doublings, 0)
+	d := b.First
+	for i := 1; i < n && d < b.Last; i++ {
+		d *= 2
 	}
+	d = min(d, b.Last)
 	return d - rand.N(d/5+1)
 }
 
