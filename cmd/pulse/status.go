@@ -3,10 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -18,15 +16,6 @@ import (
 func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("status", "Show how a running server is doing.", "PULSE", stdout, stderr)
 	return runShow(ctx, c, args, "/status", printStatus)
-}
-
-// write lets print write to standard output. A full disk behind it is a failure;
-// a reader that has seen enough, such as head, is none.
-func (c *command) write(print func(io.Writer) error) int {
-	if err := print(c.stdout); err != nil && !errors.Is(err, syscall.EPIPE) {
-		return c.failed(err)
-	}
-	return exitOK
 }
 
 // printStatus writes what somebody wants to know first, first.

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/nanopack/pulse/internal/nearest"
+)
+
+// givenFlags are the names of the flags that were set.
+func givenFlags(fs *flag.FlagSet) map[string]bool {
+	given := make(map[string]bool)
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return given
+}
+
+// environmentName is the environment variable of a flag: PULSE_POLL_INTERVAL of poll-interval.
+func environmentName(prefix, name string) string {
+	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// setFromEnvironment sets the flags that the command line does not have from their environment variables. A
+// variable that is set but empty is the empty text, as --flag= and "flag": "" are; ff would take it for unset.
+func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
+	given := givenFlags(fs)
+	fs.VisitAll(func(f *flag.Flag) {
+		name := environmentName(prefix, f.Name)
+		value, ok := os.LookupEnv(name)
+		if !ok || given[f.Name] || err != nil {
+			return
+		}
+		from := name
+		if value == "" {
+			from += " is set, but empty; unset it for the default"
+		}
+		if v, ok := f.Value.(*rawValue); ok {
+			v.from = from
+		}
+		if fs.Set(f.Name, value) == nil {
+			return
+		}
+		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+			err = fmt.Errorf("--%s: must be true or false, not %q (%s)", f.Name, value, from)
+			return
+		}
+		err = fmt.Errorf("--%s: cannot be %q (%s)", f.Name, value, from)
+	})
+	return err
+}
+
+// unknownEnvironment warns of each variable with the prefix that belongs to none of the flags: it is most
+// likely a misspelled one. It does not repeat the value, which may be a secret.
+func unknownEnvironment(prefix string, flags, environ []string) (warnings []string) {
+	known := make([]string, len(flags))
+	for i, name := range flags {
+		known[i] = environmentName(prefix, name)
+	}
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, prefix+"_") || slices.Contains(known, name) {
+			continue
+		}
+		warning := name + ": no flag has this environment variable"
+		if meant := nearest.Name(name, known); meant != "" {
+			warning += "; did you mean " + meant + "?"
+		}
+		warnings = append(warnings, warning)
+	}
+	return warnings
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nanopack/pulse/internal/nearest"
+)
+
+// flagNames are the long names of options.
+func flagNames(all []option) []string {
+	names := make([]string, len(all))
+	for i, o := range all {
+		names[i] = o.long
+	}
+	return names
+}
+
+// meantBy is what was probably meant by a name that does not exist: the one that it misspells, or the one of
+// which it is the beginning; "" if there is none.
+func meantBy(name string, names []string) string {
+	return cmp.Or(nearest.Name(name, names), longestBeginning(name, names))
+}
+
+// didYouMean is the end of an error about a flag or key that does not exist; prefix is what flags begin with.
+func didYouMean(name string, names []string, prefix string) string {
+	if meant := meantBy(name, names); meant != "" {
+		return fmt.Sprintf("; did you mean %q?", prefix+meant)
+	}
+	return "; pulse -h lists them"
+}
+
+// longestBeginning is the name that shares the longest beginning with a wrong one, "" if none shares three letters.
+func longestBeginning(name string, names []string) string {
+	best, length := "", 2
+	for _, candidate := range names {
+		n := 0
+		for n < min(len(name), len(candidate)) && strings.EqualFold(name[n:n+1], candidate[n:n+1]) {
+			n++
+		}
+		if n > length {
+			best, length = candidate, n
+		}
+	}
+	return best
+}
+
+// unknownFlag is the error about the first flag in args that a command does not have, nil if it has them all.
+// Package flag would name it without saying what was meant. The server's short flags, which the command does not
+// have, stand for its long ones.
+func unknownFlag(fs *flag.FlagSet, args []string) error {
+	for i := 0; i < len(args); i++ {
+		name := strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-")
+		if args[i] == "--" || name == args[i] || name == "" {
+			return nil // flags end here
+		}
+		name, _, hasValue := strings.Cut(name, "=")
+		f := fs.Lookup(name)
+		if f == nil && name != "h" && name != "help" {
+			given := args[i][:strings.Index(args[i], name)+len(name)] // with its dashes, without a value
+			var names []string
+			fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+			meant := meantBy(name, names)
+			for _, o := range options() {
+				if o.short == name && slices.Contains(names, o.long) {
+					meant = o.long
+				}
+			}
+			if meant != "" {
+				return fmt.Errorf("unknown flag %s; did you mean --%s?", given, meant)
+			}
+			return fmt.Errorf("unknown flag %s; %s -h lists them", given, fs.Name())
+		}
+		if f == nil {
+			return nil
+		}
+		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !hasValue && (!ok || !b.IsBoolFlag()) {
+			i++ // its value, whatever it looks like
+		}
+	}
+	return nil
+}
