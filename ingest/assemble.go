@@ -8,6 +8,7 @@ import (
 	"unique"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -75,7 +76,7 @@ func (t *statTable) add(name []byte) int {
 
 // assembly is what one got line becomes. They are pooled: a session needs one only until the journal has its event.
 type assembly struct {
-	event    journal.Event
+	event    codec.Event
 	good     int
 	bad      int
 	rejected [rejections]int
@@ -93,7 +94,7 @@ func (a *assembly) collector(c *collector) int {
 	if i < cap(a.event.Collectors) {
 		a.event.Collectors = a.event.Collectors[:i+1]
 	} else {
-		a.event.Collectors = append(a.event.Collectors, journal.Collector{})
+		a.event.Collectors = append(a.event.Collectors, codec.Collector{})
 	}
 	e := &a.event.Collectors[i]
 	e.Name, e.Tags, e.Stats = c.name, c.tags, e.Stats[:0]
@@ -149,7 +150,7 @@ func (r *relay) assemble(s *session, a *assembly, args []byte, now int64) bool {
 			c.fresh = false // it has a reading already
 		}
 		e := &a.event.Collectors[c.slot]
-		e.Stats = append(e.Stats, journal.Stat{ID: stat.name.Value(), Value: reading.Value})
+		e.Stats = append(e.Stats, codec.Stat{ID: stat.name.Value(), Value: reading.Value})
 		a.good++
 	}
 	if a.good > 0 {
@@ -227,7 +228,7 @@ func (s *session) seriesLimit() {
 
 // append brings an event to the journal. One that is too large for it is split between collectors; the second part is a
 // moment later.
-func (srv *Server) append(r *relay, e *journal.Event) {
+func (srv *Server) append(r *relay, e *codec.Event) {
 	_, err := srv.opt.Journal.Append(srv.ctx, e)
 	if n := len(e.Collectors); n > 1 && errors.Is(err, journal.ErrTooLarge) {
 		first, second := *e, *e

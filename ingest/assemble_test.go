@@ -16,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -189,7 +190,7 @@ func TestEventTimesIncrease(t *testing.T) {
 func TestLostReadingsAreCounted(t *testing.T) {
 	fail := errors.New("disk full")
 	var err error
-	j := &fakeJournal{append: func(context.Context, *journal.Event) error { return err }}
+	j := &fakeJournal{append: func(context.Context, *codec.Event) error { return err }}
 	s, _ := benchSession(t, Options{Journal: j}, "a")
 	s.got([]byte("a-x:1,a-y:2"))
 	err = fail
@@ -206,7 +207,7 @@ func TestLostReadingsAreCounted(t *testing.T) {
 
 // TestTooLargeEventsAreSplit: nothing of a line is lost because the journal takes only so much at a time.
 func TestTooLargeEventsAreSplit(t *testing.T) {
-	j := &fakeJournal{append: func(_ context.Context, e *journal.Event) error {
+	j := &fakeJournal{append: func(_ context.Context, e *codec.Event) error {
 		if e.Readings() > 10 {
 			return fmt.Errorf("%w: %d readings", journal.ErrTooLarge, e.Readings())
 		}
@@ -230,7 +231,7 @@ func TestTooLargeEventsAreSplit(t *testing.T) {
 		last = e.Time
 	}
 	// One collector that is too large alone cannot be split.
-	j.append = func(context.Context, *journal.Event) error { return journal.ErrTooLarge }
+	j.append = func(context.Context, *codec.Event) error { return journal.ErrTooLarge }
 	s.got([]byte("c1:1"))
 	if got := counterValue(t, s.srv.m.lost); got != 1 {
 		t.Errorf("%v lost, want 1", got)
@@ -240,7 +241,7 @@ func TestTooLargeEventsAreSplit(t *testing.T) {
 func TestBlockedJournalBlocksOnlyItsSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		block := make(chan struct{})
-		j := &fakeJournal{append: func(_ context.Context, e *journal.Event) error {
+		j := &fakeJournal{append: func(_ context.Context, e *codec.Event) error {
 			if e.Relay == "slow" {
 				<-block
 			}
@@ -286,8 +287,8 @@ func TestGotAllocatesNothing(t *testing.T) {
 // discard is a journal that takes everything.
 type discard struct{}
 
-func (discard) Append(context.Context, *journal.Event) (uint64, error) { return 1, nil }
-func (discard) AppendRelayEvent(context.Context, *journal.RelayEvent) (uint64, error) {
+func (discard) Append(context.Context, *codec.Event) (uint64, error) { return 1, nil }
+func (discard) AppendRelayEvent(context.Context, *codec.RelayEvent) (uint64, error) {
 	return 1, nil
 }
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -53,11 +53,11 @@ func BenchmarkIdleRelay(b *testing.B) {
 // countingJournal takes everything and counts.
 type countingJournal struct{ readings atomic.Uint64 }
 
-func (j *countingJournal) Append(_ context.Context, e *journal.Event) (uint64, error) {
+func (j *countingJournal) Append(_ context.Context, e *codec.Event) (uint64, error) {
 	return j.readings.Add(uint64(e.Readings())), nil
 }
 
-func (j *countingJournal) AppendRelayEvent(context.Context, *journal.RelayEvent) (uint64, error) {
+func (j *countingJournal) AppendRelayEvent(context.Context, *codec.RelayEvent) (uint64, error) {
 	return 0, nil
 }
 

@@ -5,7 +5,7 @@ import (
 	"hash/maphash"
 	"sync"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 const (
@@ -36,7 +36,7 @@ type eventQueue struct {
 
 // queuedEvent is an event on its way. done, which has room, is told how it ended, unless it is nil.
 type queuedEvent struct {
-	journal.RelayEvent
+	codec.RelayEvent
 	done chan<- error
 }
 
@@ -47,10 +47,10 @@ func newRelayEvents(srv *Server) *relayEvents {
 }
 
 // put queues an event. It keeps the event's tags, which nobody may change any more.
-func (e *relayEvents) put(event journal.RelayEvent) { e.enqueue(queuedEvent{RelayEvent: event}) }
+func (e *relayEvents) put(event codec.RelayEvent) { e.enqueue(queuedEvent{RelayEvent: event}) }
 
 // write queues an event as put does, and returns where it is told that the journal has it, or why not.
-func (e *relayEvents) write(event journal.RelayEvent) <-chan error {
+func (e *relayEvents) write(event codec.RelayEvent) <-chan error {
 	done := make(chan error, 1)
 	e.enqueue(queuedEvent{event, done})
 	return done

@@ -23,7 +23,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -107,7 +107,7 @@ func TestFleetLosesNothing(t *testing.T) {
 
 // checkFleetEvent compares an event with what relaytest's fleet answers to its n-th poll: five readings of each of two
 // collectors, or of one, when the server polled before the second was added.
-func checkFleetEvent(t *testing.T, e *journal.Event, n float64) {
+func checkFleetEvent(t *testing.T, e *codec.Event, n float64) {
 	t.Helper()
 	if len(e.Collectors) == 0 || len(e.Collectors) > 2 || e.Readings() != 5*len(e.Collectors) {
 		t.Fatalf("an event with %d readings of %d collectors", e.Readings(), len(e.Collectors))

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/nearest"
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // Forget forgets a relay that is not connected. The journal gets an event of it, from which projections learn that the relay is
@@ -87,8 +87,8 @@ func (r *relay) isConnected() error {
 func (r *relay) memorable() bool { return len(r.collectors) > 0 || r.seen() != 0 }
 
 // forgotten is the event of a relay's being forgotten. No reading of the relay before it has a later time. It needs mu.
-func (r *relay) forgotten(now time.Time, reason string) journal.RelayEvent {
-	return journal.RelayEvent{Relay: r.id, Time: max(now.UnixNano(), r.seen()), Kind: journal.RelayForgotten, Reason: reason}
+func (r *relay) forgotten(now time.Time, reason string) codec.RelayEvent {
+	return codec.RelayEvent{Relay: r.id, Time: max(now.UnixNano(), r.seen()), Kind: codec.RelayForgotten, Reason: reason}
 }
 
 // release takes a relay out of the registry, unless it has connected meanwhile.

@@ -12,7 +12,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // gone connects a relay that answers once and then loses its connection.
@@ -128,8 +128,8 @@ func TestForgetIsJournaledFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		full := errors.New("disk full")
 		var fail func() error
-		j := &fakeJournal{relayEvent: func(_ context.Context, e *journal.RelayEvent) error {
-			if e.Kind == journal.RelayForgotten {
+		j := &fakeJournal{relayEvent: func(_ context.Context, e *codec.RelayEvent) error {
+			if e.Kind == codec.RelayForgotten {
 				return fail()
 			}
 			return nil
@@ -163,8 +163,8 @@ func TestForgetIsJournaledFirst(t *testing.T) {
 func TestForgetWhileItConnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		held, free := make(chan struct{}), make(chan struct{})
-		j := &fakeJournal{relayEvent: func(_ context.Context, e *journal.RelayEvent) error {
-			if e.Kind == journal.RelayForgotten {
+		j := &fakeJournal{relayEvent: func(_ context.Context, e *codec.RelayEvent) error {
+			if e.Kind == codec.RelayForgotten {
 				close(held)
 				<-free
 			}

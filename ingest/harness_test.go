@@ -17,22 +17,22 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // fakeJournal keeps what it is given, in the order in which it came. append and relayEvent, if set, are asked first.
 type fakeJournal struct {
-	append     func(ctx context.Context, e *journal.Event) error
-	relayEvent func(ctx context.Context, e *journal.RelayEvent) error
+	append     func(ctx context.Context, e *codec.Event) error
+	relayEvent func(ctx context.Context, e *codec.RelayEvent) error
 
 	mu       sync.Mutex // guards what follows
-	events   []journal.Event
-	relays   []journal.RelayEvent
+	events   []codec.Event
+	relays   []codec.RelayEvent
 	lines    []string // both, as text
 	readings int
 }
 
-func (j *fakeJournal) Append(ctx context.Context, e *journal.Event) (uint64, error) {
+func (j *fakeJournal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
 	if j.append != nil {
 		if err := j.append(ctx, e); err != nil {
 			return 0, err
@@ -51,7 +51,7 @@ func (j *fakeJournal) Append(ctx context.Context, e *journal.Event) (uint64, err
 	return uint64(len(j.lines)), nil
 }
 
-func (j *fakeJournal) AppendRelayEvent(ctx context.Context, e *journal.RelayEvent) (uint64, error) {
+func (j *fakeJournal) AppendRelayEvent(ctx context.Context, e *codec.RelayEvent) (uint64, error) {
 	if j.relayEvent != nil {
 		if err := j.relayEvent(ctx, e); err != nil {
 			return 0, err
@@ -90,7 +90,7 @@ func (j *fakeJournal) kinds(relay string) []string {
 	return out
 }
 
-func eventText(e *journal.Event) string {
+func eventText(e *codec.Event) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "readings %s", e.Relay)
 	for _, c := range e.Collectors {
@@ -102,7 +102,7 @@ func eventText(e *journal.Event) string {
 	return b.String()
 }
 
-func relayEventText(e *journal.RelayEvent) string {
+func relayEventText(e *codec.RelayEvent) string {
 	parts := []string{string(e.Kind), e.Relay}
 	if e.Collector != "" {
 		parts = append(parts, e.Collector)
@@ -113,7 +113,7 @@ func relayEventText(e *journal.RelayEvent) string {
 	if e.Interval > 0 {
 		parts = append(parts, fmt.Sprintf("%v for %v", e.Interval, e.Duration))
 	}
-	if e.Reason != "" && e.Kind != journal.RelayOverride {
+	if e.Reason != "" && e.Kind != codec.RelayOverride {
 		parts = append(parts, "("+e.Reason+")")
 	}
 	return strings.Join(parts, " ")

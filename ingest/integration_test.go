@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	library "github.com/nanopack/pulse/relaywire/relay"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
@@ -93,7 +94,7 @@ func TestRealJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	var readings uint64
-	polls, kinds := map[string]float64{}, map[journal.RelayEventKind]int{}
+	polls, kinds := map[string]float64{}, map[codec.RelayEventKind]int{}
 	for seq := uint64(0); seq < state.LastSeq; {
 		records, err := reader.Read(ctx, 1000)
 		if err != nil {
@@ -116,7 +117,7 @@ func TestRealJournal(t *testing.T) {
 	if readings != sent {
 		t.Errorf("%d readings in the journal, %d were sent", readings, sent)
 	}
-	if kinds[journal.RelayConnected] != relays || kinds[journal.RelayAdded] != 2*relays || kinds[journal.RelayDisconnected] != relays {
+	if kinds[codec.RelayConnected] != relays || kinds[codec.RelayAdded] != 2*relays || kinds[codec.RelayDisconnected] != relays {
 		t.Errorf("relay events %v, want %d connected, %d added, %d disconnected", kinds, relays, 2*relays, relays)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -34,8 +34,8 @@ const (
 // Journal takes what relays answered. Append and AppendRelayEvent are called from many goroutines at once, may block until the
 // event is durable or ctx ends, and keep nothing of the event after they return. An error means that the event is lost.
 type Journal interface {
-	Append(ctx context.Context, e *journal.Event) (seq uint64, err error)
-	AppendRelayEvent(ctx context.Context, e *journal.RelayEvent) (seq uint64, err error)
+	Append(ctx context.Context, e *codec.Event) (seq uint64, err error)
+	AppendRelayEvent(ctx context.Context, e *codec.RelayEvent) (seq uint64, err error)
 }
 
 // Limits bound what relays can make the server hold. Zero values mean the defaults.

@@ -13,7 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/internal/seal"
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -301,7 +301,7 @@ func (srv *Server) apply(r *relay, o *override, line []byte, now time.Time, tick
 		srv.poller.schedule(r, r.next(tick, srv.opt.PollInterval))
 	}
 	for _, item := range o.items {
-		srv.events.put(journal.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: journal.RelayOverride,
+		srv.events.put(codec.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: codec.RelayOverride,
 			Collector: item.Name, Duration: o.Until.Sub(o.Created), Interval: item.Interval, Reason: "override " + o.ID})
 	}
 }
@@ -339,7 +339,7 @@ func (srv *Server) CancelOverride(id string) error {
 		}
 		// Also of relays that are not connected since a restart: their last readings are as old as the override allowed.
 		for _, item := range o.items {
-			srv.events.put(journal.RelayEvent{Relay: id, Time: now.UnixNano(), Kind: journal.RelayOverride, Collector: item.Name, Reason: "override " + o.ID + " cancelled"})
+			srv.events.put(codec.RelayEvent{Relay: id, Time: now.UnixNano(), Kind: codec.RelayOverride, Collector: item.Name, Reason: "override " + o.ID + " cancelled"})
 		}
 	}
 	return nil

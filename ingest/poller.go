@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -208,7 +208,7 @@ func (p *poller) dropUnconfirmed(r *relay) {
 		r.series -= len(c.stats.entries)
 		delete(r.byName, c.name)
 		p.srv.m.dropped.Inc()
-		p.srv.events.put(journal.RelayEvent{Relay: r.id, Time: p.srv.opt.Now().UnixNano(), Kind: journal.RelayRemoved,
+		p.srv.events.put(codec.RelayEvent{Relay: r.id, Time: p.srv.opt.Now().UnixNano(), Kind: codec.RelayRemoved,
 			Collector: c.name, Reason: "not added again after reconnecting"})
 	}
 	if len(kept) < len(r.collectors) {

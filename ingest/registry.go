@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // Relay is what the registry knows of one relay.
@@ -310,11 +310,11 @@ func (srv *Server) enter(s *session, id string) bool {
 	var times uint64
 	r, old := srv.registry.attach(s, id, now, func(r *relay, old *session) {
 		if old != nil {
-			srv.events.put(journal.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: journal.RelayDisconnected, Reason: endReplaced})
+			srv.events.put(codec.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: codec.RelayDisconnected, Reason: endReplaced})
 			r.replaced, r.replacedAddr = r.replaced+1, old.raw.RemoteAddr().String()
 			times = r.replaced
 		}
-		srv.events.put(journal.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: journal.RelayConnected, Addr: s.raw.RemoteAddr().String()})
+		srv.events.put(codec.RelayEvent{Relay: r.id, Time: now.UnixNano(), Kind: codec.RelayConnected, Addr: s.raw.RemoteAddr().String()})
 		s.mu.Lock()
 		s.relay = r
 		s.mu.Unlock()
@@ -356,7 +356,7 @@ func (srv *Server) leave(s *session) {
 	s.mu.Unlock()
 	srv.registry.detach(s, s.relay, now, func() {
 		srv.m.ended.WithLabelValues(reason).Inc()
-		srv.events.put(journal.RelayEvent{Relay: s.relay.id, Time: now.UnixNano(), Kind: journal.RelayDisconnected, Reason: reason})
+		srv.events.put(codec.RelayEvent{Relay: s.relay.id, Time: now.UnixNano(), Kind: codec.RelayDisconnected, Reason: reason})
 	})
 	switch reason {
 	case endSilent, endStuck, endLine:
@@ -401,7 +401,7 @@ func (srv *Server) add(s *session, name []byte, tags iter.Seq[[]byte]) bool {
 	}
 	srv.poller.schedule(r, r.next(tick, srv.opt.PollInterval))
 	srv.store.changed(r.id)
-	srv.events.put(journal.RelayEvent{Relay: r.id, Time: srv.opt.Now().UnixNano(), Kind: journal.RelayAdded, Collector: c.name, Tags: c.tags})
+	srv.events.put(codec.RelayEvent{Relay: r.id, Time: srv.opt.Now().UnixNano(), Kind: codec.RelayAdded, Collector: c.name, Tags: c.tags})
 	return true
 }
 
@@ -425,7 +425,7 @@ func (srv *Server) remove(s *session, name []byte) {
 	}
 	r.drop(c)
 	srv.store.changed(r.id)
-	srv.events.put(journal.RelayEvent{Relay: r.id, Time: srv.opt.Now().UnixNano(), Kind: journal.RelayRemoved, Collector: c.name})
+	srv.events.put(codec.RelayEvent{Relay: r.id, Time: srv.opt.Now().UnixNano(), Kind: codec.RelayRemoved, Collector: c.name})
 }
 
 func sameTags(have []string, tags iter.Seq[[]byte]) bool {

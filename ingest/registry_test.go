@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 func names(r Relay) string {
@@ -327,7 +327,7 @@ func TestForgetting(t *testing.T) {
 func TestRelayEventsDoNotHoldSessionsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		block := make(chan struct{})
-		j := &fakeJournal{relayEvent: func(_ context.Context, e *journal.RelayEvent) error { <-block; return nil }}
+		j := &fakeJournal{relayEvent: func(_ context.Context, e *codec.RelayEvent) error { <-block; return nil }}
 		w := newWorld(t, func(o *Options) { o.Journal = j })
 		p := w.connect("web1")
 		p.add("a", "b")
@@ -346,10 +346,10 @@ func TestRelayEventsDoNotHoldSessionsUp(t *testing.T) {
 func TestRelayEventsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		block := make(chan struct{})
-		j := &fakeJournal{relayEvent: func(_ context.Context, e *journal.RelayEvent) error { <-block; return nil }}
+		j := &fakeJournal{relayEvent: func(_ context.Context, e *codec.RelayEvent) error { <-block; return nil }}
 		w := newWorld(t, func(o *Options) { o.Journal = j })
 		for range maxEvents + 10 {
-			w.srv.events.put(journal.RelayEvent{Relay: "web1"})
+			w.srv.events.put(codec.RelayEvent{Relay: "web1"})
 		}
 		w.wantMetric(10, "relay_events_lost_total")
 		close(block)
@@ -362,7 +362,7 @@ func TestRelayEventsAreBounded(t *testing.T) {
 
 func TestRelayEventFailuresAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := &fakeJournal{relayEvent: func(context.Context, *journal.RelayEvent) error { return errors.New("disk full") }}
+		j := &fakeJournal{relayEvent: func(context.Context, *codec.RelayEvent) error { return errors.New("disk full") }}
 		w := newWorld(t, func(o *Options) { o.Journal = j })
 		p := w.connect("web1")
 		p.add("a")

@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 func TestRelayLimit(t *testing.T) {
@@ -215,7 +215,7 @@ func TestStopTakesWhatIsUnderWay(t *testing.T) {
 // TestStopCutsOffInTime: a journal that takes nothing, a relay that never stops talking and one that does not read cannot keep Stop from ending.
 func TestStopCutsOffInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := &fakeJournal{append: func(ctx context.Context, _ *journal.Event) error { <-ctx.Done(); return ctx.Err() }}
+		j := &fakeJournal{append: func(ctx context.Context, _ *codec.Event) error { <-ctx.Done(); return ctx.Err() }}
 		w := newWorld(t, func(o *Options) { o.Journal = j })
 		blocked := w.connect("blocked")
 		blocked.add("a")

@@ -3,6 +3,8 @@ package journal
 import (
 	"context"
 	"sync/atomic"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // request is one event on its way to the disk. Its state decides who gives it back to the pool: the
@@ -34,14 +36,14 @@ const (
 // ErrUnknown, and the context's error, which leave it open. An event must therefore not be appended
 // again blindly after these; readings are better lost than counted twice. When the journal cannot be
 // written Append fails at once (ErrDiskFull, ErrUnavailable) rather than waiting.
-func (j *Journal) Append(ctx context.Context, e *Event) (uint64, error) {
+func (j *Journal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
 	s, err := j.subjects.get(e.Relay)
 	if err != nil {
 		return 0, j.refuse(err, e.Readings())
 	}
 	r := j.request()
 	r.subject, r.time, r.readings = s.readings, e.Time, e.Readings()
-	if r.data, err = EncodeEvent(r.data, e); err != nil {
+	if r.data, err = codec.EncodeEvent(r.data, e); err != nil {
 		j.release(r)
 		return 0, j.refuse(err, e.Readings())
 	}
@@ -49,14 +51,14 @@ func (j *Journal) Append(ctx context.Context, e *Event) (uint64, error) {
 }
 
 // AppendRelayEvent stores a relay event, with the promises of Append.
-func (j *Journal) AppendRelayEvent(ctx context.Context, e *RelayEvent) (uint64, error) {
+func (j *Journal) AppendRelayEvent(ctx context.Context, e *codec.RelayEvent) (uint64, error) {
 	s, err := j.subjects.get(e.Relay)
 	if err != nil {
 		return 0, j.refuse(err, 0)
 	}
 	r := j.request()
 	r.subject, r.time, r.readings = s.relays, e.Time, 0
-	r.data = EncodeRelayEvent(r.data, e)
+	r.data = codec.EncodeRelayEvent(r.data, e)
 	return j.append(ctx, r)
 }
 

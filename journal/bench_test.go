@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 func dirSize(tb testing.TB, dir string) (n int64) {
@@ -36,7 +38,7 @@ func BenchmarkAppend(b *testing.B) {
 			b.Run(fmt.Sprintf("sync=%v/goroutines=%d", sync, n), func(b *testing.B) {
 				dir := b.TempDir()
 				j := open(b, Options{Dir: dir, Sync: sync})
-				benchAppend(b, n, func(e *Event) error { _, err := j.Append(context.Background(), e); return err })
+				benchAppend(b, n, func(e *codec.Event) error { _, err := j.Append(context.Background(), e); return err })
 				b.StopTimer()
 				b.ReportMetric(float64(dirSize(b, filepath.Join(streamDir(dir), "msgs")))/float64(b.N)/10, "B/reading")
 			})
@@ -44,7 +46,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-func benchAppend(b *testing.B, goroutines int, do func(*Event) error) {
+func benchAppend(b *testing.B, goroutines int, do func(*codec.Event) error) {
 	b.ReportAllocs()
 	var left atomic.Int64
 	left.Store(int64(b.N))
@@ -89,7 +91,7 @@ func BenchmarkStraight(b *testing.B) {
 			if _, err := run.js.CreateStream(b.Context(), cfg); err != nil {
 				b.Fatal(err)
 			}
-			data, err := EncodeEvent(nil, sample("relay1", 1))
+			data, err := codec.EncodeEvent(nil, sample("relay1", 1))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -102,7 +104,7 @@ func BenchmarkStraight(b *testing.B) {
 			for n := 0; n < b.N; {
 				batch := min(size, b.N-n)
 				for i := 1; i <= batch; i++ {
-					m := &nats.Msg{Subject: subjectReadings + "relay1", Data: data, Header: nats.Header{
+					m := &nats.Msg{Subject: codec.ReadingsSubject + "relay1", Data: data, Header: nats.Header{
 						"Nats-Batch-Id": {fmt.Sprint(n % 10)}, "Nats-Batch-Sequence": {fmt.Sprint(i)}}}
 					if i == batch {
 						m.Reply = inbox

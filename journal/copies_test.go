@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // A plain subscription gets what was committed, in order, and nothing is copied when nobody listens.
@@ -31,8 +33,8 @@ func TestOutsideCopies(t *testing.T) {
 		if err != nil {
 			t.Fatal(i, err)
 		}
-		var e Event
-		if err := NewDecoder().DecodeEvent(m.Data, &e); err != nil || e.Time != sample("", i).Time || m.Reply != "" {
+		var e codec.Event
+		if err := new(codec.Decoder).DecodeEvent(m.Data, &e); err != nil || e.Time != sample("", i).Time || m.Reply != "" {
 			t.Fatalf("%d: %v %v %q", i, e.Time, err, m.Reply)
 		}
 	}

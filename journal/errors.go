@@ -3,6 +3,8 @@ package journal
 import (
 	"errors"
 	"fmt"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // What can go wrong, for errors.Is. Every error of the package wraps one of these or a context's error.
@@ -25,20 +27,14 @@ var (
 	ErrUnavailable = errors.New("journal: not writable at the moment; see the log for the cause, appending resumes by itself")
 	// ErrUnknown means that the write of the event failed in a way that leaves open whether it was stored.
 	ErrUnknown = errors.New("journal: it is not known whether the event was stored; see the log for the cause")
-	// ErrNotFinite means that a reading is NaN or infinite.
-	ErrNotFinite = errors.New("journal: a reading is not a finite number; reject it before it gets here")
 	// ErrNoRelay means that an event names no relay.
 	ErrNoRelay = errors.New("journal: the event names no relay; set Relay")
 	// ErrForeign means that the directory holds another journal than the one the marker belongs to.
 	ErrForeign = errors.New("journal: the directory holds another journal than the one that pulse.db knows; put the right one back, or start once with --journal-set-aside to begin anew (nothing is deleted)")
 	// ErrTooLarge means that an encoded event is larger than MaxEventBytes.
 	ErrTooLarge = errors.New("journal: the event is larger than the journal stores; split it")
-	// ErrSubject means that a stored message has a subject that is not one of ours.
-	ErrSubject = errors.New("journal: a message under an unknown subject")
 	// ErrOutside means that Outside.Address cannot be listened on; the cause says why.
 	ErrOutside = errors.New("journal: the address for outside clients cannot be listened on; give another, or end what uses it")
-	// ErrDecode is wrapped by every *DecodeError.
-	ErrDecode = errors.New("journal: not a readable event; written by a newer version, or damaged")
 )
 
 // Error is the package's error: what was being done, where, and why it failed.
@@ -77,7 +73,7 @@ func (e *Error) Unwrap() []error {
 
 // kindOf is the sentinel that an error of ours is, or errCanceled for a context's.
 func kindOf(err error) error {
-	for _, kind := range []error{ErrClosed, ErrDiskFull, ErrUnavailable, ErrUnknown, ErrNotFinite, ErrTooLarge, ErrNoRelay, ErrServer} {
+	for _, kind := range []error{ErrClosed, ErrDiskFull, ErrUnavailable, ErrUnknown, codec.ErrNotFinite, ErrTooLarge, ErrNoRelay, ErrServer} {
 		if errors.Is(err, kind) {
 			return kind
 		}
@@ -123,18 +119,3 @@ func (e *GapError) Missing() uint64 { return e.To - e.From + 1 }
 func (e *GapError) Error() string {
 	return fmt.Sprintf("journal: %d events (%d to %d) cannot be read: %s", e.Missing(), e.From, e.To, e.Reason)
 }
-
-// DecodeError says where an event could not be decoded.
-type DecodeError struct {
-	// Offset is the byte at which decoding stopped, Reason what was wrong there.
-	Offset int
-	Reason string
-}
-
-// Error names the place and the reason.
-func (e *DecodeError) Error() string {
-	return fmt.Sprintf("%v: byte %d: %s", ErrDecode, e.Offset, e.Reason)
-}
-
-// Unwrap makes errors.Is(err, ErrDecode) true.
-func (e *DecodeError) Unwrap() error { return ErrDecode }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 func TestLive(t *testing.T) {
@@ -67,7 +69,7 @@ func TestOutsideAwkwardIds(t *testing.T) {
 	nc := client(t, j)
 	s := stream(t, nc)
 	for _, id := range awkwardIDs() {
-		subject := subjectReadings + Token(id)
+		subject := codec.ReadingsSubject + codec.Token(id)
 		sub, err := nc.SubscribeSync(subject)
 		if err != nil {
 			t.Fatalf("%q: %v", id, err)

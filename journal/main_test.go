@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 func TestMain(m *testing.M) {
@@ -65,12 +67,12 @@ func closeJournal(tb testing.TB, j *Journal) {
 }
 
 // sample is an event of ten readings, as relays send them.
-func sample(relay string, n int) *Event {
+func sample(relay string, n int) *codec.Event {
 	v := float64(n)
-	return &Event{Relay: relay, Time: 1795416970017829163 + int64(n), Collectors: []Collector{
-		{Name: "cpu", Tags: []string{"service:web1", "guy"}, Stats: []Stat{{"cpu_used", v}, {"cpu_idle", 99.75}, {"cpu_wait", 0.0312}, {"cpu_steal", 0}}},
-		{Name: "ram", Tags: []string{"service:web1"}, Stats: []Stat{{"ram_used", 73.5211}, {"ram_free", 26.4789}, {"ram_total", 16777216}}},
-		{Name: "disk", Tags: []string{"mount:/"}, Stats: []Stat{{"disk_used", 41.2}, {"disk_free", 58.8}, {"disk_inodes", 1.5}}},
+	return &codec.Event{Relay: relay, Time: 1795416970017829163 + int64(n), Collectors: []codec.Collector{
+		{Name: "cpu", Tags: []string{"service:web1", "guy"}, Stats: []codec.Stat{{ID: "cpu_used", Value: v}, {ID: "cpu_idle", Value: 99.75}, {ID: "cpu_wait", Value: 0.0312}, {ID: "cpu_steal", Value: 0}}},
+		{Name: "ram", Tags: []string{"service:web1"}, Stats: []codec.Stat{{ID: "ram_used", Value: 73.5211}, {ID: "ram_free", Value: 26.4789}, {ID: "ram_total", Value: 16777216}}},
+		{Name: "disk", Tags: []string{"mount:/"}, Stats: []codec.Stat{{ID: "disk_used", Value: 41.2}, {ID: "disk_free", Value: 58.8}, {ID: "disk_inodes", Value: 1.5}}},
 	}}
 }
 

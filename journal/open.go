@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // OpenReport is what Open found.
@@ -266,13 +268,13 @@ func (j *Journal) restore(ctx context.Context, run *embedded, marker *Marker, re
 
 // eventTime is the time inside a stored message.
 func eventTime(subject string, data []byte) (int64, bool) {
-	var d Decoder
-	if len(subject) > len(subjectRelays) && subject[:len(subjectRelays)] == subjectRelays {
-		var e RelayEvent
+	var d codec.Decoder
+	if len(subject) > len(codec.RelaysSubject) && subject[:len(codec.RelaysSubject)] == codec.RelaysSubject {
+		var e codec.RelayEvent
 		err := d.DecodeRelayEvent(data, &e)
 		return e.Time, err == nil
 	}
-	var e Event
+	var e codec.Event
 	err := d.DecodeEvent(data, &e)
 	return e.Time, err == nil
 }

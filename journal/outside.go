@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // Outside opens the journal to other people's programs: any NATS client may connect, subscribe, and read the
@@ -171,7 +173,7 @@ func accountsConfig(c credentials, o *Outside) string {
   }
 }
 `, accountPulse, accountLive, accountOutside, inside(userPulse), inside(userLive), inside(userGate), // 1 to 6
-		subjectReadings+">", subjectRelays+">", answers+">", subjectLive+">", inboxes+">", // 7 to 11
+		codec.ReadingsSubject+">", codec.RelaysSubject+">", answers+">", subjectLive+">", inboxes+">", // 7 to 11
 		api+">", requests+">", // 12, 13
 		o.MaxConnections+1, max(o.MaxSubscriptions, len(routes)), outsidePayload, // 14 to 16; one connection is the gate's
 		outsideUser, c.password, quoted(allowed()), // 17 to 19

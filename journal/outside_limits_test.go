@@ -41,7 +41,7 @@ func dialRaw(t testing.TB, j *Journal) *rawClient {
 	t.Cleanup(func() { _ = conn.Close() })
 	r := &rawClient{Conn: conn, t: t, in: bufio.NewReader(conn)}
 	r.expect("INFO")
-	if _, err := fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":true,\"user\":\"pulse\",\"pass\":%s}\r\nPING\r\n", appendString(nil, outsidePassword)); err != nil {
+	if _, err := fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":true,\"user\":\"pulse\",\"pass\":%q}\r\nPING\r\n", outsidePassword); err != nil {
 		t.Fatal(err)
 	}
 	r.expect("PONG")
@@ -263,7 +263,7 @@ func TestOutsideTLS(t *testing.T) {
 	defer func() { _ = conn.Close() }()
 	raw := &rawClient{Conn: conn, t: t, in: bufio.NewReader(conn)}
 	raw.expect(`"tls_required":true`)
-	if _, err := fmt.Fprintf(conn, "CONNECT {\"user\":\"pulse\",\"pass\":%s}\r\nPING\r\n", appendString(nil, outsidePassword)); err != nil {
+	if _, err := fmt.Fprintf(conn, "CONNECT {\"user\":\"pulse\",\"pass\":%q}\r\nPING\r\n", outsidePassword); err != nil {
 		t.Fatal(err)
 	}
 	raw.closed()

@@ -9,10 +9,27 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // maxRead bounds the records of one Read, whatever the caller asks for.
 const maxRead = 4096
+
+// Record is one entry of the journal as a [Reader] returns it. Exactly one of Event, Relay and Err is set.
+//
+// A record and everything it points to is valid until the next Read of the same Reader; the strings
+// are interned and stay valid for ever.
+type Record struct {
+	// Seq is the journal's sequence number of the record.
+	Seq uint64
+	// Event is the poll's reply, if the record is one.
+	Event *codec.Event
+	// Relay is the relay event, if the record is one.
+	Relay *codec.RelayEvent
+	// Err says why the record could not be decoded (a *[codec.DecodeError], or [codec.ErrSubject]). The record counts as read.
+	Err error
+}
 
 // Reader reads the journal in order, from one place on and for ever. It keeps no position: where to begin the
 // next time is the caller's to remember. Read is for one goroutine; Pending and Close are safe from any.
@@ -22,7 +39,7 @@ type Reader struct {
 	once sync.Once
 
 	// Read's own.
-	dec     Decoder
+	dec     codec.Decoder
 	next    uint64    // the sequence number that must come; 0: whatever comes first
 	jump    uint64    // where to go on behind a block that cannot be read
 	stuckAt uint64    // where it was last logged that reading does not go on
@@ -41,7 +58,7 @@ type Reader struct {
 
 // batch is the memory of the records of one Read.
 type batch struct {
-	events  []Event
+	events  []codec.Event
 	records []Record
 }
 
@@ -114,7 +131,7 @@ var errNotNow = errors.New("not now")
 func (r *Reader) room(max int) {
 	r.batch, r.other = r.other, r.batch
 	if cap(r.events) < max {
-		events := make([]Event, max)
+		events := make([]codec.Event, max)
 		copy(events, r.events[:cap(r.events)])
 		r.events = events
 	}
@@ -191,14 +208,14 @@ func (r *Reader) report(err error) error {
 func (r *Reader) record(m *nats.Msg) Record {
 	rec := Record{Seq: r.seq}
 	switch {
-	case strings.HasPrefix(m.Subject, subjectReadings):
+	case strings.HasPrefix(m.Subject, codec.ReadingsSubject):
 		rec.Event = &r.events[len(r.records)]
 		rec.Err = r.dec.DecodeEvent(m.Data, rec.Event)
-	case strings.HasPrefix(m.Subject, subjectRelays):
-		rec.Relay = new(RelayEvent) // rare
+	case strings.HasPrefix(m.Subject, codec.RelaysSubject):
+		rec.Relay = new(codec.RelayEvent) // rare
 		rec.Err = r.dec.DecodeRelayEvent(m.Data, rec.Relay)
 	default:
-		rec.Err = fmt.Errorf("%w %q", ErrSubject, m.Subject)
+		rec.Err = fmt.Errorf("%w %q", codec.ErrSubject, m.Subject)
 	}
 	if rec.Err != nil {
 		rec.Event, rec.Relay = nil, nil

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 func readGap(t *testing.T, r *Reader, want GapError) {
@@ -341,7 +343,7 @@ func TestUndecodable(t *testing.T) {
 	appendN(t, j, "r", 0, 1)
 	run := j.runs.current()
 	for _, data := range []string{`{"v":1,`, `{"v":2,"relay":"x"}`} {
-		if _, err := run.js.Publish(t.Context(), subjectReadings+"x", []byte(data)); err != nil {
+		if _, err := run.js.Publish(t.Context(), codec.ReadingsSubject+"x", []byte(data)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -362,7 +364,7 @@ func TestUndecodable(t *testing.T) {
 		for _, rec := range recs {
 			n++
 			if rec.Err != nil {
-				if !errors.Is(rec.Err, ErrDecode) || rec.Event != nil {
+				if !errors.Is(rec.Err, codec.ErrDecode) || rec.Event != nil {
 					t.Errorf("%+v", rec)
 				}
 				bad = append(bad, rec.Seq)

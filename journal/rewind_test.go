@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // cutAfter leaves of a block what comes up to the event numbered last.
@@ -114,7 +116,7 @@ func TestRefusedInTheMiddle(t *testing.T) {
 		err   error
 	}
 	answers := make(chan answer, 10)
-	add := func(n int, e *Event) {
+	add := func(n int, e *codec.Event) {
 		go func() {
 			seq, err := j.Append(context.Background(), e)
 			answers <- answer{n, seq, err}
@@ -122,7 +124,7 @@ func TestRefusedInTheMiddle(t *testing.T) {
 	}
 	add(1, sample("r", 1))
 	<-g.in
-	for n, e := range []*Event{sample("r", 2), large, sample("r", 4), large} {
+	for n, e := range []*codec.Event{sample("r", 2), large, sample("r", 4), large} {
 		add(2+n, e)
 		queued(t, j, n+1)
 	}
@@ -159,7 +161,7 @@ func TestRestartWritesTheNewestBlockAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A foreign write makes the next number unexpected.
-	if _, err := run.js.Publish(t.Context(), subjectReadings+"x", []byte("{}")); err != nil {
+	if _, err := run.js.Publish(t.Context(), codec.ReadingsSubject+"x", []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := j.Append(t.Context(), sample("r", 3)); !errors.Is(err, ErrUnknown) {

@@ -13,14 +13,14 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // The stream and its subjects.
 const (
-	streamName      = "PULSE"
-	subjectReadings = "pulse.readings."
-	subjectRelays   = "pulse.relays."
-	subjectLive     = "pulse.live."
+	streamName  = "PULSE"
+	subjectLive = "pulse.live."
 )
 
 // maxPending is how much of what a connection asked for may wait for it.
@@ -190,7 +190,7 @@ func streamConfig(o Options, identity string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        streamName,
 		Description: "Everything that Pulse's relays answered",
-		Subjects:    []string{subjectReadings + "*", subjectRelays + "*"},
+		Subjects:    []string{codec.ReadingsSubject + "*", codec.RelaysSubject + "*"},
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardOld,
 		Storage:     jetstream.FileStorage,

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // A number that an outside client saw is never another event's, so that a number is all that a consumer needs to know
@@ -15,12 +17,9 @@ import (
 // while clients are let in a file says how many events may have been shown and not synced, and a start that finds
 // the file, because the run before did not end cleanly, leaves out that many numbers.
 
-// RelaySkipped is the kind of the events that stand for numbers that are left out. They are no relay's.
-const RelaySkipped RelayEventKind = "skipped"
-
 const (
 	// subjectSkipped is none that a relay's id is encoded as.
-	subjectSkipped = subjectRelays + "%"
+	subjectSkipped = codec.RelaysSubject + "%"
 	// maxUnsynced is how many events may be written without an fsync, whatever Options.Sync says.
 	maxUnsynced = 10_000
 	// maxSkipped bounds how many numbers a start leaves out. Only a journal that lost its end to damage comes near it.
@@ -120,7 +119,7 @@ func (j *Journal) skipShown(run *embedded, last uint64) {
 // leaveOut gives the next n numbers to events that say nothing.
 func (j *Journal) leaveOut(run *embedded, n int) error {
 	at := j.o.Now().UnixNano() // the same here and in the marker, which is compared with the last of them
-	event := EncodeRelayEvent(nil, &RelayEvent{Time: at, Kind: RelaySkipped})
+	event := codec.EncodeRelayEvent(nil, &codec.RelayEvent{Time: at, Kind: codec.RelaySkipped})
 	if err := j.space.check(uint64(n * (len(event) + 64))); err != nil {
 		j.log.Error("numbers of events that NATS clients saw before an unclean stop may be used again", "err", err)
 		return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // A thousand alerts while 10,000 relays send ten stats each, every second, at what share of a core that is. Most alerts
@@ -59,13 +60,13 @@ func BenchmarkThousandAlerts(b *testing.B) {
 				tt.alert(i, &a)
 				s.create(a)
 			}
-			events := make([]journal.Event, relays)
+			events := make([]codec.Event, relays)
 			for i := range events {
-				c := journal.Collector{Name: "c", Tags: []string{"bare", fmt.Sprint("service:service-", i%100)}}
+				c := codec.Collector{Name: "c", Tags: []string{"bare", fmt.Sprint("service:service-", i%100)}}
 				for k := range stats {
-					c.Stats = append(c.Stats, journal.Stat{ID: fmt.Sprint("stat_", k), Value: float64(i % 100)})
+					c.Stats = append(c.Stats, codec.Stat{ID: fmt.Sprint("stat_", k), Value: float64(i % 100)})
 				}
-				events[i] = journal.Event{Relay: fmt.Sprint("relay-", i), Collectors: []journal.Collector{c}}
+				events[i] = codec.Event{Relay: fmt.Sprint("relay-", i), Collectors: []codec.Collector{c}}
 			}
 			seq := uint64(0)
 			for b.Loop() { // one second of the clock

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 const (
@@ -206,11 +207,11 @@ func (e *Evaluator) Apply(ctx context.Context, records []journal.Record) (uint64
 			}
 			e.take(r.Seq, r.Event)
 		case r.Relay == nil:
-		case r.Relay.Kind == journal.RelayRemoved:
+		case r.Relay.Kind == codec.RelayRemoved:
 			for _, w := range e.watches {
 				w.removeCollector(r.Relay)
 			}
-		case r.Relay.Kind == journal.RelayForgotten:
+		case r.Relay.Kind == codec.RelayForgotten:
 			if err := e.forgetRelay(r.Relay, now); err != nil {
 				return e.position(), err
 			}
@@ -221,7 +222,7 @@ func (e *Evaluator) Apply(ctx context.Context, records []journal.Record) (uint64
 }
 
 // take takes the readings of one event.
-func (e *Evaluator) take(seq uint64, event *journal.Event) {
+func (e *Evaluator) take(seq uint64, event *codec.Event) {
 	if event.Time > e.newest {
 		if event.Time/markEvery > e.newest/markEvery && len(e.watches) > 0 {
 			e.marks = append(e.marks, mark{event.Time / markEvery * markEvery, seq})

@@ -5,12 +5,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // forgetRelay ends what the alerts know of a relay that will not come back. Who was told that a group of it fires is told
 // that it ended, as nobody else would ever say so. Groups that other relays may be in go on without it.
-func (e *Evaluator) forgetRelay(r *journal.RelayEvent, now time.Time) error {
+func (e *Evaluator) forgetRelay(r *codec.RelayEvent, now time.Time) error {
 	var all []evaluation
 	for _, w := range e.index.ordered {
 		if host, ok := w.alert.Tags["host"]; ok && host != r.Relay {
@@ -31,7 +31,7 @@ func (e *Evaluator) forgetRelay(r *journal.RelayEvent, now time.Time) error {
 
 // forgetRelay returns the change of the group, if there is one. After a restart the record is read again, and the relay
 // may have come back since: only what is older than the record goes then.
-func (w *watch) forgetRelay(g *group, r *journal.RelayEvent) (change, bool) {
+func (w *watch) forgetRelay(g *group, r *codec.RelayEvent) (change, bool) {
 	c := change{group: g, state: g.state, at: r.Time}
 	host, prefix := g.host(&w.alert), r.Relay+keySeparator
 	if host != "" && host != r.Relay {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // What fires of a relay that will not come back ends, and who was told hears of it. What others are in goes on.
@@ -51,7 +51,7 @@ func TestForgottenRelay(t *testing.T) {
 					}
 				}
 				kill()
-				s.relay(journal.RelayForgotten, "web1", "")
+				s.relay(codec.RelayForgotten, "web1", "")
 				s.run(time.Second, web2)
 				kill() // the record is read again
 				s.run(10*time.Minute, web2)
@@ -82,7 +82,7 @@ func TestForgottenRelayCameBack(t *testing.T) {
 		s := newSim(t)
 		id := s.create(a)
 		s.run(time.Minute, func() { s.send("web1", "cpu_used", 10) })
-		s.relay(journal.RelayForgotten, "web1", "")
+		s.relay(codec.RelayForgotten, "web1", "")
 		s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 90) })
 		const fires = "[web1] cpu_used is CRITICAL value:90"
 		s.expect(fires)

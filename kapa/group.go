@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 const (
@@ -92,7 +92,7 @@ func (g *group) host(a *Alert) string {
 
 // find returns the group of an alert with by that the readings of the collector belong to, and makes it if there is room. It
 // returns nil if there is none.
-func (e *Evaluator) find(w *watch, event *journal.Event, c *journal.Collector) *group {
+func (e *Evaluator) find(w *watch, event *codec.Event, c *codec.Collector) *group {
 	var g *group
 	if len(w.alert.By) == 1 && w.alert.By[0] == "host" {
 		g = w.groups[event.Relay] // without a copy of the key

@@ -10,12 +10,13 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // relay appends what happened to a relay to the journal, now.
-func (s *sim) relay(kind journal.RelayEventKind, relay, collector string) {
+func (s *sim) relay(kind codec.RelayEventKind, relay, collector string) {
 	s.records = append(s.records, journal.Record{Seq: uint64(len(s.records) + 1),
-		Relay: &journal.RelayEvent{Relay: relay, Kind: kind, Collector: collector, Time: s.now.UnixNano()}})
+		Relay: &codec.RelayEvent{Relay: relay, Kind: kind, Collector: collector, Time: s.now.UnixNano()}})
 }
 
 // byHosts is quick for all hosts, each for itself.
@@ -201,13 +202,13 @@ func TestDeadmanAfterRemoval(t *testing.T) {
 			}
 			both := func() { s.send("web1", "cpu_used", 10, "service:shop"); other() }
 			s.run(2*time.Minute, both)
-			s.relay(journal.RelayRemoved, "web1", "c")
+			s.relay(codec.RelayRemoved, "web1", "c")
 			if !stopped {
 				s.run(30*time.Minute, other)
 				s.expect()
 			}
-			s.relay(journal.RelayRemoved, "web1", "other")
-			s.relay(journal.RelayDisconnected, "web1", "")
+			s.relay(codec.RelayRemoved, "web1", "other")
+			s.relay(codec.RelayDisconnected, "web1", "")
 			s.run(time.Minute, nil)
 			s.kill()
 			s.start()
@@ -371,7 +372,7 @@ func TestDeadmanOfAnOutage(t *testing.T) {
 	s.now = s.now.Add(time.Hour)
 	s.start()
 	// Its relay did not come back in time, so that the registry gives its collectors up.
-	s.relay(journal.RelayRemoved, "web1", "c")
+	s.relay(codec.RelayRemoved, "web1", "c")
 	s.run(time.Minute, func() { s.send("web2", "cpu_used", 10) })
 	s.expect()
 	s.run(3*time.Minute, func() { s.send("web2", "cpu_used", 10) })

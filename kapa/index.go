@@ -5,7 +5,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // index finds the watches that may count a reading, so that what a reading costs does not grow with the alerts on others:
@@ -47,7 +47,7 @@ func newIndex(watches map[string]*watch) index {
 }
 
 // find calls found with each watch that counts readings of the metric that this collector of the relay sends, once.
-func (x *index) find(metric, relay string, c *journal.Collector, found func(*watch)) {
+func (x *index) find(metric, relay string, c *codec.Collector, found func(*watch)) {
 	may := x.metrics[metric]
 	if may == nil {
 		return

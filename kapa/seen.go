@@ -5,11 +5,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // see notes that a collector sent a reading of the group, for the deadman.
-func (e *Evaluator) see(w *watch, g *group, event *journal.Event, c *journal.Collector) {
+func (e *Evaluator) see(w *watch, g *group, event *codec.Event, c *codec.Collector) {
 	s := &g.state
 	e.key = append(append(append(e.key[:0], event.Relay...), keySeparator...), c.Name...)
 	at, known := s.Seen[string(e.key)]
@@ -37,7 +37,7 @@ func (e *Evaluator) see(w *watch, g *group, event *journal.Event, c *journal.Col
 
 // removeCollector notes that a relay removed a collector. That alone is no silence, as the relay may have others, and
 // does not end one either: an agent that is shut down removes all that it has.
-func (w *watch) removeCollector(r *journal.RelayEvent) {
+func (w *watch) removeCollector(r *codec.RelayEvent) {
 	if w.alert.Deadman == 0 {
 		return
 	}

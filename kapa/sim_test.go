@@ -12,6 +12,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/seal"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // sim is a Pulse with a journal in memory and a clock of its own, that can be killed at any moment.
@@ -70,8 +71,8 @@ func (s *sim) create(a Alert) string {
 
 // send appends a reading to the journal, now.
 func (s *sim) send(relay, metric string, value float64, tags ...string) {
-	s.records = append(s.records, journal.Record{Seq: uint64(len(s.records) + 1), Event: &journal.Event{Relay: relay, Time: s.now.UnixNano(),
-		Collectors: []journal.Collector{{Name: "c", Tags: tags, Stats: []journal.Stat{{ID: metric, Value: value}}}}}})
+	s.records = append(s.records, journal.Record{Seq: uint64(len(s.records) + 1), Event: &codec.Event{Relay: relay, Time: s.now.UnixNano(),
+		Collectors: []codec.Collector{{Name: "c", Tags: tags, Stats: []codec.Stat{{ID: metric, Value: value}}}}}})
 }
 
 func (s *sim) save(position uint64, err error) {

@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
@@ -271,7 +272,7 @@ func TestBacklogGoesOnAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		fill(m, 40)
-		m.AppendBad(journal.ErrDecode)
+		m.AppendBad(codec.ErrDecode)
 		fill(m, 60)
 		hold := make(chan struct{})
 		p := newPair(t, db, m, func(p *pair) { p.behind.apply = func([]journal.Record) error { <-hold; return nil } })

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
@@ -62,7 +63,7 @@ func (p *pair) stop() {
 
 // fill appends n events at once, so that the batches of a runner that waits do not depend on chance.
 func fill(m *projectortest.Memory, n int) {
-	events := make([]*journal.Event, n)
+	events := make([]*codec.Event, n)
 	for i := range events {
 		events[i] = event("a", time.Now().UnixNano())
 	}

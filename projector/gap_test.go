@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
@@ -129,7 +130,7 @@ func TestRunnerRejects(t *testing.T) {
 		for i := range 10 {
 			m.Append(event("a", int64(i)))
 		}
-		m.AppendBad(&journal.DecodeError{Offset: 3, Reason: "not a number"})
+		m.AppendBad(&codec.DecodeError{Offset: 3, Reason: "not a number"})
 		p := &recorder{name: "p", apply: func(records []journal.Record) error {
 			for i := range records {
 				if s := records[i].Seq; s == 4 || s == 9 {

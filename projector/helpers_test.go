@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
 )
@@ -112,8 +113,8 @@ func numbers(first, last uint64) []uint64 {
 }
 
 // event is an event with one reading.
-func event(relay string, t int64) *journal.Event {
-	return journaltest.Event(relay, t, "cpu", nil, journal.Stat{ID: "used", Value: float64(t)})
+func event(relay string, t int64) *codec.Event {
+	return journaltest.Event(relay, t, "cpu", nil, codec.Stat{ID: "used", Value: float64(t)})
 }
 
 // newRunner makes a runner whose missing options are filled in.

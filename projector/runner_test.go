@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
@@ -36,7 +37,7 @@ func TestRunnerAppliesEverythingOnceAndSavesTheLast(t *testing.T) {
 			t.Fatalf("batches of %v", got)
 		}
 		m.Append(event("web1", 26))
-		m.AppendRelay(journal.RelayEvent{Relay: "web1", Kind: journal.RelayConnected})
+		m.AppendRelay(codec.RelayEvent{Relay: "web1", Kind: codec.RelayConnected})
 		synctest.Wait()
 		if err := r.Drain(t.Context()); err != nil {
 			t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
@@ -110,7 +110,7 @@ func TestRunnerPositionCannotBeSaved(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.Append(event("a", 1))
-		m.AppendBad(journal.ErrDecode)
+		m.AppendBad(codec.ErrDecode)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if s := r.Status(); s.Applied != 2 || s.State != projector.StateLive {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
@@ -31,7 +32,7 @@ func (l limited) State(ctx context.Context) (journal.State, error) {
 		return s, err
 	}
 	s.Retention, s.MaxBytes, s.Bytes = l.retention, l.maxBytes, s.Messages*100
-	l.Events(func(_ uint64, e *journal.Event) {
+	l.Events(func(_ uint64, e *codec.Event) {
 		t := time.Unix(0, e.Time)
 		if s.FirstTime.IsZero() {
 			s.FirstTime = t

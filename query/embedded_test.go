@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/influx/embedded"
 	"github.com/nanopack/pulse/projector/latest"
@@ -147,8 +148,8 @@ func TestFiltersMeanTheSameEverywhere(t *testing.T) {
 	var records []journal.Record
 	for i, tags := range [][]string{{"service:web", "zone:a"}, {"service:shop"}, {"zone:b"}, nil} {
 		host := fmt.Sprint("h", i)
-		event := journal.Event{Relay: host, Time: minutesAgo(0), Collectors: []journal.Collector{
-			{Name: "c", Tags: tags, Stats: []journal.Stat{{ID: "cpu", Value: float64(int(1) << i)}}}}}
+		event := codec.Event{Relay: host, Time: minutesAgo(0), Collectors: []codec.Collector{
+			{Name: "c", Tags: tags, Stats: []codec.Stat{{ID: "cpu", Value: float64(int(1) << i)}}}}}
 		records = append(records, journal.Record{Seq: uint64(i + 1), Event: &event})
 		stored := map[string]string{"host": host}
 		for _, tag := range tags {

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/live"
@@ -199,7 +199,7 @@ func cutAndCompare(t *testing.T, w *world, memory *projectortest.Memory, cuts in
 			case <-time.After(100 * time.Microsecond):
 			}
 			memory.Append(journaltest.Event(fmt.Sprint("web", n%5), int64(n), "c", []string{fmt.Sprint("zone:z", n%2)},
-				journal.Stat{ID: "cpu", Value: float64(n) / 7}, journal.Stat{ID: "ram", Value: float64(n)}))
+				codec.Stat{ID: "cpu", Value: float64(n) / 7}, codec.Stat{ID: "ram", Value: float64(n)}))
 		}
 	})
 	readers := []*reader{{path: "/live"}, {path: "/live/cpu?host=web1&host=web2"}, {path: "/live/ram?zone=z1"}}
@@ -223,7 +223,7 @@ func cutAndCompare(t *testing.T, w *world, memory *projectortest.Memory, cuts in
 	for i, r := range readers {
 		want := make(map[string]liveMessage)
 		last := uint64(0)
-		memory.Events(func(seq uint64, e *journal.Event) {
+		memory.Events(func(seq uint64, e *codec.Event) {
 			tags := map[string]string{"host": e.Relay, "zone": e.Collectors[0].Tags[0][len("zone:"):]}
 			m := liveMessage{Relay: e.Relay, Time: e.Time}
 			for _, s := range e.Collectors[0].Stats {
@@ -261,7 +261,7 @@ func TestLiveOverAHub(t *testing.T) {
 	if ev, err := events.Next(); err != nil || ev.ID != "0" || ev.Retry == "" {
 		t.Fatalf("%+v, %v", ev, err)
 	}
-	memory.Append(journaltest.Event("web1", 7, "cpu", []string{"service:web1"}, journal.Stat{ID: "cpu_used", Value: 0.25}))
+	memory.Append(journaltest.Event("web1", 7, "cpu", []string{"service:web1"}, codec.Stat{ID: "cpu_used", Value: 0.25}))
 	want := livetest.Event{Type: "readings", ID: "1",
 		Data: `{"relay":"web1","time":7,"readings":[{"stat":"cpu_used","value":0.25,"tags":{"host":"web1","service":"web1"}}]}`}
 	if ev, err := events.Next(); err != nil || ev != want {
@@ -314,9 +314,9 @@ func BenchmarkLive(b *testing.B) {
 					}
 				})
 			}
-			e := &journal.Event{Relay: "web1", Collectors: []journal.Collector{{Name: "cpu", Tags: []string{"service:web1"}}}}
+			e := &codec.Event{Relay: "web1", Collectors: []codec.Collector{{Name: "cpu", Tags: []string{"service:web1"}}}}
 			for s := range 10 {
-				e.Collectors[0].Stats = append(e.Collectors[0].Stats, journal.Stat{ID: fmt.Sprint("stat_", s), Value: float64(s) / 7})
+				e.Collectors[0].Stats = append(e.Collectors[0].Stats, codec.Stat{ID: fmt.Sprint("stat_", s), Value: float64(s) / 7})
 			}
 			used := cpuTime(b)
 			begin := time.Now()

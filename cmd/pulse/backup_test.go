@@ -16,6 +16,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/testtools"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
@@ -156,8 +157,8 @@ func TestOfflineBackupDropsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range events {
-		if _, err := j.Append(t.Context(), &journal.Event{Relay: "web1", Time: time.Now().UnixNano(),
-			Collectors: []journal.Collector{{Name: "cpu", Stats: []journal.Stat{{ID: "used", Value: float64(i)}}}}}); err != nil {
+		if _, err := j.Append(t.Context(), &codec.Event{Relay: "web1", Time: time.Now().UnixNano(),
+			Collectors: []codec.Collector{{Name: "cpu", Stats: []codec.Stat{{ID: "used", Value: float64(i)}}}}}); err != nil {
 			t.Fatal(err)
 		}
 	}

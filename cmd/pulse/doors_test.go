@@ -13,7 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/live/livetest"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
@@ -46,7 +46,7 @@ func TestAwkwardBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	subject := "pulse.live." + journal.Token(relay) + "." + journal.Token(stat)
+	subject := "pulse.live." + codec.Token(relay) + "." + codec.Token(stat)
 	heard, err := conn.SubscribeSync(subject)
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/pulseproc"
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/influx/embedded"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
@@ -244,7 +244,7 @@ func storedReadings(t *testing.T, dir string, stats int) (n uint64) {
 		aggregated += number(fmt.Sprintf(`SELECT sum(%q) FROM "one_week"."aggregate"`, name+":count"))
 	}
 	var journaled uint64
-	readJournal(t, dir, func(_ uint64, e *journal.Event) {
+	readJournal(t, dir, func(_ uint64, e *codec.Event) {
 		for _, c := range e.Collectors {
 			if strings.HasPrefix(e.Relay, "relay-") {
 				journaled += uint64(len(c.Stats))
@@ -261,7 +261,7 @@ func storedReadings(t *testing.T, dir string, stats int) (n uint64) {
 func storedOdd(t *testing.T, dir string) int64 {
 	t.Helper()
 	relays := make(map[string]bool)
-	readJournal(t, dir, func(_ uint64, e *journal.Event) {
+	readJournal(t, dir, func(_ uint64, e *codec.Event) {
 		for _, c := range e.Collectors {
 			for _, s := range c.Stats {
 				if s.ID == "odd" {

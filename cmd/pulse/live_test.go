@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/pulseproc"
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/live/livetest"
 )
 
@@ -71,7 +71,7 @@ func TestLiveOverKills(t *testing.T) {
 	}
 
 	events := 0
-	readJournal(t, dir, func(seq uint64, e *journal.Event) {
+	readJournal(t, dir, func(seq uint64, e *codec.Event) {
 		for _, c := range e.Collectors {
 			if c.Stats[0].ID != "stat_0" || seq > status.Journal.LastSeq {
 				continue

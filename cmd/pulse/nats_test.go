@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // TestNATSClient reads along as other people's programs do: single live
@@ -64,8 +64,8 @@ func TestNATSClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var decoder journal.Decoder
-	var event journal.Event
+	var decoder codec.Decoder
+	var event codec.Event
 	if err := decoder.DecodeEvent(stored.Data(), &event); err != nil || event.Relay == "" || event.Readings() == 0 {
 		t.Errorf("the journal's first event: %s, %v", stored.Data(), err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/influx/embedded"
@@ -37,13 +38,13 @@ func recount(t *testing.T, dir string) *count {
 	t.Helper()
 	c := &count{raw: make(map[string]float64), rows: make(map[string]aggregates)}
 	polls := make(map[string]map[float64]bool)
-	c.last = readJournal(t, dir, func(_ uint64, e *journal.Event) { c.add(t, e, polls) })
+	c.last = readJournal(t, dir, func(_ uint64, e *codec.Event) { c.add(t, e, polls) })
 	return c
 }
 
 // readJournal visits every event of the journal of a stopped server and returns
 // the number of its newest record.
-func readJournal(t *testing.T, dir string, visit func(seq uint64, e *journal.Event)) uint64 {
+func readJournal(t *testing.T, dir string, visit func(seq uint64, e *codec.Event)) uint64 {
 	t.Helper()
 	state, err := migrations.Open(dir, migrations.Options{})
 	if err != nil {
@@ -82,7 +83,7 @@ func readJournal(t *testing.T, dir string, visit func(seq uint64, e *journal.Eve
 	return end.LastSeq
 }
 
-func (c *count) add(t *testing.T, e *journal.Event, polls map[string]map[float64]bool) {
+func (c *count) add(t *testing.T, e *codec.Event, polls map[string]map[float64]bool) {
 	c.events++
 	for _, collector := range e.Collectors {
 		for _, s := range collector.Stats {

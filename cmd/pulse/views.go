@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector"
@@ -153,7 +153,7 @@ func (a *App) resumeOverrides(index *latest.Latest) (longest time.Duration) {
 		for collector, interval := range o.Collectors {
 			longest = max(longest, interval)
 			for _, relay := range o.Relays {
-				index.Override(journal.RelayEvent{Relay: relay, Time: o.Created.UnixNano(), Kind: journal.RelayOverride, Collector: collector,
+				index.Override(codec.RelayEvent{Relay: relay, Time: o.Created.UnixNano(), Kind: codec.RelayOverride, Collector: collector,
 					Duration: o.Until.Sub(o.Created), Interval: interval, Reason: "override " + o.ID})
 			}
 		}

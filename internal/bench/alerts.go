@@ -12,6 +12,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/relaywire/relaytest"
@@ -180,9 +181,9 @@ func (b *bench) alertsAlone(ctx context.Context, set *alertSet) (err error) {
 	evaluator.Reset(0)
 	var records []journal.Record
 	for i := range alertRelays {
-		e := &journal.Event{Relay: relaytest.FleetID(i), Collectors: []journal.Collector{{Name: relaytest.FleetCollector(0), Tags: crowdTags(i)}}}
+		e := &codec.Event{Relay: relaytest.FleetID(i), Collectors: []codec.Collector{{Name: relaytest.FleetCollector(0), Tags: crowdTags(i)}}}
 		for k := range alertSeries / alertRelays {
-			e.Collectors[0].Stats = append(e.Collectors[0].Stats, journal.Stat{ID: relaytest.FleetStat(k), Value: float64(k)})
+			e.Collectors[0].Stats = append(e.Collectors[0].Stats, codec.Stat{ID: relaytest.FleetStat(k), Value: float64(k)})
 		}
 		records = append(records, journal.Record{Event: e})
 	}

@@ -8,17 +8,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // sampleEvent is a reply of ten readings in three collectors.
-func sampleEvent() *journal.Event {
-	return &journal.Event{Relay: "web1", Time: 1795416970017829163, Collectors: []journal.Collector{
-		{Name: "cpu", Tags: []string{"service:web1", "guy"}, Stats: []journal.Stat{
+func sampleEvent() *codec.Event {
+	return &codec.Event{Relay: "web1", Time: 1795416970017829163, Collectors: []codec.Collector{
+		{Name: "cpu", Tags: []string{"service:web1", "guy"}, Stats: []codec.Stat{
 			{ID: "cpu_used", Value: 7}, {ID: "cpu_idle", Value: 99.75}, {ID: "cpu_wait", Value: 0.0312}, {ID: "cpu_steal", Value: 0}}},
-		{Name: "ram", Tags: []string{"service:web1"}, Stats: []journal.Stat{
+		{Name: "ram", Tags: []string{"service:web1"}, Stats: []codec.Stat{
 			{ID: "ram_used", Value: 73.5211}, {ID: "ram_free", Value: 26.4789}, {ID: "ram_total", Value: 16777216}}},
-		{Name: "disk", Tags: []string{"mount:/"}, Stats: []journal.Stat{
+		{Name: "disk", Tags: []string{"mount:/"}, Stats: []codec.Stat{
 			{ID: "disk_used", Value: 41.2}, {ID: "disk_free", Value: 58.8}, {ID: "disk_inodes", Value: 1.5}}},
 	}}
 }
@@ -40,7 +40,7 @@ type plainCollector struct {
 // runCodec compares the journal's codec with encoding/json on the same event.
 func (b *bench) runCodec(context.Context) error {
 	event := sampleEvent()
-	data, err := journal.EncodeEvent(nil, event)
+	data, err := codec.EncodeEvent(nil, event)
 	if err != nil {
 		return err
 	}
@@ -55,9 +55,9 @@ func (b *bench) runCodec(context.Context) error {
 		}
 	}
 	var buffer []byte
-	var decoded journal.Event
-	decoder := journal.NewDecoder()
-	encode := func() { buffer, err = journal.EncodeEvent(buffer[:0], event); check(err) }
+	var decoded codec.Event
+	decoder := new(codec.Decoder)
+	encode := func() { buffer, err = codec.EncodeEvent(buffer[:0], event); check(err) }
 	decode := func() { check(decoder.DecodeEvent(data, &decoded)) }
 	plainEncode := func() { _, err := json.Marshal(&plain); check(err) }
 	plainDecode := func() { var p plainEvent; check(json.Unmarshal(data, &p)) }
@@ -77,7 +77,7 @@ func (b *bench) runCodec(context.Context) error {
 	return failed
 }
 
-func perReading(ns float64, e *journal.Event) string {
+func perReading(ns float64, e *codec.Event) string {
 	return fmt.Sprintf("%.0f ns a reading", ns/float64(e.Readings()))
 }
 

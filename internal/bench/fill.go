@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
@@ -194,7 +195,7 @@ func (f *fill) append(ctx context.Context, j *journal.Journal, from, to int) err
 	group, ctx := errgroup.WithContext(ctx)
 	for range appenders {
 		group.Go(func() error {
-			e := journal.Event{Collectors: []journal.Collector{{Name: relaytest.FleetCollector(0), Stats: make([]journal.Stat, f.stats)}}}
+			e := codec.Event{Collectors: []codec.Collector{{Name: relaytest.FleetCollector(0), Stats: make([]codec.Stat, f.stats)}}}
 			for i := range f.stats {
 				e.Collectors[0].Stats[i].ID = relaytest.FleetStat(i)
 			}

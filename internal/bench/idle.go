@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nanopack/pulse/internal/pulseproc"
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/relaywire"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
@@ -40,7 +40,7 @@ func (b *bench) runIdle(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	conns, err := connectAll(ctx, s.RelayAddr, idleRelays, journal.Collector{Name: relaytest.FleetCollector(0)})
+	conns, err := connectAll(ctx, s.RelayAddr, idleRelays, codec.Collector{Name: relaytest.FleetCollector(0)})
 	defer closeAll(conns)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // connectAll connects n relays of these collectors that then say nothing by
 // themselves and do not listen. All that it returns is to be closed, also beside
 // an error.
-func connectAll(ctx context.Context, address string, n int, collectors ...journal.Collector) ([]net.Conn, error) {
+func connectAll(ctx context.Context, address string, n int, collectors ...codec.Collector) ([]net.Conn, error) {
 	conns := make([]net.Conn, n)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(64)
@@ -99,7 +99,7 @@ func connectAll(ctx context.Context, address string, n int, collectors ...journa
 
 // register connects a relay and adds its collectors. It returns when the server
 // knows of them.
-func register(ctx context.Context, address, id string, collectors []journal.Collector) (net.Conn, error) {
+func register(ctx context.Context, address, id string, collectors []codec.Collector) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/relaywire"
 )
@@ -39,7 +40,7 @@ func (b *bench) runJournal(ctx context.Context) error {
 		turns, lasts = 6, 10*time.Second
 	}
 	event := sampleEvent()
-	data, err := journal.EncodeEvent(nil, event)
+	data, err := codec.EncodeEvent(nil, event)
 	if err != nil {
 		return err
 	}
@@ -187,7 +188,7 @@ func (p *path) gather() map[string]float64 {
 
 // push has relays say event over and over, and returns how fast they
 // were durable.
-func (p *path) push(ctx context.Context, event *journal.Event, lasts time.Duration) (speed, error) {
+func (p *path) push(ctx context.Context, event *codec.Event, lasts time.Duration) (speed, error) {
 	conns, err := connectAll(ctx, p.ingest.Addr().String(), pushers, event.Collectors...)
 	defer closeAll(conns)
 	if err != nil {
@@ -224,7 +225,7 @@ func (p *path) push(ctx context.Context, event *journal.Event, lasts time.Durati
 
 // append appends event from as many goroutines as there would be relays, and
 // returns how fast they were durable.
-func (p *path) append(ctx context.Context, event *journal.Event, lasts time.Duration) (speed, error) {
+func (p *path) append(ctx context.Context, event *codec.Event, lasts time.Duration) (speed, error) {
 	var enough atomic.Bool
 	var group errgroup.Group
 	for range pushers {

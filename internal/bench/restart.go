@@ -14,6 +14,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/relaywire"
@@ -77,7 +78,7 @@ func (b *bench) registerAll(ctx context.Context, s *pulseproc.Server) error {
 		return err
 	}
 	defer s.Kill()
-	conns, err := connectAll(ctx, s.RelayAddr, restartRelays, journal.Collector{Name: relaytest.FleetCollector(0)})
+	conns, err := connectAll(ctx, s.RelayAddr, restartRelays, codec.Collector{Name: relaytest.FleetCollector(0)})
 	defer closeAll(conns)
 	if err != nil {
 		return err

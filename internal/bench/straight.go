@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // straightPublishers is how many publish at the same time: while the batch of one is
@@ -25,7 +25,7 @@ const straightPublishers = 4
 // server in this process that fsyncs before it acknowledges, and returns how
 // fast it does. Atomic batches are the only way in which it fsyncs for more than
 // one message.
-func publishStraight(ctx context.Context, dir string, event *journal.Event, data []byte, lasts time.Duration) (_ speed, err error) {
+func publishStraight(ctx context.Context, dir string, event *codec.Event, data []byte, lasts time.Duration) (_ speed, err error) {
 	s, err := server.NewServer(&server.Options{ServerName: "straight", DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir,
 		SyncAlways: true, NoFastProducerStall: true, JetStreamMaxStore: 1 << 40, JetStreamMaxMemory: 64 << 20})
 	if err != nil {

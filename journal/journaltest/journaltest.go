@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // Open opens an empty journal in a directory of the test's own and closes it when the test ends.
@@ -40,7 +41,7 @@ func OpenOptions(tb testing.TB, o journal.Options) *journal.Journal {
 }
 
 // Append appends the events and returns the sequence number of the last.
-func Append(tb testing.TB, j *journal.Journal, events ...*journal.Event) uint64 {
+func Append(tb testing.TB, j *journal.Journal, events ...*codec.Event) uint64 {
 	tb.Helper()
 	var last uint64
 	for _, e := range events {
@@ -54,6 +55,6 @@ func Append(tb testing.TB, j *journal.Journal, events ...*journal.Event) uint64 
 }
 
 // Event is a short form: one collector named after the stats' owner, with the stats in the order given.
-func Event(relay string, t int64, collector string, tags []string, stats ...journal.Stat) *journal.Event {
-	return &journal.Event{Relay: relay, Time: t, Collectors: []journal.Collector{{Name: collector, Tags: tags, Stats: stats}}}
+func Event(relay string, t int64, collector string, tags []string, stats ...codec.Stat) *codec.Event {
+	return &codec.Event{Relay: relay, Time: t, Collectors: []codec.Collector{{Name: collector, Tags: tags, Stats: stats}}}
 }

@@ -5,7 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 )
 
@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestOpen(t *testing.T) {
 	j := journaltest.Open(t)
 	other := journaltest.Open(t) // two in one process
-	e := journaltest.Event("web1", 42, "cpu", []string{"guy"}, journal.Stat{ID: "used", Value: 0.5})
+	e := journaltest.Event("web1", 42, "cpu", []string{"guy"}, codec.Stat{ID: "used", Value: 0.5})
 	if last := journaltest.Append(t, j, e, e); last != 2 {
 		t.Fatalf("the last number is %d", last)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/metric"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
@@ -184,7 +185,7 @@ func (a *Aggregates) Oldest() (time.Time, error) {
 // be needed again.
 func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint64, error) {
 	now := a.o.Now()
-	var latest *journal.Event
+	var latest *codec.Event
 	for i := range records {
 		rec := &records[i]
 		if e := rec.Event; e != nil {
@@ -211,7 +212,7 @@ func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint6
 }
 
 // fold adds an event's readings to its window; nil is a window that is expired.
-func (a *Aggregates) fold(w *window, seq uint64, e *journal.Event, now time.Time) {
+func (a *Aggregates) fold(w *window, seq uint64, e *codec.Event, now time.Time) {
 	if w == nil {
 		a.expired.Add(float64(e.Readings()))
 		return
@@ -238,7 +239,7 @@ func (a *Aggregates) fold(w *window, seq uint64, e *journal.Event, now time.Time
 }
 
 // count adds an event's readings to the accumulators, and says whether there were any.
-func (a *Aggregates) count(w *window, e *journal.Event, dirty bool) bool {
+func (a *Aggregates) count(w *window, e *codec.Event, dirty bool) bool {
 	w.events++
 	relay := a.cache.Relay(e.Relay)
 	b := relay.Data.block

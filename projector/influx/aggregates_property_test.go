@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
@@ -19,7 +20,7 @@ import (
 // recount is the model: a plain fold of every event of the journal, in its order.
 func recount(m *projectortest.Memory, interval time.Duration) map[cell]float64 {
 	want := make(map[cell]float64)
-	m.Events(func(_ uint64, e *journal.Event) {
+	m.Events(func(_ uint64, e *codec.Event) {
 		start := time.Unix(0, e.Time).UTC().Truncate(interval).UnixNano()
 		for _, c := range e.Collectors {
 			tags := []Tag{{"host", e.Relay}}
@@ -117,16 +118,16 @@ func (w *world) crash() {
 	w.boot(w.position[w.rng.IntN(len(w.position))])
 }
 
-func (w *world) event() *journal.Event {
+func (w *world) event() *codec.Event {
 	r := w.rng
-	e := &journal.Event{Relay: fmt.Sprint("relay", r.IntN(3)), Time: w.clock.UnixNano() - r.Int64N(int64(50*time.Millisecond))}
+	e := &codec.Event{Relay: fmt.Sprint("relay", r.IntN(3)), Time: w.clock.UnixNano() - r.Int64N(int64(50*time.Millisecond))}
 	for c := range 1 + r.IntN(2) {
-		col := journal.Collector{Name: fmt.Sprint("c", c)}
+		col := codec.Collector{Name: fmt.Sprint("c", c)}
 		if r.IntN(2) == 0 {
 			col.Tags = []string{fmt.Sprint("service:", r.IntN(2)), "bare"}
 		}
 		for range 1 + r.IntN(3) {
-			col.Stats = append(col.Stats, journal.Stat{ID: fmt.Sprint("s", r.IntN(4)), Value: r.NormFloat64()})
+			col.Stats = append(col.Stats, codec.Stat{ID: fmt.Sprint("s", r.IntN(4)), Value: r.NormFloat64()})
 		}
 		e.Collectors = append(e.Collectors, col)
 	}
@@ -238,8 +239,8 @@ func TestAggregatesEqualARecount(t *testing.T) {
 				late.Time -= r.Int64N(int64(30 * time.Minute))
 				w.journal.Append(late)
 			case n < 92:
-				w.journal.AppendBad(journal.ErrDecode)
-				w.journal.AppendRelay(journal.RelayEvent{Relay: "relay1"})
+				w.journal.AppendBad(codec.ErrDecode)
+				w.journal.AppendRelay(codec.RelayEvent{Relay: "relay1"})
 			case n < 95:
 				down = !down
 			case n < 100:

@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 )
 
@@ -21,7 +21,7 @@ var (
 )
 
 // send appends events and applies all there is, once.
-func (w *world) send(events ...*journal.Event) uint64 {
+func (w *world) send(events ...*codec.Event) uint64 {
 	w.tb.Helper()
 	w.journal.Append(events...)
 	for w.apply() {
@@ -182,7 +182,7 @@ func TestLateEventForAWindowWhoseEventsAreGoneChangesNothing(t *testing.T) {
 	w, reg, rejects := late(t, func(w *world) {
 		w.journal.Trim(3)
 		was = recount(w.journal, w.interval)
-		w.journal.Events(func(seq uint64, e *journal.Event) {
+		w.journal.Events(func(seq uint64, e *codec.Event) {
 			if start == 0 {
 				start = e.Time
 			}
@@ -381,7 +381,7 @@ func TestAggregatesOptions(t *testing.T) {
 func TestAggregatesWideRelay(t *testing.T) {
 	w := newWorld(t, 1)
 	const stats = 1500
-	var wide []journal.Stat
+	var wide []codec.Stat
 	for i := range stats {
 		wide = append(wide, stat(fmt.Sprint("s", i), float64(i)))
 	}

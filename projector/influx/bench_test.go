@@ -9,6 +9,7 @@ import (
 	"github.com/influxdata/influxdb1-client/models"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
@@ -45,12 +46,12 @@ func BenchmarkAggregates1M(b *testing.B) {
 	var encoded [][]byte
 	for poll := range 100 {
 		for _, rec := range fleetRecords(1000, 10, noon.Add(time.Duration(poll)*time.Minute)) {
-			encoded = append(encoded, must(journal.EncodeEvent(nil, rec.Event)))
+			encoded = append(encoded, must(codec.EncodeEvent(nil, rec.Event)))
 		}
 	}
 	decode := func(b *testing.B, each func([]journal.Record)) {
-		dec := journal.NewDecoder()
-		events := make([]journal.Event, 1000)
+		dec := new(codec.Decoder)
+		events := make([]codec.Event, 1000)
 		records := make([]journal.Record, 1000)
 		for from := 0; from < len(encoded); from += len(records) {
 			for i := range records {

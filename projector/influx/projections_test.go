@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
@@ -131,7 +132,7 @@ func TestJournalToInfluxDB(t *testing.T) {
 			}
 			v := rng.Float64()
 			journaltest.Append(t, p.journal, journaltest.Event(fmt.Sprint("web", i%5), at.UnixNano(), "cpu", []string{"service:x", "guy"},
-				journal.Stat{ID: "used", Value: v}, journal.Stat{ID: "used", Value: v / 2}, journal.Stat{ID: "idle", Value: 1}))
+				codec.Stat{ID: "used", Value: v}, codec.Stat{ID: "used", Value: v / 2}, codec.Stat{ID: "idle", Value: 1}))
 			n, sum = n+2, sum+v+v/2
 			lowest, highest = min(lowest, v/2), max(highest, v)
 		}
@@ -172,7 +173,7 @@ func TestSchemaDroppedWhileRunning(t *testing.T) {
 	p.start()
 	put := func(i int) {
 		journaltest.Append(t, p.journal, journaltest.Event("web1", time.Now().Add(-time.Hour).Add(time.Duration(i)*time.Second).UnixNano(), "cpu", nil,
-			journal.Stat{ID: "used", Value: float64(i)}))
+			codec.Stat{ID: "used", Value: float64(i)}))
 	}
 	put(1)
 	deadline := time.Now().Add(20 * time.Second)

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
@@ -138,7 +139,7 @@ func (r *Raw) Apply(ctx context.Context, records []journal.Record) (uint64, erro
 func (r *Raw) Persist(ctx context.Context) error { return r.o.Store.Flush(ctx, PolicyRaw) }
 
 // add makes points of an event's readings.
-func (r *Raw) add(seq uint64, e *journal.Event, oldest int64, now time.Time) {
+func (r *Raw) add(seq uint64, e *codec.Event, oldest int64, now time.Time) {
 	if e.Time < oldest {
 		r.nExpired += e.Readings()
 		return

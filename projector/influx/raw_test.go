@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 )
 
@@ -20,14 +21,14 @@ var (
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func stat(id string, v float64) journal.Stat { return journal.Stat{ID: id, Value: v} }
+func stat(id string, v float64) codec.Stat { return codec.Stat{ID: id, Value: v} }
 
-func event(relay string, at time.Time, tags []string, stats ...journal.Stat) *journal.Event {
-	return &journal.Event{Relay: relay, Time: at.UnixNano(), Collectors: []journal.Collector{{Name: "c", Tags: tags, Stats: stats}}}
+func event(relay string, at time.Time, tags []string, stats ...codec.Stat) *codec.Event {
+	return &codec.Event{Relay: relay, Time: at.UnixNano(), Collectors: []codec.Collector{{Name: "c", Tags: tags, Stats: stats}}}
 }
 
 // batch numbers events from first.
-func batch(first uint64, events ...*journal.Event) []journal.Record {
+func batch(first uint64, events ...*codec.Event) []journal.Record {
 	var records []journal.Record
 	for i, e := range events {
 		records = append(records, journal.Record{Seq: first + uint64(i), Event: e})
@@ -58,13 +59,13 @@ func TestRawPoints(t *testing.T) {
 	store := newFakeStore()
 	reg := prometheus.NewRegistry()
 	r := rawOver(store, RawOptions{Retention: 8 * time.Hour, Registerer: reg})
-	twice := &journal.Event{Relay: "web1", Time: noon.UnixNano(), Collectors: []journal.Collector{
-		{Name: "a", Tags: []string{"service:x", "guy", "host:liar"}, Stats: []journal.Stat{stat("used", 1), stat("used", 2), stat("idle", 3)}},
-		{Name: "b", Tags: []string{"service:x"}, Stats: []journal.Stat{stat("used", 4)}},
-		{Name: "c", Stats: []journal.Stat{stat("used", 5)}},
+	twice := &codec.Event{Relay: "web1", Time: noon.UnixNano(), Collectors: []codec.Collector{
+		{Name: "a", Tags: []string{"service:x", "guy", "host:liar"}, Stats: []codec.Stat{stat("used", 1), stat("used", 2), stat("idle", 3)}},
+		{Name: "b", Tags: []string{"service:x"}, Stats: []codec.Stat{stat("used", 4)}},
+		{Name: "c", Stats: []codec.Stat{stat("used", 5)}},
 	}}
 	records := batch(1, twice, event("web2", noon.Add(-9*time.Hour), nil, stat("used", 6), stat("idle", 6)), event("web2", noon.Add(-7*time.Hour), nil, stat("used", 7)))
-	records = append(records, journal.Record{Seq: 4, Relay: &journal.RelayEvent{}}, journal.Record{Seq: 5, Err: journal.ErrDecode})
+	records = append(records, journal.Record{Seq: 4, Relay: &codec.RelayEvent{}}, journal.Record{Seq: 5, Err: codec.ErrDecode})
 	for range 2 { // the second time is a replay
 		if seq, err := r.Apply(t.Context(), records); err != nil || seq != 5 {
 			t.Fatalf("Apply returned %d, %v", seq, err)
@@ -220,7 +221,7 @@ func TestRawRefusedPointsAreFoundListedAndLeftAlone(t *testing.T) {
 	rejects := projector.NewRejects(db)
 	reg := prometheus.NewRegistry()
 	r := rawOver(store, RawOptions{Rejects: rejects, Registerer: reg, Now: func() time.Time { return now }})
-	var events []*journal.Event
+	var events []*codec.Event
 	for i := range 100 {
 		s := stat("good", float64(i))
 		if i == 17 || i == 63 {
@@ -289,7 +290,7 @@ func TestRawRefusedEverythingOrTooMuchToSearch(t *testing.T) {
 		rejects := projector.NewRejects(openDB(t))
 		reg := prometheus.NewRegistry()
 		r := rawOver(store, RawOptions{Rejects: rejects, Registerer: reg})
-		var stats []journal.Stat
+		var stats []codec.Stat
 		for i := range 2000 {
 			stats = append(stats, stat(fmt.Sprint("s", i), 1))
 		}

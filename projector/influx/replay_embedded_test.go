@@ -10,7 +10,7 @@ import (
 
 	"github.com/influxdata/influxdb1-client/models"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
@@ -70,7 +70,7 @@ func TestReplayIntoInfluxDB(t *testing.T) {
 	put := func(at time.Time) {
 		n++
 		journaltest.Append(t, p.journal, journaltest.Event(fmt.Sprint("web", n%5), at.UnixNano(), "cpu", []string{"service:x", "guy"},
-			journal.Stat{ID: "used", Value: rng.NormFloat64()}, journal.Stat{ID: "used", Value: rng.Float64()}, journal.Stat{ID: "idle", Value: 1 / 3.0}))
+			codec.Stat{ID: "used", Value: rng.NormFloat64()}, codec.Stat{ID: "used", Value: rng.Float64()}, codec.Stat{ID: "idle", Value: 1 / 3.0}))
 	}
 	for i := range 1200 {
 		at := began.Add(time.Duration(i) * 6 * time.Second)

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/replay"
 )
@@ -122,7 +122,7 @@ func TestReplayOffersARefusedSeriesAgainInEachHour(t *testing.T) {
 			}
 			return ""
 		})
-		var events []*journal.Event
+		var events []*codec.Event
 		for i := range 1500 { // 1,200 in the bad hour: more than one batch
 			events = append(events, event("web1", s.began.Add(time.Duration(i)*3*time.Second), nil, stat("cpu", float64(i))))
 		}
@@ -165,7 +165,7 @@ func TestReplayOfARejectOfManyRecords(t *testing.T) {
 // Records that cannot be read stay listed; a dry run takes nothing from the list.
 func TestReplayLeavesWhatItDidNotOffer(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
-		s.journal.AppendBad(journal.ErrDecode)
+		s.journal.AppendBad(codec.ErrDecode)
 		s.live(s.minutes("web1", 0, 12)...)
 		if err := s.rejects.Add(projector.Reject{Projection: "influx_raw", Seq: 5, Relay: "web1", Stat: "cpu", Reason: "x"}); err != nil {
 			t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 	"github.com/nanopack/pulse/projector/replay"
@@ -73,7 +73,7 @@ func (s *stage) stop() {
 }
 
 // live appends events and waits until they are written, in closed windows too.
-func (s *stage) live(events ...*journal.Event) {
+func (s *stage) live(events ...*codec.Event) {
 	s.tb.Helper()
 	s.journal.Append(events...)
 	time.Sleep(5 * time.Minute)
@@ -85,8 +85,8 @@ func (s *stage) live(events ...*journal.Event) {
 }
 
 // minutes are n events of a relay, one every ten seconds from an offset to the beginning on.
-func (s *stage) minutes(relay string, offset time.Duration, n int) []*journal.Event {
-	var events []*journal.Event
+func (s *stage) minutes(relay string, offset time.Duration, n int) []*codec.Event {
+	var events []*codec.Event
 	for i := range n {
 		events = append(events, event(relay, s.began.Add(offset+time.Duration(i)*10*time.Second), []string{"service:x"},
 			stat("cpu", float64(i)/3), stat("cpu", float64(i)/7), stat("ram", 1e9/float64(i+1))))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector/latest"
 )
@@ -16,7 +17,7 @@ import (
 func fleet(at int64) []journal.Record {
 	var records []journal.Record
 	for i := range 10_000 {
-		var stats []journal.Stat
+		var stats []codec.Stat
 		for s := range 10 {
 			stats = append(stats, stat(fmt.Sprint("stat", s), float64(i)))
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector/latest"
 )
@@ -22,7 +23,7 @@ func TestForgottenRelay(t *testing.T) {
 	}
 	at := func(d time.Duration) int64 { return now.Add(d).UnixNano() }
 	forgotten := func(relay string, at int64) []journal.Record {
-		return []journal.Record{{Seq: 10, Relay: &journal.RelayEvent{Relay: relay, Time: at, Kind: journal.RelayForgotten}}}
+		return []journal.Record{{Seq: 10, Relay: &codec.RelayEvent{Relay: relay, Time: at, Kind: codec.RelayForgotten}}}
 	}
 	tick()
 	apply(t, l, 1,
@@ -30,7 +31,7 @@ func TestForgottenRelay(t *testing.T) {
 		journaltest.Event("web2", at(0), "cpu", nil, stat("used", 3)))
 
 	// What says nothing of the relay's end changes nothing, nor does the end of a relay that is not known.
-	for _, kind := range []journal.RelayEventKind{journal.RelayDisconnected, journal.RelayRemoved} {
+	for _, kind := range []codec.RelayEventKind{codec.RelayDisconnected, codec.RelayRemoved} {
 		records := forgotten("web1", at(1))
 		records[0].Relay.Kind = kind
 		if _, err := l.Apply(t.Context(), append(records, forgotten("nobody", at(1))...)); err != nil {

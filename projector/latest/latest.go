@@ -7,7 +7,7 @@
 // other; the writer interrupts them for some tens of microseconds at a time.
 //
 // A series that was not seen for Options.MaxAge is forgotten, so that memory follows what is alive. The series of a relay that is
-// forgotten (journal.RelayForgotten) are not selected any more, and are forgotten with the next Tick.
+// forgotten (codec.RelayForgotten) are not selected any more, and are forgotten with the next Tick.
 package latest
 
 import (
@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
@@ -112,9 +113,9 @@ func (l *Latest) Apply(_ context.Context, records []journal.Record) (uint64, err
 			switch e, relay := records[i].Event, records[i].Relay; {
 			case e != nil:
 				n += 1 + l.take(e)
-			case relay != nil && relay.Kind == journal.RelayForgotten:
+			case relay != nil && relay.Kind == codec.RelayForgotten:
 				n += 1 + l.forget(relay)
-			case relay != nil && relay.Kind == journal.RelayOverride:
+			case relay != nil && relay.Kind == codec.RelayOverride:
 				n += 1 + l.override(relay)
 			}
 		}
@@ -125,7 +126,7 @@ func (l *Latest) Apply(_ context.Context, records []journal.Record) (uint64, err
 }
 
 // take takes the readings of one event, under the lock, and counts them.
-func (l *Latest) take(e *journal.Event) int {
+func (l *Latest) take(e *codec.Event) int {
 	l.readings = l.cache.Relay(e.Relay).Resolve(e, l.readings[:0])
 	for i := range l.readings {
 		r := &l.readings[i]
@@ -145,7 +146,7 @@ func (l *Latest) take(e *journal.Event) int {
 // forget gives the rows of a relay a time at which nobody selects them, under the lock, and counts them: the sweep of the next Tick
 // takes them out. It leaves readings alone that are newer than the event: the relay may have come back before the journal had the
 // event.
-func (l *Latest) forget(e *journal.RelayEvent) int {
+func (l *Latest) forget(e *codec.RelayEvent) int {
 	delete(l.overrides, e.Relay)
 	r := l.cache.Find(e.Relay)
 	if r == nil {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/latest"
@@ -25,7 +26,7 @@ var (
 	_ projector.Ticker     = (*latest.Latest)(nil)
 )
 
-func apply(tb testing.TB, l *latest.Latest, first uint64, events ...*journal.Event) {
+func apply(tb testing.TB, l *latest.Latest, first uint64, events ...*codec.Event) {
 	tb.Helper()
 	var records []journal.Record
 	for i, e := range events {
@@ -45,7 +46,7 @@ func values(l *latest.Latest, stat string, filters map[string][]string, since in
 	return vs
 }
 
-func stat(id string, v float64) journal.Stat { return journal.Stat{ID: id, Value: v} }
+func stat(id string, v float64) codec.Stat { return codec.Stat{ID: id, Value: v} }
 
 func TestSelect(t *testing.T) {
 	l := latest.New(latest.Options{})

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
@@ -17,7 +17,7 @@ type hold struct {
 }
 
 // Override tells of an override that began before the records that Apply will get. It is for the time before the runner starts.
-func (l *Latest) Override(e journal.RelayEvent) {
+func (l *Latest) Override(e codec.RelayEvent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.override(&e)
@@ -25,7 +25,7 @@ func (l *Latest) Override(e journal.RelayEvent) {
 
 // override takes an override's beginning or end, under the lock, and counts the rows that it changed. Readings may be older from the
 // beginning on, since the next poll is that far away.
-func (l *Latest) override(e *journal.RelayEvent) int {
+func (l *Latest) override(e *codec.RelayEvent) int {
 	if e.Duration == 0 {
 		return l.cancel(e)
 	}
@@ -45,7 +45,7 @@ func (l *Latest) override(e *journal.RelayEvent) int {
 
 // cancel takes the end of an override before its time. What was read last stays fresh until the next regular poll is answered: as if it
 // had been read now.
-func (l *Latest) cancel(e *journal.RelayEvent) int {
+func (l *Latest) cancel(e *codec.RelayEvent) int {
 	collectors := l.overrides[e.Relay]
 	holds, known := collectors[e.Collector]
 	if !known {
@@ -65,7 +65,7 @@ func (l *Latest) cancel(e *journal.RelayEvent) int {
 }
 
 // rowsOf visits the rows of a collector that is known, under the lock, and counts them.
-func (l *Latest) rowsOf(e *journal.RelayEvent, visit func(*row)) int {
+func (l *Latest) rowsOf(e *codec.RelayEvent, visit func(*row)) int {
 	n := 0
 	if r := l.cache.Find(e.Relay); r != nil {
 		r.Collector(e.Collector, func(s *lookup.Series[struct{}, slot]) {
@@ -79,7 +79,7 @@ func (l *Latest) rowsOf(e *journal.RelayEvent, visit func(*row)) int {
 }
 
 // extend gives the rows of the event's readings the slack of their collectors, under the lock. l.readings are those of the event.
-func (l *Latest) extend(e *journal.Event, collectors map[string][]hold) {
+func (l *Latest) extend(e *codec.Event, collectors map[string][]hold) {
 	i := 0
 	for c := range e.Collectors {
 		slack := l.slack(collectors[e.Collectors[c].Name], e.Time)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector/latest"
 )
@@ -28,17 +29,17 @@ func at(d time.Duration) int64 { return began.Add(d).UnixNano() }
 // read applies an event of web1 with a reading of each of two collectors.
 func (w *pollWorld) read(d time.Duration, collectors ...string) {
 	w.Helper()
-	e := &journal.Event{Relay: "web1", Time: at(d)}
+	e := &codec.Event{Relay: "web1", Time: at(d)}
 	for _, c := range collectors {
-		e.Collectors = append(e.Collectors, journal.Collector{Name: c, Stats: []journal.Stat{stat(c+"_a", 1), stat(c+"_b", 2)}})
+		e.Collectors = append(e.Collectors, codec.Collector{Name: c, Stats: []codec.Stat{stat(c+"_a", 1), stat(c+"_b", 2)}})
 	}
 	w.seq++
 	apply(w.T, w.l, w.seq, e)
 }
 
-func (w *pollWorld) override(d time.Duration, e journal.RelayEvent) {
+func (w *pollWorld) override(d time.Duration, e codec.RelayEvent) {
 	w.Helper()
-	e.Relay, e.Time, e.Kind = "web1", at(d), journal.RelayOverride
+	e.Relay, e.Time, e.Kind = "web1", at(d), codec.RelayOverride
 	w.seq++
 	if _, err := w.l.Apply(w.Context(), []journal.Record{{Seq: w.seq, Relay: &e}}); err != nil {
 		w.Fatal(err)
@@ -63,7 +64,7 @@ func TestSlowOverride(t *testing.T) {
 	w.read(0, "sl", "cpu")
 	w.want(10*sec, "sl", true)
 	w.want(11*sec, "sl", false)
-	w.override(2*sec, journal.RelayEvent{Collector: "sl", Interval: 30 * sec, Duration: 90 * sec, Reason: "override A"})
+	w.override(2*sec, codec.RelayEvent{Collector: "sl", Interval: 30 * sec, Duration: 90 * sec, Reason: "override A"})
 	w.want(32*sec, "sl", true) // the next poll may be that far away
 	w.want(11*sec, "cpu", false)
 	w.read(32*sec, "cpu", "sl")
@@ -77,7 +78,7 @@ func TestSlowOverride(t *testing.T) {
 	w.want(104*sec, "sl", false)
 
 	// A faster one takes nothing away, since its end may come before the next regular poll.
-	w.override(100*sec, journal.RelayEvent{Collector: "sl", Interval: sec, Duration: 20 * sec, Reason: "override B"})
+	w.override(100*sec, codec.RelayEvent{Collector: "sl", Interval: sec, Duration: 20 * sec, Reason: "override B"})
 	w.read(101*sec, "sl")
 	w.want(111*sec, "sl", true)
 	w.want(112*sec, "sl", false)
@@ -86,18 +87,18 @@ func TestSlowOverride(t *testing.T) {
 // TestCancelledOverride: until the next regular poll is answered the last reading stays, and no longer.
 func TestCancelledOverride(t *testing.T) {
 	w := newPollWorld(t)
-	w.override(0, journal.RelayEvent{Collector: "sl", Interval: 20 * sec, Duration: time.Hour, Reason: "override A"})
-	w.override(0, journal.RelayEvent{Collector: "sl", Interval: 60 * sec, Duration: time.Hour, Reason: "override B"})
+	w.override(0, codec.RelayEvent{Collector: "sl", Interval: 20 * sec, Duration: time.Hour, Reason: "override A"})
+	w.override(0, codec.RelayEvent{Collector: "sl", Interval: 60 * sec, Duration: time.Hour, Reason: "override B"})
 	w.read(0, "sl")
 	w.want(120*sec, "sl", true)
-	w.override(50*sec, journal.RelayEvent{Collector: "sl", Reason: "override C cancelled"}) // a fast one
+	w.override(50*sec, codec.RelayEvent{Collector: "sl", Reason: "override C cancelled"}) // a fast one
 	w.want(120*sec, "sl", true)
-	w.override(50*sec, journal.RelayEvent{Collector: "sl", Reason: "override B cancelled"})
+	w.override(50*sec, codec.RelayEvent{Collector: "sl", Reason: "override B cancelled"})
 	w.want(60*sec, "sl", true)
 	w.want(61*sec, "sl", false)
 	w.read(60*sec, "sl") // A holds on
 	w.want(100*sec, "sl", true)
-	w.override(70*sec, journal.RelayEvent{Collector: "sl", Reason: "override A cancelled"})
+	w.override(70*sec, codec.RelayEvent{Collector: "sl", Reason: "override A cancelled"})
 	w.want(80*sec, "sl", true)
 	w.want(81*sec, "sl", false)
 	w.read(71*sec, "sl")
@@ -107,12 +108,12 @@ func TestCancelledOverride(t *testing.T) {
 // TestOverrideBeforeTheStart: one that is told, and then read again, is one.
 func TestOverrideBeforeTheStart(t *testing.T) {
 	w := newPollWorld(t)
-	e := journal.RelayEvent{Relay: "web1", Time: at(0), Kind: journal.RelayOverride, Collector: "sl", Interval: 30 * sec, Duration: time.Hour, Reason: "override A"}
+	e := codec.RelayEvent{Relay: "web1", Time: at(0), Kind: codec.RelayOverride, Collector: "sl", Interval: 30 * sec, Duration: time.Hour, Reason: "override A"}
 	w.l.Override(e)
 	w.override(0, e)
 	w.read(time.Minute, "sl")
 	w.want(2*time.Minute, "sl", true)
-	w.override(time.Minute, journal.RelayEvent{Collector: "sl", Reason: "override A cancelled"})
+	w.override(time.Minute, codec.RelayEvent{Collector: "sl", Reason: "override A cancelled"})
 	w.read(61*sec, "sl")
 	w.want(72*sec, "sl", false)
 }
@@ -129,7 +130,7 @@ func TestSlowSeriesAreKept(t *testing.T) {
 	}
 	day := 24 * time.Hour
 	tick(0)
-	w.override(0, journal.RelayEvent{Collector: "sl", Interval: day, Duration: 3 * day, Reason: "override A"})
+	w.override(0, codec.RelayEvent{Collector: "sl", Interval: day, Duration: 3 * day, Reason: "override A"})
 	w.read(0, "sl", "cpu")
 	tick(2*day - time.Minute)
 	if got := w.l.Stats(); !slices.Equal(got, []string{"sl_a", "sl_b"}) {
@@ -138,7 +139,7 @@ func TestSlowSeriesAreKept(t *testing.T) {
 	w.want(2*day-time.Minute, "sl", true)
 	w.read(2*day, "sl")
 	w.seq++
-	if _, err := w.l.Apply(t.Context(), []journal.Record{{Seq: w.seq, Relay: &journal.RelayEvent{Relay: "web1", Time: at(2 * day), Kind: journal.RelayForgotten}}}); err != nil {
+	if _, err := w.l.Apply(t.Context(), []journal.Record{{Seq: w.seq, Relay: &codec.RelayEvent{Relay: "web1", Time: at(2 * day), Kind: codec.RelayForgotten}}}); err != nil {
 		t.Fatal(err)
 	}
 	w.want(2*day, "sl", false)

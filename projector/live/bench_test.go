@@ -9,15 +9,16 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // fleet is one poll of so many relays with 10 stats each.
 func fleet(relays int) []journal.Record {
 	var records []journal.Record
 	for i := range relays {
-		e := &journal.Event{Relay: fmt.Sprint("host", i), Time: time.Now().UnixNano(), Collectors: []journal.Collector{{Name: "cpu", Tags: []string{"service:web1"}}}}
+		e := &codec.Event{Relay: fmt.Sprint("host", i), Time: time.Now().UnixNano(), Collectors: []codec.Collector{{Name: "cpu", Tags: []string{"service:web1"}}}}
 		for s := range 10 {
-			e.Collectors[0].Stats = append(e.Collectors[0].Stats, journal.Stat{ID: fmt.Sprint("stat_", s), Value: float64(i*s) / 7})
+			e.Collectors[0].Stats = append(e.Collectors[0].Stats, codec.Stat{ID: fmt.Sprint("stat_", s), Value: float64(i*s) / 7})
 		}
 		records = append(records, journal.Record{Seq: uint64(i + 1), Event: e})
 	}

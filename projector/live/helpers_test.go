@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/live"
@@ -73,7 +74,7 @@ func (r *rig) applyValues(values ...float64) {
 	r.t.Helper()
 	for _, v := range values {
 		r.seq++
-		e := journaltest.Event("host0", time.Now().UnixNano(), "c", []string{"service:web1"}, journal.Stat{ID: "stat_0", Value: v})
+		e := journaltest.Event("host0", time.Now().UnixNano(), "c", []string{"service:web1"}, codec.Stat{ID: "stat_0", Value: v})
 		if position, err := r.Apply(r.t.Context(), []journal.Record{{Seq: r.seq, Event: e}}); err != nil || position != r.seq {
 			r.t.Fatalf("Apply returned %d, %v", position, err)
 		}

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
@@ -101,7 +102,7 @@ func FuzzHubMessage(f *testing.F) {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return
 		}
-		e := &journal.Event{Relay: relay, Time: 7, Collectors: []journal.Collector{{Tags: []string{tag}, Stats: []journal.Stat{{ID: stat, Value: v}}}}}
+		e := &codec.Event{Relay: relay, Time: 7, Collectors: []codec.Collector{{Tags: []string{tag}, Stats: []codec.Stat{{ID: stat, Value: v}}}}}
 		m := &hubMetrics{}
 		entries := newEncoder(m).appendEntry(nil, 9, e)
 		matching, ok := newEncoder(m).appendMatching(nil, 9, e, &matcher{})

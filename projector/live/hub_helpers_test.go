@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/live"
 	"github.com/nanopack/pulse/projector/live/livetest"
@@ -78,7 +79,7 @@ func (r *hubRig) begin(position uint64) *hubRig {
 }
 
 // apply appends events to the journal and applies them, one a batch.
-func (r *hubRig) apply(events ...*journal.Event) {
+func (r *hubRig) apply(events ...*codec.Event) {
 	r.t.Helper()
 	for _, e := range events {
 		seq := r.journal.Append(e)
@@ -218,7 +219,7 @@ func decode(t testing.TB, data string) said {
 }
 
 // expect is what a stream must say of an event, made the plain way; no readings: nothing.
-func expect(e *journal.Event, q live.Request) said {
+func expect(e *codec.Event, q live.Request) said {
 	m := said{Relay: e.Relay, Time: e.Time}
 	for _, c := range e.Collectors {
 		tags := map[string]string{"host": e.Relay}
@@ -289,7 +290,7 @@ func (f *follower) resume() live.Request {
 func (f *follower) check(m *projectortest.Memory, behind uint64) {
 	f.t.Helper()
 	want := 0
-	m.Events(func(seq uint64, e *journal.Event) {
+	m.Events(func(seq uint64, e *codec.Event) {
 		if seq <= behind {
 			return
 		}

@@ -12,15 +12,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/live"
 	"github.com/nanopack/pulse/projector/live/livetest"
 )
 
-func one(relay string, stat string, v float64, tags ...string) *journal.Event {
-	return journaltest.Event(relay, 1000, "c", tags, journal.Stat{ID: stat, Value: v})
+func one(relay string, stat string, v float64, tags ...string) *codec.Event {
+	return journaltest.Event(relay, 1000, "c", tags, codec.Stat{ID: stat, Value: v})
 }
 
 // data is the data of the message of one's event.
@@ -38,10 +38,10 @@ func TestHubMessage(t *testing.T) {
 		t.Fatalf("the greeting is %+v", ev)
 	}
 	h.apply(
-		&journal.Event{Relay: "web1", Time: 42, Collectors: []journal.Collector{
-			{Name: "cpu", Tags: []string{"service:a", "bare"}, Stats: []journal.Stat{{ID: "idle", Value: 1e-9}, {ID: "used", Value: 0.25}, {ID: "used", Value: 1e21}}},
-			{Name: "ram", Stats: []journal.Stat{{ID: "used", Value: -3}}}}},
-		&journal.Event{Relay: "web1", Time: 43},
+		&codec.Event{Relay: "web1", Time: 42, Collectors: []codec.Collector{
+			{Name: "cpu", Tags: []string{"service:a", "bare"}, Stats: []codec.Stat{{ID: "idle", Value: 1e-9}, {ID: "used", Value: 0.25}, {ID: "used", Value: 1e21}}},
+			{Name: "ram", Stats: []codec.Stat{{ID: "used", Value: -3}}}}},
+		&codec.Event{Relay: "web1", Time: 43},
 		one("web2", "used", 5, "service:b"))
 	const first = `{"relay":"web1","time":42,"readings":[`
 	idle, used := `{"stat":"idle","value":1e-9,"tags":{"host":"web1","service":"a"}}`, `{"stat":"used","value":0.25,"tags":{"host":"web1","service":"a"}},{"stat":"used","value":1e+21,"tags":{"host":"web1","service":"a"}}`
@@ -78,7 +78,7 @@ func TestHubCuts(t *testing.T) {
 			default:
 			}
 			if n%97 == 0 {
-				h.journal.AppendRelay(journal.RelayEvent{Relay: "r"})
+				h.journal.AppendRelay(codec.RelayEvent{Relay: "r"})
 			}
 			h.journal.Append(one(fmt.Sprint("web", rng.IntN(4)), fmt.Sprint("s", rng.IntN(3)), float64(n), fmt.Sprint("zone:z", rng.IntN(2))))
 			if n%8 == 0 {
@@ -141,7 +141,7 @@ func (f *follower) session(h *hubRig, rng *rand.Rand, until uint64) {
 	defer cancel()
 	last := uint64(0)
 	if until > 0 {
-		h.journal.Events(func(seq uint64, e *journal.Event) {
+		h.journal.Events(func(seq uint64, e *codec.Event) {
 			if len(expect(e, f.request).Readings) > 0 {
 				last = seq
 			}
@@ -380,7 +380,7 @@ func TestHubContextEnds(t *testing.T) {
 func TestHubMessagesAreBounded(t *testing.T) {
 	e := journaltest.Event("a", 1, "c", []string{"tag:" + strings.Repeat("x", 60_000)})
 	for i := range 100 {
-		e.Collectors[0].Stats = append(e.Collectors[0].Stats, journal.Stat{ID: fmt.Sprint("s", i), Value: 1})
+		e.Collectors[0].Stats = append(e.Collectors[0].Stats, codec.Stat{ID: fmt.Sprint("s", i), Value: 1})
 	}
 	h := newHub(t, live.HubOptions{}).begin(0)
 	for _, q := range []live.Request{{}, {Filters: map[string][]string{"host": {"a"}}}} {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
@@ -48,7 +48,7 @@ type encoder struct {
 func newEncoder(m *hubMetrics) *encoder { return &encoder{metrics: m} }
 
 // resolve finds the readings of an event with their spelling.
-func (c *encoder) resolve(e *journal.Event) []reading {
+func (c *encoder) resolve(e *codec.Event) []reading {
 	if c.cache.Len() > maxTopics { // names that never repeat
 		c.cache = lookup.Cache[struct{}, *spelled]{}
 	}
@@ -83,7 +83,7 @@ func spell(s *series) *spelled {
 }
 
 // appendEntry appends the message of an event with all of its readings, in memory of its own. An event without readings has none.
-func (c *encoder) appendEntry(dst []entry, seq uint64, e *journal.Event) []entry {
+func (c *encoder) appendEntry(dst []entry, seq uint64, e *codec.Event) []entry {
 	c.refs = c.refs[:0]
 	c.buf = appendHead(c.buf[:0], seq, e)
 	head, left := len(c.buf), 0
@@ -104,7 +104,7 @@ func (c *encoder) appendEntry(dst []entry, seq uint64, e *journal.Event) []entry
 }
 
 // appendMatching appends the message of an event with those readings that match, nothing if there are none.
-func (c *encoder) appendMatching(dst []byte, seq uint64, e *journal.Event, m *matcher) ([]byte, bool) {
+func (c *encoder) appendMatching(dst []byte, seq uint64, e *codec.Event, m *matcher) ([]byte, bool) {
 	begin, first, left := len(dst), true, 0
 	for _, r := range c.resolve(e) {
 		if !m.takes(r.Series.Data) {
@@ -159,7 +159,7 @@ func appendSelected(dst []byte, e *entry, m *matcher) ([]byte, bool) {
 	return append(dst, e.data[from-1:]...), true
 }
 
-func appendHead(dst []byte, seq uint64, e *journal.Event) []byte {
+func appendHead(dst []byte, seq uint64, e *codec.Event) []byte {
 	dst = strconv.AppendUint(append(dst, "id: "...), seq, 10)
 	dst = appendString(append(dst, "\nevent: readings\ndata: {\"relay\":"...), e.Relay)
 	dst = strconv.AppendInt(append(dst, `,"time":`...), e.Time, 10)

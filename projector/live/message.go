@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // The lines of mist's protocol, one JSON object each.
@@ -65,7 +65,7 @@ func authLine(token string) []byte {
 // tags as the relay sent them, and the stat's id; sorted, each once. As in every other view the relay's id is
 // the host: `host:` tags of a collector are not passed on. Bytes that are not UTF-8 cannot be said in JSON:
 // each row of them becomes one U+FFFD.
-func mistTags(relay string, c *journal.Collector, stat string) []string {
+func mistTags(relay string, c *codec.Collector, stat string) []string {
 	tags := make([]string, 0, len(c.Tags)+3)
 	add := func(t string) { tags = append(tags, strings.ToValidUTF8(t, string(utf8.RuneError))) }
 	add(hostKey + relay)

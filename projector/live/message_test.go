@@ -10,11 +10,11 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // line encodes one reading.
-func line(relay string, c *journal.Collector, stat string, value float64) []byte {
+func line(relay string, c *codec.Collector, stat string, value float64) []byte {
 	return appendMessage(nil, &message{prefix: linePrefix(mistTags(relay, c, stat)), value: value})
 }
 
@@ -31,7 +31,7 @@ func TestLines(t *testing.T) {
 		{"h\"\\\n", "a\x00\x7f", []string{"</script>é\u2028"}, 1e-7, `{"command":"publish","tags":["\u003c/script>é` + "\u2028" + `","a\u0000\u007f","host:h\"\\\u000a","metrics"],"data":"0.0000001"}`},
 		{"\xff\xfe", "\xc3", []string{"k:\xed\xa0\x80v"}, 0.1, `{"command":"publish","tags":["host:` + "\ufffd" + `","k:` + "\ufffd" + `v","metrics","` + "\ufffd" + `"],"data":"0.1"}`},
 	} {
-		got := line(tt.relay, &journal.Collector{Tags: tt.tags}, tt.stat, tt.value)
+		got := line(tt.relay, &codec.Collector{Tags: tt.tags}, tt.stat, tt.value)
 		if want := strings.ReplaceAll(tt.want, `\u003c`, "<") + "\n"; string(got) != want {
 			t.Errorf("%q\n got %s want %s", tt.relay, got, want)
 		}
@@ -51,7 +51,7 @@ func FuzzLine(f *testing.F) {
 		if math.IsNaN(value) || math.IsInf(value, 0) {
 			return // the journal holds none
 		}
-		c := &journal.Collector{Tags: strings.Split(sent, "\x1f")}
+		c := &codec.Collector{Tags: strings.Split(sent, "\x1f")}
 		got := line(relay, c, stat, value)
 		if bytes.Count(got, newline) != 1 || got[len(got)-1] != '\n' || !utf8.Valid(got) {
 			t.Fatalf("%q is not one line of text", got)

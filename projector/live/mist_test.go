@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/live"
 	"github.com/nanopack/pulse/projector/live/livetest"
 )
@@ -35,7 +36,7 @@ func TestMistPublishes(t *testing.T) {
 		r.wantMetric(1, "connected")
 		r.wantMetric(0, "queued")
 		// What is no reading is passed by.
-		for _, rec := range []journal.Record{{Seq: 9, Relay: &journal.RelayEvent{}}, {Seq: 10, Err: errors.New("unreadable")}} {
+		for _, rec := range []journal.Record{{Seq: 9, Relay: &codec.RelayEvent{}}, {Seq: 10, Err: errors.New("unreadable")}} {
 			if position, err := r.Apply(t.Context(), []journal.Record{rec}); position != rec.Seq || err != nil {
 				t.Errorf("Apply returned %d, %v", position, err)
 			}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/retry"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
@@ -47,7 +48,7 @@ type NATSOptions struct {
 //
 //	{"time":1795416970017829163,"value":0.25,"tags":{"host":"web1","service":"web1"}}
 //
-// The time is in nanoseconds since 1970 UTC, as in the journal's events; relay and stat are encoded by [journal.Token].
+// The time is in nanoseconds since 1970 UTC, as in the journal's events; relay and stat are encoded by [codec.Token].
 // Only what somebody listens to is encoded, and while nobody listens a batch costs some tens of nanoseconds. A reading is
 // sent at most once. It needs no position, and what the journal held when it began is not live.
 type NATS struct {
@@ -129,7 +130,7 @@ func (n *NATS) Apply(_ context.Context, records []journal.Record) (uint64, error
 	return position, nil
 }
 
-func (n *NATS) publish(e *journal.Event) {
+func (n *NATS) publish(e *codec.Event) {
 	for i := range e.Collectors {
 		c := &e.Collectors[i]
 		var tags []lookup.Tag // the collector's, once they are needed
@@ -164,7 +165,7 @@ func (n *NATS) subject(relay, stat string) string {
 	if len(n.subjects) >= maxSubjects {
 		clear(n.subjects)
 	}
-	s := "pulse.live." + journal.Token(relay) + "." + journal.Token(stat)
+	s := "pulse.live." + codec.Token(relay) + "." + codec.Token(stat)
 	n.subjects[key] = s
 	return s
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 )
 
@@ -48,13 +49,13 @@ func newNATS(tb testing.TB, p Publisher) *NATS {
 
 func TestNATSPublishes(t *testing.T) {
 	now := time.Now().UnixNano()
-	e := &journal.Event{Relay: "web.1 *", Time: now, Collectors: []journal.Collector{
-		{Name: "cpu", Tags: []string{"service:\"a\"", "guy", "host:liar"}, Stats: []journal.Stat{{ID: "cpu", Value: 0.25}, {ID: "a>b", Value: -1e300}}},
-		{Name: "ram", Stats: []journal.Stat{{ID: "ram", Value: 3}}}}}
-	old := &journal.Event{Relay: "web1", Time: now - int64(time.Hour), Collectors: e.Collectors}
+	e := &codec.Event{Relay: "web.1 *", Time: now, Collectors: []codec.Collector{
+		{Name: "cpu", Tags: []string{"service:\"a\"", "guy", "host:liar"}, Stats: []codec.Stat{{ID: "cpu", Value: 0.25}, {ID: "a>b", Value: -1e300}}},
+		{Name: "ram", Stats: []codec.Stat{{ID: "ram", Value: 3}}}}}
+	old := &codec.Event{Relay: "web1", Time: now - int64(time.Hour), Collectors: e.Collectors}
 	l := &listener{wanted: func(s string) bool { return s != "pulse.live.web%2E1%20%2A.ram" }}
 	n := newNATS(t, l)
-	records := []journal.Record{{Seq: 1, Relay: &journal.RelayEvent{}}, {Seq: 2, Event: old}, {Seq: 3, Event: e}}
+	records := []journal.Record{{Seq: 1, Relay: &codec.RelayEvent{}}, {Seq: 2, Event: old}, {Seq: 3, Event: e}}
 	if at, err := n.Apply(t.Context(), records); at != 3 || err != nil {
 		t.Fatal(at, err)
 	}

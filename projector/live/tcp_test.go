@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/live"
@@ -129,7 +129,7 @@ func TestMistOnARealJournal(t *testing.T) {
 		t.Helper()
 		for range n {
 			next++
-			journaltest.Append(t, j, journaltest.Event("web\"1", time.Now().UnixNano(), "cpu", []string{"service:a", "guy"}, journal.Stat{ID: "used", Value: float64(next)}))
+			journaltest.Append(t, j, journaltest.Event("web\"1", time.Now().UnixNano(), "cpu", []string{"service:a", "guy"}, codec.Stat{ID: "used", Value: float64(next)}))
 		}
 		r.applied += n
 	}
@@ -145,7 +145,7 @@ func TestMistOnARealJournal(t *testing.T) {
 	}
 	defer runner.Stop()
 	appendEvents(100)
-	if _, err := j.AppendRelayEvent(t.Context(), &journal.RelayEvent{Relay: "web1", Time: 1, Kind: journal.RelayConnected}); err != nil {
+	if _, err := j.AppendRelayEvent(t.Context(), &codec.RelayEvent{Relay: "web1", Time: 1, Kind: codec.RelayConnected}); err != nil {
 		t.Fatal(err)
 	}
 	first := r.server.WaitPublished(100)[0]

@@ -3,7 +3,7 @@ package live
 import (
 	"slices"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // maxTopics is how many series are remembered before everything is forgotten and begun anew: the bound for
@@ -46,7 +46,7 @@ func newTopics() *topics {
 }
 
 // appendMessages appends the readings of the event to dst, in their order.
-func (t *topics) appendMessages(dst []message, e *journal.Event) []message {
+func (t *topics) appendMessages(dst []message, e *codec.Event) []message {
 	r := t.relays[e.Relay]
 	if r == nil {
 		r = &relayTopics{byName: make(map[string]*collectorTopics)}
@@ -76,7 +76,7 @@ func (t *topics) appendMessages(dst []message, e *journal.Event) []message {
 }
 
 // collector finds a collector, at its place or by its name.
-func (r *relayTopics) collector(place int, sent *journal.Collector) *collectorTopics {
+func (r *relayTopics) collector(place int, sent *codec.Collector) *collectorTopics {
 	if place < len(r.places) {
 		if c := r.places[place]; c.name == sent.Name && slices.Equal(c.tags, sent.Tags) {
 			return c
@@ -112,7 +112,7 @@ func (c *collectorTopics) find(stat string) (int, bool) {
 	return int(at), ok
 }
 
-func (t *topics) add(relay string, c *collectorTopics, sent *journal.Collector, stat string) int {
+func (t *topics) add(relay string, c *collectorTopics, sent *codec.Collector, stat string) int {
 	if t.count >= t.max {
 		clear(t.relays) // whoever is in use is found again, or made again
 		t.count = 0

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // TestTopicsAlwaysEqualAnEncodingFromScratch: collectors come and go and change their tags and stats, the
@@ -16,14 +16,14 @@ func TestTopicsAlwaysEqualAnEncodingFromScratch(t *testing.T) {
 	topics.max = 700
 	var got []message
 	for round := range 5000 {
-		e := &journal.Event{Relay: fmt.Sprint("r", rng.IntN(4)), Time: int64(round)}
+		e := &codec.Event{Relay: fmt.Sprint("r", rng.IntN(4)), Time: int64(round)}
 		for range rng.IntN(4) {
-			c := journal.Collector{Name: fmt.Sprint("c", rng.IntN(3))}
+			c := codec.Collector{Name: fmt.Sprint("c", rng.IntN(3))}
 			for range rng.IntN(3) {
 				c.Tags = append(c.Tags, fmt.Sprint("t", rng.IntN(3)))
 			}
 			for range rng.IntN(60) {
-				c.Stats = append(c.Stats, journal.Stat{ID: fmt.Sprint("s", rng.IntN(70)), Value: rng.Float64()})
+				c.Stats = append(c.Stats, codec.Stat{ID: fmt.Sprint("s", rng.IntN(70)), Value: rng.Float64()})
 			}
 			e.Collectors = append(e.Collectors, c)
 		}
@@ -49,10 +49,10 @@ func TestTopicsAlwaysEqualAnEncodingFromScratch(t *testing.T) {
 
 func TestTopicsForgetWhatIsSilent(t *testing.T) {
 	topics := newTopics()
-	event := func(relay string, stats ...string) *journal.Event {
-		e := &journal.Event{Relay: relay, Collectors: []journal.Collector{{Name: "c"}}}
+	event := func(relay string, stats ...string) *codec.Event {
+		e := &codec.Event{Relay: relay, Collectors: []codec.Collector{{Name: "c"}}}
 		for _, s := range stats {
-			e.Collectors[0].Stats = append(e.Collectors[0].Stats, journal.Stat{ID: s})
+			e.Collectors[0].Stats = append(e.Collectors[0].Stats, codec.Stat{ID: s})
 		}
 		return e
 	}

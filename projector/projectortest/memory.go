@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 )
 
@@ -31,10 +32,10 @@ func NewMemory() *Memory { return &Memory{first: 1, changed: make(chan struct{})
 
 // Append appends events and returns the sequence number of the last. The events appear together: a
 // Read that waits sees all of them, so a test decides with one call how a batch falls.
-func (m *Memory) Append(events ...*journal.Event) uint64 {
+func (m *Memory) Append(events ...*codec.Event) uint64 {
 	records := make([]journal.Record, len(events))
 	for i, e := range events {
-		records[i].Event = copyEvent(new(journal.Event), e)
+		records[i].Event = copyEvent(new(codec.Event), e)
 	}
 	return m.append(records...)
 }
@@ -43,7 +44,7 @@ func (m *Memory) Append(events ...*journal.Event) uint64 {
 func (m *Memory) AppendBad(err error) uint64 { return m.append(journal.Record{Err: err}) }
 
 // AppendRelay appends a relay event.
-func (m *Memory) AppendRelay(e journal.RelayEvent) uint64 {
+func (m *Memory) AppendRelay(e codec.RelayEvent) uint64 {
 	return m.append(journal.Record{Relay: &e})
 }
 
@@ -118,7 +119,7 @@ func (m *Memory) Reads() int {
 }
 
 // Events visits the events that are there, in order.
-func (m *Memory) Events(visit func(seq uint64, e *journal.Event)) {
+func (m *Memory) Events(visit func(seq uint64, e *codec.Event)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.records {
@@ -168,7 +169,7 @@ type memoryReader struct {
 	next    uint64
 	closed  bool
 	records []journal.Record
-	events  []journal.Event
+	events  []codec.Event
 	before  []journal.Record // what the Read before the last returned
 }
 
@@ -197,7 +198,7 @@ func (r *memoryReader) poison() {
 			for c := range e.Collectors {
 				col := &e.Collectors[c]
 				for s := range col.Stats {
-					col.Stats[s] = journal.Stat{ID: "poison", Value: -1e300}
+					col.Stats[s] = codec.Stat{ID: "poison", Value: -1e300}
 				}
 				for t := range col.Tags {
 					col.Tags[t] = "poison:poison"
@@ -243,7 +244,7 @@ func (r *memoryReader) take(most int) ([]journal.Record, <-chan struct{}, error)
 		return nil, nil, gap
 	}
 	if len(r.events) < most {
-		r.events = make([]journal.Event, most)
+		r.events = make([]codec.Event, most)
 	}
 	r.records = r.records[:0]
 	for ; i < len(m.records) && len(r.records) < most && m.records[i].Seq == r.next; i++ {
@@ -279,7 +280,7 @@ func (r *memoryReader) Close() error {
 }
 
 // copyEvent copies e into dst, using dst's memory again.
-func copyEvent(dst, e *journal.Event) *journal.Event {
+func copyEvent(dst, e *codec.Event) *codec.Event {
 	dst.Relay, dst.Time = e.Relay, e.Time
 	dst.Collectors = slices.Grow(dst.Collectors[:0], len(e.Collectors))[:len(e.Collectors)]
 	for i, c := range e.Collectors {

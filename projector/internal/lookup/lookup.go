@@ -14,7 +14,7 @@ package lookup
 import (
 	"slices"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // Series is one stat under one set of tags.
@@ -165,7 +165,7 @@ func (r *Relay[R, S]) Keep(keep func(*Series[R, S]) bool) {
 }
 
 // Resolve appends the readings of the event to dst, in their order, each with its series.
-func (r *Relay[R, S]) Resolve(e *journal.Event, dst []Reading[R, S]) []Reading[R, S] {
+func (r *Relay[R, S]) Resolve(e *codec.Event, dst []Reading[R, S]) []Reading[R, S] {
 	pass := r.used + 1
 	if r.cache != nil {
 		r.cache.pass++
@@ -200,7 +200,7 @@ func (r *Relay[R, S]) Resolve(e *journal.Event, dst []Reading[R, S]) []Reading[R
 }
 
 // findCollector finds a collector that was not at its place, and puts it there.
-func (r *Relay[R, S]) findCollector(place int, sent *journal.Collector) *collector[R, S] {
+func (r *Relay[R, S]) findCollector(place int, sent *codec.Collector) *collector[R, S] {
 	if r.hints > 4*r.series+1024 { // names that never repeat
 		r.forgetPlaces()
 	}

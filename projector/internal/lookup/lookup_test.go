@@ -9,7 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
@@ -36,14 +36,14 @@ func TestTags(t *testing.T) {
 	}
 }
 
-func event(cols ...journal.Collector) *journal.Event {
-	return &journal.Event{Relay: "web1", Collectors: cols}
+func event(cols ...codec.Collector) *codec.Event {
+	return &codec.Event{Relay: "web1", Collectors: cols}
 }
 
-func col(name string, tags []string, stats ...string) journal.Collector {
-	c := journal.Collector{Name: name, Tags: tags}
+func col(name string, tags []string, stats ...string) codec.Collector {
+	c := codec.Collector{Name: name, Tags: tags}
 	for i, s := range stats {
-		c.Stats = append(c.Stats, journal.Stat{ID: s, Value: float64(i)})
+		c.Stats = append(c.Stats, codec.Stat{ID: s, Value: float64(i)})
 	}
 	return c
 }
@@ -75,14 +75,14 @@ func TestResolveFollowsEveryChange(t *testing.T) {
 	var c cache
 	series := make(map[string]*lookup.Series[struct{}, int])
 	for range 5000 {
-		e := &journal.Event{Relay: fmt.Sprint("r", rng.IntN(3))}
+		e := &codec.Event{Relay: fmt.Sprint("r", rng.IntN(3))}
 		for range rng.IntN(4) {
 			cl := col(fmt.Sprint("c", rng.IntN(3)), nil)
 			for range rng.IntN(3) {
 				cl.Tags = append(cl.Tags, fmt.Sprintf("k%d:%d", rng.IntN(2), rng.IntN(2)))
 			}
 			for range rng.IntN(4) {
-				cl.Stats = append(cl.Stats, journal.Stat{ID: fmt.Sprint("s", rng.IntN(5)), Value: rng.Float64()})
+				cl.Stats = append(cl.Stats, codec.Stat{ID: fmt.Sprint("s", rng.IntN(5)), Value: rng.Float64()})
 			}
 			e.Collectors = append(e.Collectors, cl)
 		}
@@ -120,16 +120,16 @@ func TestForgetting(t *testing.T) {
 	var c cache
 	for i := range 10 {
 		id := fmt.Sprint("r", i)
-		c.Relay(id).Resolve(&journal.Event{Relay: id, Collectors: []journal.Collector{col("c", nil, "a", "b")}}, nil)
+		c.Relay(id).Resolve(&codec.Event{Relay: id, Collectors: []codec.Collector{col("c", nil, "a", "b")}}, nil)
 	}
 	c.Sweep() // marks
-	e := &journal.Event{Relay: "r1", Collectors: []journal.Collector{col("c", nil, "b")}}
+	e := &codec.Event{Relay: "r1", Collectors: []codec.Collector{col("c", nil, "b")}}
 	before := c.Relay("r1").Resolve(e, nil)[0].Series
 	c.Sweep()
 	if c.Len() != 1 {
 		t.Fatalf("%d series are left, want r1's b", c.Len())
 	}
-	got := c.Relay("r1").Resolve(&journal.Event{Relay: "r1", Collectors: []journal.Collector{col("c", nil, "a", "b")}}, nil)
+	got := c.Relay("r1").Resolve(&codec.Event{Relay: "r1", Collectors: []codec.Collector{col("c", nil, "a", "b")}}, nil)
 	if got[1].Series != before || c.Len() != 2 {
 		t.Fatalf("b is another series now, or there are %d", c.Len())
 	}
@@ -176,7 +176,7 @@ func TestResolveDoesNotAllocate(t *testing.T) {
 
 func BenchmarkResolve(b *testing.B) {
 	var c cache
-	events := make([]*journal.Event, 1000)
+	events := make([]*codec.Event, 1000)
 	for i := range events {
 		e := event(col("cpu", []string{"service:a"}, "s0", "s1", "s2", "s3", "s4"), col("ram", nil, "s5", "s6", "s7", "s8", "s9"))
 		e.Relay = fmt.Sprint("relay", i)

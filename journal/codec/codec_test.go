@@ -1,4 +1,4 @@
-package journal
+package codec
 
 import (
 	"bytes"
@@ -37,6 +37,16 @@ var goldenRelayEvents = map[string]*RelayEvent{
 	"override":     {Relay: "web1", Time: 1795416970017829163, Kind: RelayOverride, Collector: "cpu", Duration: time.Minute, Interval: 1500 * time.Millisecond},
 }
 
+// sample is an event of ten readings, as relays send them.
+func sample(relay string, n int) *Event {
+	v := float64(n)
+	return &Event{Relay: relay, Time: 1795416970017829163 + int64(n), Collectors: []Collector{
+		{Name: "cpu", Tags: []string{"service:web1", "guy"}, Stats: []Stat{{"cpu_used", v}, {"cpu_idle", 99.75}, {"cpu_wait", 0.0312}, {"cpu_steal", 0}}},
+		{Name: "ram", Tags: []string{"service:web1"}, Stats: []Stat{{"ram_used", 73.5211}, {"ram_free", 26.4789}, {"ram_total", 16777216}}},
+		{Name: "disk", Tags: []string{"mount:/"}, Stats: []Stat{{"disk_used", 41.2}, {"disk_free", 58.8}, {"disk_inodes", 1.5}}},
+	}}
+}
+
 func TestGolden(t *testing.T) {
 	for name, e := range goldenEvents {
 		data, err := EncodeEvent(nil, e)
@@ -45,7 +55,7 @@ func TestGolden(t *testing.T) {
 		}
 		golden(t, "event-"+name, data)
 		var got Event
-		if err := NewDecoder().DecodeEvent(data, &got); err != nil || !sameEvent(&got, e) {
+		if err := new(Decoder).DecodeEvent(data, &got); err != nil || !sameEvent(&got, e) {
 			t.Errorf("%s: read back %+v, %v", name, got, err)
 		}
 	}
@@ -53,7 +63,7 @@ func TestGolden(t *testing.T) {
 		data := EncodeRelayEvent(nil, e)
 		golden(t, "relay-"+name, data)
 		var got RelayEvent
-		if err := NewDecoder().DecodeRelayEvent(data, &got); err != nil || !sameRelayEvent(&got, e) {
+		if err := new(Decoder).DecodeRelayEvent(data, &got); err != nil || !sameRelayEvent(&got, e) {
 			t.Errorf("%s: read back %+v, %v", name, got, err)
 		}
 	}
@@ -193,7 +203,7 @@ func TestDecodeLikeEncodingJSON(t *testing.T) {
 	}
 	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
 	var e Event
-	if err := NewDecoder().DecodeEvent([]byte(`{"x":`+deep+`}`), &e); !errors.Is(err, ErrDecode) {
+	if err := new(Decoder).DecodeEvent([]byte(`{"x":`+deep+`}`), &e); !errors.Is(err, ErrDecode) {
 		t.Errorf("5000 levels of an unknown field: %v", err)
 	}
 }
@@ -202,7 +212,7 @@ func TestDecodeLikeEncodingJSON(t *testing.T) {
 func compareDecoders(t *testing.T, data []byte) {
 	t.Helper()
 	want, wantErr := decodeJSON(data)
-	d := NewDecoder()
+	d := new(Decoder)
 	got := sample("left over", 1)
 	err := d.DecodeEvent(data, got)
 	if (err == nil) != (wantErr == nil) {
@@ -276,7 +286,7 @@ func TestFloats(t *testing.T) {
 func TestCodecAllocations(t *testing.T) {
 	e := sample("web1", 3)
 	buf := make([]byte, 0, 4096)
-	d := NewDecoder()
+	d := new(Decoder)
 	var got Event
 	data, err := EncodeEvent(nil, e)
 	if err != nil {
@@ -291,7 +301,7 @@ func TestCodecAllocations(t *testing.T) {
 }
 
 func TestInternTableIsBounded(t *testing.T) {
-	d := NewDecoder()
+	d := new(Decoder)
 	var e Event
 	name := []byte(`{"relay":"00000000000000000000000000000000"}`)
 	for i := range 3 * internStrings {
@@ -359,12 +369,12 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 		want := &Event{Relay: valid(relay), Time: tm, Collectors: []Collector{{valid(name), []string{valid(tag), valid(tag)}, []Stat{{valid(stat), v}, {valid(stat), -v}}}, {Name: valid(tag)}}}
 		got := sample("left over", 2)
-		if err := NewDecoder().DecodeEvent(data, got); err != nil || !sameEvent(got, want) {
+		if err := new(Decoder).DecodeEvent(data, got); err != nil || !sameEvent(got, want) {
 			t.Fatalf("%q was read as %+v, %v", data, got, err)
 		}
 		rel := &RelayEvent{Relay: valid(relay), Time: tm, Kind: RelayEventKind(valid(name)), Tags: []string{valid(tag)}, Reason: valid(stat)}
 		var back RelayEvent
-		if err := NewDecoder().DecodeRelayEvent(EncodeRelayEvent(nil, rel), &back); err != nil || !sameRelayEvent(&back, rel) {
+		if err := new(Decoder).DecodeRelayEvent(EncodeRelayEvent(nil, rel), &back); err != nil || !sameRelayEvent(&back, rel) {
 			t.Fatalf("%+v was read as %+v, %v", rel, back, err)
 		}
 	})
@@ -387,7 +397,7 @@ func BenchmarkCodec(b *testing.B) {
 	})
 	b.Run("decode", func(b *testing.B) {
 		b.ReportAllocs()
-		d := NewDecoder()
+		d := new(Decoder)
 		var got Event
 		for b.Loop() {
 			if err := d.DecodeEvent(data, &got); err != nil {

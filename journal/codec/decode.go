@@ -1,4 +1,4 @@
-package journal
+package codec
 
 import (
 	"bytes"
@@ -27,9 +27,6 @@ type Decoder struct {
 	last  []string // the names of the last event, in order: the next one's are mostly the same
 	nth   int      // how many of this event were read
 }
-
-// NewDecoder returns a Decoder.
-func NewDecoder() *Decoder { return new(Decoder) }
 
 // DecodeEvent decodes data into e, reusing e's slices; every field of e is set. It takes any JSON that
 // encoding/json would take for the schema: keys in any order and any case, unknown fields (skipped), any

@@ -1,4 +1,10 @@
-package journal
+// Package codec is the event and its bytes: what the journal stores of a poll's reply or of a change of a relay, as
+// JSON, and the NATS subject under which it is stored.
+//
+// [EncodeEvent] and [EncodeRelayEvent] write one form only, which golden files hold: what a version wrote stays
+// readable, and the same event is always the same bytes. A [Decoder] takes any JSON of the schema, keeps the strings
+// that it has seen, and does not allocate in a steady state. Nothing here blocks or keeps what it is given.
+package codec
 
 import "time"
 
@@ -52,6 +58,9 @@ const (
 	RelayRemoved      RelayEventKind = "removed"      // it removed a collector, or did not add it again in time
 	RelayOverride     RelayEventKind = "override"     // an override of the poll interval began, or ended (Duration 0)
 	RelayForgotten    RelayEventKind = "forgotten"    // it is not expected to come back: a person said so, or it was away for too long
+
+	// RelaySkipped is the kind of the events that stand for sequence numbers that were left out. They belong to no relay.
+	RelaySkipped RelayEventKind = "skipped"
 )
 
 // RelayEvent is something that happened to a relay. Fields that do not belong to the kind are
@@ -72,19 +81,4 @@ type RelayEvent struct {
 	// Duration and Interval are an override's; they are stored in whole milliseconds.
 	Duration time.Duration
 	Interval time.Duration
-}
-
-// Record is one entry of the journal as a [Reader] returns it. Exactly one of Event, Relay and Err is set.
-//
-// A record and everything it points to is valid until the next Read of the same Reader; the strings
-// are interned and stay valid for ever.
-type Record struct {
-	// Seq is the journal's sequence number of the record.
-	Seq uint64
-	// Event is the poll's reply, if the record is one.
-	Event *Event
-	// Relay is the relay event, if the record is one.
-	Relay *RelayEvent
-	// Err says why the record could not be decoded (a *[DecodeError], or [ErrSubject]). The record counts as read.
-	Err error
 }
