@@ -24,7 +24,7 @@ func TestImportDirection(t *testing.T) {
 	}
 	// What several rooms share and none owns. relaywire is embedded by other programs and stands alone.
 	var shared []string
-	for _, name := range []string{"cut", "floor", "guesses", "metric", "nearest", "plainfile", "retry", "seal", "wide"} {
+	for _, name := range []string{"cut", "duration", "floor", "guesses", "metric", "nearest", "plainfile", "retry", "seal", "strictjson", "wide"} {
 		shared = append(shared, module+"internal/"+name)
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()
