@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -13,6 +12,7 @@ import (
 	"github.com/peterbourgon/ff/v3"
 
 	"github.com/nanopack/pulse/internal/jsonmistake"
+	"github.com/nanopack/pulse/internal/strictjson"
 )
 
 const (
@@ -54,57 +54,48 @@ func parseConfigFile(path string, text []byte, all []option, set func(key, value
 	if line, mistake := jsonmistake.Find(text, configExample); mistake != "" {
 		return &fileError{path, line, mistake}
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	_, err := d.Token() // the opening brace, which jsonmistake.Find has seen
-	seen := make(map[string]bool)
-	for err == nil && d.More() {
-		var token json.Token
-		if token, err = d.Token(); err != nil {
-			break
-		}
-		key, _ := token.(string) // the decoder takes nothing else for a key
-		line := jsonmistake.Line(text, int(d.InputOffset()))
-		var value any
-		if err = d.Decode(&value); err != nil {
-			break
-		}
-		wrong := ""
+	fields, err := strictjson.Fields(text)
+	if err != nil {
+		return &fileError{path, 0, "is not valid JSON"} // jsonmistake.Find reports what can be wrong
+	}
+	for _, f := range fields {
+		line, wrong := jsonmistake.Line(text, f.End), ""
+		value, kind := configValue(f.Value)
 		switch {
-		case key == "config-file":
+		case f.Name == "config-file":
 			wrong = `"config-file" cannot be a key of the config file itself`
-		case !slices.ContainsFunc(all, func(o option) bool { return o.long == key }):
-			wrong = fmt.Sprintf("unknown key %.100q%s", key, didYouMean(key, flagNames(all), ""))
-		case seen[key]:
-			wrong = fmt.Sprintf("the key %q is given twice", key)
-		case kindOf(value) != "":
-			wrong = fmt.Sprintf("the value of %q must be a text, a number, true or false, not %s", key, kindOf(value))
+		case !slices.ContainsFunc(all, func(o option) bool { return o.long == f.Name }):
+			wrong = fmt.Sprintf("unknown key %.100q%s", f.Name, didYouMean(f.Name, flagNames(all), ""))
+		case f.Again:
+			wrong = fmt.Sprintf("the key %q is given twice", f.Name)
+		case kind != "":
+			wrong = fmt.Sprintf("the value of %q must be a text, a number, true or false, not %s", f.Name, kind)
 		}
 		if wrong != "" {
 			return &fileError{path, line, wrong}
 		}
-		seen[key] = true
-		if err := set(key, fmt.Sprint(value), line); err != nil {
+		if err := set(f.Name, value, line); err != nil {
 			return err
 		}
-	}
-	if err != nil {
-		return &fileError{path, 0, "is not valid JSON"} // not after jsonmistake.Find
 	}
 	return nil
 }
 
-// kindOf names the kind of a JSON value that no key can have, "" if value is fine.
-func kindOf(value any) string {
-	switch value.(type) {
-	case nil:
-		return "null"
-	case []any:
-		return "a list"
-	case map[string]any:
-		return "an object"
+// configValue returns the value of a key as the command line would have it. kind names a value that
+// no key can have; it is "" for one that can.
+func configValue(raw json.RawMessage) (value, kind string) {
+	switch raw[0] {
+	case 'n':
+		return "", "null"
+	case '[':
+		return "", "a list"
+	case '{':
+		return "", "an object"
+	case '"':
+		_ = json.Unmarshal(raw, &value) // it is a valid text
+		return value, ""
 	}
-	return ""
+	return string(raw), ""
 }
 
 // setFromFile sets the flags that neither the command line nor the environment has set, from the file

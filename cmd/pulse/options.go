@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nanopack/pulse/internal/duration"
 	"github.com/nanopack/pulse/projector/influx"
 )
 
@@ -184,15 +185,11 @@ func seconds(v string, low, high int) (time.Duration, error) {
 	return time.Duration(n) * time.Second, err
 }
 
-// age reads a duration with the units of Go and d and w besides: 36h, 7d, 2w.
+// age reads a duration of Go (36h, 1.5h) or one with days and weeks (7d, 2w).
 func age(v string) (time.Duration, error) {
 	d, err := time.ParseDuration(v)
-	if unit := map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour}; err != nil && v != "" {
-		if day, ok := unit[v[len(v)-1:]]; ok {
-			var n int
-			n, err = wholeNumber(v[:len(v)-1], 1, 36500)
-			d = time.Duration(n) * day
-		}
+	if err != nil {
+		d, err = duration.Parse(v, 36500*duration.Day)
 	}
 	if err != nil || d < time.Minute {
 		return 0, fmt.Errorf("must be a duration of a minute or more, such as 36h, 7d or 2w, not %q", v)

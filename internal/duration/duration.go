@@ -1,0 +1,137 @@
+// Package duration reads and shows durations as people write them in requests and flags: 90s, 5m,
+// 1d12h, 2w.
+package duration
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Day and Week are what the units d and w stand for.
+const (
+	Day  = 24 * time.Hour
+	Week = 7 * Day
+)
+
+// What can be wrong with a text. Parse returns these errors as they are.
+var (
+	ErrForm    = errors.New("not a duration")
+	ErrTooLong = errors.New("too long a duration")
+)
+
+type unit struct {
+	name   string
+	length time.Duration
+}
+
+// units has every unit before those that its name begins with.
+func units() []unit {
+	return []unit{
+		{"ms", time.Millisecond}, {"u", time.Microsecond}, {"µ", time.Microsecond}, {"s", time.Second},
+		{"m", time.Minute}, {"h", time.Hour}, {"d", Day}, {"w", Week},
+	}
+}
+
+// Parse reads whole numbers, each with its unit: u (or µ), ms, s, m, h, d or w. "0s" is a duration,
+// "0" is none. The result is at most most; the error is ErrForm or ErrTooLong.
+func Parse(text string, most time.Duration) (time.Duration, error) {
+	if text == "" {
+		return 0, ErrForm
+	}
+	var sum time.Duration
+	for text != "" {
+		digits := strings.IndexFunc(text, func(r rune) bool { return r < '0' || r > '9' })
+		if digits < 1 {
+			return 0, ErrForm
+		}
+		n, err := strconv.ParseUint(text[:digits], 10, 63)
+		u, rest, ok := cutUnit(text[digits:])
+		switch {
+		case !ok:
+			return 0, ErrForm
+		case err != nil || n > uint64((most-sum)/u.length):
+			return 0, ErrTooLong
+		}
+		sum += time.Duration(n) * u.length
+		text = rest
+	}
+	return sum, nil
+}
+
+func cutUnit(text string) (u unit, rest string, ok bool) {
+	for _, u := range units() {
+		if rest, ok := strings.CutPrefix(text, u.name); ok {
+			return u, rest, true
+		}
+	}
+	return unit{}, text, false
+}
+
+// Text shows a duration without the units of which there are none: 5m, where time.Duration says
+// 5m0s. Parse reads it if it is whole milliseconds.
+func Text(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// Whole reports whether d is whole seconds, from low to high.
+func Whole(d, low, high time.Duration) bool { return d >= low && d <= high && d%time.Second == 0 }
+
+// Seconds is a duration that JSON shows as a number of seconds, as everywhere in the API's answers.
+type Seconds time.Duration
+
+// MarshalJSON writes the seconds.
+func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (s *Seconds) UnmarshalJSON(b []byte) error {
+	var n float64
+	if err := json.Unmarshal(b, &n); err != nil {
+		return err
+	}
+	*s = Seconds(n * float64(time.Second))
+	return nil
+}
+
+// Given is a duration in a request: in JSON a number of whole seconds, or a text that Parse reads.
+type Given time.Duration
+
+// MaxGiven is the longest duration that a request may give: ten years.
+const MaxGiven = 3660 * Day
+
+// Help says what Parse reads, up to MaxGiven, for the end of an error.
+const Help = "use a number and a unit, u ms s m h d or w, like 90m or 1d, up to 3660d"
+
+// GivenError says why a value in a request is no duration.
+type GivenError struct{ text string }
+
+func (e *GivenError) Error() string { return e.text }
+
+// UnmarshalJSON reads both forms. The error is a *GivenError.
+func (g *Given) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) == nil && text != "" {
+		d, err := Parse(text, MaxGiven)
+		if err != nil {
+			return &GivenError{fmt.Sprintf("%q is not a time: %s", text, Help)}
+		}
+		*g = Given(d)
+		return nil
+	}
+	var n int64
+	if err := json.Unmarshal(b, &n); err != nil || n < 0 || n > int64(MaxGiven/time.Second) {
+		return &GivenError{fmt.Sprintf(`%s is not a time: use whole seconds, or text like "90s"`, b)}
+	}
+	*g = Given(time.Duration(n) * time.Second)
+	return nil
+}
