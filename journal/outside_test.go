@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nanopack/pulse/internal/freeport"
 )
 
 const outsidePassword = `a "token" of {people} $HOME 100% \ ü`
@@ -16,7 +18,7 @@ const outsidePassword = `a "token" of {people} $HOME 100% \ ü`
 func openOutside(tb testing.TB, o Options) *Journal {
 	tb.Helper()
 	if o.Outside == nil {
-		o.Outside = &Outside{Address: "127.0.0.1:0", User: "pulse", Password: outsidePassword}
+		o.Outside = &Outside{Address: freeport.Of(tb), User: "pulse", Password: outsidePassword}
 	}
 	return open(tb, o)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/live/livetest"
 	"github.com/nanopack/pulse/relaywire/relaytest"
@@ -30,14 +30,7 @@ func TestAwkwardBytes(t *testing.T) {
 	want := map[string]string{"host": relay, `ser"vice`: `a\b 'c' <&>{}=;`, "ключ": "*.>\u2029", "k": "v:w"}
 	values := []string{"-0.5", "1e-300", "9007199254740993", "1.7976931348623157e308", "4.9e-324"}
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	natsAddress := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	natsAddress := freeport.Of(t)
 	mist := livetest.Listen(t, "")
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "--mist-address", mist.Addr(), "--nats-listen-address", natsAddress)
 	mist.WaitAccepted(1)

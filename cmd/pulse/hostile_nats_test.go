@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -23,14 +24,7 @@ func TestHostileNATS(t *testing.T) {
 	t.Parallel()
 	n := fromEnvironment(t, hostileRelays, 1000)
 	lasts := 8*time.Second + time.Duration(n)*2*time.Millisecond
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	door := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	door := freeport.Of(t)
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "5", "-l", "WARN", "--nats-listen-address", door)
 
 	guest, err := nats.Connect(door, nats.UserInfo("pulse", "secret"), nats.NoReconnect(),

@@ -16,6 +16,7 @@ import (
 
 	"github.com/influxdata/influxdb1-client/models"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
@@ -108,7 +109,7 @@ func TestInfluxThatIsNotThere(t *testing.T) {
 func TestServerWithoutInflux(t *testing.T) {
 	t.Parallel()
 	said := &transcript{}
-	address := freeAddress(t)
+	address := freeport.Of(t)
 	s := serverOf(t, pulseproc.Options{DataDir: t.TempDir(), Output: said,
 		Args: []string{"--influx-address", "http://joe:pw-" + mark + "@" + address, "--host-stats", "-p", "1", "-a", "1"}})
 	if err := s.Start(t.Context()); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -10,20 +9,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/journal/codec"
 )
 
 // TestNATSClient reads along as other people's programs do: single live
 // readings, and the journal from its beginning. It needs the token.
 func TestNATSClient(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := freeport.Of(t)
 	startServer(t, t.TempDir(), "--influx-address", "embedded", "--host-stats", "-p", "1", "--token", "a token", "--nats-listen-address", address)
 
 	if _, err := nats.Connect(address, nats.UserInfo("pulse", "secret")); err == nil || !strings.Contains(err.Error(), "Authorization") {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/internal/selfsigned"
 	"github.com/nanopack/pulse/relaywire/relay"
@@ -36,7 +37,7 @@ type reloadWorld struct {
 func newReloadWorld(t *testing.T) *reloadWorld {
 	t.Helper()
 	dir := t.TempDir()
-	w := &reloadWorld{t: t, nats: freeAddress(t), file: filepath.Join(dir, "pulse.json"), dirs: [2]string{filepath.Join(dir, "one"), filepath.Join(dir, "two")}}
+	w := &reloadWorld{t: t, nats: freeport.Of(t), file: filepath.Join(dir, "pulse.json"), dirs: [2]string{filepath.Join(dir, "one"), filepath.Join(dir, "two")}}
 	for _, dir := range w.dirs {
 		if err := selfsigned.Make(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), "pulse"); err != nil {
 			t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/projector/live/livetest"
 	"github.com/nanopack/pulse/relaywire/relaytest"
@@ -76,7 +77,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 	defer database.Close()
 	mist := livetest.Listen(t, "another token")
 	config := filepath.Join(t.TempDir(), "pulse.json")
-	door := freeAddress(t)
+	door := freeport.Of(t)
 	writeFile(t, config, fmt.Sprintf(`{"log-level": "TRACE", "token": "token-%[1]s", "relay-token": "relay-%[1]s", "mist-token": "mist-%[1]s",
 		"mist-address": %[2]q, "influx-address": %[3]q, "nats-listen-address": %[4]q, "poll-interval": 1}`,
 		mark, mist.Addr(), strings.Replace(database.URL, "://", "://joe:influx-"+mark+"@", 1), door))
@@ -306,15 +307,4 @@ func natsGuesses(t *testing.T, address string) {
 	if err := c.Flush(); err != nil {
 		t.Error(err)
 	}
-}
-
-// freeAddress is an address that nobody listens at.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/internal/selfsigned"
 	"github.com/nanopack/pulse/relaywire/relay"
@@ -42,7 +43,7 @@ func TestTLSEverywhere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, door := t.TempDir(), freeAddress(t)
+			dir, door := t.TempDir(), freeport.Of(t)
 			s := serverOf(t, pulseproc.Options{DataDir: dir, TLS: anyCertificate(), Token: "a token",
 				Args: append([]string{"--influx-address", "embedded", "-p", "1", "--insecure=false", "--relay-tls", "--relay-token", "a-relay-token",
 					"--token", "a token", "--nats-listen-address", door}, args...)})

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/projector/live/livetest"
 	"github.com/nanopack/pulse/relaywire/relaytest"
@@ -65,10 +65,11 @@ func (b *bench) runLive(ctx context.Context) (err error) {
 	defer tb.end(&err)
 	mist := livetest.Listen(tb, "")
 	mist.Refuse(true)
-	address, err := freeAddress()
+	address, release, err := freeport.Claim()
 	if err != nil {
 		return err
 	}
+	defer release()
 	s, err := b.liveServer(ctx, "live", "--nats-listen-address", address, "--mist-address", mist.Addr())
 	if err != nil {
 		return err
@@ -195,12 +196,4 @@ func (l *liveServer) listen(ctx context.Context, doors []door, during func() err
 		}
 	}
 	return took, err
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }

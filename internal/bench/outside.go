@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
@@ -45,10 +46,11 @@ func (s stage) String() string {
 // it can, beside a steady load. The client is a process of its own that gives way to everybody: what it
 // takes of a core is not the server's doing.
 func (b *bench) runOutside(ctx context.Context) error {
-	address, err := freeAddress()
+	address, release, err := freeport.Claim()
 	if err != nil {
 		return err
 	}
+	defer release()
 	s, err := b.server("outside", time.Second, "--nats-listen-address", address)
 	if err != nil {
 		return err

@@ -23,6 +23,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/nanopack/pulse/internal/freeport"
 )
 
 // Options of a Server. Binary and DataDir are required.
@@ -43,6 +45,7 @@ type Server struct {
 	HTTPAddr, RelayAddr string
 
 	options Options
+	claims  []func() // of the ports: kept, and so held, for as long as somebody may start the server again
 	client  *http.Client
 	cmd     *exec.Cmd
 	log     *tail
@@ -57,12 +60,11 @@ func New(o Options) (*Server, error) {
 	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: o.TLS}
 	s := &Server{options: o, client: &http.Client{Timeout: time.Minute, Transport: transport}}
 	for _, address := range []*string{&s.HTTPAddr, &s.RelayAddr} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		claimed, release, err := freeport.Claim()
 		if err != nil {
 			return nil, err
 		}
-		*address = l.Addr().String()
-		defer l.Close()
+		*address, s.claims = claimed, append(s.claims, release)
 	}
 	return s, nil
 }

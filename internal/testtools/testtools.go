@@ -25,6 +25,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/internal/freeport"
 )
 
 // startTime is how long a server may take to answer: they need a quarter of a
@@ -83,7 +85,7 @@ func launch(tb testing.TB, name string, settings []Setting, config func(dir, lis
 			tb.Logf("log of %s:\n%s", name, s.log.tail())
 		}
 	})
-	s.start("127.0.0.1:0")
+	s.start(freeport.Of(tb))
 	return s
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/projector/influx"
 )
 
@@ -278,12 +278,7 @@ func TestAuth(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	s := openExternal(t, influx.ExternalOptions{Address: "http://user:hidden@" + l.Addr().String()})
+	s := openExternal(t, influx.ExternalOptions{Address: "http://user:hidden@" + freeport.Of(t)})
 	_, ping := s.Ping(t.Context())
 	_, write := s.Write(t.Context(), influx.PolicyRaw, batch(1))
 	_, query := s.Query(t.Context(), "SHOW DATABASES", nil)
@@ -297,19 +292,16 @@ func TestRefused(t *testing.T) {
 // A server that accepts and never answers: the store's own limit ends the call,
 // the caller's context ends it sooner, and Close ends what only reads.
 func TestHanging(t *testing.T) {
-	entered := make(chan struct{}, 8)
-	o := influx.ExternalOptions{Timeout: 100 * time.Millisecond}
-	hang := func(_ http.ResponseWriter, r *http.Request, _ string) {
-		entered <- struct{}{}
-		<-r.Context().Done()
-	}
-	s := stub(t, o, hang)
+	hang := func(_ http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() }
+	s := stub(t, influx.ExternalOptions{Timeout: 100 * time.Millisecond}, hang)
 	if _, err := s.Write(t.Context(), influx.PolicyRaw, batch(1)); !errors.Is(err, context.DeadlineExceeded) || influx.KindOf(err) != influx.Temporary {
 		t.Errorf("write: %v", err)
 	}
-	<-entered
-	o.Timeout = time.Hour
-	s = stub(t, o, hang)
+	entered := make(chan struct{}, 8)
+	s = stub(t, influx.ExternalOptions{Timeout: time.Hour}, func(w http.ResponseWriter, r *http.Request, body string) {
+		entered <- struct{}{}
+		hang(w, r, body)
+	})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	reason := errors.New("shutting down")
 	go func() { <-entered; cancel(reason) }()

@@ -52,19 +52,24 @@ func TestSuiteExternal(t *testing.T) {
 func TestExternalOutages(t *testing.T) {
 	t.Parallel()
 	server := testtools.StartInfluxd(t, testtools.InfluxDB18)
-	s := openExternal(t, influx.ExternalOptions{Address: server.Addr, Timeout: 500 * time.Millisecond})
+	s := openExternal(t, influx.ExternalOptions{Address: server.Addr})
+	impatient := openExternal(t, influx.ExternalOptions{Address: server.Addr, Timeout: 500 * time.Millisecond})
 	schema := func() {
 		t.Helper()
 		if _, err := s.Query(t.Context(), `CREATE DATABASE "statistics" WITH DURATION 0s REPLICATION 1 NAME "one_day"`, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write := func(when string, kind influx.Kind, ok bool) {
+	writeTo := func(s influx.Store, when string, kind influx.Kind, ok bool) {
 		t.Helper()
 		_, err := s.Write(t.Context(), influx.PolicyRaw, batch(10))
 		if (err == nil) != ok || influx.KindOf(err) != kind {
 			t.Fatalf("%s: %v", when, err)
 		}
+	}
+	write := func(when string, kind influx.Kind, ok bool) {
+		t.Helper()
+		writeTo(s, when, kind, ok)
 	}
 	write("before the schema", influx.Schema, false)
 	schema()
@@ -74,7 +79,7 @@ func TestExternalOutages(t *testing.T) {
 	server.Restart()
 	write("restarted", 0, true)
 	server.Pause()
-	write("hanging", influx.Temporary, false)
+	writeTo(impatient, "hanging", influx.Temporary, false)
 	server.Resume()
 	write("going on", 0, true)
 	if _, err := s.Query(t.Context(), `DROP DATABASE "statistics"`, nil); err != nil {

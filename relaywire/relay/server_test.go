@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
@@ -32,7 +33,7 @@ type server struct {
 func listen(t *testing.T, addr string) (s *server, stop func()) {
 	t.Helper()
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		addr = freeport.Of(t)
 	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -212,9 +212,18 @@ func TestQueriesTakeTurns(t *testing.T) {
 }
 
 func TestQueryTimeout(t *testing.T) {
-	s := open(t, embedded.Options{Dir: t.TempDir(), QueryTimeout: 50 * time.Millisecond})
+	dir := t.TempDir()
+	s, err := embedded.Open(embedded.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
 	exec(t, s, createRaw)
-	if _, err := s.Query(t.Context(), slow(t, s), nil); !errors.Is(err, context.DeadlineExceeded) || influx.KindOf(err) != influx.Temporary {
+	statement := slow(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, embedded.Options{Dir: dir, QueryTimeout: 50 * time.Millisecond})
+	if _, err := s.Query(t.Context(), statement, nil); !errors.Is(err, context.DeadlineExceeded) || influx.KindOf(err) != influx.Temporary {
 		t.Errorf("error %v", err)
 	}
 }
