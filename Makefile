@@ -20,7 +20,7 @@ tools: ## the servers that the tests run against, into ~/.cache/pulse-tools
 	tools/install.sh
 
 test: tools ## every test, with the race detector
-	$(GO) test -race -parallel 3 -timeout 20m ./...
+	$(GO) test -race -parallel 3 -timeout 40m ./...
 
 # How long a soak is: rounds of kill -9, of random trouble over the whole server
 # (PULSE_SEED repeats one), seconds for which the server is suspended, and runs of
