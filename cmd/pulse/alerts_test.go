@@ -121,9 +121,9 @@ func alertCases() []alertCase {
 	return cases
 }
 
-// playAlerts plays all cases at the same time, and the hostile names. The
-// series and the field that a post names for a stat are spelled as stored says. Kapacitor is told of
-// a DELETE after it was answered: gone says whether it has no task of the alert any more.
+// playAlerts plays all cases at the same time, and the hostile names. The series and the field that
+// a post names for a stat are spelled as stored says. Kapacitor is told of a DELETE after it was
+// answered: gone says whether it has no task of the alert any more.
 func playAlerts(t *testing.T, s *pulseproc.Server, cases []alertCase, stored func(stat string) (series, field string), gone func(id string) error) {
 	r := startReceiver(t)
 	var all sync.WaitGroup

@@ -63,7 +63,8 @@ func TestArchive(t *testing.T) {
 	if err != nil || !maps.Equal(got, files) || len(m.Files) != len(files) {
 		t.Fatalf("%v; %+v", err, m)
 	}
-	// Cut anywhere it is not whole; changed anywhere it is refused, or the change is in what nobody reads.
+	// Cut anywhere it is not whole; changed anywhere it is refused, or the change is in what nobody
+	// reads.
 	for range 300 {
 		cut := rand.IntN(len(whole))
 		if _, err := readArchive(bytes.NewReader(whole[:cut]), into(map[string]string{})); err == nil {

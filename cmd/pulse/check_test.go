@@ -27,7 +27,8 @@ func onlyOldLog(t *testing.T, dir string) {
 	}
 }
 
-// TestCheckCommand runs `pulse check` on whole and on damaged data dirs: it names what is damaged and changes nothing.
+// TestCheckCommand runs `pulse check` on whole and on damaged data dirs: it names what is damaged
+// and changes nothing.
 func TestCheckCommand(t *testing.T) {
 	whole := filledDataDir(t, "-a", "1")
 	const blocks = "journal/jetstream/PULSE/streams/PULSE/msgs/*.blk"

@@ -71,8 +71,8 @@ func (c *command) given(name string) bool {
 	return given
 }
 
-// cutVerb takes a verb out of args, if it is the first of them that is no flag nor the value of one: flags
-// may stand before it.
+// cutVerb takes a verb out of args, if it is the first of them that is no flag nor the value of
+// one: flags may stand before it.
 func cutVerb(args []string, verb string) (rest []string, found bool) {
 	for i := 0; i < len(args); i++ {
 		flag := strings.TrimLeft(args[i], "-")
@@ -89,7 +89,8 @@ func cutVerb(args []string, verb string) (rest []string, found bool) {
 	return args, false
 }
 
-// parseFlags reads the flags, which may stand on either side of what else there is. Nothing after -- is a flag.
+// parseFlags reads the flags, which may stand on either side of what else there is. Nothing after
+// -- is a flag.
 func (c *command) parseFlags(args []string) error {
 	others := []string{"--"}
 	for ended := false; !ended && len(args) > 0; {

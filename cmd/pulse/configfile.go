@@ -36,7 +36,8 @@ func (e *fileError) Error() string {
 	return fmt.Sprintf("--config-file: line %d of %s: %s", e.line, e.path, e.text)
 }
 
-// readConfigFile calls set for each key of the config file, with the line of the key, until set fails.
+// readConfigFile calls set for each key of the config file, with the line of the key, until set
+// fails.
 func readConfigFile(path string, r io.Reader, all []option, set func(key, value string, line int) error) error {
 	text, err := io.ReadAll(io.LimitReader(r, maxConfigFile+1))
 	if err != nil {
@@ -45,8 +46,8 @@ func readConfigFile(path string, r io.Reader, all []option, set func(key, value 
 	return parseConfigFile(path, text, all, set)
 }
 
-// parseConfigFile reads one flat JSON object whose keys are long flag names. A key may be there once:
-// of two values one would be ignored without a word.
+// parseConfigFile reads one flat JSON object whose keys are long flag names. A key may be there
+// once: of two values one would be ignored without a word.
 func parseConfigFile(path string, text []byte, all []option, set func(key, value string, line int) error) error {
 	if len(text) > maxConfigFile {
 		return &fileError{path, 0, fmt.Sprintf("is longer than %d bytes: is it the config file?", maxConfigFile)}
@@ -98,8 +99,8 @@ func configValue(raw json.RawMessage) (value, kind string) {
 	return string(raw), ""
 }
 
-// setFromFile sets the flags that neither the command line nor the environment has set, from the file
-// of --config-file.
+// setFromFile sets the flags that neither the command line nor the environment has set, from the
+// file of --config-file.
 func setFromFile(fs *flag.FlagSet) error {
 	given, path := givenFlags(fs), fs.Lookup("config-file").Value.String()
 	var all []option

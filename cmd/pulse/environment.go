@@ -22,8 +22,9 @@ func environmentName(prefix, name string) string {
 	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// setFromEnvironment sets the flags that the command line does not have from their environment variables. A
-// variable that is set but empty is the empty text, as --flag= and "flag": "" are; ff would take it for unset.
+// setFromEnvironment sets the flags that the command line does not have from their environment
+// variables. A variable that is set but empty is the empty text, as --flag= and "flag": "" are; ff
+// would take it for unset.
 func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
 	given := givenFlags(fs)
 	fs.VisitAll(func(f *flag.Flag) {
@@ -51,8 +52,8 @@ func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
 	return err
 }
 
-// unknownEnvironment warns of each variable with the prefix that belongs to none of the flags: it is most
-// likely a misspelled one. It does not repeat the value, which may be a secret.
+// unknownEnvironment warns of each variable with the prefix that belongs to none of the flags: it
+// is most likely a misspelled one. It does not repeat the value, which may be a secret.
 func unknownEnvironment(prefix string, flags, environ []string) (warnings []string) {
 	known := make([]string, len(flags))
 	for i, name := range flags {

@@ -42,8 +42,8 @@ func TestHostileHTTP(t *testing.T) {
 
 	const half = "GET /latest/stat_0 HTTP/1.1\r\nHost: x\r\nX-Slow: "
 	h := newHostiles(t, s.HTTPAddr, "")
-	// Each comes again after so long: together 3,000 a second, and no more at the beginning. Who opens 2,048
-	// connections before an honest request has been read does keep it out.
+	// Each comes again after so long: together 3,000 a second, and no more at the beginning. Who
+	// opens 2,048 connections before an honest request has been read does keep it out.
 	again := time.Duration(idle) * time.Millisecond
 	const waves = 20
 	for range waves {
@@ -213,7 +213,8 @@ func TestHostileRequests(t *testing.T) {
 		{post + "Transfer-Encoding: chunked\r\n\r\n2;" + strings.Repeat("x", 100_000) + "\r\n{}\r\n0\r\n\r\n", []int{400}},
 		{"POST /alerts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-AUTH-TOKEN\r\n\r\n2\r\n{}\r\n0\r\nX-AUTH-TOKEN: secret\r\n\r\n", []int{401}},
 		{"POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n", []int{401}},
-		// With both, the body is what is chunked, and what stands behind it is not read: the connection ends.
+		// With both, the body is what is chunked, and what stands behind it is not read: the
+		// connection ends.
 		{post + "Content-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /keys HTTP/1.1\r\nHost: x\r\n\r\n", []int{400}},
 		{post + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{400}},
 		{post + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{400}},

@@ -55,8 +55,8 @@ func TestHostileFleet(t *testing.T) {
 	if err := honest.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// A relay that has just come is polled twice within an interval, maybe within a second: thousands that come at the same
-	// moment may be slower than that, without any help.
+	// A relay that has just come is polled twice within an interval, maybe within a second:
+	// thousands that come at the same moment may be slower than that, without any help.
 	await(t, s, "the fleet's second polls", time.Minute, func() error {
 		for i := range polls {
 			if n := polls[i].Load(); n < 2 {

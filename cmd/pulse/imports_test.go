@@ -22,8 +22,8 @@ func TestImportDirection(t *testing.T) {
 		"query":      {"kapa"},
 		"cmd":        {"relaywire", "journal", "migrations", "ingest", "projector", "kapa", "query"},
 	}
-	// Packages of internal/ are shared, but for those that only tests and the bench use. relaywire is
-	// embedded by other programs and stands alone.
+	// Packages of internal/ are shared, but for those that only tests and the bench use. relaywire
+	// is embedded by other programs and stands alone.
 	forTests := []string{module + "internal/bench", module + "internal/pulseproc", module + "internal/testtools"}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()
 	if err != nil {

@@ -17,9 +17,9 @@ import (
 // outageLogEvery is how often an InfluxDB that is not there is logged.
 const outageLogEvery = 10 * time.Minute
 
-// watchedStore is InfluxDB on the network. It logs that nothing answers there, once for all who ask, and that
-// something does again; to whoever asks it is an error that was told. What InfluxDB answers, and be it a refusal,
-// is theirs to log. Its methods may be called from many goroutines.
+// watchedStore is InfluxDB on the network. It logs that nothing answers there, once for all who
+// ask, and that something does again; to whoever asks it is an error that was told. What InfluxDB
+// answers, and be it a refusal, is theirs to log. Its methods may be called from many goroutines.
 type watchedStore struct {
 	influx.Store
 	address string // without a password

@@ -7,12 +7,12 @@ import (
 	"net/http"
 )
 
-// liveness returns a function that asks the API over its own listener, as clients do, and then locks
-// the registry of relays, which each session and each poll locks. Any answer proves that the process
-// is alive, also a 503 of /readyz.
+// liveness returns a function that asks the API over its own listener, as clients do, and then
+// locks the registry of relays, which each session and each poll locks. Any answer proves that the
+// process is alive, also a 503 of /readyz.
 //
-// The connection to the API is kept. Without that, an API that has as many connections or files open
-// as it may would be taken for one that is stuck.
+// The connection to the API is kept. Without that, an API that has as many connections or files
+// open as it may would be taken for one that is stuck.
 func (a *App) liveness() func(context.Context) error {
 	scheme := "http://"
 	transport := &http.Transport{MaxResponseHeaderBytes: maxHeaders}

@@ -85,7 +85,8 @@ func outages() []outage {
 		drop(`DROP RETENTION POLICY "one_week" ON "statistics"`),
 		{name: "killed", shows: failing, begin: func(i *ill) { i.db.Kill() }, end: func(i *ill) { i.db.Restart() }},
 		{name: "stopped by SIGSTOP", shows: lagging, begin: func(i *ill) { i.db.Pause() }, end: func(i *ill) { i.db.Resume() }},
-		// InfluxDB 1.8 writes nothing more to a WAL that met a full disk before it is started again.
+		// InfluxDB 1.8 writes nothing more to a WAL that met a full disk before it is started
+		// again.
 		{name: "disk full", disk: 32, shows: failing, begin: func(i *ill) { i.free = testtools.FillDisk(i.t, i.disk) },
 			end: func(i *ill) { i.free(); i.db.Restart() }},
 	}
@@ -142,7 +143,8 @@ func testOutage(t *testing.T, o outage) {
 	await(t, s, "/status during the outage", 2*time.Minute, func() error {
 		err := errors.Join(latestIsNew(s, clock), statusShows(s, o.shows))
 		if err != nil && time.Since(stepped) > 5*time.Second {
-			// A full disk takes rows as long as the last page of a file has room: the next window has more.
+			// A full disk takes rows as long as the last page of a file has room: the next window
+			// has more.
 			clock.step(t, afterWindow)
 			awaitPolls(t, s, fleet, 2*relays)
 			stepped = time.Now()

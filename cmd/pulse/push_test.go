@@ -94,7 +94,8 @@ func (r *pusher) push(ctx context.Context, addr string, n int) (err error) {
 			text.WriteString("\n")
 			n--
 		}
-		// A session goes on when the journal has its event: so the pong says that it has all before.
+		// A session goes on when the journal has its event: so the pong says that it has all
+		// before.
 		if _, err := conn.Write([]byte(text.String() + "ping\n")); err != nil {
 			return err
 		}

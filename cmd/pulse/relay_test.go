@@ -47,7 +47,8 @@ func TestAgentReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	// accept is the server's side of one connection: it returns the id line with the token, and has said ok.
+	// accept is the server's side of one connection: it returns the id line with the token, and has
+	// said ok.
 	accept := func(i int) (*tls.Conn, *bufio.Reader, string) {
 		t.Helper()
 		if err := server.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute)); err != nil {

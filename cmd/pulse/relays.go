@@ -50,7 +50,8 @@ type listedRelay struct {
 	ReplacedAddress string `json:"replaced_address"`
 }
 
-// printRelays writes a line for each relay, those that are disconnected first: they are what somebody looks for.
+// printRelays writes a line for each relay, those that are disconnected first: they are what
+// somebody looks for.
 func printRelays(w io.Writer, relays []listedRelay, now time.Time) error {
 	if len(relays) == 0 {
 		_, err := fmt.Fprintln(w, "no relays: start one with pulse relay --server HOST:PORT")

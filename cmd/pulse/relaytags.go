@@ -11,14 +11,15 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// hostStatTags are the keys that the stats of a host bear themselves. Of two tags with one key the first counts, so
-// that one given for all of them would make one series of all disks.
+// hostStatTags are the keys that the stats of a host bear themselves. Of two tags with one key the
+// first counts, so that one given for all of them would make one series of all disks.
 var hostStatTags = []string{"mount", "interface"}
 
 // maxRelayTags leaves room for one of those.
 const maxRelayTags = relaywire.MaxTags - 1
 
-// relayTags reads --tags. Tags that no query could ever filter on are refused: whoever gives one expects to.
+// relayTags reads --tags. Tags that no query could ever filter on are refused: whoever gives one
+// expects to.
 func relayTags(list string) ([]string, error) {
 	var tags, keys []string
 	for tag := range strings.SplitSeq(list, ",") {

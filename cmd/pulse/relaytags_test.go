@@ -79,8 +79,8 @@ func TestRelayWarnings(t *testing.T) {
 	}
 }
 
-// TestTagsOfARelayCanBeFilteredOn: what relayTags takes is found by a real server, what it refuses as a tag that nothing
-// could be filtered by is not.
+// TestTagsOfARelayCanBeFilteredOn: what relayTags takes is found by a real server, what it refuses
+// as a tag that nothing could be filtered by is not.
 func TestTagsOfARelayCanBeFilteredOn(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "3600", "-l", "WARN") // one reading, and it stays the latest
 	r, err := relay.New(relay.Options{Address: s.RelayAddr, ID: "web1"})

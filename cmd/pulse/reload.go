@@ -17,8 +17,9 @@ import (
 // --tls-cert and --tls-key again whether their names have changed or not.
 var reloadable = []string{"cors-allow", "log-level", "relay-token", "tls-cert", "tls-key", "token"}
 
-// notifyHangups returns a channel that gets a SIGHUP, which would end the process otherwise. Of those
-// that come during a reload one is kept: one more reload sees all that was written before them.
+// notifyHangups returns a channel that gets a SIGHUP, which would end the process otherwise. Of
+// those that come during a reload one is kept: one more reload sees all that was written before
+// them.
 func notifyHangups() <-chan os.Signal {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)

@@ -104,8 +104,8 @@ func (w *reloadWorld) trusting(i int) *tls.Config {
 	return config
 }
 
-// wantServed fails the test unless the API, the relay port and the NATS listener show one of the two
-// certificates and ask for these tokens.
+// wantServed fails the test unless the API, the relay port and the NATS listener show one of the
+// two certificates and ask for these tokens.
 func (w *reloadWorld) wantServed(i int, token, relayToken, cors string) {
 	w.t.Helper()
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: w.trusting(i), DisableKeepAlives: true}}
@@ -152,7 +152,8 @@ func (w *reloadWorld) connect(id, token string, i int) *relay.Relay {
 }
 
 // TestReload changes everything that a running server takes, and something that it does not, by
-// SIGHUP. Who is connected stays; who comes meets what is new. A wrong configuration changes nothing.
+// SIGHUP. Who is connected stays; who comes meets what is new. A wrong configuration changes
+// nothing.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	w := newReloadWorld(t)

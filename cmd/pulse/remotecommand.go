@@ -12,8 +12,8 @@ import (
 
 // What the commands that ask a running server one thing have in common.
 
-// dial reads the flags of a command and returns the client that asks its server. If that is nil, help was
-// asked for or something is wrong, and the command ends with the code.
+// dial reads the flags of a command and returns the client that asks its server. If that is nil,
+// help was asked for or something is wrong, and the command ends with the code.
 func (c *command) dial(args []string) (client *apiClient, code int) {
 	flags := c.clientFlags()
 	if done, code := c.parse(args); done {
@@ -26,7 +26,8 @@ func (c *command) dial(args []string) (client *apiClient, code int) {
 	return client, exitOK
 }
 
-// runShow is a command that shows what a server answers to GET path: for people, or with --json as it is.
+// runShow is a command that shows what a server answers to GET path: for people, or with --json as
+// it is.
 func runShow[T any](ctx context.Context, c *command, args []string, path string, print func(io.Writer, T) error) int {
 	asJSON := c.Bool("json", false, "Print the server's answer to GET "+path+" as it is")
 	client, code := c.dial(args)
@@ -47,8 +48,8 @@ func runShow[T any](ctx context.Context, c *command, args []string, path string,
 	return c.write(func(w io.Writer) error { return print(w, shown) })
 }
 
-// runDelete is a command that has a server delete what its argument names, below path. said is what is
-// printed then, with the name in it.
+// runDelete is a command that has a server delete what its argument names, below path. said is what
+// is printed then, with the name in it.
 func runDelete(ctx context.Context, c *command, args []string, path, said string) int {
 	client, code := c.dial(args)
 	if client == nil {

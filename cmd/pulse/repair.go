@@ -18,8 +18,8 @@ import (
 // repairRetry is how long a repair waits after an error.
 const repairRetry = 30 * time.Second
 
-// repairer has written again what the embedded InfluxDB was found to have lost, as far as the journal has it, and says
-// what it has not.
+// repairer has written again what the embedded InfluxDB was found to have lost, as far as the
+// journal has it, and says what it has not.
 type repairer struct {
 	store    *embedded.Store
 	journal  *journal.Journal
@@ -112,7 +112,8 @@ func (r *repairer) run(ctx context.Context) {
 	}
 }
 
-// settle asks for one replay of each policy, which goes over everything that is damaged, and says what there is no replay for.
+// settle asks for one replay of each policy, which goes over everything that is damaged, and says
+// what there is no replay for.
 func (r *repairer) settle(ctx context.Context) error {
 	state, err := r.journal.State(ctx)
 	if err != nil {
@@ -131,7 +132,8 @@ func (r *repairer) settle(ctx context.Context) error {
 		}
 		from, to := r.span(d)
 		first := r.holds(state, d.Policy)
-		// Of all times, nothing is lost that the journal has never dropped; and of what cannot be verified nobody knows.
+		// Of all times, nothing is lost that the journal has never dropped; and of what cannot be
+		// verified nobody knows.
 		all, unknown := d.From.Unix() <= 0, d.From.IsZero()
 		if from.Before(to) && from.Before(first) && !unknown && (!all || state.FirstSeq > 1) {
 			d.LostFrom, d.LostTo = from, earlier(first, to)
@@ -178,7 +180,8 @@ func (r *repairer) holds(state journal.State, policy influx.Policy) time.Time {
 	if policy != influx.PolicyAggregate {
 		return state.FirstTime
 	}
-	// A row has the time at which its window begins, and is written again if the journal has all of the window.
+	// A row has the time at which its window begins, and is written again if the journal has all of
+	// the window.
 	start := time.Unix(0, state.FirstTime.UnixNano()-state.FirstTime.UnixNano()%int64(r.interval)).UTC()
 	if state.FirstSeq > 1 && start.Before(state.FirstTime) {
 		return start.Add(r.interval)

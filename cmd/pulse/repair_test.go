@@ -98,8 +98,9 @@ func TestDamagedInflux(t *testing.T) {
 	}
 }
 
-// TestInfluxGoneBeyondTheJournal removes influx/ when the journal has dropped what it began with: what it holds is
-// projected again, the first window as far as it goes, and the rest is said to be lost, once.
+// TestInfluxGoneBeyondTheJournal removes influx/ when the journal has dropped what it began with:
+// what it holds is projected again, the first window as far as it goes, and the rest is said to be
+// lost, once.
 func TestInfluxGoneBeyondTheJournal(t *testing.T) {
 	dir := filledDataDir(t, "-a", "1")
 	between := time.Now()
@@ -143,7 +144,8 @@ func TestInfluxGoneBeyondTheJournal(t *testing.T) {
 	compareWithInflux(t, dir, want)
 }
 
-// trimJournal has the journal of a stopped server drop what is older than a time, and returns when its first event was stored.
+// trimJournal has the journal of a stopped server drop what is older than a time, and returns when
+// its first event was stored.
 func trimJournal(t *testing.T, dir string, at time.Time) time.Time {
 	t.Helper()
 	state, err := migrations.Open(dir, migrations.Options{})

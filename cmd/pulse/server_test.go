@@ -434,8 +434,8 @@ func TestWideRelayDelaysNobody(t *testing.T) {
 	}
 	var hours []stat
 	await(t, s, "the honest relay's history", 90*time.Second, func() error { return s.Get("/hourly/stat_0?host=honest", &hours) })
-	// The stop has a bound. Whether the wide relay's rows are written within it is up to the machine:
-	// the next start does the rest.
+	// The stop has a bound. Whether the wide relay's rows are written within it is up to the
+	// machine: the next start does the rest.
 	began := time.Now()
 	if err := s.Stop(); err != nil {
 		t.Log(err)

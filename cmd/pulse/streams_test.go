@@ -135,8 +135,8 @@ func TestLogReaderGoes(t *testing.T) {
 	}
 }
 
-// TestLogReaderStuck has a reader of the log who is there and does not read. Alerts, the API and the
-// stop go on. When somebody reads, the log says how many lines are missing.
+// TestLogReaderStuck has a reader of the log who is there and does not read. Alerts, the API and
+// the stop go on. When somebody reads, the log says how many lines are missing.
 func TestLogReaderStuck(t *testing.T) {
 	t.Parallel()
 	s, log := serverInto(t, "--host-stats")

@@ -34,8 +34,8 @@ var firstGuesses = []string{
 	"influxdb", "monitoring", "telegraf", "grafana",
 }
 
-// isFirstGuess reports whether a token is among what everybody tries first: a word of the list, one character
-// again and again, or the digits in their order.
+// isFirstGuess reports whether a token is among what everybody tries first: a word of the list, one
+// character again and again, or the digits in their order.
 func isFirstGuess(token string) bool {
 	token = strings.ToLower(token)
 	first, _ := utf8.DecodeRuneInString(token)
