@@ -18,9 +18,9 @@ import (
 	"github.com/nanopack/pulse/migrations"
 )
 
-// An archive is a backup: the files of a data dir in a tar, compressed with
-// zstd, and a manifest of them behind all others. Without the manifest it is
-// not whole; with it, every byte is known.
+// An archive is a backup: the files of a data dir in a tar that is compressed with zstd. The last
+// file is a manifest of all others. An archive without a manifest is not whole; with it, every byte
+// can be checked.
 const (
 	archiveFormat    = 1
 	manifestName     = "pulse-backup.json"
@@ -33,11 +33,11 @@ type manifest struct {
 	Format  int       `json:"format"`
 	Pulse   string    `json:"pulse"` // the version that made it
 	Created time.Time `json:"created"`
-	// FirstSequence to LastSequence are the events that are certainly in it; the
-	// last is below the first if there are none.
+	// FirstSequence to LastSequence are the events that are certainly in the archive. LastSequence
+	// is below FirstSequence if there are none.
 	FirstSequence uint64 `json:"first_sequence"`
 	LastSequence  uint64 `json:"last_sequence"`
-	// Influx says whether the embedded InfluxDB is in it.
+	// Influx reports whether the archive has the embedded InfluxDB.
 	Influx bool           `json:"influx"`
 	Files  []manifestFile `json:"files"`
 }
@@ -48,7 +48,7 @@ type manifestFile struct {
 	SHA256 string `json:"sha256"`
 }
 
-// bytes is how large the files are together.
+// bytes returns the size of all files together.
 func (m *manifest) bytes() (n int64) {
 	for _, f := range m.Files {
 		n += f.Size
@@ -72,7 +72,7 @@ func newArchiveWriter(w io.Writer, now time.Time) (*archiveWriter, error) {
 		manifest: manifest{Format: archiveFormat, Pulse: version(), Created: now.UTC()}}, nil
 }
 
-// add adds a file of exactly that size.
+// add adds a file of exactly size bytes.
 func (a *archiveWriter) add(name string, size int64, content io.Reader) error {
 	sum := sha256.New()
 	if err := a.write(name, size, io.TeeReader(content, sum)); err != nil {
@@ -93,14 +93,14 @@ func (a *archiveWriter) write(name string, size int64, content io.Reader) error 
 	return nil
 }
 
-// below adds files whose names are those of a part of the data dir.
+// below returns a function that adds files of a directory of the data dir.
 func (a *archiveWriter) below(dir string) func(name string, size int64, content io.Reader) error {
 	return func(name string, size int64, content io.Reader) error {
 		return a.add(path.Join(dir, name), size, content)
 	}
 }
 
-// finish makes the archive whole.
+// finish writes the manifest and ends the archive.
 func (a *archiveWriter) finish() error {
 	text, err := json.MarshalIndent(a.manifest, "", " ")
 	if err != nil {
@@ -114,9 +114,8 @@ func (a *archiveWriter) finish() error {
 
 var errNotWhole = errors.New("it is cut off or damaged: make another")
 
-// readArchive reads an archive to its end, hands every file to add, and returns
-// its manifest if the archive is whole. What add was given counts for nothing
-// before that.
+// readArchive reads an archive to its end, passes each file to add, and returns the manifest if the
+// archive is whole. Only then may the files be used.
 func readArchive(r io.Reader, add func(name string, size int64, content io.Reader) error) (*manifest, error) {
 	zip, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
 	if err != nil {
@@ -137,7 +136,7 @@ func readArchive(r io.Reader, add func(name string, size int64, content io.Reade
 			if err != nil {
 				return nil, err
 			}
-			// To the end, so that what is behind the tar has been checked too.
+			// Read to the end, so that the bytes after the tar are checked too.
 			if _, err := files.Next(); err != io.EOF {
 				return nil, errNotWhole
 			}
@@ -158,7 +157,7 @@ func readArchive(r io.Reader, add func(name string, size int64, content io.Reade
 	}
 }
 
-// readManifest reads the manifest and holds it against the files before it.
+// readManifest reads the manifest and compares it with the files that came before it.
 func readManifest(r io.Reader, size int64, seen []manifestFile) (*manifest, error) {
 	if size > maxManifest {
 		return nil, errNotWhole
@@ -186,7 +185,7 @@ func readManifest(r io.Reader, size int64, seen []manifestFile) (*manifest, erro
 	return &m, nil
 }
 
-// isDataFile tells whether it is a plain file that a backup may hold, in its place.
+// isDataFile reports whether h is a plain file that a backup may hold under that name.
 func isDataFile(h *tar.Header) bool {
 	if h.Typeflag != tar.TypeReg || h.Size < 0 || path.Clean(h.Name) != h.Name || strings.ContainsAny(h.Name, "\\\x00") {
 		return false
@@ -199,7 +198,7 @@ func isDataFile(h *tar.Header) bool {
 	return false
 }
 
-// dataFiles are the files that a backup may hold, and how large they can be.
+// dataFiles are the files that a backup may hold, with the largest size that each may have.
 var dataFiles = []struct {
 	names *regexp.Regexp
 	bytes int64

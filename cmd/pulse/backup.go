@@ -20,14 +20,13 @@ import (
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
-// writeBackup writes an archive of the data dir while everything goes on. Put
-// in place of an empty data dir it starts like a server that was killed at the
-// moment of the backup.
+// writeBackup writes an archive of the data dir while the server goes on. A server that starts on
+// the restored data dir behaves like one that was killed at the moment of the backup.
 //
-// The order makes it so. pulse.db comes first, so that its positions and marker
-// are older than all else; what they promise is in InfluxDB and in the journal.
-// The journal comes last: every event of which a row in InfluxDB was made is in it,
-// so that windows that are counted again have all of their readings.
+// The order of the files makes that true. pulse.db comes first. Its positions are older than
+// everything else, so what they promise is in InfluxDB and in the journal. The journal comes last.
+// It has every event that a row in InfluxDB was made from, so a window that is counted again has
+// all of its readings.
 func (a *App) writeBackup(ctx context.Context, w io.Writer) error {
 	archive, err := newArchiveWriter(w, time.Now())
 	if err != nil {
@@ -53,7 +52,8 @@ func (a *App) backUp(ctx context.Context, archive *archiveWriter) error {
 	if err != nil {
 		return err
 	}
-	// What retention dropped meanwhile is not counted, be it in there or not.
+	// Events that retention dropped during the backup are not counted, whether the archive has them
+	// or not.
 	state, err := a.journal.State(ctx)
 	archive.manifest.FirstSequence, archive.manifest.LastSequence = state.FirstSeq, last
 	return err
@@ -63,8 +63,8 @@ const backupHelp = `Write a backup of a server's data dir into a file, while the
 registrations, overrides, alerts, and InfluxDB's files if that is embedded. A certificate
 that Pulse made for itself is not in it. - writes to standard output.`
 
-// runBackup has a running server write a backup, or, when none answers and the
-// data dir is given, writes it by itself.
+// runBackup has a running server write a backup. Where no server answers and the data dir is given,
+// it writes the backup itself.
 func runBackup(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("backup", backupHelp, "PULSE", stdout, stderr)
 	c.argument = "FILE"
@@ -118,7 +118,7 @@ func runBackup(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	})
 }
 
-// summary says what is in a backup.
+// summary describes what is in a backup.
 func (m *manifest) summary(took time.Duration) string {
 	what := "without InfluxDB, which is elsewhere"
 	if m.Influx {
@@ -128,8 +128,8 @@ func (m *manifest) summary(took time.Duration) string {
 		human.Thousands(m.FirstSequence), human.Thousands(m.LastSequence), what, len(m.Files), human.Thousands(uint64(m.bytes())), human.Seconds(took.Seconds()))
 }
 
-// backUpInto makes a backup under another name and gives it its own when it is
-// whole and on the disk.
+// backUpInto writes a backup to FILE.partial and renames the file when the backup is whole and on
+// the disk.
 func backUpInto(file string, force bool, source func(io.Writer) error) (_ *manifest, err error) {
 	if _, err := os.Lstat(file); err == nil && !force {
 		return nil, fmt.Errorf("%s exists: give another name, or --force to replace it", file)
@@ -157,8 +157,8 @@ func backUpInto(file string, force bool, source func(io.Writer) error) (_ *manif
 	return m, fsyncDir(filepath.Dir(file))
 }
 
-// createLocked makes a file, or empties one that a killed backup left. The error
-// says if another backup is writing it.
+// createLocked makes a file, or empties one that a killed backup left. It fails while another
+// backup writes the file.
 func createLocked(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
@@ -183,8 +183,8 @@ func createLocked(path string) (*os.File, error) {
 	return f, nil
 }
 
-// publish gives a finished backup its name; without force not if somebody took
-// it meanwhile.
+// publish gives a finished backup its name. Without force it fails if a file of that name was made
+// in the meantime.
 func publish(partial, file string, force bool) error {
 	if force {
 		return os.Rename(partial, file)
@@ -199,8 +199,8 @@ func publish(partial, file string, force bool) error {
 	return os.Rename(partial, file) // a file system without links
 }
 
-// checked has a backup written to w and reads it as it passes: one that is not
-// whole is an error.
+// checked has source write a backup to w, and reads the backup at the same time. A backup that is
+// not whole is an error.
 func checked(w io.Writer, source func(io.Writer) error) (*manifest, error) {
 	read, write := io.Pipe()
 	type result struct {
@@ -230,8 +230,8 @@ func backUpOffline(ctx context.Context, config *Config, w, logs io.Writer) error
 	if _, err := os.Stat(config.DataDir); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
-	// Whatever the limits of its server are: a backup drops nothing and sets
-	// nothing aside. The next start brings the limits back.
+	// A backup drops nothing and sets nothing aside, whatever the limits of its server are. The
+	// next start of the server brings the limits back.
 	unlimited := *config
 	unlimited.JournalRetention, unlimited.JournalMaxBytes, unlimited.JournalSetAside = 100*365*24*time.Hour, 1<<59, false
 	a, err := openOffline(ctx, &unlimited, newLogger(logs, config.LogLevel))
@@ -244,8 +244,8 @@ func backUpOffline(ctx context.Context, config *Config, w, logs io.Writer) error
 	return errors.Join(err, a.Stop(stopping))
 }
 
-// download copies an answer of any length. It ends early with ctx, or when
-// nothing comes for a minute.
+// download copies an answer of any length. It fails when ctx ends, or when nothing comes for a
+// minute.
 func (c *apiClient) download(ctx context.Context, path string, w io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -67,7 +67,7 @@ func checkDataDir(dir string) (r checkReport, err error) {
 	return r, err
 }
 
-// blockDamage says what is wrong with a block of the journal.
+// blockDamage describes what is wrong with a block of the journal.
 func blockDamage(d journal.BlockDamage) string {
 	switch {
 	case d.Err != nil:

@@ -22,12 +22,12 @@ const (
 	requestTimeout = 10 * time.Second
 	// maxAnswer bounds what a server may answer.
 	maxAnswer = 16 << 20
-	// maxHeaders bounds its headers, maxSaid what is shown of a text in it.
+	// maxHeaders bounds the headers of an answer, maxSaid the part of a text that is shown.
 	maxHeaders = 64 << 10
 	maxSaid    = 1000
 )
 
-// clientFlags are how a command finds its server.
+// clientFlags are the flags that say where the server of a command is.
 type clientFlags struct{ api, token, caFile *string }
 
 func (c *command) clientFlags() clientFlags {
@@ -38,7 +38,7 @@ func (c *command) clientFlags() clientFlags {
 	}
 }
 
-// client is who asks the server. The error names the flag that is wrong.
+// client returns the client that the flags describe. The error names the flag that is wrong.
 func (f clientFlags) client() (*apiClient, error) {
 	api := *f.api
 	if !strings.Contains(api, "://") {
@@ -66,7 +66,7 @@ func (f clientFlags) client() (*apiClient, error) {
 	}, nil
 }
 
-// apiClient asks a server over its API.
+// An apiClient sends requests to the API of a server.
 type apiClient struct {
 	base  string // without user and password
 	user  *url.Userinfo
@@ -74,7 +74,7 @@ type apiClient struct {
 	http  *http.Client
 }
 
-// request makes one with all that it takes to be let in.
+// request makes a request with the token and, for a proxy, user and password.
 func (c *apiClient) request(ctx context.Context, method, path string, content io.Reader) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *apiClient) request(ctx context.Context, method, path string, content io
 	return r, nil
 }
 
-// An apiError is an answer that is no success.
+// An apiError is an answer whose status is not a success.
 type apiError struct {
 	status int
 	text   string // the server's
@@ -103,8 +103,8 @@ func (e *apiError) Error() string {
 	return fmt.Sprintf("the server answered %d: %s", e.status, cmp.Or(e.text, http.StatusText(e.status)))
 }
 
-// do sends a request, with in as JSON unless it is nil, and returns the answer.
-// The error is an *apiError, or that no whole answer came.
+// do sends a request and returns the body of the answer. in is sent as JSON unless it is nil. The
+// error is an *apiError, or it says that no whole answer came.
 func (c *apiClient) do(ctx context.Context, method, path string, in any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -137,7 +137,7 @@ func (c *apiClient) do(ctx context.Context, method, path string, in any) ([]byte
 	return body, nil
 }
 
-// ask is do with the answer read into out.
+// ask is do, with the answer decoded into out.
 func (c *apiClient) ask(ctx context.Context, method, path string, in, out any) error {
 	body, err := c.do(ctx, method, path, in)
 	if err != nil {
@@ -149,5 +149,5 @@ func (c *apiClient) ask(ctx context.Context, method, path string, in, out any) e
 	return nil
 }
 
-// noServer tells whether err is that nothing listens at the address.
+// noServer reports whether err means that nothing listens at the address.
 func noServer(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

@@ -13,8 +13,8 @@ import (
 	"github.com/nanopack/pulse/internal/timezone"
 )
 
-// A command is what the sub-commands have in common: flags that are also
-// environment variables, their help, and how a mistake in them is told.
+// A command is what all sub-commands have in common: flags that are also environment variables, the
+// help text, and the messages about mistakes.
 type command struct {
 	*flag.FlagSet
 	stdout, stderr io.Writer
@@ -37,8 +37,8 @@ func newCommand(name, long, env string, stdout, stderr io.Writer) *command {
 	return &command{FlagSet: fs, stdout: stdout, stderr: stderr, name: name, long: long, env: env}
 }
 
-// takes adds flags of the server, by their long names. The command does not
-// read them: serverConfig hands them to ParseConfig.
+// takes adds flags of the server, by their long names. The command does not read them; serverConfig
+// passes them to ParseConfig.
 func (c *command) takes(names ...string) {
 	for _, o := range options() {
 		for _, name := range names {
@@ -51,8 +51,8 @@ func (c *command) takes(names ...string) {
 	}
 }
 
-// serverConfig is the server's configuration, from the flags of it that were
-// given, the environment and the config file.
+// serverConfig returns the configuration of the server, from those of its flags that were given,
+// the environment and the config file.
 func (c *command) serverConfig() (*Config, error) {
 	var args []string
 	for _, o := range c.server {
@@ -63,16 +63,15 @@ func (c *command) serverConfig() (*Config, error) {
 	return ParseConfig(args)
 }
 
-// given tells whether a flag was set, on the command line or in the
-// environment.
+// given reports whether a flag was set, on the command line or in the environment.
 func (c *command) given(name string) bool {
 	given := false
 	c.Visit(func(f *flag.Flag) { given = given || f.Name == name })
 	return given
 }
 
-// cutVerb takes a verb out of args, if it is the first of them that is no flag nor the value of
-// one: flags may stand before it.
+// cutVerb removes verb from args, if verb is the first of them that is neither a flag nor the value
+// of a flag.
 func cutVerb(args []string, verb string) (rest []string, found bool) {
 	for i := 0; i < len(args); i++ {
 		flag := strings.TrimLeft(args[i], "-")
@@ -89,7 +88,7 @@ func cutVerb(args []string, verb string) (rest []string, found bool) {
 	return args, false
 }
 
-// parseFlags reads the flags, which may stand on either side of what else there is. Nothing after
+// parseFlags reads the flags, which may stand before and after the other arguments. Nothing after
 // -- is a flag.
 func (c *command) parseFlags(args []string) error {
 	others := []string{"--"}
@@ -109,8 +108,8 @@ func (c *command) parseFlags(args []string) error {
 	return c.Parse(append(others, args...)) // which leaves them as the arguments
 }
 
-// parse reads the flags. If done, help was asked for or something is wrong, and
-// the command ends with the code.
+// parse reads the flags. If done is true, help was asked for or a flag is wrong, and the command
+// ends with the code.
 func (c *command) parse(args []string) (done bool, code int) {
 	err := c.parseFlags(args)
 	if err == nil && c.env != "" {
@@ -146,20 +145,20 @@ func (c *command) parse(args []string) (done bool, code int) {
 	return false, exitOK
 }
 
-// misused says what is wrong with the command line.
+// misused writes what is wrong with the command line, and returns the exit code.
 func (c *command) misused(err error) int {
 	fmt.Fprintf(c.stderr, "pulse %s: %s\n", c.name, oneLine(err))
 	return exitUsage
 }
 
-// failed says why the command could not do it.
+// failed writes why the command failed, and returns the exit code.
 func (c *command) failed(err error) int {
 	fmt.Fprintf(c.stderr, "pulse %s: %s\n", c.name, oneLine(err))
 	return exitFailure
 }
 
-// write lets print write to standard output. A full disk behind it is a failure;
-// a reader that has seen enough, such as head, is none.
+// write has print write to standard output, and returns the exit code. A full disk is a failure. A
+// reader that has seen enough, such as head, is not.
 func (c *command) write(print func(io.Writer) error) int {
 	if err := print(c.stdout); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return c.failed(err)

@@ -11,9 +11,8 @@ import (
 	"github.com/nanopack/pulse/query"
 )
 
-// openOffline opens what a server of that configuration would, and starts
-// nothing. It is refused while a server has the data dir. The caller ends it
-// with Stop.
+// openOffline opens everything that a server with that configuration would open, and starts
+// nothing. It fails while a server uses the data dir. The caller ends it with Stop.
 func openOffline(ctx context.Context, config *Config, log *slog.Logger) (*App, error) {
 	a := &App{config: config, log: log}
 	err := a.openState()
@@ -26,10 +25,10 @@ func openOffline(ctx context.Context, config *Config, log *slog.Logger) (*App, e
 	return a, nil
 }
 
-// replayOffline replays without a server: it projects what the journal holds
-// as a server would, does the replay, and stops. It returns what became of it,
-// ended, also when ctx ended it (canceled), or why there was none. progress
-// is called now and then, never after it returned.
+// replayOffline replays without a server: it projects what the journal holds, as a server would,
+// does the replay, and stops. It returns the replay once that has ended, also if ctx ended it
+// (canceled); the error says why there was no replay. It calls progress now and then, and never
+// after it returned.
 func replayOffline(ctx context.Context, config *Config, request query.ReplayRequest, progress func(query.Replay), log *slog.Logger) (_ query.Replay, err error) {
 	background := context.WithoutCancel(ctx) // what was begun is ended in order
 	a, err := openOffline(background, config, log)

@@ -28,10 +28,10 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// progressLine shows how a replay does: on a terminal in one line that is
-// written over, elsewhere in a line now and then. What else is written goes
-// through it, so that it stands above that line. It may be used from any
-// goroutine. Errors of w are not told: w is where they would be.
+// A progressLine shows the progress of a replay. On a terminal it is one line that is overwritten,
+// elsewhere it is a new line now and then. Everything else that the command writes goes through the
+// progressLine too, so that it stands above the line that is overwritten. Its methods may be called
+// from any goroutine. Errors of w are dropped, because w is where they would be written.
 type progressLine struct {
 	w        io.Writer
 	terminal bool
@@ -44,17 +44,17 @@ type progressLine struct {
 	samples []sample   // of the last rateOver, oldest first
 }
 
-// sample is how far a replay was.
+// A sample is how far a replay was at a moment.
 type sample struct {
 	at     time.Time
 	events uint64
 }
 
-// rateOver is the time over which events a second are counted: a replay pauses
+// rateOver is the time over which events per second are counted. It is long because a replay pauses
 // often, to leave the machine to others.
 const rateOver = 10 * time.Second
 
-// show shows where a replay is.
+// show shows the progress of a replay.
 func (l *progressLine) show(job query.Replay) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,7 +71,7 @@ func (l *progressLine) show(job query.Replay) {
 	}
 }
 
-// describe is a replay in one line. mu is held.
+// describe returns the progress of a replay as one line. The caller holds mu.
 func (l *progressLine) describe(job query.Replay, now time.Time) string {
 	var events, total uint64
 	for _, p := range job.Parts {
@@ -94,7 +94,7 @@ func (l *progressLine) describe(job query.Replay, now time.Time) string {
 	if job.LastError != "" {
 		text += ", held up: " + job.LastError
 	}
-	// One line: a longer one could not be written over.
+	// A text that is longer than a line could not be overwritten.
 	if text = strings.ReplaceAll(text, "\n", "; "); l.terminal && utf8.RuneCountInString(text) > 78 {
 		text = string([]rune(text)[:75]) + "..."
 	}
@@ -104,7 +104,7 @@ func (l *progressLine) describe(job query.Replay, now time.Time) string {
 // print writes a line of its own.
 func (l *progressLine) print(text string) { fmt.Fprintln(l, text) }
 
-// Write writes whole lines, above the one that is written over.
+// Write writes whole lines above the line that is overwritten.
 func (l *progressLine) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,7 +114,7 @@ func (l *progressLine) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// end takes the line away.
+// end removes the line.
 func (l *progressLine) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,7 +122,7 @@ func (l *progressLine) end() {
 	l.text = ""
 }
 
-// clear makes the line empty. mu is held.
+// clear empties the line on the terminal. The caller holds mu.
 func (l *progressLine) clear() {
 	if l.text != "" {
 		_, _ = io.WriteString(l.w, "\r\x1b[K")

@@ -19,8 +19,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay/hoststats"
 )
 
-// runRelay is the agent of a host: it runs until it is told to stop, and
-// reconnects for as long as that takes.
+// runRelay is the agent of a host. It runs until ctx ends, and reconnects whenever the server was
+// away.
 func runRelay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	hangups := notifyHangups()
 	a, done, code := parseAgent(args, stdout, stderr)
@@ -54,7 +54,7 @@ func runRelay(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	return exitOK
 }
 
-// An agent is what `pulse relay` was told.
+// An agent is the configuration of `pulse relay`.
 type agent struct {
 	*command
 	options relay.Options // but for the Logger
@@ -63,11 +63,11 @@ type agent struct {
 	values  map[string]string // of every flag, as reloads have changed it
 }
 
-// agentReloads are the flags whose new values a running agent takes. It reads the file of --tls-ca
-// again whether its name has changed or not.
+// agentReloads are the flags whose new values a running agent takes over. The agent reads the file
+// of --tls-ca again, whether its name has changed or not.
 var agentReloads = []string{"log-level", "tls-ca", "token"}
 
-// parseAgent reads the flags. If done, the command ends with the code, and has said why.
+// parseAgent reads the flags. If done is true, the command has said why and ends with the code.
 func parseAgent(args []string, stdout, stderr io.Writer) (a *agent, done bool, code int) {
 	c := newCommand("relay", "Send this host's cpu, ram, swap, disk, load and network to a server, until it is stopped.", "PULSE_RELAY", stdout, stderr)
 	hostname, _ := os.Hostname() // empty is refused below
@@ -110,9 +110,9 @@ func parseAgent(args []string, stdout, stderr io.Writer) (a *agent, done bool, c
 	}, false, exitOK
 }
 
-// reload takes over from next what can change while the agent runs: what it connects with the next
-// time, and the log level. The connection that stands stays. If it returns an error, nothing has
-// changed.
+// reload takes over from next what can change while the agent runs: the credentials of the next
+// connection, and the log level. The present connection stays. If reload returns an error, nothing
+// has changed.
 func (a *agent) reload(next *agent, setCredentials func(string, *tls.Config) error, level *slog.LevelVar) error {
 	changed, left := differing(slices.Sorted(maps.Keys(next.values)), a.values, next.values, agentReloads)
 	if err := setCredentials(next.options.Token, next.options.TLS); err != nil {
@@ -126,7 +126,8 @@ func (a *agent) reload(next *agent, setCredentials func(string, *tls.Config) err
 	return nil
 }
 
-// hostRelay is a relay that offers this host's own stats, as the host is.
+// A hostRelay is a relay that offers the stats of this host, and follows the disks and interfaces
+// that come and go.
 type hostRelay struct {
 	*relay.Relay
 	watcher *hoststats.Watcher

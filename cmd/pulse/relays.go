@@ -12,7 +12,7 @@ import (
 	"github.com/nanopack/pulse/internal/human"
 )
 
-// maxShownID is how much of an id the table shows: all of it, since an id is what people copy.
+// maxShownID is how much of an id the table shows. It is all of an id, because people copy ids.
 const maxShownID = 255
 
 const relaysHelp = `List the relays of a running server: those that are connected, and those that were and are expected back.
@@ -46,12 +46,12 @@ type listedRelay struct {
 	Unanswered uint64     `json:"unanswered"`
 	Rejected   uint64     `json:"rejected"`
 	Replaced   uint64     `json:"replaced"`
-	// ReplacedAddress is where the last one replaced came from.
+	// ReplacedAddress is the address of the connection that was replaced last.
 	ReplacedAddress string `json:"replaced_address"`
 }
 
-// printRelays writes a line for each relay, those that are disconnected first: they are what
-// somebody looks for.
+// printRelays writes a line for each relay. Disconnected relays come first, because people look for
+// those.
 func printRelays(w io.Writer, relays []listedRelay, now time.Time) error {
 	if len(relays) == 0 {
 		_, err := fmt.Fprintln(w, "no relays: start one with pulse relay --server HOST:PORT")

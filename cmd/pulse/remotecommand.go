@@ -12,8 +12,8 @@ import (
 
 // What the commands that ask a running server one thing have in common.
 
-// dial reads the flags of a command and returns the client that asks its server. If that is nil,
-// help was asked for or something is wrong, and the command ends with the code.
+// dial reads the flags of a command and returns a client for its server. If the client is nil, help
+// was asked for or a flag is wrong, and the command ends with the code.
 func (c *command) dial(args []string) (client *apiClient, code int) {
 	flags := c.clientFlags()
 	if done, code := c.parse(args); done {
@@ -26,8 +26,7 @@ func (c *command) dial(args []string) (client *apiClient, code int) {
 	return client, exitOK
 }
 
-// runShow is a command that shows what a server answers to GET path: for people, or with --json as
-// it is.
+// runShow is a command that shows the answer to GET path: for people, or as it is with --json.
 func runShow[T any](ctx context.Context, c *command, args []string, path string, print func(io.Writer, T) error) int {
 	asJSON := c.Bool("json", false, "Print the server's answer to GET "+path+" as it is")
 	client, code := c.dial(args)
@@ -48,8 +47,8 @@ func runShow[T any](ctx context.Context, c *command, args []string, path string,
 	return c.write(func(w io.Writer) error { return print(w, shown) })
 }
 
-// runDelete is a command that has a server delete what its argument names, below path. said is what
-// is printed then, with the name in it.
+// runDelete is a command that sends DELETE for path and the name that is its argument. Afterwards
+// it prints said, a format that takes the name.
 func runDelete(ctx context.Context, c *command, args []string, path, said string) int {
 	client, code := c.dial(args)
 	if client == nil {
@@ -70,7 +69,7 @@ func runDelete(ctx context.Context, c *command, args []string, path, said string
 	})
 }
 
-// unanswered says why there is no answer of use.
+// unanswered writes why there is no useful answer, and returns the exit code.
 func (c *command) unanswered(err error) int {
 	if _, answered := errors.AsType[*apiError](err); !answered {
 		err = fmt.Errorf("is a server running there? %w", err)

@@ -17,8 +17,8 @@ import (
 	"github.com/nanopack/pulse/query"
 )
 
-// runReplay has a range of the views rebuilt from the journal: by a running
-// server, or, when none answers and the data dir is given, by itself.
+// runReplay has a running server rebuild a range of the views from the journal. Where no server
+// answers and the data dir is given, it rebuilds the range itself.
 func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return replayCommand{
 		poll: 500 * time.Millisecond, patience: time.Minute, lineEvery: 10 * time.Second, now: time.Now,
@@ -26,7 +26,7 @@ func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	}.run(ctx, args, stdout, stderr)
 }
 
-// replayCommand is `pulse replay` with what tests change.
+// replayCommand is `pulse replay`, with the parts that tests replace.
 type replayCommand struct {
 	poll      time.Duration // between two looks at a replay
 	patience  time.Duration // how long a server may be away before it is given up
@@ -81,7 +81,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	}
 	w := &replayWatch{replayCommand: r, command: c, client: client, line: line}
 
-	// ^C must not leave a replay behind of which nobody knows.
+	// ^C must not leave a replay that nobody knows of.
 	var job query.Replay
 	err = client.ask(context.WithoutCancel(ctx), http.MethodPost, "/replay", order, &job)
 	answer, answered := errors.AsType[*apiError](err)
@@ -120,8 +120,8 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	}
 }
 
-// replayOrder is the body of POST /replay. How far back a time is, the server
-// judges by its own clock; a date is one of this host's zone, and not the server's.
+// replayOrder is the body of POST /replay. The server judges by its own clock how far back a time
+// is. A date is one in the time zone of this host, not of the server's.
 type replayOrder struct {
 	Projection string `json:"projection"`
 	From       string `json:"from"`
@@ -129,7 +129,7 @@ type replayOrder struct {
 	DryRun     bool   `json:"dry_run"`
 }
 
-// requestOf checks the flags as far as that can be done without a server.
+// requestOf checks the flags as far as that is possible without a server.
 func requestOf(projection, from, to string, dryRun bool, now time.Time, local *time.Location) (q query.ReplayRequest, order replayOrder, err error) {
 	q = query.ReplayRequest{Projections: []string{projection}, DryRun: dryRun}
 	order = replayOrder{Projection: projection, DryRun: dryRun}
@@ -150,7 +150,7 @@ func requestOf(projection, from, to string, dryRun bool, now time.Time, local *t
 	return q, order, err
 }
 
-// when reads --from and --to, and returns what any server takes for it.
+// when reads --from or --to and returns it in a form that every server understands.
 func when(flag, text string, now time.Time, local *time.Location) (t time.Time, sent string, err error) {
 	t, ago, err := query.ParseWhen(text, now, local)
 	switch {
@@ -172,9 +172,9 @@ type replayWatch struct {
 	line    *progressLine
 }
 
-// watch asks the server how a replay does until it has ended. A server that is
-// away may be so for a while: a replay goes on after a restart. When ctx ends
-// it is canceled. The error is why its end is not known.
+// watch asks the server for the progress of a replay until the replay has ended. The server may be
+// away for a while, because a replay goes on after a restart. When ctx ends, watch cancels the
+// replay. It returns an error if it does not know how the replay ended.
 func (w *replayWatch) watch(ctx context.Context, job query.Replay) (query.Replay, error) {
 	path := "/replay/" + url.PathEscape(job.ID)
 	tick := time.NewTicker(w.poll)
@@ -212,7 +212,7 @@ func (w *replayWatch) watch(ctx context.Context, job query.Replay) (query.Replay
 	return job, nil
 }
 
-// cancel has the server cancel a replay.
+// cancel asks the server to cancel a replay.
 func (w *replayWatch) cancel(path string, job query.Replay) (query.Replay, error) {
 	w.line.print(fmt.Sprintf("canceling replay %s; ^C again leaves at once", job.ID))
 	if err := w.client.ask(context.Background(), http.MethodDelete, path, nil, &job); err != nil {
@@ -232,7 +232,7 @@ func (w *replayWatch) offline(ctx context.Context, config *Config, request query
 	return w.replayCommand.offline(ctx, config, request, w.line.show, newLogger(w.line, config.LogLevel))
 }
 
-// printReplay writes what became of a replay. Times are local, with their distance from UTC.
+// printReplay writes how a replay ended. Times are local, with their offset from UTC.
 func printReplay(w io.Writer, job query.Replay, local *time.Location) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "replay %s, %s to %s: %s", job.ID, job.From.In(local).Format(time.RFC3339), job.To.In(local).Format(time.RFC3339), job.State)

@@ -16,7 +16,7 @@ import (
 const restoreHelp = `Make a data dir of a backup. It must not exist, or be empty: nothing is ever replaced, and
 nothing is put in place before all of the backup has been checked. - reads standard input.`
 
-// runRestore makes a data dir of a backup.
+// runRestore makes a data dir from a backup.
 func runRestore(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("restore", restoreHelp, "PULSE", stdout, stderr)
 	c.argument = "FILE"
@@ -47,8 +47,8 @@ func printRestored(w io.Writer, dir string, m *manifest) error {
 	return err
 }
 
-// restore makes a data dir of an archive: beside its place first, and in its
-// place when all of it is checked and on the disk.
+// restore makes a data dir from an archive. It unpacks into a directory next to dir and renames
+// that when everything is checked and on the disk.
 func restore(ctx context.Context, from io.Reader, dir string) (_ *manifest, err error) {
 	if err := wantEmpty(dir); err != nil {
 		return nil, err
@@ -74,8 +74,8 @@ func restore(ctx context.Context, from io.Reader, dir string) (_ *manifest, err 
 	if err != nil {
 		return nil, err
 	}
-	// pulse.db is looked at as at a start: a newer one than this pulse knows is
-	// found here and not later.
+	// pulse.db is opened as a start opens it, so that one of a newer release is refused here and
+	// not at the start.
 	state, err := migrations.Open(beside, migrations.Options{})
 	if err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func restore(ctx context.Context, from io.Reader, dir string) (_ *manifest, err 
 	return m, fsyncDir(filepath.Dir(dir))
 }
 
-// wantEmpty says why something is in the way.
+// wantEmpty fails if dir exists and is not empty.
 func wantEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
@@ -109,7 +109,7 @@ func wantEmpty(dir string) error {
 	return nil
 }
 
-// unpack writes one file, durably.
+// unpack writes one file and syncs it.
 func unpack(path string, size int64, content io.Reader) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
