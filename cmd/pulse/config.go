@@ -22,9 +22,8 @@ const (
 	minJournalBytes = 64e6 // a few minutes of a large node; less than this loses events between two projector batches
 )
 
-// A Config is everything that the server can be told. It is read once, from
-// flags, then PULSE_* environment variables, then the config file, and
-// validated before anything is opened.
+// A Config is the whole configuration of the server. It is read from flags, then PULSE_*
+// environment variables, then the config file, and is validated before anything is opened.
 type Config struct {
 	Server, CheckConfig, Version bool
 
@@ -67,11 +66,11 @@ type Config struct {
 	args   []string          // what ParseConfig got, to read it again
 }
 
-// errHelp is returned by ParseConfig when the user asked for -h.
+// ParseConfig returns errHelp when the user asked for -h.
 var errHelp = errors.New("help asked for")
 
-// ParseConfig reads the configuration of the server. The error is one line
-// that names the flag and what it may be.
+// ParseConfig reads the configuration of the server. The error is one line that names the flag and
+// the values that it may have.
 func ParseConfig(args []string) (*Config, error) {
 	all := options()
 	long, err := longArgs(args, all)
@@ -183,15 +182,15 @@ func maskPassword(address string) string {
 	return scheme + "://" + user + ":********@" + rest[at+1:]
 }
 
-// rawValue keeps a flag's text as it was given; options judge it afterwards,
-// so that the error is the same wherever the value came from.
+// A rawValue keeps the text of a flag as it was given. The options check the text later, so that
+// the error is the same for flags, the environment and the config file.
 type rawValue struct {
 	text   string
 	isBool bool
 	from   string // the variable or the line that it comes from; "" for the command line and the default
 }
 
-// origin says where the value comes from, for the end of an error.
+// origin returns where the value comes from, for the end of an error.
 func (v *rawValue) origin() string {
 	if v.from == "" {
 		return ""
@@ -203,8 +202,8 @@ func (v *rawValue) String() string     { return v.text }
 func (v *rawValue) Set(s string) error { v.text = s; return nil }
 func (v *rawValue) IsBoolFlag() bool   { return v.isBool }
 
-// longArgs rewrites the short forms, -p 5, -p5, -p=5 and -sI, to long ones, so
-// that one name stands for a key in every source.
+// longArgs rewrites the short forms -p 5, -p5, -p=5 and -sI to long ones, so that a key has the
+// same name in every source.
 func longArgs(args []string, all []option) ([]string, error) {
 	var out []string
 	for i := 0; i < len(args); i++ {
@@ -262,7 +261,7 @@ func longArgs(args []string, all []option) ([]string, error) {
 	return out, nil
 }
 
-// Levels beyond slog's, as 0.2 had them.
+// Levels of Pulse 0.2 that slog does not have.
 const (
 	levelTrace = slog.LevelDebug - 4
 	levelFatal = slog.LevelError + 4

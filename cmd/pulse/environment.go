@@ -10,21 +10,22 @@ import (
 	"github.com/nanopack/pulse/internal/nearest"
 )
 
-// givenFlags are the names of the flags that were set.
+// givenFlags returns the names of the flags that were set.
 func givenFlags(fs *flag.FlagSet) map[string]bool {
 	given := make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	return given
 }
 
-// environmentName is the environment variable of a flag: PULSE_POLL_INTERVAL of poll-interval.
+// environmentName returns the environment variable of a flag: PULSE_POLL_INTERVAL for
+// poll-interval.
 func environmentName(prefix, name string) string {
 	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// setFromEnvironment sets the flags that the command line does not have from their environment
-// variables. A variable that is set but empty is the empty text, as --flag= and "flag": "" are; ff
-// would take it for unset.
+// setFromEnvironment sets the flags that the command line did not set, from their environment
+// variables. A variable that is set but empty means the empty text, as --flag= and "flag": "" do.
+// Package ff would treat it as not set.
 func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
 	given := givenFlags(fs)
 	fs.VisitAll(func(f *flag.Flag) {
@@ -52,8 +53,9 @@ func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
 	return err
 }
 
-// unknownEnvironment warns of each variable with the prefix that belongs to none of the flags: it
-// is most likely a misspelled one. It does not repeat the value, which may be a secret.
+// unknownEnvironment returns a warning for each variable with the prefix that belongs to no flag,
+// because its name is most likely misspelled. A warning does not repeat the value, which may be a
+// secret.
 func unknownEnvironment(prefix string, flags, environ []string) (warnings []string) {
 	known := make([]string, len(flags))
 	for i, name := range flags {

@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// greet says where to look.
+// greet writes where the server listens, and commands to try.
 func (a *App) greet(w io.Writer) {
 	scheme, flags := "http", ""
 	if !a.config.Insecure {
@@ -34,8 +34,8 @@ func (a *App) greet(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// fromHere is an address that is listened at as this host can ask it: a
-// certificate has no name for "every address".
+// fromHere returns a listening address in a form that clients on this host can use. An address that
+// stands for all addresses becomes localhost, because a certificate has no name for it.
 func fromHere(address net.Addr) string {
 	if tcp, ok := address.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		return net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))

@@ -14,12 +14,12 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// outageLogEvery is how often an InfluxDB that is not there is logged.
+// outageLogEvery is the time between two lines about an InfluxDB that does not answer.
 const outageLogEvery = 10 * time.Minute
 
-// watchedStore is InfluxDB on the network. It logs that nothing answers there, once for all who
-// ask, and that something does again; to whoever asks it is an error that was told. What InfluxDB
-// answers, and be it a refusal, is theirs to log. Its methods may be called from many goroutines.
+// A watchedStore is an InfluxDB on the network. It logs, once for all callers, that nothing answers
+// there, and later that something does again. Callers get a ToldError, which they do not log. They
+// log what InfluxDB answers, also a refusal. The methods may be called from many goroutines.
 type watchedStore struct {
 	influx.Store
 	address string // without a password
@@ -48,7 +48,7 @@ func (s *watchedStore) Write(ctx context.Context, policy influx.Policy, points [
 	return result, s.watch(err)
 }
 
-// watch looks at how a request ended, and returns what to tell who made it.
+// watch notes how a request ended, and returns the error for the caller.
 func (s *watchedStore) watch(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 )
 
-// newLogger writes lines for people and for journald: time, level, message,
+// newLogger returns a logger that writes lines for people and for journald: time, level, message,
 // then key=value.
 func newLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{

@@ -1,9 +1,7 @@
 // Command pulse collects stats from relays, keeps every reading in a durable
 // journal, projects the journal into InfluxDB and live views, and answers
 // questions about them over HTTP.
-//
-// main turns arguments into a Config and signals into calls; app.go is the
-// program.
+// main.go turns arguments into a Config and signals into calls. app.go is the program.
 package main
 
 import (
@@ -28,18 +26,18 @@ import (
 	"github.com/nanopack/pulse/internal/watchdog"
 )
 
-// Exit codes. A supervisor restarts after 1, and after the 2 with which the Go runtime ends a
-// process on a panic, SIGABRT (systemd's watchdog sends it), SIGSEGV or a lack of memory. A wrong
-// command line, environment or config file needs a person: its code is EX_CONFIG of sysexits.h,
-// which nothing else gives.
+// Exit codes. A supervisor restarts after 1. It also restarts after 2, with which the Go runtime
+// ends a process on a panic, SIGABRT (systemd's watchdog sends it), SIGSEGV or a lack of memory. A
+// wrong command line, environment or config file needs a person. Its code is EX_CONFIG of
+// sysexits.h, which nothing else gives.
 const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 78
 )
 
-// stopTimeout bounds a clean stop: what is appended but not yet projected
-// after it is projected at the next start.
+// stopTimeout bounds a clean stop. Events that are not projected by then are projected at the next
+// start.
 const stopTimeout = 20 * time.Second
 
 type subcommand struct {
@@ -71,8 +69,8 @@ func subcommandNames() string {
 }
 
 func main() {
-	// The libraries that Pulse embeds leave it to the umask who may read their
-	// files, in which are the token, keys and readings.
+	// The libraries that Pulse embeds leave it to the umask who may read their files. The files
+	// hold the token, keys and readings.
 	unix.Umask(0o077)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -129,7 +127,8 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	return serve(ctx, config, stdout, stderr)
 }
 
-// allWarnings are about the configuration, and about what was probably meant for it.
+// allWarnings returns warnings about the configuration and about environment variables that were
+// probably meant for it.
 func allWarnings(config *Config) []string {
 	return append(unknownEnvironment("PULSE", flagNames(options()), os.Environ()), config.warnings()...)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// An option is one configuration key: a flag, an environment variable
-// (PULSE_ and the long name in capitals) and a key of the config file.
+// An option is one key of the configuration. It is a flag, an environment variable (PULSE_ and the
+// long name in capitals) and a key of the config file.
 type option struct {
 	long  string
 	short string // one letter, or none
@@ -23,7 +23,7 @@ type option struct {
 	set   func(c *Config, value string) error // says what the value may be
 }
 
-// options is every key of the server, in the order in which -h prints them.
+// options returns all keys of the server, in the order in which -h prints them.
 func options() []option {
 	return []option{
 		{"aggregate-interval", "a", "int", "15", "Interval at which stats are aggregated (minutes)", func(c *Config, v string) error {
@@ -68,7 +68,7 @@ func options() []option {
 			if v == "embedded" {
 				return nil
 			}
-			// The error does not repeat what may hold a password.
+			// The error does not repeat the address, which may hold a password.
 			if u, err := influx.ParseAddress(v); err != nil || strings.HasSuffix(u.Host, ":") {
 				return fmt.Errorf(`must be "embedded" or an address like http://127.0.0.1:8086 or https://user:password@influx.example.org:8086`)
 			}

@@ -11,15 +11,16 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// hostStatTags are the keys that the stats of a host bear themselves. Of two tags with one key the
-// first counts, so that one given for all of them would make one series of all disks.
+// hostStatTags are the keys of the tags that host stats have of their own. Of two tags with one key
+// only the first counts. So a tag mount that is given for all stats would merge all disks into one
+// series.
 var hostStatTags = []string{"mount", "interface"}
 
-// maxRelayTags leaves room for one of those.
+// maxRelayTags leaves room for one of the tags of a host stat.
 const maxRelayTags = relaywire.MaxTags - 1
 
-// relayTags reads --tags. Tags that no query could ever filter on are refused: whoever gives one
-// expects to.
+// relayTags reads --tags. It refuses tags that no query could filter by, because a user who gives
+// one expects to.
 func relayTags(list string) ([]string, error) {
 	var tags, keys []string
 	for tag := range strings.SplitSeq(list, ",") {
@@ -54,10 +55,10 @@ func relayTags(list string) ([]string, error) {
 	return tags, nil
 }
 
-// shortTag is a tag as it is shown.
+// shortTag returns a tag as messages show it.
 func shortTag(tag string) string { return cut.Text(tag, 60) }
 
-// warnOfRelay says what is allowed and yet most likely not meant.
+// warnOfRelay logs what is allowed but most likely not meant.
 func warnOfRelay(id string, tags []string, log *slog.Logger) {
 	name, _, _ := strings.Cut(strings.ToLower(id), ".")
 	if slices.Contains([]string{"localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}, name) {

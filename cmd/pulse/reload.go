@@ -13,13 +13,13 @@ import (
 	"syscall"
 )
 
-// reloadable are the options whose new values a running server takes. It reads the files of
-// --tls-cert and --tls-key again whether their names have changed or not.
+// reloadable are the options whose new values a running server takes over. It reads the files of
+// --tls-cert and --tls-key again, whether their names have changed or not.
 var reloadable = []string{"cors-allow", "log-level", "relay-token", "tls-cert", "tls-key", "token"}
 
-// notifyHangups returns a channel that gets a SIGHUP, which would end the process otherwise. Of
-// those that come during a reload one is kept: one more reload sees all that was written before
-// them.
+// notifyHangups returns a channel that receives SIGHUP, which would otherwise end the process. If
+// several come during a reload, one is kept, because one more reload sees everything that was
+// written before them.
 func notifyHangups() <-chan os.Signal {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -40,9 +40,9 @@ func reloadAtHangups(ctx context.Context, hangups <-chan os.Signal, reload func(
 	}
 }
 
-// reloaded returns the running configuration with those values of next that a running server takes,
-// and the flags whose values it leaves as they are until a restart. The error is that the
-// configuration would be a wrong one.
+// reloaded returns the running configuration with those values of next that a running server takes
+// over, the flags that changed, and the flags that need a restart. The error says why the new
+// configuration would be wrong.
 func (c *Config) reloaded(next *Config) (merged *Config, changed, left []string, err error) {
 	copied := *c
 	merged = &copied
@@ -61,8 +61,8 @@ func (c *Config) reloaded(next *Config) (merged *Config, changed, left []string,
 	return merged, changed, left, merged.validate()
 }
 
-// differing returns the flags whose values differ: those that a running process takes, and those
-// that it leaves as they are.
+// differing returns the flags whose values differ: those that a running process takes over, and
+// those that need a restart.
 func differing(names []string, running, next map[string]string, takes []string) (changed, left []string) {
 	for _, name := range names {
 		switch {
@@ -76,9 +76,9 @@ func differing(names []string, running, next map[string]string, takes []string) 
 	return changed, left
 }
 
-// Reload takes over from next what can change while the server runs: tokens, the certificate, the
-// origin for browsers, the log level. Relays, NATS clients and streams that are connected stay;
-// new ones need the new tokens. If it returns an error, nothing has changed.
+// Reload takes over from next what can change while the server runs: the tokens, the certificate,
+// the origin for browsers, the log level. Connected relays, NATS clients and streams stay
+// connected; new ones need the new tokens. If Reload returns an error, nothing has changed.
 func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 	a.reloadMu.Lock()
 	defer a.reloadMu.Unlock()
@@ -116,7 +116,7 @@ func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 	return nil
 }
 
-// tellReload says what a reload has done, in one line, and in a second one what it could not do.
+// tellReload logs what a reload changed, and in a second line what it could not change.
 func tellReload(log *slog.Logger, changed, left []string) {
 	if changed == nil {
 		changed = []string{"nothing"}
@@ -127,7 +127,7 @@ func tellReload(log *slog.Logger, changed, left []string) {
 	}
 }
 
-// reloadFailed says why everything stays as it was.
+// reloadFailed logs why a reload changed nothing.
 func reloadFailed(log *slog.Logger, err error) {
 	log.Error("not reloaded: everything stays as it was", "error", oneLine(err))
 }

@@ -18,8 +18,8 @@ import (
 // repairRetry is how long a repair waits after an error.
 const repairRetry = 30 * time.Second
 
-// repairer has written again what the embedded InfluxDB was found to have lost, as far as the
-// journal has it, and says what it has not.
+// A repairer projects again what the embedded InfluxDB has lost, as far as the journal has it, and
+// says what is lost for good.
 type repairer struct {
 	store    *embedded.Store
 	journal  *journal.Journal
@@ -49,7 +49,7 @@ func newRepairMetrics(registry prometheus.Registerer) repairMetrics {
 	return m
 }
 
-// replayOf is the replay that writes what a policy holds.
+// replayOf returns the name of the replay that writes what a policy holds.
 func replayOf(policy influx.Policy) string {
 	if policy == influx.PolicyAggregate {
 		return "aggregates"
@@ -57,7 +57,7 @@ func replayOf(policy influx.Policy) string {
 	return "raw"
 }
 
-// newRepairer returns one without a store.
+// newRepairer returns a repairer without a store.
 func (a *App) newRepairer() *repairer {
 	r := &repairer{
 		journal: a.journal, create: a.replays.Create, interval: a.config.AggregateInterval, now: a.config.now,
@@ -70,7 +70,8 @@ func (a *App) newRepairer() *repairer {
 	return r
 }
 
-// startRepair repairs what the embedded InfluxDB finds, now and later. The teardown ends it.
+// startRepair starts to repair the damage that the embedded InfluxDB finds, now and later. The
+// teardown ends it.
 func (a *App) startRepair() {
 	store, ok := a.store.(*embedded.Store)
 	if !ok {
@@ -112,8 +113,8 @@ func (r *repairer) run(ctx context.Context) {
 	}
 }
 
-// settle asks for one replay of each policy, which goes over everything that is damaged, and says
-// what there is no replay for.
+// settle asks for one replay for each policy, which covers everything that is damaged, and says
+// what no replay can bring back.
 func (r *repairer) settle(ctx context.Context) error {
 	state, err := r.journal.State(ctx)
 	if err != nil {
@@ -132,8 +133,8 @@ func (r *repairer) settle(ctx context.Context) error {
 		}
 		from, to := r.span(d)
 		first := r.holds(state, d.Policy)
-		// Of all times, nothing is lost that the journal has never dropped; and of what cannot be
-		// verified nobody knows.
+		// A damage of all times loses nothing as long as the journal has dropped nothing. Whether
+		// something that cannot be verified is damaged is unknown.
 		all, unknown := d.From.Unix() <= 0, d.From.IsZero()
 		if from.Before(to) && from.Before(first) && !unknown && (!all || state.FirstSeq > 1) {
 			d.LostFrom, d.LostTo = from, earlier(first, to)
@@ -172,7 +173,7 @@ func (r *repairer) settle(ctx context.Context) error {
 	})
 }
 
-// holds is from when on the journal can write again what a policy has.
+// holds returns from when on the journal can write again what a policy holds.
 func (r *repairer) holds(state journal.State, policy influx.Policy) time.Time {
 	if state.Messages == 0 {
 		return r.now().UTC()
@@ -180,8 +181,8 @@ func (r *repairer) holds(state journal.State, policy influx.Policy) time.Time {
 	if policy != influx.PolicyAggregate {
 		return state.FirstTime
 	}
-	// A row has the time at which its window begins, and is written again if the journal has all of
-	// the window.
+	// A row has the time at which its window begins. It can be written again if the journal has the
+	// whole window.
 	start := time.Unix(0, state.FirstTime.UnixNano()-state.FirstTime.UnixNano()%int64(r.interval)).UTC()
 	if state.FirstSeq > 1 && start.Before(state.FirstTime) {
 		return start.Add(r.interval)
@@ -189,7 +190,8 @@ func (r *repairer) holds(state journal.State, policy influx.Policy) time.Time {
 	return start
 }
 
-// span is the time of a damage that InfluxDB would still keep; its end is excluded.
+// span returns the part of the time of a damage that InfluxDB would still keep. The end is
+// excluded.
 func (r *repairer) span(d influx.Damage) (from, to time.Time) {
 	if d.Policy == "" {
 		return from, to
@@ -201,7 +203,7 @@ func (r *repairer) span(d influx.Damage) (from, to time.Time) {
 	return from, to
 }
 
-// tell says what became of a damage.
+// tell counts a damage and logs what is lost.
 func (r *repairer) tell(d influx.Damage) {
 	policy := string(d.Policy)
 	if policy == "" {
@@ -233,7 +235,8 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// damages are what /status says of InfluxDB's files, if it is embedded, and of all that it held.
+// damages returns what /status says of the files of an embedded InfluxDB, and of everything that
+// any InfluxDB held and lost.
 func (a *App) damages() []query.Damage {
 	found := a.wiped.get()
 	if store, ok := a.store.(*embedded.Store); ok {
@@ -252,7 +255,7 @@ func (a *App) damages() []query.Damage {
 	return list
 }
 
-// stateDamages are what /status says of the state file.
+// stateDamages returns what /status says of the state file.
 func stateDamages(damages []migrations.Damage) (list []query.StateDamage) {
 	for _, d := range damages {
 		list = append(list, query.StateDamage{Found: d.Found, What: d.What, Effect: d.Effect})

@@ -18,7 +18,7 @@ func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	return runShow(ctx, c, args, "/status", printStatus)
 }
 
-// printStatus writes what somebody wants to know first, first.
+// printStatus writes the answer to GET /status for people, the most important first.
 func printStatus(w io.Writer, s query.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) // keeps the first error of w for Flush
 	fmt.Fprintf(t, "pulse %s is %s, up %s\n", cmp.Or(s.Version, "(unknown version)"), s.State, human.Seconds(s.UptimeSeconds))
@@ -85,7 +85,7 @@ func printStatus(w io.Writer, s query.Status) error {
 	return t.Flush()
 }
 
-// printDamages writes which files of InfluxDB were damaged, and what became of it.
+// printDamages writes which files of InfluxDB were damaged and what was lost.
 func printDamages(w io.Writer, damages []query.Damage) {
 	if len(damages) == 0 {
 		return

@@ -14,10 +14,9 @@ import (
 // error: InfluxDB is away, or the newest windows have not settled.
 const takeOverRetry = 30 * time.Second
 
-// startTakeOver finds where the aggregates that Pulse 0.2 left end, and completes
-// them, beside everything else, until that is done once. The schema comes first, whether there are
-// relays or not: a continuous query of 0.2 would write over what is completed.
-// The teardown ends it.
+// startTakeOver finds where the aggregates of Pulse 0.2 end, and completes them in the background
+// until that is done once. The schema comes first, even without relays: otherwise a continuous
+// query of 0.2 would overwrite what was completed. The teardown ends it.
 func (a *App) startTakeOver() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -46,7 +45,7 @@ func (a *App) startTakeOver() {
 			if err == nil || ctx.Err() != nil {
 				return
 			}
-			// At debug: what ails InfluxDB is said by the projections.
+			// At debug level, because the projections log what is wrong with InfluxDB.
 			log.Log(ctx, slog.LevelDebug, "the take-over of a 0.2 database waits", "for", takeOverRetry, "error", err)
 			select {
 			case <-ctx.Done():
@@ -57,7 +56,7 @@ func (a *App) startTakeOver() {
 	}()
 }
 
-// aggregateWriter writes rows of aggregates as migrations has them.
+// aggregateWriter returns a function that writes aggregates as package migrations has them.
 func aggregateWriter(store influx.Store) func(context.Context, []migrations.AggregateRow) error {
 	return func(ctx context.Context, rows []migrations.AggregateRow) error {
 		points := make([]influx.Point, len(rows))

@@ -35,7 +35,7 @@ func loadCertificate(c *Config) (*tls.Certificate, error) {
 		dir := filepath.Join(c.DataDir, "tls")
 		cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 		for _, path := range []string{cert, key} {
-			// To open a pipe waits for ever. One that somebody names with --tls-cert is wanted.
+			// Opening a pipe would wait for ever. A pipe that is named with --tls-cert is allowed.
 			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 				return nil, fmt.Errorf("--tls-cert %s, --tls-key %s: %s is not a plain file; remove both to have new ones made", cert, key, path)
 			}

@@ -19,7 +19,7 @@ const (
 	goodToken  = 16 // fewer are warned of
 )
 
-// makeToken is what makes a good one.
+// makeToken is a command that makes a good token.
 const makeToken = "openssl rand -hex 16"
 
 // firstGuesses are the tokens that everybody tries first, in lower case.
@@ -34,8 +34,8 @@ var firstGuesses = []string{
 	"influxdb", "monitoring", "telegraf", "grafana",
 }
 
-// isFirstGuess reports whether a token is among what everybody tries first: a word of the list, one
-// character again and again, or the digits in their order.
+// isFirstGuess reports whether everybody tries this token first: a word of the list, one character
+// repeated, or the digits in order.
 func isFirstGuess(token string) bool {
 	token = strings.ToLower(token)
 	first, _ := utf8.DecodeRuneInString(token)
@@ -43,7 +43,7 @@ func isFirstGuess(token string) bool {
 		strings.HasPrefix("1234567890123456789012345678901234567890", token) || strings.HasPrefix("01234567890123456789012345678901234567890", token)
 }
 
-// tokenMistake says why nobody could give a token, "" if nothing keeps them.
+// tokenMistake returns why no client could give this token, or "".
 func tokenMistake(token string) string {
 	switch {
 	case strings.Trim(token, " \t\r\n") != token:
@@ -65,7 +65,8 @@ func setToken(c *Config, v string) error {
 	return nil
 }
 
-// checkRelayToken says why the relay protocol cannot carry a token; an empty one is none.
+// checkRelayToken fails if the relay protocol cannot carry the token. An empty token means that
+// there is none.
 func checkRelayToken(v string) error {
 	wrong := tokenMistake(v)
 	switch {
@@ -81,7 +82,8 @@ func checkRelayToken(v string) error {
 	return errors.New(wrong)
 }
 
-// validateToken refuses a token that a client could not give, or that somebody would guess.
+// validateToken refuses a token that no client could give, or that is easy to guess where others
+// can reach the server.
 func (c *Config) validateToken() error {
 	if c.NATSAddress != "" {
 		if err := journal.CheckPassword(c.Token); err != nil {
@@ -102,7 +104,7 @@ func (c *Config) validateToken() error {
 	return nil
 }
 
-// reachable is an address that the token protects and others can reach, "" if there is none.
+// reachable returns an address that the token protects and that others can reach, or "".
 func (c *Config) reachable() string {
 	for _, address := range []string{c.NATSAddress, c.HTTPAddress} {
 		if address != "" && !isLoopback(address) {
@@ -112,7 +114,7 @@ func (c *Config) reachable() string {
 	return ""
 }
 
-// warnings are about what is allowed and nobody should want.
+// warnings returns warnings about what is allowed but unwise.
 func (c *Config) warnings() (list []string) {
 	if c.zone.Warning != "" {
 		list = append(list, c.zone.Warning)

@@ -10,7 +10,7 @@ import (
 	"github.com/nanopack/pulse/internal/nearest"
 )
 
-// flagNames are the long names of options.
+// flagNames returns the long names of options.
 func flagNames(all []option) []string {
 	names := make([]string, len(all))
 	for i, o := range all {
@@ -19,14 +19,14 @@ func flagNames(all []option) []string {
 	return names
 }
 
-// meantBy is what was probably meant by a name that does not exist: the one that it misspells, or
-// the one of which it is the beginning; "" if there is none.
+// meantBy returns the name that was probably meant by one that does not exist: the name that it
+// misspells, or the name that begins with it. It returns "" if there is none.
 func meantBy(name string, names []string) string {
 	return cmp.Or(nearest.Name(name, names), longestBeginning(name, names))
 }
 
-// didYouMean is the end of an error about a flag or key that does not exist; prefix is what flags
-// begin with.
+// didYouMean returns the end of an error about a flag or key that does not exist. prefix is what a
+// flag begins with.
 func didYouMean(name string, names []string, prefix string) string {
 	if meant := meantBy(name, names); meant != "" {
 		return fmt.Sprintf("; did you mean %q?", prefix+meant)
@@ -34,8 +34,8 @@ func didYouMean(name string, names []string, prefix string) string {
 	return "; pulse -h lists them"
 }
 
-// longestBeginning is the name that shares the longest beginning with a wrong one, "" if none
-// shares three letters.
+// longestBeginning returns the name that shares the longest beginning with a wrong one, or "" if no
+// name shares three letters.
 func longestBeginning(name string, names []string) string {
 	best, length := "", 2
 	for _, candidate := range names {
@@ -50,9 +50,9 @@ func longestBeginning(name string, names []string) string {
 	return best
 }
 
-// unknownFlag is the error about the first flag in args that a command does not have, nil if it has
-// them all. Package flag would name it without saying what was meant. The server's short flags,
-// which the command does not have, stand for its long ones.
+// unknownFlag returns an error about the first flag in args that a command does not have, or nil.
+// The error says which flag was probably meant; that of package flag would not. A short flag of the
+// server, which commands do not have, suggests the long one.
 func unknownFlag(fs *flag.FlagSet, args []string) error {
 	for i := 0; i < len(args); i++ {
 		name := strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-")

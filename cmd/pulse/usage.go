@@ -20,8 +20,7 @@ func usage(w io.Writer) {
 	fmt.Fprintf(w, "\nEvery flag is also a key of the JSON config file and an environment variable:\n--poll-interval is \"poll-interval\" and PULSE_POLL_INTERVAL. Flags win over the\nenvironment, the environment over the file.\n")
 }
 
-// printFlags writes a table of flags, the same for the server and every
-// command.
+// printFlags writes a table of flags.
 func printFlags(w io.Writer, all []option) {
 	left := make([]string, len(all))
 	width := 0
