@@ -14,7 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/nanopack/pulse/journal/codec"
-	"github.com/nanopack/pulse/projector/live/livetest"
+	"github.com/nanopack/pulse/projector/mist/misttest"
+	"github.com/nanopack/pulse/projector/stream/streamtest"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -38,7 +39,7 @@ func TestAwkwardBytes(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	mist := livetest.Listen(t, "")
+	mist := misttest.Listen(t, "")
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "--mist-address", mist.Addr(), "--nats-listen-address", natsAddress)
 	mist.WaitAccepted(1)
 	conn, err := nats.Connect(natsAddress, nats.UserInfo("pulse", "secret"))
@@ -65,7 +66,7 @@ func TestAwkwardBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stream.Body.Close()
-	events := livetest.NewEvents(stream.Body)
+	events := streamtest.NewEvents(stream.Body)
 
 	r := relaytest.Connect(t, s.RelayAddr, relay)
 	r.Add("a collector", tags...)
