@@ -20,16 +20,16 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
-	"github.com/nanopack/pulse/projector/live"
-	"github.com/nanopack/pulse/projector/live/livetest"
 	"github.com/nanopack/pulse/projector/projectortest"
+	"github.com/nanopack/pulse/projector/stream"
+	"github.com/nanopack/pulse/projector/stream/streamtest"
 )
 
 // hubLive is the hub as the API wants it.
-type hubLive struct{ *live.Hub }
+type hubLive struct{ *stream.Hub }
 
 func (h hubLive) Subscribe(q LiveRequest) (LiveStream, error) {
-	s, err := h.Hub.Subscribe(live.Request(q))
+	s, err := h.Hub.Subscribe(stream.Request(q))
 	if err != nil {
 		return nil, err
 	}
@@ -37,11 +37,11 @@ func (h hubLive) Subscribe(q LiveRequest) (LiveStream, error) {
 }
 
 // hubWorld is a server with a hub over a journal in memory.
-func hubWorld(t testing.TB, o live.HubOptions, change func(*Options)) (*world, *projectortest.Memory) {
+func hubWorld(t testing.TB, o stream.Options, change func(*Options)) (*world, *projectortest.Memory) {
 	t.Helper()
 	memory := projectortest.NewMemory()
 	o.Journal = memory
-	hub, err := live.NewHub(o)
+	hub, err := stream.NewHub(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func (r *reader) connect(ctx context.Context) (*http.Response, error) {
 	return response, err
 }
 
-func (r *reader) take(ev livetest.Event) error {
+func (r *reader) take(ev streamtest.Event) error {
 	if ev.ID != "" {
 		r.id = ev.ID
 	}
@@ -116,7 +116,7 @@ func (r *reader) session() error {
 		return err
 	}
 	defer response.Body.Close()
-	events := livetest.NewEvents(io.LimitReader(response.Body, r.rng.Int64N(1500)))
+	events := streamtest.NewEvents(io.LimitReader(response.Body, r.rng.Int64N(1500)))
 	for {
 		ev, err := events.Next()
 		if err != nil {
@@ -138,7 +138,7 @@ func (r *reader) until(seq uint64) error {
 		if err != nil {
 			return err
 		}
-		events := livetest.NewEvents(response.Body)
+		events := streamtest.NewEvents(response.Body)
 		for ev, err := events.Next(); r.last < seq && err == nil; ev, err = events.Next() {
 			if err := r.take(ev); err != nil {
 				return err
@@ -173,7 +173,7 @@ type liveReading struct {
 // every record that matches, once, in order.
 func TestLiveCuts(t *testing.T) {
 	t.Run("http", func(t *testing.T) {
-		w, memory := hubWorld(t, live.HubOptions{RingRecords: 200}, nil)
+		w, memory := hubWorld(t, stream.Options{RingRecords: 200}, nil)
 		w.Start()
 		cutAndCompare(t, w, memory, 903)
 	})
@@ -181,7 +181,7 @@ func TestLiveCuts(t *testing.T) {
 		cert := httptest.NewUnstartedServer(nil)
 		cert.StartTLS()
 		defer cert.Close()
-		w, memory := hubWorld(t, live.HubOptions{}, func(o *Options) { o.TLS = &tls.Config{Certificates: cert.TLS.Certificates} })
+		w, memory := hubWorld(t, stream.Options{}, func(o *Options) { o.TLS = &tls.Config{Certificates: cert.TLS.Certificates} })
 		w.http2(t, cert)
 		w.Start()
 		cutAndCompare(t, w, memory, 100)
@@ -253,16 +253,16 @@ func cutAndCompare(t *testing.T, w *world, memory *projectortest.Memory, cuts in
 
 // The whole way: a reading that was appended is heard within milliseconds; the stop is said.
 func TestLiveOverAHub(t *testing.T) {
-	w, memory := hubWorld(t, live.HubOptions{Clients: 2}, nil)
+	w, memory := hubWorld(t, stream.Options{Clients: 2}, nil)
 	w.Start()
 	first, second := listen(t, w, "/live", "X-AUTH-TOKEN: "+testToken), listen(t, w, "/live/nothing", "X-AUTH-TOKEN: "+testToken)
 	w.get(t, "/live").contains(t, http.StatusServiceUnavailable, "too many clients")
-	events := livetest.NewEvents(first.Body)
+	events := streamtest.NewEvents(first.Body)
 	if ev, err := events.Next(); err != nil || ev.ID != "0" || ev.Retry == "" {
 		t.Fatalf("%+v, %v", ev, err)
 	}
 	memory.Append(journaltest.Event("web1", 7, "cpu", []string{"service:web1"}, codec.Stat{ID: "cpu_used", Value: 0.25}))
-	want := livetest.Event{Type: "readings", ID: "1",
+	want := streamtest.Event{Type: "readings", ID: "1",
 		Data: `{"relay":"web1","time":7,"readings":[{"stat":"cpu_used","value":0.25,"tags":{"host":"web1","service":"web1"}}]}`}
 	if ev, err := events.Next(); err != nil || ev != want {
 		t.Fatalf("%+v, %v", ev, err)
@@ -291,7 +291,7 @@ func BenchmarkLive(b *testing.B) {
 		clients int
 	}{{"clients=100", "/live", 100}, {"clients=1/stat", "/live/stat_3", 1}} {
 		b.Run(tt.name, func(b *testing.B) {
-			w, memory := hubWorld(b, live.HubOptions{}, nil)
+			w, memory := hubWorld(b, stream.Options{}, nil)
 			w.Start()
 			var reading sync.WaitGroup
 			const events = 2000

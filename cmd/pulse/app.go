@@ -26,8 +26,9 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/influx/embedded"
 	"github.com/nanopack/pulse/projector/latest"
-	"github.com/nanopack/pulse/projector/live"
+	"github.com/nanopack/pulse/projector/mist"
 	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/projector/stream"
 	"github.com/nanopack/pulse/query"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
@@ -71,8 +72,8 @@ type App struct {
 	schemaMu   sync.Mutex   // one ensureSchema at a time
 	schemaSeen bool         // the schema was there once since the start; guarded by schemaMu
 	wiped      wiped        // what an InfluxDB on the network was found to have lost
-	mist       *live.Mist   // nil without --mist-address
-	hub        *live.Hub    // streams for browsers
+	mist       *mist.Sink   // nil without --mist-address
+	hub        *stream.Hub  // streams for browsers
 	alerts     *kapa.Alerts
 	ingest     *ingest.Server
 	query      *query.Server

@@ -14,7 +14,8 @@ import (
 
 	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/journal/codec"
-	"github.com/nanopack/pulse/projector/live/livetest"
+	"github.com/nanopack/pulse/projector/mist/misttest"
+	"github.com/nanopack/pulse/projector/stream/streamtest"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -31,7 +32,7 @@ func TestAwkwardBytes(t *testing.T) {
 	values := []string{"-0.5", "1e-300", "9007199254740993", "1.7976931348623157e308", "4.9e-324"}
 
 	natsAddress := freeport.Of(t)
-	mist := livetest.Listen(t, "")
+	mist := misttest.Listen(t, "")
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "--mist-address", mist.Addr(), "--nats-listen-address", natsAddress)
 	mist.WaitAccepted(1)
 	conn, err := nats.Connect(natsAddress, nats.UserInfo("pulse", "secret"))
@@ -58,7 +59,7 @@ func TestAwkwardBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stream.Body.Close()
-	events := livetest.NewEvents(stream.Body)
+	events := streamtest.NewEvents(stream.Body)
 
 	r := relaytest.Connect(t, s.RelayAddr, relay)
 	r.Add("a collector", tags...)

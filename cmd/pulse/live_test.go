@@ -14,7 +14,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/journal/codec"
-	"github.com/nanopack/pulse/projector/live/livetest"
+	"github.com/nanopack/pulse/projector/stream/streamtest"
 )
 
 // TestLiveOverKills is a browser that listens to one stat: it comes with a
@@ -154,7 +154,7 @@ func (b *browser) connect(ticket string) (status int, err error) {
 	b.connections++
 	// Cut off after a while too, or the end would be waited for in a quiet stream.
 	defer time.AfterFunc(time.Second, func() { _ = response.Body.Close() }).Stop()
-	events := livetest.NewEvents(io.LimitReader(response.Body, 1000+b.random.Int64N(40_000)))
+	events := streamtest.NewEvents(io.LimitReader(response.Body, 1000+b.random.Int64N(40_000)))
 	for {
 		ev, err := events.Next()
 		if err != nil {
@@ -166,7 +166,7 @@ func (b *browser) connect(ticket string) (status int, err error) {
 	}
 }
 
-func (b *browser) take(ev livetest.Event) error {
+func (b *browser) take(ev streamtest.Event) error {
 	if ev.ID == "" {
 		return nil
 	}

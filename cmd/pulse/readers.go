@@ -11,8 +11,9 @@ import (
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
-	"github.com/nanopack/pulse/projector/live"
+	"github.com/nanopack/pulse/projector/mist"
 	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/projector/stream"
 	"github.com/nanopack/pulse/query"
 )
 
@@ -86,7 +87,7 @@ func (c consumers) DeleteConsumer(ctx context.Context, name string) error {
 // so that mist delays nothing; how its connection is, mist tells itself.
 type projectionsReader struct {
 	runners []*projector.Runner
-	mist    *live.Mist
+	mist    *mist.Sink
 }
 
 func (p projectionsReader) Projections() []query.Projection {
@@ -170,12 +171,12 @@ func asReplay(j replay.Job, err error) (query.Replay, error) {
 var _ query.Replays = replays{}
 
 // liveStreams are streams of readings as they come.
-type liveStreams struct{ *live.Hub }
+type liveStreams struct{ *stream.Hub }
 
 func (h liveStreams) Subscribe(q query.LiveRequest) (query.LiveStream, error) {
-	s, err := h.Hub.Subscribe(live.Request(q))
+	s, err := h.Hub.Subscribe(stream.Request(q))
 	if err != nil {
-		return nil, err // a nil *live.Stream would not be a nil LiveStream
+		return nil, err // a nil *stream.Subscription would not be a nil LiveStream
 	}
 	return s, nil
 }

@@ -21,7 +21,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
-	"github.com/nanopack/pulse/projector/live/livetest"
+	"github.com/nanopack/pulse/projector/mist/misttest"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -75,7 +75,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 		http.Error(w, `{"error":"authorization failed"}`, http.StatusUnauthorized)
 	}))
 	defer database.Close()
-	mist := livetest.Listen(t, "another token")
+	mist := misttest.Listen(t, "another token")
 	config := filepath.Join(t.TempDir(), "pulse.json")
 	door := freeport.Of(t)
 	writeFile(t, config, fmt.Sprintf(`{"log-level": "TRACE", "token": "token-%[1]s", "relay-token": "relay-%[1]s", "mist-token": "mist-%[1]s",

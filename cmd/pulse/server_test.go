@@ -17,7 +17,7 @@ import (
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/internal/testtools"
 	"github.com/nanopack/pulse/projector/influx"
-	"github.com/nanopack/pulse/projector/live/livetest"
+	"github.com/nanopack/pulse/projector/mist/misttest"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -318,7 +318,7 @@ func TestInfluxComesLater(t *testing.T) {
 // Readings reach a mist as 0.2 sent them, and one that is away is said in
 // /status and delays nothing.
 func TestMist(t *testing.T) {
-	m := livetest.Listen(t, "mist token")
+	m := misttest.Listen(t, "mist token")
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "1", "--mist-address", m.Addr(), "--mist-token", "mist token")
 	m.WaitAccepted(1)
 	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 1, Stats: 1, Tags: func(int, int) []string { return []string{"service:web1"} }})

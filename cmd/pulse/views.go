@@ -15,8 +15,10 @@ import (
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
-	"github.com/nanopack/pulse/projector/live"
+	"github.com/nanopack/pulse/projector/mist"
 	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/projector/stream"
+	"github.com/nanopack/pulse/projector/subjects"
 	"github.com/nanopack/pulse/query"
 )
 
@@ -95,20 +97,20 @@ func (a *App) startProjections(ctx context.Context) error {
 func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (err error) {
 	config := a.config
 	log := a.log.With("room", "projector")
-	a.hub, err = live.NewHub(live.HubOptions{Journal: projector.FromJournal(a.journal), Logger: log, Registerer: registry})
+	a.hub, err = stream.NewHub(stream.Options{Journal: projector.FromJournal(a.journal), Logger: log, Registerer: registry})
 	if err != nil {
 		return err
 	}
 	// They cost little while nobody listens, and share what does cost: reading the journal.
 	memory := []projector.Projection{index, a.hub}
 	if a.journal.OutsideAddr() != nil {
-		subjects, err := live.NewNATS(live.NATSOptions{
+		nats, err := subjects.New(subjects.Options{
 			Publisher: a.journal.Live(), MaxAge: config.BeatInterval, Logger: log, Registerer: registry, Now: config.now,
 		})
 		if err != nil {
 			return err
 		}
-		memory = append(memory, subjects)
+		memory = append(memory, nats)
 	}
 	back := 2 * max(config.PollInterval, min(a.resumeOverrides(index), time.Hour))
 	views := []projector.RunnerOptions{{
@@ -120,7 +122,7 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 		if config.APICompat == query.Compat02 {
 			decimals = 4
 		}
-		a.mist, err = live.NewMist(live.MistOptions{
+		a.mist, err = mist.New(mist.Options{
 			Address: config.MistAddress, Token: config.MistToken, MaxAge: config.BeatInterval, Decimals: decimals,
 			Logger: log, Registerer: registry, Now: config.now,
 		})

@@ -12,7 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/nanopack/pulse/projector/live/livetest"
+	"github.com/nanopack/pulse/projector/mist/misttest"
+	"github.com/nanopack/pulse/projector/stream/streamtest"
 )
 
 // An ear listens at one door and notes how old what it hears is.
@@ -61,9 +62,9 @@ func (e *ear) sorted() timings {
 }
 
 // hearMist is mist: it accepts, and answers pings.
-func hearMist(ctx context.Context, e *ear, mist *livetest.Mist) error {
+func hearMist(ctx context.Context, e *ear, mist *misttest.Mist) error {
 	failed := make(chan error, 1)
-	mist.Script(func(c *livetest.Conn) {
+	mist.Script(func(c *misttest.Conn) {
 		for {
 			message, err := c.Next()
 			if err != nil {
@@ -139,7 +140,7 @@ func hearSSE(ctx context.Context, e *ear, address string) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("/live answered %s", response.Status)
 	}
-	for events := livetest.NewEvents(response.Body); ; {
+	for events := streamtest.NewEvents(response.Body); ; {
 		event, err := events.Next()
 		if ctx.Err() != nil {
 			return nil

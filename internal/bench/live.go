@@ -8,7 +8,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
-	"github.com/nanopack/pulse/projector/live/livetest"
+	"github.com/nanopack/pulse/projector/mist/misttest"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -63,7 +63,7 @@ func (l *liveServer) end() {
 func (b *bench) runLive(ctx context.Context) (err error) {
 	tb := &tools{}
 	defer tb.end(&err)
-	mist := livetest.Listen(tb, "")
+	mist := misttest.Listen(tb, "")
 	mist.Refuse(true)
 	address, release, err := freeport.Claim()
 	if err != nil {

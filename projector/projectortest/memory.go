@@ -232,6 +232,11 @@ func (r *memoryReader) take(most int) ([]journal.Record, <-chan struct{}, error)
 		return nil, nil, gap
 	}
 	i, _ := slices.BinarySearchFunc(m.records, r.next, func(rec journal.Record, seq uint64) int { return int(rec.Seq) - int(seq) })
+	if i == len(m.records) && r.next < m.first {
+		gap := &journal.GapError{From: r.next, To: m.first - 1, Reason: journal.GapRetention}
+		r.next = m.first
+		return nil, nil, gap
+	}
 	if i == len(m.records) {
 		return nil, m.changed, nil
 	}

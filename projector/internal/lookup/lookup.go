@@ -13,6 +13,7 @@ package lookup
 
 import (
 	"slices"
+	"time"
 
 	"github.com/nanopack/pulse/journal/codec"
 )
@@ -54,6 +55,7 @@ type Relay[R, S any] struct {
 	places []*collector[R, S] // by place in the event
 	byName map[string]*collector[R, S]
 	hints  int // entries in places, byName and the collectors
+	tags   func(relay string, sent []string) []Tag
 	series int
 	next   int // the Index of the next series
 	used   uint64
@@ -76,19 +78,32 @@ type Reading[R, S any] struct {
 	Nth int64
 }
 
+// sweepEvery is how often Expire sweeps. A series that was forgotten too early only costs being made
+// again.
+const sweepEvery = 5 * time.Minute
+
 // Cache holds the relays. The zero value is ready.
 type Cache[R, S any] struct {
+	// Tags makes the tags of a series of the relay's id and the tags that its collector sent. nil is
+	// [Tags]. It is set before the first use.
+	Tags func(relay string, sent []string) []Tag
+
 	relays map[string]*Relay[R, S]
 	pass   uint64 // counts events: the cache's clock
 	mark   uint64 // the pass of the last Sweep
 	series int
+
+	nextSweep time.Time // of Expire
 }
 
 // Relay returns what is known of a relay, new if need be.
 func (c *Cache[R, S]) Relay(id string) *Relay[R, S] {
 	r := c.relays[id]
 	if r == nil {
-		r = &Relay[R, S]{ID: id, cache: c}
+		r = &Relay[R, S]{ID: id, cache: c, tags: c.Tags}
+		if r.tags == nil {
+			r.tags = Tags
+		}
 		if c.relays == nil {
 			c.relays = make(map[string]*Relay[R, S])
 		}
@@ -122,6 +137,18 @@ func (c *Cache[R, S]) Sweep() {
 		r.Keep(func(s *Series[R, S]) bool { return s.pass > c.mark })
 	}
 	c.mark = c.pass
+}
+
+// Expire calls Sweep when five minutes are over by the clock now, which may be set back.
+func (c *Cache[R, S]) Expire(now time.Time) {
+	wait := c.nextSweep.Sub(now)
+	if wait > 0 && wait <= sweepEvery {
+		return
+	}
+	if !c.nextSweep.IsZero() {
+		c.Sweep()
+	}
+	c.nextSweep = now.Add(sweepEvery)
 }
 
 // Len counts the series of the relay.
@@ -207,7 +234,7 @@ func (r *Relay[R, S]) findCollector(place int, sent *codec.Collector) *collector
 	col := r.byName[sent.Name]
 	if col == nil || !slices.Equal(col.tags, sent.Tags) {
 		col = &collector[R, S]{name: sent.Name, tags: slices.Clone(sent.Tags)}
-		col.set = r.set(Tags(r.ID, sent.Tags))
+		col.set = r.set(r.tags(r.ID, sent.Tags))
 		col.byStat = make(map[string]*Series[R, S], len(sent.Stats))
 		if r.byName == nil {
 			r.byName = make(map[string]*collector[R, S])
