@@ -1,6 +1,9 @@
 package journal
 
-import "sync"
+import (
+	"math"
+	"sync"
+)
 
 // watermark is how far the journal is durable. Readers wait at it, so that nobody ever sees an event
 // that a power loss could take back and whose number another event would get.
@@ -59,6 +62,18 @@ func (r *runs) rewind(last uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rewinds = append(r.rewinds, last)
+}
+
+// lowestEnd is the lowest end that the journal was set back to, not counting the first rewinds that are known;
+// math.MaxUint64 if there was none.
+func (r *runs) lowestEnd(known int) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lowest := uint64(math.MaxUint64)
+	for _, end := range r.rewinds[known:] {
+		lowest = min(lowest, end)
+	}
+	return lowest
 }
 
 // get returns the run, a channel that is closed when it changes, and the rewinds before it, not to be changed.
