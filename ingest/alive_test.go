@@ -194,17 +194,17 @@ func TestAliveIsRetried(t *testing.T) {
 		healthy := w.db
 		setDB := func(db *bolt.DB) {
 			settle()
-			w.srv.store.mu.Lock()
-			w.srv.store.db = db
-			w.srv.store.mu.Unlock()
-			w.srv.store.wake <- struct{}{} // after which the store's goroutine sees it
+			w.srv.keeper.relays.mu.Lock()
+			w.srv.keeper.relays.db = db
+			w.srv.keeper.relays.mu.Unlock()
+			w.srv.env.changes.wake <- struct{}{} // after which the store's goroutine sees it
 			settle()
 		}
 		setDB(closedDB(t))
 		p.hold(time.Minute)
 		setDB(healthy)
 		p.hold(time.Minute)
-		if n := strings.Count(log.String(), "which relays are connected"); n != 2 {
+		if n := strings.Count(log.String(), "the registry "); n != 2 {
 			t.Errorf("%d lines, want one of the failure and one of its end:\n%s", n, log.String())
 		}
 		crashed := time.Now()

@@ -20,8 +20,19 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// benchSession returns a session of a relay with the collectors, on a server that does not run: for calling got by hand.
-func benchSession(tb testing.TB, o Options, collectors ...string) (*session, *fakeJournal) {
+// lineSession is a session that does not run: its lines are handed to it.
+type lineSession struct {
+	*session
+	relay *relay
+}
+
+// got hands it a got line.
+func (s *lineSession) got(args []byte) {
+	s.handle(s.relay, relaywire.Message{Verb: relaywire.VerbGot, Args: args})
+}
+
+// benchSession returns a session of a relay with the collectors, without a server: for calling got by hand.
+func benchSession(tb testing.TB, o Options, collectors ...string) (*lineSession, *fakeJournal) {
 	tb.Helper()
 	j := &fakeJournal{}
 	if o.Journal == nil {
@@ -32,27 +43,22 @@ func benchSession(tb testing.TB, o Options, collectors ...string) (*session, *fa
 	if err != nil {
 		tb.Fatal(err)
 	}
-	m, err := newMetrics(o.Registerer)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	srv := &Server{opt: o, m: m, quiet: newQuiet(o.Logger), ctx: context.Background()}
-	srv.assemblies.New = func() any { return new(assembly) }
-	srv.poller = newPoller(srv)
 	ours, theirs := net.Pipe()
 	tb.Cleanup(func() { ours.Close(); theirs.Close() })
-	s := newSession(srv, theirs)
-	s.relay = newRelay("web1")
-	s.relay.sess = s
+	e := newEnv(context.Background(), o)
+	s := newSession(e, newTokenCheck("", o.Now), nil, theirs)
+	r := newRelay(e, "web1")
+	r.conn = s.conn
+	s.relay.Store(r)
 	for _, name := range collectors {
 		name, tags, _ := strings.Cut(name, ":")
 		c := &collector{name: name}
 		if tags != "" {
 			c.tags = strings.Split(tags, ",")
 		}
-		s.relay.insert(c)
+		r.collectors.put(c)
 	}
-	return s, j
+	return &lineSession{s, r}, j
 }
 
 func TestRejections(t *testing.T) {
@@ -84,13 +90,13 @@ func TestRejections(t *testing.T) {
 				s.got([]byte(c.line))
 				total := 0
 				for why := range rejections {
-					got := counterValue(t, s.srv.m.rejected[why])
+					got := counterValue(t, s.env.m.rejected.WithLabelValues(why.String()))
 					if want := c.bad[why] * (line + 1); int(got) != want {
 						t.Errorf("line %d: %v %s, want %d", line, got, why, want)
 					}
 					total += int(got)
 				}
-				if got := s.relay.rejected.Load(); got != uint64(total) {
+				if got := s.relay.counts.Rejected; got != uint64(total) {
 					t.Errorf("line %d: the relay has %d rejected readings, want %d", line, got, total)
 				}
 			}
@@ -120,15 +126,15 @@ func TestSeriesLimitKeepsKnownSeries(t *testing.T) {
 	if got, want := j.readings, 15+10+20; got != want {
 		t.Errorf("%d readings, want %d", got, want)
 	}
-	if got, want := counterValue(t, s.srv.m.rejected[rejectSeriesLimit]), 20+20; int(got) != want {
+	if got, want := counterValue(t, s.env.m.rejected.WithLabelValues(rejectSeriesLimit.String())), 20+20; int(got) != want {
 		t.Errorf("%v refused, want %d", got, want)
 	}
-	if got := counterValue(t, s.srv.m.denied.WithLabelValues(deniedSeries)); got != 1 {
+	if got := counterValue(t, s.env.m.denied.WithLabelValues(deniedSeries)); got != 1 {
 		t.Errorf("the relay was told %v times, want once", got)
 	}
 	// What a removed collector had is free again.
 	s.relay.mu.Lock()
-	s.relay.drop(s.relay.byName["a"])
+	s.relay.collectors.drop(s.relay.collectors.byName["a"])
 	s.relay.mu.Unlock()
 	s.got([]byte("b-x:1"))
 	if j.readings != 46 {
@@ -151,8 +157,8 @@ func TestManyStatsInAnyOrder(t *testing.T) {
 			}
 		}
 	}
-	if s.relay.series != 100 {
-		t.Errorf("%d series, want 100", s.relay.series)
+	if s.relay.collectors.series != 100 {
+		t.Errorf("%d series, want 100", s.relay.collectors.series)
 	}
 }
 
@@ -182,7 +188,7 @@ func TestEventTimesIncrease(t *testing.T) {
 	if got := at(-24 * time.Hour); got != now.UnixNano() {
 		t.Errorf("the clock was set back a day: %d, want %d", got, now.UnixNano())
 	}
-	if got := counterValue(t, s.srv.m.clockBack); got != 1 {
+	if got := counterValue(t, s.env.m.clockBack); got != 1 {
 		t.Errorf("%v steps back were counted, want 1", got)
 	}
 }
@@ -197,10 +203,10 @@ func TestLostReadingsAreCounted(t *testing.T) {
 	s.got([]byte("a-x:1,a-y:2,a-z:3"))
 	err = nil
 	s.got([]byte("a-x:1"))
-	if got := counterValue(t, s.srv.m.lost); got != 3 {
+	if got := counterValue(t, s.env.m.lost); got != 3 {
 		t.Errorf("%v readings lost, want 3", got)
 	}
-	if got := counterValue(t, s.srv.m.readings); got != 3 {
+	if got := counterValue(t, s.env.m.readings); got != 3 {
 		t.Errorf("%v readings taken, want 3", got)
 	}
 }
@@ -220,8 +226,8 @@ func TestTooLargeEventsAreSplit(t *testing.T) {
 	}
 	s, _ := benchSession(t, Options{Journal: j}, names...)
 	s.got([]byte(strings.Join(items, ",")))
-	if j.readings != 37 || counterValue(t, s.srv.m.lost) != 0 {
-		t.Errorf("%d readings stored, %v lost; want 37 and none", j.readings, counterValue(t, s.srv.m.lost))
+	if j.readings != 37 || counterValue(t, s.env.m.lost) != 0 {
+		t.Errorf("%d readings stored, %v lost; want 37 and none", j.readings, counterValue(t, s.env.m.lost))
 	}
 	last := int64(0)
 	for _, e := range j.events {
@@ -233,7 +239,7 @@ func TestTooLargeEventsAreSplit(t *testing.T) {
 	// One collector that is too large alone cannot be split.
 	j.append = func(context.Context, *codec.Event) error { return journal.ErrTooLarge }
 	s.got([]byte("c1:1"))
-	if got := counterValue(t, s.srv.m.lost); got != 1 {
+	if got := counterValue(t, s.env.m.lost); got != 1 {
 		t.Errorf("%v lost, want 1", got)
 	}
 }
@@ -309,8 +315,8 @@ func FuzzGot(f *testing.F) {
 		for range relaywire.Readings(line) {
 			items++
 		}
-		if got := j.readings + int(s.relay.rejected.Load()); got != 2*items {
-			t.Fatalf("%d readings and %d rejected of two lines with %d items", j.readings, s.relay.rejected.Load(), items)
+		if got := j.readings + int(s.relay.counts.Rejected); got != 2*items {
+			t.Fatalf("%d readings and %d rejected of two lines with %d items", j.readings, s.relay.counts.Rejected, items)
 		}
 		last := int64(0)
 		for _, e := range j.events {
@@ -320,7 +326,7 @@ func FuzzGot(f *testing.F) {
 			last = e.Time
 			seen := map[string]bool{}
 			for _, c := range e.Collectors {
-				if s.relay.byName[c.Name] == nil || len(c.Stats) == 0 || seen[c.Name] {
+				if s.relay.collectors.byName[c.Name] == nil || len(c.Stats) == 0 || seen[c.Name] {
 					t.Fatalf("collector %+v", c)
 				}
 				seen[c.Name] = true
@@ -333,8 +339,8 @@ func FuzzGot(f *testing.F) {
 				}
 			}
 		}
-		if s.relay.series > 5 {
-			t.Fatalf("%d series beyond the limit", s.relay.series)
+		if s.relay.collectors.series > 5 {
+			t.Fatalf("%d series beyond the limit", s.relay.collectors.series)
 		}
 	})
 }

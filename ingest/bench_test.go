@@ -73,12 +73,12 @@ func BenchmarkFleet(b *testing.B) {
 				b.Fatal(err)
 			}
 			time.Sleep(2 * time.Second) // until all have connected and been polled
-			from, skipped := j.readings.Load(), counterValue(b, srv.m.skipped)
+			from, skipped := j.readings.Load(), counterValue(b, srv.env.m.skipped)
 			for b.Loop() {
 				time.Sleep(time.Second)
 			}
 			b.ReportMetric(float64(j.readings.Load()-from)/b.Elapsed().Seconds(), "readings/s")
-			b.ReportMetric(counterValue(b, srv.m.skipped)-skipped, "skipped")
+			b.ReportMetric(counterValue(b, srv.env.m.skipped)-skipped, "skipped")
 		})
 	}
 }
@@ -93,12 +93,13 @@ func BenchmarkPoll(b *testing.B) {
 	s.writing = true // nobody writes
 	r := s.relay
 	b.ReportAllocs()
+	var buffer pollBuffer
 	for b.Loop() {
 		r.mu.Lock()
-		r.polledAt, r.asked = 0, 0
+		r.polling.polledAt, r.polling.asked = 0, 0
 		r.mu.Unlock()
-		s.srv.poller.look(r)
-		s.out = s.out[:0]
+		r.poll(&buffer)
+		s.queue = s.queue[:0]
 	}
 }
 
@@ -113,13 +114,13 @@ func BenchmarkFleetJournal(b *testing.B) {
 				b.Fatal(err)
 			}
 			time.Sleep(3 * time.Second)
-			from, skipped := counterValue(b, srv.m.readings), counterValue(b, srv.m.skipped)
+			from, skipped := counterValue(b, srv.env.m.readings), counterValue(b, srv.env.m.skipped)
 			for b.Loop() {
 				time.Sleep(time.Second)
 			}
-			b.ReportMetric((counterValue(b, srv.m.readings)-from)/b.Elapsed().Seconds(), "readings/s")
-			b.ReportMetric(counterValue(b, srv.m.skipped)-skipped, "skipped")
-			b.ReportMetric(counterValue(b, srv.m.lost), "lost")
+			b.ReportMetric((counterValue(b, srv.env.m.readings)-from)/b.Elapsed().Seconds(), "readings/s")
+			b.ReportMetric(counterValue(b, srv.env.m.skipped)-skipped, "skipped")
+			b.ReportMetric(counterValue(b, srv.env.m.lost), "lost")
 		})
 	}
 }

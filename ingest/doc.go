@@ -1,14 +1,24 @@
-// Package ingest is the server that relays connect to: it accepts their connections, knows what they can be asked, polls
-// them on a schedule and puts every answer into the journal as one event.
+// Package ingest is the server that relays connect to: it accepts their connections, knows what
+// each relay can be asked, polls the relays on a schedule and puts every answer into the journal as
+// one event.
 //
-// Promise: nothing that one relay does or fails to do delays another. A connection is tracked before its first byte
-// and is served by one goroutine; what is written to it goes through a bounded queue that a second goroutine empties
-// only while there is something in it, each write with a deadline. Only a session's own goroutine waits for the journal. A
-// reading counts as accepted when the journal has it (Append returned); what the journal refuses is counted as lost and the session
-// goes on. The events of one relay have strictly increasing times while the server runs, those of several relays are in no order.
+// Promise: nothing that one relay does or fails to do delays another. A connection is tracked before
+// its first byte and is served by one goroutine. What is written to it goes through a bounded queue.
+// A second goroutine empties the queue, each write with a deadline, and exists only while there is
+// something in it. Only a session's own goroutine waits for the journal. A reading counts as
+// accepted when the journal has it (Append returned); what the journal refuses is counted as lost
+// and the session goes on. The events of one relay have strictly increasing times while the server
+// runs; those of several relays are in no order.
 //
-// What relays have registered and which overrides hold is kept in bbolt: registrations are written behind, a fraction
-// of a second late, because relays repeat them when they reconnect; an override is stored before it takes effect. [Server.Stop]
-// waits for answers that are under way (a second at most), for the journal to take what was read and for both to be
-// stored; when it has returned no goroutine of the package is left.
+// What relays have registered, and which overrides hold, is kept in bbolt. Registrations are written
+// a fraction of a second late, because relays repeat them when they reconnect; an override is stored
+// before it takes effect. [Server.Stop] waits for answers that are under way (a second at most), for
+// the journal to take what was read and for both to be stored. No goroutine of the package is left
+// when Stop has returned.
+//
+// The files, from the lowest to the highest: options, metrics; the queues that a relay writes to
+// (conn, events, changes, schedule); env, which bundles what the parts share; override; relay with
+// its collectors, poll and readings; the state file (override_store, relay_store); registry; the
+// goroutines poller, keeper and session; server with control, which is what people ask for. A lower
+// file never calls a higher one.
 package ingest

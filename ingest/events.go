@@ -1,122 +1,106 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 
+	"github.com/nanopack/pulse/internal/quietlog"
 	"github.com/nanopack/pulse/journal/codec"
 )
 
 const (
-	// eventQueues is how many relay events are on their way to the journal at once: the journal makes one write of what
-	// arrives together. maxEvents is how many may wait, enough for ten thousand relays that add ten collectors each.
-	eventQueues = 64
-	maxEvents   = 200_000
+	// queueCount is how many relay events are on their way to the journal at once: the journal makes
+	// one write of what arrives together.
+	queueCount = 64
+	// maxEvents is how many relay events may wait: enough for ten thousand relays that add ten
+	// collectors each.
+	maxEvents = 200_000
 )
 
-// relayEvents brings relay events to the journal without making anybody wait. The events of one relay keep their order. What does not
-// fit, or what the journal refuses, is counted as lost: the registry, not the journal, is what sessions rely on.
-type relayEvents struct {
-	srv    *Server
-	seed   maphash.Seed
-	queues [eventQueues]eventQueue
+// eventQueues bring relay events to the journal without making anybody wait. The events of one relay
+// keep their order. What does not fit, or what the journal refuses, is counted as lost: the registry,
+// not the journal, is what sessions rely on.
+type eventQueues struct {
+	appends context.Context
+	journal Journal
+	m       *metrics
+	log     *quietlog.Logger
 
-	mu      sync.Mutex // guards what follows; comes after a queue's mu
-	waiting int
-	idle    *sync.Cond // waiting became 0
+	seed    maphash.Seed
+	queues  [queueCount]eventQueue
+	waiting atomic.Int64
+	drains  sync.WaitGroup // the goroutines that empty the queues
 }
 
 type eventQueue struct {
 	mu     sync.Mutex // guards what follows
 	events []queuedEvent
-	// running says that a goroutine empties the queue. There is none while it is empty.
-	running bool
+	// draining is whether a goroutine empties the queue. There is none while the queue is empty.
+	draining bool
 }
 
-// queuedEvent is an event on its way. done, which has room, is told how it ended, unless it is nil.
+// queuedEvent is an event that waits. done, unless it is nil, has room for how that ends.
 type queuedEvent struct {
 	codec.RelayEvent
 	done chan<- error
 }
 
-func newRelayEvents(srv *Server) *relayEvents {
-	e := &relayEvents{srv: srv, seed: maphash.MakeSeed()}
-	e.idle = sync.NewCond(&e.mu)
-	return e
+func newEventQueues(appends context.Context, j Journal, m *metrics, log *quietlog.Logger) *eventQueues {
+	return &eventQueues{appends: appends, journal: j, m: m, log: log, seed: maphash.MakeSeed()}
 }
 
-// put queues an event. It keeps the event's tags, which nobody may change any more.
-func (e *relayEvents) put(event codec.RelayEvent) { e.enqueue(queuedEvent{RelayEvent: event}) }
-
-// write queues an event as put does, and returns where it is told that the journal has it, or why not.
-func (e *relayEvents) write(event codec.RelayEvent) <-chan error {
-	done := make(chan error, 1)
-	e.enqueue(queuedEvent{event, done})
-	return done
-}
-
-func (e *relayEvents) enqueue(event queuedEvent) {
-	e.mu.Lock()
-	full := e.waiting >= maxEvents
-	if !full {
-		e.waiting++
-	}
-	e.mu.Unlock()
-	if full {
-		e.srv.m.eventsLost.Inc()
-		e.srv.quiet.warn("events", "relay events are not journaled: too many are waiting", "limit", maxEvents)
-		event.end(fmt.Errorf("%w: %d relay events wait for the journal; try again", ErrTooMany, maxEvents))
+// put queues an event. It keeps the event's tags, which nobody may change any more. done may be nil;
+// if not, it must have room for one error, and gets nil when the journal has the event.
+func (q *eventQueues) put(event codec.RelayEvent, done chan<- error) {
+	e := queuedEvent{event, done}
+	if q.waiting.Add(1) > maxEvents {
+		q.waiting.Add(-1)
+		q.m.eventsLost.Inc()
+		q.log.WarnRarely("events", "relay events are not journaled: too many are waiting", "limit", maxEvents)
+		e.finish(fmt.Errorf("%w: %d relay events wait for the journal; try again", ErrTooMany, maxEvents))
 		return
 	}
-	q := &e.queues[maphash.String(e.seed, event.Relay)%eventQueues]
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.events = append(q.events, event)
-	if !q.running {
-		q.running = true
-		go e.drain(q)
+	one := &q.queues[maphash.String(q.seed, event.Relay)%queueCount]
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	one.events = append(one.events, e)
+	if !one.draining {
+		one.draining = true
+		q.drains.Go(func() { q.drain(one) })
 	}
 }
 
-func (e *queuedEvent) end(err error) {
+func (e *queuedEvent) finish(err error) {
 	if e.done != nil {
 		e.done <- err
 	}
 }
 
-func (e *relayEvents) drain(q *eventQueue) {
+func (q *eventQueues) drain(one *eventQueue) {
 	for {
-		q.mu.Lock()
-		events := q.events
-		q.events = nil
+		one.mu.Lock()
+		events := one.events
+		one.events = nil
+		one.draining = len(events) > 0
+		one.mu.Unlock()
 		if len(events) == 0 {
-			q.running = false
-			q.mu.Unlock()
 			return
 		}
-		q.mu.Unlock()
 		for i := range events {
-			_, err := e.srv.opt.Journal.AppendRelayEvent(e.srv.ctx, &events[i].RelayEvent)
+			_, err := q.journal.AppendRelayEvent(q.appends, &events[i].RelayEvent)
 			if err != nil {
-				e.srv.m.eventsLost.Inc()
-				e.srv.quiet.warn("event append", "relay events are not journaled", "error", err)
+				q.m.eventsLost.Inc()
+				q.log.WarnRarely("event append", "relay events are not journaled", "error", err)
 			}
-			events[i].end(err)
+			events[i].finish(err)
 		}
-		e.mu.Lock()
-		if e.waiting -= len(events); e.waiting == 0 {
-			e.idle.Broadcast()
-		}
-		e.mu.Unlock()
+		q.waiting.Add(-int64(len(events)))
 	}
 }
 
-// flush waits until nothing is on its way any more. It hears no context: when the server's ends, so do the appends.
-func (e *relayEvents) flush() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for e.waiting > 0 {
-		e.idle.Wait()
-	}
-}
+// flush waits until no event is waiting any more. Nobody may put one at the same time. It hears no
+// context: the appends end with theirs.
+func (q *eventQueues) flush() { q.drains.Wait() }

@@ -90,7 +90,7 @@ func TestFleetLosesNothing(t *testing.T) {
 		t.Errorf("%d readings in the journal, %d were sent", got, sent)
 	}
 	// How many answers take longer than a second is the machine's affair; none of them may be lost.
-	t.Logf("%v polls were not answered within a second", counterValue(t, srv.m.skipped)+counterValue(t, srv.m.unanswered))
+	t.Logf("%v polls were not answered within a second", counterValue(t, srv.env.m.skipped)+counterValue(t, srv.env.m.unanswered))
 	times, polls := map[string]int64{}, map[string]float64{}
 	for _, e := range j.events {
 		if e.Time <= times[e.Relay] {
@@ -159,7 +159,7 @@ func TestTLS(t *testing.T) {
 	c.Identify("web1", "s3cret")
 	c.Add("a")
 	c.Poll("a-x:1")
-	eventually(t, "the reading", func() bool { return counterValue(t, srv.m.readings) == 1 })
+	eventually(t, "the reading", func() bool { return counterValue(t, srv.env.m.readings) == 1 })
 	again := relaytest.DialTLS(t, srv.Addr().String(), &tls.Config{RootCAs: pool, ServerName: "pulse"})
 	again.Identify("web1", "s3cret")
 	if before := c.ExpectClosed(); len(before) != 1 || before[0] != "error replaced: another connection came with the same id" {
@@ -169,7 +169,7 @@ func TestTLS(t *testing.T) {
 	plain := relaytest.Dial(t, srv.Addr().String())
 	plain.Send("id web2 s3cret")
 	plain.ExpectClosed()
-	eventually(t, "the refusal", func() bool { return counterValue(t, srv.m.refused.WithLabelValues(refusedTLS)) == 1 })
+	eventually(t, "the refusal", func() bool { return counterValue(t, srv.env.m.refused.WithLabelValues(refusedTLS)) == 1 })
 	again.Send("close")
 	again.ExpectClosed()
 }
@@ -259,8 +259,8 @@ func idleBytes(tb testing.TB, n int) (rss, heap float64, took time.Duration) {
 	settleMemory()
 	rss0, heap0 := memory()
 	took = otherProcess(tb, srv, n)
-	eventually(tb, "one answer of each relay", func() bool { return int(counterValue(tb, srv.m.readings)) >= 10*n })
-	srv.store.flush()
+	eventually(tb, "one answer of each relay", func() bool { return int(counterValue(tb, srv.env.m.readings)) >= 10*n })
+	srv.keeper.relays.flush()
 	settleMemory()
 	rss1, heap1 := memory()
 	return (rss1 - rss0) / float64(n), (heap1 - heap0) / float64(n), took

@@ -308,9 +308,9 @@ func TestAutomaticForgettingIsJournaled(t *testing.T) {
 			t.Errorf("the last event of relay-0 is %s", got)
 		}
 		w.stop()
-		time.Sleep(7*24*time.Hour - keepEvery - 1500*time.Millisecond)
+		time.Sleep(7*24*time.Hour - sweepEvery - 1500*time.Millisecond)
 		w.start()
-		time.Sleep(keepEvery + time.Second)
+		time.Sleep(sweepEvery + time.Second)
 		settle()
 		if got := last("relay-1"); got != "forgotten:not connected for 168h0m0s" {
 			t.Errorf("the last event of relay-1 is %s", got)
@@ -318,7 +318,7 @@ func TestAutomaticForgettingIsJournaled(t *testing.T) {
 		if got := w.relays(); !slices.Equal(got, []string{"relay-2"}) {
 			t.Errorf("Relays lists %v", got)
 		}
-		time.Sleep(2 * keepEvery)
+		time.Sleep(2 * sweepEvery)
 		if got := last("relay-2"); !strings.HasPrefix(got, "forgotten:") {
 			t.Errorf("the last event of relay-2 is %s", got)
 		}

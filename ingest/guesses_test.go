@@ -17,8 +17,9 @@ func TestGuessedTokens(t *testing.T) {
 		guesser, fleet := &net.TCPAddr{IP: net.IPv4(203, 0, 113, 7), Port: 1}, &net.TCPAddr{IP: net.IPv4(203, 0, 113, 8), Port: 1}
 		want := func(from net.Addr, token string, right, refused bool) {
 			t.Helper()
-			if ok, wait := w.srv.authorized(from, []byte(token)); ok != right || wait > 0 != refused {
-				t.Errorf("%v with %q: %v, wait %v", from, token, ok, wait)
+			label, line := w.srv.tokens.judge(from, []byte(token))
+			if (label == "") != right || (label == refusedGuesses) != refused || (line == "") != right {
+				t.Errorf("%v with %q: %q, %q", from, token, label, line)
 			}
 		}
 		want(fleet, "s3cret", true, false)

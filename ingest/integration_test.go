@@ -40,7 +40,7 @@ func TestLibraryRelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	readings := func(n float64) func() bool {
-		return func() bool { return counterValue(t, srv.m.readings) >= n }
+		return func() bool { return counterValue(t, srv.env.m.readings) >= n }
 	}
 	eventually(t, "the first poll's readings", readings(3))
 	if _, err := srv.Override(t.Context(), OverrideRequest{Duration: time.Minute, Collectors: every("cpu", time.Second)}); err != nil {
@@ -61,7 +61,7 @@ func TestLibraryRelay(t *testing.T) {
 	if err := srv.Forget(t.Context(), "web1"); err != nil || len(srv.Relays()) != 0 {
 		t.Errorf("Forget: %v; Relays lists %v", err, srv.Relays())
 	}
-	if n := counterValue(t, srv.m.ignored); n != 0 {
+	if n := counterValue(t, srv.env.m.ignored); n != 0 {
 		t.Errorf("%v commands of the relay were ignored", n)
 	}
 }

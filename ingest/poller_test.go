@@ -194,7 +194,7 @@ func TestPhasesSpreadOverTheInterval(t *testing.T) {
 	const relays, slots = 10_000, 20
 	var count [slots]int
 	for i := range relays {
-		r := newRelay(fmt.Sprintf("relay-%05d", i))
+		r := newRelay(nil, fmt.Sprintf("relay-%05d", i))
 		count[r.phase%uint64(time.Minute)*slots/uint64(time.Minute)]++
 	}
 	for slot, n := range count {
@@ -225,24 +225,24 @@ func TestAfter(t *testing.T) {
 
 // TestScheduleKeepsTheEarliest compares the heap with a plain map of what is due.
 func TestScheduleKeepsTheEarliest(t *testing.T) {
-	p := &poller{wake: make(chan struct{}, 1)}
+	s := newSchedule()
 	rng := rand.New(rand.NewPCG(3, 4))
 	relays := make([]*relay, 100)
 	for i := range relays {
-		relays[i] = newRelay(fmt.Sprint(i))
+		relays[i] = newRelay(nil, fmt.Sprint(i))
 	}
 	want := map[*relay]int64{}
 	for range 20_000 {
 		if rng.IntN(3) > 0 {
 			r, due := relays[rng.IntN(len(relays))], rng.Int64N(1000)
-			p.schedule(r, due)
+			s.add(r, due)
 			if old, ok := want[r]; !ok || due < old {
 				want[r] = due
 			}
 			continue
 		}
 		now := rng.Int64N(1000)
-		r, wait := p.take(now)
+		r, wait := s.take(now)
 		earliest := int64(math.MaxInt64)
 		for _, due := range want {
 			earliest = min(earliest, due)

@@ -313,11 +313,11 @@ func TestForgetting(t *testing.T) {
 		w.stop()
 		time.Sleep(2 * time.Hour)
 		w.start()
-		time.Sleep(keepEvery / 2)
+		time.Sleep(sweepEvery / 2)
 		if got, want := ids(), []string{"relay-3"}; !slices.Equal(got, want) {
 			t.Errorf("remembered %v just after a late restart, want %v: it could not connect before", got, want)
 		}
-		time.Sleep(keepEvery)
+		time.Sleep(sweepEvery)
 		if got := ids(); len(got) != 0 {
 			t.Errorf("remembered %v after a late restart, want nothing", got)
 		}
@@ -349,7 +349,7 @@ func TestRelayEventsAreBounded(t *testing.T) {
 		j := &fakeJournal{relayEvent: func(_ context.Context, e *codec.RelayEvent) error { <-block; return nil }}
 		w := newWorld(t, func(o *Options) { o.Journal = j })
 		for range maxEvents + 10 {
-			w.srv.events.put(codec.RelayEvent{Relay: "web1"})
+			w.srv.env.events.put(codec.RelayEvent{Relay: "web1"}, nil)
 		}
 		w.wantMetric(10, "relay_events_lost_total")
 		close(block)
@@ -413,21 +413,21 @@ func checkRegistry(t *testing.T, w *world) {
 	var wrong []string
 	for id, r := range g.relays {
 		r.mu.Lock()
-		if r.sess != nil {
+		if r.conn != nil {
 			connected++
 		}
-		if (r.sess == nil) != (r.gone != nil) {
-			wrong = append(wrong, fmt.Sprintf("%s: connected %v, among the gone %v", id, r.sess != nil, r.gone != nil))
+		if (r.conn == nil) != (r.gone != nil) {
+			wrong = append(wrong, fmt.Sprintf("%s: connected %v, among the gone %v", id, r.conn != nil, r.gone != nil))
 		}
 		series := 0
-		for _, c := range r.collectors {
+		for _, c := range r.collectors.list {
 			series += len(c.stats.entries)
-			if r.byName[c.name] != c {
+			if r.collectors.byName[c.name] != c {
 				wrong = append(wrong, fmt.Sprintf("%s: collector %s is not found by its name", id, c.name))
 			}
 		}
-		if len(r.byName) != len(r.collectors) || series != r.series {
-			wrong = append(wrong, fmt.Sprintf("%s: %d collectors, %d by name; %d series, %d counted", id, len(r.collectors), len(r.byName), series, r.series))
+		if cs := &r.collectors; len(cs.byName) != len(cs.list) || series != cs.series {
+			wrong = append(wrong, fmt.Sprintf("%s: %d collectors, %d by name; %d series, %d counted", id, len(cs.list), len(cs.byName), series, cs.series))
 		}
 		r.mu.Unlock()
 	}

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 )
@@ -10,29 +9,26 @@ import (
 // that is killed and started again then knows that event from the registry, but not those after it, and must not give
 // their times to others: points of one time overwrite each other.
 func TestEventTimesAreNotUsedAgain(t *testing.T) {
-	srv := &Server{}
-	r := newRelay("web1")
-	r.insert(&collector{name: "cpu"})
+	e := &env{Options: Options{PollInterval: time.Minute}}
+	r := newRelay(e, "web1")
+	r.collectors.put(&collector{name: "cpu"})
 	ahead := time.Unix(2000, 0).UnixNano()
-	r.tick(srv, ahead, 1)
+	r.eventTime(ahead, 1)
 	clock := ahead - int64(30*time.Second)
-	r.tick(srv, clock, 1)
-	var stored storedRelay
-	if err := json.Unmarshal(r.encode(), &stored); err != nil {
-		t.Fatal(err)
-	}
+	r.eventTime(clock, 1)
+	stored, _ := r.record()
 	used := map[int64]bool{}
 	for range 10 {
-		used[r.tick(srv, clock, 3)] = true
+		used[r.eventTime(clock, 3)] = true
 	}
 
-	again := new(storedAlive).restore("web1", stored, time.Unix(0, clock))
+	again := new(storedAlive).restore(e, "web1", stored, time.Unix(0, clock))
 	for i := range 10 {
-		if at := again.tick(srv, clock+int64(i), 1); used[at] {
+		if at := again.eventTime(clock+int64(i), 1); used[at] {
 			t.Errorf("event %d after the restart has the time %d, which another has", i, at)
 		}
 	}
-	if d := new(storedAlive).restore("web1", stored, time.Unix(0, clock)).describe(clock, time.Minute); d.LastSeen.UnixNano() != ahead+1 {
+	if d := new(storedAlive).restore(e, "web1", stored, time.Unix(0, clock)).describe(clock); d.LastSeen.UnixNano() != ahead+1 {
 		t.Errorf("LastSeen %v after the restart, want that of the last event that is known, %v", d.LastSeen, time.Unix(0, ahead+1))
 	}
 }

@@ -98,9 +98,9 @@ func TestStoreRetries(t *testing.T) {
 		}
 		broken.Close() // every transaction fails from now on
 		healthy := w.db
-		w.srv.store.mu.Lock() // the store's goroutine reads db only after it has seen a change under this lock
-		w.srv.store.db = broken
-		w.srv.store.mu.Unlock()
+		w.srv.keeper.relays.mu.Lock() // the store's goroutine reads db only after it has seen a change under this lock
+		w.srv.keeper.relays.db = broken
+		w.srv.keeper.relays.mu.Unlock()
 		p := w.connect("web1")
 		p.add("a")
 		p.want("get a")
@@ -110,10 +110,10 @@ func TestStoreRetries(t *testing.T) {
 		if n := w.metric("registry_write_errors_total"); n < 2 {
 			t.Errorf("%v failed writes were counted, want more", n)
 		}
-		w.srv.store.mu.Lock()
-		w.srv.store.db = healthy
-		w.srv.store.mu.Unlock()
-		time.Sleep(retryMost)
+		w.srv.keeper.relays.mu.Lock()
+		w.srv.keeper.relays.db = healthy
+		w.srv.keeper.relays.mu.Unlock()
+		time.Sleep(aliveEvery)
 		settle()
 		n := 0
 		healthy.View(func(tx *bolt.Tx) error { n = tx.Bucket(relaysBucket).Stats().KeyN; return nil })

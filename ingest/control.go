@@ -1,0 +1,193 @@
+package ingest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/nanopack/pulse/internal/nearest"
+	"github.com/nanopack/pulse/journal/codec"
+	"github.com/nanopack/pulse/relaywire"
+)
+
+// Relays returns every relay that is connected or remembered, in the order of their ids.
+func (srv *Server) Relays() []Relay {
+	relays := srv.registry.all()
+	list := make([]Relay, 0, len(relays))
+	tick := srv.env.tick()
+	for _, r := range relays {
+		list = append(list, r.describe(tick))
+	}
+	return list
+}
+
+// Override has the collectors polled at the intervals asked for, at the relays that are connected
+// now, and tells those relays. Where two overrides name the same collector of a relay the newer one
+// holds. It is stored before it takes effect and holds over restarts and reconnects until its time is
+// over. The error is an *[Error] around ErrInvalid, ErrNotConnected, ErrTooMany, ErrStopped or the
+// state file's.
+func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override, error) {
+	fail := func(subject string, err error) (Override, error) {
+		return Override{}, &Error{Op: "override", Subject: subject, Err: err}
+	}
+	if subject, err := req.validate(); err != nil {
+		return fail(subject, err)
+	}
+	srv.overrides.change.Lock()
+	defer srv.overrides.change.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return fail("", ctx.Err())
+	case srv.stopping():
+		return fail("", ErrStopped)
+	}
+	relays := srv.registry.connectedOnes(req.Relays)
+	if len(relays) == 0 {
+		return fail("", fmt.Errorf("%w: see GET /relays for those that are", ErrNotConnected))
+	}
+	if !slices.ContainsFunc(relays, func(r *relay) bool { return r.hasAny(req.Collectors) }) {
+		return fail("", fmt.Errorf("%w: none of the relays has one of these collectors; GET /relays lists them", ErrInvalid))
+	}
+	now, tick := srv.env.Now(), srv.env.tick()
+	active := srv.overrides.all(tick)
+	if len(active) >= MaxOverrides {
+		return fail("", fmt.Errorf("%w: %d overrides hold already; cancel one first", ErrTooMany, MaxOverrides))
+	}
+	made := Override{ID: rand.Text()[:16], Created: now, Until: now.Add(req.Duration), Collectors: maps.Clone(req.Collectors)}
+	for _, r := range relays {
+		made.Relays = append(made.Relays, r.id)
+	}
+	o := newOverride(made, now, tick)
+	if err := srv.overrides.set(append([]*override{o}, active...)); err != nil {
+		return fail("", err)
+	}
+	for _, r := range relays {
+		r.override(o, tick)
+	}
+	return o.copy(), nil
+}
+
+// Overrides returns those that hold, the newest first.
+func (srv *Server) Overrides() []Override {
+	list := []Override{}
+	for _, o := range srv.overrides.all(srv.env.tick()) {
+		list = append(list, o.copy())
+	}
+	return list
+}
+
+// CancelOverride ends an override before its time. Its relays are told to return to the intervals
+// that hold without it. The error is an *[Error] around ErrNotFound, ErrStopped or the state file's.
+func (srv *Server) CancelOverride(id string) error {
+	if err := srv.cancelOverride(id); err != nil {
+		return &Error{Op: "cancel", Subject: id, Err: err}
+	}
+	return nil
+}
+
+func (srv *Server) cancelOverride(id string) error {
+	srv.overrides.change.Lock()
+	defer srv.overrides.change.Unlock()
+	if srv.stopping() {
+		return ErrStopped
+	}
+	tick := srv.env.tick()
+	active := srv.overrides.all(tick)
+	i := indexOverride(active, id)
+	if i < 0 {
+		return fmt.Errorf("%w: GET /overrides lists those that hold", ErrNotFound)
+	}
+	o := active[i]
+	if err := srv.overrides.set(slices.Delete(active, i, i+1)); err != nil {
+		return err
+	}
+	for _, relay := range o.Relays {
+		if r := srv.registry.get(relay); r != nil {
+			r.withdraw(o, tick)
+		}
+		// Also of relays that are not connected since a restart: their last readings are as old as the
+		// override allowed.
+		for _, item := range o.items {
+			srv.env.events.put(codec.RelayEvent{Relay: relay, Time: srv.env.Now().UnixNano(), Kind: codec.RelayOverride,
+				Collector: item.Name, Reason: "override " + o.ID + " cancelled"}, nil)
+		}
+	}
+	return nil
+}
+
+// Flush tells relays to forget what their collectors have gathered: those that are named and
+// connected, or all connected ones when none is named. It returns how many were told; relays of Pulse
+// 0.2.3 ignore it.
+func (srv *Server) Flush(relays []string) int {
+	line := relaywire.AppendFlush(nil)
+	told := 0
+	for _, r := range srv.registry.connectedOnes(relays) {
+		if r.send(line) {
+			told++
+		}
+	}
+	return told
+}
+
+// Forget forgets a relay that is not connected. The journal gets an event of it, from which
+// projections learn that the relay is not expected to come back; then the relay leaves the overrides
+// and the registry. A relay of that id that connects later is a new one.
+//
+// Everything is stored when Forget returns. The error is an *[Error] around ErrNotFound, ErrConnected,
+// ErrStopped, the journal's, the state file's, or ctx's. Forget can then be called again; only when all
+// that failed was to store it, the relay is forgotten already, and storing it is tried until it
+// succeeds.
+func (srv *Server) Forget(ctx context.Context, id string) error {
+	if err := srv.forget(ctx, id); err != nil {
+		return &Error{Op: "forget", Subject: id, Err: err}
+	}
+	return nil
+}
+
+func (srv *Server) forget(ctx context.Context, id string) error {
+	srv.overrides.change.Lock()
+	defer srv.overrides.change.Unlock()
+	if srv.stopping() {
+		return ErrStopped
+	}
+	r := srv.registry.get(id)
+	if r == nil {
+		return srv.unknownRelay(id)
+	}
+	// First the event: whatever fails after it leaves the relay listed, so that it can be forgotten again.
+	done := make(chan error, 1)
+	if err := r.journalForgotten("by request", done); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := srv.overrides.forget(id, srv.env.tick()); err != nil {
+		return err
+	}
+	if err := srv.registry.forget(r); err != nil {
+		return err
+	}
+	// The keeper would write it in a moment. Who is told that a relay is forgotten should not see it again
+	// after a crash.
+	return srv.keeper.relays.flush()
+}
+
+// unknownRelay is the error for an id that no relay has.
+func (srv *Server) unknownRelay(id string) error {
+	var ids []string
+	for _, r := range srv.registry.all() {
+		ids = append(ids, r.id)
+	}
+	if like := nearest.Name(id, ids); like != "" {
+		return fmt.Errorf("%w: no relay has this id; did you mean %q?", ErrNotFound, like)
+	}
+	return fmt.Errorf("%w: no relay has this id; GET /relays lists those that there are, as does pulse relays", ErrNotFound)
+}

@@ -1,0 +1,193 @@
+package ingest
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nanopack/pulse/relaywire"
+)
+
+const (
+	// maxPatience bounds the time between two polls of a relay that answers none, unless the interval is
+	// longer: see patience.
+	maxPatience = 30 * time.Second
+	// worrying is how long a connected relay may leave polls unanswered before the log says so.
+	worrying = 3 * time.Minute
+	// afterFirst is how long after a collector's first poll, which is out of phase, a regular one is left
+	// out; half an interval, if that is shorter. The answer to the first would hardly be there, and the
+	// collector would report the same again.
+	afterFirst = time.Second
+)
+
+// pollBuffer is what poll needs for its work, used again for the next relay.
+type pollBuffer struct {
+	names []string
+	line  []byte
+}
+
+// poll asks the relay for what is due, and drops what the relay did not add again. It returns when to
+// poll next. Polling too early does no harm.
+func (r *relay) poll(b *pollBuffer) (next int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn == nil {
+		return never
+	}
+	now := r.env.tick()
+	p := &r.polling
+	if p.confirmBy != 0 && now >= p.confirmBy {
+		r.dropUnconfirmed()
+	}
+	r.overrides = holding(r.overrides, now)
+	regular := r.due(b, now)
+	p.polledAt = now
+	switch {
+	case len(b.names) == 0:
+	case now < r.patience():
+		if regular {
+			r.counts.Skipped++
+			r.env.m.skipped.Inc()
+			r.postpone(b.names, now)
+		}
+	default:
+		r.countUnanswered(now)
+		b.line = relaywire.AppendGet(b.line[:0], b.names)
+		if !r.conn.send(b.line) {
+			return never // the session is ending
+		}
+		p.asked = now
+		r.counts.Polls++
+		r.env.m.polls.Inc()
+		for _, name := range b.names {
+			c := r.collectors.byName[name]
+			if c.soon != 0 && !regular {
+				c.firstAt = now
+			}
+			c.soon = 0
+		}
+	}
+	return r.next(now)
+}
+
+// due fills b.names with the collectors that are to be polled now. It reports whether the regular
+// poll of one of them is due. It needs mu.
+func (r *relay) due(b *pollBuffer, now int64) (regular bool) {
+	b.names = b.names[:0]
+	for _, c := range r.collectors.list {
+		interval := r.interval(c.name, now)
+		due := after(r.polling.polledAt, interval, r.phase) <= now
+		if due && c.firstAt != 0 {
+			due = now-c.firstAt >= int64(min(afterFirst, interval/2))
+			c.firstAt = 0
+		}
+		if due || c.soon != 0 && c.soon <= now {
+			b.names = append(b.names, c.name)
+		}
+		regular = regular || due
+	}
+	return regular
+}
+
+// countUnanswered counts the newest poll as unanswered if no answer to it has come. It needs mu.
+func (r *relay) countUnanswered(now int64) {
+	p := &r.polling
+	if p.asked == 0 {
+		p.silentSince = now
+		return
+	}
+	r.counts.Unanswered++
+	r.env.m.unanswered.Inc()
+	if silent := time.Duration(now - p.silentSince); silent >= worrying {
+		r.env.log.WarnRarely("unanswered", "relay is connected and does not answer polls",
+			"relay", r.id, "for", silent.Round(time.Second))
+	}
+}
+
+// postpone keeps the skipped poll due for those of the collectors whose next one is far: they are
+// polled with the answer that is waited for, or when it is given up. It needs mu.
+func (r *relay) postpone(names []string, now int64) {
+	for _, name := range names {
+		if r.interval(name, now) > maxPatience {
+			r.collectors.byName[name].soon = now
+		}
+	}
+}
+
+// patience returns until when the answer to the newest poll may still be under way, so that another
+// poll would only wait after it; 0 if none is awaited. That is four times as long as the last answer
+// took, within limits: a slow relay is polled as fast as it answers. And it is a seventh of the time
+// for which no poll was answered, maxPatience at most: a stuck relay does not find a pile of polls.
+// A poll that is older has no answer: relays that have nothing to say may say nothing. It needs mu.
+func (r *relay) patience() int64 {
+	p := &r.polling
+	if p.asked == 0 {
+		return 0
+	}
+	slow := min(4*p.took, max(3*int64(r.env.PollInterval), 4*int64(maxPatience)))
+	stuck := min((p.asked-p.silentSince)/7, int64(maxPatience))
+	return p.asked + max(slow, stuck)
+}
+
+// dropUnconfirmed drops the collectors that were not added again. It needs mu.
+func (r *relay) dropUnconfirmed() {
+	r.polling.confirmBy = 0
+	for _, c := range slices.Clone(r.collectors.list) {
+		if c.unconfirmed {
+			r.env.m.dropped.Inc()
+			r.drop(c, "not added again after reconnecting")
+		}
+	}
+}
+
+// answered notes that a line of readings has come. It needs mu.
+func (r *relay) answered() {
+	p := &r.polling
+	if p.asked == 0 {
+		return
+	}
+	now := r.env.tick()
+	p.took = max(now-p.asked, 1)
+	p.asked = 0
+	r.env.m.latency.Observe(time.Duration(p.took).Seconds())
+	for _, c := range r.collectors.list {
+		if c.soon != 0 {
+			r.env.schedule.add(r, max(c.soon, now))
+			break
+		}
+	}
+}
+
+// awaiting reports whether a poll is unanswered.
+func (r *relay) awaiting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.polling.asked != 0
+}
+
+// next returns when the relay has to be polled again. It needs mu.
+func (r *relay) next(now int64) int64 {
+	next := int64(never)
+	if r.polling.confirmBy != 0 {
+		next = r.polling.confirmBy
+	}
+	patience := r.patience()
+	for _, c := range r.collectors.list {
+		next = min(next, after(r.polling.polledAt, r.interval(c.name, now), r.phase))
+		if c.soon != 0 {
+			next = min(next, max(c.soon, patience))
+		}
+	}
+	for _, o := range r.overrides {
+		next = min(next, o.ends) // intervals change then
+	}
+	return next
+}
+
+// after returns the first instant after t that belongs to the phase: the instants are interval apart,
+// and those of an interval that divides another are among them, so that what can be polled together
+// is.
+func after(t int64, interval time.Duration, phase uint64) int64 {
+	i := int64(interval)
+	offset := int64(phase % uint64(i))
+	return t + i - ((t-offset)%i+i)%i
+}
