@@ -9,7 +9,7 @@ import (
 
 const module = "github.com/nanopack/pulse/"
 
-// TestImportDirection holds the arrows of docs/DESIGN.md: data flows one way
+// TestImportDirection checks the arrows of docs/architecture.md: data flows one way
 // through the rooms, and reads never import writes.
 func TestImportDirection(t *testing.T) {
 	mayImport := map[string][]string{
@@ -38,7 +38,7 @@ func TestImportDirection(t *testing.T) {
 			continue // tools of the tests and the bench
 		}
 		if !known {
-			t.Errorf("%s is a room that docs/DESIGN.md does not have", packages[0])
+			t.Errorf("%s is a room that docs/architecture.md does not have", packages[0])
 			continue
 		}
 		seen[from] = true

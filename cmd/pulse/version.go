@@ -2,23 +2,49 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 )
 
-// release is set by the Makefile from the newest tag.
-var release = "0.3.0-dev"
+// release is set by the Makefile from the newest tag. It is empty after plain go build and go install.
+var release string
 
-// version names the release, the commit that it was built from and the Go
-// that built it.
+// pseudo matches the part of a module version that the go command makes of a commit without a tag.
+var pseudo = regexp.MustCompile(`[-.]\d{14}-([0-9a-f]{12})`)
+
+// version returns the release, the commit that it was built from and the Go version that built it.
 func version() string {
-	commit := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				commit = s.Value[:min(12, len(s.Value))]
-			}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
+	}
+	return fmt.Sprintf("%s (commit %s, %s %s/%s)", releaseOf(release, info), commitOf(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// releaseOf returns the release of a build: what the Makefile set, or else the tag of the module, or "dev" where the
+// go command knows no tag.
+func releaseOf(set string, info *debug.BuildInfo) string {
+	tag := info.Main.Version
+	switch {
+	case set != "":
+		return set
+	case tag == "" || tag == "(devel)" || pseudo.MatchString(tag):
+		return "dev"
+	default:
+		return tag
+	}
+}
+
+// commitOf returns the first twelve digits of the commit of a build, or "unknown".
+func commitOf(info *debug.BuildInfo) string {
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(12, len(s.Value))]
 		}
 	}
-	return fmt.Sprintf("%s (commit %s, %s %s/%s)", release, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if match := pseudo.FindStringSubmatch(info.Main.Version); match != nil {
+		return match[1] // go install of a commit
+	}
+	return "unknown"
 }

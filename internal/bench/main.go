@@ -1,4 +1,4 @@
-// Command bench measures Pulse against the budgets of docs/DESIGN.md: it runs
+// Command bench measures Pulse against the budgets of docs/PERFORMANCE.md: it runs
 // the real server as a process and prints each figure beside its limit. It
 // exits with 1 if a limit was missed.
 package main

@@ -183,7 +183,7 @@ func sameHour(points []Point) bool {
 }
 
 // written reads the answer to a write of so many lines. An outcome with refusals is
-// a success: the rest is stored. The table in docs/DESIGN.md lists the cases.
+// a success: the rest is stored. docs/failures/influx.md lists the cases.
 func (r *response) written(lines int) (WriteResult, error) {
 	var res WriteResult
 	switch r.status {
