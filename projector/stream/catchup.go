@@ -77,7 +77,7 @@ func (s *Subscription) read(ctx context.Context, dst []byte) ([]byte, error) {
 		return dst, ctx.Err()
 	}
 	s.h.metrics.unreadable.Inc()
-	s.h.warn.Do(func() { s.h.o.Logger.Warn("the journal cannot be read for a client that resumes", "error", err) })
+	s.h.log.WarnRarely("read", "the journal cannot be read for a client that resumes", "error", err)
 	return s.end(dst, "the journal cannot be read at the moment"), nil
 }
 
@@ -116,7 +116,7 @@ func (s *Subscription) closeReader() {
 		return
 	}
 	if err := s.reader.Close(); err != nil {
-		s.h.o.Logger.Warn("closing the journal's reader failed", "error", err)
+		s.h.log.Warn("closing the journal's reader failed", "error", err)
 	}
 	s.catchup = catchup{}
 	s.h.turns.give()

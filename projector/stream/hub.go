@@ -6,8 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"github.com/nanopack/pulse/internal/quietlog"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
 )
@@ -28,7 +27,7 @@ var (
 type Hub struct {
 	o       Options
 	metrics *metrics
-	warn    rate.Sometimes
+	log     *quietlog.Logger
 	turns   turns // of the subscriptions that read the journal
 
 	// Of the runner's goroutine.
@@ -53,7 +52,7 @@ func NewHub(o Options) (*Hub, error) {
 	}
 	h := &Hub{
 		o: o, turns: newTurns(o.Readers), ring: newEntries(o.RingRecords, o.RingBytes),
-		warn: rate.Sometimes{First: 1, Interval: time.Minute},
+		log: quietlog.New(o.Logger),
 	}
 	h.metrics = newMetrics(o.Registerer, h.size)
 	return h, nil

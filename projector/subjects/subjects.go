@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/internal/metric"
-	"github.com/nanopack/pulse/internal/retry"
+	"github.com/nanopack/pulse/internal/quietlog"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
@@ -59,12 +59,12 @@ type Options struct {
 // live. All methods are the runner's.
 type Projection struct {
 	o                      Options
+	log                    *quietlog.Logger
 	published, old, failed prometheus.Counter
 
 	begun    uint64 // the journal's last record at the beginning
 	subjects map[subjectKey]string
 	payload  []byte
-	failures retry.Failures
 }
 
 type subjectKey struct{ relay, stat string }
@@ -94,7 +94,7 @@ func New(o Options) (*Projection, error) {
 		Help: "Readings handed to the server because somebody listened.",
 	}))
 	return &Projection{
-		o: o, published: published, old: dropped.WithLabelValues("old"), failed: dropped.WithLabelValues("failed"),
+		o: o, log: quietlog.New(o.Logger), published: published, old: dropped.WithLabelValues("old"), failed: dropped.WithLabelValues("failed"),
 		subjects: make(map[subjectKey]string),
 	}, nil
 }
@@ -146,7 +146,8 @@ func (p *Projection) publish(e *codec.Event) {
 			}
 			p.payload = appendReading(p.payload[:0], e.Time, s.Value, tags)
 			if err := p.o.Publisher.Publish(subject, p.payload); err != nil {
-				p.lost(err)
+				p.failed.Inc()
+				p.log.WarnRarely("publish", "readings are not published live to NATS clients", "error", err)
 				continue
 			}
 			p.published.Inc()
@@ -166,15 +167,6 @@ func (p *Projection) subject(relay, stat string) string {
 	s := "pulse.live." + codec.Token(relay) + "." + codec.Token(stat)
 	p.subjects[key] = s
 	return s
-}
-
-// lost counts a reading that the server did not take, and logs the error at most once a minute.
-func (p *Projection) lost(err error) {
-	p.failed.Inc()
-	if p.failures.MayLog() {
-		p.failures.Logged()
-		p.o.Logger.Warn("readings are not published live to NATS clients", "error", err)
-	}
 }
 
 // appendReading appends the payload of a reading.

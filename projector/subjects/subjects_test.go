@@ -1,9 +1,12 @@
 package subjects
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,12 +125,16 @@ func TestBegins(t *testing.T) {
 
 func TestFailuresToPublishAreNoErrors(t *testing.T) {
 	l := &listener{wanted: func(string) bool { return true }, fail: true}
-	n := newProjection(t, l)
+	var log bytes.Buffer
+	n, err := New(Options{Publisher: l, MaxAge: time.Minute, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if at, err := n.Apply(t.Context(), projectortest.Fleet(3)); at != 3 || err != nil {
 		t.Error(at, err)
 	}
-	if n.failures.MayLog() {
-		t.Error("it was not logged")
+	if lines := strings.Count(log.String(), "\n"); lines != 1 {
+		t.Errorf("30 failures made %d lines of log", lines)
 	}
 	if _, err := New(Options{}); err == nil {
 		t.Error("no publisher is needed")
