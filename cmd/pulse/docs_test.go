@@ -79,8 +79,8 @@ func TestDocsLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// TestDocsNameMetrics checks that each metric that a page of failures names is in the code, there
-// without what several metrics of a room have in common.
+// TestDocsNameMetrics checks that the code has each metric that a page of failures names, whole or without the
+// prefix that the metrics of a room share.
 func TestDocsNameMetrics(t *testing.T) {
 	var code strings.Builder
 	readTree(t, ".go", func(path string, text []byte) {
