@@ -79,6 +79,36 @@ func TestDocsLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
+// TestDocsNameMetrics checks that the code has each metric that a page of failures names, whole or without the
+// prefix that the metrics of a room share.
+func TestDocsNameMetrics(t *testing.T) {
+	var code strings.Builder
+	readTree(t, ".go", func(path string, text []byte) {
+		if !strings.HasSuffix(path, "_test.go") {
+			code.Write(text)
+		}
+	})
+	metric := regexp.MustCompile(`\bpulse_[a-z_]*[a-z]\b`)
+	checked := 0
+	for path, text := range pages(t) {
+		if !strings.HasPrefix(path, "docs/failures/") {
+			continue
+		}
+		for _, name := range metric.FindAllString(text, -1) {
+			checked++
+			_, short, _ := strings.Cut(strings.TrimPrefix(name, "pulse_"), "_")
+			_, shortest, _ := strings.Cut(short, "_")
+			inCode := func(s string) bool { return s != "" && s != "total" && strings.Contains(code.String(), `"`+s+`"`) }
+			if !inCode(name) && !inCode(short) && !inCode(shortest) {
+				t.Errorf("%s names %s, which no code has", path, name)
+			}
+		}
+	}
+	if checked < 150 {
+		t.Errorf("%d names of metrics were found: is the pattern still right?", checked)
+	}
+}
+
 // pages returns the text of every Markdown file of the repository, by its path from the root.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
