@@ -56,7 +56,7 @@ type Collector struct {
 
 // relay is everything that is known of one relay, connected or not. What it has to say to others goes
 // into queues: lines to its connection, relay events to the journal, changes of its record to the
-// state file, its next poll to the schedule. So its methods never wait.
+// state file. So its methods never wait, except got for the journal.
 //
 // Lock order: overrideStore.change, registry.mu, relay.mu, then the others.
 type relay struct {
@@ -64,7 +64,6 @@ type relay struct {
 	id  string
 	// phase spreads the polls of all relays over the interval.
 	phase uint64
-	alarm alarm         // guarded by schedule.mu
 	gone  *list.Element // its place in registry.gone, guarded by registry.mu
 
 	mu sync.Mutex // guards what follows
@@ -75,7 +74,6 @@ type relay struct {
 	forgotten           bool // the relay has left the registry: nothing of it is stored
 	counts              RelayCounts
 	collectors          collectors
-	overrides           []*override // those that hold for it, the newest first; some may have ended
 
 	lastTime   int64 // of the newest event since the start, in ns
 	storedTime int64 // of the newest event that the registry knew at the start; there may have been others
@@ -83,10 +81,13 @@ type relay struct {
 	line    uint32 // number of the newest got line
 	entered uint32 // number of the newest got line when the connection came
 	polling polling
+	timer   *time.Timer // starts a poll at polling.due; nil before the first connection
 }
 
 // polling is where a relay stands in being polled. All times are those of [env.tick].
 type polling struct {
+	// due is when the relay is polled next; never if the timer is not set.
+	due int64
 	// polledAt is when polls were last looked for.
 	polledAt int64
 	// asked is when the newest poll was sent while no answer has come (0: none is awaited), silentSince
@@ -106,7 +107,7 @@ func newRelay(e *env, id string) *relay {
 	x := h.Sum64()
 	x = (x ^ x>>33) * 0xff51afd7ed558ccd
 	x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
-	return &relay{env: e, id: id, phase: x ^ x>>33, alarm: alarm{pos: -1}}
+	return &relay{env: e, id: id, phase: x ^ x>>33, polling: polling{due: never}}
 }
 
 // note journals a relay event of this moment. It needs mu, so that the events of a relay are in the
@@ -117,9 +118,8 @@ func (r *relay) note(e codec.RelayEvent) {
 }
 
 // connect makes c the relay's connection, greets it, and has it asked at once for what the relay had
-// before. A connection that the relay has already is closed. overrides are those that hold for the
-// relay.
-func (r *relay) connect(c *conn, overrides []*override) {
+// before. A connection that the relay has already is closed.
+func (r *relay) connect(c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old := r.conn
@@ -131,16 +131,16 @@ func (r *relay) connect(c *conn, overrides []*override) {
 	r.note(codec.RelayEvent{Kind: codec.RelayConnected, Addr: c.remote()})
 	tick := r.env.tick()
 	r.conn, r.connectedAt, r.goneAt = c, r.env.Now(), time.Time{}
-	r.overrides = overrides
 	// The greeting is sent under the lock, so that no get comes before the ok that a relay waits for.
-	c.send(appendLines(relaywire.AppendBeat(relaywire.AppendOK(nil), r.env.BeatInterval), overrides, tick))
-	r.polling = polling{polledAt: tick}
+	greeting := relaywire.AppendBeat(relaywire.AppendOK(nil), r.env.BeatInterval)
+	c.send(appendLines(greeting, r.intervals(tick).overrides, tick))
+	r.polling = polling{polledAt: tick, due: never}
 	r.entered = r.line
 	for _, known := range r.collectors.list {
 		known.soon, known.unconfirmed = tick, true
 		r.polling.confirmBy = tick + int64(r.env.PollInterval)
 	}
-	r.env.schedule.add(r, tick)
+	r.pollAt(tick)
 	if old != nil {
 		r.replaced(old)
 	}
@@ -181,6 +181,9 @@ func (r *relay) disconnect(c *conn) bool {
 	r.env.m.ended.WithLabelValues(reason).Inc()
 	r.note(codec.RelayEvent{Kind: codec.RelayDisconnected, Reason: reason})
 	r.conn, r.goneAt = nil, r.env.Now()
+	if r.timer.Stop() {
+		r.env.polls.Done()
+	}
 	return true
 }
 
@@ -226,7 +229,23 @@ func (r *relay) pollSoon(c *collector) {
 		r.polling.gatherUntil = tick + int64(gatherDelay)
 	}
 	c.soon = r.polling.gatherUntil
-	r.env.schedule.add(r, c.soon)
+	r.pollAt(c.soon)
+}
+
+// pollAt has the relay polled when due, or earlier if that was asked for before. It needs mu and a
+// connection.
+func (r *relay) pollAt(due int64) {
+	if due >= r.polling.due {
+		return
+	}
+	r.polling.due = due
+	wait := time.Duration(due - r.env.tick())
+	if r.timer == nil {
+		r.env.polls.Add(1)
+		r.timer = time.AfterFunc(wait, r.timedPoll)
+	} else if !r.timer.Reset(wait) {
+		r.env.polls.Add(1)
+	}
 }
 
 // remove takes a collector back for the connection c. One that is not there is no error.
@@ -252,60 +271,31 @@ func (r *relay) hasAny(collectors map[string]time.Duration) bool {
 	return slices.ContainsFunc(r.collectors.list, func(c *collector) bool { return collectors[c.name] != 0 })
 }
 
-// interval returns how often the collector is polled. It needs mu.
-func (r *relay) interval(collector string, tick int64) time.Duration {
-	for _, o := range r.overrides {
-		if interval, ok := o.Collectors[collector]; ok && o.ends > tick {
-			return interval
-		}
-	}
-	return r.env.PollInterval
+// intervals returns how often the collectors are polled now.
+func (r *relay) intervals(tick int64) intervals {
+	return intervals{normal: r.env.PollInterval, overrides: r.env.overrides.of(r.id, tick)}
 }
 
-// override makes an override hold, unless the relay has reconnected in this moment and has it
-// already.
-func (r *relay) override(o *override, tick int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if indexOverride(r.overrides, o.ID) >= 0 {
-		return
-	}
-	r.overrides = slices.Insert(r.overrides, 0, o)
-	if r.conn != nil {
-		r.conn.send(o.appendLine(nil, tick))
-		r.env.schedule.add(r, tick)
-	}
-	for _, item := range o.items {
-		r.note(codec.RelayEvent{Kind: codec.RelayOverride, Collector: item.Name,
-			Duration: o.Until.Sub(o.Created), Interval: item.Interval, Reason: "override " + o.ID})
-	}
-}
-
-// withdraw ends an override. On the wire that is an override for a second with the interval that
-// holds otherwise, which replaces the other one and ends at once: older relays know no other way.
-func (r *relay) withdraw(o *override, tick int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	i := indexOverride(r.overrides, o.ID)
-	if i < 0 {
-		return
-	}
-	r.overrides = holding(slices.Delete(r.overrides, i, i+1), tick)
-	if r.conn != nil {
-		items := slices.Clone(o.items)
-		for i := range items {
-			items[i].Interval = r.env.PollInterval
-		}
-		r.conn.send(appendLines(relaywire.AppendOverride(nil, time.Second, items), r.overrides, tick))
-		r.env.schedule.add(r, tick)
-	}
-}
-
-// send queues lines for the relay. It reports false when the relay is not connected.
+// send queues lines for the relay, after which its polls may be due at other times. It reports false
+// when the relay is not connected.
 func (r *relay) send(lines []byte) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.conn != nil && r.conn.send(lines)
+	if r.conn == nil || !r.conn.send(lines) {
+		return false
+	}
+	r.pollAt(r.env.tick())
+	return true
+}
+
+// drain ends the relay's session as soon as no poll is unanswered, and at until at the latest. The
+// relay is polled no more.
+func (r *relay) drain(until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn != nil {
+		r.conn.drain(until, r.polling.asked != 0)
+	}
 }
 
 // seen returns the time of the newest event that is known, in ns; 0 if there is none. It needs mu.
@@ -376,9 +366,9 @@ func (r *relay) describe(tick int64) Relay {
 	if r.conn != nil {
 		d.Connected, d.ConnectedAt, d.RemoteAddr = true, r.connectedAt, r.conn.remote()
 	}
+	intervals := r.intervals(tick)
 	for _, c := range r.collectors.list {
-		d.Collectors = append(d.Collectors,
-			Collector{Name: c.name, Tags: slices.Clone(c.tags), Interval: r.interval(c.name, tick)})
+		d.Collectors = append(d.Collectors, Collector{Name: c.name, Tags: slices.Clone(c.tags), Interval: intervals.of(c.name)})
 	}
 	return d
 }
