@@ -18,6 +18,6 @@
 //
 // The files, from the lowest to the highest, of which none calls a higher one: errors, options,
 // metrics, token; conn, events and changes, which are the queues that relays write to; override and
-// override_store; env, which is what relays share; collectors, relay, poll and readings, which are one
-// relay; relay_store, registry and keeper, which are all relays; session, server, control.
+// override_store; env, which is what relays share; collectors, relay, poll, readings and registration, which
+// are one relay; relay_store, registry and keeper, which are all relays; session, server, control.
 package ingest

@@ -23,6 +23,22 @@ const (
 // never is a time that does not come.
 const never = math.MaxInt64
 
+// pollAt has the relay polled when due, or earlier if that was asked for before. It needs mu and a
+// connection.
+func (r *relay) pollAt(due int64) {
+	if due >= r.polling.due {
+		return
+	}
+	r.polling.due = due
+	wait := time.Duration(due - r.env.tick())
+	if r.timer == nil {
+		r.env.polls.Add(1)
+		r.timer = time.AfterFunc(wait, r.timedPoll)
+	} else if !r.timer.Reset(wait) {
+		r.env.polls.Add(1)
+	}
+}
+
 // timedPoll polls when the timer has run out. It is a goroutine of its own, so that no relay waits for
 // another.
 func (r *relay) timedPoll() {
