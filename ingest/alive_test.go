@@ -194,9 +194,9 @@ func TestAliveIsRetried(t *testing.T) {
 		healthy := w.db
 		setDB := func(db *bolt.DB) {
 			settle()
-			w.srv.keeper.relays.mu.Lock()
-			w.srv.keeper.relays.db = db
-			w.srv.keeper.relays.mu.Unlock()
+			w.srv.keeper.store.mu.Lock()
+			w.srv.keeper.store.db = db
+			w.srv.keeper.store.mu.Unlock()
 			w.srv.env.changes.wake <- struct{}{} // after which the store's goroutine sees it
 			settle()
 		}

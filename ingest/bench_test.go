@@ -93,12 +93,11 @@ func BenchmarkPoll(b *testing.B) {
 	s.writing = true // nobody writes
 	r := s.relay
 	b.ReportAllocs()
-	var buffer pollBuffer
 	for b.Loop() {
 		r.mu.Lock()
-		r.polling.polledAt, r.polling.asked = 0, 0
+		r.polling.polledAt, r.polling.asked, r.polling.due = 0, 0, 0
 		r.mu.Unlock()
-		r.poll(&buffer)
+		r.poll()
 		s.queue = s.queue[:0]
 	}
 }

@@ -26,7 +26,10 @@ func (c *changes) add(r *relay) {
 	c.mu.Lock()
 	c.relays[r.id] = r
 	c.mu.Unlock()
-	notify(c.wake)
+	select {
+	case c.wake <- struct{}{}:
+	default: // it is full: the keeper will see the change
+	}
 }
 
 // take returns all of them, in the order of their ids, so that neighbours in the state file are
@@ -51,11 +54,3 @@ func (c *changes) giveBack(relays []*relay) {
 }
 
 func byID(a, b *relay) int { return cmp.Compare(a.id, b.id) }
-
-// notify puts something into a channel that has room for one, unless it is full already.
-func notify(wake chan<- struct{}) {
-	select {
-	case wake <- struct{}{}:
-	default:
-	}
-}

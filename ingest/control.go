@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/nanopack/pulse/internal/nearest"
 	"github.com/nanopack/pulse/journal/codec"
@@ -35,8 +36,8 @@ func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override,
 	if subject, err := req.validate(); err != nil {
 		return fail(subject, err)
 	}
-	srv.overrides.change.Lock()
-	defer srv.overrides.change.Unlock()
+	srv.env.overrides.change.Lock()
+	defer srv.env.overrides.change.Unlock()
 	switch {
 	case ctx.Err() != nil:
 		return fail("", ctx.Err())
@@ -51,7 +52,7 @@ func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override,
 		return fail("", fmt.Errorf("%w: none of the relays has one of these collectors; GET /relays lists them", ErrInvalid))
 	}
 	now, tick := srv.env.Now(), srv.env.tick()
-	active := srv.overrides.all(tick)
+	active := srv.env.overrides.all(tick)
 	if len(active) >= MaxOverrides {
 		return fail("", fmt.Errorf("%w: %d overrides hold already; cancel one first", ErrTooMany, MaxOverrides))
 	}
@@ -60,26 +61,45 @@ func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override,
 		made.Relays = append(made.Relays, r.id)
 	}
 	o := newOverride(made, now, tick)
-	if err := srv.overrides.set(append([]*override{o}, active...)); err != nil {
+	if err := srv.env.overrides.set(append([]*override{o}, active...)); err != nil {
 		return fail("", err)
 	}
+	line := o.appendLine(nil, tick)
 	for _, r := range relays {
-		r.override(o, tick)
+		r.send(line)
 	}
+	srv.journalOverride(o, req.Duration, "override "+o.ID)
 	return o.copy(), nil
+}
+
+// journalOverride journals for every relay of an override that it holds for duration from now on; 0
+// is the end of it. That is also for relays which are not connected: their last readings are as old
+// as the override allowed.
+func (srv *Server) journalOverride(o *override, duration time.Duration, reason string) {
+	for _, relay := range o.Relays {
+		for _, item := range o.items {
+			e := codec.RelayEvent{Relay: relay, Time: srv.env.Now().UnixNano(), Kind: codec.RelayOverride,
+				Collector: item.Name, Reason: reason}
+			if duration > 0 {
+				e.Duration, e.Interval = duration, item.Interval
+			}
+			srv.env.events.put(e, nil)
+		}
+	}
 }
 
 // Overrides returns those that hold, the newest first.
 func (srv *Server) Overrides() []Override {
 	list := []Override{}
-	for _, o := range srv.overrides.all(srv.env.tick()) {
+	for _, o := range srv.env.overrides.all(srv.env.tick()) {
 		list = append(list, o.copy())
 	}
 	return list
 }
 
 // CancelOverride ends an override before its time. Its relays are told to return to the intervals
-// that hold without it. The error is an *[Error] around ErrNotFound, ErrStopped or the state file's.
+// that hold without it: on the wire that is an override for a second with the normal interval, which
+// replaces the other one and ends at once, because older relays know no other way. The error is an *[Error] around ErrNotFound, ErrStopped or the state file's.
 func (srv *Server) CancelOverride(id string) error {
 	if err := srv.cancelOverride(id); err != nil {
 		return &Error{Op: "cancel", Subject: id, Err: err}
@@ -88,32 +108,30 @@ func (srv *Server) CancelOverride(id string) error {
 }
 
 func (srv *Server) cancelOverride(id string) error {
-	srv.overrides.change.Lock()
-	defer srv.overrides.change.Unlock()
+	srv.env.overrides.change.Lock()
+	defer srv.env.overrides.change.Unlock()
 	if srv.stopping() {
 		return ErrStopped
 	}
 	tick := srv.env.tick()
-	active := srv.overrides.all(tick)
+	active := srv.env.overrides.all(tick)
 	i := indexOverride(active, id)
 	if i < 0 {
 		return fmt.Errorf("%w: GET /overrides lists those that hold", ErrNotFound)
 	}
 	o := active[i]
-	if err := srv.overrides.set(slices.Delete(active, i, i+1)); err != nil {
+	if err := srv.env.overrides.set(slices.Delete(active, i, i+1)); err != nil {
 		return err
 	}
-	for _, relay := range o.Relays {
-		if r := srv.registry.get(relay); r != nil {
-			r.withdraw(o, tick)
-		}
-		// Also of relays that are not connected since a restart: their last readings are as old as the
-		// override allowed.
-		for _, item := range o.items {
-			srv.env.events.put(codec.RelayEvent{Relay: relay, Time: srv.env.Now().UnixNano(), Kind: codec.RelayOverride,
-				Collector: item.Name, Reason: "override " + o.ID + " cancelled"}, nil)
-		}
+	normal := slices.Clone(o.items)
+	for i := range normal {
+		normal[i].Interval = srv.env.PollInterval
 	}
+	end := slices.Clip(relaywire.AppendOverride(nil, time.Second, normal))
+	for _, r := range srv.registry.connectedOnes(o.Relays) {
+		r.send(appendLines(end, r.intervals(tick).overrides, tick))
+	}
+	srv.journalOverride(o, 0, "override "+o.ID+" cancelled")
 	return nil
 }
 
@@ -147,8 +165,8 @@ func (srv *Server) Forget(ctx context.Context, id string) error {
 }
 
 func (srv *Server) forget(ctx context.Context, id string) error {
-	srv.overrides.change.Lock()
-	defer srv.overrides.change.Unlock()
+	srv.env.overrides.change.Lock()
+	defer srv.env.overrides.change.Unlock()
 	if srv.stopping() {
 		return ErrStopped
 	}
@@ -169,7 +187,7 @@ func (srv *Server) forget(ctx context.Context, id string) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if err := srv.overrides.forget(id, srv.env.tick()); err != nil {
+	if err := srv.env.overrides.forget(id, srv.env.tick()); err != nil {
 		return err
 	}
 	if err := srv.registry.forget(r); err != nil {
@@ -177,7 +195,7 @@ func (srv *Server) forget(ctx context.Context, id string) error {
 	}
 	// The keeper would write it in a moment. Who is told that a relay is forgotten should not see it again
 	// after a crash.
-	return srv.keeper.relays.flush()
+	return srv.keeper.store.flush()
 }
 
 // unknownRelay is the error for an id that no relay has.

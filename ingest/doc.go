@@ -16,9 +16,8 @@
 // the journal to take what was read and for both to be stored. No goroutine of the package is left
 // when Stop has returned.
 //
-// The files, from the lowest to the highest: options, metrics; the queues that a relay writes to
-// (conn, events, changes, schedule); env, which bundles what the parts share; override; relay with
-// its collectors, poll and readings; the state file (override_store, relay_store); registry; the
-// goroutines poller, keeper and session; server with control, which is what people ask for. A lower
-// file never calls a higher one.
+// The files, from the lowest to the highest, of which none calls a higher one: errors, options,
+// metrics, token; conn, events and changes, which are the queues that relays write to; override and
+// override_store; env, which is what relays share; collectors, relay, poll, readings and registration, which
+// are one relay; relay_store, registry and keeper, which are all relays; session, server, control.
 package ingest

@@ -2,12 +2,13 @@ package ingest
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/nanopack/pulse/internal/quietlog"
 )
 
-// env is what the parts of a server share: its options, its clock, its log, and the queues that a
+// env is what the relays of a server share: options, clock, log, overrides, and the queues that a
 // relay writes to without ever waiting. Its fields never change.
 type env struct {
 	Options
@@ -19,15 +20,17 @@ type env struct {
 
 	events     *eventQueues
 	changes    *changes
-	schedule   *schedule
+	overrides  *overrideStore
 	assemblies assemblies
+	// polls counts the timers that are set and the polls that they have started.
+	polls sync.WaitGroup
 
 	started time.Time
 }
 
 func newEnv(appends context.Context, o Options) *env {
 	e := &env{Options: o, log: quietlog.New(o.Logger), m: newMetrics(), appends: appends,
-		changes: newChanges(), schedule: newSchedule(), started: time.Now()}
+		changes: newChanges(), overrides: &overrideStore{db: o.DB}, started: time.Now()}
 	e.events = newEventQueues(appends, o.Journal, e.m, e.log)
 	return e
 }

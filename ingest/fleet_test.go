@@ -260,7 +260,7 @@ func idleBytes(tb testing.TB, n int) (rss, heap float64, took time.Duration) {
 	rss0, heap0 := memory()
 	took = otherProcess(tb, srv, n)
 	eventually(tb, "one answer of each relay", func() bool { return int(counterValue(tb, srv.env.m.readings)) >= 10*n })
-	srv.keeper.relays.flush()
+	srv.keeper.store.flush()
 	settleMemory()
 	rss1, heap1 := memory()
 	return (rss1 - rss0) / float64(n), (heap1 - heap0) / float64(n), took

@@ -21,10 +21,9 @@ const (
 // loses is a fraction of a second of registrations, which relays repeat when they reconnect, and a
 // few seconds of who was connected and heard.
 type keeper struct {
-	env       *env
-	registry  *registry
-	relays    *relayStore
-	overrides *overrideStore
+	env      *env
+	registry *registry
+	store    *relayStore
 }
 
 // run keeps until ctx ends.
@@ -52,7 +51,7 @@ func (k *keeper) run(ctx context.Context) {
 			if !retry.Sleep(ctx, storeDelay) {
 				return
 			}
-			err = k.relays.flush()
+			err = k.store.flush()
 		}
 		switch {
 		case err != nil && !failing:
@@ -69,19 +68,19 @@ func (k *keeper) write() error {
 	// In this order: a relay that leaves after this line has a record that is newer than alive, and
 	// counts as changed before it is missing.
 	alive := k.registry.alive()
-	if err := k.relays.flush(); err != nil {
+	if err := k.store.flush(); err != nil {
 		return err
 	}
-	return k.relays.writeAlive(alive)
+	return k.store.writeAlive(alive)
 }
 
 // sweep forgets what has become too old. The first time is a minute after the start: relays that had
 // nobody to connect to can come back before they are forgotten.
 func (k *keeper) sweep() {
 	k.registry.expire()
-	k.overrides.change.Lock()
-	defer k.overrides.change.Unlock()
-	if err := k.overrides.expire(k.env.tick()); err != nil {
+	k.env.overrides.change.Lock()
+	defer k.env.overrides.change.Unlock()
+	if err := k.env.overrides.expire(k.env.tick()); err != nil {
 		k.env.log.WarnRarely("expire", "ended overrides cannot be deleted; trying again", "error", err)
 	}
 }

@@ -2,24 +2,16 @@ package ingest
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// rejection is why a reading was not taken.
-type rejection uint8
-
+// Why a reading was not taken, as the metric's label.
 const (
-	rejectNoValue rejection = iota
-	rejectNotNumber
-	rejectNotFinite
-	rejectBadName
-	rejectUnknownCollector
-	rejectDuplicate
-	rejectSeriesLimit
-	rejections
+	rejectNoValue          = "no_value"
+	rejectNotNumber        = "not_number"
+	rejectNotFinite        = "not_finite"
+	rejectBadName          = "bad_name"
+	rejectUnknownCollector = "unknown_collector"
+	rejectDuplicate        = "duplicate"
+	rejectSeriesLimit      = "series_limit"
 )
-
-func (r rejection) String() string {
-	return [rejections]string{"no_value", "not_number", "not_finite", "bad_name", "unknown_collector",
-		"duplicate", "series_limit"}[r]
-}
 
 // Why a connection was refused before it became a relay, as the metric's label.
 const (
@@ -142,11 +134,9 @@ func newMetrics() *metrics {
 	m.all = append(m.all, m.latency)
 	m.readings = m.counter("readings_total", "Readings that the journal took.")
 	m.lost = m.counter("readings_lost_total", "Good readings that the journal did not take.")
-	var reasons []string
-	for r := range rejections {
-		reasons = append(reasons, r.String())
-	}
-	m.rejected = m.reasons("readings_rejected_total", "Readings that were not taken, by reason.", reasons...)
+	m.rejected = m.reasons("readings_rejected_total", "Readings that were not taken, by reason.",
+		rejectNoValue, rejectNotNumber, rejectNotFinite, rejectBadName, rejectUnknownCollector,
+		rejectDuplicate, rejectSeriesLimit)
 	m.clockBack = m.counter("clock_steps_back_total",
 		"Events dated before their relay's last one because the clock was set back by more than a minute.")
 	m.ignored = m.counter("commands_ignored_total",

@@ -100,16 +100,27 @@ func appendLines(dst []byte, overrides []*override, tick int64) []byte {
 	return dst
 }
 
+// intervals are how often the collectors of one relay are polled, at one moment.
+type intervals struct {
+	normal    time.Duration
+	overrides []*override // those that hold for the relay, the newest first
+}
+
+// of returns how often the collector is polled.
+func (i intervals) of(collector string) time.Duration {
+	for _, o := range i.overrides {
+		if interval, ok := o.Collectors[collector]; ok {
+			return interval
+		}
+	}
+	return i.normal
+}
+
 // copy returns a copy that the caller may change.
 func (o *override) copy() Override {
 	c := o.Override
 	c.Collectors, c.Relays = maps.Clone(c.Collectors), slices.Clone(c.Relays)
 	return c
-}
-
-// holding returns those of list that hold, in place.
-func holding(list []*override, tick int64) []*override {
-	return slices.DeleteFunc(list, func(o *override) bool { return o.ends <= tick })
 }
 
 // indexOverride returns the place of the override with that id, -1 if it is not there.

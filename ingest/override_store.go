@@ -8,6 +8,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/quietlog"
 	"github.com/nanopack/pulse/internal/seal"
 )
 
@@ -35,11 +36,9 @@ type overrideStore struct {
 	active []*override // the newest first; some may have ended
 }
 
-// loadOverrides reads what was stored and deletes what has ended meanwhile, or cannot be read.
-func loadOverrides(e *env) (*overrideStore, error) {
-	s := &overrideStore{db: e.DB}
-	now, tick := e.Now(), e.tick()
-	return s, e.DB.Update(func(tx *bolt.Tx) error {
+// load reads what was stored and deletes what has ended meanwhile, or cannot be read.
+func (s *overrideStore) load(log *quietlog.Logger, now time.Time, tick int64) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(overridesBucket)
 		if err != nil {
 			return err
@@ -48,7 +47,7 @@ func loadOverrides(e *env) (*overrideStore, error) {
 		err = b.ForEach(func(k, v []byte) error {
 			var in storedOverride
 			if err := json.Unmarshal(seal.Open(v), &in); err != nil || in.V != 1 {
-				e.log.Warn("a stored override cannot be read; it is deleted", "id", string(k), "version", in.V, "error", err)
+				log.Warn("a stored override cannot be read; it is deleted", "id", string(k), "version", in.V, "error", err)
 				ended = append(ended, string(k))
 				return nil
 			}
@@ -75,7 +74,7 @@ func loadOverrides(e *env) (*overrideStore, error) {
 func (s *overrideStore) all(tick int64) []*override {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return holding(slices.Clone(s.active), tick)
+	return slices.DeleteFunc(slices.Clone(s.active), func(o *override) bool { return o.ends <= tick })
 }
 
 // of returns those that hold for the relay, the newest first.
@@ -83,10 +82,16 @@ func (s *overrideStore) of(relay string, tick int64) []*override {
 	return slices.DeleteFunc(s.all(tick), func(o *override) bool { return !o.holdsFor(relay) })
 }
 
+// settle waits for a change that is under way.
+func (s *overrideStore) settle() {
+	s.change.Lock()
+	defer s.change.Unlock()
+}
+
 // set makes list those that hold: in the state file first, of which it deletes what is not in list
 // and to which it writes what is new in list. It needs change.
 func (s *overrideStore) set(list []*override) error {
-	old := s.active // only set changes it
+	old := s.active // it changes only here, under change
 	deleted := slices.DeleteFunc(slices.Clone(old), func(o *override) bool { return indexOverride(list, o.ID) >= 0 })
 	written := slices.DeleteFunc(slices.Clone(list), func(o *override) bool { return slices.Contains(old, o) })
 	if len(deleted)+len(written) == 0 {

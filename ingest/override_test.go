@@ -313,7 +313,7 @@ func TestOverrideIsStoredBeforeItHolds(t *testing.T) {
 		p.want("get cpu")
 		o := mustOverride(t, w, time.Hour, every("cpu", 30*time.Second))
 		p.want("override 3600 cpu:30")
-		w.srv.overrides.db = closedDB(t)
+		w.srv.env.overrides.db = closedDB(t)
 		if _, err := w.srv.Override(t.Context(), OverrideRequest{Duration: time.Hour, Collectors: every("cpu", time.Second)}); !errors.Is(err, berrors.ErrDatabaseNotOpen) {
 			t.Errorf("Override on a broken state file: %v", err)
 		}
@@ -324,7 +324,7 @@ func TestOverrideIsStoredBeforeItHolds(t *testing.T) {
 		if got := w.srv.Overrides(); len(got) != 1 || got[0].ID != o.ID {
 			t.Errorf("overrides %v, want the stored one", got)
 		}
-		w.srv.overrides.db = w.db
+		w.srv.env.overrides.db = w.db
 	})
 }
 

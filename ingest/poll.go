@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -19,46 +20,67 @@ const (
 	afterFirst = time.Second
 )
 
-// pollBuffer is what poll needs for its work, used again for the next relay.
-type pollBuffer struct {
-	names []string
-	line  []byte
+// never is a time that does not come.
+const never = math.MaxInt64
+
+// pollAt has the relay polled when due, or earlier if that was asked for before. It needs mu and a
+// connection.
+func (r *relay) pollAt(due int64) {
+	if due >= r.polling.due {
+		return
+	}
+	r.polling.due = due
+	wait := time.Duration(due - r.env.tick())
+	if r.timer == nil {
+		r.env.polls.Add(1)
+		r.timer = time.AfterFunc(wait, r.timedPoll)
+	} else if !r.timer.Reset(wait) {
+		r.env.polls.Add(1)
+	}
 }
 
-// poll asks the relay for what is due, and drops what the relay did not add again. It returns when to
-// poll next. Polling too early does no harm.
-func (r *relay) poll(b *pollBuffer) (next int64) {
+// timedPoll polls when the timer has run out. It is a goroutine of its own, so that no relay waits for
+// another.
+func (r *relay) timedPoll() {
+	defer r.env.polls.Done()
+	r.poll()
+}
+
+// poll asks the relay for what is due, drops what the relay did not add again, and sets the timer for
+// the next poll. Polling too early does no harm. A connection that is drained is polled no more.
+func (r *relay) poll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.conn == nil {
-		return never
+	if r.conn == nil || r.conn.draining() {
+		return
 	}
-	now := r.env.tick()
 	p := &r.polling
+	p.due = never
+	now := r.env.tick()
 	if p.confirmBy != 0 && now >= p.confirmBy {
 		r.dropUnconfirmed()
 	}
-	r.overrides = holding(r.overrides, now)
-	regular := r.due(b, now)
+	intervals := r.intervals(now)
+	var few [16]string // is enough for most relays
+	names, regular := r.due(few[:0], intervals, now)
 	p.polledAt = now
 	switch {
-	case len(b.names) == 0:
+	case len(names) == 0:
 	case now < r.patience():
 		if regular {
 			r.counts.Skipped++
 			r.env.m.skipped.Inc()
-			r.postpone(b.names, now)
+			r.postpone(names, intervals, now)
 		}
 	default:
 		r.countUnanswered(now)
-		b.line = relaywire.AppendGet(b.line[:0], b.names)
-		if !r.conn.send(b.line) {
-			return never // the session is ending
+		if !r.conn.send(relaywire.AppendGet(nil, names)) {
+			return // the session is ending
 		}
 		p.asked = now
 		r.counts.Polls++
 		r.env.m.polls.Inc()
-		for _, name := range b.names {
+		for _, name := range names {
 			c := r.collectors.byName[name]
 			if c.soon != 0 && !regular {
 				c.firstAt = now
@@ -66,26 +88,25 @@ func (r *relay) poll(b *pollBuffer) (next int64) {
 			c.soon = 0
 		}
 	}
-	return r.next(now)
+	r.pollAt(r.next(intervals))
 }
 
-// due fills b.names with the collectors that are to be polled now. It reports whether the regular
-// poll of one of them is due. It needs mu.
-func (r *relay) due(b *pollBuffer, now int64) (regular bool) {
-	b.names = b.names[:0]
+// due appends the collectors that are to be polled now. It reports whether the regular poll of one of
+// them is due. It needs mu.
+func (r *relay) due(names []string, intervals intervals, now int64) (due []string, regular bool) {
 	for _, c := range r.collectors.list {
-		interval := r.interval(c.name, now)
+		interval := intervals.of(c.name)
 		due := after(r.polling.polledAt, interval, r.phase) <= now
 		if due && c.firstAt != 0 {
 			due = now-c.firstAt >= int64(min(afterFirst, interval/2))
 			c.firstAt = 0
 		}
 		if due || c.soon != 0 && c.soon <= now {
-			b.names = append(b.names, c.name)
+			names = append(names, c.name)
 		}
 		regular = regular || due
 	}
-	return regular
+	return names, regular
 }
 
 // countUnanswered counts the newest poll as unanswered if no answer to it has come. It needs mu.
@@ -105,9 +126,9 @@ func (r *relay) countUnanswered(now int64) {
 
 // postpone keeps the skipped poll due for those of the collectors whose next one is far: they are
 // polled with the answer that is waited for, or when it is given up. It needs mu.
-func (r *relay) postpone(names []string, now int64) {
+func (r *relay) postpone(names []string, intervals intervals, now int64) {
 	for _, name := range names {
-		if r.interval(name, now) > maxPatience {
+		if intervals.of(name) > maxPatience {
 			r.collectors.byName[name].soon = now
 		}
 	}
@@ -151,7 +172,7 @@ func (r *relay) answered() {
 	r.env.m.latency.Observe(time.Duration(p.took).Seconds())
 	for _, c := range r.collectors.list {
 		if c.soon != 0 {
-			r.env.schedule.add(r, max(c.soon, now))
+			r.pollAt(max(c.soon, now))
 			break
 		}
 	}
@@ -165,19 +186,19 @@ func (r *relay) awaiting() bool {
 }
 
 // next returns when the relay has to be polled again. It needs mu.
-func (r *relay) next(now int64) int64 {
+func (r *relay) next(intervals intervals) int64 {
 	next := int64(never)
 	if r.polling.confirmBy != 0 {
 		next = r.polling.confirmBy
 	}
 	patience := r.patience()
 	for _, c := range r.collectors.list {
-		next = min(next, after(r.polling.polledAt, r.interval(c.name, now), r.phase))
+		next = min(next, after(r.polling.polledAt, intervals.of(c.name), r.phase))
 		if c.soon != 0 {
 			next = min(next, max(c.soon, patience))
 		}
 	}
-	for _, o := range r.overrides {
+	for _, o := range intervals.overrides {
 		next = min(next, o.ends) // intervals change then
 	}
 	return next

@@ -223,40 +223,32 @@ func TestAfter(t *testing.T) {
 	}
 }
 
-// TestScheduleKeepsTheEarliest compares the heap with a plain map of what is due.
-func TestScheduleKeepsTheEarliest(t *testing.T) {
-	s := newSchedule()
-	rng := rand.New(rand.NewPCG(3, 4))
-	relays := make([]*relay, 100)
-	for i := range relays {
-		relays[i] = newRelay(nil, fmt.Sprint(i))
-	}
-	want := map[*relay]int64{}
-	for range 20_000 {
-		if rng.IntN(3) > 0 {
-			r, due := relays[rng.IntN(len(relays))], rng.Int64N(1000)
-			s.add(r, due)
-			if old, ok := want[r]; !ok || due < old {
-				want[r] = due
-			}
-			continue
+// TestTheEarliestPollCounts: of the times that a poll was asked for the earliest counts, and an idle relay sets no timer.
+func TestTheEarliestPollCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := benchSession(t, Options{}, "a")
+		r := s.relay
+		due := func() int64 {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.polling.due
 		}
-		now := rng.Int64N(1000)
-		r, wait := s.take(now)
-		earliest := int64(math.MaxInt64)
-		for _, due := range want {
-			earliest = min(earliest, due)
+		now := s.env.tick()
+		for _, after := range []time.Duration{time.Hour, time.Minute, time.Second, 2 * time.Second} {
+			r.mu.Lock()
+			r.pollAt(now + int64(after))
+			r.mu.Unlock()
 		}
-		switch {
-		case r == nil && len(want) > 0 && wait != time.Duration(earliest-now):
-			t.Fatalf("take waits %d at %d, want until %d", wait, now, earliest)
-		case r == nil && earliest <= now:
-			t.Fatalf("take returns nothing at %d, %d is due", now, earliest)
-		case r != nil && (want[r] != earliest || earliest > now):
-			t.Fatalf("take returned what is due at %d at %d, the earliest is %d", want[r], now, earliest)
+		if got := due() - now; got != int64(time.Second) {
+			t.Errorf("due in %v, want a second", time.Duration(got))
 		}
-		delete(want, r)
-	}
+		s.kill(endStopped) // nothing can be sent: no further poll
+		time.Sleep(time.Second)
+		s.env.polls.Wait()
+		if due() != never {
+			t.Errorf("due at %d after the end", due())
+		}
+	})
 }
 
 // TestNoPollRightAfterTheFirst: relays whose phase comes just after their first poll are not asked twice in a row, and none waits for

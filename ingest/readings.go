@@ -24,7 +24,7 @@ type assembly struct {
 	event    codec.Event
 	good     int
 	bad      int
-	rejected [rejections]int
+	rejected map[string]int // by reason
 }
 
 // assemblies are assemblies that wait to be used again: a session needs one only until the journal
@@ -35,10 +35,11 @@ type assemblies struct{ pool sync.Pool }
 func (p *assemblies) get(relay string) *assembly {
 	a, ok := p.pool.Get().(*assembly)
 	if !ok {
-		a = new(assembly)
+		a = &assembly{rejected: make(map[string]int)}
 	}
 	a.event.Relay, a.event.Collectors = relay, a.event.Collectors[:0]
-	a.good, a.bad, a.rejected = 0, 0, [rejections]int{}
+	a.good, a.bad = 0, 0
+	clear(a.rejected)
 	return a
 }
 
@@ -67,8 +68,8 @@ func (a *assembly) collector(c *collector) int {
 	return i
 }
 
-func (a *assembly) reject(why rejection) {
-	a.rejected[why]++
+func (a *assembly) reject(reason string) {
+	a.rejected[reason]++
 	a.bad++
 }
 
@@ -80,9 +81,7 @@ func (r *relay) got(c *conn, args []byte) (tooManySeries bool) {
 	if !r.assemble(c, a, args) {
 		return false
 	}
-	if a.bad > 0 {
-		r.countRejected(a)
-	}
+	r.countRejected(a)
 	if a.good > 0 {
 		r.append(&a.event)
 	}
@@ -158,7 +157,7 @@ func (r *relay) eventTime(now int64, readings int) int64 {
 	return now
 }
 
-func rejectionOf(err error) rejection {
+func rejectionOf(err error) string {
 	switch {
 	case errors.Is(err, relaywire.ErrNoValue):
 		return rejectNoValue
@@ -171,13 +170,10 @@ func rejectionOf(err error) rejection {
 }
 
 func (r *relay) countRejected(a *assembly) {
-	for why, n := range a.rejected {
-		if n > 0 {
-			reason := rejection(why).String()
-			r.env.m.rejected.WithLabelValues(reason).Add(float64(n))
-			r.env.log.WarnRarely("rejected "+reason, "readings were not taken",
-				"reason", reason, "relay", r.id, "readings", n)
-		}
+	for reason, n := range a.rejected {
+		r.env.m.rejected.WithLabelValues(reason).Add(float64(n))
+		r.env.log.WarnRarely("rejected "+reason, "readings were not taken",
+			"reason", reason, "relay", r.id, "readings", n)
 	}
 }
 

@@ -10,8 +10,7 @@ import (
 
 // registry is every relay that is connected or remembered.
 type registry struct {
-	env       *env
-	overrides *overrideStore
+	env *env
 
 	mu        sync.Mutex // guards what follows
 	relays    map[string]*relay
@@ -20,8 +19,8 @@ type registry struct {
 }
 
 // newRegistry returns a registry that remembers the relays, in the order in which they went.
-func newRegistry(e *env, overrides *overrideStore, relays []*relay) *registry {
-	g := &registry{env: e, overrides: overrides, relays: make(map[string]*relay)}
+func newRegistry(e *env, relays []*relay) *registry {
+	g := &registry{env: e, relays: make(map[string]*relay)}
 	for _, r := range relays {
 		g.relays[r.id] = r
 		r.gone = g.gone.PushBack(r)
@@ -50,7 +49,7 @@ func (g *registry) enter(c *conn, id string) *relay {
 		g.gone.Remove(r.gone)
 		r.gone = nil
 	}
-	r.connect(c, g.overrides.of(id, g.env.tick()))
+	r.connect(c)
 	g.count()
 	return r
 }

@@ -58,8 +58,6 @@ type relayStore struct {
 	nobody bool
 }
 
-func newRelayStore(e *env) *relayStore { return &relayStore{env: e, db: e.DB} }
-
 // load returns every stored relay, not connected, in the order in which they went. What cannot be
 // read is logged and left out: its relay registers again.
 func (s *relayStore) load() (relays []*relay, err error) {

@@ -9,7 +9,7 @@ import (
 // that is killed and started again then knows that event from the registry, but not those after it, and must not give
 // their times to others: points of one time overwrite each other.
 func TestEventTimesAreNotUsedAgain(t *testing.T) {
-	e := &env{Options: Options{PollInterval: time.Minute}}
+	e := &env{Options: Options{PollInterval: time.Minute}, overrides: &overrideStore{}}
 	r := newRelay(e, "web1")
 	r.collectors.put(&collector{name: "cpu"})
 	ahead := time.Unix(2000, 0).UnixNano()

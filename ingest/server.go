@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -29,25 +28,21 @@ var acceptPause = retry.Backoff{First: 5 * time.Millisecond, Last: time.Second}
 // Server is the relay listener with everything behind it. All its methods may be called from any
 // goroutine.
 type Server struct {
-	env       *env
-	tokens    *tokenCheck
-	overrides *overrideStore
-	registry  *registry
-	keeper    *keeper
-	poller    *poller
+	env      *env
+	tokens   *tokenCheck
+	registry *registry
+	keeper   *keeper
 
 	// running ends when Stop begins: stopRunning ends it. loops are the goroutines that live until then:
-	// poller, keeper and the accept loop.
+	// the keeper and the accept loop.
 	running     context.Context
 	stopRunning context.CancelFunc
 	loops       sync.WaitGroup
 	// cutOff ends every append: Stop calls it when its own time is over.
-	cutOff context.CancelCauseFunc
-	// talking counts the goroutines of sessions and refusals. It grows only while the accept loop runs.
-	talking  sync.WaitGroup
-	refusals chan struct{}
-	stopped  chan struct{} // closed when Stop is done; stopErr is set before
-	stopErr  error
+	cutOff  context.CancelCauseFunc
+	talking sync.WaitGroup // the goroutines of sessions; they begin only in the accept loop
+	stopped chan struct{}  // closed when Stop is done; stopErr is set before
+	stopErr error
 
 	mu           sync.Mutex // guards what follows
 	state        state
@@ -70,27 +65,24 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &Server{tokens: newTokenCheck(o.Token, o.Now), refusals: make(chan struct{}, maxRefusals),
-		stopped: make(chan struct{}), sessions: make(map[*session]struct{})}
-	appends, cutOff := context.WithCancelCause(context.Background())
-	srv.cutOff = cutOff
+	srv := &Server{tokens: newTokenCheck(o.Token, o.Now), stopped: make(chan struct{}), sessions: make(map[*session]struct{})}
+	var appends context.Context
+	appends, srv.cutOff = context.WithCancelCause(context.Background())
 	srv.running, srv.stopRunning = context.WithCancel(appends)
 	e := newEnv(appends, o)
-	srv.env = e
-	if srv.overrides, err = loadOverrides(e); err != nil {
+	if err := e.overrides.load(e.log, e.Now(), e.tick()); err != nil {
 		return nil, &Error{Op: "registry", Err: err}
 	}
-	store := newRelayStore(e)
+	store := &relayStore{env: e, db: o.DB}
 	relays, err := store.load()
 	if err != nil {
 		return nil, &Error{Op: "registry", Err: err}
 	}
-	srv.registry = newRegistry(e, srv.overrides, relays)
-	srv.keeper = &keeper{env: e, registry: srv.registry, relays: store, overrides: srv.overrides}
-	srv.poller = &poller{env: e}
 	if err := o.Registerer.Register(e.m); err != nil {
 		return nil, &Error{Op: "options", Subject: "Registerer", Err: err}
 	}
+	srv.env, srv.registry = e, newRegistry(e, relays)
+	srv.keeper = &keeper{env: e, registry: srv.registry, store: store}
 	return srv, nil
 }
 
@@ -103,7 +95,6 @@ func (srv *Server) Start() {
 	}
 	srv.state = stateStarted
 	srv.loops.Go(func() { srv.keeper.run(srv.running) })
-	srv.loops.Go(func() { srv.poller.run(srv.running) })
 	srv.loops.Go(srv.accept)
 }
 
@@ -146,28 +137,30 @@ func (srv *Server) accept() {
 	}
 }
 
-// serve tracks a connection and starts its session, or refuses it.
+// serve tracks a connection and starts its session. When too many have not said their id yet, the
+// session does nothing but refuse; when too many of these go on, connections are closed at once.
 func (srv *Server) serve(raw net.Conn) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	switch limit := srv.env.Limits.Unidentified; {
+	limit := srv.env.Limits.Unidentified
+	full := srv.unidentified >= limit
+	switch {
 	case srv.state != stateStarted:
 		raw.Close()
-	case srv.unidentified >= limit:
+	case srv.unidentified >= limit+maxRefusals:
 		srv.env.m.refused.WithLabelValues(refusedUnidentified).Inc()
-		srv.env.log.WarnRarely("unidentified", "relay connection refused: too many have not said their id yet", "limit", limit)
-		srv.refuse(raw)
+		raw.Close()
 	default:
 		s := newSession(srv.env, srv.tokens, srv.registry, raw)
 		srv.sessions[s] = struct{}{}
 		srv.countUnidentified(+1)
-		srv.talking.Go(func() { srv.talk(s) })
+		srv.talking.Go(func() { srv.talk(s, full) })
 	}
 }
 
 // talk runs a session. It is the session's goroutine.
-func (srv *Server) talk(s *session) {
-	identified := s.identify()
+func (srv *Server) talk(s *session, full bool) {
+	identified := s.identify(full)
 	if identified {
 		srv.mu.Lock()
 		srv.countUnidentified(-1)
@@ -187,27 +180,6 @@ func (srv *Server) talk(s *session) {
 func (srv *Server) countUnidentified(change int) {
 	srv.unidentified += change
 	srv.env.m.unidentified.Set(float64(srv.unidentified))
-}
-
-// refuse tells a connection that there are too many, if few enough are being told at the moment, and
-// closes it.
-func (srv *Server) refuse(raw net.Conn) {
-	select {
-	case srv.refusals <- struct{}{}:
-	default:
-		raw.Close()
-		return
-	}
-	srv.talking.Go(func() {
-		defer func() { <-srv.refusals }()
-		defer raw.Close()
-		if srv.env.TLS != nil {
-			return // there is no room for a handshake
-		}
-		raw.SetWriteDeadline(time.Now().Add(lingerTimeout))
-		limit := strconv.Itoa(srv.env.Limits.Unidentified)
-		raw.Write(relaywire.AppendError(nil, "too many connections: "+limit+" have not said their id yet"))
-	})
 }
 
 func (srv *Server) stopping() bool {
@@ -242,8 +214,7 @@ func (srv *Server) Stop(ctx context.Context) error {
 func (srv *Server) stop(ctx context.Context) error {
 	srv.stopRunning()
 	srv.loops.Wait()
-	srv.overrides.change.Lock() // a change that is under way ends first; further ones are refused
-	srv.overrides.change.Unlock()
+	srv.env.overrides.settle()
 
 	cut := make(chan struct{})
 	inTime := context.AfterFunc(ctx, func() {
@@ -258,13 +229,10 @@ func (srv *Server) stop(ctx context.Context) error {
 		until = deadline.Add(-drainGrace / 2) // leave time for what comes after
 	}
 	for _, s := range srv.open() {
-		if r := s.relay.Load(); r != nil {
-			s.drain(until, r.awaiting())
-		} else {
-			s.kill(endStopped) // a connection without an id
-		}
+		s.drain(until)
 	}
 	srv.talking.Wait()
+	srv.env.polls.Wait()
 	srv.env.events.flush()
 	var errs []error
 	if !inTime() {

@@ -36,8 +36,14 @@ func newSession(e *env, tokens *tokenCheck, registry *registry, raw net.Conn) *s
 }
 
 // identify reads the id line and makes the connection the relay's. It returns false when it does not
-// become a relay; it has been told why then.
-func (s *session) identify() bool {
+// become a relay; it has been told why then. full is whether there is no room for it.
+func (s *session) identify(full bool) bool {
+	switch limit := strconv.Itoa(s.env.Limits.Unidentified); {
+	case full && s.env.TLS != nil:
+		return s.refuse(refusedUnidentified, "") // a handshake is what there is no room for
+	case full:
+		return s.refuse(refusedUnidentified, "too many connections: "+limit+" have not said their id yet")
+	}
 	// The deadline covers the handshake and is for both directions: a handshake writes too.
 	s.stream.SetDeadline(time.Now().Add(identifyTimeout))
 	if t, ok := s.stream.(*tls.Conn); ok {
@@ -132,6 +138,16 @@ func (s *session) serve() {
 		s.env.log.WarnRarely("ended "+reason, "relay was disconnected", "reason", reason, "relay", r.id)
 	default:
 		s.env.log.Debug("relay disconnected", "relay", r.id, "reason", reason)
+	}
+}
+
+// drain ends the session as soon as no poll is unanswered, and at until at the latest. A connection
+// without an id ends at once.
+func (s *session) drain(until time.Time) {
+	if r := s.relay.Load(); r != nil {
+		r.drain(until)
+	} else {
+		s.kill(endStopped)
 	}
 }
 

@@ -98,9 +98,9 @@ func TestStoreRetries(t *testing.T) {
 		}
 		broken.Close() // every transaction fails from now on
 		healthy := w.db
-		w.srv.keeper.relays.mu.Lock() // the store's goroutine reads db only after it has seen a change under this lock
-		w.srv.keeper.relays.db = broken
-		w.srv.keeper.relays.mu.Unlock()
+		w.srv.keeper.store.mu.Lock() // the store's goroutine reads db only after it has seen a change under this lock
+		w.srv.keeper.store.db = broken
+		w.srv.keeper.store.mu.Unlock()
 		p := w.connect("web1")
 		p.add("a")
 		p.want("get a")
@@ -110,9 +110,9 @@ func TestStoreRetries(t *testing.T) {
 		if n := w.metric("registry_write_errors_total"); n < 2 {
 			t.Errorf("%v failed writes were counted, want more", n)
 		}
-		w.srv.keeper.relays.mu.Lock()
-		w.srv.keeper.relays.db = healthy
-		w.srv.keeper.relays.mu.Unlock()
+		w.srv.keeper.store.mu.Lock()
+		w.srv.keeper.store.db = healthy
+		w.srv.keeper.store.mu.Unlock()
 		time.Sleep(aliveEvery)
 		settle()
 		n := 0
