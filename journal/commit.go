@@ -97,8 +97,13 @@ func (j *Journal) commit(batch []*request) {
 	run.last += uint64(len(batch))
 	j.failures = 0
 	j.durable.advance(run.last, batch[len(batch)-1].time)
-	if run.door != nil {
-		run.door.copies.add(batch)
+	if run.outside != nil {
+		j.committed = j.committed[:0]
+		for _, r := range batch {
+			j.committed = append(j.committed, Message{r.subject, r.data})
+		}
+		run.outside.Committed(j.committed)
+		clear(j.committed)
 	}
 	readings := 0
 	for i, r := range batch {

@@ -33,8 +33,6 @@ var (
 	ErrForeign = errors.New("journal: the directory holds another journal than the one that pulse.db knows; put the right one back, or start once with --journal-set-aside to begin anew (nothing is deleted)")
 	// ErrTooLarge means that an encoded event is larger than MaxEventBytes.
 	ErrTooLarge = errors.New("journal: the event is larger than the journal stores; split it")
-	// ErrOutside means that Outside.Address cannot be listened on; the cause says why.
-	ErrOutside = errors.New("journal: the address for outside clients cannot be listened on; give another, or end what uses it")
 )
 
 // Error is the package's error: what was being done, where, and why it failed.

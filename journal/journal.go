@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -26,9 +25,6 @@ type Journal struct {
 	lock   *os.File
 	report OpenReport
 	space  *space
-	live   *Live
-
-	outsideAddr net.Addr // nil if outside clients are not let in; set by Open
 
 	subjects subjectCache
 	pool     sync.Pool
@@ -49,11 +45,12 @@ type Journal struct {
 	// older are the blocks that the last start did not verify.
 	older atomic.Pointer[[]int]
 	// blocked is true from a write error until appending resumes; a run may be there before, for readers.
-	blocked  atomic.Bool
-	unsynced int    // events written since the last fsync; the committer's
-	failures int    // write errors since the last good batch; the committer's
-	identity string // of the stream; set by Open
-	saved    Marker // by saveMarker
+	blocked   atomic.Bool
+	committed []Message // the last batch, for Outside; the committer's
+	unsynced  int       // events written since the last fsync; the committer's
+	failures  int       // write errors since the last good batch; the committer's
+	identity  string    // of the stream; set by Open
+	saved     Marker    // by saveMarker
 
 	mu     sync.Mutex
 	broke  error // why appends are blocked, nil if they are not
@@ -70,9 +67,6 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.Outside.free(ctx); err != nil {
-		return nil, err
-	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("journal: making the directory: %w", err)
 	}
@@ -80,17 +74,11 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Outside != nil {
-		o.strangers = newStrangers(o.Outside, o.Logger, m)
-	}
 	j := &Journal{
 		o: o, log: o.Logger, m: m,
 		queue: make(chan *request, o.queue), closing: make(chan struct{}), stopped: make(chan struct{}),
 		runs: newRuns(), durable: newWatermark(),
 		space: &space{dir: o.Dir, minFree: o.MinFree, statfs: o.statfs, log: o.Logger},
-	}
-	if o.Outside != nil {
-		j.live = &Live{j: j}
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	if err := j.open(ctx); err != nil {
@@ -136,11 +124,11 @@ func (j *Journal) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(j.skip(run, j.report.Gap), j.beginShowing()); err != nil {
+	if err := errors.Join(j.skip(run, j.report.Gap), j.beginShowing(run)); err != nil {
 		run.stop()
 		return &Error{Op: "open", Dir: j.o.Dir, Kind: ErrServer, Err: err}
 	}
-	if err := j.openDoor(run); err != nil {
+	if err := j.letIn(run); err != nil {
 		run.stop()
 		return err
 	}
@@ -286,9 +274,6 @@ func (j *Journal) watch() {
 			return
 		case <-tick.C:
 		}
-		if run := j.runs.current(); run != nil && run.door != nil {
-			run.door.count()
-		}
 		_ = j.space.check(0) // Healthy tells
 		if j.Healthy() == nil {
 			j.m.writable.Set(1)
@@ -349,7 +334,7 @@ func (j *Journal) close(ctx context.Context) error {
 		err = errors.Join(err, serr)
 	}
 	if run := j.runs.current(); run != nil {
-		synced := j.o.Outside == nil || run.last == 0 || run.blocks.sync() == nil
+		synced := !run.shows || run.last == 0 || run.blocks.sync() == nil
 		run.blocks.close()
 		run.stop()
 		if synced && err == nil {

@@ -15,9 +15,6 @@ type metrics struct {
 	restarts, undecodable            prometheus.Counter
 	batchEvents, commit, fsync       prometheus.Histogram
 	lastSeq, writable                prometheus.Gauge
-	outsideRefused                   *prometheus.CounterVec
-	outsideSlow, liveDropped         prometheus.Counter
-	copiesDropped                    prometheus.Counter
 
 	reg  prometheus.Registerer
 	mine []prometheus.Collector
@@ -53,15 +50,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		fsync:        histogram("fsync_seconds", "Time of the fsync of a batch.", latency),
 		lastSeq:      gauge("last_sequence", "Sequence number of the newest durable event."),
 		writable:     gauge("writable", "1 while events can be appended, 0 while they are lost."),
-		outsideRefused: vector("outside_refused_total", "reason",
-			"What outside clients were refused: a connection (password, tls, connections, protocol) or something they asked for."),
-		outsideSlow:   counter("outside_slow_consumers_total", "Connections that were cut off because they did not take what they had asked for."),
-		liveDropped:   counter("live_dropped_total", "Readings that somebody listened to and that could not be published."),
-		copiesDropped: counter("outside_copies_dropped_total", "Events that plain subscriptions of outside clients did not get, because too many waited to be copied."),
-		reg:           reg,
+		reg:          reg,
 	}
 	m.mine = []prometheus.Collector{m.events, m.readings, m.bytes, m.batches, m.lostEvents, m.lostReadings, m.gaps, m.gapEvents,
-		m.restarts, m.undecodable, m.batchEvents, m.commit, m.fsync, m.lastSeq, m.writable, m.outsideRefused, m.outsideSlow, m.liveDropped, m.copiesDropped}
+		m.restarts, m.undecodable, m.batchEvents, m.commit, m.fsync, m.lastSeq, m.writable}
 	for i, c := range m.mine {
 		if err := reg.Register(c); err != nil {
 			for _, c := range m.mine[:i] {
@@ -74,27 +66,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		m.lostEvents.WithLabelValues(reason)
 		m.lostReadings.WithLabelValues(reason)
 	}
-	for _, reason := range refusals {
-		m.outsideRefused.WithLabelValues(reason)
-	}
 	for _, reason := range []string{"retention", "lost", "rewound"} {
 		m.gaps.WithLabelValues(reason)
 	}
 	return m, nil
-}
-
-// outside adds the gauges of outside clients.
-func (m *metrics) outside(connections, consumers func() float64) error {
-	for _, g := range []prometheus.GaugeFunc{
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "pulse_journal_outside_connections", Help: "Outside clients that are connected."}, connections),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "pulse_journal_outside_consumers", Help: "Consumers that outside clients have on the stream."}, consumers),
-	} {
-		if err := m.reg.Register(g); err != nil {
-			return fmt.Errorf("journal: registering metrics (one journal a registry): %w", err)
-		}
-		m.mine = append(m.mine, g)
-	}
-	return nil
 }
 
 func (m *metrics) unregister() {

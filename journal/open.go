@@ -102,9 +102,6 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 	}
 	j.tell(found.lost, run.last)
 	j.older.Store(&found.older)
-	if err := j.boundConsumers(ctx, run); err != nil {
-		j.log.Error("the consumers of outside clients are not all within the bounds", "err", err)
-	}
 	if err := os.RemoveAll(guardDir(j.o.Dir)); err != nil {
 		j.log.Warn("the guard directory could not be removed", "err", err)
 	}
@@ -137,7 +134,7 @@ func (j *Journal) openStream(ctx context.Context, run *embedded, marker *Marker,
 	fail := func(kind, err error) (*embedded, error) {
 		return run, &Error{Op: "open", Dir: j.o.Dir, Kind: kind, Err: err}
 	}
-	stream, err := run.js.Stream(ctx, streamName)
+	stream, err := run.js.Stream(ctx, StreamName)
 	count, size := guarded(j.o.Dir)
 	switch {
 	case err == nil:
@@ -202,7 +199,7 @@ func (j *Journal) configure(ctx context.Context, run *embedded, have jetstream.S
 	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Metadata[metaIdentity] == identity &&
 		have.MaxMsgSize == want.MaxMsgSize && have.Duplicates == want.Duplicates && have.DenyDelete == want.DenyDelete &&
 		have.AllowDirect == want.AllowDirect {
-		return run.js.Stream(ctx, streamName)
+		return run.js.Stream(ctx, StreamName)
 	}
 	stream, err := run.js.UpdateStream(ctx, want)
 	if err != nil {

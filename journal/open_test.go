@@ -110,7 +110,7 @@ func TestOptions(t *testing.T) {
 	if err != nil || st.LastSeq != 3 || st.Messages != 3 || st.MaxBytes != 64<<20 || st.Retention != time.Hour {
 		t.Errorf("%+v, %v", st, err)
 	}
-	stream, err := j.runs.current().js.Stream(t.Context(), streamName)
+	stream, err := j.runs.current().js.Stream(t.Context(), StreamName)
 	if err != nil {
 		t.Fatal(err)
 	}

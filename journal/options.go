@@ -70,7 +70,7 @@ type Options struct {
 	// that can be opened is left alone, so that a forgotten flag erases nothing. Report().SetAside tells.
 	SetAside bool
 	// Outside lets other people's programs read the journal (nil: nobody).
-	Outside *Outside
+	Outside Outside
 	// Logger gets the journal's log and the embedded server's warnings (nil: none).
 	Logger *slog.Logger
 	// Registerer gets the metrics (nil: a private one).
@@ -87,8 +87,6 @@ type Options struct {
 	// verifyBytes is how much is verified at a start, olderPause the pause before each block that is verified after it.
 	verifyBytes int64
 	olderPause  time.Duration
-	// strangers is what Open knows of outside clients, for all runs of the server.
-	strangers *strangers
 	// serverSyncAlways makes the server sync every write, for comparison.
 	serverSyncAlways bool
 }
@@ -116,9 +114,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.MaxBytes < minMaxBytes {
 		return o, fmt.Errorf("journal: a size of %d bytes is too small; give at least %d", o.MaxBytes, minMaxBytes)
-	}
-	if o.Outside, err = o.Outside.withDefaults(); err != nil {
-		return o, err
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

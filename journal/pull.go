@@ -25,8 +25,6 @@ const (
 	pullLost      = 2*pullHeartbeat + time.Second
 	// So many heartbeats without an event, while there are some: the server cannot read on.
 	stuckAfter = 1
-	// ownConsumers begins the names of all consumers of readers, and of no other's.
-	ownConsumers = "pulse-"
 	// The server forgets the consumer of a reader that asks for nothing; the reader makes another.
 	consumerIdle = 2 * time.Minute
 )
@@ -233,7 +231,7 @@ func (r *Reader) missing(first, last uint64, rewinds []uint64) error {
 // consume makes a consumer on run. rewinds are the places to which the journal was set back since the one before.
 func (r *Reader) consume(ctx context.Context, run *embedded, rewinds []uint64) (*pull, error) {
 	cfg := jetstream.ConsumerConfig{
-		Name:              ownConsumers + rand.Text()[:12],
+		Name:              ReaderConsumers + rand.Text()[:12],
 		DeliverPolicy:     jetstream.DeliverAllPolicy,
 		AckPolicy:         jetstream.AckNonePolicy,
 		MemoryStorage:     true,
@@ -253,7 +251,7 @@ func (r *Reader) consume(ctx context.Context, run *embedded, rewinds []uint64) (
 	case !r.from.IsZero():
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &r.from
 	}
-	if _, err := run.js.CreateConsumer(ctx, streamName, cfg); err != nil {
+	if _, err := run.js.CreateConsumer(ctx, StreamName, cfg); err != nil {
 		return nil, err
 	}
 	nc, err := run.connect("read")
@@ -276,7 +274,7 @@ func (p *pull) request() error {
 	p.open, p.left = true, pullEvents
 	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`,
 		pullEvents, pullBytes, pullExpires, pullHeartbeat)
-	return p.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+streamName+"."+p.name, p.reply(), body)
+	return p.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+StreamName+"."+p.name, p.reply(), body)
 }
 
 func (p *pull) reply() string { return p.inbox + "." + strconv.Itoa(p.count) }
@@ -328,7 +326,7 @@ func (p *pull) pending(ctx context.Context, mu *sync.Mutex) (uint64, error) {
 	mu.Lock()
 	returned := p.returned
 	mu.Unlock()
-	c, err := p.run.js.Consumer(ctx, streamName, p.name)
+	c, err := p.run.js.Consumer(ctx, StreamName, p.name)
 	if err != nil {
 		return 0, err
 	}

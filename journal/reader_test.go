@@ -276,7 +276,7 @@ func TestPendingWithoutConsumer(t *testing.T) {
 	appendN(t, j, "r", 0, 10)
 	r := from1(t, j, 1)
 	readN(t, r, 3)
-	if err := j.runs.current().js.DeleteConsumer(t.Context(), streamName, r.pull.name); err != nil {
+	if err := j.runs.current().js.DeleteConsumer(t.Context(), StreamName, r.pull.name); err != nil {
 		t.Fatal(err)
 	}
 	if p := r.Pending(); p != 7 {

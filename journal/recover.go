@@ -44,7 +44,9 @@ func (j *Journal) recover(run *embedded, batch []*request, cause error, failures
 	if next.last < run.last {
 		j.runs.rewind(next.last)
 	}
-	j.reopenDoor(next)
+	if err := j.letIn(next); err != nil {
+		j.log.Error("outside clients cannot be let in until the journal is opened again", "err", err)
+	}
 	j.runs.set(next) // readers go on at once
 	// The first failure after good batches is tried again at once, the next ones after growing pauses.
 	if failures > 1 && !j.pause(j.o.retryMin<<min(failures-2, 10)) {

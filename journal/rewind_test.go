@@ -97,7 +97,7 @@ func TestRefusedInTheMiddle(t *testing.T) {
 	j := open(t, Options{fsync: g.fsync, retryMin: 5 * time.Millisecond})
 	appendN(t, j, "r", 0, 1)
 	run := j.runs.current()
-	stream, err := run.js.Stream(t.Context(), streamName)
+	stream, err := run.js.Stream(t.Context(), StreamName)
 	if err != nil {
 		t.Fatal(err)
 	}

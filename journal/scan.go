@@ -31,7 +31,7 @@ const (
 
 // blockHash returns the keyed hash of the records of block n.
 func blockHash(n int) (hash.Hash64, error) {
-	key := sha256.Sum256(fmt.Appendf(nil, "%s-%d", streamName, n))
+	key := sha256.Sum256(fmt.Appendf(nil, "%s-%d", StreamName, n))
 	return highwayhash.New64(key[:])
 }
 

@@ -2,11 +2,10 @@ package journal
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,10 +16,16 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// The stream and its subjects.
 const (
-	streamName  = "PULSE"
-	subjectLive = "pulse.live."
+	// StreamName is the name of the stream.
+	StreamName = "PULSE"
+	// Account is the server's account that has the stream, and User its only user, who connects from inside the process.
+	Account = "PULSE"
+	User    = "journal"
+	// ReaderConsumers begins the names of the consumers of all readers, and of no other consumer.
+	ReaderConsumers = "pulse-"
+
+	accountSystem = "SYS"
 )
 
 // maxPending is how much of what a connection asked for may wait for it.
@@ -29,15 +34,16 @@ const maxPending = 16 << 20
 // embedded is one run of the server inside the process, with the connection that appends through it.
 // A write error of the server is final for the run: the journal stops it and starts another.
 type embedded struct {
-	srv  *server.Server
-	log  *serverLog
-	cred credentials
-	nc   *nats.Conn
-	door *door // nil: nobody outside is let in
-	js   jetstream.JetStream
-	msgs string // the directory of the stream's blocks
-	once sync.Once
-	gone chan struct{} // closed when the run ends; readers go over to the next
+	srv      *server.Server
+	log      *serverLog
+	password string // of connections from inside the process, made again for each run
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	shows    bool       // outside clients are let in
+	outside  OutsideRun // serves them; nil if there is no Outside
+	msgs     string     // the directory of the stream's blocks
+	once     sync.Once
+	gone     chan struct{} // closed when the run ends; readers go over to the next
 
 	stream     jetstream.Stream // there once it is open
 	identity   string           // of the stream
@@ -51,7 +57,7 @@ type embedded struct {
 
 // streamDir is where the server keeps the stream below its store directory.
 func streamDir(dir string) string {
-	return filepath.Join(dir, "jetstream", accountPulse, "streams", streamName)
+	return filepath.Join(dir, "jetstream", Account, "streams", StreamName)
 }
 
 // startServer starts the server on o.Dir and connects to it. The stream may not be there yet.
@@ -83,21 +89,28 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 		// subjects that match: with a thousand relays, ten thousand subscriptions to all of them cost seconds.
 		NoSublistCache: true,
 	}
-	r := &embedded{cred: newCredentials(), msgs: filepath.Join(streamDir(o.Dir), "msgs"), gone: make(chan struct{})}
-	if err := opts.ProcessConfigString(accountsConfig(r.cred, o.Outside)); err != nil {
+	r := &embedded{password: rand.Text(), msgs: filepath.Join(streamDir(o.Dir), "msgs"), gone: make(chan struct{})}
+	var exports, accounts string
+	if o.Outside != nil {
+		exports, accounts = o.Outside.Configure(opts, r.password)
+		r.shows = accounts != ""
+	}
+	user := func(name string) string {
+		return fmt.Sprintf("users: [ {user: %q, password: %q, allowed_connection_types: [IN_PROCESS]} ]", name, r.password)
+	}
+	config := fmt.Sprintf("system_account: %s\naccounts {\n  %[1]s { %s }\n  %s {\n    jetstream: enabled\n    %s\n    %s\n  }\n%s}\n",
+		accountSystem, user("system"), Account, user(User), exports, accounts)
+	if err := opts.ProcessConfigString(config); err != nil {
 		return nil, fmt.Errorf("the server's configuration: %w", err)
 	}
-	if o.Outside != nil {
-		o.Outside.serve(opts)
-	}
-	auth := newAuthenticator(r.cred, o.strangers, opts.Users)
+	auth := newAuthenticator(o.Outside, r.password, opts.Users)
 	opts.CustomClientAuthentication = auth
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("the server's options: %w", err)
 	}
 	r.srv, auth.srv = srv, srv
-	r.log = &serverLog{log: o.Logger, trouble: make(chan struct{}, 1), strangers: o.strangers}
+	r.log = &serverLog{log: o.Logger, trouble: make(chan struct{}, 1), outside: o.Outside}
 	srv.SetLoggerV2(r.log, false, false, false)
 
 	// Start returns when the streams are recovered, which a long journal after a kill -9 takes seconds for.
@@ -140,7 +153,7 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 // connect makes a connection of its own to the server, without reconnects: a connection lives as long as the run.
 func (r *embedded) connect(name string) (*nats.Conn, error) {
 	nc, err := nats.Connect("", nats.InProcessServer(r.srv), nats.Name(name), nats.NoReconnect(),
-		nats.UserInfo(userPulse, r.cred.password), nats.CustomInboxPrefix("_INBOX."+name),
+		nats.UserInfo(User, r.password), nats.CustomInboxPrefix("_INBOX."+name),
 		nats.Timeout(10*time.Second), nats.PingInterval(time.Hour),
 		// Without a handler the client writes to stderr, past the log.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
@@ -152,30 +165,12 @@ func (r *embedded) connect(name string) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// keep makes a connection that comes back by itself until it is closed or the run ends: for what outside clients
-// need, which nobody looks after.
-//
-// refused is called for each message that came while too many of its kind were waiting.
-func (r *embedded) keep(user, name string, refused func()) (*nats.Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(r.srv), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-		if errors.Is(err, nats.ErrSlowConsumer) {
-			refused()
-		}
-	}), nats.Name(name), nats.UserInfo(user, r.cred.password),
-		nats.CustomInboxPrefix("_INBOX."+name), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
-		nats.ReconnectBufSize(-1), nats.FlusherTimeout(time.Second), nats.Timeout(10*time.Second), nats.PingInterval(time.Hour))
-	if err != nil {
-		return nil, fmt.Errorf("connecting to the embedded server: %w", err)
-	}
-	return nc, nil
-}
-
 // stop ends the run; again is no harm. It returns when no goroutine of the server is left.
 func (r *embedded) stop() {
 	r.once.Do(func() {
 		close(r.gone)
-		if r.door != nil {
-			r.door.close()
+		if r.outside != nil {
+			r.outside.Close()
 		}
 		if r.nc != nil {
 			r.nc.Close()
@@ -188,7 +183,7 @@ func (r *embedded) stop() {
 // streamConfig is the stream as it should be.
 func streamConfig(o Options, identity string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        streamName,
+		Name:        StreamName,
 		Description: "Everything that Pulse's relays answered",
 		Subjects:    []string{codec.ReadingsSubject + "*", codec.RelaysSubject + "*"},
 		Retention:   jetstream.LimitsPolicy,
@@ -210,61 +205,3 @@ func streamConfig(o Options, identity string) jetstream.StreamConfig {
 }
 
 const metaIdentity = "pulse.identity"
-
-// serverLog takes the server's log: warnings and errors go on, the rest is for debugging, and what would
-// end a nats-server process is kept for the caller of Open.
-type serverLog struct {
-	log       *slog.Logger
-	trouble   chan struct{} // gets one when the server logs an error
-	strangers *strangers    // takes what is about outside clients; nil if there are none
-
-	mu  sync.Mutex
-	err error
-}
-
-func (l *serverLog) fatal() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err
-}
-
-func (l *serverLog) Noticef(format string, v ...any) { l.put(slog.LevelDebug, format, v) }
-
-func (l *serverLog) Warnf(format string, v ...any) {
-	if strings.HasPrefix(format, "Plaintext passwords") {
-		return // ours is made anew at each start and never leaves the process
-	}
-	if l.strangers != nil && l.strangers.take(format, v) {
-		return
-	}
-	l.put(slog.LevelWarn, format, v)
-}
-
-func (l *serverLog) Errorf(format string, v ...any) {
-	if l.strangers != nil && l.strangers.take(format, v) {
-		return // nothing that they do may look like trouble with the journal
-	}
-	l.put(slog.LevelError, format, v)
-	select {
-	case l.trouble <- struct{}{}:
-	default:
-	}
-}
-
-func (l *serverLog) Debugf(format string, v ...any) {}
-func (l *serverLog) Tracef(format string, v ...any) {}
-
-func (l *serverLog) Fatalf(format string, v ...any) {
-	l.put(slog.LevelError, format, v)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = errors.New(strings.TrimSpace(fmt.Sprintf(format, v...)))
-	}
-}
-
-func (l *serverLog) put(level slog.Level, format string, v []any) {
-	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, "journal server: "+strings.TrimSpace(fmt.Sprintf(format, v...)))
-	}
-}

@@ -38,8 +38,8 @@ func (o *Options) shown() int {
 }
 
 // beginShowing notes that outside clients may see events from now on, if they are let in.
-func (j *Journal) beginShowing() error {
-	if j.o.Outside == nil {
+func (j *Journal) beginShowing(run *embedded) error {
+	if !run.shows {
 		return j.endShowing()
 	}
 	f, err := os.OpenFile(shownPath(j.o.Dir), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -103,7 +103,7 @@ func (j *Journal) skip(run *embedded, gap *GapError) error {
 // it was open. What can be left out no number is used twice for; of the rest readers are told. Called before anything is
 // appended to the run.
 func (j *Journal) skipShown(run *embedded, last uint64) {
-	if j.o.Outside == nil || run.last >= last {
+	if !run.shows || run.last >= last {
 		return
 	}
 	n := last - run.last

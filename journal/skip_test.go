@@ -9,8 +9,68 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 )
+
+// shown is an Outside whose clients see events when the server has them. Nobody connects.
+type shown struct{}
+
+func (shown) Configure(*server.Options, string) (exports, accounts string) {
+	return "", "  OTHER { }\n"
+}
+func (shown) Admit(server.ClientAuthentication) (user string, ok bool) { return "", false }
+func (shown) Log(string) bool                                          { return false }
+func (shown) Open(*Run) (OutsideRun, error)                            { return shown{}, nil }
+func (shown) Committed([]Message)                                      {}
+func (shown) Close()                                                   {}
+
+// openShown opens a journal of which clients may see events.
+func openShown(tb testing.TB, o Options) *Journal {
+	tb.Helper()
+	o.Outside = shown{}
+	return open(tb, o)
+}
+
+// appendMany appends n events of a second relay, together.
+func appendMany(tb testing.TB, j *Journal, n int) {
+	tb.Helper()
+	var group errgroup.Group
+	group.SetLimit(256)
+	for i := range n {
+		group.Go(func() error {
+			_, err := j.Append(tb.Context(), sample("web2", i))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// take fetches n messages and acknowledges them.
+func take(tb testing.TB, c jetstream.Consumer, n int) (seqs []uint64) {
+	tb.Helper()
+	batch, err := c.Fetch(n, jetstream.FetchMaxWait(30*time.Second))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for m := range batch.Messages() {
+		meta, err := m.Metadata()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if err := m.DoubleAck(tb.Context()); err != nil {
+			tb.Fatalf("acknowledging %d: %v", meta.Sequence.Stream, err)
+		}
+		seqs = append(seqs, meta.Sequence.Stream)
+	}
+	if len(seqs) != n {
+		tb.Fatalf("%d of %d messages", len(seqs), n)
+	}
+	return seqs
+}
 
 // An event that a client saw and that a power cut took back leaves a number that no other event gets: a client that
 // stands behind it passes over nothing, whether it keeps its position itself or in a consumer. Readers see no gap.
@@ -18,13 +78,13 @@ func TestNumbersAreNotUsedTwice(t *testing.T) {
 	for name, sync := range map[string]SyncPolicy{"always": SyncAlways(), "interval": SyncEvery(time.Hour)} {
 		t.Run(name, func(t *testing.T) {
 			dir, image := t.TempDir(), t.TempDir()
-			j := openOutside(t, Options{Dir: dir, Sync: sync})
+			j := openShown(t, Options{Dir: dir, Sync: sync})
 			appendN(t, j, "web1", 0, 10)
 			// What the disk has of it when the power goes.
 			if err := os.CopyFS(image, os.DirFS(dir)); err != nil {
 				t.Fatal(err)
 			}
-			c, err := stream(t, client(t, j)).CreateConsumer(t.Context(), archive)
+			c, err := j.runs.current().stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "archive", AckPolicy: jetstream.AckExplicitPolicy})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -32,11 +92,11 @@ func TestNumbersAreNotUsedTwice(t *testing.T) {
 			shown := take(t, c, 510)[509]
 			closeJournal(t, j)
 
-			j = openOutside(t, Options{Dir: image, Sync: sync})
+			j = openShown(t, Options{Dir: image, Sync: sync})
 			if seq := appendN(t, j, "web1", 100, 1); seq <= shown {
 				t.Fatalf("the next event gets the number %d, which a client knows as another's", seq)
 			}
-			c, err = stream(t, client(t, j)).CreateConsumer(t.Context(), jetstream.ConsumerConfig{
+			c, err = j.runs.current().stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{
 				DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: shown + 1, FilterSubject: "pulse.readings.>"})
 			if err != nil {
 				t.Fatal(err)
@@ -58,7 +118,7 @@ func TestNumbersAreNotUsedTwice(t *testing.T) {
 // was stopped.
 func TestStartAfterNumbersWereLeftOut(t *testing.T) {
 	dir, image, marker := t.TempDir(), t.TempDir(), &memMarker{}
-	j := openOutside(t, Options{Dir: dir, Marker: marker})
+	j := openShown(t, Options{Dir: dir, Marker: marker})
 	appendN(t, j, "web1", 0, 10)
 	if err := os.CopyFS(image, os.DirFS(dir)); err != nil { // as a kill leaves it
 		t.Fatal(err)
@@ -66,7 +126,7 @@ func TestStartAfterNumbersWereLeftOut(t *testing.T) {
 	closeJournal(t, j)
 	last := uint64(0)
 	for range 3 {
-		j = openOutside(t, Options{Dir: image, Marker: marker})
+		j = openShown(t, Options{Dir: image, Marker: marker})
 		s, err := j.State(t.Context())
 		if err != nil || s.LastSeq < 10+maxBatchEvents || last > 0 && s.LastSeq != last {
 			t.Fatalf("%+v, %v", s, err)
@@ -83,7 +143,7 @@ func TestStartAfterNumbersWereLeftOut(t *testing.T) {
 func TestNumbersAreLeftOutOnlyIfShown(t *testing.T) {
 	dir := t.TempDir()
 	for want := uint64(1); want <= 4; want++ {
-		j := openOutside(t, Options{Dir: dir})
+		j := openShown(t, Options{Dir: dir})
 		if seq := appendN(t, j, "web1", 0, 1); seq != want {
 			t.Errorf("after a clean stop the next number is %d instead of %d", seq, want)
 		}
@@ -96,7 +156,7 @@ func TestNumbersAreLeftOutOnlyIfShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeJournal(t, j)
-	j = openOutside(t, Options{Dir: image})
+	j = openShown(t, Options{Dir: image})
 	if seq := appendN(t, j, "web1", 0, 1); seq != 6 {
 		t.Errorf("nobody was let in, and the next number is %d", seq)
 	}
@@ -122,7 +182,7 @@ func TestNumbersAreLeftOutOnlyIfShown(t *testing.T) {
 func TestNumbersOfALostEndAreNotUsedAgain(t *testing.T) {
 	dir := t.TempDir()
 	store := &memMarker{}
-	j := openOutside(t, Options{Dir: dir, Marker: store})
+	j := openShown(t, Options{Dir: dir, Marker: store})
 	appendN(t, j, "web1", 0, 10)
 	image := t.TempDir()
 	if err := os.CopyFS(image, os.DirFS(dir)); err != nil {
@@ -130,7 +190,7 @@ func TestNumbersOfALostEndAreNotUsedAgain(t *testing.T) {
 	}
 	appendMany(t, j, 3000)
 	closeJournal(t, j)
-	j = openOutside(t, Options{Dir: image, Marker: store})
+	j = openShown(t, Options{Dir: image, Marker: store})
 	if gap := j.Report().Gap; gap == nil || gap.From != 11 || gap.To != 3010 {
 		t.Fatal(gap)
 	}
@@ -144,7 +204,7 @@ func TestNumbersOfALostEndAreNotUsedAgain(t *testing.T) {
 func TestNumbersLostWhileRunningAreNotUsedAgain(t *testing.T) {
 	g := newFsyncGate()
 	dir := t.TempDir()
-	j := openOutside(t, Options{Dir: dir, fsync: g.fsync, retryMin: 5 * time.Millisecond})
+	j := openShown(t, Options{Dir: dir, fsync: g.fsync, retryMin: 5 * time.Millisecond})
 	appendN(t, j, "r", 0, 100)
 	r := from1(t, j, 1)
 	readN(t, r, 100)

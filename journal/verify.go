@@ -87,7 +87,7 @@ func (v *verifier) indexed(last int) bool {
 		return false
 	}
 	body, sum := index[:len(index)-recordSum], index[len(index)-recordSum:]
-	key := sha256.Sum256([]byte(streamName))
+	key := sha256.Sum256([]byte(StreamName))
 	h, err := highwayhash.New64(key[:])
 	if err != nil {
 		return false

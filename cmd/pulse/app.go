@@ -20,6 +20,7 @@ import (
 	"github.com/nanopack/pulse/internal/filelimit"
 	"github.com/nanopack/pulse/internal/teardown"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector"
@@ -58,6 +59,7 @@ type App struct {
 
 	journal   *journal.Journal
 	state     *migrations.State
+	clients   *outside.Clients // nil without a server
 	store     influx.Store
 	positions *projector.Positions
 	rejects   *projector.Rejects
@@ -122,7 +124,10 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 		a.certificate.pair.Store(pair)
 		tlsConfig = a.certificate.tlsConfig()
 	}
-	if err := a.openData(ctx, registry, outside(config, tlsConfig)); err != nil {
+	if a.clients, err = outside.New(ctx, a.clientOptions(registry, tlsConfig)); err != nil {
+		return nil, fmt.Errorf("--nats-listen-address: %w", err)
+	}
+	if err := a.openData(ctx, registry); err != nil {
 		return nil, err
 	}
 	ingestOptions := ingest.Options{
@@ -144,7 +149,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.Location,
-		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Consumers: consumers{a.journal}, Projections: projectionsReader{a.runners, a.mist},
+		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Consumers: consumers{a.clients}, Projections: projectionsReader{a.runners, a.mist},
 		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Damages: a.damages, StateFile: stateDamages(a.state.Damages), Live: liveStreams{a.hub}, Stored: influx.Clean, MeansUntil: a.meansUntil.Load,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry, Now: config.now,
@@ -187,12 +192,14 @@ func (a *App) openState() (err error) {
 	return nil
 }
 
-// outside is who may read the journal, nil if nobody may.
-func outside(config *Config, tlsConfig *tls.Config) *journal.Outside {
+// clientOptions say which NATS clients may read the journal.
+func (a *App) clientOptions(registry *prometheus.Registry, tlsConfig *tls.Config) outside.Options {
+	config := a.config
+	o := outside.Options{Logger: a.log.With("room", "journal"), Registerer: registry}
 	if config.NATSAddress == "" || config.Token == "" { // a password is required
-		return nil
+		return o
 	}
-	o := &journal.Outside{Address: config.NATSAddress, User: "pulse", Password: config.Token}
+	o.Address, o.User, o.Password = config.NATSAddress, "pulse", config.Token
 	if !config.Insecure {
 		o.TLS = tlsConfig
 	}
@@ -201,20 +208,24 @@ func outside(config *Config, tlsConfig *tls.Config) *journal.Outside {
 
 // openData opens the journal and InfluxDB, and makes the projections from the
 // one into the other.
-func (a *App) openData(ctx context.Context, registry *prometheus.Registry, outside *journal.Outside) (err error) {
+func (a *App) openData(ctx context.Context, registry *prometheus.Registry) (err error) {
 	config := a.config
 	a.positions = projector.NewPositions(a.state.DB)
 	reached, err := a.positions.Newest()
 	if err != nil {
 		return err
 	}
-	a.journal, err = journal.Open(ctx, journal.Options{
+	journalOptions := journal.Options{
 		Dir: filepath.Join(config.DataDir, "journal"), Marker: journal.BoltMarker(a.state.DB), Reached: reached,
 		Sync: journal.SyncEvery(config.JournalSync), Retention: config.JournalRetention, MaxBytes: config.JournalMaxBytes,
-		SetAside: config.JournalSetAside, Outside: outside,
-		Logger: a.log.With("room", "journal"), Registerer: registry,
-	})
-	if errors.Is(err, journal.ErrOutside) {
+		SetAside: config.JournalSetAside,
+		Logger:   a.log.With("room", "journal"), Registerer: registry,
+	}
+	if a.clients != nil {
+		journalOptions.Outside = a.clients
+	}
+	a.journal, err = journal.Open(ctx, journalOptions)
+	if errors.Is(err, outside.ErrAddress) {
 		return fmt.Errorf("--nats-listen-address: %w", err)
 	}
 	if err != nil {

@@ -22,7 +22,7 @@ func (a *App) greet(w io.Writer) {
 		token = "$TOKEN"
 	}
 	nats := "off"
-	if address := a.journal.OutsideAddr(); address != nil {
+	if address := a.clients.Addr(); address != nil {
 		nats = fmt.Sprintf("nats://%s (user pulse, password the token; docs/SUBSCRIBE.md)", address)
 	}
 	base := fmt.Sprintf("%s://%s", scheme, fromHere(a.query.Addr()))

@@ -17,7 +17,7 @@ func openOffline(ctx context.Context, config *Config, log *slog.Logger) (*App, e
 	a := &App{config: config, log: log}
 	err := a.openState()
 	if err == nil {
-		err = a.openData(ctx, prometheus.NewRegistry(), nil)
+		err = a.openData(ctx, prometheus.NewRegistry())
 	}
 	if err != nil {
 		return nil, errors.Join(err, a.Stop(ctx))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
@@ -64,10 +65,10 @@ func (j journalReader) State(ctx context.Context) (query.JournalState, error) {
 }
 
 // consumers are the places of NATS clients in the journal.
-type consumers struct{ *journal.Journal }
+type consumers struct{ *outside.Clients }
 
 func (c consumers) Consumers(ctx context.Context) ([]query.Consumer, error) {
-	list, err := c.Journal.Consumers(ctx)
+	list, err := c.Clients.Consumers(ctx)
 	out := make([]query.Consumer, len(list))
 	for i, consumer := range list {
 		out[i] = query.Consumer(consumer)
@@ -76,8 +77,8 @@ func (c consumers) Consumers(ctx context.Context) ([]query.Consumer, error) {
 }
 
 func (c consumers) DeleteConsumer(ctx context.Context, name string) error {
-	err := c.Journal.DeleteConsumer(ctx, name)
-	if errors.Is(err, journal.ErrNoConsumer) {
+	err := c.Clients.DeleteConsumer(ctx, name)
+	if errors.Is(err, outside.ErrNoConsumer) {
 		return &controlError{query.ErrNotFound, errors.New("there is no consumer of this name: GET /consumers lists them")}
 	}
 	return err

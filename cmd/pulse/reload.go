@@ -106,7 +106,7 @@ func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 	a.certificate.pair.Store(pair)
 	a.query.SetToken(running.Token)
 	a.query.SetCORS(running.CORSAllow)
-	a.journal.SetOutsidePassword(running.Token)
+	a.clients.SetPassword(running.Token)
 	level.Set(running.LogLevel)
 	a.running = running
 	tellReload(a.log, changed, left)

@@ -9,7 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -86,7 +86,7 @@ func checkRelayToken(v string) error {
 // can reach the server.
 func (c *Config) validateToken() error {
 	if c.NATSAddress != "" {
-		if err := journal.CheckPassword(c.Token); err != nil {
+		if err := outside.CheckPassword(c.Token); err != nil {
 			return fmt.Errorf("--token: as the password of NATS clients it %w; choose another, or switch those off with --nats-listen-address=", err)
 		}
 	}

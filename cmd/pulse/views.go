@@ -103,9 +103,9 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 	}
 	// They cost little while nobody listens, and share what does cost: reading the journal.
 	memory := []projector.Projection{index, a.hub}
-	if a.journal.OutsideAddr() != nil {
+	if a.clients.Addr() != nil {
 		nats, err := subjects.New(subjects.Options{
-			Publisher: a.journal.Live(), MaxAge: config.BeatInterval, Logger: log, Registerer: registry, Now: config.now,
+			Publisher: a.clients, MaxAge: config.BeatInterval, Logger: log, Registerer: registry, Now: config.now,
 		})
 		if err != nil {
 			return err

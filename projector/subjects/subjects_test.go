@@ -14,6 +14,7 @@ import (
 
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
+	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
@@ -143,8 +144,11 @@ func TestFailuresToPublishAreNoErrors(t *testing.T) {
 
 // The whole way: an event of the journal reaches a client of its server.
 func TestReachesAClient(t *testing.T) {
-	j, err := journal.Open(t.Context(), journal.Options{Dir: t.TempDir(),
-		Outside: &journal.Outside{Address: "127.0.0.1:0", User: "pulse", Password: "secret"}})
+	clients, err := outside.New(t.Context(), outside.Options{Address: "127.0.0.1:0", User: "pulse", Password: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := journal.Open(t.Context(), journal.Options{Dir: t.TempDir(), Outside: clients})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +157,7 @@ func TestReachesAClient(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	nc, err := nats.Connect("nats://"+j.OutsideAddr().String(), nats.UserInfo("pulse", "secret"))
+	nc, err := nats.Connect("nats://"+clients.Addr().String(), nats.UserInfo("pulse", "secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +169,7 @@ func TestReachesAClient(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	n := newProjection(t, j.Live())
+	n := newProjection(t, clients)
 	if _, err := n.Apply(t.Context(), projectortest.Fleet(3)); err != nil {
 		t.Fatal(err)
 	}

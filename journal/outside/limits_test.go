@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -23,6 +24,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // rawClient speaks the protocol by hand.
@@ -32,9 +35,9 @@ type rawClient struct {
 	in *bufio.Reader
 }
 
-func dialRaw(t testing.TB, j *Journal) *rawClient {
+func dialRaw(t testing.TB, j *opened) *rawClient {
 	t.Helper()
-	conn, err := net.Dial("tcp", j.OutsideAddr().String())
+	conn, err := net.Dial("tcp", j.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +80,7 @@ func (r *rawClient) closed() {
 }
 
 // appendMany appends n events of a second relay, together.
-func appendMany(tb testing.TB, j *Journal, n int) {
+func appendMany(tb testing.TB, j *opened, n int) {
 	tb.Helper()
 	var group errgroup.Group
 	group.SetLimit(256)
@@ -93,25 +96,24 @@ func appendMany(tb testing.TB, j *Journal, n int) {
 }
 
 func TestOutsidePassword(t *testing.T) {
-	j := openOutside(t, Options{})
+	var log logBuffer
+	j := openOutside(t, t.TempDir(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	for _, options := range [][]nats.Option{
 		{nats.UserInfo("pulse", "wrong")}, {nats.UserInfo("pulse", "")}, {nats.UserInfo("", "")}, {nats.UserInfo("other", outsidePassword)},
-		{nats.UserInfo("outside", outsidePassword)}, {nats.UserInfo("journal", j.runs.current().cred.password)}, {nats.UserInfo("system", j.runs.current().cred.password)},
-		{nats.UserInfo("gate", j.runs.current().cred.password)}, {nats.UserInfo("live", j.runs.current().cred.password)},
-		{nats.UserInfo("outside", j.runs.current().cred.password)}, {nats.Token(outsidePassword)}, nil,
+		{nats.UserInfo("outside", outsidePassword)}, {nats.UserInfo("journal", j.current().Password)}, {nats.UserInfo("system", j.current().Password)},
+		{nats.UserInfo("gate", j.current().Password)}, {nats.UserInfo("live", j.current().Password)},
+		{nats.UserInfo("outside", j.current().Password)}, {nats.Token(outsidePassword)}, nil,
 	} {
-		if nc, err := nats.Connect("nats://"+j.OutsideAddr().String(), options...); !errors.Is(err, nats.ErrAuthorization) {
+		if nc, err := nats.Connect("nats://"+j.Addr().String(), options...); !errors.Is(err, nats.ErrAuthorization) {
 			t.Errorf("the answer is %v", err)
 			if nc != nil {
 				nc.Close()
 			}
 		}
 	}
-	eventually(t, "they are counted", func() bool { return value(t, j.m.outsideRefused.WithLabelValues("password")) >= 10 })
-	j.o.strangers.mu.Lock()
-	defer j.o.strangers.mu.Unlock()
-	if n := len(j.o.strangers.said); n != 1 || j.o.strangers.said["password"].since < 9 {
-		t.Error("they were all logged")
+	eventually(t, "they are counted", func() bool { return value(t, j.m.refused.WithLabelValues("password")) >= 10 })
+	if n := strings.Count(log.String(), "an outside client was refused"); n != 1 {
+		t.Errorf("%d of them were logged", n)
 	}
 }
 
@@ -121,7 +123,7 @@ func TestOutsidePasswordsThatClientsCanGive(t *testing.T) {
 		if err := CheckPassword(password); err != nil {
 			t.Fatalf("%.20q: %v", password, err)
 		}
-		j := openOutside(t, Options{Outside: &Outside{Address: "127.0.0.1:0", User: "pulse", Password: password}})
+		j := openOutside(t, t.TempDir(), Options{Password: password})
 		nc, err := tryClient(j, nats.UserInfo("pulse", password))
 		if err != nil {
 			t.Errorf("%.20q, of %d bytes: %v", password, len(password), err)
@@ -138,11 +140,11 @@ func TestOutsidePasswordsThatClientsCanGive(t *testing.T) {
 
 func TestOutsideTooManyConnections(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	j := openOutside(t, Options{Registerer: reg, Outside: &Outside{Address: "127.0.0.1:0", User: "pulse", Password: outsidePassword, MaxConnections: 2}})
+	j := openOutside(t, t.TempDir(), Options{Registerer: reg, MaxConnections: 2})
 	client(t, j)
 	second := client(t, j)
-	if j.outsideConnections() != 2 {
-		t.Errorf("%v connections are counted", j.outsideConnections())
+	if j.connections() != 2 {
+		t.Errorf("%v connections are counted", j.connections())
 	}
 	_, err := tryClient(j)
 	if err == nil || !strings.Contains(err.Error(), "maximum account active connections exceeded") {
@@ -162,14 +164,14 @@ func TestOutsideTooManyConnections(t *testing.T) {
 		}
 		return err == nil
 	})
-	if value(t, j.m.outsideRefused.WithLabelValues("connections")) == 0 {
+	if value(t, j.m.refused.WithLabelValues("connections")) == 0 {
 		t.Error("it was not counted")
 	}
 	readN(t, from1(t, j, appendN(t, j, "web1", 0, 1)), 1)
 }
 
 func TestOutsideTooManySubscriptions(t *testing.T) {
-	j := openOutside(t, Options{Outside: &Outside{Address: "127.0.0.1:0", User: "pulse", Password: outsidePassword, MaxSubscriptions: 20}})
+	j := openOutside(t, t.TempDir(), Options{MaxSubscriptions: 20})
 	got := make(chan error, 100)
 	nc := client(t, j, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { got <- err }))
 	for i := range 30 {
@@ -189,7 +191,7 @@ func TestOutsideTooManySubscriptions(t *testing.T) {
 
 // Outside clients cannot keep Pulse from reading, however many consumers they make; idle ephemeral ones go for new ones.
 func TestOutsideTooManyConsumers(t *testing.T) {
-	j := openOutside(t, Options{Outside: &Outside{Address: "127.0.0.1:0", User: "pulse", Password: outsidePassword, MaxConsumers: 10}})
+	j := openOutside(t, t.TempDir(), Options{MaxConsumers: 10})
 	appendN(t, j, "web1", 0, 10)
 	s := stream(t, client(t, j))
 	for i := range 4 {
@@ -202,8 +204,8 @@ func TestOutsideTooManyConsumers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(mustConsumers(t, j)); n != 10 || j.outsideConsumers() != 10 {
-		t.Errorf("%d consumers are there, %v are counted", n, j.outsideConsumers())
+	if n := len(mustConsumers(t, j)); n != 10 || j.consumers() != 10 {
+		t.Errorf("%d consumers are there, %v are counted", n, j.consumers())
 	}
 	for i := range 6 {
 		if _, err := s.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: fmt.Sprint("more", i)}); err != nil {
@@ -225,7 +227,7 @@ func TestOutsideTooManyConsumers(t *testing.T) {
 }
 
 func TestOutsideDelete(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	s := stream(t, client(t, j))
 	for _, cfg := range []jetstream.ConsumerConfig{{Durable: "stays"}, {Name: "goes", InactiveThreshold: time.Minute}} {
 		if _, err := s.CreateConsumer(t.Context(), cfg); err != nil {
@@ -239,15 +241,14 @@ func TestOutsideDelete(t *testing.T) {
 		t.Errorf("deleting a durable one: %v", err)
 	}
 	list := mustConsumers(t, j)
-	if len(list) != 1 || list[0].Config.InactiveThreshold != j.o.Retention {
+	if len(list) != 1 || list[0].Config.InactiveThreshold != journal.DefaultRetention {
 		t.Errorf("%d are left", len(list))
 	}
 }
 
 func TestOutsideTLS(t *testing.T) {
 	cert := selfSigned(t)
-	j := openOutside(t, Options{Outside: &Outside{Address: "127.0.0.1:0", User: "pulse", Password: outsidePassword,
-		TLS: &tls.Config{Certificates: []tls.Certificate{cert}}}})
+	j := openOutside(t, t.TempDir(), Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
 	appendN(t, j, "web1", 0, 3)
 	nc := client(t, j, nats.Secure(&tls.Config{InsecureSkipVerify: true}))
 	if n := stream(t, nc).CachedInfo().State.Msgs; n != 3 {
@@ -256,7 +257,7 @@ func TestOutsideTLS(t *testing.T) {
 	if _, err := nc.TLSConnectionState(); err != nil {
 		t.Error(err)
 	}
-	conn, err := net.Dial("tcp", j.OutsideAddr().String())
+	conn, err := net.Dial("tcp", j.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +273,7 @@ func TestOutsideTLS(t *testing.T) {
 
 // A client that asks for much and takes nothing is cut off; appending and reading do not wait for it.
 func TestOutsideSlowClient(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	large := sample("web1", 0)
 	large.Collectors[0].Tags = []string{strings.Repeat("x", 1000<<10)}
 	const n = 24
@@ -296,7 +297,7 @@ func TestOutsideSlowClient(t *testing.T) {
 	began := time.Now()
 	eventually(t, "it is cut off, and counted", func() bool {
 		appendN(t, j, "web1", 0, 1)
-		return value(t, j.m.outsideSlow) > 0 && j.outsideConnections() == 0
+		return value(t, j.m.slow) > 0 && j.connections() == 0
 	})
 	if took := time.Since(began); took > 3*writeDeadline {
 		t.Errorf("it took %v", took)

@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"context"
@@ -10,14 +10,16 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // listPage is how many consumers an answer holds, as the server has it.
 const listPage = 256
 
 // names lists the names of the consumers of outside clients.
-func (g *gate) names(m *nats.Msg) {
-	page, paged, ok := g.page(m)
+func (f *filter) names(m *nats.Msg) {
+	page, paged, ok := f.page(m)
 	if !ok {
 		return
 	}
@@ -25,18 +27,18 @@ func (g *gate) names(m *nats.Msg) {
 	for i, c := range page {
 		names[i] = c.Name
 	}
-	g.reply(m, server.JSApiConsumerNamesResponse{
+	f.reply(m, server.JSApiConsumerNamesResponse{
 		ApiResponse: server.ApiResponse{Type: server.JSApiConsumerNamesResponseType}, ApiPaged: paged, Consumers: names,
 	})
 }
 
 // list lists the consumers of outside clients with their states.
-func (g *gate) list(m *nats.Msg) {
-	page, paged, ok := g.page(m)
+func (f *filter) list(m *nats.Msg) {
+	page, paged, ok := f.page(m)
 	if !ok {
 		return
 	}
-	g.reply(m, struct {
+	f.reply(m, struct {
 		server.ApiResponse
 		server.ApiPaged
 		Consumers []*jetstream.ConsumerInfo `json:"consumers"`
@@ -44,19 +46,19 @@ func (g *gate) list(m *nats.Msg) {
 }
 
 // page is the part of the consumers that a request asks for; false means that it was answered.
-func (g *gate) page(m *nats.Msg) (page []*jetstream.ConsumerInfo, paged server.ApiPaged, ok bool) {
+func (f *filter) page(m *nats.Msg) (page []*jetstream.ConsumerInfo, paged server.ApiPaged, ok bool) {
 	var req server.ApiPagedRequest
 	if len(m.Data) > 0 {
 		if err := json.Unmarshal(m.Data, &req); err != nil {
-			g.refuse(m, 400, "the request is no JSON")
+			f.refuse(m, 400, "the request is no JSON")
 			return nil, paged, false
 		}
 	}
-	ctx, cancel := context.WithTimeout(g.j.ctx, gateTimeout)
+	ctx, cancel := context.WithTimeout(f.r.ctx, filterTimeout)
 	defer cancel()
-	list, err := outsideConsumers(ctx, g.run.js)
+	list, err := listConsumers(ctx, f.r.JetStream)
 	if err != nil {
-		g.refuse(m, 503, "the journal is being restarted; ask again")
+		f.refuse(m, 503, "the journal is being restarted; ask again")
 		return nil, paged, false
 	}
 	slices.SortFunc(list, func(a, b *jetstream.ConsumerInfo) int { return strings.Compare(a.Name, b.Name) })
@@ -69,19 +71,19 @@ func (g *gate) page(m *nats.Msg) (page []*jetstream.ConsumerInfo, paged server.A
 }
 
 // unknown refuses what no other route takes.
-func (g *gate) unknown(m *nats.Msg) {
-	if slices.ContainsFunc(g.taken, func(taken string) bool { return server.SubjectMatchesFilter(m.Subject, taken) }) {
+func (f *filter) unknown(m *nats.Msg) {
+	if slices.ContainsFunc(f.taken, func(taken string) bool { return server.SubjectMatchesFilter(m.Subject, taken) }) {
 		return // by another route
 	}
 	call := strings.TrimPrefix(m.Subject, requests)
-	g.j.m.outsideRefused.WithLabelValues("request").Inc()
+	f.r.c.m.refused.WithLabelValues("request").Inc()
 	switch stream, asks := streamOf(call); {
-	case asks && stream != streamName && strings.HasPrefix(call, "DIRECT.GET."), asks && stream != streamName && strings.HasPrefix(call, "CONSUMER.MSG.NEXT."):
-		g.answer(m, &nats.Msg{Header: nats.Header{"Status": {"404"}, "Description": {"there is no stream but " + streamName}}})
-	case asks && stream != streamName:
-		g.fail(m, &server.ApiError{Code: 404, ErrCode: uint16(server.JSStreamNotFoundErr), Description: "stream not found: there is only " + streamName})
+	case asks && stream != journal.StreamName && strings.HasPrefix(call, "DIRECT.GET."), asks && stream != journal.StreamName && strings.HasPrefix(call, "CONSUMER.MSG.NEXT."):
+		f.answer(m, &nats.Msg{Header: nats.Header{"Status": {"404"}, "Description": {"there is no stream but " + journal.StreamName}}})
+	case asks && stream != journal.StreamName:
+		f.fail(m, &server.ApiError{Code: 404, ErrCode: uint16(server.JSStreamNotFoundErr), Description: "stream not found: there is only " + journal.StreamName})
 	default:
-		g.fail(m, &server.ApiError{Code: 403, Description: fmt.Sprintf("not offered: clients read Pulse's journal and change nothing (%s)", clip(call))})
+		f.fail(m, &server.ApiError{Code: 403, Description: fmt.Sprintf("not offered: clients read Pulse's journal and change nothing (%s)", clip(call))})
 	}
 }
 

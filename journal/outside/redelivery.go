@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // Bounds on what unacknowledged messages cost. The server walks over all pending messages of a consumer once an
@@ -52,8 +54,8 @@ func causes(c jetstream.ConsumerConfig) float64 {
 // boundConsumers brings the consumers of outside clients within the bounds that new ones are held to: those that were
 // made under wider ones would go on holding up the stream. Each keeps its name and its place; what was delivered from
 // one and not acknowledged comes again. One that cannot be bounded is deleted.
-func (j *Journal) boundConsumers(ctx context.Context, run *embedded) error {
-	list, err := outsideConsumers(ctx, run.js)
+func (r *run) boundConsumers() error {
+	list, err := listConsumers(r.ctx, r.JetStream)
 	if err != nil {
 		return fmt.Errorf("listing the consumers of outside clients: %w", err)
 	}
@@ -62,9 +64,9 @@ func (j *Journal) boundConsumers(ctx context.Context, run *embedded) error {
 		total += causes(bounded(c.Config, 1))
 	}
 	for _, c := range list {
-		if err := boundConsumer(ctx, run, c, bounded(c.Config, max(1, total/maxRedeliveries))); err != nil {
-			j.log.Error("a consumer of an outside client is deleted: it would hold up the journal, and cannot be changed", "consumer", c.Name, "err", err)
-			if err := run.js.DeleteConsumer(ctx, streamName, c.Name); err != nil {
+		if err := r.boundConsumer(c, bounded(c.Config, max(1, total/maxRedeliveries))); err != nil {
+			r.c.log.Error("a consumer of an outside client is deleted: it would hold up the journal, and cannot be changed", "consumer", c.Name, "err", err)
+			if err := r.JetStream.DeleteConsumer(r.ctx, journal.StreamName, c.Name); err != nil {
 				return fmt.Errorf("deleting the consumer %s of an outside client: %w", c.Name, err)
 			}
 		}
@@ -94,19 +96,21 @@ func bounded(c jetstream.ConsumerConfig, factor float64) jetstream.ConsumerConfi
 }
 
 // boundConsumer changes a consumer to what it should be, if it is not.
-func boundConsumer(ctx context.Context, run *embedded, c *jetstream.ConsumerInfo, want jetstream.ConsumerConfig) error {
+func (r *run) boundConsumer(c *jetstream.ConsumerInfo, want jetstream.ConsumerConfig) error {
 	have := c.Config
 	if have.AckWait != want.AckWait || have.MaxAckPending != want.MaxAckPending || !slices.Equal(have.BackOff, want.BackOff) {
-		if _, err := run.js.UpdateConsumer(ctx, streamName, want); err != nil {
+		if _, err := r.JetStream.UpdateConsumer(r.ctx, journal.StreamName, want); err != nil {
 			return err
 		}
 	}
 	if have.AckPolicy == jetstream.AckNonePolicy || c.NumAckPending <= want.MaxAckPending {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(r.ctx, filterTimeout)
+	defer cancel()
 	// What is pending stays so until it is acknowledged, whatever max_ack_pending says. A reset to the place up to which
 	// everything is acknowledged forgets it.
-	m, err := run.nc.RequestWithContext(ctx, fmt.Sprintf(server.JSApiConsumerResetT, streamName, c.Name), nil)
+	m, err := r.JetStream.Conn().RequestWithContext(ctx, fmt.Sprintf(server.JSApiConsumerResetT, journal.StreamName, c.Name), nil)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,8 @@
-package journal
+package outside
 
 import (
 	"fmt"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -42,13 +41,13 @@ func newPaces() paces {
 }
 
 // serve begins to pass on what waits, until the run ends. An answer may take long: some are waited for at a time.
-func (p *paces) serve(j *Journal, gone <-chan struct{}) {
+func (p *paces) serve(r *run) {
 	for _, s := range []struct {
 		turns *turns
 		count int
 	}{{p.ask, 4}, {p.get, 2}, {p.pull, 1}, {p.ack, 1}} {
 		for range s.count {
-			j.wg.Go(func() { s.turns.serve(j.ctx, gone) })
+			r.wg.Go(func() { s.turns.serve(r.ctx) })
 		}
 	}
 }
@@ -62,51 +61,21 @@ func (p *paces) full() bool {
 	return full
 }
 
-// bans are the addresses from which nobody may connect for a while.
-type bans struct {
-	mu    sync.Mutex
-	since map[netip.Prefix]time.Time
-}
-
-func newBans() *bans { return &bans{since: make(map[netip.Prefix]time.Time)} }
-
-func (b *bans) add(from netip.Prefix, now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for p, since := range b.since {
-		if !banned(since, now) || len(b.since) >= maxBans {
-			delete(b.since, p)
-		}
-	}
-	b.since[from] = now
-}
-
-func (b *bans) holds(from netip.Prefix, now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return banned(b.since[from], now)
-}
-
-// banned reports whether a ban still holds. A clock that was set back ends it.
-func banned(since, now time.Time) bool {
-	passed := now.Sub(since)
-	return passed >= 0 && passed < banTime
-}
-
 // meter counts what outside clients send and are sent, and disconnects who overdoes it. The server reads and looks at
-// every message before the gate can refuse it, which is most of what a message costs. And it hands each event to all
+// every message before the filter can refuse it, which is most of what a message costs. And it hands each event to all
 // subscriptions that match, one after the other, before it writes the next one.
 type meter struct {
-	d           *door
+	r           *run
 	sent, heard *rate.Limiter
 	count       map[uint64]traffic // of each connection, by its id in the server
+	slow        int64              // connections that the server ended because they were slow, and that were counted
 }
 
 // traffic is messages of a connection.
 type traffic struct{ sent, heard int64 }
 
-func newMeter(d *door) *meter {
-	return &meter{d: d, sent: rate.NewLimiter(sentRate, sentBurst), heard: rate.NewLimiter(heardRate, heardBurst)}
+func newMeter(r *run) *meter {
+	return &meter{r: r, sent: rate.NewLimiter(sentRate, sentBurst), heard: rate.NewLimiter(heardRate, heardBurst)}
 }
 
 // watch counts until the run ends.
@@ -117,9 +86,8 @@ func (m *meter) watch() {
 		select {
 		case now := <-tick.C:
 			m.measure(now)
-		case <-m.d.run.gone:
-			return
-		case <-m.d.j.ctx.Done():
+			m.countSlow()
+		case <-m.r.ctx.Done():
 			return
 		}
 	}
@@ -127,7 +95,7 @@ func (m *meter) watch() {
 
 // measure takes a look at all connections.
 func (m *meter) measure(now time.Time) {
-	conns, err := m.d.run.srv.Connz(&server.ConnzOptions{Limit: m.d.j.o.Outside.MaxConnections + 100, Account: accountOutside})
+	conns, err := m.r.Server.Connz(&server.ConnzOptions{Limit: m.r.c.o.MaxConnections + 100, Account: accountClients})
 	if err != nil {
 		return // it is being stopped
 	}
@@ -136,7 +104,7 @@ func (m *meter) measure(now time.Time) {
 	var all traffic
 	for _, c := range conns.Conns {
 		if c.Port == 0 {
-			continue // the gate's own
+			continue // the filter's own
 		}
 		n := traffic{sent: c.InMsgs, heard: c.OutMsgs}
 		old := m.count[c.Cid]
@@ -147,7 +115,7 @@ func (m *meter) measure(now time.Time) {
 	}
 	m.count = count
 	sends := func(t traffic) int64 { return t.sent }
-	if over := !m.sent.AllowN(now, int(all.sent)); m.d.gate.paces.full() || over {
+	if over := !m.sent.AllowN(now, int(all.sent)); m.r.filter.paces.full() || over {
 		m.end(now, passed, "sent", sends)
 	}
 	if !m.heard.AllowN(now, int(all.heard)) {
@@ -168,9 +136,17 @@ func (m *meter) end(now time.Time, passed map[*server.ConnInfo]traffic, verb str
 		if n < most/2 || n == 0 || err != nil {
 			continue
 		}
-		s := m.d.j.o.strangers
-		s.admission.banned.add(guesses.Origin(netip.AddrPortFrom(from, uint16(c.Port)).String()), now)
-		s.complain("flood", fmt.Sprintf("%s - cid:%d %s %d messages in %v, and is kept out for %v", c.IP, c.Cid, verb, n, meterInterval, banTime))
-		_ = m.d.run.srv.DisconnectClientByID(c.Cid) // it went by itself
+		m.r.c.admission.banned.add(guesses.Origin(netip.AddrPortFrom(from, uint16(c.Port)).String()), now)
+		m.r.c.refused("flood", fmt.Sprintf("%s - cid:%d %s %d messages in %v, and is kept out for %v",
+			c.IP, c.Cid, verb, n, meterInterval, banTime))
+		_ = m.r.Server.DisconnectClientByID(c.Cid) // it went by itself
+	}
+}
+
+// countSlow counts the connections that the server ended because they did not take what they had asked for.
+func (m *meter) countSlow() {
+	if n := m.r.Server.NumSlowConsumers(); n > m.slow {
+		m.r.c.m.slow.Add(float64(n - m.slow))
+		m.slow = n
 	}
 }

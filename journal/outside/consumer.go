@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"cmp"
@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // Limits of one consumer of an outside client.
@@ -25,50 +26,50 @@ const (
 )
 
 // create makes a consumer for an outside client, or changes one of theirs.
-func (g *gate) create(m *nats.Msg) {
+func (f *filter) create(m *nats.Msg) {
 	var req server.CreateConsumerRequest
 	if err := json.Unmarshal(m.Data, &req); err != nil {
-		g.refuse(m, 400, "the request is no consumer: "+err.Error())
+		f.refuse(m, 400, "the request is no consumer: "+err.Error())
 		return
 	}
 	name := consumerName(m.Subject)
 	for _, n := range []string{name, req.Config.Name, req.Config.Durable} {
 		if own(n) {
-			g.refuse(m, 403, "names that begin with "+ownConsumers+" are taken; choose another")
+			f.refuse(m, 403, "names that begin with "+journal.ReaderConsumers+" are taken; choose another")
 			return
 		}
 	}
-	if req.Stream != streamName {
-		g.refuse(m, 400, "stream_name must be "+streamName)
+	if req.Stream != journal.StreamName {
+		f.refuse(m, 400, "stream_name must be "+journal.StreamName)
 		return
 	}
-	if err := g.permit(&req.Config); err != nil {
-		g.refuse(m, 400, err.Error())
+	if err := f.permit(&req.Config); err != nil {
+		f.refuse(m, 400, err.Error())
 		return
 	}
-	data, ok := g.encode(m, &req)
+	data, ok := f.encode(m, &req)
 	if !ok {
 		return
 	}
-	g.creating.Lock()
-	defer g.creating.Unlock()
-	if _, ok := g.waiting(m); !ok {
+	f.creating.Lock()
+	defer f.creating.Unlock()
+	if _, ok := f.waiting(m); !ok {
 		return // nor does anybody go for it
 	}
-	ctx, cancel := context.WithTimeout(g.j.ctx, gateTimeout)
+	ctx, cancel := context.WithTimeout(f.r.ctx, filterTimeout)
 	defer cancel()
-	if err := g.room(ctx, cmp.Or(name, req.Config.Name, req.Config.Durable), redeliveries(req.Config.AckPolicy != server.AckNone, req.Config.MaxAckPending, req.Config.AckWait, req.Config.BackOff)); err != nil {
-		g.refuse(m, 429, err.Error())
+	if err := f.room(ctx, cmp.Or(name, req.Config.Name, req.Config.Durable), redeliveries(req.Config.AckPolicy != server.AckNone, req.Config.MaxAckPending, req.Config.AckWait, req.Config.BackOff)); err != nil {
+		f.refuse(m, 429, err.Error())
 		return
 	}
-	if answer := g.ask(ctx, m, data); answer != nil && req.Config.Durable != "" {
-		g.sync(answer)
+	if answer := f.ask(ctx, m, data); answer != nil && req.Config.Durable != "" {
+		f.sync(answer)
 	}
 }
 
 // sync syncs the files of a durable consumer that was just made: the server does not, and a place that was promised
 // should not be lost with the power.
-func (g *gate) sync(answer []byte) {
+func (f *filter) sync(answer []byte) {
 	var made struct {
 		Name  string          `json:"name"`
 		Error json.RawMessage `json:"error"`
@@ -76,22 +77,22 @@ func (g *gate) sync(answer []byte) {
 	if err := json.Unmarshal(answer, &made); err != nil || made.Name == "" || made.Error != nil {
 		return // it was refused
 	}
-	if err := syncTree(filepath.Join(streamDir(g.j.o.Dir), "obs", made.Name), g.j.o.Dir); err != nil {
-		g.j.log.Warn("a durable consumer of an outside client could not be synced", "consumer", made.Name, "err", err)
+	if err := f.r.SyncConsumer(made.Name); err != nil {
+		f.r.c.log.Warn("a durable consumer of an outside client could not be synced", "consumer", made.Name, "err", err)
 	}
 }
 
 // consumerName is the name in the subject of a create request: behind the stream's, in both of its forms; "" if the
 // server is to choose.
 func consumerName(subject string) string {
-	_, rest, _ := strings.Cut(subject, "CREATE."+streamName)
+	_, rest, _ := strings.Cut(subject, "CREATE."+journal.StreamName)
 	name, _, _ := strings.Cut(strings.TrimPrefix(rest, "."), ".")
 	return name
 }
 
 // permit tells what is not allowed in a consumer, and fills in what the server would leave unlimited. What is
 // asked for is never changed in silence.
-func (g *gate) permit(c *server.ConsumerConfig) error {
+func (f *filter) permit(c *server.ConsumerConfig) error {
 	switch {
 	case c.DeliverSubject != "" || c.DeliverGroup != "" || c.FlowControl || c.Heartbeat != 0 || c.RateLimit != 0:
 		return errors.New("push consumers are not offered here; pull instead (no deliver_subject)")
@@ -122,7 +123,7 @@ func (g *gate) permit(c *server.ConsumerConfig) error {
 	idle := maxEphemeral
 	if c.Durable != "" {
 		// Longer than that, and nothing of where it stood is left.
-		if idle = g.j.o.Retention; c.InactiveThreshold == 0 {
+		if idle = f.r.Retention; c.InactiveThreshold == 0 {
 			c.InactiveThreshold = idle
 		}
 	}
@@ -134,8 +135,8 @@ func (g *gate) permit(c *server.ConsumerConfig) error {
 
 // room makes room for one more consumer, called name if it has a name by now, that may cause this many redeliveries a
 // second. Ephemeral ones that nobody pulls from go for it, the longest idle first.
-func (g *gate) room(ctx context.Context, name string, rate float64) error {
-	list, err := outsideConsumers(ctx, g.run.js)
+func (f *filter) room(ctx context.Context, name string, rate float64) error {
+	list, err := listConsumers(ctx, f.r.JetStream)
 	if err != nil {
 		return fmt.Errorf("the consumers cannot be counted: %w; ask again", err)
 	}
@@ -153,51 +154,22 @@ func (g *gate) room(ctx context.Context, name string, rate float64) error {
 	}
 	slices.SortFunc(idle, func(a, b *jetstream.ConsumerInfo) int { return used(a).Compare(used(b)) })
 	for _, c := range idle {
-		if count <= g.limit && rate <= maxRedeliveries {
+		if count <= f.r.c.o.MaxConsumers && rate <= maxRedeliveries {
 			return nil
 		}
-		g.j.log.Debug("an idle consumer of an outside client goes for another one", "consumer", c.Name)
-		if err := g.run.js.DeleteConsumer(ctx, streamName, c.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		f.r.c.log.Debug("an idle consumer of an outside client goes for another one", "consumer", c.Name)
+		if err := f.r.JetStream.DeleteConsumer(ctx, journal.StreamName, c.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return fmt.Errorf("an idle consumer, %s, could not be removed to make room: %w", c.Name, err)
 		}
 		count--
 		rate -= causes(c.Config)
 	}
-	if count > g.limit {
-		return fmt.Errorf("maximum consumers limit reached: %d, and none of them is idle and ephemeral", g.limit)
+	if count > f.r.c.o.MaxConsumers {
+		return fmt.Errorf("maximum consumers limit reached: %d, and none of them is idle and ephemeral", f.r.c.o.MaxConsumers)
 	}
 	if rate > maxRedeliveries {
 		return fmt.Errorf("all consumers together may cause %d redeliveries a second (max_ack_pending / ack_wait), with this one it is %.0f: "+
 			"ask for a longer ack_wait or a smaller max_ack_pending", maxRedeliveries, rate)
 	}
 	return nil
-}
-
-// outsideConsumers lists the consumers of outside clients.
-func outsideConsumers(ctx context.Context, js jetstream.JetStream) ([]*jetstream.ConsumerInfo, error) {
-	stream, err := js.Stream(ctx, streamName)
-	if err != nil {
-		return nil, err
-	}
-	var list []*jetstream.ConsumerInfo
-	lister := stream.ListConsumers(ctx)
-	for c := range lister.Info() {
-		if !own(c.Name) {
-			list = append(list, c)
-		}
-	}
-	return list, lister.Err()
-}
-
-func durable(c *jetstream.ConsumerInfo) bool { return c.Config.Durable != "" }
-
-// used is when the consumer last had something to do.
-func used(c *jetstream.ConsumerInfo) time.Time {
-	at := c.Created
-	for _, last := range []*time.Time{c.Delivered.Last, c.AckFloor.Last} {
-		if last != nil && last.After(at) {
-			at = *last
-		}
-	}
-	return at
 }

@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"bytes"
@@ -14,13 +14,15 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // stage is a journal with Pulse reading and appending, a witness outside who would see a forged message, and an attacker.
 type stage struct {
 	t        *testing.T
-	j        *Journal
-	reader   *Reader
+	j        *opened
+	reader   *journal.Reader
 	own      string // the name of the reader's consumer
 	inside   *nats.Subscription
 	witness  *nats.Subscription
@@ -34,17 +36,17 @@ type stage struct {
 }
 
 func newStage(t *testing.T) *stage {
-	s := &stage{t: t, j: openOutside(t, Options{})}
+	s := &stage{t: t, j: openOutside(t, t.TempDir(), Options{})}
 	s.last = appendN(t, s.j, "web1", 0, 200)
 	s.reader = from1(t, s.j, 1)
 	readN(t, s.reader, 200)
-	s.own = s.reader.pull.name
-	run := s.j.runs.current()
+	s.own = readers(t, s.j)[0]
+	run := s.j.current().JetStream.Conn()
 	var err error
-	if s.inside, err = run.nc.SubscribeSync("pulse.>"); err != nil {
+	if s.inside, err = run.SubscribeSync("pulse.>"); err != nil {
 		t.Fatal(err)
 	}
-	if err := run.nc.Flush(); err != nil {
+	if err := run.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	witness := client(t, s.j, nats.Name("witness"))
@@ -64,7 +66,7 @@ func newStage(t *testing.T) *stage {
 }
 
 func (s *stage) configured() string {
-	stream, err := s.j.runs.current().js.Stream(s.t.Context(), streamName)
+	stream, err := s.j.current().JetStream.Stream(s.t.Context(), journal.StreamName)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -98,13 +100,13 @@ func (s *stage) violation(subject string) {
 func (s *stage) unharmed() {
 	t := s.t
 	t.Helper()
-	// What the attacker sent has gone through the gate: a request behind it is answered, and so is one behind that inside.
+	// What the attacker sent has gone through the filter: a request behind it is answered, and so is one behind that inside.
 	if err := s.attacker.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	d := s.j.runs.current().door
-	eventually(t, "the gate is empty", func() bool {
-		for _, nc := range []*nats.Conn{d.gate.outside, d.gate.inside, s.j.runs.current().nc} {
+	r := s.j.current()
+	eventually(t, "the filter is empty", func() bool {
+		for _, nc := range []*nats.Conn{r.filter.outside, r.filter.inside, r.JetStream.Conn()} {
 			if err := nc.Flush(); err != nil {
 				return false
 			}
@@ -114,7 +116,7 @@ func (s *stage) unharmed() {
 	if config := s.configured(); config != s.config {
 		t.Errorf("the stream's configuration is %s", config)
 	}
-	if _, err := s.j.runs.current().js.Consumer(t.Context(), streamName, s.own); err != nil {
+	if _, err := s.j.current().JetStream.Consumer(t.Context(), journal.StreamName, s.own); err != nil {
 		t.Errorf("the reader's consumer: %v", err)
 	}
 	for name, sub := range map[string]*nats.Subscription{"the journal's account": s.inside, "a witness": s.witness} {
@@ -127,7 +129,7 @@ func (s *stage) unharmed() {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("20 appends took %v", took)
 	}
-	if seqs, _ := readN(t, s.reader, 20); seqs[19] != s.last {
+	if seqs := readN(t, s.reader, 20); seqs[19] != s.last {
 		t.Errorf("the reader read up to %d instead of %d", seqs[19], s.last)
 	}
 	for range 20 {
@@ -227,7 +229,7 @@ func TestOutsideLists(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if !slices.Equal(streams, []string{streamName}) || !slices.Equal(infos, want) || !slices.Equal(names, want) {
+	if !slices.Equal(streams, []string{journal.StreamName}) || !slices.Equal(infos, want) || !slices.Equal(names, want) {
 		t.Errorf("there are %v, %v, %v", streams, infos, names)
 	}
 	if _, err := js.Stream(t.Context(), "OTHER"); !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -309,9 +311,9 @@ func TestOutsideForbiddenRequests(t *testing.T) {
 	s.unharmed()
 }
 
-func mustConsumers(t *testing.T, j *Journal) []*jetstream.ConsumerInfo {
+func mustConsumers(t *testing.T, j *opened) []*jetstream.ConsumerInfo {
 	t.Helper()
-	list, err := outsideConsumers(t.Context(), j.runs.current().js)
+	list, err := listConsumers(t.Context(), j.current().JetStream)
 	if err != nil {
 		t.Fatal(err)
 	}

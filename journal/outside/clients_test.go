@@ -1,7 +1,8 @@
-package journal
+package outside
 
 import (
 	"errors"
+	"net"
 	"syscall"
 	"testing"
 	"time"
@@ -9,22 +10,13 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/nanopack/pulse/internal/freeport"
+	"github.com/nanopack/pulse/journal"
 )
 
 const outsidePassword = `a "token" of {people} $HOME 100% \ ü`
 
-// openOutside opens a journal with its door open.
-func openOutside(tb testing.TB, o Options) *Journal {
-	tb.Helper()
-	if o.Outside == nil {
-		o.Outside = &Outside{Address: freeport.Of(tb), User: "pulse", Password: outsidePassword}
-	}
-	return open(tb, o)
-}
-
 // client connects as another program would.
-func client(tb testing.TB, j *Journal, options ...nats.Option) *nats.Conn {
+func client(tb testing.TB, j *opened, options ...nats.Option) *nats.Conn {
 	tb.Helper()
 	nc, err := tryClient(j, options...)
 	if err != nil {
@@ -34,10 +26,10 @@ func client(tb testing.TB, j *Journal, options ...nats.Option) *nats.Conn {
 	return nc
 }
 
-func tryClient(j *Journal, options ...nats.Option) (*nats.Conn, error) {
+func tryClient(j *opened, options ...nats.Option) (*nats.Conn, error) {
 	options = append([]nats.Option{nats.UserInfo("pulse", outsidePassword), nats.Timeout(10 * time.Second), nats.MaxReconnects(-1),
 		nats.ReconnectWait(20 * time.Millisecond), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, options...)
-	return nats.Connect("nats://"+j.OutsideAddr().String(), options...)
+	return nats.Connect("nats://"+j.Addr().String(), options...)
 }
 
 func stream(tb testing.TB, nc *nats.Conn) jetstream.Stream {
@@ -46,7 +38,7 @@ func stream(tb testing.TB, nc *nats.Conn) jetstream.Stream {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s, err := js.Stream(tb.Context(), streamName)
+	s, err := js.Stream(tb.Context(), journal.StreamName)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -82,8 +74,7 @@ func take(tb testing.TB, c jetstream.Consumer, n int) (seqs []uint64) {
 }
 
 func TestOutsideOptions(t *testing.T) {
-	for _, o := range []Outside{
-		{Address: "", User: "pulse", Password: "x"},
+	for _, o := range []Options{
 		{Address: "localhost", User: "pulse", Password: "x"},
 		{Address: "localhost:nats", User: "pulse", Password: "x"},
 		{Address: "localhost:70000", User: "pulse", Password: "x"},
@@ -92,25 +83,43 @@ func TestOutsideOptions(t *testing.T) {
 		{Address: "localhost:0", User: "pulse", Password: "$2a$10$abcdefghijklmnopqrstuv"},
 		{Address: "localhost:0", User: "pulse", Password: "x", MaxConsumers: -1},
 	} {
-		if j, err := tryOpen(t, Options{Outside: &o}); err == nil {
-			t.Errorf("%+v was taken: %v", o, j.OutsideAddr())
+		if _, err := New(t.Context(), o); err == nil {
+			t.Errorf("%+v was taken", o)
 		}
 	}
-	if j := open(t, Options{}); j.OutsideAddr() != nil || j.Live() != nil {
-		t.Error("a journal without a door has one")
+	if j := openClosed(t, t.TempDir()); j.Addr() != nil || j.Wanted() || j.WantedSubject("pulse.live.a.b") || j.Publish("pulse.live.a.b", nil) == nil {
+		t.Error("clients are let in without an address")
 	}
 }
 
 func TestOutsideAddressInUse(t *testing.T) {
-	a := openOutside(t, Options{})
-	_, err := tryOpen(t, Options{Outside: &Outside{Address: a.OutsideAddr().String(), User: "pulse", Password: "x"}})
-	if !errors.Is(err, ErrOutside) || !errors.Is(err, syscall.EADDRINUSE) {
+	a := openOutside(t, t.TempDir(), Options{})
+	_, err := New(t.Context(), Options{Address: a.Addr().String(), User: "pulse", Password: "x"})
+	if !errors.Is(err, ErrAddress) || !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// Somebody takes the address after it was checked: the journal is not opened.
+func TestOutsideAddressTaken(t *testing.T) {
+	c, err := New(t.Context(), Options{Address: "127.0.0.1:0", User: "pulse", Password: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	c.address = taken.Addr().String()
+	_, err = journal.Open(t.Context(), journal.Options{Dir: t.TempDir(), Outside: c})
+	if !errors.Is(err, ErrAddress) || !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("the error is %v", err)
 	}
 }
 
 func TestOutsideReads(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	appendN(t, j, "web1", 0, 300)
 	nc := client(t, j)
 	s := stream(t, nc)

@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"fmt"
@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // What a consumer may ask for is bounded by what it costs while nobody acknowledges.
 func TestOutsideRedeliveryBounds(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	s := stream(t, client(t, j))
 	for _, refused := range []jetstream.ConsumerConfig{
 		{Durable: "a", AckWait: 10 * time.Millisecond},
@@ -28,7 +30,7 @@ func TestOutsideRedeliveryBounds(t *testing.T) {
 		}
 	}
 	// As many as there may be with the server's defaults.
-	for i := range DefaultOutsideConsumers - 1 {
+	for i := range DefaultConsumers - 1 {
 		if _, err := s.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: fmt.Sprint("default-", i), AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
 			t.Fatal(i, err)
 		}
@@ -46,7 +48,7 @@ func TestOutsideRedeliveryBounds(t *testing.T) {
 
 // The total over all consumers makes idle ephemeral ones go, as their number does.
 func TestOutsideRedeliveryTotal(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	s := stream(t, client(t, j))
 	costly := jetstream.ConsumerConfig{AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Second, MaxAckPending: 1000, InactiveThreshold: time.Hour}
 	for range 30 {
@@ -67,16 +69,16 @@ func TestOutsideRedeliveryTotal(t *testing.T) {
 // next start, with and without outside clients; a reader's keeps its place.
 func TestOutsideOldConsumersAreBounded(t *testing.T) {
 	dir := t.TempDir()
-	j := open(t, Options{Dir: dir})
+	j := openClosed(t, dir)
 	appendMany(t, j, 3000)
-	run := j.runs.current()
+	js := j.current().JetStream
 	for i := range 20 {
 		cfg := jetstream.ConsumerConfig{Durable: fmt.Sprint("old-", i), AckPolicy: jetstream.AckExplicitPolicy, AckWait: 10 * time.Millisecond,
 			MaxAckPending: 10_000, InactiveThreshold: time.Hour}
 		if i%2 == 1 {
 			cfg.BackOff, cfg.MaxDeliver = []time.Duration{10 * time.Millisecond, time.Minute}, 100
 		}
-		c, err := run.js.CreateConsumer(t.Context(), streamName, cfg)
+		c, err := js.CreateConsumer(t.Context(), journal.StreamName, cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +97,7 @@ func TestOutsideOldConsumersAreBounded(t *testing.T) {
 	}
 	closeJournal(t, j)
 
-	j = openOutside(t, Options{Dir: dir})
+	j = openOutside(t, dir, Options{})
 	total := 0.0
 	list := mustConsumers(t, j)
 	if len(list) != 20 {

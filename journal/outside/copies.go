@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // maxCopies is how many bytes of events may wait to be copied to plain subscriptions.
@@ -24,12 +26,12 @@ type fanout struct {
 	rate *rate.Limiter
 }
 
-func newFanout(run *embedded, account, user string) (*fanout, error) {
-	a, err := run.srv.LookupAccount(account)
+func newFanout(r *run, account, user string) (*fanout, error) {
+	a, err := r.Server.LookupAccount(account)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := run.keep(user, user, func() {})
+	conn, err := r.dial(user, user, func() {})
 	if err != nil {
 		return nil, err
 	}
@@ -51,25 +53,25 @@ type copies struct {
 	dropped prometheus.Counter
 }
 
-func newCopies(run *embedded, dropped prometheus.Counter) (*copies, error) {
-	f, err := newFanout(run, accountCopies, userCopies)
+func newCopies(r *run) (*copies, error) {
+	f, err := newFanout(r, accountCopies, userCopies)
 	if err != nil {
 		return nil, err
 	}
-	return &copies{fanout: f, queue: make(chan []nats.Msg, 1024), dropped: dropped}, nil
+	return &copies{fanout: f, queue: make(chan []nats.Msg, 1024), dropped: r.c.m.copiesDropped}, nil
 }
 
 // add takes copies of a batch, as far as anybody listens. It never waits: what does not find room is dropped and counted.
-func (c *copies) add(batch []*request) {
+func (c *copies) add(batch []journal.Message) {
 	if !c.wanted() {
 		return
 	}
 	var copied []nats.Msg
 	size := 0
-	for _, r := range batch {
-		if c.account.SubscriptionInterest(r.subject) {
-			copied = append(copied, nats.Msg{Subject: r.subject, Data: append([]byte(nil), r.data...)})
-			size += len(r.subject) + len(r.data)
+	for _, m := range batch {
+		if c.account.SubscriptionInterest(m.Subject) {
+			copied = append(copied, nats.Msg{Subject: m.Subject, Data: append([]byte(nil), m.Data...)})
+			size += len(m.Subject) + len(m.Data)
 		}
 	}
 	if len(copied) == 0 {
@@ -86,13 +88,11 @@ func (c *copies) add(batch []*request) {
 	c.dropped.Add(float64(len(copied)))
 }
 
-// publish publishes what add took, until ctx ends or done is closed.
-func (c *copies) publish(ctx context.Context, done <-chan struct{}) {
+// publish publishes what add took, until ctx ends.
+func (c *copies) publish(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
-		case <-done:
 			return
 		case batch := <-c.queue:
 			for i := range batch {

@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"errors"
@@ -6,13 +6,15 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // Pulse lists and deletes the consumers of outside clients, durable ones too, also when no client is let in. Its own it
 // neither lists nor deletes.
 func TestConsumers(t *testing.T) {
 	dir := t.TempDir()
-	j := openOutside(t, Options{Dir: dir})
+	j := openOutside(t, dir, Options{})
 	appendN(t, j, "web1", 0, 10)
 	c, err := stream(t, client(t, j)).CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "archive", AckPolicy: jetstream.AckExplicitPolicy,
 		FilterSubject: "pulse.readings.>"})
@@ -21,7 +23,7 @@ func TestConsumers(t *testing.T) {
 	}
 	take(t, c, 4)
 	closeJournal(t, j)
-	j = open(t, Options{Dir: dir})
+	j = openClosed(t, dir)
 	reader := from1(t, j, 1)
 	readN(t, reader, 10)
 	list, err := j.Consumers(t.Context())
@@ -29,10 +31,10 @@ func TestConsumers(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	if c := list[0]; c.Name != "archive" || !c.Durable || c.Unread != 6 || c.AckPending != 0 || c.MaxAckPending != 1000 || c.AckWait != 30*time.Second ||
-		len(c.Filters) != 1 || c.InactiveThreshold != j.o.Retention || time.Since(c.LastUsed) > time.Minute {
+		len(c.Filters) != 1 || c.InactiveThreshold != journal.DefaultRetention || time.Since(c.LastUsed) > time.Minute {
 		t.Errorf("%+v", c)
 	}
-	for _, name := range []string{reader.pull.name, "nobody", "", "a.b"} {
+	for _, name := range []string{readers(t, j)[0], "nobody", "", "a.b"} {
 		if err := j.DeleteConsumer(t.Context(), name); !errors.Is(err, ErrNoConsumer) {
 			t.Errorf("deleting %q: %v", name, err)
 		}
@@ -44,7 +46,7 @@ func TestConsumers(t *testing.T) {
 		t.Error(list, err)
 	}
 	closeJournal(t, j)
-	if _, err := j.Consumers(t.Context()); !errors.Is(err, ErrClosed) {
+	if _, err := j.Consumers(t.Context()); !errors.Is(err, journal.ErrUnavailable) {
 		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"bytes"
@@ -18,11 +18,11 @@ import (
 
 // Who sends more than all clients together may is disconnected and kept out for a while; a client that was there stays.
 func TestOutsideFlood(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	appendN(t, j, "web1", 0, 1)
 	other := client(t, j)
 	raw := dialRaw(t, j)
-	m := newMeter(j.runs.current().door)
+	m := newMeter(j.current())
 	m.sent = rate.NewLimiter(100, 100)
 	m.measure(time.Now())
 	if _, err := raw.Write(bytes.Repeat([]byte("PUB $JS.ACK.PULSE.nobody.1.1.1.1.0 4\r\n+ACK\r\n"), 1000)); err != nil {
@@ -37,14 +37,14 @@ func TestOutsideFlood(t *testing.T) {
 	if _, err := tryClient(j); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("a moment later it is told %v", err)
 	}
-	if value(t, j.m.outsideRefused.WithLabelValues("flood")) == 0 {
+	if value(t, j.m.refused.WithLabelValues("flood")) == 0 {
 		t.Error("it is not counted")
 	}
 	if n := stream(t, other).CachedInfo().State.Msgs; n != 1 {
 		t.Errorf("the other client sees %d events", n)
 	}
 	now := time.Now()
-	b := j.o.strangers.admission.banned
+	b := j.admission.banned
 	from := guesses.Origin("127.0.0.1:1")
 	if !b.holds(from, now) || b.holds(from, now.Add(banTime)) || b.holds(from, now.Add(-time.Hour)) {
 		t.Error("it is kept out for another time")
@@ -53,8 +53,8 @@ func TestOutsideFlood(t *testing.T) {
 
 // Passwords are guessed at the pace at which tokens of the API are. Who is known, and this machine, is let in meanwhile.
 func TestOutsideGuesses(t *testing.T) {
-	j := openOutside(t, Options{})
-	a := j.o.strangers.admission
+	j := openOutside(t, t.TempDir(), Options{})
+	a := j.admission
 	now := time.Now()
 	from := guesses.Origin("203.0.113.7:1")
 	known := guesses.Origin("203.0.113.8:1")
@@ -86,14 +86,14 @@ func TestOutsideGuesses(t *testing.T) {
 		}
 	}
 	client(t, j)
-	if value(t, j.m.outsideRefused.WithLabelValues("guesses")) == 0 {
+	if value(t, j.m.refused.WithLabelValues("guesses")) == 0 {
 		t.Error("they are not counted")
 	}
 }
 
 // A pull that asks for more than is passed on at a time is told so.
 func TestOutsidePullTooLarge(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
 	for body, want := range map[string]string{`{"batch":5001}`: "409", "5001": "409", "-1": "400", "x": "400", `{"batch":1,"idle_heartbeat":100000000}`: "400"} {
 		m, err := nc.Request("$JS.API.CONSUMER.MSG.NEXT.PULSE.x", []byte(body), 10*time.Second)
@@ -107,7 +107,7 @@ func TestOutsidePullTooLarge(t *testing.T) {
 // less stays. Otherwise 256 subscriptions to everything on each of 64 connections would have 16,384 copies made of an
 // event before the next one is written.
 func TestOutsideHeardTooMuch(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	honest, greedy := client(t, j), []*rawClient{dialRaw(t, j), dialRaw(t, j)}
 	heard, err := honest.SubscribeSync("pulse.readings.>")
 	if err != nil {
@@ -117,7 +117,7 @@ func TestOutsideHeardTooMuch(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, g := range greedy {
-		for i := range DefaultOutsideSubscriptions {
+		for i := range DefaultSubscriptions {
 			if _, err := fmt.Fprintf(g, "SUB pulse.> %d\r\n", i); err != nil {
 				t.Fatal(err)
 			}
@@ -127,7 +127,7 @@ func TestOutsideHeardTooMuch(t *testing.T) {
 		}
 		g.expect("PONG")
 	}
-	m := newMeter(j.runs.current().door)
+	m := newMeter(j.current())
 	m.heard = rate.NewLimiter(100, 100)
 	m.measure(time.Now())
 	appendN(t, j, "web1", 0, 2)
@@ -137,13 +137,13 @@ func TestOutsideHeardTooMuch(t *testing.T) {
 		}
 	}
 	eventually(t, "both greedy clients have been sent all of it", func() bool {
-		conns, err := m.d.run.srv.Connz(&server.ConnzOptions{Account: accountOutside})
+		conns, err := m.r.Server.Connz(&server.ConnzOptions{Account: accountClients})
 		if err != nil {
 			t.Fatal(err)
 		}
 		all := 0
 		for _, c := range conns.Conns {
-			if c.OutMsgs >= 2*DefaultOutsideSubscriptions {
+			if c.OutMsgs >= 2*DefaultSubscriptions {
 				all++
 			}
 		}
@@ -157,14 +157,14 @@ func TestOutsideHeardTooMuch(t *testing.T) {
 	if _, err := heard.NextMsg(10 * time.Second); err != nil {
 		t.Error("the honest client hears no more:", err)
 	}
-	if value(t, j.m.outsideRefused.WithLabelValues("flood")) != 2 {
+	if value(t, j.m.refused.WithLabelValues("flood")) != 2 {
 		t.Error("they are not counted")
 	}
 }
 
 // A client that pulls as much as it may through consumers of its own keeps nobody waiting.
 func TestOutsideFairShare(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	appendMany(t, j, 100)
 	greedy := client(t, j)
 	s := stream(t, greedy)

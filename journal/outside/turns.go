@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"container/heap"
@@ -104,9 +104,9 @@ func (t *turns) next() (turn, bool) {
 	return next, true
 }
 
-// serve calls who is next at the rate, until ctx ends or done is closed.
-func (t *turns) serve(ctx context.Context, done <-chan struct{}) {
-	for {
+// serve calls who is next at the rate, until ctx ends.
+func (t *turns) serve(ctx context.Context) {
+	for ctx.Err() == nil {
 		if next, ok := t.next(); ok {
 			if t.rate.WaitN(ctx, next.cost) != nil {
 				return
@@ -116,15 +116,7 @@ func (t *turns) serve(ctx context.Context, done <-chan struct{}) {
 		}
 		select {
 		case <-t.more:
-		case <-done:
-			return
 		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-done:
-			return
-		default:
 		}
 	}
 }

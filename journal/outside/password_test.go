@@ -1,19 +1,21 @@
-package journal
+package outside
 
 import (
 	"errors"
 	"testing"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // TestOutsidePasswordChanges changes the password under clients that are connected: they stay, and
 // new ones need the new one, also after the server inside was started again.
 func TestOutsidePasswordChanges(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	before := client(t, j, nats.NoReconnect())
 	const next = "another \"one\""
-	j.SetOutsidePassword(next)
+	j.SetPassword(next)
 	if nc, err := tryClient(j); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("the old password: %v, %v", nc, err)
 	}
@@ -27,7 +29,7 @@ func TestOutsidePasswordChanges(t *testing.T) {
 	if nc, err := tryClient(j, nats.UserInfo("outside", next)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("another user: %v, %v", nc, err)
 	}
-	if nc, err := tryClient(j, nats.UserInfo(userPulse, next)); !errors.Is(err, nats.ErrAuthorization) {
+	if nc, err := tryClient(j, nats.UserInfo(journal.User, next)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("a user from inside: %v, %v", nc, err)
 	}
 }

@@ -1,4 +1,4 @@
-package journal
+package outside
 
 import (
 	"fmt"
@@ -8,11 +8,13 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/nanopack/pulse/journal/codec"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // A plain subscription gets what was committed, in order, and nothing is copied when nobody listens.
 func TestOutsideCopies(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
 	appendN(t, j, "web1", 0, 1)
 	all, err := nc.SubscribeSync("pulse.>")
@@ -50,13 +52,13 @@ func TestOutsideCopies(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	c := j.runs.current().door.copies
+	c := j.current().copies
 	eventually(t, "nothing is copied", func() bool { return c.account.TotalSubs() == c.baseline && c.waiting.Load() == 0 })
 }
 
 // What waits to be copied is bounded, and a commit does not wait for it.
 func TestOutsideCopiesAreBounded(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
 	if _, err := nc.SubscribeSync("pulse.readings.>"); err != nil {
 		t.Fatal(err)
@@ -64,16 +66,16 @@ func TestOutsideCopiesAreBounded(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	run := j.runs.current()
-	c, err := newCopies(run, j.m.copiesDropped)
+	run := j.current()
+	c, err := newCopies(run)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.conn.Close()
-	c.baseline = run.door.copies.baseline
-	big := &request{subject: "pulse.readings.web1", data: make([]byte, 1<<20)}
+	c.baseline = run.copies.baseline
+	big := journal.Message{Subject: "pulse.readings.web1", Data: make([]byte, 1<<20)}
 	for range 20 { // nobody publishes them
-		c.add([]*request{big})
+		c.add([]journal.Message{big})
 	}
 	if n := value(t, j.m.copiesDropped); n < 12 || n > 13 || c.waiting.Load() > maxCopies {
 		t.Errorf("%v dropped, %d bytes wait", n, c.waiting.Load())
@@ -83,7 +85,7 @@ func TestOutsideCopiesAreBounded(t *testing.T) {
 // The server keeps no cache of what subscribes to a subject: each new subscription would copy what there is of all the
 // subjects that match it, and thousands would keep the server busy for seconds.
 func TestOutsideSubscriptionsAreNotCached(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
 	sub, err := nc.SubscribeSync("pulse.readings.>")
 	if err != nil {
@@ -96,8 +98,8 @@ func TestOutsideSubscriptionsAreNotCached(t *testing.T) {
 	if _, err := sub.NextMsg(time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	for _, account := range []string{accountPulse, accountCopies, accountOutside, accountLive} {
-		z, err := j.runs.current().srv.Subsz(&server.SubszOptions{Account: account})
+	for _, account := range []string{journal.Account, accountCopies, accountClients, accountLive} {
+		z, err := j.current().Server.Subsz(&server.SubszOptions{Account: account})
 		if err != nil || z.NumCache != 0 {
 			t.Errorf("%s: %d cached, %v", account, z.NumCache, err)
 		}
@@ -106,9 +108,9 @@ func TestOutsideSubscriptionsAreNotCached(t *testing.T) {
 
 // Many subscriptions to single subjects do not slow each other down: what is published costs what its own subject has.
 func TestOutsideNarrowSubscriptions(t *testing.T) {
-	j := openOutside(t, Options{})
+	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
-	for i := range DefaultOutsideSubscriptions - 2 {
+	for i := range DefaultSubscriptions - 2 {
 		subject := fmt.Sprintf("pulse.live.web%d.cpu", i)
 		if i%2 == 1 {
 			subject = fmt.Sprintf("pulse.readings.web%d", i)
@@ -120,7 +122,7 @@ func TestOutsideNarrowSubscriptions(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	d := j.runs.current().door
+	d := j.current()
 	for subject, want := range map[string]int{"pulse.live.web0.cpu": 1, "pulse.live.other.cpu": 0} {
 		if got := d.live.cost(subject); got != want {
 			t.Errorf("%s costs %d, want %d", subject, got, want)

@@ -1,34 +1,41 @@
-package journal
+package outside
 
 import (
 	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/nanopack/pulse/journal/codec"
+	"github.com/nats-io/nats-server/v2/server"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nanopack/pulse/internal/freeport"
+	"github.com/nanopack/pulse/journal"
 )
 
-func init() { children["outside"] = outsideChild }
+// childDir is set in a process that is to append to the journal in the directory it names.
+const childDir = "PULSE_OUTSIDE_DIR"
 
-// outsideChild appends without end behind an open door, and says where that is.
-func outsideChild() {
-	j, err := Open(context.Background(), Options{Dir: os.Getenv("PULSE_JOURNAL_DIR"),
-		Outside: &Outside{Address: "127.0.0.1:0", User: "pulse", Password: outsidePassword}})
+// child appends without end, lets clients in, and prints where.
+func child() {
+	c, err := New(context.Background(), Options{Address: "127.0.0.1:0", User: "pulse", Password: outsidePassword})
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(j.OutsideAddr())
+	j, err := journal.Open(context.Background(), journal.Options{Dir: os.Getenv(childDir), Outside: c})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(c.Addr())
 	for i := 0; ; i++ {
 		if _, err := j.Append(context.Background(), sample("web1", i)); err != nil {
 			panic(err)
@@ -45,7 +52,7 @@ func TestOutsideDurableSurvivesKill(t *testing.T) {
 	next := uint64(1)
 	for round := range 3 {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "PULSE_JOURNAL_CHILD=outside", "PULSE_JOURNAL_DIR="+dir)
+		cmd.Env = append(os.Environ(), childDir+"="+dir)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -97,7 +104,7 @@ func TestOutsideDurableSurvivesRestart(t *testing.T) {
 	dir := t.TempDir()
 	next := uint64(1)
 	for range 3 {
-		j := openOutside(t, Options{Dir: dir})
+		j := openOutside(t, dir, Options{})
 		appendN(t, j, "web1", 0, 50)
 		c, err := stream(t, client(t, j)).CreateOrUpdateConsumer(t.Context(), archive)
 		if err != nil {
@@ -113,21 +120,24 @@ func TestOutsideDurableSurvivesRestart(t *testing.T) {
 	}
 }
 
-// breakWrites makes the next fsync of the journal fail once.
-type breaking struct{ next atomic.Bool }
-
-func (b *breaking) fsync(f *os.File) error {
-	if b.next.CompareAndSwap(true, false) {
-		return errors.New("broken by the test")
+// restart has the journal restart its server: somebody else writes into the stream, and the next number is not the
+// one that the journal expects.
+func restart(t *testing.T, j *opened) {
+	t.Helper()
+	run := j.current()
+	if _, err := run.JetStream.Publish(t.Context(), codec.ReadingsSubject+"web1", []byte("{}")); err != nil {
+		t.Fatal(err)
 	}
-	return f.Sync()
+	if _, err := j.Append(t.Context(), sample("web1", 0)); !errors.Is(err, journal.ErrUnknown) {
+		t.Fatal(err)
+	}
+	eventually(t, "the journal is back", func() bool { r := j.current(); return r != nil && r != run && j.Healthy() == nil })
 }
 
 // When the server inside is restarted clients find the door at the same place, and their durable consumers in it.
 func TestOutsideSurvivesRestartInside(t *testing.T) {
-	var disk breaking
-	j := openOutside(t, Options{fsync: disk.fsync, retryMin: 10 * time.Millisecond})
-	addr := j.OutsideAddr().String()
+	j := openOutside(t, t.TempDir(), Options{})
+	addr := j.Addr().String()
 	appendN(t, j, "web1", 0, 20)
 	nc := client(t, j)
 	c, err := stream(t, nc).CreateConsumer(t.Context(), archive)
@@ -143,13 +153,10 @@ func TestOutsideSurvivesRestartInside(t *testing.T) {
 		t.Fatal(err)
 	}
 	for round := range 3 {
-		run := j.runs.current()
-		disk.next.Store(true)
-		_, _ = j.Append(t.Context(), sample("web1", 0)) // it may be settled as stored
-		eventually(t, "the journal is back", func() bool { r := j.runs.current(); return r != nil && r != run && j.Healthy() == nil })
+		restart(t, j)
 		last := appendN(t, j, "web1", 100, 20)
-		if j.OutsideAddr().String() != addr {
-			t.Errorf("the address is %v", j.OutsideAddr())
+		if j.Addr().String() != addr {
+			t.Errorf("the address is %v", j.Addr())
 		}
 		for seq := uint64(0); seq < last; {
 			seqs := take(t, c, 1)
@@ -158,8 +165,8 @@ func TestOutsideSurvivesRestartInside(t *testing.T) {
 		if info, err := c.Info(t.Context()); err != nil || info.AckFloor.Stream != last {
 			t.Errorf("round %d: %+v %v; %d is the last", round, info, err, last)
 		}
-		eventually(t, "somebody listens again", j.Live().Wanted)
-		if err := j.Live().Publish("pulse.live.web1.cpu", []byte("x")); err != nil {
+		eventually(t, "somebody listens again", j.Wanted)
+		if err := j.Publish("pulse.live.web1.cpu", []byte("x")); err != nil {
 			t.Error(err)
 		}
 		if _, err := live.NextMsg(10 * time.Second); err != nil {
@@ -168,47 +175,43 @@ func TestOutsideSurvivesRestartInside(t *testing.T) {
 	}
 }
 
+// thief takes the port of clients when the server is stopped, before it starts again.
+type thief struct {
+	*Clients
+	t     *testing.T
+	taken net.Listener
+}
+
+func (s *thief) Configure(opts *server.Options, password string) (exports, accounts string) {
+	if addr := s.Addr(); addr != nil {
+		l, err := net.Listen("tcp", addr.String())
+		if err != nil {
+			s.t.Errorf("the port is not free: %v", err)
+		}
+		s.taken = l
+	}
+	return s.Clients.Configure(opts, password)
+}
+
 // Somebody else who takes the port during a restart inside keeps outside clients away, and nobody else.
 func TestOutsidePortTakenDuringRestart(t *testing.T) {
-	var disk breaking
-	var j *Journal
-	var mu sync.Mutex
-	var thief net.Listener
-	steal := func(f *os.File) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if j != nil && thief == nil && j.runs.current() == nil {
-			// The port is free once the old server is gone, which it is when the next one syncs what it found.
-			if l, err := net.Listen("tcp", j.OutsideAddr().String()); err == nil {
-				thief = l
-			}
-		}
-		return disk.fsync(f)
-	}
-	opened := openOutside(t, Options{fsync: steal, retryMin: 10 * time.Millisecond})
-	mu.Lock()
-	j = opened
-	mu.Unlock()
-	appendN(t, opened, "web1", 0, 5)
-	run := opened.runs.current()
-	disk.next.Store(true)
-	_, _ = opened.Append(t.Context(), sample("web1", 0)) // it may be settled as stored
-	eventually(t, "the journal is back", func() bool {
-		r := opened.runs.current()
-		return r != nil && r != run && opened.Healthy() == nil
+	thief := &thief{t: t}
+	j := openWith(t, t.TempDir(), Options{Address: freeport.Of(t), User: "pulse", Password: outsidePassword}, func(c *Clients) journal.Outside {
+		thief.Clients = c
+		return thief
 	})
-	appendN(t, opened, "web1", 0, 5)
-	mu.Lock()
-	stolen := thief
-	mu.Unlock()
-	if stolen == nil {
-		t.Fatal("the port was not free")
+	appendN(t, j, "web1", 0, 5)
+	restart(t, j)
+	appendN(t, j, "web1", 0, 5)
+	if nc, err := tryClient(j); err == nil {
+		nc.Close()
+		t.Error("a client is let in")
 	}
-	if err := stolen.Close(); err != nil {
+	if err := thief.taken.Close(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "outside clients are let in again", func() bool {
-		nc, err := tryClient(opened)
+		nc, err := tryClient(j)
 		if err == nil {
 			nc.Close()
 		}
@@ -220,7 +223,7 @@ func TestOutsidePortTakenDuringRestart(t *testing.T) {
 // event that comes.
 func TestOutsideDurableBehindTheEnd(t *testing.T) {
 	dir := t.TempDir()
-	j := openOutside(t, Options{Dir: dir})
+	j := openOutside(t, dir, Options{})
 	appendN(t, j, "web1", 0, 40)
 	unacknowledged := jetstream.ConsumerConfig{Durable: "other", AckPolicy: jetstream.AckNonePolicy}
 	for _, cfg := range []jetstream.ConsumerConfig{archive, unacknowledged} {
@@ -231,18 +234,18 @@ func TestOutsideDurableBehindTheEnd(t *testing.T) {
 		take(t, c, 40)
 	}
 	closeJournal(t, j)
-	msgs := filepath.Join(streamDir(dir), "msgs")
+	msgs := filepath.Join(dir, "jetstream", journal.Account, "streams", journal.StreamName, "msgs")
 	if err := os.Remove(filepath.Join(msgs, "index.db")); err != nil {
 		t.Fatal(err)
 	}
-	fi, err := os.Stat(blockPath(msgs, 1))
+	fi, err := os.Stat(filepath.Join(msgs, "1.blk"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(blockPath(msgs, 1), fi.Size()/2); err != nil {
+	if err := os.Truncate(filepath.Join(msgs, "1.blk"), fi.Size()/2); err != nil {
 		t.Fatal(err)
 	}
-	j = openOutside(t, Options{Dir: dir})
+	j = openOutside(t, dir, Options{})
 	st, err := j.State(t.Context())
 	if err != nil || st.LastSeq >= 40 || st.LastSeq == 0 {
 		t.Fatalf("%+v %v", st, err)
