@@ -1,7 +1,6 @@
 package query
 
 import (
-	"bytes"
 	"errors"
 	"net/http"
 
@@ -56,7 +55,7 @@ func (s *Server) putAlert(w http.ResponseWriter, r *http.Request, put func(kapa.
 	if err != nil {
 		return err
 	}
-	alert, err := kapa.Decode(bytes.NewReader(body))
+	alert, err := kapa.Decode(body)
 	if err != nil {
 		return alertError(err)
 	}

@@ -1,7 +1,6 @@
 package query
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -134,7 +133,7 @@ func (s *Server) addAlert02(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	decoded, err := kapa.Decode(bytes.NewReader(text))
+	decoded, err := kapa.Decode(text)
 	if err != nil {
 		return alertError(err)
 	}
