@@ -32,8 +32,8 @@ func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override,
 	fail := func(subject string, err error) (Override, error) {
 		return Override{}, &Error{Op: "override", Subject: subject, Err: err}
 	}
-	if subject, err := req.validate(); err != nil {
-		return fail(subject, err)
+	if err := req.Validate(); err != nil {
+		return Override{}, err
 	}
 	srv.overrides.change.Lock()
 	defer srv.overrides.change.Unlock()
@@ -66,14 +66,15 @@ func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override,
 	for _, r := range relays {
 		r.override(o, tick)
 	}
-	return o.copy(), nil
+	return o.describe(tick), nil
 }
 
 // Overrides returns those that hold, the newest first.
 func (srv *Server) Overrides() []Override {
 	list := []Override{}
-	for _, o := range srv.overrides.all(srv.env.tick()) {
-		list = append(list, o.copy())
+	tick := srv.env.tick()
+	for _, o := range srv.overrides.all(tick) {
+		list = append(list, o.describe(tick))
 	}
 	return list
 }
