@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -36,6 +37,14 @@ type Consumer struct {
 	InactiveThreshold apijson.Seconds `json:"inactive_threshold"`
 }
 
+// MarshalJSON shows the times as the API does. It is json.Marshal that writes the > of a filter as
+// \u003e, on which clients may depend.
+func (c Consumer) MarshalJSON() ([]byte, error) {
+	type plain Consumer // without this method
+	c.Created, c.LastUsed = apijson.Time(c.Created), apijson.Time(c.LastUsed)
+	return json.Marshal(plain(c))
+}
+
 // Consumers lists the consumers of outside clients by name, also when outside clients are not let in. It fails with
 // ErrUnavailable while the server is being restarted, and with ErrClosed.
 func (j *Journal) Consumers(ctx context.Context) ([]Consumer, error) {
@@ -54,7 +63,7 @@ func (j *Journal) Consumers(ctx context.Context) ([]Consumer, error) {
 			filters = []string{c.Config.FilterSubject}
 		}
 		list[i] = Consumer{
-			Name: c.Name, Durable: durable(c), Filters: filters, Created: apijson.Time(c.Created), LastUsed: apijson.Time(used(c)), Unread: c.NumPending,
+			Name: c.Name, Durable: durable(c), Filters: filters, Created: c.Created, LastUsed: used(c), Unread: c.NumPending,
 			AckPending: c.NumAckPending, MaxAckPending: max(c.Config.MaxAckPending, 0), AckWait: apijson.Seconds(c.Config.AckWait),
 			Waiting: c.NumWaiting, InactiveThreshold: apijson.Seconds(c.Config.InactiveThreshold),
 		}
