@@ -33,8 +33,8 @@ func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override,
 	fail := func(subject string, err error) (Override, error) {
 		return Override{}, &Error{Op: "override", Subject: subject, Err: err}
 	}
-	if subject, err := req.validate(); err != nil {
-		return fail(subject, err)
+	if err := req.Validate(); err != nil {
+		return Override{}, err
 	}
 	srv.env.overrides.change.Lock()
 	defer srv.env.overrides.change.Unlock()
@@ -69,7 +69,7 @@ func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override,
 		r.send(line)
 	}
 	srv.journalOverride(o, req.Duration, "override "+o.ID)
-	return o.copy(), nil
+	return o.describe(tick), nil
 }
 
 // journalOverride journals for every relay of an override that it holds for duration from now on; 0
@@ -91,8 +91,9 @@ func (srv *Server) journalOverride(o *override, duration time.Duration, reason s
 // Overrides returns those that hold, the newest first.
 func (srv *Server) Overrides() []Override {
 	list := []Override{}
-	for _, o := range srv.env.overrides.all(srv.env.tick()) {
-		list = append(list, o.copy())
+	tick := srv.env.tick()
+	for _, o := range srv.env.overrides.all(tick) {
+		list = append(list, o.describe(tick))
 	}
 	return list
 }

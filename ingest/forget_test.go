@@ -262,7 +262,7 @@ func TestCancelAfterForget(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.want("override 1 cpu:60")
-		if d := w.relay("b").Collectors[0].Interval; d != time.Minute {
+		if d := time.Duration(w.relay("b").Collectors[0].Interval); d != time.Minute {
 			t.Errorf("cpu is polled every %v after the override was cancelled", d)
 		}
 	})

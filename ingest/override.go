@@ -3,9 +3,11 @@ package ingest
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
+	"github.com/nanopack/pulse/internal/duration"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -27,31 +29,47 @@ type OverrideRequest struct {
 	Relays []string
 }
 
-// validate returns what is wrong, and with what.
-func (req OverrideRequest) validate() (subject string, err error) {
-	whole := func(d, most time.Duration) bool { return d >= time.Second && d <= most && d%time.Second == 0 }
-	if !whole(req.Duration, MaxOverride) {
-		return "duration", fmt.Errorf("%w: use whole seconds from 1 to %d", ErrInvalid, int(MaxOverride.Seconds()))
+// Validate says what is wrong with the request by itself. The error is an *[Error] around
+// ErrInvalid; its Subject is a field or a collector.
+func (req OverrideRequest) Validate() error {
+	if !duration.Whole(req.Duration, time.Second, MaxOverride) {
+		return invalid("duration", "duration must be between 1 second and 1w, in whole seconds")
 	}
 	if len(req.Collectors) == 0 {
-		return "collectors", fmt.Errorf("%w: name at least one collector and its interval", ErrInvalid)
+		return invalid("collectors", `collectors is empty: name at least one with its interval, like {"cpu": 5}`)
 	}
-	for name, interval := range req.Collectors {
-		if err := relaywire.CheckName(name); err != nil {
-			return name, fmt.Errorf("%w: %w", ErrInvalid, err)
-		}
-		if !whole(interval, req.Duration) {
-			return name, fmt.Errorf("%w: use whole seconds from 1 to the duration as its interval", ErrInvalid)
+	for _, name := range slices.Sorted(maps.Keys(req.Collectors)) {
+		interval := req.Collectors[name]
+		switch err := relaywire.CheckName(name); {
+		case err != nil:
+			return invalid(name, "the collector %.64q: %v", name, err)
+		case !duration.Whole(interval, time.Second, math.MaxInt64):
+			return invalid(name, "the interval of %s must be at least 1 second, in whole seconds", name)
+		case interval > req.Duration:
+			return invalid(name, "the interval of %s must be at most the duration", name)
 		}
 	}
-	return "", nil
+	return nil
 }
+
+// invalid is ErrInvalid with a text of its own.
+func invalid(subject, format string, args ...any) error {
+	return &Error{Op: "override", Subject: subject, Err: &requestError{fmt.Sprintf(format, args...)}}
+}
+
+// requestError says what is wrong with a request. It is ErrInvalid to errors.Is.
+type requestError struct{ text string }
+
+func (e *requestError) Error() string   { return e.text }
+func (e *requestError) Is(t error) bool { return t == ErrInvalid }
 
 // Override is an override that holds.
 type Override struct {
 	ID             string
 	Created, Until time.Time
-	Collectors     map[string]time.Duration
+	// Remaining is how long it still held when it was asked for.
+	Remaining  time.Duration
+	Collectors map[string]time.Duration
 	// Relays are the ids of the relays that were connected when it was made, sorted. It holds for no other.
 	Relays []string
 }
@@ -116,9 +134,10 @@ func (i intervals) of(collector string) time.Duration {
 	return i.normal
 }
 
-// copy returns a copy that the caller may change.
-func (o *override) copy() Override {
+// describe returns a copy that the caller may change.
+func (o *override) describe(tick int64) Override {
 	c := o.Override
+	c.Remaining = time.Duration(o.ends - tick)
 	c.Collectors, c.Relays = maps.Clone(c.Collectors), slices.Clone(c.Relays)
 	return c
 }

@@ -71,10 +71,10 @@ func TestOverrideHoldsForItsTime(t *testing.T) {
 		if !slices.Equal(o.Relays, []string{"web1"}) || o.Until.Sub(o.Created) != 120*time.Second {
 			t.Errorf("made %+v, want it for web1 and two minutes", o)
 		}
-		if got := w.relay("web1").Collectors; got[0].Interval != 5*time.Second || got[1].Interval != time.Minute {
+		if got := w.relay("web1").Collectors; time.Duration(got[0].Interval) != 5*time.Second || time.Duration(got[1].Interval) != time.Minute {
 			t.Errorf("intervals %v, want 5s for cpu and 1m0s for ram", got)
 		}
-		if got := w.relay("web2").Collectors; got[0].Interval != time.Minute {
+		if got := w.relay("web2").Collectors; time.Duration(got[0].Interval) != time.Minute {
 			t.Errorf("intervals of a relay it is not for: %v", got)
 		}
 		n, lines := p.polls("cpu", 119*time.Second)
@@ -135,7 +135,7 @@ func TestOverrideSurvivesReconnectAndRestart(t *testing.T) {
 		late.add("cpu")
 		late.want("get cpu")
 		late.send("got cpu:1") // else Stop waits for it
-		if got := w.relay("web2").Collectors[0].Interval; got != time.Minute {
+		if got := time.Duration(w.relay("web2").Collectors[0].Interval); got != time.Minute {
 			t.Errorf("a relay that came later is polled every %v", got)
 		}
 		w.stop()
@@ -180,7 +180,7 @@ func TestNewerOverrideHolds(t *testing.T) {
 		older := mustOverride(t, w, time.Hour, every("cpu", 10*time.Second))
 		time.Sleep(time.Millisecond)
 		newer := mustOverride(t, w, time.Hour, every("cpu", 20*time.Second))
-		interval := func() time.Duration { return w.relay("web1").Collectors[0].Interval }
+		interval := func() time.Duration { return time.Duration(w.relay("web1").Collectors[0].Interval) }
 		if got := interval(); got != 20*time.Second {
 			t.Errorf("polled every %v, want what the newer says", got)
 		}

@@ -8,21 +8,22 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nanopack/pulse/internal/apijson"
 	"github.com/nanopack/pulse/journal/codec"
 )
 
 // Relay is what the registry knows of one relay.
 type Relay struct {
-	ID string
+	ID string `json:"id"`
 	// Connected reports whether it is connected now, RemoteAddr and ConnectedAt from where and since
 	// when; both are empty otherwise.
-	Connected   bool
-	RemoteAddr  string
-	ConnectedAt time.Time
+	Connected   bool      `json:"connected"`
+	RemoteAddr  string    `json:"address,omitempty"`
+	ConnectedAt time.Time `json:"connected_at,omitzero"`
 	// LastSeen is the time of its last event, zero if there was none yet. It outlives a restart.
-	LastSeen time.Time
-	// Collectors are in the order in which they were added.
-	Collectors []Collector
+	LastSeen time.Time `json:"last_seen,omitzero"`
+	// Collectors are in the order in which they were added; never nil.
+	Collectors []Collector `json:"collectors"`
 	// RelayCounts are counted since the server's start.
 	RelayCounts
 }
@@ -31,21 +32,23 @@ type Relay struct {
 type RelayCounts struct {
 	// Polls were sent, of which Unanswered had no answer before the next one was sent. Skipped were not
 	// sent because the answer to the one before might be under way.
-	Polls, Unanswered, Skipped uint64
+	Polls      uint64 `json:"polls"`
+	Unanswered uint64 `json:"unanswered"`
+	Skipped    uint64 `json:"skipped"`
 	// Rejected readings were not taken.
-	Rejected uint64
+	Rejected uint64 `json:"rejected"`
 	// Replaced connections had to make way for a newer one with the same id; the last of them came from
 	// ReplacedAddr. Two hosts with one id do that to each other for ever.
-	Replaced     uint64
-	ReplacedAddr string
+	Replaced     uint64 `json:"replaced"`
+	ReplacedAddr string `json:"replaced_address,omitempty"`
 }
 
 // Collector is one collector of a [Relay]. Interval is how often it is polled now, overrides
 // included.
 type Collector struct {
-	Name     string
-	Tags     []string
-	Interval time.Duration
+	Name     string          `json:"name"`
+	Tags     []string        `json:"tags"` // as sent: key:value or a bare word; never nil
+	Interval apijson.Seconds `json:"interval"`
 }
 
 // relay is everything that is known of one relay, connected or not. What it has to say to others goes
@@ -200,7 +203,8 @@ func (r *relay) describe(tick int64) Relay {
 	}
 	intervals := r.intervals(tick)
 	for _, c := range r.collectors.list {
-		d.Collectors = append(d.Collectors, Collector{Name: c.name, Tags: slices.Clone(c.tags), Interval: intervals.of(c.name)})
+		d.Collectors = append(d.Collectors,
+			Collector{Name: c.name, Tags: append([]string{}, c.tags...), Interval: apijson.Seconds(intervals.of(c.name))})
 	}
 	return d
 }

@@ -55,7 +55,7 @@ func play(t *testing.T, session, want []string) {
 		case "hangup":
 			p.conn.Close()
 		case "silence":
-			p.wantSilence(duration(t, rest))
+			p.wantSilence(durationIn(t, rest))
 		case "do":
 			do(t, w, rest)
 		default:
@@ -92,7 +92,7 @@ func do(t *testing.T, w *world, text string) {
 		}
 	case "override":
 		name, interval, _ := strings.Cut(words[2], ":")
-		req := OverrideRequest{Duration: duration(t, words[1]), Collectors: map[string]time.Duration{name: duration(t, interval)}}
+		req := OverrideRequest{Duration: durationIn(t, words[1]), Collectors: map[string]time.Duration{name: durationIn(t, interval)}}
 		if _, err := w.srv.Override(t.Context(), req); err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +101,7 @@ func do(t *testing.T, w *world, text string) {
 	}
 }
 
-func duration(t *testing.T, s string) time.Duration {
+func durationIn(t *testing.T, s string) time.Duration {
 	t.Helper()
 	d, err := time.ParseDuration(s)
 	if err != nil {

@@ -1,16 +1,6 @@
 package kapa
 
-import (
-	"errors"
-	"fmt"
-	"maps"
-	"math"
-	"net/netip"
-	"net/url"
-	"slices"
-	"strings"
-	"unicode/utf8"
-)
+import "slices"
 
 // Level is how bad it is when an alert fires.
 type Level string
@@ -22,7 +12,7 @@ const (
 	Crit Level = "crit" // the default
 )
 
-// Word is what Kapacitor calls the level; that of no level is OK.
+// Word is what Kapacitor calls the level. No level is OK.
 func (l Level) Word() string {
 	switch l {
 	case Info:
@@ -48,7 +38,7 @@ const (
 	NotEqual       Operator = "ne"
 )
 
-// Compare says whether `value operator limit` is true.
+// Compare reports whether `value operator limit` is true.
 func (o Operator) Compare(value, limit float64) bool {
 	switch o {
 	case Greater:
@@ -67,33 +57,12 @@ func (o Operator) Compare(value, limit float64) bool {
 	return false
 }
 
-// Limits of an alert.
-const (
-	// MaxDuration is as long as raw readings are kept in InfluxDB.
-	MaxDuration = 8 * hour
-	// MaxEvery is the longest pause between two evaluations.
-	MaxEvery = hour
-
-	maxName = 256  // bytes of a metric, a tag's key or value
-	maxURL  = 2048 // bytes
-	maxTags = 32
-	maxBy   = 8
-)
-
-// What a field may be, as its errors say.
-const (
-	wantMetric    = "the name of one stat: what stands behind the dash in `got cpu-used:1`"
-	wantTags      = `an object of at most 32 texts, as {"host":"web1"}`
-	wantBy        = `a list of at most 8 tags' keys, as ["host"]`
-	wantThreshold = "a finite number, or a string that holds one"
-	wantPost      = "an http:// or https:// URL with a host"
-)
-
-// Alert is what is watched, and whom to tell. The JSON form is the API's.
+// Alert is what is watched, and who is notified. The JSON form is the API's.
 type Alert struct {
 	// ID is given by Create and never changes.
 	ID string `json:"id"`
-	// Tags are what readings must have to count: all of them. None means every reading of the metric.
+	// Tags are what readings must have to count: all of them. None means every reading of the
+	// metric.
 	Tags map[string]string `json:"tags"`
 	// Metric is the stat's id.
 	Metric string `json:"metric"`
@@ -101,32 +70,39 @@ type Alert struct {
 	Level Level `json:"level"`
 	// Operator is between the mean and Threshold (default gt).
 	Operator Operator `json:"operator"`
-	// Threshold may be a numeric string in what is sent; it is a number in what is answered.
+	// Threshold may be a numeric string in a request. It is a number in an answer.
 	Threshold Number `json:"threshold"`
 	// Duration is how far back the mean goes (default 5m; whole seconds up to 8h).
 	Duration Duration `json:"duration"`
-	// Post is the http or https URL that is told.
+	// Post is the http or https URL that is notified.
 	Post string `json:"post"`
 	// Every is how often the alert is evaluated (default 30s; whole seconds up to 1h).
 	Every Duration `json:"every"`
-	// Recover is hysteresis: an alert that fired is over when the mean is no longer beyond Recover, which is on the
-	// quiet side of Threshold. nil means Threshold itself. For gt, ge, lt and le only.
+	// Recover is hysteresis: an alert that fired is over when the mean is no longer beyond Recover,
+	// which is on the quiet side of Threshold. nil means Threshold itself. For gt, ge, lt and le
+	// only.
 	Recover *Number `json:"recover,omitempty"`
-	// Deadman fires the alert when a relay (strictly: a collector) that sent matching readings has sent none for that
-	// long (0: never; whole seconds, at least Every). The built-in evaluator has it, Kapacitor has not.
+	// Deadman fires the alert when a relay (strictly: a collector) that sent matching readings has
+	// sent none for that long (0: never; whole seconds, at least Every). The built-in evaluator has
+	// it, Kapacitor has not.
 	Deadman Duration `json:"deadman,omitempty"`
-	// By splits what matches by the values of these tags, and each group of readings has a state of its own. Empty is
-	// one state over all. nil is the default: host for a deadman that does not ask for one host, else none. It is sorted.
+	// By splits the readings that match by the values of these tags. Each group of readings has a
+	// state of its own. Empty is one state over all readings. nil is the default: host for a
+	// deadman that does not ask for one host, else none. By is sorted.
 	By []string `json:"by,omitzero"`
 }
 
-// over says whether an alert that fired is over at this mean.
+// over reports whether an alert that fired is over at this mean.
 func (a *Alert) over(mean float64) bool {
-	if a.Recover == nil {
-		return !a.Operator.Compare(mean, float64(a.Threshold))
+	limit := a.Threshold
+	if a.Recover != nil {
+		limit = *a.Recover
 	}
-	return !a.Operator.Compare(mean, float64(*a.Recover))
+	return !a.Operator.Compare(mean, float64(limit))
 }
+
+// byHost reports whether each host is a group.
+func (a *Alert) byHost() bool { return len(a.By) == 1 && a.By[0] == "host" }
 
 // withDefaults fills in what was left out.
 func (a Alert) withDefaults() Alert {
@@ -152,176 +128,4 @@ func (a Alert) withDefaults() Alert {
 		a.By = slices.Sorted(slices.Values(a.By))
 	}
 	return a
-}
-
-// validate returns a *FieldError for the first field that is not as it may be. It expects the defaults filled in.
-func (a *Alert) validate() error {
-	if err := checkName(a.Metric, "-:,"); err != nil {
-		return &FieldError{Field: "metric", Want: wantMetric, Err: fmt.Errorf("it %w", err)}
-	}
-	if err := a.checkTags(); err != nil {
-		return &FieldError{Field: "tags", Want: wantTags, Err: err}
-	}
-	if err := a.checkBy(); err != nil {
-		return &FieldError{Field: "by", Want: wantBy, Err: err}
-	}
-	switch a.Level {
-	case Info, Warn, Crit:
-	default:
-		return fieldError("level", "one of info, warn, crit")
-	}
-	switch a.Operator {
-	case Greater, GreaterOrEqual, Less, LessOrEqual, Equal, NotEqual:
-	default:
-		return fieldError("operator", "one of gt, ge, lt, le, eq, ne")
-	}
-	if !finite(a.Threshold) {
-		return fieldError("threshold", wantThreshold)
-	}
-	if !a.Duration.between(second, MaxDuration) {
-		return fieldError("duration", `whole seconds from 1s to 8h, as "30s" or "5m"`)
-	}
-	if !a.Every.between(second, MaxEvery) {
-		return fieldError("every", `whole seconds from 1s to 1h, as "30s"`)
-	}
-	if err := checkURL(a.Post); err != nil {
-		return &FieldError{Field: "post", Want: wantPost, Err: err}
-	}
-	if a.Deadman != 0 && !a.Deadman.between(a.Every, 24*hour) {
-		return fieldError("deadman", fmt.Sprintf("whole seconds from every (%s) to 24h, or left out", a.Every))
-	}
-	return a.validateRecover()
-}
-
-func (a *Alert) validateRecover() error {
-	if a.Recover == nil {
-		return nil
-	}
-	if !finite(*a.Recover) {
-		return fieldError("recover", "a finite number, or left out")
-	}
-	switch a.Operator {
-	case Greater, GreaterOrEqual:
-		if *a.Recover > a.Threshold {
-			return fieldError("recover", "at most the threshold, as the operator is "+string(a.Operator))
-		}
-	case Less, LessOrEqual:
-		if *a.Recover < a.Threshold {
-			return fieldError("recover", "at least the threshold, as the operator is "+string(a.Operator))
-		}
-	default:
-		return fieldError("recover", "left out, as the operator is "+string(a.Operator))
-	}
-	return nil
-}
-
-func finite(n Number) bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }
-
-func (a *Alert) checkTags() error {
-	if len(a.Tags) > maxTags {
-		return fmt.Errorf("there are %d, more than %d", len(a.Tags), maxTags)
-	}
-	for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
-		if err := checkKey(key); err != nil {
-			return err
-		}
-		reserved := ","
-		if key == "host" {
-			reserved = "" // a relay's id may have it
-		}
-		if err := checkName(a.Tags[key], reserved); err != nil {
-			return fmt.Errorf("the value of %.40q %w", key, err)
-		}
-	}
-	return nil
-}
-
-func (a *Alert) checkBy() error {
-	if len(a.By) > maxBy {
-		return fmt.Errorf("there are %d, more than %d", len(a.By), maxBy)
-	}
-	for i, key := range a.By {
-		if err := checkKey(key); err != nil {
-			return err
-		}
-		if slices.Contains(a.By[:i], key) {
-			return fmt.Errorf("%.40q is there twice", key)
-		}
-	}
-	return nil
-}
-
-// checkKey says what is wrong with a tag's key.
-func checkKey(key string) error {
-	if err := checkName(key, ":,"); err != nil {
-		return fmt.Errorf("the key %.40q %w", key, err)
-	}
-	if key == "time" {
-		return errors.New(`"time" cannot be a tag's key: InfluxDB keeps it for itself`)
-	}
-	return nil
-}
-
-// checkName says what is wrong with a name. What a relay cannot send is refused, so that a mistake is heard of and does
-// not watch nothing for ever.
-func checkName(s, reserved string) error {
-	switch {
-	case s == "":
-		return errors.New("is empty")
-	case len(s) > maxName:
-		return fmt.Errorf("has more than %d bytes", maxName)
-	case !utf8.ValidString(s):
-		return errors.New("is not valid UTF-8")
-	case strings.ContainsFunc(s, isControl):
-		return errors.New("has control characters")
-	case s[0] == ' ' || s[len(s)-1] == ' ':
-		return errors.New("begins or ends with a blank, which no relay sends")
-	}
-	if i := strings.IndexAny(s, reserved); i >= 0 {
-		return fmt.Errorf("has %q in it, which no relay sends", s[i])
-	}
-	return nil
-}
-
-func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
-
-func checkURL(s string) error {
-	if s == "" {
-		return errors.New("it is empty")
-	}
-	if len(s) > maxURL {
-		return fmt.Errorf("it has more than %d bytes", maxURL)
-	}
-	// Blanks and control characters are refused where url.Parse would take them in a query: they end in a request line.
-	if !utf8.ValidString(s) || strings.Contains(s, " ") || strings.ContainsFunc(s, isControl) {
-		return errors.New("it has blanks or control characters")
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		return errors.New("it cannot be read as a URL")
-	}
-	if u.Hostname() == "" || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https" {
-		return errors.New("it is another kind of address")
-	}
-	a, err := netip.ParseAddr(u.Hostname())
-	switch {
-	case err == nil && isLinkLocal(a):
-		return errLinkLocal
-	case err != nil && endsInNumber(u.Hostname()):
-		return errors.New("its host is a number, and no address: write 127.0.0.1 as four numbers")
-	}
-	return nil
-}
-
-// endsInNumber reports whether the last part of a host is a number (10, 0x7f), as in no name: some resolvers take such
-// hosts for addresses.
-func endsInNumber(host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	last := host[strings.LastIndexByte(host, '.')+1:]
-	hex, isHex := strings.CutPrefix(last, "0x")
-	digits := "0123456789"
-	if isHex {
-		last, digits = hex, digits+"abcdef"
-	}
-	return (last != "" || isHex) && strings.Trim(last, digits) == ""
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func decode(text string) (Alert, error) { return Decode(strings.NewReader(text)) }
+func decode(text string) (Alert, error) { return Decode([]byte(text)) }
 
 const minimal = `{"metric":"cpu_used","threshold":80,"post":"http://127.0.0.1/alert"}`
 
@@ -163,14 +163,17 @@ func FuzzDecode(f *testing.F) {
 }
 
 func TestStore(t *testing.T) {
-	s, err := OpenStore(newDB(t))
+	db := newDB(t)
+	s, err := New(Options{DB: db, Instance: "A", Journal: emptyJournal{}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer stopAlerts(t, s)
 	if all, err := s.List(); err != nil || all == nil || len(all) != 0 {
 		t.Errorf("%v, %v", all, err)
 	}
-	a, err := s.Create(sampleAlert())
+	v, err := s.Create(sampleAlert())
+	a := v.Alert
 	if err != nil || a.ID == "" || a.Level != Crit {
 		t.Fatalf("%+v, %v", a, err)
 	}
@@ -181,7 +184,7 @@ func TestStore(t *testing.T) {
 	if got, err := s.Update(a); err != nil || got.ID != a.ID {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := s.Get(a.ID); err != nil || !reflect.DeepEqual(got, a) {
+	if got, err := s.Get(a.ID); err != nil || !reflect.DeepEqual(got.Alert, a) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	unknown := a
@@ -211,7 +214,7 @@ func TestStore(t *testing.T) {
 	if err := s.Delete(a.ID); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	s.db.NoSync = true
+	db.NoSync = true
 	for range maxAlerts {
 		if _, err := s.Create(sampleAlert()); err != nil {
 			t.Fatal(err)

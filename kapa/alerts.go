@@ -17,14 +17,16 @@ import (
 // Options of New. DB and Instance are required, and Journal unless there is a Kapacitor.
 type Options struct {
 	DB *bbolt.DB // the state file, with the bucket "alerts"
-	// Instance tells this installation's tasks in a Kapacitor from others': letters, digits, up to 64. It must stay the same.
+	// Instance tells the tasks of this installation in a Kapacitor from others': letters, digits, up
+	// to 64. It must stay the same.
 	Instance string
-	// Kapacitor is its address, as http://127.0.0.1:9092 (user:password@ for auth); "" is the built-in evaluator.
+	// Kapacitor is its address, as http://127.0.0.1:9092 (user:password@ for auth); "" is the
+	// built-in evaluator.
 	Kapacitor string
-	// Stored turns a name into what InfluxDB holds of it, StoredMeasurement that of a measurement (nil: the name itself).
-	// Kapacitor reads from there.
+	// Stored turns a name into what InfluxDB holds of it, StoredMeasurement that of a measurement
+	// (nil: the name itself). Kapacitor reads from there.
 	Stored, StoredMeasurement func(string) string
-	// Journal is where the evaluator looks whether it has seen everything.
+	// Journal is where the evaluator checks whether it has read everything.
 	Journal Journal
 	// Transport sends the posts of the evaluator (nil: one of its own).
 	Transport  http.RoundTripper
@@ -33,7 +35,8 @@ type Options struct {
 	Now        func() time.Time      // nil is time.Now
 }
 
-// instanceText keeps ids within what Kapacitor takes in one, and its patterns' signs out of the prefix.
+// instanceText keeps ids within what Kapacitor takes in an id, and the special characters of its
+// patterns out of the prefix.
 var instanceText = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
 
 func (o Options) withDefaults() (Options, error) {
@@ -62,15 +65,26 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// Alerts are the alerts of this installation with what watches them. Methods may be called from any goroutine.
-type Alerts struct {
-	store     *Store
-	kapacitor *kapacitor // nil without
-	evaluator *Evaluator // nil with a Kapacitor
-	deliverer *deliverer // nil with a Kapacitor
+// backend is what watches the alerts: a Kapacitor, or the built-in evaluator. Its methods may be
+// called from any goroutine.
+type backend interface {
+	// put keeps a valid alert in the store, as store.put does, and watches it from then on. It does
+	// not wait for anything outside. A *FieldError says what the backend cannot watch.
+	put(Alert) (Alert, error)
+	// remove takes an alert out of the store and watches it no more; ErrNotFound if there is none.
+	remove(id string) error
+	// status reports how an alert is doing, with the groups that are not OK if each is set. warning
+	// is not empty if something of the alert is not watched.
+	status(id string, each bool) (s Status, warning string)
+	// run does the backend's work with the world outside until ctx ends.
+	run(ctx context.Context)
+}
 
-	// change orders a change of the store and telling of it, so that the evaluator hears of changes in their order.
-	change sync.Mutex
+// Alerts are the alerts of this installation with what watches them. Methods may be called from any
+// goroutine.
+type Alerts struct {
+	store   *store
+	backend backend
 
 	ctx    context.Context // ends with Stop
 	cancel context.CancelFunc
@@ -79,38 +93,38 @@ type Alerts struct {
 	begun  bool
 }
 
-// New opens the alerts and starts nothing. The error says which option is wrong, or what the state file said.
+// New opens the alerts and starts nothing. The error says which option is wrong, or what the state
+// file said.
 func New(o Options) (*Alerts, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	var c *client
-	if o.Kapacitor != "" {
-		if c, err = newClient(o.Kapacitor); err != nil {
-			return nil, err
-		}
-	}
 	a := &Alerts{}
-	if a.store, err = OpenStore(o.DB); err != nil {
+	if a.store, err = openStore(o.DB); err != nil {
 		return nil, err
 	}
-	if c != nil {
-		a.kapacitor = newKapacitor(c, a.store, o)
+	if o.Kapacitor != "" {
+		a.backend, err = newKapacitor(a.store, o)
 	} else {
-		a.deliverer = newDeliverer(a.store, o)
-		if a.evaluator, err = newEvaluator(a.store, a.deliverer, o); err != nil {
-			return nil, err
-		}
+		a.backend, err = newEvaluator(a.store, o)
+	}
+	if err != nil {
+		return nil, err
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a, nil
 }
 
-// Projection is the evaluator, for a runner that begins at its saved position; nil when Kapacitor does the work.
-func (a *Alerts) Projection() *Evaluator { return a.evaluator }
+// Projection is the evaluator, for a runner that begins at its saved position. It is nil when
+// Kapacitor does the work.
+func (a *Alerts) Projection() *Evaluator {
+	e, _ := a.backend.(*Evaluator)
+	return e
+}
 
-// Start begins to talk to Kapacitor, or to deliver what is to be posted. The evaluator is the runner's to start.
+// Start begins to talk to Kapacitor, or to deliver what is to be posted. The runner of Projection
+// starts the evaluator.
 func (a *Alerts) Start() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -118,14 +132,11 @@ func (a *Alerts) Start() {
 		return
 	}
 	a.begun = true
-	if a.kapacitor != nil {
-		a.done.Go(func() { a.kapacitor.run(a.ctx) })
-	} else {
-		a.done.Go(func() { a.deliverer.run(a.ctx) })
-	}
+	a.done.Go(func() { a.backend.run(a.ctx) })
 }
 
-// Stop ends it and waits, until ctx ends at most. What was not delivered is delivered after the next start. It may be called twice.
+// Stop ends what Start began and waits for it, until ctx ends at most. What was not delivered is
+// delivered after the next start. Stop may be called twice.
 func (a *Alerts) Stop(ctx context.Context) error {
 	a.mu.Lock()
 	a.cancel()
@@ -140,55 +151,43 @@ func (a *Alerts) Stop(ctx context.Context) error {
 	}
 }
 
-// Create keeps a new alert and gives it an id. It returns before Kapacitor has it: the state is pending then. The error
-// is a *FieldError, ErrTooMany, or the state file's.
-func (a *Alerts) Create(alert Alert) (View, error) { return a.put(alert, a.store.create) }
-
-// Update replaces the alert that has the id. An alert that fires goes on firing, and is judged anew at its next
-// evaluation; one that gets another name by it is another one to who is told, and begins at OK. The error is a
-// *FieldError, ErrNotFound, or the state file's.
-func (a *Alerts) Update(alert Alert) (View, error) { return a.put(alert, a.store.update) }
-
-func (a *Alerts) put(alert Alert, write func(Alert, *keptState) (Alert, error)) (View, error) {
-	if a.kapacitor != nil && alert.Deadman != 0 {
-		return View{}, fieldError("deadman", "left out: only the built-in evaluator has it, and --kapacitor-address is set")
+// Create keeps a new alert and gives it an id. It returns before Kapacitor has the alert, whose
+// state is pending until then. The error is a *FieldError, ErrTooMany, or the state file's.
+func (a *Alerts) Create(alert Alert) (View, error) {
+	if alert.ID != "" {
+		return View{}, fieldError("id", "left out: it is given by the server, and PUT changes an alert that exists")
 	}
-	a.change.Lock()
-	defer a.change.Unlock()
-	var err error
-	if a.kapacitor != nil {
-		alert, err = write(alert, nil)
-	} else {
-		alert, err = a.evaluator.put(alert, write)
+	return a.put(alert)
+}
+
+// Update replaces the alert that has the id. An alert that fires goes on firing until its next
+// evaluation. Renaming an alert starts it again at OK, because receivers identify an alert by its
+// name. The error is a *FieldError, ErrNotFound, or the state file's.
+func (a *Alerts) Update(alert Alert) (View, error) {
+	if alert.ID == "" {
+		return View{}, fieldError("id", "that of the alert to change")
 	}
-	if err != nil {
+	return a.put(alert)
+}
+
+func (a *Alerts) put(alert Alert) (View, error) {
+	alert = alert.withDefaults()
+	if err := alert.validate(); err != nil {
 		return View{}, err
 	}
-	if a.kapacitor != nil {
-		a.kapacitor.changed(alert.ID)
-	} else {
-		a.deliverer.changed(alert.ID)
+	alert, err := a.backend.put(alert)
+	if err != nil {
+		return View{}, err
 	}
 	return a.view(alert, true), nil
 }
 
-// Delete forgets an alert and what it had still to post. The error is ErrNotFound or the state file's.
-func (a *Alerts) Delete(id string) error {
-	a.change.Lock()
-	defer a.change.Unlock()
-	if a.evaluator != nil {
-		return a.evaluator.delete(id)
-	}
-	if err := a.store.Delete(id); err != nil {
-		return err
-	}
-	a.kapacitor.changed(id)
-	return nil
-}
+// Delete forgets an alert and its queued posts. The error is ErrNotFound or the state file's.
+func (a *Alerts) Delete(id string) error { return a.backend.remove(id) }
 
 // Get returns one alert, or ErrNotFound.
 func (a *Alerts) Get(id string) (View, error) {
-	alert, err := a.store.Get(id)
+	alert, err := a.store.get(id)
 	if err != nil {
 		return View{}, err
 	}
@@ -197,7 +196,7 @@ func (a *Alerts) Get(id string) (View, error) {
 
 // List returns all alerts, ordered by id; an empty slice if there are none.
 func (a *Alerts) List() ([]View, error) {
-	alerts, err := a.store.List()
+	alerts, err := a.store.list()
 	if err != nil {
 		return nil, err
 	}
@@ -206,4 +205,11 @@ func (a *Alerts) List() ([]View, error) {
 		views[i] = a.view(alerts[i], false)
 	}
 	return views, nil
+}
+
+// view adds the status to an alert, with the groups that are not OK if each is set.
+func (a *Alerts) view(alert Alert, each bool) View {
+	v := View{Alert: alert}
+	v.Status, v.Warning = a.backend.status(alert.ID, each)
+	return v
 }

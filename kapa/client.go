@@ -22,7 +22,7 @@ const (
 	apiAnswer  = 8 << 20 // bytes of an answer that are read
 )
 
-// KapacitorError is what Kapacitor, or the way to it, answered.
+// KapacitorError is what Kapacitor answered, or why it did not.
 type KapacitorError struct {
 	Op     string // what was asked, as "create task"
 	Status int    // 0: there was no answer

@@ -1,17 +1,17 @@
 package kapa
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"reflect"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/internal/duration"
+	"github.com/nanopack/pulse/internal/strictjson"
 )
 
 const (
@@ -20,7 +20,8 @@ const (
 	hour   = Duration(time.Hour)
 )
 
-// Number is a float64 that JSON may give as a number or as a string that holds one. It is written as a number.
+// Number is a float64 that JSON may give as a number or as a string that holds one. It is written
+// as a number.
 type Number float64
 
 var decimal = regexp.MustCompile(`^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$`)
@@ -48,114 +49,85 @@ func (n *Number) UnmarshalJSON(data []byte) error {
 // Duration is a time.Duration that JSON gives as text: "30s", "5m", "1h30m", "1d", "1w".
 type Duration time.Duration
 
-var durationText = regexp.MustCompile(`^(\d{1,9}(ms|[smhdw]))+$`)
-var durationPart = regexp.MustCompile(`(\d+)(ms|[smhdw])`)
-
-// UnmarshalJSON takes the text form.
+// UnmarshalJSON takes the text form, up to a year. It refuses "0s", which would mean the default.
 func (d *Duration) UnmarshalJSON(data []byte) error {
 	var text string
 	if err := json.Unmarshal(data, &text); err != nil {
 		return fmt.Errorf("%.40s is not a text", data)
 	}
-	if len(text) > 40 || !durationText.MatchString(text) {
-		return fmt.Errorf("%.40q is not a duration", text)
-	}
-	units := map[string]time.Duration{"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour,
-		"d": 24 * time.Hour, "w": 7 * 24 * time.Hour}
-	total := 0.0
-	for _, part := range durationPart.FindAllStringSubmatch(text, -1) {
-		count, _ := strconv.Atoi(part[1]) // at most nine digits
-		total += float64(count) * float64(units[part[2]])
-	}
-	if total > float64(365*24*time.Hour) {
+	parsed, err := duration.Parse(text, 365*duration.Day)
+	switch {
+	case errors.Is(err, duration.ErrTooLong):
 		return fmt.Errorf("%.40q is too long", text)
-	}
-	if total == 0 { // it would mean the default
+	case err != nil:
+		return fmt.Errorf("%.40q is not a duration", text)
+	case parsed == 0:
 		return fmt.Errorf("%.40q is no time at all", text)
 	}
-	*d = Duration(total)
+	*d = Duration(parsed)
 	return nil
 }
 
 // MarshalJSON writes the text form.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
 
-// String is the duration without units of which there are none: 5m, not 5m0s.
-func (d Duration) String() string {
-	text := time.Duration(d).String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
-}
+// String is the duration without the units of which there are none: 5m, not 5m0s.
+func (d Duration) String() string { return duration.Text(time.Duration(d)) }
 
+// between reports whether d is whole seconds from low to high.
 func (d Duration) between(low, high Duration) bool { return d >= low && d <= high && d%second == 0 }
 
-// Decode reads the alert object of a request: one JSON object, no field that an alert has not, none twice. What is left
-// out gets its default. The answer's own fields, `status` and `warning`, are passed over, so that what was answered can be sent
-// back. The error is a *[FieldError].
-func Decode(r io.Reader) (Alert, error) {
-	var a Alert
-	seen := map[string]bool{}
-	fields := map[string]struct {
-		into any
-		want string
-	}{
+// wanted is where a field of a request goes, and what it may be.
+type wanted struct {
+	into any // nil: the field is passed over
+	want string
+}
+
+func (a *Alert) fields() map[string]wanted {
+	return map[string]wanted{
 		"id":        {&a.ID, "a text"},
 		"tags":      {&a.Tags, wantTags},
 		"metric":    {&a.Metric, wantMetric},
-		"level":     {&a.Level, "one of info, warn, crit"},
-		"operator":  {&a.Operator, "one of gt, ge, lt, le, eq, ne"},
+		"level":     {&a.Level, wantLevel},
+		"operator":  {&a.Operator, wantOperator},
 		"threshold": {&a.Threshold, wantThreshold},
 		"duration":  {&a.Duration, `a text as "30s" or "5m"`},
 		"post":      {&a.Post, wantPost},
 		"every":     {&a.Every, `a text as "30s"`},
-		"recover":   {&a.Recover, "a finite number, or left out"},
+		"recover":   {&a.Recover, wantRecover},
 		"deadman":   {&a.Deadman, `a text as "10m", or left out`},
 		"by":        {&a.By, wantBy},
 		"status":    {nil, ""},
 		"warning":   {nil, ""},
 	}
-	dec := json.NewDecoder(r)
-	bad := func(err error) error {
-		return &FieldError{Want: "one JSON object, an alert", Err: err}
+}
+
+// Decode reads the alert object of a request: one JSON object, no field that an alert has not, none
+// twice. What is left out gets its default. The fields `status` and `warning` of an answer are
+// passed over, so that an answer can be sent back. The error is a *[FieldError].
+func Decode(text []byte) (Alert, error) {
+	var a Alert
+	given, err := strictjson.Fields(text)
+	if err != nil {
+		return a, &FieldError{Want: "one JSON object, an alert", Err: err}
 	}
-	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
-		return a, bad(err)
-	}
-	for dec.More() {
-		token, err := dec.Token()
-		if err != nil {
-			return a, bad(err)
+	fields, seen := a.fields(), map[string]bool{}
+	for _, f := range given {
+		field, known := fields[f.Name]
+		switch {
+		case !known:
+			return a, fieldError(fmt.Sprintf("%.64q", f.Name), "left out: an alert has id, tags, metric, level, "+
+				"operator, threshold, duration, post, every, recover, deadman and by")
+		case f.Again:
+			return a, fieldError(f.Name, "given once")
 		}
-		name, _ := token.(string) // the decoder takes nothing else for a key
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			return a, bad(err)
-		}
-		field, known := fields[name]
-		if !known {
-			return a, fieldError(fmt.Sprintf("%.64q", name), "left out: an alert has id, tags, metric, level, operator, threshold, duration, post, every, recover, deadman and by")
-		}
-		if seen[name] {
-			return a, fieldError(name, "given once")
-		}
-		seen[name] = true
-		if field.into == nil || bytes.Equal(raw, []byte("null")) && name != "threshold" {
+		seen[f.Name] = true
+		if field.into == nil || string(f.Value) == "null" && f.Name != "threshold" {
 			continue
 		}
-		if err := json.Unmarshal(raw, field.into); err != nil {
-			return a, &FieldError{Field: name, Want: field.want, Err: plainly(name, err)}
+		if err := json.Unmarshal(f.Value, field.into); err != nil {
+			return a, &FieldError{Field: f.Name, Want: field.want, Err: plainly(f.Name, err)}
 		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return a, bad(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return a, bad(errors.New("there is more behind the object"))
 	}
 	for _, name := range []string{"metric", "threshold", "post"} {
 		if !seen[name] {

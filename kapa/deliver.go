@@ -3,10 +3,7 @@ package kapa
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -15,12 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"go.etcd.io/bbolt"
-
 	"github.com/nanopack/pulse/internal/cut"
 	"github.com/nanopack/pulse/internal/retry"
-	"github.com/nanopack/pulse/internal/seal"
 )
 
 const (
@@ -28,21 +21,21 @@ const (
 	postAge      = 24 * time.Hour // after which a post is given up
 	postRefusals = 5              // answers of 4xx after which a post is given up
 	maxPosting   = 32             // at the same time, one per alert
-	maxPerHost   = 4              // of them to one receiver, so that one that hangs holds up its own only
-	maxRedirects = 3
+	maxPerHost   = 4              // of them to one receiver, so that a receiver that hangs holds up its own only
 )
 
 // postPause is the pause between two attempts to post.
 var postPause = retry.Backoff{First: time.Second, Last: 5 * time.Minute}
 
-// deliverer posts what is queued: in order per alert, several alerts at a time. Its goroutine decides; each post has a goroutine.
+// deliverer posts what is queued: in order per alert, several alerts at a time. One goroutine
+// decides what is due. Each post has a goroutine.
 type deliverer struct {
-	store   *Store
+	store   *store
 	http    *http.Client
 	own     *http.Transport // nil if it is somebody else's
 	log     *slog.Logger
 	now     func() time.Time
-	poked   chan struct{} // holds one: the queue changed, or a post ended
+	wakeup  // the queue changed, or a post ended
 	metrics delivererMetrics
 
 	mu    sync.Mutex          // guards what follows
@@ -57,20 +50,17 @@ type attempt struct {
 	next     time.Time
 }
 
-type delivererMetrics struct{ delivered, failures, dropped prometheus.Counter }
-
-func newDeliverer(store *Store, o Options) *deliverer {
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "pulse_kapa_" + name, Help: help})
-		o.Registerer.MustRegister(c)
-		return c
+// wait is how long the next attempt has to wait. A clock that was set back must not stop deliveries.
+func (t *attempt) wait(now time.Time) time.Duration {
+	if wait := t.next.Sub(now); wait <= postPause.Last {
+		return max(wait, 0)
 	}
-	d := &deliverer{store: store, log: o.Logger, now: o.Now, poked: make(chan struct{}, 1), tries: map[string]*attempt{},
-		metrics: delivererMetrics{
-			delivered: counter("delivered_posts_total", "Posts that were taken."),
-			failures:  counter("delivery_failures_total", "Attempts to post that failed."),
-			dropped:   counter("dropped_posts_total", "Posts given up: too old, refused, or too many waiting."),
-		}}
+	return 0
+}
+
+func newDeliverer(store *store, o Options) *deliverer {
+	d := &deliverer{store: store, log: o.Logger, now: o.Now, wakeup: newWakeup(), tries: map[string]*attempt{},
+		metrics: newDelivererMetrics(o.Registerer)}
 	transport := o.Transport
 	if transport == nil {
 		d.own = newTransport()
@@ -80,40 +70,26 @@ func newDeliverer(store *Store, o Options) *deliverer {
 	return d
 }
 
-func (d *deliverer) poke() {
-	select {
-	case d.poked <- struct{}{}:
-	default:
-	}
-}
-
 // run delivers until ctx ends, and returns when the last post has ended.
 func (d *deliverer) run(ctx context.Context) {
 	var posts sync.WaitGroup
-	defer func() {
-		posts.Wait()
-		if d.own != nil {
-			d.own.CloseIdleConnections()
-		}
-	}()
 	for {
 		pause, err := d.begin(ctx, &posts)
 		if err != nil {
 			d.log.Error("the posts of the alerts cannot be read from the state file; trying again", "error", err)
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-d.poked:
-			timer.Stop()
-		case <-timer.C:
+		if !d.sleep(ctx, pause) {
+			break
 		}
+	}
+	posts.Wait()
+	if d.own != nil {
+		d.own.CloseIdleConnections()
 	}
 }
 
-// changed follows a change of an alert: what waits is tried at once, as the change may have mended it.
+// changed follows a change of an alert. What waits is tried at once, because the change may have
+// mended it.
 func (d *deliverer) changed(id string) {
 	d.mu.Lock()
 	if t := d.tries[id]; t != nil && !t.busy {
@@ -123,30 +99,19 @@ func (d *deliverer) changed(id string) {
 	d.poke()
 }
 
-// begin starts what is due, and says how long until something else is.
+// begin starts what is due, and returns how long until something else is.
 func (d *deliverer) begin(ctx context.Context, posts *sync.WaitGroup) (time.Duration, error) {
 	pause := time.Minute
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// Under the lock that attempt takes posts off the queue with: one that was just taken must not be seen again.
+	// Under the lock that attempt takes posts off the queue with: a post that was just taken must not
+	// be seen again.
 	heads, err := d.store.heads()
 	if err != nil {
 		return pause, err
 	}
 	now := d.now()
-	busy, toHost := 0, map[string]int{}
-	waiting := map[string]bool{}
-	for _, h := range heads {
-		waiting[h.id] = true
-	}
-	for id, t := range d.tries {
-		if t.busy {
-			busy++
-			toHost[t.host]++
-		} else if !waiting[id] {
-			delete(d.tries, id)
-		}
-	}
+	busy, toHost := d.forget(heads)
 	var due []head
 	for _, h := range heads {
 		t := d.tries[h.id]
@@ -157,8 +122,7 @@ func (d *deliverer) begin(ctx context.Context, posts *sync.WaitGroup) (time.Dura
 		if t.busy {
 			continue
 		}
-		// A clock that was set back must not stop deliveries.
-		if wait := t.next.Sub(now); wait > 0 && wait <= postPause.Last {
+		if wait := t.wait(now); wait > 0 {
 			pause = min(pause, wait)
 			continue
 		}
@@ -188,6 +152,25 @@ func (d *deliverer) begin(ctx context.Context, posts *sync.WaitGroup) (time.Dura
 	return pause, nil
 }
 
+// forget forgets the alerts that have nothing to post any more. It returns how many posts are under
+// way, in all and to each host. It needs mu.
+func (d *deliverer) forget(heads []head) (busy int, toHost map[string]int) {
+	waiting := make(map[string]bool, len(heads))
+	for _, h := range heads {
+		waiting[h.id] = true
+	}
+	toHost = map[string]int{}
+	for id, t := range d.tries {
+		if t.busy {
+			busy++
+			toHost[t.host]++
+		} else if !waiting[id] {
+			delete(d.tries, id)
+		}
+	}
+	return busy, toHost
+}
+
 // attempt posts once and keeps the outcome.
 func (d *deliverer) attempt(ctx context.Context, h head, t *attempt) {
 	created, err := d.post(ctx, h)
@@ -199,7 +182,7 @@ func (d *deliverer) attempt(ctx context.Context, h head, t *attempt) {
 	}
 	now := d.now()
 	if err == nil {
-		err = d.store.finish(h, true, Outcome{Delivered: now.UnixNano()})
+		err = d.store.finish(h, true, outcome{Delivered: now.UnixNano()})
 		if err == nil || errors.Is(err, ErrNotFound) {
 			d.metrics.delivered.Inc()
 			*t = attempt{}
@@ -221,7 +204,7 @@ func (d *deliverer) attempt(ctx context.Context, h head, t *attempt) {
 		d.log.Warn("an alert could not be posted", attrs...)
 	}
 	t.next = now.Add(postPause.Pause(t.failures))
-	if storeErr := d.store.finish(h, giveUp, Outcome{Error: cut.Text(err.Error(), maxSaid)}); storeErr != nil {
+	if storeErr := d.store.finish(h, giveUp, outcome{Error: cut.Text(err.Error(), maxSaid)}); storeErr != nil {
 		return // the state file is unwell, or the alert is gone: the post is found again, or not
 	}
 	if giveUp {
@@ -230,25 +213,9 @@ func (d *deliverer) attempt(ctx context.Context, h head, t *attempt) {
 	}
 }
 
-// refusedError is an answer that is not 2xx.
-type refusedError struct{ status int }
-
-func (e *refusedError) Error() string {
-	return fmt.Sprintf("the receiver answered %d %s", e.status, http.StatusText(e.status))
-}
-
-// permanent says that the same post will hardly be taken later.
-func (e *refusedError) permanent() bool {
-	switch e.status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return false
-	}
-	return e.status >= 400 && e.status < 500
-}
-
-// post posts, and says when the post was made.
+// post posts, and returns when the post was made.
 func (d *deliverer) post(ctx context.Context, h head) (created time.Time, err error) {
-	// The URL as it is now: a mistake in it is mended for what waits too.
+	// The URL as it is now: a mistake in the URL is mended for what waits too.
 	a, body, created, err := d.store.load(h)
 	if err != nil {
 		return created, err
@@ -261,8 +228,8 @@ func (d *deliverer) post(ctx context.Context, h head) (created time.Time, err er
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "pulse")
-	// The same for every attempt: a receiver that was told twice can see it.
-	req.Header.Set("X-Pulse-Delivery", h.id+"-"+strconv.FormatUint(binary.BigEndian.Uint64([]byte(h.key[len(h.id)+1:])), 10))
+	// The same for every attempt: a receiver that gets the post twice can see it.
+	req.Header.Set("X-Pulse-Delivery", h.id+"-"+strconv.FormatUint(h.number(), 10))
 	resp, err := d.http.Do(req)
 	if err != nil {
 		return created, describe(err)
@@ -277,17 +244,7 @@ func (d *deliverer) post(ctx context.Context, h head) (created time.Time, err er
 
 // addStatus adds how the deliveries of an alert go.
 func (d *deliverer) addStatus(id string, s *Status) {
-	// What cannot be read is not shown; the goroutine says it.
-	_ = d.store.db.View(func(tx *bbolt.Tx) error {
-		s.Undelivered = len(keysOf(bucket(tx, queueBucket), id))
-		var o Outcome
-		if data := bucket(tx, outcomeBucket).Get([]byte(id)); data != nil && json.Unmarshal(seal.Open(data), &o) == nil {
-			s.DeliveryError = cut.Text(o.Error, maxSaid) // a release of before may have kept more
-			if o.Delivered != 0 {
-				at := time.Unix(0, o.Delivered).UTC()
-				s.LastDelivery = &at
-			}
-		}
-		return nil
-	})
+	waiting, last := d.store.deliveries(id)
+	s.Undelivered, s.LastDelivery = waiting, timeOf(last.Delivered)
+	s.DeliveryError = cut.Text(last.Error, maxSaid) // an older release may have kept more
 }

@@ -50,7 +50,7 @@ func queue(tb testing.TB, a *Alerts, id string, from, to int) {
 	}); err != nil {
 		tb.Fatal(err)
 	}
-	a.deliverer.poke()
+	a.Projection().deliverer.poke()
 }
 
 // log collects what arrived where.
@@ -210,7 +210,7 @@ func TestDeliverMended(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		a.deliverer.changed(broken)
+		a.Projection().deliverer.changed(broken)
 		queue(t, a, id, 2, 2)
 		time.Sleep(time.Minute)
 		synctest.Wait()

@@ -279,8 +279,8 @@ func TestEvaluatorPosition(t *testing.T) {
 	if behind := len(s.records) - int(s.saved); behind < 60 || behind > 110 {
 		t.Errorf("%d records will be read again for a window of 60", behind)
 	}
-	if w := s.e.watches[id]; len(w.only.window.slots) > 4 || len(s.e.marks) > 20 {
-		t.Errorf("%d slots and %d marks are kept", len(w.only.window.slots), len(s.e.marks))
+	if w := s.e.watches[id]; len(w.only.window.slots) > 4 || len(s.e.marks.list) > 20 {
+		t.Errorf("%d slots and %d marks are kept", len(w.only.window.slots), len(s.e.marks.list))
 	}
 	if err := s.a.Delete(id); err != nil {
 		t.Fatal(err)

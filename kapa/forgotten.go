@@ -8,8 +8,9 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// forgetRelay ends what the alerts know of a relay that will not come back. Who was told that a group of it fires is told
-// that it ended, as nobody else would ever say so. Groups that other relays may be in go on without it.
+// forgetRelay ends what the alerts know of a relay that will not come back. Who was notified that a
+// group of the relay fires is notified that it ended, because no reading would ever end it. Groups
+// that other relays may be in go on without the relay.
 func (e *Evaluator) forgetRelay(r *codec.RelayEvent, now time.Time) error {
 	var all []evaluation
 	for _, w := range e.index.ordered {
@@ -29,8 +30,8 @@ func (e *Evaluator) forgetRelay(r *codec.RelayEvent, now time.Time) error {
 	return e.commit(all, now)
 }
 
-// forgetRelay returns the change of the group, if there is one. After a restart the record is read again, and the relay
-// may have come back since: only what is older than the record goes then.
+// forgetRelay returns the change of the group, if there is one. After a restart the record is read
+// again, and the relay may have come back since. So only what is older than the record goes.
 func (w *watch) forgetRelay(g *group, r *codec.RelayEvent) (change, bool) {
 	c := change{group: g, state: g.state, at: r.Time}
 	host, prefix := g.host(&w.alert), r.Relay+keySeparator
@@ -54,24 +55,9 @@ func (w *watch) forgetRelay(g *group, r *codec.RelayEvent) (change, bool) {
 			}
 		}
 	}
-	// What the others make of it the next evaluation says.
+	// The next evaluation judges the relays that remain.
 	if i, missed := slices.BinarySearch(c.state.Silent, r.Relay); missed && !remain {
 		c.state.Silent = slices.Delete(slices.Clone(c.state.Silent), i, i+1)
 	}
 	return c, len(c.over) > 0
-}
-
-// finish ends the group. Who was told that it fires is told that it is over, and why.
-func (c *change) finish(w *watch, why string) {
-	s := &c.state
-	was := *s
-	*s = groupState{Since: c.at, Born: c.at, Announced: was.Announced, Began: was.Began}
-	c.end, c.over = true, nil
-	for key := range was.Seen {
-		c.over = append(c.over, key)
-	}
-	s.Seen, s.Removed = was.Seen, was.Removed
-	if was.Announced != "" {
-		c.post(w, "none, "+why)
-	}
 }

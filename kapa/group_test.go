@@ -141,7 +141,7 @@ func TestDeadmanIsByHost(t *testing.T) {
 		t.Error(by)
 	}
 	for _, body := range []string{`,"by":[]`, `,"by":["host","disk"]`, `,"by":null`, ``} {
-		got, err := Decode(strings.NewReader(`{"metric":"m","threshold":1,"post":"http://127.0.0.1/"` + body + `}`))
+		got, err := Decode([]byte(`{"metric":"m","threshold":1,"post":"http://127.0.0.1/"` + body + `}`))
 		if err != nil {
 			t.Errorf("%s: %v", body, err)
 		}

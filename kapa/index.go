@@ -8,18 +8,18 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// index finds the watches that may count a reading, so that what a reading costs does not grow with the alerts on others:
-// a thousand alerts on one metric, each for a host of its own, are one look-up.
+// index finds the watches that may count a reading, so that the cost of a reading does not grow with
+// the alerts on others: a thousand alerts on one metric, each for a host of its own, are one look-up.
 type index struct {
 	ordered []*watch // by the alerts' ids
 	metrics map[string]*candidates
 }
 
-// candidates are the watches of one metric. Each stands in one place.
+// candidates are the watches of one metric. Each watch stands in one place.
 type candidates struct {
 	all   []*watch            // ask for no tag
-	hosts map[string][]*watch // ask for this host, whatever else
-	tags  map[string][]*watch // ask for no host, but for this tag, "key:value" as relays send it, whatever else
+	hosts map[string][]*watch // ask for this host, and perhaps for other tags
+	tags  map[string][]*watch // ask for no host, but for this tag, "key:value" as relays send it
 }
 
 func newIndex(watches map[string]*watch) index {
@@ -46,7 +46,8 @@ func newIndex(watches map[string]*watch) index {
 	return x
 }
 
-// find calls found with each watch that counts readings of the metric that this collector of the relay sends, once.
+// find calls found once with each watch that counts readings of the metric that this collector of
+// the relay sends.
 func (x *index) find(metric, relay string, c *codec.Collector, found func(*watch)) {
 	may := x.metrics[metric]
 	if may == nil {
@@ -65,7 +66,7 @@ func (x *index) find(metric, relay string, c *codec.Collector, found func(*watch
 	}
 	for i, tag := range c.Tags {
 		for _, w := range may.tags[tag] {
-			// A tag may stand there twice.
+			// A collector may have a tag twice.
 			if slices.Index(c.Tags, tag) == i && w.matches(relay, c.Tags) {
 				found(w)
 			}

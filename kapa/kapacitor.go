@@ -14,8 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/nanopack/pulse/internal/cut"
 	"github.com/nanopack/pulse/internal/retry"
 )
@@ -25,70 +23,72 @@ const (
 	firstPause = time.Second      // after a failure
 )
 
-// kapacitor brings a Kapacitor to what the store says. Its goroutine is the only one that asks Kapacitor anything, so
-// that no two changes of a task cross.
+// kapacitor brings a Kapacitor to what the store says. Only its goroutine asks Kapacitor anything,
+// so that no two changes of a task cross.
 type kapacitor struct {
-	client *client
-	store  *Store
-	prefix string // of our tasks' ids: this installation's and nobody else's
-	stored spelling
-	log    *slog.Logger
-	poked  chan struct{} // holds one: something in the store changed
+	client  *client
+	store   *store
+	prefix  string // of our tasks' ids: this installation's and nobody else's
+	stored  spelling
+	log     *slog.Logger
+	wakeup  // something in the store changed
+	metrics kapacitorMetrics
 
-	passes, failures prometheus.Counter
-	pending          prometheus.Gauge
-
-	mu     sync.Mutex           // guards what follows
-	states map[string]taskState // by alert
-	down   error                // why the last pass could not be made, nil if it was
+	mu       sync.Mutex        // guards what follows
+	statuses map[string]Status // by alert, as of the last pass
+	down     error             // why the last pass could not be made, nil if it was
 }
 
-type taskState struct {
-	state State
-	err   string
-}
-
-func newKapacitor(c *client, store *Store, o Options) *kapacitor {
-	k := &kapacitor{client: c, store: store, stored: spelling{o.Stored, o.StoredMeasurement}, log: o.Logger, poked: make(chan struct{}, 1),
-		prefix: "pulse-" + o.Instance + "-", states: map[string]taskState{},
-		passes: prometheus.NewCounter(prometheus.CounterOpts{Name: "pulse_kapa_kapacitor_passes_total",
-			Help: "Times that the tasks in Kapacitor were compared with the alerts."}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "pulse_kapa_kapacitor_failures_total",
-			Help: "Times that this failed, for all alerts or for one."}),
-		pending: prometheus.NewGauge(prometheus.GaugeOpts{Name: "pulse_kapa_kapacitor_pending_alerts",
-			Help: "Alerts that do not run in Kapacitor."}),
+func newKapacitor(store *store, o Options) (*kapacitor, error) {
+	c, err := newClient(o.Kapacitor)
+	if err != nil {
+		return nil, err
 	}
-	o.Registerer.MustRegister(k.passes, k.failures, k.pending)
-	return k
+	return &kapacitor{client: c, store: store, prefix: "pulse-" + o.Instance + "-", stored: spelling{o.Stored, o.StoredMeasurement},
+		log: o.Logger, wakeup: newWakeup(), metrics: newKapacitorMetrics(o.Registerer), statuses: map[string]Status{}}, nil
 }
 
-// changed tells the goroutine that the store changed. The alert is pending until Kapacitor has it.
+const noDeadman = "only the built-in evaluator has it, and --kapacitor-address is set"
+
+// put keeps an alert. The alert is pending until Kapacitor has it.
+func (k *kapacitor) put(a Alert) (Alert, error) {
+	if a.Deadman != 0 {
+		return a, fieldError("deadman", "left out: "+noDeadman)
+	}
+	a, err := k.store.put(a, nil)
+	if err == nil {
+		k.changed(a.ID)
+	}
+	return a, err
+}
+
+func (k *kapacitor) remove(id string) error {
+	err := k.store.remove(id)
+	if err == nil {
+		k.changed(id)
+	}
+	return err
+}
+
+// changed tells the goroutine that the store changed.
 func (k *kapacitor) changed(id string) {
 	k.mu.Lock()
-	delete(k.states, id)
+	delete(k.statuses, id)
 	k.mu.Unlock()
 	k.poke()
 }
 
-func (k *kapacitor) poke() {
-	select {
-	case k.poked <- struct{}{}:
-	default: // it will look anyway
-	}
-}
-
 // status is the alert's as of the last pass.
-func (k *kapacitor) status(id string) Status {
+func (k *kapacitor) status(id string, _ bool) (s Status, warning string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s, ok := k.states[id]
-	if k.down != nil || !ok {
-		s = taskState{state: Pending}
-		if k.down != nil {
-			s.err = k.down.Error()
-		}
+	if k.down != nil {
+		return Status{State: Pending, Error: k.down.Error()}, ""
 	}
-	return Status{State: s.state, Error: s.err}
+	if s, ok := k.statuses[id]; ok {
+		return s, ""
+	}
+	return Status{State: Pending}, ""
 }
 
 // run makes passes until ctx ends.
@@ -96,82 +96,64 @@ func (k *kapacitor) run(ctx context.Context) {
 	defer k.client.close()
 	var failures retry.Failures
 	backoff := retry.Backoff{First: firstPause, Last: time.Minute}
-	for {
+	for pause := time.Duration(0); ; {
 		changed, err := k.pass(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		pause := checkEvery
 		if err != nil {
-			k.failures.Inc()
+			k.metrics.failures.Inc()
 			pause = backoff.Pause(failures.Add())
 			if failures.MayLog() {
 				failures.Logged()
 				k.log.Warn("alerts do not run as they should; retrying", "error", err, "failures", failures.Count())
 			}
-		} else if n, logged := failures.End(); logged {
-			k.log.Info("kapacitor recovered: all alerts run", "failures", n)
+		} else {
+			if n, logged := failures.End(); logged {
+				k.log.Info("kapacitor recovered: all alerts run", "failures", n)
+			}
+			pause = checkEvery
+			if changed {
+				pause = firstPause // what just began may end at once
+			}
 		}
-		if changed && err == nil {
-			pause = firstPause // what just began may end at once
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !k.sleep(ctx, pause) {
 			return
-		case <-k.poked:
-			timer.Stop()
-		case <-timer.C:
 		}
 	}
 }
 
-// pass compares once, changes what differs, and notes how each alert is. Every step leaves Kapacitor such that the
-// next pass goes on from there: what was stored by a request that failed is found by listing.
+// pass compares once, changes what differs, and notes how each alert is. Every step leaves Kapacitor
+// in a state from which the next pass goes on: a task that was stored by a request that failed is
+// found by listing.
 func (k *kapacitor) pass(ctx context.Context) (changed bool, err error) {
-	k.passes.Inc()
+	k.metrics.passes.Inc()
 	have, alerts, err := k.look(ctx)
+	var failed alertErrors
 	if err == nil {
-		if changed, err = k.change(ctx, have, alerts); changed {
-			if again, lookErr := k.client.tasks(ctx, k.prefix); lookErr != nil {
-				err = lookErr
-			} else {
-				have = again
-			}
-		}
+		changed, failed, err = k.change(ctx, have, alerts)
 	}
-	var each alertErrors
-	if err == nil || errors.As(err, &each) {
-		err = notRunning(have, alerts, k.prefix, each)
+	if err == nil && changed {
+		have, err = k.client.tasks(ctx, k.prefix)
 	}
-	k.note(alerts, err)
+	if err == nil {
+		failed = append(failed, k.notRunning(have, alerts, failed)...)
+	}
+	k.note(alerts, failed, err)
+	if err == nil && len(failed) > 0 {
+		err = failed
+	}
 	return changed, err
 }
 
-// notRunning adds the alerts whose tasks were taken but do not run.
-func notRunning(have map[string]task, alerts []Alert, prefix string, each alertErrors) error {
-	for i := range alerts {
-		id := alerts[i].ID
-		t := have[prefix+id]
-		if t.Executing && t.Error == "" || slices.ContainsFunc(each, func(e *alertError) bool { return e.id == id }) {
-			continue
-		}
-		each = append(each, &alertError{id, fmt.Errorf("kapacitor does not run its task %s: %s", prefix+id, cmp.Or(strings.TrimSpace(cut.Text(t.Error, maxSaid)), "it does not say why"))})
-	}
-	if len(each) == 0 {
-		return nil
-	}
-	return each
-}
-
+// look reads the tasks in Kapacitor, then the alerts. In this order, an alert that is made in between
+// gets its task in the next pass; in the other order this pass would delete the task.
 func (k *kapacitor) look(ctx context.Context) (map[string]task, []Alert, error) {
-	// First the tasks: an alert that is made in between is created in the next pass, not deleted in this one.
 	have, err := k.client.tasks(ctx, k.prefix)
 	if err != nil {
 		return nil, nil, err
 	}
-	alerts, err := k.store.List()
+	alerts, err := k.store.list()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -187,23 +169,37 @@ type alertError struct {
 	err error
 }
 
-func (e *alertError) Error() string { return fmt.Sprintf("alert %s: %v", e.id, e.err) }
-func (e *alertError) Unwrap() error { return e.err }
-
 // alertErrors are those of one pass.
-type alertErrors []*alertError
+type alertErrors []alertError
 
 func (e alertErrors) Error() string {
+	first := fmt.Sprintf("alert %s: %v", e[0].id, e[0].err)
 	if len(e) == 1 {
-		return e[0].Error()
+		return first
 	}
-	return fmt.Sprintf("%v (and %d more alerts)", e[0], len(e)-1)
+	return fmt.Sprintf("%s (and %d more alerts)", first, len(e)-1)
 }
 
-// change makes the tasks what they should be. A failure of one alert does not stop the others, silence of
-// Kapacitor does.
-func (k *kapacitor) change(ctx context.Context, have map[string]task, alerts []Alert) (changed bool, err error) {
-	var failed alertErrors
+func (e alertErrors) has(id string) bool {
+	return slices.ContainsFunc(e, func(one alertError) bool { return one.id == id })
+}
+
+// notRunning returns the alerts whose tasks were taken but do not run.
+func (k *kapacitor) notRunning(have map[string]task, alerts []Alert, failed alertErrors) (more alertErrors) {
+	for i := range alerts {
+		id := alerts[i].ID
+		t := have[k.prefix+id]
+		if t.Executing && t.Error == "" || failed.has(id) {
+			continue
+		}
+		more = append(more, alertError{id, fmt.Errorf("kapacitor does not run its task %s: %s", k.prefix+id, cmp.Or(t.said(), "it does not say why"))})
+	}
+	return more
+}
+
+// change makes the tasks what they should be. A failure of one alert does not stop the others. If
+// Kapacitor does not answer at all, err stops the pass.
+func (k *kapacitor) change(ctx context.Context, have map[string]task, alerts []Alert) (changed bool, failed alertErrors, err error) {
 	wanted := map[string]bool{}
 	for i := range alerts {
 		id := k.prefix + alerts[i].ID
@@ -212,10 +208,10 @@ func (k *kapacitor) change(ctx context.Context, have map[string]task, alerts []A
 		changed = changed || did
 		var answer *KapacitorError
 		if errors.As(err, &answer) && answer.Status == 0 {
-			return changed, err
+			return changed, nil, err
 		}
 		if err != nil {
-			failed = append(failed, &alertError{alerts[i].ID, err})
+			failed = append(failed, alertError{alerts[i].ID, err})
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(have)) {
@@ -224,13 +220,10 @@ func (k *kapacitor) change(ctx context.Context, have map[string]task, alerts []A
 		}
 		changed = true
 		if err := k.client.deleteTask(ctx, id); err != nil {
-			return changed, err
+			return changed, nil, err
 		}
 	}
-	if len(failed) > 0 {
-		return changed, failed
-	}
-	return changed, nil
+	return changed, failed, nil
 }
 
 func (k *kapacitor) changeOne(ctx context.Context, id string, have map[string]task, a *Alert) (changed bool, err error) {
@@ -243,7 +236,8 @@ func (k *kapacitor) changeOne(ctx context.Context, id string, have map[string]ta
 	if same && is.Status == want.Status && is.Executing {
 		return false, nil
 	}
-	// A running task keeps its old script until it is disabled and enabled; one that died is started by the same.
+	// A running task keeps its old script until it is disabled and enabled. A task that died is
+	// started in the same way.
 	if is.Status != "disabled" {
 		if err := k.client.patchTask(ctx, id, "disable task", map[string]any{"status": "disabled"}); err != nil {
 			return true, err
@@ -257,13 +251,16 @@ func (k *kapacitor) changeOne(ctx context.Context, id string, have map[string]ta
 	}
 	err = k.client.patchTask(ctx, id, "enable task", map[string]any{"status": "enabled"})
 	if err == nil && same && is.Error != "" {
-		// It runs now; whether it goes on running the next pass sees.
-		err = fmt.Errorf("kapacitor ended its task, and it was started again: %s", strings.TrimSpace(cut.Text(is.Error, maxSaid)))
+		// It runs now. The next pass sees whether it goes on running.
+		err = fmt.Errorf("kapacitor ended its task, and it was started again: %s", is.said())
 	}
 	return true, err
 }
 
-// sameVariables compares as JSON, as which Kapacitor gives them back.
+// said is what Kapacitor says of a task that does not run, bounded.
+func (t task) said() string { return strings.TrimSpace(cut.Text(t.Error, maxSaid)) }
+
+// sameVariables compares as JSON, as which Kapacitor gives variables back.
 func sameVariables(is, want map[string]variable) bool {
 	return maps.EqualFunc(is, want, func(is, want variable) bool {
 		a, errA := json.Marshal(is)
@@ -272,28 +269,24 @@ func sameVariables(is, want map[string]variable) bool {
 	})
 }
 
-// note keeps what the pass found.
-func (k *kapacitor) note(alerts []Alert, err error) {
-	var each alertErrors
-	isEach := errors.As(err, &each)
+// note keeps what a pass found.
+func (k *kapacitor) note(alerts []Alert, failed alertErrors, down error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.down = nil
-	if err != nil && !isEach {
-		k.down = err
-		k.pending.Set(float64(len(alerts)))
+	if k.down = down; down != nil {
+		k.metrics.pending.Set(float64(len(alerts)))
 		return
 	}
-	clear(k.states)
+	clear(k.statuses)
 	for i := range alerts {
-		s := taskState{state: Executing}
+		s := Status{State: Executing}
 		if alerts[i].Deadman != 0 { // made when there was no Kapacitor
-			s.err = "deadman is not watched: only the built-in evaluator has it, and --kapacitor-address is set"
+			s.Error = "deadman is not watched: " + noDeadman
 		}
-		k.states[alerts[i].ID] = s
+		k.statuses[alerts[i].ID] = s
 	}
-	for _, e := range each {
-		k.states[e.id] = taskState{Failed, e.err.Error()}
+	for _, e := range failed {
+		k.statuses[e.id] = Status{State: Failed, Error: e.err.Error()}
 	}
-	k.pending.Set(float64(len(each)))
+	k.metrics.pending.Set(float64(len(failed)))
 }

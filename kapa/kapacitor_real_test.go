@@ -153,7 +153,7 @@ func TestKapacitorAbsentAndWiped(t *testing.T) {
 	if err := c.do(t.Context(), "delete template", http.MethodDelete, "templates/"+templateID(), nil, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	a.kapacitor.poke() // or half a minute later by itself
+	theKapacitor(a).poke() // or half a minute later by itself
 	eventually(t, "all is mended", func() bool {
 		all := listTasks(t, kapacitord.Addr)
 		return all["pulse-TEST-"+ids[0]].Executing && all["pulse-TEST-"+ids[1]].Executing
@@ -168,7 +168,7 @@ func TestKapacitorPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.kapacitor.client.page = 4
+	theKapacitor(a).client.page = 4
 	a.Start()
 	defer stopAlerts(t, a)
 	alert := Alert{Metric: "cpu_used", Threshold: 80, Post: "http://127.0.0.1:1/"}

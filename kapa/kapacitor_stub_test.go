@@ -120,7 +120,7 @@ func TestKapacitorErrors(t *testing.T) {
 				continue
 			}
 			s, address := newStub(t)
-			store, err := OpenStore(newDB(t))
+			store, err := openStore(newDB(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,12 +128,11 @@ func TestKapacitorErrors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := newClient(address)
+			k, err := newKapacitor(store, o)
 			if err != nil {
 				t.Fatal(err)
 			}
-			k := newKapacitor(c, store, o)
-			a, err := store.Create(sampleAlert())
+			a, err := k.put(sampleAlert().withDefaults())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,7 +152,7 @@ func TestKapacitorErrors(t *testing.T) {
 			if !errors.As(err, &answer) && !strings.Contains(errString(err), tt.want) || !strings.Contains(errString(err), tt.want) {
 				t.Errorf("%s %d: %v", at, tt.status, err)
 			}
-			if got := k.status(a.ID); got.State == Executing && at != "DELETE tasks" || got.State == "" {
+			if got, _ := k.status(a.ID, false); got.State == Executing && at != "DELETE tasks" || got.State == "" {
 				t.Errorf("%s %d: %+v", at, tt.status, got)
 			}
 			s.set(nil)
@@ -162,7 +161,7 @@ func TestKapacitorErrors(t *testing.T) {
 					t.Errorf("%s %d: afterwards: %v", at, tt.status, err)
 				}
 			}
-			if got := k.status(a.ID); !reflect.DeepEqual(got, Status{State: Executing}) || len(s.tasks) != 1 {
+			if got, _ := k.status(a.ID, false); !reflect.DeepEqual(got, Status{State: Executing}) || len(s.tasks) != 1 {
 				t.Errorf("%s %d: afterwards: %+v, tasks %v", at, tt.status, got, s.tasks)
 			}
 			// When all is well a pass only looks.
@@ -235,6 +234,9 @@ func TestKapacitorLogin(t *testing.T) {
 	}
 }
 
+// theKapacitor is the back end of alerts that Kapacitor watches.
+func theKapacitor(a *Alerts) *kapacitor { return a.backend.(*kapacitor) }
+
 func TestKapacitorHasNoDeadman(t *testing.T) {
 	_, address := newStub(t)
 	a := startAlerts(t, Options{Kapacitor: address})
@@ -245,11 +247,11 @@ func TestKapacitorHasNoDeadman(t *testing.T) {
 		t.Error(err)
 	}
 	// One that was made when there was none says that it is not watched in full.
-	kept, err := a.store.Create(alert)
+	kept, err := a.store.put(alert.withDefaults(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.kapacitor.poke()
+	theKapacitor(a).poke()
 	if v := waitState(t, a, kept.ID, Executing); !strings.HasPrefix(v.Status.Error, "deadman is not watched") {
 		t.Errorf("%+v", v.Status)
 	}
@@ -281,7 +283,7 @@ func TestKapacitorForgetsWithTheAlert(t *testing.T) {
 	eventually(t, "only the second has a task", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		_, ok := s.tasks[a.kapacitor.prefix+ids[1]]
+		_, ok := s.tasks[theKapacitor(a).prefix+ids[1]]
 		return ok && len(s.tasks) == 1
 	})
 }

@@ -2,9 +2,7 @@ package kapa
 
 import (
 	"encoding/json"
-	"fmt"
 	"html"
-	"strings"
 	"time"
 )
 
@@ -32,18 +30,6 @@ type messageSeries struct {
 	Values  [][]any           `json:"values"`
 }
 
-// announce makes the post of a change, and the state that says that it was made.
-func (c *change) announce(w *watch) {
-	switch {
-	case len(c.state.Silent) > 0:
-		c.post(w, "none for "+w.alert.Deadman.String()+" from "+list(c.state.Silent))
-	case c.state.Mean != nil:
-		c.post(w, fmt.Sprint(*c.state.Mean))
-	default:
-		c.post(w, "none")
-	}
-}
-
 // post makes the post of a change with the value in words.
 func (c *change) post(w *watch, value string) {
 	a, s := &w.alert, &c.state
@@ -60,6 +46,8 @@ func (c *change) post(w *watch, value string) {
 	if s.Announced == "" {
 		s.Began = at.UnixNano()
 	}
+	series := messageSeries{Name: a.Metric, Tags: c.group.tags(a), Columns: []string{"time", "mean_" + a.Metric, "value"},
+		Values: [][]any{row}}
 	m := message{
 		ID:            c.group.name(a),
 		Time:          at,
@@ -67,20 +55,10 @@ func (c *change) post(w *watch, value string) {
 		Level:         s.Level.Word(),
 		PreviousLevel: s.Announced.Word(),
 		Recoverable:   true,
-		Data: messageData{[]messageSeries{{Name: a.Metric, Tags: c.group.tags(a), Columns: []string{"time", "mean_" + a.Metric, "value"},
-			Values: [][]any{row}}}},
+		Data:          messageData{[]messageSeries{series}},
 	}
 	m.Message = m.ID + " is " + m.Level + " value:" + value
 	m.Details = html.EscapeString(m.Message)
 	c.body, _ = json.Marshal(m) // cannot fail: all floats are finite, all times within four-digit years
 	s.Announced, c.announced = s.Level, true
-}
-
-// list names a few.
-func list(names []string) string {
-	const few = 5
-	if len(names) <= few {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
 }

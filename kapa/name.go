@@ -10,9 +10,9 @@ import (
 // namePart is a piece of an alert's name: a text, or the value that a group has of a tag.
 type namePart struct{ text, key string }
 
-// nameParts are those of the name in what is posted, by which receivers know an alert: the host in brackets and the
-// metric, as 0.2 did; other tags stand in for a host, * for none. The tags in By are in it always, so that each group has
-// a name of its own.
+// nameParts are the parts of the name in what is posted, by which receivers identify an alert: the
+// host in brackets and the metric, as in Pulse 0.2. Other tags stand in for a host, and * for no
+// tags. The tags in By are always in the name, so that each group has a name of its own.
 func (a *Alert) nameParts() []namePart {
 	keys := map[string]bool{}
 	for _, key := range a.By {
@@ -50,7 +50,8 @@ func (a *Alert) nameParts() []namePart {
 	return slices.Concat([]namePart{{text: "["}}, who, []namePart{{text: "] " + a.Metric}})
 }
 
-// Name is the name of an alert without groups; of one with groups it is a pattern, with * for what differs.
+// Name is the name of an alert without groups. For an alert with groups it is a pattern, with * for
+// what differs from group to group.
 func (a *Alert) Name() string { return a.nameOf(nil) }
 
 // nameOf is the name of the group with these values of the tags in By.

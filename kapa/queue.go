@@ -14,7 +14,8 @@ import (
 
 const (
 	maxQueue = 100 // posts that wait, per alert
-	// maxGroupQueue is the same for an alert with groups: each may have something to tell at the same time.
+	// maxGroupQueue is the same for an alert with groups: each group may have a post at the same
+	// time.
 	maxGroupQueue = maxGroups
 )
 
@@ -25,14 +26,15 @@ type delivery struct {
 	Body    json.RawMessage `json:"body"`
 }
 
-// Outcome is how the deliveries of an alert went, as it is kept.
-type Outcome struct {
+// outcome is how the deliveries of an alert went, as it is kept.
+type outcome struct {
 	Delivered int64  `json:"delivered,omitempty"` // ns: the last that arrived
 	Error     string `json:"error,omitempty"`     // of the last attempt, "" if it arrived
 }
 
-// enqueue adds posts after the others of the alert. If there are too many then, it drops the oldest of those that
-// another one of their group comes after, and if that is not enough, the oldest of all.
+// enqueue adds posts after the others of the alert. If there are too many then, it drops the oldest
+// of those that are followed by another one of their group. If that is not enough, it drops the
+// oldest of all.
 func enqueue(tx *bbolt.Tx, id string, posts []delivery, grouped bool) (dropped int, err error) {
 	if len(posts) == 0 {
 		return 0, nil
@@ -60,7 +62,8 @@ func enqueue(tx *bbolt.Tx, id string, posts []delivery, grouped bool) (dropped i
 	groups := make([]string, len(keys))
 	for i, key := range keys {
 		var d struct{ Group string }
-		if grouped && json.Unmarshal(seal.Open(b.Get(key)), &d) == nil { // what cannot be read belongs to no group
+		// What cannot be read belongs to no group.
+		if grouped && json.Unmarshal(seal.Open(b.Get(key)), &d) == nil {
 			groups[i] = d.Group
 		}
 		last[groups[i]] = i
@@ -76,7 +79,7 @@ func enqueue(tx *bbolt.Tx, id string, posts []delivery, grouped bool) (dropped i
 	return excess, deleteKeys(b, append(old, newest...)[:excess])
 }
 
-// keysOf are the keys of what belongs to the alert, in order: of what it has to post, or of its groups.
+// keysOf are the keys of what belongs to the alert, in order: of its queued posts, or of its groups.
 func keysOf(b *bbolt.Bucket, id string) (keys [][]byte) {
 	prefix := groupStateKey(id, "")
 	c := b.Cursor()
@@ -98,8 +101,13 @@ func deleteKeys(b *bbolt.Bucket, keys [][]byte) error {
 // head is the first post of an alert.
 type head struct{ id, key string }
 
+// number tells the post from all others of the installation.
+func (h head) number() uint64 {
+	return binary.BigEndian.Uint64([]byte(h.key[len(h.id)+len(keySeparator):]))
+}
+
 // heads are the first posts of all alerts that have some.
-func (s *Store) heads() (heads []head, err error) {
+func (s *store) heads() (heads []head, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		heads = nil
 		c := bucket(tx, queueBucket).Cursor()
@@ -114,8 +122,8 @@ func (s *Store) heads() (heads []head, err error) {
 }
 
 // receiver is the host that an alert posts to, "?" if that cannot be said.
-func (s *Store) receiver(id string) string {
-	a, err := s.Get(id)
+func (s *store) receiver(id string) string {
+	a, err := s.get(id)
 	if err != nil {
 		return "?"
 	}
@@ -126,8 +134,8 @@ func (s *Store) receiver(id string) string {
 	return u.Host
 }
 
-// load reads what is to be posted, and for which alert; ErrNotFound if that is gone.
-func (s *Store) load(h head) (a Alert, body []byte, created time.Time, err error) {
+// load reads what is to be posted, and for which alert. It returns ErrNotFound if that is gone.
+func (s *store) load(h head) (a Alert, body []byte, created time.Time, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		definition, data := bucket(tx, definitionBucket).Get([]byte(h.id)), bucket(tx, queueBucket).Get([]byte(h.key))
 		if definition == nil || data == nil {
@@ -146,20 +154,17 @@ func (s *Store) load(h head) (a Alert, body []byte, created time.Time, err error
 	return a, body, created, err
 }
 
-// finish keeps an outcome, and takes the post off the queue if it is done. An alert that is gone is ErrNotFound.
-func (s *Store) finish(h head, done bool, o Outcome) error {
+// finish keeps an outcome, and takes the post off the queue if it is done. It returns ErrNotFound if
+// the alert is gone.
+func (s *store) finish(h head, done bool, o outcome) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		if bucket(tx, definitionBucket).Get([]byte(h.id)) == nil {
 			return ErrNotFound
 		}
-		outcomes := bucket(tx, outcomeBucket)
 		if o.Delivered == 0 {
-			var before Outcome
-			if data := outcomes.Get([]byte(h.id)); data != nil && json.Unmarshal(seal.Open(data), &before) == nil {
-				o.Delivered = before.Delivered
-			}
+			o.Delivered = loadOutcome(tx, h.id).Delivered
 		}
-		if err := putJSON(outcomes, []byte(h.id), o); err != nil {
+		if err := putJSON(bucket(tx, outcomeBucket), []byte(h.id), o); err != nil {
 			return err
 		}
 		if !done {
@@ -167,4 +172,22 @@ func (s *Store) finish(h head, done bool, o Outcome) error {
 		}
 		return bucket(tx, queueBucket).Delete([]byte(h.key))
 	})
+}
+
+// loadOutcome returns the zero value if there is no outcome, or none that can be read.
+func loadOutcome(tx *bbolt.Tx, id string) (o outcome) {
+	if data := bucket(tx, outcomeBucket).Get([]byte(id)); data == nil || json.Unmarshal(seal.Open(data), &o) != nil {
+		return outcome{}
+	}
+	return o
+}
+
+// deliveries returns how many posts of the alert wait, and how the last attempt went.
+func (s *store) deliveries(id string) (waiting int, last outcome) {
+	// What cannot be read is not shown. The deliverer logs it.
+	_ = s.db.View(func(tx *bbolt.Tx) error {
+		waiting, last = len(keysOf(bucket(tx, queueBucket), id)), loadOutcome(tx, id)
+		return nil
+	})
+	return waiting, last
 }

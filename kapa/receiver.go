@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"syscall"
 	"time"
@@ -18,10 +17,13 @@ import (
 )
 
 const (
-	// maxHeaders bounds what is read of an answer's status line and headers; by itself net/http reads 10 MB.
+	// maxHeaders bounds what is read of an answer's status line and headers. By itself net/http reads
+	// 10 MB.
 	maxHeaders = 64 << 10
 	// maxSaid bounds what is kept of a text from outside.
 	maxSaid = 512
+
+	maxRedirects = 3
 )
 
 // newTransport is the one to receivers.
@@ -31,29 +33,25 @@ func newTransport() *http.Transport {
 		IdleConnTimeout: time.Minute, TLSHandshakeTimeout: postTimeout, ResponseHeaderTimeout: postTimeout, MaxResponseHeaderBytes: maxHeaders}
 }
 
-// errLinkLocal is why an address is refused: what lives there (a cloud's metadata, a neighbour that needs no password
-// from its own network) trusts whoever can reach it, and is no receiver of alerts.
-var errLinkLocal = errors.New("it leads to a link-local address (169.254.0.0/16, fe80::/10), and alerts are not posted there")
+// refusedError is an answer that is not 2xx.
+type refusedError struct{ status int }
 
-func isLinkLocal(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast()
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("the receiver answered %d %s", e.status, http.StatusText(e.status))
 }
 
-// refuseLinkLocal looks at each address before it is connected to: what a name resolves to, and what a redirect leads to.
-func refuseLinkLocal(_, address string, _ syscall.RawConn) error {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return err
+// permanent reports whether the same post will hardly be taken later.
+func (e *refusedError) permanent() bool {
+	switch e.status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
 	}
-	if isLinkLocal(a.Addr()) {
-		return errLinkLocal
-	}
-	return nil
+	return e.status >= 400 && e.status < 500
 }
 
-// postError is why a post did not get an answer, in words that do not depend on what is at the other end: whoever may make
-// alerts must not be able to read by them what listens where. The cause is for the log.
+// postError is why a post did not get an answer, in words that do not depend on what is at the other
+// end: whoever may make alerts must not learn from these words what listens where. The cause is for
+// the log.
 type postError struct {
 	text  string
 	cause error
@@ -130,15 +128,17 @@ func (e *redirectError) Error() string { return e.text }
 
 // checkRedirect follows only what keeps the body and the scheme.
 func checkRedirect(req *http.Request, via []*http.Request) error {
+	const final = ": set post to the final URL"
+	from, to := via[0].URL.Scheme, req.URL.Scheme
 	switch {
 	case len(via) > maxRedirects:
-		return &redirectError{"redirected too often: set post to the final URL"}
-	case via[0].URL.Scheme != req.URL.Scheme && (req.URL.Scheme == "http" || req.URL.Scheme == "https"):
-		return &redirectError{"redirected from " + via[0].URL.Scheme + " to " + req.URL.Scheme + ": set post to the final URL"}
-	case via[0].URL.Scheme != req.URL.Scheme:
-		return &redirectError{"redirected to what is no HTTP: set post to the final URL"}
+		return &redirectError{"redirected too often" + final}
+	case from != to && (to == "http" || to == "https"):
+		return &redirectError{"redirected from " + from + " to " + to + final}
+	case from != to:
+		return &redirectError{"redirected to what is no HTTP" + final}
 	case req.Method != http.MethodPost:
-		return &redirectError{"redirected in a way that loses the body (301, 302 or 303): set post to the final URL"}
+		return &redirectError{"redirected in a way that loses the body (301, 302 or 303)" + final}
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func TestReceiverOfBefore(t *testing.T) {
 	a := startAlerts(t, Options{DB: db, Journal: emptyJournal{}})
 	id := alertTo(t, a, "http://127.0.0.1:1/")
 	if err := db.Update(func(tx *bbolt.Tx) error {
-		return putJSON(bucket(tx, outcomeBucket), []byte(id), Outcome{Error: strings.Repeat("x", 1<<20)})
+		return putJSON(bucket(tx, outcomeBucket), []byte(id), outcome{Error: strings.Repeat("x", 1<<20)})
 	}); err != nil {
 		t.Fatal(err)
 	}

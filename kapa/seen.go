@@ -35,10 +35,11 @@ func (e *Evaluator) see(w *watch, g *group, event *codec.Event, c *codec.Collect
 	}
 }
 
-// removeCollector notes that a relay removed a collector. That alone is no silence, as the relay may have others, and
-// does not end one either: an agent that is shut down removes all that it has.
+// removeCollector notes that a relay removed a collector. That alone is no silence, because the
+// relay may have other collectors. It does not end a silence either: an agent that is shut down
+// removes all collectors that it has.
 func (w *watch) removeCollector(r *codec.RelayEvent) {
-	if w.alert.Deadman == 0 {
+	if !w.deadman {
 		return
 	}
 	key := seenKey(r.Relay, r.Collector)
@@ -61,10 +62,11 @@ func (w *watch) removeCollector(r *codec.RelayEvent) {
 	g.state.Removed[key], g.dirty = true, true
 }
 
-// silent lists the relays that the deadman misses at a moment: those with a collector that sent nothing for the
-// deadman's time, of which Pulse listened all the while since listening. A relay that was missed before is missed until
-// it speaks, however long Pulse has been listening. A collector that its relay removed is not missed while the relay has
-// others. over lists the collectors that need not be remembered any more.
+// silent lists the relays that the deadman misses at a moment: those with a collector that sent
+// nothing for the deadman's time, while Pulse listened all of that time, since listening. A relay
+// that was missed before is missed until it sends readings, however long Pulse has been listening. A
+// collector that its relay removed is not missed while the relay has others. over lists the
+// collectors that need not be remembered any more.
 func (s *groupState) silent(deadman Duration, at, listening int64) (missing, over []string) {
 	var quiet []string
 	for key, last := range s.Seen {
@@ -86,14 +88,8 @@ func (s *groupState) silent(deadman Duration, at, listening int64) (missing, ove
 	}
 	speaks := map[string]bool{}
 	if len(s.Removed) > 0 {
-		skip := map[string]bool{}
-		for _, key := range slices.Concat(quiet, over) {
-			skip[key] = true
-		}
-		for key := range s.Seen {
-			if !skip[key] {
-				speaks[relayOf(key)] = true
-			}
+		for key := range without(s.Seen, slices.Concat(quiet, over)) {
+			speaks[relayOf(key)] = true
 		}
 	}
 	relays := map[string]bool{}

@@ -20,21 +20,22 @@ const (
 type Status struct {
 	State State  `json:"state"`
 	Error string `json:"error,omitempty"`
-	// Level is OK, INFO, WARNING or CRITICAL; Since is when it became that; Value is the last mean that there was
-	// (built-in evaluator). Of an alert with groups Level is that of the worst, Since of the first that became so, and
-	// there is no Value.
+	// Level is OK, INFO, WARNING or CRITICAL. Since is when it became that. Value is the last mean
+	// that there was (built-in evaluator). For an alert with groups, Level is that of the worst
+	// group, Since is that of the first one that became so, and there is no Value.
 	Level string     `json:"level,omitempty"`
 	Since *time.Time `json:"since,omitempty"`
 	Value *float64   `json:"value,omitempty"`
-	// Posts that still have to be delivered, when the last one was, and why the last attempt failed if it did (built-in evaluator;
-	// Kapacitor tries once and says nothing).
+	// Undelivered are the posts that still have to be delivered, LastDelivery is when the last one
+	// was, and DeliveryError is why the last attempt failed if it did (built-in evaluator; Kapacitor
+	// tries once and says nothing).
 	Undelivered   int        `json:"undelivered,omitempty"`
 	LastDelivery  *time.Time `json:"last_delivery,omitempty"`
 	DeliveryError string     `json:"delivery_error,omitempty"`
 	// Silent are relays that the deadman misses (at most 100 are listed).
 	Silent []string `json:"silent,omitempty"`
-	// Of an alert with groups: how many are watched, how many of them are not OK, and which (only of one alert, at most
-	// 1,000, ordered by their tags).
+	// Of an alert with groups: how many are watched, how many of them are not OK, and which (only in
+	// an answer about one alert, at most 1,000, ordered by their tags).
 	GroupsWatched *int    `json:"groups_watched,omitempty"`
 	GroupsFiring  *int    `json:"groups_firing,omitempty"`
 	Groups        []Group `json:"groups,omitempty"`
@@ -63,33 +64,24 @@ type View struct {
 	Warning string `json:"warning,omitempty"`
 }
 
-// view adds the status, with the groups that are not OK if each is set.
-func (a *Alerts) view(alert Alert, each bool) View {
-	if a.kapacitor != nil {
-		return View{Alert: alert, Status: a.kapacitor.status(alert.ID)}
+// status is the alert's, and a warning if not all of its groups are watched.
+func (e *Evaluator) status(id string, each bool) (s Status, warning string) {
+	s = Status{State: Executing, Level: Level("").Word()}
+	e.mu.Lock()
+	if w := e.watches[id]; w != nil {
+		warning = w.describe(&s, each)
 	}
-	v := View{Alert: alert}
-	v.Status, v.Warning = a.evaluator.status(alert.ID, each)
-	a.deliverer.addStatus(alert.ID, &v.Status)
-	return v
+	e.mu.Unlock()
+	e.deliverer.addStatus(id, &s)
+	return s, warning
 }
 
-// status is the evaluator's part of an alert's, and a warning if not all of its groups are watched.
-func (e *Evaluator) status(id string, each bool) (s Status, warning string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	s = Status{State: Executing, Level: Level("").Word()}
-	w := e.watches[id]
-	if w == nil {
-		return s, ""
-	}
+// describe fills in the status of the alert's groups.
+func (w *watch) describe(s *Status, each bool) (warning string) {
 	if g := w.only; g != nil {
 		s.Level, s.Value, s.Silent = g.state.Level.Word(), g.state.Mean, listed(g.state.Silent)
-		if g.state.Since != 0 {
-			since := time.Unix(0, g.state.Since).UTC()
-			s.Since = &since
-		}
-		return s, ""
+		s.Since = timeOf(g.state.Since)
+		return ""
 	}
 	watched, firing := len(w.groups), w.firing
 	s.GroupsWatched, s.GroupsFiring = &watched, &firing
@@ -97,7 +89,7 @@ func (e *Evaluator) status(id string, each bool) (s Status, warning string) {
 		warning = fmt.Sprintf("there are %d groups, as many as may be: readings of others are not watched", watched)
 	}
 	if firing == 0 {
-		return s, warning
+		return warning
 	}
 	s.Level = w.alert.Level.Word()
 	first := int64(0)
@@ -109,22 +101,32 @@ func (e *Evaluator) status(id string, each bool) (s Status, warning string) {
 		if first == 0 || g.state.Since < first {
 			first = g.state.Since
 		}
-		if each {
-			keys = append(keys, key)
-		}
+		keys = append(keys, key)
 	}
-	since := time.Unix(0, first).UTC()
-	s.Since = &since
+	s.Since = timeOf(first)
+	if !each {
+		return warning
+	}
 	slices.Sort(keys)
 	for _, key := range keys[:min(len(keys), maxListedGroups)] {
 		g := w.groups[key]
-		shown := Group{Tags: g.tags(&w.alert), Level: g.state.Level.Word(), Since: time.Unix(0, g.state.Since).UTC(), Silent: listed(g.state.Silent)}
+		shown := Group{Tags: g.tags(&w.alert), Level: g.state.Level.Word(), Since: time.Unix(0, g.state.Since).UTC(),
+			Silent: listed(g.state.Silent)}
 		if len(g.state.Silent) == 0 {
 			shown.Value = g.state.Mean
 		}
 		s.Groups = append(s.Groups, shown)
 	}
-	return s, warning
+	return warning
+}
+
+// timeOf is the time that is ns since 1970, nil for 0.
+func timeOf(ns int64) *time.Time {
+	if ns == 0 {
+		return nil
+	}
+	t := time.Unix(0, ns).UTC()
+	return &t
 }
 
 func listed(silent []string) []string {

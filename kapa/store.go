@@ -13,20 +13,22 @@ import (
 
 const maxAlerts = 1000
 
-// Buckets within the bucket "alerts". Alerts are small and few; whatever belongs to one has its id as (the start of) its key.
+// Buckets within the bucket "alerts". Alerts are small and few. Whatever belongs to an alert has the
+// alert's id as (the start of) its key.
 const (
 	rootBucket       = "alerts"
 	definitionBucket = "definitions" // id → Alert
-	stateBucket      = "states"      // id → state, of the evaluator; id, 0, group → groupState
-	queueBucket      = "queue"       // id, sequence → delivery, to be sent
-	outcomeBucket    = "outcomes"    // id → Outcome, of the deliveries
+	stateBucket      = "states"      // id → storedState, of the evaluator; id, 0, group → groupState
+	queueBucket      = "queue"       // id, 0, sequence → delivery, to be sent
+	outcomeBucket    = "outcomes"    // id → outcome, of the deliveries
 )
 
-// Store keeps alerts in the state file. It may be used from any goroutine; what a method returned nil for is on disk.
-type Store struct{ db *bbolt.DB }
+// store keeps alerts in the state file. It may be used from any goroutine. What a method returned
+// nil for is on disk.
+type store struct{ db *bbolt.DB }
 
-// OpenStore makes the buckets where they are missing.
-func OpenStore(db *bbolt.DB) (*Store, error) {
+// openStore makes the buckets where they are missing.
+func openStore(db *bbolt.DB) (*store, error) {
 	err := db.Update(func(tx *bbolt.Tx) error {
 		root, err := tx.CreateBucketIfNotExists([]byte(rootBucket))
 		if err != nil {
@@ -42,7 +44,7 @@ func OpenStore(db *bbolt.DB) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kapa: making the buckets of the alerts in the state file: %w", err)
 	}
-	return &Store{db}, nil
+	return &store{db}, nil
 }
 
 func bucket(tx *bbolt.Tx, name string) *bbolt.Bucket {
@@ -57,26 +59,24 @@ func putJSON(b *bbolt.Bucket, key []byte, value any) error {
 	return b.Put(key, seal.Seal(key, data))
 }
 
-// Create keeps a new alert and gives it its id. The error is a *FieldError, ErrTooMany, or the state file's.
-func (s *Store) Create(a Alert) (Alert, error) { return s.create(a, nil) }
-
-// create writes the state that goes with the alert in the same transaction, if there is one.
-func (s *Store) create(a Alert, begin *keptState) (Alert, error) {
-	if a.ID != "" {
-		return a, fieldError("id", "left out: it is given by the server, and PUT changes an alert that exists")
+// put keeps a valid alert, and in the same transaction the state that the alert begins with, unless
+// that is nil. An alert without an id is a new one, and gets an id. The error is ErrTooMany of a new
+// alert, ErrNotFound of another, or the state file's.
+func (s *store) put(a Alert, begin *keptState) (Alert, error) {
+	isNew := a.ID == ""
+	if isNew {
+		a.ID = strings.ToLower(rand.Text())
 	}
-	a = a.withDefaults()
-	if err := a.validate(); err != nil {
-		return a, err
-	}
-	a.ID = strings.ToLower(rand.Text())
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		b := bucket(tx, definitionBucket)
-		if b.Stats().KeyN >= maxAlerts {
+		switch {
+		case isNew && b.Stats().KeyN >= maxAlerts:
 			return ErrTooMany
+		case !isNew && (len(a.ID) > bbolt.MaxKeySize || b.Get([]byte(a.ID)) == nil):
+			return ErrNotFound
 		}
 		if begin != nil {
-			if err := begin.write(tx, a.ID); err != nil {
+			if err := begin.write(tx, &a); err != nil {
 				return err
 			}
 		}
@@ -85,34 +85,8 @@ func (s *Store) create(a Alert, begin *keptState) (Alert, error) {
 	return a, err
 }
 
-// Update replaces the alert that has the id. The error is a *FieldError, ErrNotFound, or the state file's.
-func (s *Store) Update(a Alert) (Alert, error) { return s.update(a, nil) }
-
-// update is as create.
-func (s *Store) update(a Alert, begin *keptState) (Alert, error) {
-	if a.ID == "" {
-		return a, fieldError("id", "that of the alert to change")
-	}
-	a = a.withDefaults()
-	if err := a.validate(); err != nil {
-		return a, err
-	}
-	return a, s.db.Update(func(tx *bbolt.Tx) error {
-		b := bucket(tx, definitionBucket)
-		if len(a.ID) > bbolt.MaxKeySize || b.Get([]byte(a.ID)) == nil {
-			return ErrNotFound
-		}
-		if begin != nil {
-			if err := begin.write(tx, a.ID); err != nil {
-				return err
-			}
-		}
-		return putJSON(b, []byte(a.ID), a)
-	})
-}
-
-// Delete forgets an alert, its state and what it had still to post; ErrNotFound if there is none.
-func (s *Store) Delete(id string) error {
+// remove forgets an alert, its state and its queued posts. It returns ErrNotFound if there is none.
+func (s *store) remove(id string) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		b := bucket(tx, definitionBucket)
 		if id == "" || b.Get([]byte(id)) == nil {
@@ -133,8 +107,8 @@ func (s *Store) Delete(id string) error {
 	})
 }
 
-// Get returns the alert that has the id, or ErrNotFound.
-func (s *Store) Get(id string) (a Alert, err error) {
+// get returns the alert that has the id, or ErrNotFound.
+func (s *store) get(id string) (a Alert, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		data := bucket(tx, definitionBucket).Get([]byte(id))
 		if data == nil {
@@ -146,8 +120,8 @@ func (s *Store) Get(id string) (a Alert, err error) {
 	return a, err
 }
 
-// List returns all alerts, ordered by id.
-func (s *Store) List() (all []Alert, err error) {
+// list returns all alerts, ordered by id.
+func (s *store) list() (all []Alert, err error) {
 	all = []Alert{}
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		return bucket(tx, definitionBucket).ForEach(func(key, data []byte) error {

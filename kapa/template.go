@@ -17,9 +17,10 @@ const (
 	rawPolicy = "one_day"
 )
 
-// script is the template of every alert's task. It is constant: all that a user gave comes in as typed variables, which
-// Kapacitor never parses as script. The level decides which of the three conditions can be true at all; an alert that was given
-// another level while it fires leaves the old one at once.
+// script is the template of every alert's task. It is constant: all that a user gave comes in as
+// typed variables, which Kapacitor never parses as script. The level decides which of the three
+// conditions can be true at all. An alert that gets another level while it fires leaves the old
+// level at once.
 const script = `var q string
 var period duration
 var every duration
@@ -52,11 +53,16 @@ batch
 `
 
 const (
-	beyondThreshold = `((operator == 'gt' AND "value" > threshold) OR (operator == 'ge' AND "value" >= threshold) OR (operator == 'lt' AND "value" < threshold) OR (operator == 'le' AND "value" <= threshold) OR (operator == 'eq' AND "value" == threshold) OR (operator == 'ne' AND "value" != threshold))`
-	beyondQuiet     = `((operator == 'gt' AND "value" > quiet) OR (operator == 'ge' AND "value" >= quiet) OR (operator == 'lt' AND "value" < quiet) OR (operator == 'le' AND "value" <= quiet) OR (operator == 'eq' AND "value" == quiet) OR (operator == 'ne' AND "value" != quiet))`
+	beyondThreshold = `((operator == 'gt' AND "value" > threshold) OR (operator == 'ge' AND "value" >= threshold)` +
+		` OR (operator == 'lt' AND "value" < threshold) OR (operator == 'le' AND "value" <= threshold)` +
+		` OR (operator == 'eq' AND "value" == threshold) OR (operator == 'ne' AND "value" != threshold))`
+	beyondQuiet = `((operator == 'gt' AND "value" > quiet) OR (operator == 'ge' AND "value" >= quiet)` +
+		` OR (operator == 'lt' AND "value" < quiet) OR (operator == 'le' AND "value" <= quiet)` +
+		` OR (operator == 'eq' AND "value" == quiet) OR (operator == 'ne' AND "value" != quiet))`
 )
 
-// templateID names the script by what is in it, so that two releases of Pulse beside each other do not pull it back and forth.
+// templateID names the script by its content, so that two releases of Pulse beside each other do not
+// change it back and forth.
 func templateID() string {
 	sum := sha256.Sum256([]byte(script))
 	return "pulse-alert-" + hex.EncodeToString(sum[:4])
@@ -93,7 +99,7 @@ func variables(a *Alert, stored spelling) map[string]variable {
 		"name":   {"string", a.nameTemplate(stored.name)},
 		"url":    {"string", literal(a.Post)},
 		"groups": {"list", groups},
-		// A list of tasks does not tell their templates, so the template's id comes along.
+		// A list of tasks does not have their templates, so the template's id is a variable too.
 		"revision": {"string", templateID()},
 	}
 }
@@ -102,7 +108,7 @@ func variables(a *Alert, stored spelling) map[string]variable {
 func literal(text string) string { return "{{ " + strconv.Quote(text) + " }}" }
 
 // query is the InfluxQL of the alert, in which names are quoted. The mean comes twice: as
-// mean_<metric>, which is how 0.2 posted it, and under the one name that the script can know.
+// mean_<metric>, as in the posts of Pulse 0.2, and under the one name that the script can know.
 func query(a *Alert, stored spelling) string {
 	metric := stored.name(a.Metric)
 	var b strings.Builder
@@ -118,6 +124,6 @@ func query(a *Alert, stored spelling) string {
 
 var identEscapes = strings.NewReplacer("\n", `\n`, `\`, `\\`, `"`, `\"`)
 
-// ident quotes an identifier always: QuoteIdent leaves what looks like a word alone, and its list of keywords need
-// not be the one of the InfluxQL in Kapacitor.
+// ident quotes every identifier. QuoteIdent leaves what looks like a word alone, and its list of
+// keywords need not be the one of the InfluxQL in Kapacitor.
 func ident(s string) string { return `"` + identEscapes.Replace(s) + `"` }

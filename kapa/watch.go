@@ -14,7 +14,8 @@ type watch struct {
 	weight    int   // of a group
 	filled    int   // groups that have readings in their windows
 	firing    int   // groups that are not OK
-	// members finds the group of a collector's newest reading, for a deadman whose groups are not the hosts.
+	// members finds the group of a collector's newest reading, for a deadman whose groups are not
+	// the hosts.
 	members map[string]*group
 	refused int64 // when a reading was last refused because there are too many groups; 0 never
 	full    bool  // that was logged
@@ -22,27 +23,39 @@ type watch struct {
 
 // newWatch begins with the states that are kept.
 func newWatch(a Alert, s keptState) *watch {
-	w := &watch{alert: a, deadman: a.Deadman != 0, evaluated: s.Evaluated, width: int64(gcd(a.Duration, a.Every)), groups: map[string]*group{}}
+	w := &watch{alert: a, deadman: a.Deadman != 0, evaluated: s.evaluated, width: int64(gcd(a.Duration, a.Every)),
+		groups: map[string]*group{}}
 	w.weight = groupWeight + int(int64(a.Duration)/w.width)
-	if a.Deadman != 0 && len(a.By) > 0 && !byHost(&a) {
+	if w.deadman && len(a.By) > 0 && !a.byHost() {
 		w.members = map[string]*group{}
 	}
 	if len(a.By) == 0 {
-		w.only = w.add("", s.groupState)
+		w.only = w.add("", s.groups[""])
 		return w
 	}
 	for key, g := range s.groups {
 		added := w.add(key, g)
-		added.stored, added.kept, added.keptMean = true, s.Evaluated, g.Mean
+		added.stored, added.kept, added.keptMean = true, s.evaluated, g.Mean
 	}
 	return w
 }
 
-func byHost(a *Alert) bool { return len(a.By) == 1 && a.By[0] == "host" }
+// takeWindows takes over the readings of the watch before, which counted the same readings.
+func (w *watch) takeWindows(old *watch) {
+	for key, was := range old.groups {
+		g := w.groups[key]
+		if g == nil {
+			g = w.add(key, was.state)
+		}
+		if g.window = was.window; len(g.window.slots) > 0 {
+			w.filled++
+		}
+	}
+}
 
 // add makes a group.
 func (w *watch) add(key string, s groupState) *group {
-	if w.alert.Deadman == 0 {
+	if !w.deadman {
 		s.Seen, s.Silent, s.Removed = nil, nil, nil
 	} else if s.Seen == nil {
 		s.Seen = map[string]int64{}
@@ -64,13 +77,11 @@ func (w *watch) add(key string, s groupState) *group {
 	return g
 }
 
-// remove forgets a group, and what that frees of the weight is returned.
+// remove forgets a group. It returns the weight that becomes free.
 func (w *watch) remove(g *group) (freed int) {
 	delete(w.groups, g.key)
 	for member := range g.state.Seen {
-		if w.members[member] == g {
-			delete(w.members, member)
-		}
+		w.forgetMember(g, member)
 	}
 	if len(g.window.slots) > 0 {
 		w.filled--
@@ -78,11 +89,14 @@ func (w *watch) remove(g *group) (freed int) {
 	return w.weight + len(g.state.Seen)
 }
 
-// worthKeeping reports whether a restart must not forget the group: a deadman has to know whom to miss, and an alert
-// that fired must be over some day. Any other group comes back with its readings.
-func (g *group) worthKeeping(w *watch) bool { return w.alert.Deadman != 0 || g.state.fires() }
+// forgetMember forgets that the collector's newest reading was in the group.
+func (w *watch) forgetMember(g *group, member string) {
+	if w.members[member] == g {
+		delete(w.members, member)
+	}
+}
 
-// matches says whether a reading with these tags of this relay counts.
+// matches reports whether a reading with these tags of this relay counts.
 func (w *watch) matches(relay string, tags []string) bool {
 	for key, want := range w.alert.Tags {
 		if valueOf(key, relay, tags) != want {
@@ -110,9 +124,12 @@ func (w *watch) enter(g *group, at int64, relay string) {
 	}
 }
 
+// firstSlot is the first slot that an evaluation at a moment needs.
+func (w *watch) firstSlot(at int64) int64 { return floor.Div(at-int64(w.alert.Duration), w.width) }
+
 // mean is that of the group's readings in [at-duration, at).
 func (w *watch) mean(g *group, at int64) (float64, bool) {
-	return g.window.mean(floor.Div(at-int64(w.alert.Duration), w.width), floor.Div(at, w.width))
+	return g.window.mean(w.firstSlot(at), floor.Div(at, w.width))
 }
 
 // forget drops what no window after at needs.
@@ -120,7 +137,7 @@ func (w *watch) forget(g *group, at int64) {
 	if len(g.window.slots) == 0 {
 		return
 	}
-	g.window.forget(floor.Div(at-int64(w.alert.Duration), w.width))
+	g.window.forget(w.firstSlot(at))
 	if len(g.window.slots) == 0 {
 		w.filled--
 	}
@@ -134,13 +151,18 @@ func (w *watch) clear(g *group) {
 	}
 }
 
-// next is the next moment to evaluate, if that is not after until. Where there is nothing to evaluate, it is the last
-// such moment: nobody's state changes by there being no readings for days.
-func (w *watch) next(until int64) (int64, bool) {
+// due is the next moment of the alert to evaluate, after the last one.
+func (w *watch) due() int64 {
 	every := int64(w.alert.Every)
-	at := floor.To(w.evaluated, every) + every
+	return floor.To(w.evaluated, every) + every
+}
+
+// next is the next moment to evaluate; ok is false if that is after until. Where there is nothing to
+// evaluate, it is the last such moment: no state changes because there are no readings for days.
+func (w *watch) next(until int64) (at int64, ok bool) {
+	at = w.due()
 	if w.filled == 0 {
-		at = max(at, floor.To(until, every))
+		at = max(at, floor.To(until, int64(w.alert.Every)))
 	}
 	return at, at <= until
 }

@@ -7,12 +7,12 @@ import (
 	"github.com/nanopack/pulse/internal/floor"
 )
 
-// window sums readings by slots, in ascending order of their numbers. The duration and the every of an alert are multiples
-// of a slot's width, so that what an evaluation looks at is a whole number of slots, and the mean over it exact. A slot
-// without readings takes no room.
+// window sums readings by slots, in ascending order of their numbers. The duration and the every of
+// an alert are multiples of a slot's width. So an evaluation needs a whole number of slots, and its
+// mean is exact. A slot without readings takes no room.
 type window struct {
-	// The slot of the last reading, and the times from since to before until that belong to it. Readings come by the
-	// hundred thousand a second, most of them into the slot of the one before.
+	// The slot of the last reading, and the times from since to before until that belong to it.
+	// Readings come by the hundred thousand a second, most of them into the slot of the one before.
 	since, until int64
 	current      *slot
 	slots        []slot

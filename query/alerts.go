@@ -1,7 +1,6 @@
 package query
 
 import (
-	"bytes"
 	"errors"
 	"net/http"
 
@@ -11,7 +10,7 @@ import (
 func (s *Server) listAlerts(w http.ResponseWriter, r *http.Request, _ params) error {
 	alerts, err := s.o.Alerts.List()
 	if err != nil {
-		return alertError(err)
+		return err
 	}
 	s.warnOfUnseen(r.Context(), alerts)
 	answer := make([]any, len(alerts))
@@ -28,7 +27,7 @@ func (s *Server) getAlert(w http.ResponseWriter, r *http.Request, p params) erro
 	}
 	alert, err := s.o.Alerts.Get(p.get("id"))
 	if err != nil {
-		return alertError(err)
+		return err
 	}
 	s.writeAlert(w, r, alert)
 	return nil
@@ -56,13 +55,13 @@ func (s *Server) putAlert(w http.ResponseWriter, r *http.Request, put func(kapa.
 	if err != nil {
 		return err
 	}
-	alert, err := kapa.Decode(bytes.NewReader(body))
+	alert, err := kapa.Decode(body)
 	if err != nil {
-		return alertError(err)
+		return err
 	}
 	view, err := put(alert)
 	if err != nil {
-		return alertError(err)
+		return err
 	}
 	s.writeAlert(w, r, view)
 	return nil
@@ -73,26 +72,10 @@ func (s *Server) deleteAlert(w http.ResponseWriter, _ *http.Request, p params) e
 		return err
 	}
 	err := s.o.Alerts.Delete(p.get("id"))
-	if errors.Is(err, kapa.ErrNotFound) && s.o.Compat == Compat02 {
-		err = nil // Kapacitor says so of what it does not have, and 0.2 passed it on
+	// Kapacitor says of a task that it does not have that it was deleted, and 0.2 passed that on.
+	if err != nil && !(errors.Is(err, kapa.ErrNotFound) && s.o.Compat == Compat02) {
+		return err
 	}
-	if err != nil {
-		return alertError(err)
-	}
-	s.writeJSON(w, http.StatusOK, message{"Success"})
+	s.writeSuccess(w)
 	return nil
-}
-
-// alertError chooses the status of an error of Alerts.
-func alertError(err error) error {
-	var field *kapa.FieldError
-	switch {
-	case errors.As(err, &field):
-		return &httpError{status: http.StatusBadRequest, text: field.Error(), err: err}
-	case errors.Is(err, kapa.ErrNotFound):
-		return &httpError{status: http.StatusNotFound, text: kapa.ErrNotFound.Error(), err: err}
-	case errors.Is(err, kapa.ErrTooMany):
-		return &httpError{status: http.StatusConflict, text: kapa.ErrTooMany.Error(), err: err}
-	}
-	return err
 }

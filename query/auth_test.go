@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 // Every route × every way to send, or not to send, the token, as documented in README.md.
@@ -45,7 +47,7 @@ func TestAuthMatrix(t *testing.T) {
 			route{method: "GET", path: "/", access: token})
 		w.control.cancel = func(string) error { return nil }
 		w.control.forget = func(string) error { return nil }
-		w.control.flush = func([]string) (int, error) { return 0, nil }
+		w.control.flush = func([]string) int { return 0 }
 		for _, rt := range routes {
 			path := strings.NewReplacer("{stat}", "cpu", "{id}", "1").Replace(rt.path)
 			for _, c := range credentials {
@@ -89,7 +91,7 @@ func TestTokenEscaped(t *testing.T) {
 // Never a filter, whatever its case, and never a second one.
 func TestTokenIsNoFilter(t *testing.T) {
 	w := startWorld(t, nil)
-	w.latest.readings = map[string][]Reading{"cpu": {{minutesAgo(0), 1, nil}}}
+	w.latest.readings = map[string][]latest.Reading{"cpu": {{Time: minutesAgo(0), Value: 1}}}
 	for _, q := range []string{tokenName + "=" + testToken, "x-auth-token=abc"} {
 		w.get(t, "/latest/cpu?"+q).contains(t, 200, `"value":1`)
 		w.get(t, "/hourly/cpu?"+q)

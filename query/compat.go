@@ -1,7 +1,6 @@
 package query
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/floor"
 	"github.com/nanopack/pulse/kapa"
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 // What follows is Compat02: where the released 0.2.3 answers, the answer is the same, to the letter.
@@ -53,14 +53,14 @@ func (s *Server) latestEach02(w http.ResponseWriter, name string, sel selection,
 		tags  []any // of the filters given more than once, in their order; nil for a series without
 	}
 	var found []entry
-	s.o.Latest.Select(name, sel.filters.byKey(), since, func(r Reading) {
+	s.o.Latest.Select(name, sel.filters.byKey(), since, func(r latest.Reading) {
 		e := entry{time: r.Time, value: r.Value}
 		for _, f := range sel.filters {
 			if f.given < 2 {
 				continue
 			}
 			var value any
-			if i := slices.IndexFunc(r.Tags, func(t Tag) bool { return t.Key == f.key }); i >= 0 {
+			if i := slices.IndexFunc(r.Tags, func(t latest.Tag) bool { return t.Key == f.key }); i >= 0 {
 				value = r.Tags[i].Value
 			}
 			e.tags = append(e.tags, value)
@@ -134,13 +134,13 @@ func (s *Server) addAlert02(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	decoded, err := kapa.Decode(bytes.NewReader(text))
+	decoded, err := kapa.Decode(text)
 	if err != nil {
-		return alertError(err)
+		return err
 	}
 	view, err := s.o.Alerts.Create(decoded)
 	if err != nil {
-		return alertError(err)
+		return err
 	}
 	alert.ID = view.ID
 	s.writeJSON(w, http.StatusOK, alert)

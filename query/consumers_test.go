@@ -3,27 +3,35 @@ package query
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/internal/apijson"
+	"github.com/nanopack/pulse/journal/outside"
 )
 
 type fakeConsumers struct{}
 
-var aConsumer = Consumer{Name: "archive", Durable: true, Filters: []string{"pulse.readings.>"}, Created: testNow.Add(-time.Hour), LastUsed: testNow,
-	Unread: 17, AckPending: 3, MaxAckPending: 1000, AckWait: 30 * time.Second, Waiting: 1, InactiveThreshold: 168 * time.Hour}
+var aConsumer = outside.Consumer{Name: "archive", Durable: true, Filters: []string{"pulse.readings.>"}, Created: testNow.Add(-time.Hour), LastUsed: testNow,
+	Unread: 17, AckPending: 3, MaxAckPending: 1000, AckWait: apijson.Seconds(30 * time.Second), Waiting: 1, InactiveThreshold: apijson.Seconds(168 * time.Hour)}
 
-func (fakeConsumers) Consumers(context.Context) ([]Consumer, error) {
-	return []Consumer{aConsumer, {Name: "x"}}, nil
+func (fakeConsumers) Consumers(context.Context) ([]outside.Consumer, error) {
+	return []outside.Consumer{aConsumer, {Name: "x", Filters: []string{}}}, nil
 }
 
 func (fakeConsumers) DeleteConsumer(_ context.Context, name string) error {
 	if name != "archive" {
-		return fmt.Errorf("no such consumer: %w", ErrNotFound)
+		return noConsumer{}
 	}
 	return nil
 }
+
+// noConsumer is outside.ErrNoConsumer with another text.
+type noConsumer struct{}
+
+func (noConsumer) Error() string        { return "no such consumer: not found" }
+func (noConsumer) Is(target error) bool { return target == outside.ErrNoConsumer }
 
 func TestConsumers(t *testing.T) {
 	w := newWorld(t, nil)
@@ -36,7 +44,7 @@ func TestConsumers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back Consumer
+	var back outside.Consumer
 	if err := json.Unmarshal(b, &back); err != nil || back.AckWait != aConsumer.AckWait || !reflect.DeepEqual(back.Filters, aConsumer.Filters) ||
 		!back.LastUsed.Equal(testNow.Truncate(time.Second)) {
 		t.Errorf("%+v %v", back, err)

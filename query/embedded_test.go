@@ -128,23 +128,10 @@ func TestEngineAgreesWithTheEvaluator(t *testing.T) {
 	e.get(t, "/status").contains(t, 200, `"reachable": true`)
 }
 
-// latestIndex is the live index as the API reads it.
-type latestIndex struct{ *latest.Latest }
-
-func (l latestIndex) Select(stat string, filters map[string][]string, since int64, visit func(Reading)) {
-	l.Latest.Select(stat, filters, since, func(r latest.Reading) {
-		var tags []Tag
-		for _, t := range r.Tags {
-			tags = append(tags, Tag(t))
-		}
-		visit(Reading{Time: r.Time, Value: r.Value, Tags: tags})
-	})
-}
-
 // A filter selects the same series on every route, of the index in memory and of the engine alike.
 func TestFiltersMeanTheSameEverywhere(t *testing.T) {
 	index := latest.New(latest.Options{})
-	e := newEngine(t, func(o *Options) { o.Latest = latestIndex{index} })
+	e := newEngine(t, func(o *Options) { o.Latest = index })
 	var records []journal.Record
 	for i, tags := range [][]string{{"service:web", "zone:a"}, {"service:shop"}, {"zone:b"}, nil} {
 		host := fmt.Sprint("h", i)

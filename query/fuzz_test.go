@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/ingest"
 )
 
 // Whatever the body, what comes out of it is a range that lies before now, or a text that says what is wrong. Nothing that
@@ -60,17 +62,17 @@ func FuzzOrders(f *testing.F) {
 		`{"duration":"9999999999h","collectors":{"a":-1}}`, `{"relays":["a\u0000b"]}`, `{"relays":["nobody"]}`, `{"relays":null}`, ``, `{}{}`} {
 		f.Add(body)
 	}
-	var got OverrideRequest
+	var got ingest.OverrideRequest
 	var flushed []string
 	reached := false
 	w := newWorld(f, func(o *Options) { o.Token = "" })
-	w.control.override = func(r OverrideRequest) (Override, error) {
+	w.control.override = func(r ingest.OverrideRequest) (ingest.Override, error) {
 		got, reached = r, true
-		return Override{Created: testNow, Until: testNow.Add(r.Duration), Collectors: r.Collectors, Relays: r.Relays}, nil
+		return ingest.Override{Created: testNow, Until: testNow.Add(r.Duration), Collectors: r.Collectors, Relays: r.Relays}, nil
 	}
-	w.control.flush = func(relays []string) (int, error) { flushed, reached = relays, true; return len(relays), nil }
+	w.control.flush = func(relays []string) int { flushed, reached = relays, true; return len(relays) }
 	f.Fuzz(func(t *testing.T, body string) {
-		got, flushed = OverrideRequest{}, nil
+		got, flushed = ingest.OverrideRequest{}, nil
 		for _, path := range []string{"/overrides", "/flush"} {
 			reached = false
 			rec := httptest.NewRecorder()
@@ -80,7 +82,7 @@ func FuzzOrders(f *testing.F) {
 				t.Fatalf("%s %q: %d %s", path, body, rec.Code, rec.Body)
 			}
 		}
-		if d := got.Duration; d%time.Second != 0 || d < 0 || d > maxOverride {
+		if d := got.Duration; d%time.Second != 0 || d < 0 || d > ingest.MaxOverride {
 			t.Fatalf("%q: for %s", body, d)
 		}
 		for name, d := range got.Collectors {

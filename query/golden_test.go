@@ -11,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/internal/apijson"
+	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/kapa"
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 var update = flag.Bool("update", false, "write the answers of the golden cases anew")
@@ -96,18 +100,20 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 	if opts["empty"] != "" {
 		return w
 	}
-	tags := func(host, service string) []Tag { return []Tag{{"host", host}, {"service", service}} }
+	tags := func(host, service string) []latest.Tag {
+		return []latest.Tag{{Key: "host", Value: host}, {Key: "service", Value: service}}
+	}
 	ns := func(back time.Duration) int64 { return testNow.Add(-back).UnixNano() }
 	w.latest.stats = []string{"load_1", "cpu_used"}
 	w.latest.tagKeys = []string{"service", "host"}
-	w.latest.readings = map[string][]Reading{
+	w.latest.readings = map[string][]latest.Reading{
 		"cpu_used": {
-			{ns(10 * time.Second), 40, tags("web2", "web")},
-			{ns(30 * time.Second), 20, tags("web1", "web")},
-			{ns(90 * time.Second), 90, tags("db1", "db")},
-			{ns(121 * time.Second), 1000, tags("gone", "web")}, // too old
+			{Time: ns(10 * time.Second), Value: 40, Tags: tags("web2", "web")},
+			{Time: ns(30 * time.Second), Value: 20, Tags: tags("web1", "web")},
+			{Time: ns(90 * time.Second), Value: 90, Tags: tags("db1", "db")},
+			{Time: ns(121 * time.Second), Value: 1000, Tags: tags("gone", "web")}, // too old
 		},
-		"load_1": {{ns(time.Second), 0.25, tags("web1", "web")}},
+		"load_1": {{Time: ns(time.Second), Value: 0.25, Tags: tags("web1", "web")}},
 	}
 
 	db := &database{}
@@ -124,13 +130,13 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 	db.addOld(hour.Add(-48*time.Hour), web2, "cpu_used", 20)
 	w.influx.query = db.query
 
-	w.relays.relays = []Relay{
-		{ID: "web2", Collectors: nil, LastSeen: testNow.Add(-time.Hour)},
-		{ID: "web1", Connected: true, Address: "10.0.0.7:41234", ConnectedAt: testNow.Add(-time.Minute),
-			LastSeen: testNow, Polls: 3, Skipped: 1, Rejected: 2, Replaced: 4, ReplacedAddress: "10.0.0.8:5123", Collectors: []Collector{
-				{"cpu", []string{"service:web", "rack7"}, 5 * time.Second}, {"ram", nil, time.Minute}}},
+	w.relays.relays = []ingest.Relay{
+		{ID: "web1", Connected: true, RemoteAddr: "10.0.0.7:41234", ConnectedAt: testNow.Add(-time.Minute),
+			LastSeen: testNow, RelayCounts: ingest.RelayCounts{Polls: 3, Skipped: 1, Rejected: 2, Replaced: 4, ReplacedAddr: "10.0.0.8:5123"}, Collectors: []ingest.Collector{
+				{Name: "cpu", Tags: []string{"service:web", "rack7"}, Interval: apijson.Seconds(5 * time.Second)}, {Name: "ram", Tags: []string{}, Interval: apijson.Seconds(time.Minute)}}},
+		{ID: "web2", Collectors: []ingest.Collector{}, LastSeen: testNow.Add(-time.Hour)},
 	}
-	w.journal.state = JournalState{FirstSeq: 11, LastSeq: 1010, FirstTime: testNow.Add(-time.Hour), LastTime: testNow,
+	w.journal.state = journal.State{FirstSeq: 11, LastSeq: 1010, FirstTime: testNow.Add(-time.Hour), LastTime: testNow,
 		Messages: 1000, Bytes: 100_000, MaxBytes: 1_000_000, Retention: 7 * 24 * time.Hour}
 	toLoss := 35640.0
 	w.proj.list = []Projection{
@@ -159,19 +165,19 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		w.influx.query = errorQuery(errors.New("dial tcp 127.0.0.1:8086: connect: connection refused"))
 		w.influx.ping = errorPing(errors.New("connection refused"))
 	}
-	made := Override{ID: "o1", Created: testNow.Add(-10 * time.Second), Until: testNow.Add(50 * time.Second),
+	made := ingest.Override{ID: "o1", Created: testNow.Add(-10 * time.Second), Until: testNow.Add(50 * time.Second), Remaining: 50 * time.Second,
 		Collectors: map[string]time.Duration{"cpu": 5 * time.Second}, Relays: []string{"web2", "web1"}}
-	w.control.overrides = []Override{made}
-	w.control.override = func(r OverrideRequest) (Override, error) {
+	w.control.overrides = []ingest.Override{made}
+	w.control.override = func(r ingest.OverrideRequest) (ingest.Override, error) {
 		if r.Collectors["nosuch"] != 0 {
-			return Override{}, fmt.Errorf("%w: no connected relay has a collector nosuch", ErrInvalid)
+			return ingest.Override{}, fmt.Errorf("%w: no connected relay has a collector nosuch", ingest.ErrInvalid)
 		}
-		return Override{ID: "o2", Created: testNow, Until: testNow.Add(r.Duration), Collectors: r.Collectors,
+		return ingest.Override{ID: "o2", Created: testNow, Until: testNow.Add(r.Duration), Remaining: r.Duration, Collectors: r.Collectors,
 			Relays: append([]string{"web1"}, r.Relays...)}, nil
 	}
 	w.control.cancel = func(id string) error {
 		if id != "o1" {
-			return fmt.Errorf("%w: no override %s: GET /overrides lists them", ErrNotFound, id)
+			return fmt.Errorf("%w: no override %s: GET /overrides lists them", ingest.ErrNotFound, id)
 		}
 		return nil
 	}
@@ -180,15 +186,15 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		case "web/1 50%":
 			return nil
 		case "web1":
-			return fmt.Errorf("the relay is %w from 10.0.0.7:41234: stop it first, or it would be back at once", ErrConnected)
+			return fmt.Errorf("the relay is %w from 10.0.0.7:41234: stop it first, or it would be back at once", ingest.ErrConnected)
 		}
-		return fmt.Errorf("%w: no relay has this id; did you mean %q?", ErrNotFound, "web1")
+		return fmt.Errorf("%w: no relay has this id; did you mean %q?", ingest.ErrNotFound, "web1")
 	}
-	w.control.flush = func(relays []string) (int, error) {
+	w.control.flush = func(relays []string) int {
 		if len(relays) == 0 {
-			return 2, nil
+			return 2
 		}
-		return len(relays), nil
+		return len(relays)
 	}
 	goldenAlerts(w.alerts, opts["alerts"])
 	goldenReplays(w.replays, opts["replays"])

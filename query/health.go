@@ -14,8 +14,19 @@ type health struct {
 	Reasons []string `json:"reasons"`
 }
 
-// healthz is liveness: whoever can answer is alive. It looks at nothing else, so that no outage elsewhere
-// gets Pulse restarted.
+func (s *Server) ping(w http.ResponseWriter, _ *http.Request, _ params) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("pong"))
+	return nil
+}
+
+func (s *Server) prometheus(w http.ResponseWriter, r *http.Request, _ params) error {
+	s.o.Metrics.ServeHTTP(w, r)
+	return nil
+}
+
+// healthz is liveness: a process that answers is alive. It checks nothing else, so that no outage
+// elsewhere gets Pulse restarted.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request, _ params) error {
 	s.writeJSON(w, http.StatusOK, struct {
 		Status string `json:"status"`
@@ -23,8 +34,9 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request, _ params) error
 	return nil
 }
 
-// readyz is readiness: not ready is only who cannot write the journal. With a sink down readings are safe
-// and the rest works, so that is 200 and "degraded". Nothing outside is asked: it may be called every second.
+// readyz is readiness: only a server that cannot write the journal is not ready. While a sink is down
+// readings are safe and the rest works, so the answer is 200 and "degraded". Nothing outside is
+// asked: readyz may be called every second.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request, _ params) error {
 	ready := s.readiness()
 	status := http.StatusOK

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/internal/nearest"
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 // didYouMean is the end of an error's text: what was probably meant by a name that does not exist, or "".
@@ -51,7 +53,7 @@ func (s *Server) valueHint(stat string, fs filters) string {
 	for i := range fs {
 		known[i] = map[string]bool{}
 	}
-	s.o.Latest.Select(stat, nil, 0, func(r Reading) {
+	s.o.Latest.Select(stat, nil, 0, func(r latest.Reading) {
 		for i, f := range fs {
 			for _, t := range r.Tags {
 				if t.Key == f.key && len(known[i]) < maxKnown {
@@ -102,7 +104,7 @@ func (s *Server) routeHint(path string) string {
 }
 
 // overrideHint is for an override that was refused: a collector or a relay that nobody has.
-func (s *Server) overrideHint(req OverrideRequest) string {
+func (s *Server) overrideHint(req ingest.OverrideRequest) string {
 	var ids, collectors []string
 	for _, relay := range s.o.Relays.Relays() {
 		ids = append(ids, relay.ID)

@@ -15,6 +15,9 @@ import (
 	"unicode"
 
 	"github.com/influxdata/influxql"
+
+	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/internal/duration"
 )
 
 // corpus is what people try, and what people merely have in their names: testdata/injection.txt, one Go string a line. The tests of
@@ -42,10 +45,10 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 	live := &fakeLive{}
 	w := startWorld(t, func(o *Options) { o.Live = live })
 	w.tokenGuesses.Limit = math.MaxInt
-	w.control.cancel = func(string) error { return ErrNotFound }
-	w.control.forget = func(string) error { return ErrNotFound }
-	w.control.override = func(OverrideRequest) (Override, error) { return Override{}, ErrInvalid }
-	w.control.flush = func([]string) (int, error) { return 0, nil }
+	w.control.cancel = func(string) error { return ingest.ErrNotFound }
+	w.control.forget = func(string) error { return ingest.ErrNotFound }
+	w.control.override = func(ingest.OverrideRequest) (ingest.Override, error) { return ingest.Override{}, ingest.ErrInvalid }
+	w.control.flush = func([]string) int { return 0 }
 	goldenAlerts(w.alerts, "")
 	goldenReplays(w.replays, "")
 	sent := 0
@@ -385,7 +388,7 @@ func FuzzDuration(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		d, err := parseDuration(s)
+		d, err := duration.Parse(s, maxBack)
 		if err != nil {
 			return
 		}

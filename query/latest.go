@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/floor"
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 // stat is the stat object of the API: a time in seconds (milliseconds in compat) and a value.
@@ -40,7 +41,7 @@ func (s *Server) latest(w http.ResponseWriter, r *http.Request, p params) error 
 		return s.latestEach(w, name, sel, since)
 	}
 	c := combiner{verb: sel.verb}
-	s.o.Latest.Select(name, sel.filters.byKey(), since, func(r Reading) {
+	s.o.Latest.Select(name, sel.filters.byKey(), since, func(r latest.Reading) {
 		c.add(sample{r.Time, r.Value})
 	})
 	v, ok := c.result()
@@ -72,7 +73,7 @@ func (s *Server) latestEach(w http.ResponseWriter, name string, sel selection, s
 		json  map[string]any
 	}
 	var found []entry
-	s.o.Latest.Select(name, sel.filters.byKey(), since, func(r Reading) {
+	s.o.Latest.Select(name, sel.filters.byKey(), since, func(r latest.Reading) {
 		e := entry{json: make(map[string]any, 2+len(r.Tags))}
 		var order strings.Builder
 		for _, t := range r.Tags {

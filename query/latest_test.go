@@ -8,15 +8,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 // Older than two poll intervals is gone; the poll interval is the server's.
 func TestLatestForgets(t *testing.T) {
 	w := startWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })
-	at := func(back time.Duration) []Reading { return []Reading{{testNow.Add(-back).UnixNano(), 1, nil}} }
-	w.latest.readings = map[string][]Reading{"cpu": at(20 * time.Second)}
+	at := func(back time.Duration) []latest.Reading {
+		return []latest.Reading{{Time: testNow.Add(-back).UnixNano(), Value: 1}}
+	}
+	w.latest.readings = map[string][]latest.Reading{"cpu": at(20 * time.Second)}
 	w.get(t, "/latest/cpu").contains(t, 200, `"value":1`)
-	w.latest.readings = map[string][]Reading{"cpu": at(20*time.Second + 1)}
+	w.latest.readings = map[string][]latest.Reading{"cpu": at(20*time.Second + 1)}
 	w.get(t, "/latest/cpu").contains(t, 404, "in the last 20s")
 	if got := w.latest.since.Load(); got != testNow.Add(-20*time.Second).UnixNano() {
 		t.Errorf("since %d", got)
@@ -27,10 +31,10 @@ func TestLatestForgets(t *testing.T) {
 func TestLatestFilters(t *testing.T) {
 	w := startWorld(t, nil)
 	for i := range 4 {
-		w.latest.readings = map[string][]Reading{"cpu": append(w.latest.readings["cpu"],
-			Reading{minutesAgo(0), float64(int(1) << i), []Tag{{"host", fmt.Sprint("h", i)}, {"zone", fmt.Sprint(i % 2)}}})}
+		w.latest.readings = map[string][]latest.Reading{"cpu": append(w.latest.readings["cpu"],
+			latest.Reading{Time: minutesAgo(0), Value: float64(int(1) << i), Tags: []latest.Tag{{Key: "host", Value: fmt.Sprint("h", i)}, {Key: "zone", Value: fmt.Sprint(i % 2)}}})}
 	}
-	w.latest.readings["cpu"] = append(w.latest.readings["cpu"], Reading{minutesAgo(0), 16, []Tag{{"host", "it's & <co>"}}})
+	w.latest.readings["cpu"] = append(w.latest.readings["cpu"], latest.Reading{Time: minutesAgo(0), Value: 16, Tags: []latest.Tag{{Key: "host", Value: "it's & <co>"}}})
 	for query, want := range map[string]int{
 		"":                                       31,
 		"host=h0":                                1,
@@ -58,13 +62,13 @@ func TestLatestFilters(t *testing.T) {
 // Tags that are called like the answer's own fields do not replace them.
 func TestLatestNoneWithOddTags(t *testing.T) {
 	w := startWorld(t, nil)
-	w.latest.readings = map[string][]Reading{"cpu": {{minutesAgo(0), 5, []Tag{{"value", "x"}, {"host", "a"}}}}}
+	w.latest.readings = map[string][]latest.Reading{"cpu": {{Time: minutesAgo(0), Value: 5, Tags: []latest.Tag{{Key: "value", Value: "x"}, {Key: "host", Value: "a"}}}}}
 	w.get(t, "/latest/cpu?verb=none").want(t, 200, `[{"host":"a","time":1795429230,"value":5}]`+"\n")
 }
 
 func TestLatestTooBig(t *testing.T) {
 	w := startWorld(t, nil)
-	w.latest.readings = map[string][]Reading{"cpu": {{minutesAgo(0), 1.7e308, nil}, {minutesAgo(0), 1.7e308, nil}}}
+	w.latest.readings = map[string][]latest.Reading{"cpu": {{Time: minutesAgo(0), Value: 1.7e308}, {Time: minutesAgo(0), Value: 1.7e308}}}
 	w.get(t, "/latest/cpu?verb=sum").contains(t, 404, "the sum of cpu is more than a number can hold")
 	w.get(t, "/latest/cpu?verb=max").contains(t, 200, "1.7e+308")
 }
@@ -138,11 +142,11 @@ func TestParameterErrors(t *testing.T) {
 // BenchmarkLatest is the handler without the network: parameters, 1,000 of 100,000 series, the answer.
 func BenchmarkLatest(b *testing.B) {
 	w := newWorld(b, nil)
-	readings := make([]Reading, 1000)
+	readings := make([]latest.Reading, 1000)
 	for i := range readings {
-		readings[i] = Reading{minutesAgo(0), float64(i), []Tag{{"host", fmt.Sprint("h", i)}}}
+		readings[i] = latest.Reading{Time: minutesAgo(0), Value: float64(i), Tags: []latest.Tag{{Key: "host", Value: fmt.Sprint("h", i)}}}
 	}
-	w.latest.readings = map[string][]Reading{"cpu": readings}
+	w.latest.readings = map[string][]latest.Reading{"cpu": readings}
 	r := httptest.NewRequest("GET", "/latest/cpu?verb=mean", nil)
 	r.Header.Set("X-AUTH-TOKEN", testToken)
 	for b.Loop() {

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/internal/apijson"
 )
 
 // Live streams readings as they come. It may be absent (Options.Live nil): then its routes are too. Subscribe is
@@ -165,6 +167,6 @@ func (s *Server) makeTicket(w http.ResponseWriter, _ *http.Request, _ params) er
 	s.writeJSON(w, http.StatusOK, struct {
 		Ticket  string    `json:"ticket"`
 		Expires time.Time `json:"expires"`
-	}{name, utcSeconds(expires)})
+	}{name, apijson.Time(expires)})
 	return nil
 }

@@ -18,7 +18,10 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
+	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/kapa"
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,7 +34,7 @@ const testToken = "a-token"
 // fakes for everything that the server reads through. A nil func answers the zero value.
 type (
 	fakeLatest struct {
-		readings map[string][]Reading // by stat
+		readings map[string][]latest.Reading // by stat
 		stats    []string
 		tagKeys  []string
 		since    atomic.Int64 // of the last Select
@@ -43,7 +46,7 @@ type (
 		mu    sync.Mutex
 		asked []statement
 	}
-	fakeRelays      struct{ relays []Relay }
+	fakeRelays      struct{ relays []ingest.Relay }
 	fakeProjections struct{ list []Projection }
 	fakeRejects     struct {
 		list []Reject
@@ -56,15 +59,16 @@ type (
 		list           func() ([]kapa.View, error)
 	}
 	fakeJournal struct {
-		state   JournalState
+		state   journal.State
+		lost    journal.Losses
 		err     error
 		healthy error
 	}
 	fakeControl struct {
-		override  func(OverrideRequest) (Override, error)
-		overrides []Override
+		override  func(ingest.OverrideRequest) (ingest.Override, error)
+		overrides []ingest.Override
 		cancel    func(id string) error
-		flush     func(relays []string) (int, error)
+		flush     func(relays []string) int
 		forget    func(id string) error
 	}
 	fakeLive struct {
@@ -99,7 +103,7 @@ func (f *fakeStream) Next(_ context.Context, dst []byte) ([]byte, error) {
 
 func (f *fakeStream) Close() {}
 
-func (f *fakeLatest) Select(stat string, filters map[string][]string, since int64, visit func(Reading)) {
+func (f *fakeLatest) Select(stat string, filters map[string][]string, since int64, visit func(latest.Reading)) {
 	f.since.Store(since)
 	for _, r := range f.readings[stat] {
 		if r.Time >= since && tagsMatch(r.Tags, filters) {
@@ -108,7 +112,7 @@ func (f *fakeLatest) Select(stat string, filters map[string][]string, since int6
 	}
 }
 
-func tagsMatch(tags []Tag, filters map[string][]string) bool {
+func tagsMatch(tags []latest.Tag, filters map[string][]string) bool {
 	for key, values := range filters {
 		has := ""
 		for _, t := range tags {
@@ -156,14 +160,17 @@ func (f *fakeInflux) Ping(ctx context.Context) (string, error) {
 	return f.ping(ctx)
 }
 
-func (f *fakeRelays) Relays() []Relay                                    { return slices.Clone(f.relays) }
-func (f *fakeProjections) Projections() []Projection                     { return f.list }
-func (f *fakeRejects) Rejects(context.Context) ([]Reject, error)         { return slices.Clone(f.list), f.err }
-func (f *fakeJournal) State(context.Context) (JournalState, error)       { return f.state, f.err }
-func (f *fakeJournal) Healthy() error                                    { return f.healthy }
-func (f *fakeControl) Overrides() []Override                             { return f.overrides }
-func (f *fakeControl) CancelOverride(_ context.Context, id string) error { return f.cancel(id) }
-func (f *fakeControl) Forget(_ context.Context, id string) error         { return f.forget(id) }
+func (f *fakeRelays) Relays() []ingest.Relay                        { return append([]ingest.Relay{}, f.relays...) }
+func (f *fakeProjections) Projections() []Projection                { return f.list }
+func (f *fakeRejects) Rejects(context.Context) ([]Reject, error)    { return slices.Clone(f.list), f.err }
+func (f *fakeJournal) State(context.Context) (journal.State, error) { return f.state, f.err }
+func (f *fakeJournal) Losses() journal.Losses                       { return f.lost }
+func (f *fakeJournal) Healthy() error                               { return f.healthy }
+func (f *fakeControl) Overrides() []ingest.Override {
+	return append([]ingest.Override{}, f.overrides...)
+}
+func (f *fakeControl) CancelOverride(id string) error            { return f.cancel(id) }
+func (f *fakeControl) Forget(_ context.Context, id string) error { return f.forget(id) }
 
 func (f *fakeAlerts) Create(a kapa.Alert) (kapa.View, error) { return f.create(a) }
 func (f *fakeAlerts) Update(a kapa.Alert) (kapa.View, error) { return f.update(a) }
@@ -171,11 +178,15 @@ func (f *fakeAlerts) Delete(id string) error                 { return f.remove(i
 func (f *fakeAlerts) Get(id string) (kapa.View, error)       { return f.get(id) }
 func (f *fakeAlerts) List() ([]kapa.View, error)             { return f.list() }
 
-func (f *fakeControl) Override(_ context.Context, o OverrideRequest) (Override, error) {
+// Override validates, as the ingest server does.
+func (f *fakeControl) Override(_ context.Context, o ingest.OverrideRequest) (ingest.Override, error) {
+	if err := o.Validate(); err != nil {
+		return ingest.Override{}, err
+	}
 	return f.override(o)
 }
 
-func (f *fakeControl) Flush(_ context.Context, relays []string) (int, error) { return f.flush(relays) }
+func (f *fakeControl) Flush(relays []string) int { return f.flush(relays) }
 
 func (f *fakeReplays) Create(_ context.Context, r ReplayRequest) (Replay, error) { return f.create(r) }
 func (f *fakeReplays) List() []Replay                                            { return slices.Clone(f.list) }

@@ -1,7 +1,6 @@
 package query
 
 import (
-	"fmt"
 	"maps"
 	"math"
 	"net/url"
@@ -13,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/influxdata/influxql"
+
+	"github.com/nanopack/pulse/internal/duration"
 )
 
 // Bounds of what one request may ask.
@@ -20,11 +21,10 @@ const (
 	maxNameBytes    = 256  // of a stat and of a filter's key
 	maxValueBytes   = 1024 // of a filter's value
 	maxFilterKeys   = 32
-	maxFilterValues = 1024                  // of all filters together
-	maxBack         = 3660 * 24 * time.Hour // start and stop: ten years
-	daysDefault     = 7 * 24 * time.Hour    // how far back /daily starts
-	hoursDefault    = 24 * time.Hour        // how far back /hourly starts
-	durationHelp    = "use a number and a unit, u ms s m h d or w, like 90m or 1d, up to 3660d"
+	maxFilterValues = 1024               // of all filters together
+	maxBack         = duration.MaxGiven  // start and stop
+	daysDefault     = 7 * 24 * time.Hour // how far back /daily starts
+	hoursDefault    = 24 * time.Hour     // how far back /hourly starts
 )
 
 // selection is what the query parameters of /latest, /hourly and /daily ask for.
@@ -191,41 +191,6 @@ func parseFill(v string) (fill bool, value float64) {
 		value = 0
 	}
 	return true, value
-}
-
-// parseDuration reads numbers with units; it never returns more than maxBack.
-func parseDuration(v string) (time.Duration, error) {
-	units := []struct {
-		name string
-		is   time.Duration
-	}{ // ms before m
-		{"ms", time.Millisecond}, {"u", time.Microsecond}, {"µ", time.Microsecond}, {"s", time.Second},
-		{"m", time.Minute}, {"h", time.Hour}, {"d", 24 * time.Hour}, {"w", 7 * 24 * time.Hour},
-	}
-	if v == "" {
-		return 0, fmt.Errorf("%s", durationHelp)
-	}
-	var sum time.Duration
-	for v != "" {
-		digits := strings.IndexFunc(v, func(r rune) bool { return r < '0' || r > '9' })
-		if digits < 1 {
-			return 0, fmt.Errorf("%s", durationHelp)
-		}
-		n, err := strconv.ParseInt(v[:digits], 10, 64)
-		v = v[digits:]
-		i := slices.IndexFunc(units, func(u struct {
-			name string
-			is   time.Duration
-		}) bool {
-			return strings.HasPrefix(v, u.name)
-		})
-		if i < 0 || err != nil || n > int64((maxBack-sum)/units[i].is) {
-			return 0, fmt.Errorf("%s", durationHelp)
-		}
-		sum += time.Duration(n) * units[i].is
-		v = v[len(units[i].name):]
-	}
-	return sum, nil
 }
 
 // ago is a duration as the API takes it: 1w, 90m. How far back a point in time is has a fraction that nobody gave.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+
+	"github.com/nanopack/pulse/internal/apijson"
 )
 
 // rejects lists what sinks refused for good, the newest first.
@@ -29,20 +31,20 @@ func (s *Server) rejects(w http.ResponseWriter, r *http.Request, _ params) error
 	})
 	for i := range answer {
 		answer[i].Count = max(1, answer[i].Count)
-		answer[i].Time = utcSeconds(answer[i].Time)
+		answer[i].Time = apijson.Time(answer[i].Time)
 	}
 	s.writeJSON(w, http.StatusOK, answer)
 	return nil
 }
 
-// parseRejects reads the query parameters of /rejects: the projection to list, "" for all. A misspelled
-// parameter is refused, for without it the answer would be everything.
+// parseRejects reads the query parameters of /rejects: the projection to list, "" for all. A
+// misspelled parameter is refused, because without it the answer would be everything.
 func parseRejects(rawQuery string) (projection string, err error) {
 	values, err := url.ParseQuery(rawQuery)
 	if err != nil {
 		return "", badRequest("the query string is malformed: %v", err)
 	}
-	for _, key := range slices.Sorted(maps.Keys(values)) { // sorted: of several mistakes the same one is told
+	for _, key := range slices.Sorted(maps.Keys(values)) { // sorted, so that of several mistakes the same one is reported
 		vs := values[key]
 		if key != "projection" && key != tokenName {
 			return "", badRequest("%q is not a parameter of /rejects: use projection or none", shorten(key, 40))

@@ -1,14 +1,15 @@
 package query
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/nanopack/pulse/internal/apijson"
+	"github.com/nanopack/pulse/internal/strictjson"
 )
 
 // Replays rebuild ranges of the views from the journal. It may be absent (Options.Replays nil): then its routes
@@ -86,7 +87,7 @@ func (r Replay) answer() Replay {
 		r.Parts[i].Notes = append([]string{}, r.Parts[i].Notes...)
 	}
 	r.From, r.To = r.From.UTC(), r.To.UTC() // exact: a request may repeat them
-	r.Created, r.Started, r.Finished = utcSeconds(r.Created), utcSeconds(r.Started), utcSeconds(r.Finished)
+	r.Created, r.Started, r.Finished = apijson.Time(r.Created), apijson.Time(r.Started), apijson.Time(r.Finished)
 	return r
 }
 
@@ -110,7 +111,7 @@ func (s *Server) addReplay(w http.ResponseWriter, r *http.Request, _ params) err
 	}
 	replay, err := s.o.Replays.Create(r.Context(), request)
 	if err != nil {
-		return controlError(err)
+		return err
 	}
 	w.Header().Set("Location", "/replay/"+url.PathEscape(replay.ID))
 	s.writeJSON(w, http.StatusAccepted, replay.answer())
@@ -131,7 +132,7 @@ func (s *Server) oneReplay(w http.ResponseWriter, p params, of func(id string) (
 	}
 	replay, err := of(p.get("id"))
 	if err != nil {
-		return controlError(err)
+		return err
 	}
 	s.writeJSON(w, http.StatusOK, replay.answer())
 	return nil
@@ -151,42 +152,25 @@ func parseReplay(body []byte, now time.Time, loc *time.Location) (ReplayRequest,
 		"to":         {&to, "a text: " + whenHelp(now, loc)},
 		"dry_run":    {&request.DryRun, "true or false"},
 	}
-	bad := func(err error) error {
-		return &httpError{status: http.StatusBadRequest, err: err,
+	given, err := strictjson.Fields(body)
+	switch {
+	case errors.Is(err, strictjson.ErrMore):
+		return request, badRequest("the body is more than one JSON object")
+	case err != nil:
+		return request, &httpError{status: http.StatusBadRequest, err: err,
 			text: `the body is not the JSON object expected: use {"projection":"all","from":"6h"}, and to and dry_run if you like`}
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
-		return request, bad(err)
-	}
-	seen := map[string]bool{}
-	for dec.More() {
-		token, err := dec.Token()
-		if err != nil {
-			return request, bad(err)
-		}
-		name, _ := token.(string) // the decoder takes nothing else for a key
-		field, known := fields[name]
+	for _, f := range given {
+		field, known := fields[f.Name]
 		switch {
 		case !known:
-			return request, badRequest("%q is not a field of a replay: it has projection, from, to and dry_run", shorten(name, 40))
-		case seen[name]:
-			return request, badRequest("%s is given twice: give it once", name)
+			return request, badRequest("%q is not a field of a replay: it has projection, from, to and dry_run", shorten(f.Name, 40))
+		case f.Again:
+			return request, badRequest("%s is given twice: give it once", f.Name)
 		}
-		seen[name] = true
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			return request, bad(err)
+		if err := json.Unmarshal(f.Value, field.into); err != nil {
+			return request, badRequest("%s must be %s", f.Name, field.want)
 		}
-		if err := json.Unmarshal(raw, field.into); err != nil {
-			return request, badRequest("%s must be %s", name, field.want)
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return request, bad(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return request, badRequest("the body is more than one JSON object")
 	}
 	if projection != "" {
 		if err := checkName("the projection", projection); err != nil {

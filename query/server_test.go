@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 // raw sends bytes over a connection of its own and reads one answer.
@@ -271,7 +273,7 @@ func TestSlowBody(t *testing.T) {
 
 func TestHugeRequests(t *testing.T) {
 	w := startWorld(t, nil)
-	w.control.flush = func([]string) (int, error) { return 0, nil }
+	w.control.flush = func([]string) int { return 0 }
 	w.do(t, "POST", "/flush", `{"relays":["`+strings.Repeat("x", maxBodyBytes)+`"]}`).
 		contains(t, 413, "the body is longer than 1048576 bytes")
 	// A body where none belongs is not read.
@@ -356,9 +358,9 @@ func TestMetricsAreBounded(t *testing.T) {
 
 func TestPathsAndMethods(t *testing.T) {
 	w := startWorld(t, nil)
-	w.latest.readings = map[string][]Reading{}
+	w.latest.readings = map[string][]latest.Reading{}
 	for _, name := range []string{"cpu", "a/b", "a b", "ä", "%", "a+b", "..", "a?b", "{stat}", ":x"} {
-		w.latest.readings[name] = []Reading{{minutesAgo(0), 7, nil}}
+		w.latest.readings[name] = []latest.Reading{{Time: minutesAgo(0), Value: 7}}
 	}
 	seven := `{"time":1795429230,"value":7}` + "\n"
 	for _, path := range []string{"cpu", "cpu/", "a%2Fb", "a%20b", "%C3%A4", "%25", "a+b", "a%2Bb", "..", "a%3Fb",

@@ -2,92 +2,73 @@ package query
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/influxdata/influxdb1-client/models"
 
+	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/kapa"
+	"github.com/nanopack/pulse/projector/latest"
 )
 
-// What an implementation of Control or Replays wraps so that the API answers with the fitting status. Any
-// other error of it is a 500.
-var (
-	ErrNotFound  = errors.New("not found") // 404
-	ErrInvalid   = errors.New("invalid")   // 400
-	ErrTooMany   = errors.New("too many")  // 409
-	ErrConnected = errors.New("connected") // 409
-)
+// The API reads and changes everything through the interfaces of this file. The values that go
+// through them are those of the rooms, which look in the answers as their rooms declare them. The
+// errors of the rooms choose the status: see answerTo. A method of an interface is called from many
+// goroutines at once.
 
-// Latest is the index of the newest reading of each series. Its methods are called from many goroutines
-// at once and answer from memory: they do not block on anything outside.
+// Latest is the index of the newest reading of each series. It answers from memory: its methods do
+// not block on anything outside. *latest.Latest is the implementation.
 type Latest interface {
-	// Select calls visit for the newest reading of every series of stat that was read at or after since
-	// (ns since 1970), or earlier where an override makes polls rarer, and has, for every key of filters, one of that key's values; the value "" is had by
-	// a series without that tag. filters is not kept; nil means every series. What visit gets is valid
-	// only until it returns.
-	Select(stat string, filters map[string][]string, since int64, visit func(Reading))
+	// Select calls visit for the newest reading of every series of stat that was read at or after
+	// since (ns since 1970), or earlier where an override makes polls rarer, and that has, for every
+	// key of filters, one of that key's values. A series without the tag has the value "". filters is
+	// not kept; nil means every series. What visit gets is valid only until it returns.
+	Select(stat string, filters map[string][]string, since int64, visit func(latest.Reading))
 	// Stats and TagKeys name what there is now, in any order. The slices are not changed.
 	Stats() []string
 	TagKeys() []string
 }
 
-// Reading is the newest value of one series.
-type Reading struct {
-	Time  int64 // when it was read, ns since 1970
-	Value float64
-	Tags  []Tag // of the series, host among them; belongs to the index, valid during the visit
-}
-
-// Tag is one key and value of a series.
-type Tag struct{ Key, Value string }
-
 // Influx runs InfluxQL on the database "statistics".
 type Influx interface {
-	// Query runs one statement with bound parameters ($name). It returns when ctx ends. It is called
-	// from several goroutines at once, and never twice for one request after an error. Times in the rows
-	// are int64 ns; numbers are float64, int64 or json.Number; null is nil. A database that is not there
-	// yet has no rows, which is no error. If a number is not finite, it may be in the rows, or an error with a
-	// method NotFinite() bool that returns true stands for all of them.
+	// Query runs one statement with bound parameters ($name). It returns when ctx ends. It is never
+	// called twice for one request after an error. Times in the rows are int64 ns; numbers are
+	// float64, int64 or json.Number; null is nil. A database that is not there yet has no rows, which
+	// is no error. If a number is not finite, it may be in the rows, or an error with a method
+	// NotFinite() bool that returns true stands for all of them.
 	Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error)
-	// Ping tells whether the database answers, and its version. It returns when ctx ends.
+	// Ping returns the version of the database, or why it does not answer. It returns when ctx ends.
 	Ping(ctx context.Context) (version string, err error)
 }
 
-// Relays lists the registry. The slices it returns belong to the caller.
+// Relays lists the registry. *ingest.Server is the implementation.
 type Relays interface {
-	Relays() []Relay
+	// Relays lists the relays by id. The slices that it returns belong to the caller.
+	Relays() []ingest.Relay
 }
 
-// Relay is one registered relay, connected or not.
-type Relay struct {
-	ID          string      `json:"id"`
-	Connected   bool        `json:"connected"`
-	Address     string      `json:"address,omitempty"`     // of the connection, host:port; "" while disconnected
-	ConnectedAt time.Time   `json:"connected_at,omitzero"` // start of this connection
-	LastSeen    time.Time   `json:"last_seen,omitzero"`    // last reading
-	Collectors  []Collector `json:"collectors"`
-	Polls       uint64      `json:"polls"`      // asked for since the server's start
-	Unanswered  uint64      `json:"unanswered"` // of these, without an answer before the next one
-	Skipped     uint64      `json:"skipped"`    // polls not sent because the answer to the one before might be under way
-	Rejected    uint64      `json:"rejected"`   // readings not taken: no numbers, no usable name, no such collector, duplicates
-	// Replaced counts the connections that had to make way for a newer one with the same id; the last of them came
-	// from ReplacedAddress.
-	Replaced        uint64 `json:"replaced"`
-	ReplacedAddress string `json:"replaced_address,omitempty"`
+// Control changes which relays there are and how they are polled. *ingest.Server is the
+// implementation. Without it (Options.Control nil) there are no routes for it.
+type Control interface {
+	// Override polls the named collectors of the relays connected now (all, or those listed) more or
+	// less often for a while.
+	Override(ctx context.Context, o ingest.OverrideRequest) (ingest.Override, error)
+	// Overrides lists those in force. The slice belongs to the caller and is not nil.
+	Overrides() []ingest.Override
+	// CancelOverride ends an override.
+	CancelOverride(id string) error
+	// Flush asks the listed relays, all when none are listed, to clear what their collectors
+	// gathered. It returns how many connected relays were asked.
+	Flush(relays []string) int
+	// Forget forgets a relay that is not connected, and what was live of it. Its history stays.
+	// Forget returns once that is durable, or when ctx ends.
+	Forget(ctx context.Context, relay string) error
 }
 
-// Collector is what a relay advertised by `add`.
-type Collector struct {
-	Name     string
-	Tags     []string      // as sent: key:value or a bare word
-	Interval time.Duration // between polls, an override in force included
-}
-
-// Alerts are what is watched; *kapa.Alerts is an implementation. It may be absent (Options.Alerts nil): then its
-// routes are too. Errors are a *kapa.FieldError (400), kapa.ErrNotFound (404) or kapa.ErrTooMany (409), wrapped or
-// not; any other one is a 500. Its methods are called from several goroutines at once and read and write nothing but
-// local state.
+// Alerts are what is watched. *kapa.Alerts is the implementation. Without it (Options.Alerts nil)
+// there are no routes for it. Its methods read and write nothing but local state.
 type Alerts interface {
 	// Create keeps a new alert and gives it an id.
 	Create(alert kapa.Alert) (kapa.View, error)
@@ -100,61 +81,26 @@ type Alerts interface {
 	List() ([]kapa.View, error)
 }
 
-// Control changes which relays there are and how they are polled. It may be absent (Options.Control nil): then its routes are too.
-type Control interface {
-	// Override polls the named collectors of the relays connected now (all, or those listed) more or
-	// less often for a while. Errors wrap ErrInvalid where the request is at fault.
-	Override(ctx context.Context, o OverrideRequest) (Override, error)
-	// Overrides lists those in force.
-	Overrides() []Override
-	// CancelOverride ends one; ErrNotFound (wrapped) when there is none of that id.
-	CancelOverride(ctx context.Context, id string) error
-	// Flush asks the listed relays, all when none are listed, to clear what their collectors gathered,
-	// and returns how many connected relays were asked.
-	Flush(ctx context.Context, relays []string) (int, error)
-	// Forget forgets a relay that is not connected, and what was live of it; its history stays. ErrNotFound or
-	// ErrConnected (wrapped) says why not. It returns once that is durable, or when ctx ends.
-	Forget(ctx context.Context, relay string) error
-}
-
-// OverrideRequest asks for an override. The API has validated it: Duration and the intervals are whole
-// seconds, at least one, and there is at least one collector.
-type OverrideRequest struct {
-	Duration   time.Duration
-	Collectors map[string]time.Duration // name of the collector → interval between polls
-	Relays     []string                 // empty: every relay connected now
-}
-
-// Override is one in force.
-type Override struct {
-	ID         string
-	Created    time.Time
-	Until      time.Time
-	Collectors map[string]time.Duration
-	Relays     []string // the ids that it holds for
-}
-
-// Journal tells how the journal does. Both methods answer at once, from memory or a local call.
+// Journal reports how the journal does. *journal.Journal is the implementation. Its methods answer at
+// once, from memory or a local call.
 type Journal interface {
-	State(ctx context.Context) (JournalState, error)
-	// Healthy returns nil, or why nothing can be appended now (its text is shown by /readyz, to anybody).
+	State(ctx context.Context) (journal.State, error)
+	// Losses are the events that the journal held and lost (damage, not retention).
+	Losses() journal.Losses
+	// Healthy returns nil, or why nothing can be appended now. /readyz shows its text to anybody.
 	Healthy() error
 }
 
-// JournalState is what the journal holds.
-type JournalState struct {
-	FirstSeq, LastSeq   uint64
-	FirstTime, LastTime time.Time
-	Messages            uint64
-	Bytes, MaxBytes     int64         // MaxBytes 0: no limit
-	Retention           time.Duration // 0: no limit
-	// Lost counts the events that the journal held and lost since it was made (damage, not retention); Gaps are the
-	// newest ranges of them found since the start, oldest first.
-	Lost uint64
-	Gaps []Gap
+// Consumers are the positions that NATS clients keep in the journal. *journal.Journal is the
+// implementation. Without it (Options.Consumers nil) there are no routes for it.
+type Consumers interface {
+	// Consumers lists them by name. The slice is not nil. Both methods return when ctx ends.
+	Consumers(ctx context.Context) ([]outside.Consumer, error)
+	// DeleteConsumer deletes one.
+	DeleteConsumer(ctx context.Context, name string) error
 }
 
-// Projections tells how far the views are.
+// Projections reports how far the views are.
 type Projections interface {
 	Projections() []Projection
 }
@@ -169,8 +115,8 @@ type Projection struct {
 	Lag        uint64  `json:"lag"`         // events not applied yet, those of Backlog aside
 	LagSeconds float64 `json:"lag_seconds"` // age of the oldest of these
 	Backlog    uint64  `json:"backlog"`     // events passed over, to be live again soon, that are being filled in
-	// SecondsToLoss is how long until the journal drops the first event that is not applied, if it goes on
-	// like this; null when none waits or the journal keeps everything.
+	// SecondsToLoss is how long until the journal drops the first event that is not applied, if it
+	// goes on like this. It is null when none waits or the journal keeps everything.
 	SecondsToLoss *float64 `json:"seconds_to_loss"`
 	Lost          uint64   `json:"lost"`                 // records that the journal had lost before they were applied
 	Gaps          []Gap    `json:"gaps"`                 // where: the newest of them, oldest first
@@ -186,10 +132,11 @@ type Gap struct {
 	Time   time.Time `json:"time"` // when it was found
 }
 
-// Rejects lists what sinks refused for good. It may be absent (Options.Rejects nil): then its route is too.
+// Rejects lists what sinks refused for good. Without it (Options.Rejects nil) there is no route for
+// it.
 type Rejects interface {
-	// Rejects returns what is kept of them, of all projections and in any order. It reads nothing but local
-	// state and is called from several goroutines at once. The slice belongs to the caller; an error is a 500.
+	// Rejects returns what is kept of them, of all projections and in any order. It reads nothing but
+	// local state. The slice belongs to the caller.
 	Rejects(ctx context.Context) ([]Reject, error)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/nearest"
 	"github.com/nanopack/pulse/kapa"
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 // seen is what readings there are, for one request: those in memory, and where those do not have a name, those that
@@ -86,7 +87,7 @@ func (k *seen) of(stat, key string) map[string]bool {
 	tags := k.values[stat]
 	if tags == nil {
 		tags = map[string]map[string]bool{}
-		k.server.o.Latest.Select(stat, nil, 0, func(r Reading) {
+		k.server.o.Latest.Select(stat, nil, 0, func(r latest.Reading) {
 			for _, tag := range r.Tags {
 				if tags[tag.Key] == nil {
 					tags[tag.Key] = map[string]bool{}

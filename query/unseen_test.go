@@ -9,19 +9,21 @@ import (
 
 	"github.com/influxdata/influxdb1-client/models"
 
+	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/kapa"
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 // An alert on what no reading has is taken, and says so, with what was probably meant, in every answer that shows it.
 func TestAlertOnTheUnseen(t *testing.T) {
 	w := startWorld(t, nil)
-	reading := func(host string) Reading {
-		return Reading{Time: time.Now().UnixNano(), Tags: []Tag{{"host", host}, {"service", "shop"}}}
+	reading := func(host string) latest.Reading {
+		return latest.Reading{Time: time.Now().UnixNano(), Tags: []latest.Tag{{Key: "host", Value: host}, {Key: "service", Value: "shop"}}}
 	}
 	w.latest.stats = []string{"cpu_used", "ram_used"}
 	w.latest.tagKeys = []string{"host", "service"}
-	w.latest.readings = map[string][]Reading{"cpu_used": {reading("web1"), reading("db-main")}}
-	w.relays.relays = []Relay{{ID: "silent-relay"}}
+	w.latest.readings = map[string][]latest.Reading{"cpu_used": {reading("web1"), reading("db-main")}}
+	w.relays.relays = []ingest.Relay{{ID: "silent-relay"}}
 	down := false
 	w.influx.query = func(_ context.Context, statement string, params map[string]any) ([]models.Row, error) {
 		names := func(all ...string) (rows []models.Row, err error) {

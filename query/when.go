@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/internal/duration"
 )
 
 // ParseWhen reads a point in time, everywhere where one is asked for: from and to of a replay, start and stop of
@@ -16,7 +18,7 @@ func ParseWhen(text string, now time.Time, loc *time.Location) (t time.Time, ago
 	if text == "0" || strings.EqualFold(text, "now") {
 		return now.UTC(), true, nil
 	}
-	if back, err := parseDuration(strings.TrimSuffix(text, " ago")); err == nil {
+	if back, err := duration.Parse(strings.TrimSuffix(text, " ago"), maxBack); err == nil {
 		return now.Add(-back).UTC(), true, nil
 	}
 	plain := strings.ToUpper(text)
@@ -52,8 +54,8 @@ func parseBack(name, text string, def time.Duration, now time.Time, loc *time.Lo
 	if text == "" {
 		return def, nil
 	}
-	if _, err := parseDuration(text); err != nil && text != "0" && loc == nil {
-		return 0, badRequest("%s %q: %v", name, shorten(text, 40), err)
+	if _, err := duration.Parse(text, maxBack); err != nil && text != "0" && loc == nil {
+		return 0, badRequest("%s %q: %s", name, shorten(text, 40), duration.Help)
 	}
 	t, _, err := ParseWhen(text, now, loc)
 	if err != nil {

@@ -149,7 +149,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.Location,
-		Latest: latestReader{index}, Influx: influxReader{a.store}, Journal: journalReader{a.journal}, Consumers: consumers{a.clients}, Projections: projectionsReader{a.runners, a.mist},
+		Latest: index, Influx: influxReader{a.store}, Journal: a.journal, Consumers: a.clients, Projections: projectionsReader{a.runners, a.mist},
 		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Damages: a.damages, StateFile: stateDamages(a.state.Damages), Live: liveStreams{a.hub}, Stored: influx.Clean, MeansUntil: a.meansUntil.Load,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry, Now: config.now,
@@ -157,8 +157,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	if !config.Insecure {
 		queryOptions.TLS = tlsConfig
 	}
-	queryOptions.Relays = relaysReader{a.ingest}
-	queryOptions.Control = control{a.ingest}
+	queryOptions.Relays, queryOptions.Control = a.ingest, a.ingest
 	if a.query, err = query.New(queryOptions); err != nil {
 		return nil, err
 	}

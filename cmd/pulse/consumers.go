@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/human"
-	"github.com/nanopack/pulse/query"
+	"github.com/nanopack/pulse/journal/outside"
 )
 
 const consumersHelp = `List the consumers of a running server: the places that NATS clients keep in its journal.
@@ -27,11 +27,11 @@ func runConsumers(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	}
 	c := newCommand("consumers", consumersHelp, "PULSE", stdout, stderr)
 	c.verb = "delete"
-	return runShow(ctx, c, args, "/consumers", func(w io.Writer, list []query.Consumer) error { return printConsumers(w, list, time.Now()) })
+	return runShow(ctx, c, args, "/consumers", func(w io.Writer, list []outside.Consumer) error { return printConsumers(w, list, time.Now()) })
 }
 
 // printConsumers writes a line for each consumer.
-func printConsumers(w io.Writer, list []query.Consumer, now time.Time) error {
+func printConsumers(w io.Writer, list []outside.Consumer, now time.Time) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "no consumers: NATS clients make them, see docs/SUBSCRIBE.md")
 		return err
@@ -48,10 +48,10 @@ func printConsumers(w io.Writer, list []query.Consumer, now time.Time) error {
 		}
 		if c.MaxAckPending > 0 {
 			unacknowledged = fmt.Sprintf("%d of %d", c.AckPending, c.MaxAckPending)
-			wait = c.AckWait.String()
+			wait = time.Duration(c.AckWait).String()
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s ago\t%s\t%s\t%s\t%d\t%s\t%s\n", c.Name, kind, human.Seconds(max(0, now.Sub(c.LastUsed).Seconds())), human.Thousands(c.Unread),
-			unacknowledged, wait, c.Waiting, human.Seconds(c.InactiveThreshold.Seconds()), reads)
+			unacknowledged, wait, c.Waiting, human.Seconds(time.Duration(c.InactiveThreshold).Seconds()), reads)
 	}
 	return t.Flush()
 }

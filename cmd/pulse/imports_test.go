@@ -1,8 +1,14 @@
 package main
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os/exec"
+	"path"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -10,7 +16,7 @@ import (
 const module = "github.com/nanopack/pulse/"
 
 // TestImportDirection checks the arrows of docs/architecture.md: data flows one way
-// through the rooms, and reads never import writes.
+// through the rooms.
 func TestImportDirection(t *testing.T) {
 	mayImport := map[string][]string{
 		"relaywire":  {},
@@ -19,7 +25,7 @@ func TestImportDirection(t *testing.T) {
 		"ingest":     {"relaywire", "journal"},
 		"projector":  {"journal"},
 		"kapa":       {"journal"},
-		"query":      {"kapa"},
+		"query":      {"journal", "ingest", "kapa", "projector"}, // values only: TestQueryNamesValuesOnly
 		"cmd":        {"relaywire", "journal", "migrations", "ingest", "projector", "kapa", "query"},
 	}
 	// Packages of internal/ are shared, but for those that only tests and the bench use. relaywire
@@ -57,6 +63,54 @@ func TestImportDirection(t *testing.T) {
 		if !seen[r] {
 			t.Errorf("no package of the room %s was seen", r)
 		}
+	}
+}
+
+// TestQueryNamesValuesOnly keeps reads from becoming writes. A room declares the values that the API
+// shows, so query imports it, but only to name these values and the errors that choose a status: no
+// function, and no type that does something. What query reads and changes, it reaches through the
+// interfaces of query/sources.go.
+func TestQueryNamesValuesOnly(t *testing.T) {
+	values := map[string][]string{
+		"ingest":           {"Relay", "Override", "OverrideRequest", "Error", "ErrConnected", "ErrInvalid", "ErrNotConnected", "ErrNotFound", "ErrTooMany"},
+		"journal":          {"State", "Losses", "Consumer", "ErrNoConsumer"},
+		"projector/latest": {"Reading", "Tag"},
+	}
+	files, err := filepath.Glob("../../query/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		may := map[string][]string{} // by the package's name in the file
+		for _, i := range parsed.Imports {
+			imported, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rest, ours := strings.CutPrefix(imported, module)
+			if !ours || strings.HasPrefix(rest, "internal/") || rest == "kapa" { // what an alert is, kapa decodes and judges
+				continue
+			}
+			if values[rest] == nil || i.Name != nil {
+				t.Errorf("%s imports %s", file, imported)
+			}
+			may[path.Base(rest)] = values[rest]
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := s.X.(*ast.Ident); ok && may[x.Name] != nil && !slices.Contains(may[x.Name], s.Sel.Name) {
+					t.Errorf("%s names %s.%s: query may name only %v of it", file, x.Name, s.Sel.Name, may[x.Name])
+				}
+			}
+			return true
+		})
 	}
 }
 

@@ -6,34 +6,16 @@ import (
 
 	"github.com/influxdata/influxdb1-client/models"
 
-	"github.com/nanopack/pulse/ingest"
-	"github.com/nanopack/pulse/journal"
-	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
-	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/projector/mist"
 	"github.com/nanopack/pulse/projector/replay"
 	"github.com/nanopack/pulse/projector/stream"
 	"github.com/nanopack/pulse/query"
 )
 
-// The API reads through small interfaces of its own, so that query imports
-// nothing that writes. What follows hands it the rooms in its own terms.
-
-// latestReader is the live index as the API reads it.
-type latestReader struct{ *latest.Latest }
-
-func (l latestReader) Select(stat string, filters map[string][]string, since int64, visit func(query.Reading)) {
-	var tags []query.Tag // reused from visit to visit, as query allows
-	l.Latest.Select(stat, filters, since, func(r latest.Reading) {
-		tags = tags[:0]
-		for _, t := range r.Tags {
-			tags = append(tags, query.Tag(t))
-		}
-		visit(query.Reading{Time: r.Time, Value: r.Value, Tags: tags})
-	})
-}
+// The API reads through small interfaces, which most rooms fit as they are. What follows fits the
+// others.
 
 // influxReader is InfluxDB. One without Pulse's schema holds nothing yet, which
 // is an answer and no failure.
@@ -45,43 +27,6 @@ func (s influxReader) Query(ctx context.Context, statement string, params map[st
 		return nil, nil
 	}
 	return rows, err
-}
-
-// journalReader is the journal's state.
-type journalReader struct{ *journal.Journal }
-
-func (j journalReader) State(ctx context.Context) (query.JournalState, error) {
-	s, err := j.Journal.State(ctx)
-	lost := j.Losses()
-	gaps := make([]query.Gap, len(lost.Ranges))
-	for i, l := range lost.Ranges {
-		gaps[i] = query.Gap{From: l.From, To: l.To, Count: l.To - l.From + 1, Reason: l.Reason, Time: l.Found}
-	}
-	return query.JournalState{
-		Lost: lost.Events, Gaps: gaps,
-		FirstSeq: s.FirstSeq, LastSeq: s.LastSeq, FirstTime: s.FirstTime, LastTime: s.LastTime,
-		Messages: s.Messages, Bytes: int64(s.Bytes), MaxBytes: s.MaxBytes, Retention: s.Retention,
-	}, err
-}
-
-// consumers are the places of NATS clients in the journal.
-type consumers struct{ *outside.Clients }
-
-func (c consumers) Consumers(ctx context.Context) ([]query.Consumer, error) {
-	list, err := c.Clients.Consumers(ctx)
-	out := make([]query.Consumer, len(list))
-	for i, consumer := range list {
-		out[i] = query.Consumer(consumer)
-	}
-	return out, err
-}
-
-func (c consumers) DeleteConsumer(ctx context.Context, name string) error {
-	err := c.Clients.DeleteConsumer(ctx, name)
-	if errors.Is(err, outside.ErrNoConsumer) {
-		return &controlError{query.ErrNotFound, errors.New("there is no consumer of this name: GET /consumers lists them")}
-	}
-	return err
 }
 
 // projectionsReader is how far the runners are. The one of mist never fails,
@@ -180,75 +125,6 @@ func (h liveStreams) Subscribe(q query.LiveRequest) (query.LiveStream, error) {
 		return nil, err // a nil *stream.Subscription would not be a nil LiveStream
 	}
 	return s, nil
-}
-
-// relaysReader is the registry.
-type relaysReader struct{ *ingest.Server }
-
-func (s relaysReader) Relays() []query.Relay {
-	relays := s.Server.Relays()
-	list := make([]query.Relay, len(relays))
-	for i, r := range relays {
-		list[i] = query.Relay{
-			ID: r.ID, Connected: r.Connected, Address: r.RemoteAddr, ConnectedAt: r.ConnectedAt, LastSeen: r.LastSeen,
-			Collectors: make([]query.Collector, len(r.Collectors)), Polls: r.Polls, Unanswered: r.Unanswered, Skipped: r.Skipped, Rejected: r.Rejected,
-			Replaced: r.Replaced, ReplacedAddress: r.ReplacedAddr,
-		}
-		for k, c := range r.Collectors {
-			list[i].Collectors[k] = query.Collector{Name: c.Name, Tags: c.Tags, Interval: c.Interval}
-		}
-	}
-	return list
-}
-
-// control changes which relays there are and how they are polled.
-type control struct{ *ingest.Server }
-
-func (c control) Override(ctx context.Context, r query.OverrideRequest) (query.Override, error) {
-	o, err := c.Server.Override(ctx, ingest.OverrideRequest(r))
-	return query.Override(o), asQueryError(err)
-}
-
-func (c control) Overrides() []query.Override {
-	overrides := c.Server.Overrides()
-	list := make([]query.Override, len(overrides))
-	for i, o := range overrides {
-		list[i] = query.Override(o)
-	}
-	return list
-}
-
-func (c control) CancelOverride(_ context.Context, id string) error {
-	return asQueryError(c.Server.CancelOverride(id))
-}
-
-func (c control) Flush(_ context.Context, relays []string) (int, error) {
-	return c.Server.Flush(relays), nil
-}
-
-func (c control) Forget(ctx context.Context, relay string) error {
-	return asQueryError(c.Server.Forget(ctx, relay))
-}
-
-// asQueryError gives an error of ingest the status that the API answers with,
-// and the API's users its text without the names of our packages.
-func asQueryError(err error) error {
-	text := err
-	if e, ok := errors.AsType[*ingest.Error](err); ok {
-		text = e.Err
-	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, ingest.ErrNotFound), errors.Is(err, ingest.ErrNotConnected):
-		return &controlError{query.ErrNotFound, text}
-	case errors.Is(err, ingest.ErrConnected):
-		return &controlError{query.ErrConnected, text}
-	case errors.Is(err, ingest.ErrInvalid), errors.Is(err, ingest.ErrTooMany):
-		return &controlError{query.ErrInvalid, text}
-	default:
-		return err
-	}
 }
 
 // A controlError is kind for the API and text for its users.

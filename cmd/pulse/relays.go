@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/internal/cut"
 	"github.com/nanopack/pulse/internal/human"
 )
@@ -32,27 +33,12 @@ func runRelays(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	}
 	c := newCommand("relays", relaysHelp, "PULSE", stdout, stderr)
 	c.verb = "forget"
-	return runShow(ctx, c, args, "/relays", func(w io.Writer, relays []listedRelay) error { return printRelays(w, relays, time.Now()) })
-}
-
-// listedRelay is what printRelays shows of a relay.
-type listedRelay struct {
-	ID         string     `json:"id"`
-	Connected  bool       `json:"connected"`
-	Address    string     `json:"address"`
-	LastSeen   time.Time  `json:"last_seen"`
-	Collectors []struct{} `json:"collectors"`
-	Polls      uint64     `json:"polls"`
-	Unanswered uint64     `json:"unanswered"`
-	Rejected   uint64     `json:"rejected"`
-	Replaced   uint64     `json:"replaced"`
-	// ReplacedAddress is the address of the connection that was replaced last.
-	ReplacedAddress string `json:"replaced_address"`
+	return runShow(ctx, c, args, "/relays", func(w io.Writer, relays []ingest.Relay) error { return printRelays(w, relays, time.Now()) })
 }
 
 // printRelays writes a line for each relay. Disconnected relays come first, because people look for
 // those.
-func printRelays(w io.Writer, relays []listedRelay, now time.Time) error {
+func printRelays(w io.Writer, relays []ingest.Relay, now time.Time) error {
 	if len(relays) == 0 {
 		_, err := fmt.Fprintln(w, "no relays: start one with pulse relay --server HOST:PORT")
 		return err
@@ -71,9 +57,9 @@ func printRelays(w io.Writer, relays []listedRelay, now time.Time) error {
 			if !r.LastSeen.IsZero() {
 				last = human.Seconds(max(0, now.Sub(r.LastSeen).Seconds())) + " ago"
 			}
-			address := cmp.Or(r.Address, "-")
+			address := cmp.Or(r.RemoteAddr, "-")
 			if r.Replaced > 0 {
-				address += fmt.Sprintf(" (has replaced %s, %s times)", r.ReplacedAddress, human.Thousands(r.Replaced))
+				address += fmt.Sprintf(" (has replaced %s, %s times)", r.ReplacedAddr, human.Thousands(r.Replaced))
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", cut.Text(r.ID, maxShownID), state, last, len(r.Collectors),
 				human.Thousands(r.Polls), human.Thousands(r.Unanswered), human.Thousands(r.Rejected), address)

@@ -8,15 +8,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/ingest"
 )
 
 // TestRelaysCommand prints for people, those that are disconnected first.
 func TestRelaysCommand(t *testing.T) {
 	now := time.Date(2026, 11, 23, 10, 20, 30, 0, time.UTC)
-	relays := []listedRelay{
-		{ID: "db1", Connected: true, Address: "10.0.0.8:40001", LastSeen: now.Add(-2 * time.Second), Collectors: make([]struct{}, 9), Polls: 12345, Unanswered: 1},
-		{ID: "ghost\x1b[2J", LastSeen: now.Add(-50 * time.Hour), Rejected: 3},
-		{ID: "web1", Connected: true, Address: "10.0.0.7:40001", Replaced: 1234, ReplacedAddress: "10.0.0.9:40001"},
+	relays := []ingest.Relay{
+		{ID: "db1", Connected: true, RemoteAddr: "10.0.0.8:40001", LastSeen: now.Add(-2 * time.Second), Collectors: make([]ingest.Collector, 9), RelayCounts: ingest.RelayCounts{Polls: 12345, Unanswered: 1}},
+		{ID: "ghost\x1b[2J", LastSeen: now.Add(-50 * time.Hour), RelayCounts: ingest.RelayCounts{Rejected: 3}},
+		{ID: "web1", Connected: true, RemoteAddr: "10.0.0.7:40001", RelayCounts: ingest.RelayCounts{Replaced: 1234, ReplacedAddr: "10.0.0.9:40001"}},
 	}
 	const want = `RELAY      STATE         LAST READING  COLLECTORS  POLLS   UNANSWERED  REJECTED  ADDRESS
 ghost [2J  disconnected  2d2h ago      0           0       0           3         -

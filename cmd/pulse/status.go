@@ -26,7 +26,7 @@ func printStatus(w io.Writer, s query.Status) error {
 		fmt.Fprintf(t, "  %s\n", reason)
 	}
 	j := s.Journal
-	fmt.Fprintf(t, "\njournal\t%s events, %s", human.Thousands(j.Messages), human.Bytes(j.Bytes))
+	fmt.Fprintf(t, "\njournal\t%s events, %s", human.Thousands(j.Messages), human.Bytes(int64(j.Bytes)))
 	if j.MaxBytes > 0 {
 		fmt.Fprintf(t, " of %s", human.Bytes(j.MaxBytes))
 	}

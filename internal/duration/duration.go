@@ -87,22 +87,6 @@ func Text(d time.Duration) string {
 // Whole reports whether d is whole seconds, from low to high.
 func Whole(d, low, high time.Duration) bool { return d >= low && d <= high && d%time.Second == 0 }
 
-// Seconds is a duration that JSON shows as a number of seconds, as everywhere in the API's answers.
-type Seconds time.Duration
-
-// MarshalJSON writes the seconds.
-func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
-
-// UnmarshalJSON reads what MarshalJSON writes.
-func (s *Seconds) UnmarshalJSON(b []byte) error {
-	var n float64
-	if err := json.Unmarshal(b, &n); err != nil {
-		return err
-	}
-	*s = Seconds(n * float64(time.Second))
-	return nil
-}
-
 // Given is a duration in a request: in JSON a number of whole seconds, or a text that Parse reads.
 type Given time.Duration
 

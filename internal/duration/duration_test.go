@@ -50,13 +50,3 @@ func TestGiven(t *testing.T) {
 		}
 	}
 }
-
-func TestSeconds(t *testing.T) {
-	for _, d := range []time.Duration{0, time.Second, 1500 * time.Millisecond, Week} {
-		b, err := json.Marshal(Seconds(d))
-		var back Seconds
-		if err := errors.Join(err, json.Unmarshal(b, &back)); err != nil || time.Duration(back) != d {
-			t.Errorf("%s: %s %v", d, b, err)
-		}
-	}
-}

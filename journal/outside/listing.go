@@ -2,6 +2,7 @@ package outside
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -9,30 +10,40 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/nanopack/pulse/internal/apijson"
 	"github.com/nanopack/pulse/journal"
 )
 
 // ErrNoConsumer means that no client has a consumer of that name.
-var ErrNoConsumer = errors.New("journal: there is no such consumer; pulse consumers lists them")
+var ErrNoConsumer = errors.New("there is no consumer of this name: GET /consumers lists them")
 
-// Consumer is a consumer of a client.
+// Consumer is a consumer of a client. The JSON form is the API's.
 type Consumer struct {
-	Name    string
-	Durable bool
-	// Filters are the subjects it reads, all of them if there are none.
-	Filters []string
-	Created time.Time
+	Name    string `json:"name"`
+	Durable bool   `json:"durable"`
+	// Filters are the subjects it reads, all of them if there are none. They are never nil.
+	Filters []string  `json:"filters"`
+	Created time.Time `json:"created"`
 	// LastUsed is when it last was given or acknowledged an event, or was made.
-	LastUsed time.Time
-	// Unread are the events that it was not given yet. AckPending are those that it was given and that are not
-	// acknowledged, of which there may be MaxAckPending. They come again after AckWait.
-	Unread                    uint64
-	AckPending, MaxAckPending int
-	AckWait                   time.Duration
+	LastUsed time.Time `json:"last_used"`
+	// Unread are the events that it was not given yet. AckPending are those that it was given and
+	// that are not acknowledged, of which there may be MaxAckPending. They come again after AckWait.
+	Unread        uint64          `json:"unread"`
+	AckPending    int             `json:"ack_pending"`
+	MaxAckPending int             `json:"max_ack_pending"`
+	AckWait       apijson.Seconds `json:"ack_wait"`
 	// Waiting are the requests for events that wait for one.
-	Waiting int
+	Waiting int `json:"waiting"`
 	// InactiveThreshold is after how long without use the server deletes it.
-	InactiveThreshold time.Duration
+	InactiveThreshold apijson.Seconds `json:"inactive_threshold"`
+}
+
+// MarshalJSON shows the times as the API does. It calls json.Marshal, which writes the > of a filter
+// as \u003e, because clients may depend on that.
+func (c Consumer) MarshalJSON() ([]byte, error) {
+	type plain Consumer // without this method
+	c.Created, c.LastUsed = apijson.Time(c.Created), apijson.Time(c.LastUsed)
+	return json.Marshal(plain(c))
 }
 
 // Consumers lists the consumers of clients by name, also when nobody is let in. It fails with [journal.ErrUnavailable]
@@ -48,14 +59,14 @@ func (c *Clients) Consumers(ctx context.Context) ([]Consumer, error) {
 	}
 	list := make([]Consumer, len(infos))
 	for i, c := range infos {
-		filters := c.Config.FilterSubjects
+		filters := append([]string{}, c.Config.FilterSubjects...)
 		if c.Config.FilterSubject != "" {
 			filters = []string{c.Config.FilterSubject}
 		}
 		list[i] = Consumer{
 			Name: c.Name, Durable: durable(c), Filters: filters, Created: c.Created, LastUsed: used(c), Unread: c.NumPending,
-			AckPending: c.NumAckPending, MaxAckPending: max(c.Config.MaxAckPending, 0), AckWait: c.Config.AckWait,
-			Waiting: c.NumWaiting, InactiveThreshold: c.Config.InactiveThreshold,
+			AckPending: c.NumAckPending, MaxAckPending: max(c.Config.MaxAckPending, 0), AckWait: apijson.Seconds(c.Config.AckWait),
+			Waiting: c.NumWaiting, InactiveThreshold: apijson.Seconds(c.Config.InactiveThreshold),
 		}
 	}
 	slices.SortFunc(list, func(a, b Consumer) int { return strings.Compare(a.Name, b.Name) })

@@ -30,8 +30,8 @@ func TestConsumers(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatal(list, err)
 	}
-	if c := list[0]; c.Name != "archive" || !c.Durable || c.Unread != 6 || c.AckPending != 0 || c.MaxAckPending != 1000 || c.AckWait != 30*time.Second ||
-		len(c.Filters) != 1 || c.InactiveThreshold != journal.DefaultRetention || time.Since(c.LastUsed) > time.Minute {
+	if c := list[0]; c.Name != "archive" || !c.Durable || c.Unread != 6 || c.AckPending != 0 || c.MaxAckPending != 1000 || time.Duration(c.AckWait) != 30*time.Second ||
+		len(c.Filters) != 1 || time.Duration(c.InactiveThreshold) != journal.DefaultRetention || time.Since(c.LastUsed) > time.Minute {
 		t.Errorf("%+v", c)
 	}
 	for _, name := range []string{readers(t, j)[0], "nobody", "", "a.b"} {

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/nanopack/pulse/journal/codec"
-	"github.com/nats-io/nats-server/v2/server"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +12,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/nanopack/pulse/journal/codec"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/ingest"
 )
 
 // Liveness and readiness ask nothing that may hang: they answer while everything outside does not.
@@ -91,9 +93,12 @@ func TestRejects(t *testing.T) {
 // What ingest gets is what was asked for; its errors choose the status.
 func TestControl(t *testing.T) {
 	w := startWorld(t, nil)
-	var got OverrideRequest
+	var got ingest.OverrideRequest
 	var fail error
-	w.control.override = func(r OverrideRequest) (Override, error) { got = r; return Override{ID: "1"}, fail }
+	w.control.override = func(r ingest.OverrideRequest) (ingest.Override, error) {
+		got = r
+		return ingest.Override{ID: "1"}, fail
+	}
 	w.control.cancel = func(id string) error {
 		if id != "a/b" {
 			t.Errorf("id %q", id)
@@ -101,12 +106,12 @@ func TestControl(t *testing.T) {
 		return fail
 	}
 	var flushed []string
-	w.control.flush = func(relays []string) (int, error) { flushed = relays; return len(relays), fail }
+	w.control.flush = func(relays []string) int { flushed = relays; return len(relays) }
 
-	w.relays.relays = []Relay{{ID: "a"}, {ID: "b"}}
-	body := `{"duration":"1m30s","collectors":{"cpu":5,"disk":"2m"},"relays":["web 1","ä"]}`
+	w.relays.relays = []ingest.Relay{{ID: "a"}, {ID: "b"}}
+	body := `{"duration":"1m30s","collectors":{"cpu":5,"disk":"1m"},"relays":["web 1","ä"]}`
 	w.do(t, "POST", "/overrides", body).contains(t, 200, `"id":"1"`)
-	if got.Duration != 90*time.Second || got.Collectors["cpu"] != 5*time.Second || got.Collectors["disk"] != 2*time.Minute ||
+	if got.Duration != 90*time.Second || got.Collectors["cpu"] != 5*time.Second || got.Collectors["disk"] != time.Minute ||
 		len(got.Relays) != 2 || got.Relays[0] != "web 1" {
 		t.Errorf("%+v", got)
 	}
@@ -122,12 +127,12 @@ func TestControl(t *testing.T) {
 	}
 	w.do(t, "DELETE", "/overrides/a%2Fb", "").want(t, 200, `{"msg":"Success"}`+"\n")
 	for status, err := range map[int]error{
-		http.StatusBadRequest:          errors.Join(ErrInvalid, errors.New("why")),
-		http.StatusNotFound:            errors.Join(ErrNotFound, errors.New("why")),
+		http.StatusBadRequest:          errors.Join(ingest.ErrInvalid, errors.New("why")),
+		http.StatusNotFound:            errors.Join(ingest.ErrNotFound, errors.New("why")),
 		http.StatusInternalServerError: errors.New("why"),
 	} {
 		fail = err
-		for _, a := range []answer{w.do(t, "POST", "/overrides", body), w.do(t, "POST", "/flush", ""), w.do(t, "DELETE", "/overrides/a%2Fb", "")} {
+		for _, a := range []answer{w.do(t, "POST", "/overrides", body), w.do(t, "DELETE", "/overrides/a%2Fb", "")} {
 			if a.status != status || strings.Contains(a.body, "why") != (status < 500) {
 				t.Errorf("%d %s, want %d", a.status, a.body, status)
 			}

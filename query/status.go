@@ -4,18 +4,9 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/nanopack/pulse/internal/apijson"
 )
-
-func (s *Server) ping(w http.ResponseWriter, _ *http.Request, _ params) error {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte("pong"))
-	return nil
-}
-
-func (s *Server) prometheus(w http.ResponseWriter, r *http.Request, _ params) error {
-	s.o.Metrics.ServeHTTP(w, r)
-	return nil
-}
 
 type (
 	// Status is the answer of /status.
@@ -30,31 +21,34 @@ type (
 		StateFile     []StateDamage `json:"state_file_damages,omitempty"`
 		Relays        StatusRelays  `json:"relays"`
 	}
-	// StatusJournal is what the journal holds. Error is why it cannot be written, or looked at.
+	// StatusJournal is what the journal holds. Error is why the journal cannot be written, or cannot
+	// answer.
 	StatusJournal struct {
 		FirstSequence    uint64    `json:"first_sequence"`
 		LastSequence     uint64    `json:"last_sequence"`
 		FirstTime        time.Time `json:"first_time,omitzero"`
 		LastTime         time.Time `json:"last_time,omitzero"`
 		Messages         uint64    `json:"messages"`
-		Bytes            int64     `json:"bytes"`
+		Bytes            uint64    `json:"bytes"`
 		MaxBytes         int64     `json:"max_bytes"`
 		RetentionSeconds float64   `json:"retention_seconds"`
 		Lost             uint64    `json:"lost"` // events that it held and lost: damage, not retention
 		Gaps             []Gap     `json:"gaps"` // where, found since the start: the newest, oldest first
 		Error            string    `json:"error,omitempty"`
 	}
-	// StatusInflux tells whether InfluxDB answers.
+	// StatusInflux reports whether InfluxDB answers.
 	StatusInflux struct {
 		Reachable bool   `json:"reachable"`
 		Version   string `json:"version,omitempty"`
 		Error     string `json:"error,omitempty"`
-		// Damages are the files of the embedded InfluxDB that were missing or not as they were written, the oldest first.
+		// Damages are the files of the embedded InfluxDB that were missing or not as they were written,
+		// the oldest first.
 		Damages []Damage `json:"damages,omitempty"`
 	}
-	// Damage is such a file. From and To, both included, say when the points were that it held, of Projection (empty: of
-	// none); Aside where it was moved to, below the data dir's influx/; Replay which replay writes what the journal holds
-	// of them; LostFrom and LostTo (excluded) what the journal does not hold any more.
+	// Damage is such a file. The points that it held were of Projection (empty: of none), from From to
+	// To, both included. Aside is where the file was moved to, below the data dir's influx/. Replay is
+	// the replay that writes what the journal holds of the points. From LostFrom to LostTo (excluded)
+	// the journal does not hold them any more.
 	Damage struct {
 		Found      time.Time `json:"found"`
 		What       string    `json:"what"`
@@ -67,8 +61,8 @@ type (
 		LostFrom   time.Time `json:"lost_from,omitzero"`
 		LostTo     time.Time `json:"lost_to,omitzero"`
 	}
-	// StateDamage is a value of the state file, pulse.db, that was not as it was written, and what that means. It was taken
-	// out, and is kept there.
+	// StateDamage is a value of the state file, pulse.db, that was not as it was written, and what that
+	// means. The value was taken out, and is kept in the state file.
 	StateDamage struct {
 		Found  time.Time `json:"found"`
 		What   string    `json:"what"`
@@ -82,52 +76,21 @@ type (
 	}
 )
 
-// inSeconds returns a copy with whole seconds, never nil.
-func inSeconds(gaps []Gap) []Gap {
-	list := make([]Gap, len(gaps))
-	for i, g := range gaps {
-		g.Time = utcSeconds(g.Time)
-		list[i] = g
-	}
-	return list
-}
-
-// status shows everything at once; nothing that is broken makes it fail.
+// status shows everything at once. Nothing that is broken makes it fail.
 func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error {
 	ready := s.readiness()
 	answer := Status{
 		State: ready.Status, Reasons: ready.Reasons,
 		Version:       s.o.Version,
 		UptimeSeconds: s.o.Now().Sub(s.started).Truncate(time.Second).Seconds(),
+		Journal:       s.statusJournal(r.Context()),
 		Projections:   []Projection{},
-	}
-	state, err := s.o.Journal.State(r.Context())
-	answer.Journal = StatusJournal{
-		FirstSequence: state.FirstSeq, LastSequence: state.LastSeq,
-		FirstTime: utcSeconds(state.FirstTime), LastTime: utcSeconds(state.LastTime),
-		Messages: state.Messages, Bytes: state.Bytes, MaxBytes: state.MaxBytes,
-		RetentionSeconds: state.Retention.Seconds(),
-		Lost:             state.Lost, Gaps: inSeconds(state.Gaps),
-	}
-	if err != nil {
-		answer.Journal.Error = err.Error()
-	} else if err := s.o.Journal.Healthy(); err != nil {
-		answer.Journal.Error = err.Error()
+		Influx:        s.statusInflux(r.Context()),
+		StateFile:     s.o.StateFile,
 	}
 	for _, p := range s.o.Projections.Projections() {
 		p.Gaps = inSeconds(p.Gaps)
 		answer.Projections = append(answer.Projections, p)
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), pingTimeout)
-	defer cancel()
-	version, err := s.o.Influx.Ping(ctx)
-	answer.Influx = StatusInflux{Reachable: err == nil, Version: version}
-	if err != nil {
-		answer.Influx.Error = err.Error()
-	}
-	answer.StateFile = s.o.StateFile
-	if s.o.Damages != nil {
-		answer.Influx.Damages = s.o.Damages()
 	}
 	for _, relay := range s.o.Relays.Relays() {
 		if relay.Connected {
@@ -139,4 +102,49 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error 
 	}
 	s.writeIndented(w, http.StatusOK, answer)
 	return nil
+}
+
+func (s *Server) statusJournal(ctx context.Context) StatusJournal {
+	state, err := s.o.Journal.State(ctx)
+	if err == nil {
+		err = s.o.Journal.Healthy()
+	}
+	lost := s.o.Journal.Losses()
+	j := StatusJournal{
+		FirstSequence: state.FirstSeq, LastSequence: state.LastSeq,
+		FirstTime: apijson.Time(state.FirstTime), LastTime: apijson.Time(state.LastTime),
+		Messages: state.Messages, Bytes: state.Bytes, MaxBytes: state.MaxBytes, RetentionSeconds: state.Retention.Seconds(),
+		Lost: lost.Events, Gaps: []Gap{},
+	}
+	for _, l := range lost.Ranges {
+		j.Gaps = append(j.Gaps, Gap{From: l.From, To: l.To, Count: l.To - l.From + 1, Reason: l.Reason, Time: apijson.Time(l.Found)})
+	}
+	if err != nil {
+		j.Error = err.Error()
+	}
+	return j
+}
+
+func (s *Server) statusInflux(ctx context.Context) StatusInflux {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	version, err := s.o.Influx.Ping(ctx)
+	i := StatusInflux{Reachable: err == nil, Version: version}
+	if err != nil {
+		i.Error = err.Error()
+	}
+	if s.o.Damages != nil {
+		i.Damages = s.o.Damages()
+	}
+	return i
+}
+
+// inSeconds returns a copy with whole seconds, never nil.
+func inSeconds(gaps []Gap) []Gap {
+	list := make([]Gap, len(gaps))
+	for i, g := range gaps {
+		g.Time = apijson.Time(g.Time)
+		list[i] = g
+	}
+	return list
 }

@@ -1,0 +1,45 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/nanopack/pulse/internal/duration"
+	"github.com/nanopack/pulse/internal/strictjson"
+)
+
+// readBody reads a body as far as ServeHTTP lets it.
+func readBody(r *http.Request) ([]byte, error) {
+	b, err := io.ReadAll(r.Body)
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return nil, &httpError{status: http.StatusRequestEntityTooLarge, err: err,
+			text: fmt.Sprintf("the body is longer than %d bytes", tooLong.Limit)}
+	case err != nil:
+		return nil, badRequest("the body could not be read: %v", err)
+	}
+	return b, nil
+}
+
+// readJSON reads a body that is one JSON object without fields of other names.
+func readJSON(r *http.Request, v any, emptyAllowed bool) error {
+	b, err := readBody(r)
+	if err != nil || emptyAllowed && strings.TrimSpace(string(b)) == "" {
+		return err
+	}
+	err = strictjson.Into(b, v)
+	var given *duration.GivenError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &given):
+		return badRequest("%v", given)
+	case errors.Is(err, strictjson.ErrMore):
+		return badRequest("the body is more than one JSON object")
+	}
+	return badRequest("the body is not the JSON object expected: %v", err)
+}
