@@ -23,7 +23,7 @@ var errQuiet = errors.New("the server does not give the records")
 // visits nothing.
 //
 // visit gets the next records, at most a thousand, or a gap with the next numbers that the journal does not have.
-// The records are valid until visit returns. Every number of the span is visited once, in a record or in a gap,
+// The records are valid until the next visit returns. Every number of the span is visited once, in a record or in a gap,
 // from number 1 on. A gap is cut to the span.
 //
 // If the journal loses its end meanwhile, the last visit is a gap of [GapRewound] from the first lost number on.

@@ -17,6 +17,7 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/projectortest"
 )
 
 // openDB opens a bbolt database in a directory of the test's own.
@@ -174,4 +175,13 @@ func metric(tb testing.TB, reg *prometheus.Registry, name string) float64 {
 		tb.Fatalf("there is no metric %s", name)
 	}
 	return sum
+}
+
+// fill appends n events at once, so that the batches of a runner that waits do not depend on chance.
+func fill(m *projectortest.Memory, n int) {
+	events := make([]*codec.Event, n)
+	for i := range events {
+		events[i] = event("a", time.Now().UnixNano())
+	}
+	m.Append(events...)
 }

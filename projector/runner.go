@@ -14,20 +14,13 @@ import (
 	"github.com/nanopack/pulse/internal/retry"
 )
 
-const (
-	tickEvery = time.Second // how often a Ticker is called
-	saveEvery = time.Second // how often a position is saved at most: an fsync each
-	// persistPatience is how long a sink may take to make durable what it took.
-	persistPatience = 30 * time.Second
-
-	defaultBatch = 1000
-)
+// defaultBatch is how many records a batch holds at most.
+const defaultBatch = 1000
 
 // StartPolicy says where a runner begins. The zero value is FromPosition.
 type StartPolicy struct {
-	from        startFrom
-	time        time.Time
-	first, last uint64
+	from startFrom
+	time time.Time
 }
 
 type startFrom uint8
@@ -36,28 +29,20 @@ const (
 	fromPosition startFrom = iota
 	fromTime
 	fromEnd
-	fromRange
 )
 
-// FromPosition begins behind the saved position, or at the journal's start if there is none.
+// FromPosition begins after the saved position, or at the journal's start if there is none.
 func FromPosition() StartPolicy { return StartPolicy{} }
 
 // FromTime begins at the first record that was stored at t or later. No position is loaded or saved.
 func FromTime(t time.Time) StartPolicy { return StartPolicy{from: fromTime, time: t} }
 
-// FromEnd begins at the journal's end as it is at the start. No position is loaded or saved.
+// FromEnd begins after the last record that the journal holds at the start. No position is loaded or
+// saved.
 func FromEnd() StartPolicy { return StartPolicy{from: fromEnd} }
 
-// Between applies the records from to to, both included, as far as the journal has them: what is behind its end when
-// the runner starts, or when the journal turns out to be shorter, is cut off the range and not counted as lost. Then the runner flushes the
-// projection and ends by itself in StateDrained; see [Runner.Done]. An empty range ends at once. No position is
-// loaded or saved.
-func Between(from, to uint64) StartPolicy {
-	return StartPolicy{from: fromRange, first: max(from, 1), last: to}
-}
-
-// RunnerOptions configure a Runner. Projection and Journal are required, and Positions unless Start is
-// another than FromPosition.
+// RunnerOptions configure a Runner. Projection and Journal are required, and Positions if Start is
+// FromPosition.
 type RunnerOptions struct {
 	Projection Projection
 	Journal    Source
@@ -66,17 +51,21 @@ type RunnerOptions struct {
 	Rejects *Rejects
 	// BatchRecords is how many records a batch holds at most (0: 1,000).
 	BatchRecords int
-	// Linger is how long the runner waits after a batch that was not full, so that the next is larger: for sinks
-	// that fsync every write. Records wait up to that long.
+	// Linger is how long the runner waits after a batch that was not full, so that the next is larger: for
+	// sinks that fsync every write. Records wait up to that long.
 	Linger time.Duration
-	// SaveEvery is how often the position is saved at most (0: a second). A sink that has to write files before that, see
-	// Persister, wants it less often; after a crash so much of the journal is applied again.
+	// SaveEvery is how often the position is saved at most (0: a second). A sink that has to write files
+	// before that, see Persister, wants it less often; after a crash so much of the journal is applied
+	// again.
 	SaveEvery time.Duration
 	// Start is where to begin.
 	Start StartPolicy
-	// Backlog fills in what the runner leaves out when it is far behind, so that it is soon live again (nil: it goes on with the
-	// oldest). It needs the same database as Positions.
-	Backlog *Backlog
+	// Backlog fills in what the runner leaves out when it is far behind, so that it is soon live again
+	// (nil: it goes on with the oldest). It keeps the position in the database of Positions.
+	Backlog Backlog
+	// JumpBehind is how many records the runner may be behind the journal's end and still catch up in
+	// order, if it has a Backlog (0: 5,000).
+	JumpBehind uint64
 	// Logger gets the runner's log (nil: none), Registerer its metrics (nil: a private one).
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -94,8 +83,11 @@ func (o RunnerOptions) withDefaults() (RunnerOptions, error) {
 	if o.Start.from != fromPosition {
 		o.Positions = nil
 	}
-	if b := o.Backlog; b != nil && (o.Positions == nil || b.o.DB != o.Positions.db || b.name != o.Projection.Name()) {
-		return o, errors.New("projector: a Backlog needs Start FromPosition, and the runner's database and projection's name")
+	if b := o.Backlog; b != nil && (o.Positions == nil || b.Backlog().Name != o.Projection.Name()) {
+		return o, errors.New("projector: a Backlog needs Start FromPosition, and the projection's name")
+	}
+	if o.JumpBehind == 0 {
+		o.JumpBehind = jumpBehind
 	}
 	if o.BatchRecords <= 0 {
 		o.BatchRecords = defaultBatch
@@ -115,10 +107,12 @@ func (o RunnerOptions) withDefaults() (RunnerOptions, error) {
 	return o, nil
 }
 
-// Runner takes one projection through the journal. Start it once; its methods may be called from any goroutine.
+// Runner takes one projection through the journal. Start it once; its methods may be called from any
+// goroutine.
 type Runner struct {
 	o       RunnerOptions
 	log     *slog.Logger
+	account *Account
 	metrics *metrics
 	now     func() time.Time
 
@@ -129,29 +123,16 @@ type Runner struct {
 	done    chan struct{} // closed when the goroutine has ended, after result was set
 
 	// Of the runner's goroutine, and of Start before it.
-	reader      Reader
-	ahead       *ahead // the next batch, while the one before it is applied
-	applied     uint64 // the last record applied, or known to be lost
-	position    uint64 // what the projection said may be saved
-	saved       uint64
-	savedAt     time.Time
-	nextTick    time.Time
-	appliedTime int64
-	last        uint64 // the last record to apply, for a range
-	startEnd    uint64 // the journal's end at the start
-	setBackTo   uint64 // the journal's end, when it turned out to be before the position
-	isSetBack   bool   // and that is not saved yet
-	works       bool   // the last batch was applied, since the last jump
-	exhausted   bool   // draining, and the journal has nothing more to give
-	failures    retry.Failures
+	intake
+	place
+	failures  retry.Failures
+	nextTick  time.Time
+	works     bool // the last batch was applied, since the last jump
+	exhausted bool // draining, and the journal has nothing more to give
 
 	// knownEnd is the journal's end when it was last looked at, a second ago: asking costs a round trip.
 	knownEnd atomic.Uint64
-	// rewinding: Rewind was asked for and not done yet. The saved position is 0 until then.
-	rewinding atomic.Bool
-	// saving is held while the position is written, and looked at whether it may be: between rewinding and a save nothing comes.
-	saving   sync.Mutex
-	watching sync.WaitGroup // for the goroutine that watches the journal's end
+	looking  sync.WaitGroup // for the goroutine that looks at the journal's end
 
 	mu      sync.Mutex // guards what follows
 	status  Status
@@ -168,23 +149,26 @@ func NewRunner(o RunnerOptions) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	name := o.Projection.Name()
 	r := &Runner{
 		o:       o,
-		log:     o.Logger.With("projection", o.Projection.Name()),
-		metrics: newMetrics(o.Registerer, o.Projection.Name(), o.Start.from != fromRange),
+		log:     o.Logger.With("projection", name),
+		account: NewAccount(AccountOptions{Projection: name, Rejects: o.Rejects, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now}),
+		metrics: newMetrics(o.Registerer, name),
 		now:     o.Now,
 		done:    make(chan struct{}),
-		status:  Status{Name: o.Projection.Name(), State: StateNew},
+		intake:  intake{source: o.Journal, most: o.BatchRecords},
+		status:  Status{Name: name, State: StateNew},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.idle, r.endIdle = context.WithCancel(r.ctx)
 	return r, nil
 }
 
-// Start loads the position, puts it right if the journal is shorter than that, and starts the goroutine. It
-// must be called before anything is appended to a journal that was just opened: a position beyond its end
-// is found by comparing the two. ctx is for the call only. The error means that pulse.db or the journal cannot be
-// read, or that the projection cannot begin; the runner is stopped then.
+// Start loads the position, puts it right if the journal is shorter than that, and starts the goroutine.
+// It must be called before anything is appended to a journal that was just opened: a position beyond its
+// end is found by comparing the two. ctx is for the call only. The error means that pulse.db or the
+// journal cannot be read, or that the projection cannot begin; the runner is stopped then.
 func (r *Runner) Start(ctx context.Context) error {
 	r.mu.Lock()
 	if r.started {
@@ -199,11 +183,7 @@ func (r *Runner) Start(ctx context.Context) error {
 		r.finish(err)
 		return err
 	}
-	r.nextTick = time.Now().Add(tickEvery)
-	r.savedAt = time.Now()
-	if !r.ranged() {
-		r.watching.Go(r.watch)
-	}
+	r.looking.Go(r.look)
 	go r.run()
 	return nil
 }
@@ -221,23 +201,9 @@ func (r *Runner) Stop() {
 	<-r.done
 }
 
-// Done is closed when the runner has ended: stopped, drained, or at the end of its range.
-func (r *Runner) Done() <-chan struct{} { return r.done }
-
-// Err says, once Done is closed, why the runner did not get to its end: nil if it did (StateDrained),
-// context.Canceled if it was stopped before, else what failed.
-func (r *Runner) Err() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.result == nil && r.status.State == StateStopped {
-		return context.Canceled
-	}
-	return r.result
-}
-
-// Drain applies everything that the journal holds now (or what is left of its range), flushes the projection, saves the position, and stops.
-// If ctx ends first it stops where it is and the error says how far it got. A runner that was stopped before
-// returns why.
+// Drain applies everything that the journal holds now, flushes the projection, saves the position, and
+// stops. If ctx ends first it stops where it is, and the error says how far it got. A runner that was
+// stopped before returns why.
 func (r *Runner) Drain(ctx context.Context) error {
 	state, err := r.o.Journal.State(ctx)
 	if err != nil {
@@ -273,5 +239,5 @@ func (r *Runner) Drain(ctx context.Context) error {
 		r.o.Projection.Name(), r.status.Applied, state.LastSeq, err)
 }
 
-// draining says whether Drain (or Stop) was called.
+// draining reports whether Drain or Stop was called.
 func (r *Runner) draining() bool { return r.idle.Err() != nil }

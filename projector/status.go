@@ -2,13 +2,10 @@ package projector
 
 import (
 	"math"
-	"slices"
 	"time"
-
-	"github.com/nanopack/pulse/journal"
 )
 
-// State says what a runner is doing.
+// State is what a runner is doing.
 type State string
 
 // The states of a runner.
@@ -22,68 +19,45 @@ const (
 	StateStopped    State = "stopped"     // stopped where it was
 )
 
-// Status is what a runner tells about itself.
+// Status is how a runner is doing.
 type Status struct {
 	// Name is the projection's.
 	Name  string `json:"name"`
 	State State  `json:"state"`
 	// Position is the saved position, or the one about to be saved: no record up to it is needed again.
-	// Applied is the last record applied; the projection may hold Position back behind it.
+	// Applied is the last record applied. The projection may hold Position back.
 	Position uint64 `json:"position"`
 	Applied  uint64 `json:"applied"`
 	// AppliedTime is the time of the last event applied; zero before the first.
 	AppliedTime time.Time `json:"applied_time,omitzero"`
-	// Lag counts the records not applied yet; LagSeconds is the age of the oldest of them, or about: that of the last
-	// one applied. Both are a second old at most, and leave the backlog out.
+	// Lag counts the records not applied yet. LagSeconds is about the age of the oldest of them: that of
+	// the last one applied. Both are a second old at most, and leave the backlog out.
 	Lag        uint64  `json:"lag"`
 	LagSeconds float64 `json:"lag_seconds"`
 	// Backlog counts the records that were left out to be live again soon, and are being filled in.
 	Backlog uint64 `json:"backlog"`
-	// SecondsToLoss is in how many seconds the journal drops the first record that is not applied (the backlog's too) if it goes on
-	// growing as it did over the last minute; nil if none waits, or the journal has no limit that it will meet.
+	// SecondsToLoss is in how many seconds the journal drops the first record that is not applied (the
+	// backlog's too) if it goes on growing as it did over the last minute. It is nil if none waits, or
+	// the journal has no limit that it will meet.
 	SecondsToLoss *float64 `json:"seconds_to_loss"`
-	// Failures counts temporary failures since the start. LastError is the newest, FailingSince the beginning of
-	// the row of failures that it belongs to; both are empty when the last attempt succeeded.
+	// Failures counts temporary failures since the start. LastError is the newest, FailingSince the
+	// beginning of the run of failures that it belongs to. Both are empty when the last attempt succeeded.
 	Failures     uint64    `json:"failures"`
 	LastError    string    `json:"last_error,omitempty"`
 	FailingSince time.Time `json:"failing_since,omitzero"`
-	// Rejected counts records that could not be read or applied, by the backlog too.
-	Rejected uint64 `json:"rejected"`
-	// Lost counts the records that were missing from the journal, Gaps are the newest such gaps; the backlog's too.
-	Lost uint64 `json:"lost"`
-	Gaps []Gap  `json:"gaps,omitempty"`
+	// Losses are the backlog's too.
+	Losses
 }
 
-// Gap is a row of records that were missing from the journal when the projection came to them.
-type Gap struct {
-	From   uint64    `json:"from"`
-	To     uint64    `json:"to"`
-	Count  uint64    `json:"count"`
-	Reason string    `json:"reason"`
-	Time   time.Time `json:"time"`
-}
-
-// maxGaps is how many gaps a Status lists.
-const maxGaps = 16
-
-// newest keeps the newest gaps.
-func newest(gaps []Gap) []Gap {
-	slices.SortStableFunc(gaps, func(a, b Gap) int { return a.Time.Compare(b.Time) })
-	return gaps[max(0, len(gaps)-maxGaps):]
-}
-
-// Status tells how the runner is doing. It may be called from any goroutine and at any time.
+// Status returns how the runner is doing. It may be called from any goroutine and at any time.
 func (r *Runner) Status() Status {
 	r.mu.Lock()
 	s := r.status
-	s.Gaps = slices.Clone(s.Gaps)
 	r.mu.Unlock()
+	s.Losses = r.account.Losses()
 	if r.o.Backlog != nil {
-		b := r.o.Backlog.Status()
-		s.Backlog = b.Records
-		s.Rejected += b.Rejected
-		s.Lost += b.Lost
-		s.Gaps = newest(append(s.Gaps, b.Gaps...))
+		b := r.o.Backlog.Backlog()
+		s.Backlog, s.Losses = b.Records, s.Losses.plus(b.Losses)
 	}
 	return s
 }
@@ -93,7 +67,8 @@ func (r *Runner) backlog() (records, from uint64) {
 	if r.o.Backlog == nil {
 		return 0, 0
 	}
-	return r.o.Backlog.left()
+	b := r.o.Backlog.Backlog()
+	return b.Records, b.From
 }
 
 // update changes the status under its lock.
@@ -113,14 +88,15 @@ func (r *Runner) update(f func(*Status)) {
 	r.metrics.toLoss.Set(toLoss)
 }
 
+// behind is how many records the journal is known to have that are not applied.
+func (r *Runner) behind() uint64 { return max(r.knownEnd.Load(), r.applied) - r.applied }
+
 // advanced notes where the projection is, and how many records are before it.
-func (r *Runner) advanced(behind uint64) {
+func (r *Runner) advanced() {
+	behind := r.behind()
 	backlog, _ := r.backlog()
 	r.update(func(s *Status) {
 		s.Position, s.Applied, s.Backlog = r.position, r.applied, backlog
-		if r.appliedTime != 0 {
-			s.AppliedTime = time.Unix(0, r.appliedTime).UTC()
-		}
 		if behind == 0 && backlog == 0 {
 			s.SecondsToLoss = nil
 		}
@@ -160,15 +136,4 @@ func (r *Runner) foundOldest(applied uint64, t time.Time) {
 	if r.oldest.IsZero() && r.status.Applied == applied {
 		r.oldest = t
 	}
-}
-
-// gap notes records that are missing.
-func (r *Runner) gap(g *journal.GapError) {
-	r.metrics.gap(g)
-	r.log.Error("records are missing from the journal; the projection goes on behind them",
-		"from", g.From, "to", g.To, "count", g.Missing(), "reason", g.Reason)
-	r.update(func(s *Status) {
-		s.Lost += g.Missing()
-		s.Gaps = newest(append(s.Gaps, Gap{g.From, g.To, g.Missing(), g.Reason, r.now()}))
-	})
 }

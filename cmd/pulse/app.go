@@ -28,7 +28,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx/embedded"
 	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/projector/mist"
-	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/projector/past"
 	"github.com/nanopack/pulse/projector/stream"
 	"github.com/nanopack/pulse/query"
 	"github.com/nanopack/pulse/relaywire/relay"
@@ -57,29 +57,24 @@ type App struct {
 	reloadMu    sync.Mutex  // one reload at a time
 	running     *Config     // config as reloads have changed it; guarded by reloadMu
 
-	journal   *journal.Journal
-	state     *migrations.State
-	clients   *outside.Clients // nil without a server
-	store     influx.Store
-	positions *projector.Positions
-	rejects   *projector.Rejects
-	runners   []*projector.Runner
-	// intoInflux are those of the runners that write to store.
-	intoInflux []*projector.Runner
-	backlog    *projector.Backlog // what an outage left to be filled in
-	replays    *replay.Jobs
-	repairs    repairMetrics
-	aggregates *influx.Aggregates
-	meansUntil atomic.Int64 // before it, aggregates may be means of Pulse 0.2 (ns)
-	schemaMu   sync.Mutex   // one ensureSchema at a time
-	schemaSeen bool         // the schema was there once since the start; guarded by schemaMu
-	wiped      wiped        // what an InfluxDB on the network was found to have lost
-	mist       *mist.Sink   // nil without --mist-address
-	hub        *stream.Hub  // streams for browsers
-	alerts     *kapa.Alerts
-	ingest     *ingest.Server
-	query      *query.Server
-	hostRelay  *hostRelay // nil without --host-stats
+	journal *journal.Journal
+	clients *outside.Clients // nil without a server
+	state   *migrations.State
+	store   influx.Store
+	rejects *projector.Rejects
+	// projections are all that reads the journal, past what goes over it again.
+	projections *projector.Set
+	past        *past.Queue
+	aggregates  *influx.Aggregates
+	repairs     repairMetrics
+	meansUntil  atomic.Int64 // before it, aggregates may be means of Pulse 0.2 (ns)
+	wiped       wiped        // what an InfluxDB on the network was found to have lost
+	mist        *mist.Sink   // nil without --mist-address
+	hub         *stream.Hub  // streams for browsers
+	alerts      *kapa.Alerts
+	ingest      *ingest.Server
+	query       *query.Server
+	hostRelay   *hostRelay // nil without --host-stats
 }
 
 // NewApp binds both addresses, opens everything and starts nothing that others
@@ -149,8 +144,8 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.Location,
-		Latest: index, Influx: influxReader{a.store}, Journal: a.journal, Consumers: a.clients, Projections: projectionsReader{a.runners, a.mist},
-		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.replays}, Backup: a.writeBackup, Damages: a.damages, StateFile: stateDamages(a.state.Damages), Live: liveStreams{a.hub}, Stored: influx.Clean, MeansUntil: a.meansUntil.Load,
+		Latest: index, Influx: influxReader{a.store}, Journal: a.journal, Consumers: a.clients, Projections: projectionsReader{a.projections, a.mist},
+		Alerts: a.alerts, Rejects: rejectsReader{a.rejects}, Replays: replays{a.past.Replays}, Backup: a.writeBackup, Damages: a.damages, StateFile: stateDamages(a.state.Damages), Live: liveStreams{a.hub}, Stored: influx.Clean, MeansUntil: a.meansUntil.Load,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry, Now: config.now,
 	}
@@ -209,8 +204,8 @@ func (a *App) clientOptions(registry *prometheus.Registry, tlsConfig *tls.Config
 // one into the other.
 func (a *App) openData(ctx context.Context, registry *prometheus.Registry) (err error) {
 	config := a.config
-	a.positions = projector.NewPositions(a.state.DB)
-	reached, err := a.positions.Newest()
+	positions := projector.NewPositions(a.state.DB)
+	reached, err := positions.Newest()
 	if err != nil {
 		return err
 	}
@@ -233,7 +228,7 @@ func (a *App) openData(ctx context.Context, registry *prometheus.Registry) (err 
 	a.teardown.Push("journal", a.journal.Close)
 	a.rejects = projector.NewRejects(a.state.DB)
 	if a.journal.Report().SetAside != "" {
-		if err := a.positions.Clear(); err != nil {
+		if err := positions.Clear(); err != nil {
 			return err
 		}
 	}

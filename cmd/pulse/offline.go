@@ -43,7 +43,7 @@ func replayOffline(ctx context.Context, config *Config, request query.ReplayRequ
 	if err := a.startProjections(background); err != nil {
 		return query.Replay{}, err
 	}
-	jobs := replays{a.replays}
+	jobs := replays{a.past.Replays}
 	job, err := jobs.Create(ctx, request)
 	if err != nil {
 		return query.Replay{}, err

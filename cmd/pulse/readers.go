@@ -9,7 +9,7 @@ import (
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/mist"
-	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/projector/past"
 	"github.com/nanopack/pulse/projector/stream"
 	"github.com/nanopack/pulse/query"
 )
@@ -29,17 +29,17 @@ func (s influxReader) Query(ctx context.Context, statement string, params map[st
 	return rows, err
 }
 
-// projectionsReader is how far the runners are. The one of mist never fails,
+// projectionsReader is how far the projections are. The one of mist never fails,
 // so that mist delays nothing; how its connection is, mist tells itself.
 type projectionsReader struct {
-	runners []*projector.Runner
-	mist    *mist.Sink
+	*projector.Set
+	mist *mist.Sink
 }
 
 func (p projectionsReader) Projections() []query.Projection {
-	list := make([]query.Projection, len(p.runners))
-	for i, r := range p.runners {
-		s := r.Status()
+	status := p.Set.Status()
+	list := make([]query.Projection, len(status))
+	for i, s := range status {
 		list[i] = query.Projection{
 			Name: s.Name, Position: s.Position, Applied: s.Applied, Lag: s.Lag, LagSeconds: s.LagSeconds,
 			Backlog: s.Backlog, SecondsToLoss: s.SecondsToLoss, Lost: s.Lost, Gaps: make([]query.Gap, len(s.Gaps)),
@@ -68,14 +68,14 @@ func (r rejectsReader) Rejects(context.Context) ([]query.Reject, error) {
 }
 
 // replays rebuild ranges of the views.
-type replays struct{ *replay.Jobs }
+type replays struct{ *past.Replays }
 
 func (r replays) Create(_ context.Context, q query.ReplayRequest) (query.Replay, error) {
-	return asReplay(r.Jobs.Create(replay.Request(q)))
+	return asReplay(r.Replays.Create(past.Request(q)))
 }
 
 func (r replays) List() []query.Replay {
-	jobs := r.Jobs.List()
+	jobs := r.Replays.List()
 	list := make([]query.Replay, len(jobs))
 	for i, job := range jobs {
 		list[i], _ = asReplay(job, nil)
@@ -83,19 +83,19 @@ func (r replays) List() []query.Replay {
 	return list
 }
 
-func (r replays) Get(id string) (query.Replay, error)    { return asReplay(r.Jobs.Get(id)) }
-func (r replays) Cancel(id string) (query.Replay, error) { return asReplay(r.Jobs.Cancel(id)) }
+func (r replays) Get(id string) (query.Replay, error)    { return asReplay(r.Replays.Get(id)) }
+func (r replays) Cancel(id string) (query.Replay, error) { return asReplay(r.Replays.Cancel(id)) }
 
 // asReplay is a job as the API shows it, and an error with the status that the
 // API answers with.
-func asReplay(j replay.Job, err error) (query.Replay, error) {
+func asReplay(j past.Job, err error) (query.Replay, error) {
 	switch {
 	case err == nil:
-	case errors.Is(err, replay.ErrInvalid):
+	case errors.Is(err, past.ErrInvalid):
 		return query.Replay{}, &controlError{query.ErrInvalid, err}
-	case errors.Is(err, replay.ErrNotFound):
+	case errors.Is(err, past.ErrNotFound):
 		return query.Replay{}, &controlError{query.ErrNotFound, err}
-	case errors.Is(err, replay.ErrTooMany):
+	case errors.Is(err, past.ErrTooMany):
 		return query.Replay{}, &controlError{query.ErrTooMany, err}
 	default:
 		return query.Replay{}, err

@@ -11,7 +11,7 @@ import (
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/influx/embedded"
-	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/projector/past"
 	"github.com/nanopack/pulse/query"
 )
 
@@ -23,7 +23,7 @@ const repairRetry = 30 * time.Second
 type repairer struct {
 	store    *embedded.Store
 	journal  *journal.Journal
-	create   func(replay.Request) (replay.Job, error)
+	create   func(past.Request) (past.Job, error)
 	keeps    map[influx.Policy]time.Duration
 	interval time.Duration // of a window
 	now      func() time.Time
@@ -60,7 +60,7 @@ func replayOf(policy influx.Policy) string {
 // newRepairer returns a repairer without a store.
 func (a *App) newRepairer() *repairer {
 	r := &repairer{
-		journal: a.journal, create: a.replays.Create, interval: a.config.AggregateInterval, now: a.config.now,
+		journal: a.journal, create: a.past.Create, interval: a.config.AggregateInterval, now: a.config.now,
 		keeps: map[influx.Policy]time.Duration{influx.PolicyRaw: migrations.RawRetention, influx.PolicyAggregate: a.config.Retention},
 		log:   a.log.With("room", "influx"), metrics: a.repairs,
 	}
@@ -126,7 +126,7 @@ func (r *repairer) settle(ctx context.Context) error {
 		influx.Policy
 	}
 	settled := make(map[place]influx.Damage)
-	ranges := make(map[influx.Policy]replay.Request)
+	ranges := make(map[influx.Policy]past.Request)
 	for _, d := range r.store.Damages() {
 		if d.Settled {
 			continue
@@ -142,7 +142,7 @@ func (r *repairer) settle(ctx context.Context) error {
 		if from.Before(to) && first.Before(to) && state.Messages > 0 {
 			q, ok := ranges[d.Policy]
 			if !ok {
-				q = replay.Request{Projections: []string{replayOf(d.Policy)}, From: later(from, first), To: to}
+				q = past.Request{Projections: []string{replayOf(d.Policy)}, From: later(from, first), To: to}
 			}
 			q.From, q.To = earlier(q.From, later(from, first)), later(q.To, to)
 			ranges[d.Policy] = q

@@ -33,7 +33,7 @@ func (a *App) startTakeOver() {
 	go func() {
 		defer close(ended)
 		for {
-			err := a.ensureSchema(ctx)
+			err := a.projections.EnsureSchema(ctx)
 			if err == nil {
 				var until int64
 				until, err = migrations.MeansUntil(ctx, o)

@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/kapa"
@@ -16,81 +14,69 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/projector/mist"
-	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/projector/past"
 	"github.com/nanopack/pulse/projector/stream"
 	"github.com/nanopack/pulse/projector/subjects"
 	"github.com/nanopack/pulse/query"
 )
 
 // buildHistory makes the projections into InfluxDB, and what goes over past
-// records again for them. Like every projection they have a goroutine and a
-// position each, so that a sink that is slow or away delays no other.
+// records again for them.
 func (a *App) buildHistory(registry *prometheus.Registry) error {
 	config := a.config
 	log := a.log.With("room", "projector")
 	source := projector.FromJournal(a.journal)
+	a.projections = projector.NewSet(projector.SetOptions{
+		Journal: source, Positions: projector.NewPositions(a.state.DB), Schema: influxSchema{a},
+		Rejects: a.rejects, Logger: log, Registerer: registry, Now: config.now,
+	})
 	rawOptions := influx.RawOptions{
-		Store: a.store, EnsureSchema: a.ensureSchema, Retention: migrations.RawRetention, Rejects: a.rejects, Logger: log, Registerer: registry, Now: config.now,
+		Store: a.store, EnsureSchema: a.projections.EnsureSchema, Retention: migrations.RawRetention,
+		Rejects: a.rejects, Logger: log, Registerer: registry, Now: config.now,
 	}
 	raw, err := influx.NewRaw(rawOptions)
 	if err != nil {
 		return err
 	}
-	missed, err := influx.NewRaw(rawOptions)
+	rawPast, err := influx.NewRawPast(rawOptions, source, a.state.DB)
 	if err != nil {
 		return err
 	}
-	again, err := influx.NewRawReplay(rawOptions, source, a.state.DB)
-	if err != nil {
-		return err
-	}
-	aggregates, err := influx.NewAggregates(influx.AggregatesOptions{
-		Store: a.store, EnsureSchema: a.ensureSchema, Rejects: a.rejects, Interval: config.AggregateInterval, Retention: config.Retention,
+	a.aggregates, err = influx.NewAggregates(influx.AggregatesOptions{
+		Store: a.store, EnsureSchema: a.projections.EnsureSchema, Rejects: a.rejects, Interval: config.AggregateInterval, Retention: config.Retention,
 		Journal: source, DB: a.state.DB, Logger: log, Registerer: registry, Now: config.now,
 	})
 	if err != nil {
 		return err
 	}
-	a.backlog, err = projector.NewBacklog(projector.BacklogOptions{
-		Projection: missed, Journal: source, DB: a.state.DB, Rejects: a.rejects, Logger: log, Registerer: registry, Now: config.now,
-	})
-	if err != nil {
-		return err
-	}
-	a.replays, err = replay.New(replay.Options{
-		DB: a.state.DB, Targets: []replay.Target{again, influx.NewAggregatesReplay(aggregates)}, Busy: a.backlog.Busy,
-		Quiet:  max(2*time.Minute, 3*config.PollInterval),
+	a.past, err = past.New(past.Options{
+		DB: a.state.DB, Journal: source, View: rawPast, Targets: []past.Target{influx.NewAggregatesPast(a.aggregates)},
+		Quiet: max(2*time.Minute, 3*config.PollInterval), Rejects: a.rejects,
 		Logger: log, Registerer: registry, Now: config.now,
 	})
 	if err != nil {
 		return err
 	}
-	a.repairs, a.aggregates = newRepairMetrics(registry), aggregates
+	a.projections.AddPast(a.past)
+	a.repairs = newRepairMetrics(registry)
 	var saveEvery time.Duration
 	if config.InfluxAddress == "embedded" {
 		saveEvery = checkpointEvery
 	}
-	a.intoInflux, err = a.runnersOf(registry,
-		projector.RunnerOptions{Projection: raw, Backlog: a.backlog, Linger: sinkLinger, SaveEvery: saveEvery},
-		projector.RunnerOptions{Projection: aggregates, Linger: sinkLinger, SaveEvery: saveEvery})
-	a.runners = a.intoInflux
-	return err
+	return errors.Join(
+		a.projections.AddStored(projector.RunnerOptions{Projection: raw, Backlog: a.past.Backlog, Linger: sinkLinger, SaveEvery: saveEvery}),
+		a.projections.AddStored(projector.RunnerOptions{Projection: a.aggregates, Linger: sinkLinger, SaveEvery: saveEvery}))
 }
 
 // startProjections starts them and what goes over past records, and has the
-// teardown end them: replays first, since they go through the projections.
+// teardown end them.
 func (a *App) startProjections(ctx context.Context) error {
-	a.teardown.Push("projections", a.drain)
-	a.teardown.Push("replays", a.replays.Stop)
-	if err := a.backlog.Start(); err != nil {
-		return err
-	}
-	for _, r := range a.runners {
-		if err := r.Start(ctx); err != nil {
-			return err
-		}
-	}
-	return a.replays.Start()
+	a.teardown.Push("projections", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+		defer cancel()
+		return a.projections.Drain(ctx)
+	})
+	return a.projections.Start(ctx)
 }
 
 // buildViews makes the projections into everything else.
@@ -113,10 +99,13 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 		memory = append(memory, nats)
 	}
 	back := 2 * max(config.PollInterval, min(a.resumeOverrides(index), time.Hour))
-	views := []projector.RunnerOptions{{
+	err = a.projections.Add(projector.RunnerOptions{
 		Projection: projector.NewTogether("live", memory...),
 		Start:      projector.FromTime(time.Now().Add(-back)),
-	}}
+	})
+	if err != nil {
+		return err
+	}
 	if config.MistAddress != "" {
 		decimals := 0
 		if config.APICompat == query.Compat02 {
@@ -129,7 +118,9 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 		if err != nil {
 			return err
 		}
-		views = append(views, projector.RunnerOptions{Projection: a.mist, Start: projector.FromEnd()})
+		if err := a.projections.Add(projector.RunnerOptions{Projection: a.mist, Start: projector.FromEnd()}); err != nil {
+			return err
+		}
 	}
 	a.alerts, err = kapa.New(kapa.Options{
 		DB: a.state.DB, Instance: a.state.Identity, Kapacitor: config.KapacitorAddress, Journal: a.journal,
@@ -140,11 +131,9 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 		return err
 	}
 	if e := a.alerts.Projection(); e != nil {
-		views = append(views, projector.RunnerOptions{Projection: evaluator{e}})
+		return a.projections.Add(projector.RunnerOptions{Projection: evaluator{e}})
 	}
-	runners, err := a.runnersOf(registry, views...)
-	a.runners = slices.Concat(a.runners, runners)
-	return err
+	return nil
 }
 
 // resumeOverrides tells the index which overrides hold, which began before what it
@@ -163,21 +152,6 @@ func (a *App) resumeOverrides(index *latest.Latest) (longest time.Duration) {
 	return longest
 }
 
-// runnersOf makes a runner of each view.
-func (a *App) runnersOf(registry *prometheus.Registry, views ...projector.RunnerOptions) ([]*projector.Runner, error) {
-	runners := make([]*projector.Runner, len(views))
-	for i, o := range views {
-		o.Journal = projector.FromJournal(a.journal)
-		o.Positions = a.positions
-		o.Rejects, o.Logger, o.Registerer, o.Now = a.rejects, a.log.With("room", "projector"), registry, a.config.now
-		var err error
-		if runners[i], err = projector.NewRunner(o); err != nil {
-			return nil, err
-		}
-	}
-	return runners, nil
-}
-
 // evaluator is the built-in evaluator of alerts as a projection that keeps
 // state: kapa does not import projector.
 type evaluator struct{ *kapa.Evaluator }
@@ -185,28 +159,6 @@ type evaluator struct{ *kapa.Evaluator }
 func (e evaluator) Begin(_ context.Context, span projector.Origin) error {
 	e.Reset(span.Position)
 	return nil
-}
-
-// ensureSchema makes and repairs the schema in InfluxDB. One that is new, or
-// was wiped, holds nothing of what the journal does: what is projected into it
-// begins again at the journal's first record, and that is on disk before the
-// schema is, so that a crash in between forgets nothing.
-func (a *App) ensureSchema(ctx context.Context) error {
-	// Both projections into InfluxDB come here, at the start at the same time.
-	a.schemaMu.Lock()
-	defer a.schemaMu.Unlock()
-	isNew, err := migrations.InfluxIsNew(ctx, a.store)
-	if err != nil {
-		return err
-	}
-	if isNew {
-		if err := a.rewindInflux(ctx); err != nil {
-			return err
-		}
-	}
-	_, err = migrations.EnsureInflux(ctx, a.store, migrations.Schema{Aggregates: a.config.Retention}, a.log.With("room", "migrations"))
-	a.schemaSeen = a.schemaSeen || err == nil
-	return err
 }
 
 // sinkLinger is how long readings may wait for others, so that InfluxDB, which
@@ -218,32 +170,5 @@ const sinkLinger = 200 * time.Millisecond
 // much of the journal is projected again after a crash.
 const checkpointEvery = time.Minute
 
-// drain lets every projection reach the journal's end, all at the same time:
-// what one of them cannot finish the next start does.
-func (a *App) drain(ctx context.Context) error {
-	var group errgroup.Group
-	errs := make([]error, len(a.runners)+1)
-	group.Go(func() error {
-		// What is left of it is on disk and may be hours of work.
-		ctx, cancel := context.WithTimeout(ctx, failingDrainTimeout)
-		defer cancel()
-		errs[len(a.runners)] = a.backlog.Drain(ctx)
-		return nil
-	})
-	for i, r := range a.runners {
-		group.Go(func() error {
-			errs[i] = drainRunner(ctx, r)
-			return nil
-		})
-	}
-	_ = group.Wait() // the errors are in errs, all of them
-	return errors.Join(errs...)
-}
-
-const (
-	// drainTimeout leaves time for what is stopped after the projections.
-	drainTimeout = stopTimeout - 5*time.Second
-	// failingDrainTimeout is for the backlog, and for a projection whose sink is
-	// away already: a stop should not take as long as waiting for their end.
-	failingDrainTimeout = 2 * time.Second
-)
+// drainTimeout leaves time for what is stopped after the projections.
+const drainTimeout = stopTimeout - 5*time.Second

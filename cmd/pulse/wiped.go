@@ -8,28 +8,27 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
-	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
-// rewindInflux rewinds the projections into InfluxDB, which holds nothing, if they had begun: if a position is saved, or
-// if something may have been written since the start, which no position tells yet. What was in InfluxDB before the
-// journal's first record is gone, and that is said before the position is.
-func (a *App) rewindInflux(ctx context.Context) error {
-	var begun []*projector.Runner
-	for _, r := range a.intoInflux {
-		position, err := a.positions.Load(r.Status().Name)
-		if err != nil {
-			return err
-		}
-		if position > 0 || a.schemaSeen {
-			begun = append(begun, r)
-		}
-	}
-	if len(begun) == 0 {
-		return nil
-	}
+// influxSchema is the schema in InfluxDB, as the projections into it need it.
+type influxSchema struct{ *App }
+
+// IsNew reports whether InfluxDB has no schema of Pulse.
+func (a influxSchema) IsNew(ctx context.Context) (bool, error) {
+	return migrations.InfluxIsNew(ctx, a.store)
+}
+
+// Ensure makes and repairs the schema.
+func (a influxSchema) Ensure(ctx context.Context) error {
+	_, err := migrations.EnsureInflux(ctx, a.store, migrations.Schema{Aggregates: a.config.Retention}, a.log.With("room", "migrations"))
+	return err
+}
+
+// Wiped notes what was in InfluxDB before the journal's first record: that is gone.
+func (a influxSchema) Wiped(ctx context.Context, projections []string) error {
 	state, err := a.journal.State(ctx)
 	if err != nil {
 		return err
@@ -38,9 +37,9 @@ func (a *App) rewindInflux(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range begun {
+	for _, name := range projections {
 		policy := influx.PolicyRaw
-		if r.Status().Name == a.aggregates.Name() {
+		if name == a.aggregates.Name() {
 			policy = influx.PolicyAggregate
 		}
 		if err := a.noteWiped(state, policy, oldest); err != nil {
@@ -50,9 +49,6 @@ func (a *App) rewindInflux(ctx context.Context) error {
 			if err := a.aggregates.RowsGone(); err != nil {
 				return err
 			}
-		}
-		if err := r.Rewind(); err != nil {
-			return err
 		}
 	}
 	return nil

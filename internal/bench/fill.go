@@ -21,6 +21,7 @@ import (
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
+	pastqueue "github.com/nanopack/pulse/projector/past"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -140,7 +141,7 @@ func (f *fill) project(ctx context.Context, state *migrations.State, j *journal.
 	if err != nil {
 		return nil, err
 	}
-	missed, err := influx.NewRaw(rawOptions)
+	rawPast, err := influx.NewRawPast(rawOptions, source, state.DB)
 	if err != nil {
 		return nil, err
 	}
@@ -149,35 +150,29 @@ func (f *fill) project(ctx context.Context, state *migrations.State, j *journal.
 	if err != nil {
 		return nil, err
 	}
-	backlog, err := projector.NewBacklog(projector.BacklogOptions{Projection: missed, Journal: source, DB: state.DB, Rejects: rejects})
+	queue, err := pastqueue.New(pastqueue.Options{DB: state.DB, Journal: source, View: rawPast, Rejects: rejects})
 	if err != nil {
 		return nil, err
 	}
-	if err := backlog.Start(); err != nil {
-		return nil, err
-	}
-	var runners []*projector.Runner
+	set := projector.NewSet(projector.SetOptions{Journal: source, Positions: positions, Rejects: rejects})
+	set.AddPast(queue)
 	for _, o := range []projector.RunnerOptions{
-		{Projection: raw, Backlog: backlog, Linger: 200 * time.Millisecond},
+		{Projection: raw, Backlog: queue.Backlog, Linger: 200 * time.Millisecond},
 		{Projection: aggregates, Linger: 200 * time.Millisecond},
 		{Projection: latest.New(latest.Options{}), Start: projector.FromEnd()},
 	} {
-		o.Journal, o.Positions, o.Rejects = source, positions, rejects
-		r, err := projector.NewRunner(o)
-		if err != nil {
+		if err := set.Add(o); err != nil {
 			return nil, err
 		}
-		if err := r.Start(ctx); err != nil {
-			return nil, err
-		}
-		runners = append(runners, r)
+	}
+	if err := set.Start(ctx); err != nil {
+		return nil, err
 	}
 	return func() {
-		for _, r := range runners {
-			r.Stop()
-		}
-		backlog.Stop()
-		_ = store.Close() // nothing was written
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		_ = set.Drain(ended) // nothing was written
+		_ = store.Close()
 	}, nil
 }
 

@@ -79,9 +79,9 @@ type AggregatesOptions struct {
 // too: what is left in the journal counts. A changed interval applies from the next window on that no event has
 // touched; windows never overlap.
 //
-// A replay (NewAggregatesReplay) writes a window's rows anew in the same goroutine, between batches, and keeps to the rules:
-// a window that the fold has whole is written as it is; another is counted from all its extents, written, and forgotten. So its row is never
-// made of fewer readings than the one it replaces.
+// A replay (NewAggregatesPast) writes a window's rows again between two batches, and keeps to the rules:
+// a window that the fold has whole is written as it is; another is counted from all its extents, written,
+// and forgotten. So its row is never made of fewer readings than the one it replaces.
 //
 // A window closes when an event comes that is more than the grace behind its end, when the wall clock is and nothing
 // came for as long, or when nothing came for it in a whole interval: a clock that was once far ahead holds nothing back.
@@ -99,9 +99,10 @@ type Aggregates struct {
 	dirtySince time.Time // when the first reading came that is in no row; zero: there is none
 	flushedAt  time.Time
 	rows       rowBuffer
-	replays    chan *windowsRequest // for Tick
-	again      *[]projector.Reject  // where the rejects of rows go that are replayed; else nil
-	rowsGone   atomic.Bool          // Begin is to clear the index
+	rowsGone   atomic.Bool // Begin is to clear the index
+
+	// turn holds one while somebody works on what is above: the runner, or a replay.
+	turn chan struct{}
 
 	closed, late, recounts, expired, lost, unusable prometheus.Counter
 	inMemory                                        prometheus.Gauge
@@ -124,8 +125,8 @@ func NewAggregates(o AggregatesOptions) (*Aggregates, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	a := &Aggregates{o: o, replays: make(chan *windowsRequest), log: o.Logger.With("projection", "influx_aggregates")}
-	a.sink = newSink(o.Store, PolicyAggregate, o.EnsureSchema, a.log, o.Registerer, a.Name())
+	a := &Aggregates{o: o, turn: make(chan struct{}, 1), log: o.Logger.With("projection", "influx_aggregates")}
+	a.sink = newSink(o.Store, PolicyAggregate, o.EnsureSchema, a.log, newSinkCounters(o.Registerer, a.Name()))
 	a.index = windowIndex{db: o.DB, keep: math.MaxInt, retention: int64(o.Retention)}
 	if o.Retention > 0 {
 		a.index.keep = int(o.Retention/o.Interval) + 64
@@ -149,7 +150,11 @@ func newWindowGauge(reg prometheus.Registerer) prometheus.Gauge {
 func (a *Aggregates) Name() string { return "influx_aggregates" }
 
 // Begin forgets what is in memory: records behind the position will come.
-func (a *Aggregates) Begin(_ context.Context, span projector.Origin) error {
+func (a *Aggregates) Begin(ctx context.Context, span projector.Origin) error {
+	if err := a.enter(ctx); err != nil {
+		return err
+	}
+	defer a.leave()
 	a.cache = lookup.Cache[relayState, struct{}]{}
 	a.windows, a.current = nil, nil
 	a.head = span.Position
@@ -184,6 +189,10 @@ func (a *Aggregates) Oldest() (time.Time, error) {
 // Apply folds the records and writes the windows that they close. The position is before the first record that would
 // be needed again.
 func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint64, error) {
+	if err := a.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer a.leave()
 	now := a.o.Now()
 	var latest *codec.Event
 	for i := range records {
@@ -300,11 +309,26 @@ func (a *Aggregates) position() uint64 {
 // Persist makes the rows durable.
 func (a *Aggregates) Persist(ctx context.Context) error { return a.o.Store.Flush(ctx, PolicyAggregate) }
 
-// Tick closes windows by the wall clock and writes the open ones once a minute. Then it goes on with a replay.
+// enter waits for the caller's turn, and leave ends it: only one of the runner and a replay works on the
+// windows at a time, or an older row could replace a newer one.
+func (a *Aggregates) enter(ctx context.Context) error {
+	select {
+	case a.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *Aggregates) leave() { <-a.turn }
+
+// Tick closes windows by the wall clock and writes the open ones once a minute.
 func (a *Aggregates) Tick(ctx context.Context, now time.Time) (uint64, error) {
-	err := a.tick(ctx, now)
-	a.serve(ctx, err)
-	if err != nil {
+	if err := a.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer a.leave()
+	if err := a.tick(ctx, now); err != nil {
 		return 0, err
 	}
 	return a.position(), nil
@@ -330,6 +354,10 @@ func (a *Aggregates) tick(ctx context.Context, now time.Time) error {
 
 // Flush writes everything that is not written. Open windows stay open: more may come after the next start.
 func (a *Aggregates) Flush(ctx context.Context, now time.Time) (uint64, error) {
+	if err := a.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer a.leave()
 	if err := a.flush(ctx, now); err != nil {
 		return 0, err
 	}

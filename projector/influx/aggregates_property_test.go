@@ -14,6 +14,7 @@ import (
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/past"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
@@ -86,7 +87,7 @@ type world struct {
 	reader   projector.Reader
 	pending  []journal.Record // read and not yet applied
 	position []uint64         // returned since the last crash; the runner has saved one of them
-	again    *windowsRequest  // a replay under way; its cursor is saved after each step
+	again    *asked           // a replay under way; its cursor is saved after each step
 }
 
 func newWorld(tb testing.TB, seed uint64) *world {
@@ -168,32 +169,38 @@ func (w *world) tick() {
 	}
 }
 
-// replay does a step of a replay between batches, as Tick does, and begins one at random if there is none.
+// asked is a replay of aggregates.
+type asked struct {
+	past.Range
+	stepFor time.Duration
+	cursor  json.RawMessage
+}
+
+// replay does a step of a replay, also between two attempts of a batch, and begins one at random if there
+// is none.
 func (w *world) replay() {
-	if w.pending != nil {
-		return
-	}
 	if w.again == nil {
 		from := w.clock.Add(-time.Duration(w.rng.IntN(45)) * time.Minute)
 		w.begin(from, from.Add(time.Duration(1+w.rng.IntN(3600))*time.Second), w.rng.IntN(8) == 0)
 	}
-	s, err := w.a.replay(w.tb.Context(), w.again)
+	s, err := w.step()
 	if err != nil || w.rng.IntN(20) == 0 { // a crash before the cursor was saved
 		return
 	}
-	w.again.cursor = windowsCursor{}
-	if err := json.Unmarshal(s.Cursor, &w.again.cursor); err != nil {
-		w.tb.Fatal(err)
-	}
-	if s.Done {
+	if w.again.cursor = s.Cursor; s.Done {
 		w.again = nil
 	}
 }
 
+func (w *world) step() (past.Step, error) {
+	target := &aggregatesPast{w.a, w.again.stepFor}
+	return target.Step(w.tb.Context(), w.again.Range, w.again.cursor)
+}
+
 // begin begins a replay, of one window a step half of the time.
 func (w *world) begin(from, to time.Time, dry bool) {
-	w.again = &windowsRequest{windowsRun: windowsRun{w.a, from.UnixNano(), to.UnixNano(), dry, time.Minute}, ctx: w.tb.Context(),
-		cursor: windowsCursor{Before: to.UnixNano()}, limit: time.Duration(w.rng.IntN(2)) * time.Second}
+	c := windowsCursor{Before: to.UnixNano()}
+	w.again = &asked{past.Range{From: from, To: to, DryRun: dry, Quiet: time.Minute}, time.Duration(w.rng.IntN(2)) * time.Second, c.encode()}
 }
 
 // lose takes the rows of a window out of the store, as somebody who deletes them does.

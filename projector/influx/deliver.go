@@ -33,9 +33,11 @@ type sink struct {
 	tally   tally
 	log     *slog.Logger
 	alarmed time.Time
-
-	written, dropped, refused, schemas, limits prometheus.Counter
+	*sinkCounters
 }
+
+// sinkCounters count what a projection writes.
+type sinkCounters struct{ written, dropped, refused, schemas, limits prometheus.Counter }
 
 // tally counts the points of the writes that succeeded.
 type tally struct{ written, dropped, refused uint64 }
@@ -46,10 +48,13 @@ func (t *tally) add(written int, res WriteResult) {
 	t.refused += uint64(res.Rejected)
 }
 
-func newSink(store Store, policy Policy, ensure func(context.Context) error, log *slog.Logger, reg prometheus.Registerer, projection string) *sink {
+func newSink(store Store, policy Policy, ensure func(context.Context) error, log *slog.Logger, counters *sinkCounters) *sink {
+	return &sink{store: store, policy: policy, ensure: ensure, log: log, sinkCounters: counters}
+}
+
+func newSinkCounters(reg prometheus.Registerer, projection string) *sinkCounters {
 	counter := func(name, help string) prometheus.Counter { return newCounter(reg, projection, name, help) }
-	return &sink{
-		store: store, policy: policy, ensure: ensure, log: log,
+	return &sinkCounters{
 		written: counter("points_written_total", "Points that InfluxDB took."),
 		dropped: counter("points_dropped_total", "Points that InfluxDB dropped because they are older than the retention policy keeps."),
 		refused: counter("points_refused_total", "Points that InfluxDB will never take; listed by GET /rejects."),

@@ -29,7 +29,7 @@ func TestLargeBatchRefusals(t *testing.T) {
 		}
 		return ""
 	}
-	s := newSink(store, PolicyRaw, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), "p")
+	s := newSink(store, PolicyRaw, nil, slog.New(slog.DiscardHandler), newSinkCounters(prometheus.NewRegistry(), "p"))
 	refusals, err := s.write(t.Context(), points)
 	if err != nil || len(refusals) != len(refused) {
 		t.Fatalf("%+v, %v", refusals, err)
@@ -59,7 +59,7 @@ func TestLargeBatchFailures(t *testing.T) {
 			}
 			return 0, nil
 		}
-		s := newSink(store, PolicyRaw, func(context.Context) error { made++; return nil }, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), "p")
+		s := newSink(store, PolicyRaw, func(context.Context) error { made++; return nil }, slog.New(slog.DiscardHandler), newSinkCounters(prometheus.NewRegistry(), "p"))
 		if _, err := s.write(t.Context(), points); err != nil || made != 2 || store.len() != len(points) {
 			t.Errorf("first half %v, schema gone: %v, made %d times, %d points stored", first, err, made, store.len())
 		}

@@ -316,7 +316,7 @@ func BenchmarkRawFold(b *testing.B) {
 	n := 0
 	for b.Loop() {
 		for i := range records {
-			records[i].Seq = r.done + uint64(i) + 1
+			records[i].Seq = r.w.done + uint64(i) + 1
 		}
 		if _, err := r.Apply(b.Context(), records); err != nil {
 			b.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
-	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/projector/past"
 )
 
 // rows is what is stored of a range, under both policies.
@@ -88,15 +88,15 @@ func TestReplayIntoInfluxDB(t *testing.T) {
 	was := p.rows(from, to)
 	start() // most windows are not in memory now
 
-	raw, err := influx.NewRawReplay(ro, source, p.db)
+	raw, err := influx.NewRawPast(ro, source, p.db)
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs, err := replay.New(replay.Options{DB: p.db, Targets: []replay.Target{raw, influx.NewAggregatesReplay(aggregates)}})
+	jobs, err := past.New(past.Options{DB: p.db, Journal: source, View: raw, Targets: []past.Target{influx.NewAggregatesPast(aggregates)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := jobs.Start(); err != nil {
+	if err := jobs.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -113,11 +113,11 @@ func TestReplayIntoInfluxDB(t *testing.T) {
 	if reflect.DeepEqual(p.rows(from, to), was) {
 		t.Fatal("nothing was deleted")
 	}
-	job, err := jobs.Create(replay.Request{Projections: []string{"all"}, From: from, To: to})
+	job, err := jobs.Create(past.Request{Projections: []string{"all"}, From: from, To: to})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(3 * time.Minute); job.State != replay.StateDone; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); job.State != past.StateDone; time.Sleep(10 * time.Millisecond) {
 		if job, err = jobs.Get(job.ID); err != nil || time.Now().After(deadline) {
 			t.Fatalf("%+v, %v", job, err)
 		}

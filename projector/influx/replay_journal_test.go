@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/projector/past"
 )
 
 // What the journal does not have any more is counted; aggregates that have lost a part of their events stay as they are.
@@ -73,15 +73,23 @@ func TestReplayWhileTheJournalIsAway(t *testing.T) {
 		away := errors.New("the journal is away")
 		s.journal.Fail(away)
 		id := s.create(0, time.Hour, "all").ID
-		if job := s.await(id, func(j replay.Job) bool { return j.LastError != "" }); !strings.Contains(job.LastError, away.Error()) {
+		if job := s.await(id, func(j past.Job) bool { return j.LastError != "" }); !strings.Contains(job.LastError, away.Error()) {
 			t.Errorf("%+v", job)
 		}
+		failed := false // again, after the first window
+		s.change(func(f *fakeStore) {
+			f.before = func(points []Point) (int, error) {
+				if !failed && points[0].Series.Measurement() == "aggregate" {
+					failed = true
+					s.journal.Fail(away)
+				}
+				return 0, nil
+			}
+		})
 		s.journal.Fail(nil)
-		s.await(id, func(j replay.Job) bool { return j.Parts[0].State == replay.StateDone })
-		s.journal.Fail(away)
-		s.await(id, func(j replay.Job) bool { return j.LastError != "" })
+		s.await(id, func(j past.Job) bool { return j.LastError != "" && j.Parts[0].State == past.StateDone })
 		s.journal.Fail(nil)
-		s.await(id, func(j replay.Job) bool { return j.State == replay.StateDone })
+		s.await(id, func(j past.Job) bool { return j.State == past.StateDone })
 		s.same(was)
 	})
 }
@@ -90,13 +98,13 @@ func TestReplayWhileTheJournalIsAway(t *testing.T) {
 func TestReplayOfAJournalThatLostItsEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 6000)...)
-		s.busy.Store(true)
+		s.change(func(f *fakeStore) { f.before = fail(errDown) })
 		id := s.create(0, 24*time.Hour, "raw").ID
-		s.await(id, func(j replay.Job) bool { return j.Parts[0].EventsTotal > 0 })
+		s.await(id, func(j past.Job) bool { return j.Parts[0].EventsTotal > 0 })
 		s.journal.Cut(3000)
 		s.journal.Append(s.minutes("web1", 47*time.Hour, 6)...) // the numbers are used again
-		s.busy.Store(false)
-		job := s.await(id, func(j replay.Job) bool { return j.State == replay.StateDone })
+		s.change(func(f *fakeStore) { f.before = nil })
+		job := s.await(id, func(j past.Job) bool { return j.State == past.StateDone })
 		if p := job.Parts[0]; p.Events != 3000 || p.Lost < 2990 || p.Lost > 3000 {
 			t.Errorf("%+v", p)
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
-	"github.com/nanopack/pulse/projector/replay"
+	"github.com/nanopack/pulse/projector/past"
 )
 
 // listed are the rejects of a projection, as sequence, relay and stat.
@@ -171,8 +171,8 @@ func TestReplayLeavesWhatItDidNotOffer(t *testing.T) {
 			t.Fatal(err)
 		}
 		was := must(s.rejects.List())
-		q := replay.Request{Projections: []string{"all"}, From: s.began, To: s.began.Add(time.Hour), DryRun: true}
-		s.await(must(s.jobs.Create(q)).ID, func(j replay.Job) bool { return j.State == replay.StateDone })
+		q := past.Request{Projections: []string{"all"}, From: s.began, To: s.began.Add(time.Hour), DryRun: true}
+		s.await(must(s.jobs.Create(q)).ID, func(j past.Job) bool { return j.State == past.StateDone })
 		if fmt.Sprint(must(s.rejects.List())) != fmt.Sprint(was) {
 			t.Errorf("a dry run has changed the list to %+v", must(s.rejects.List()))
 		}
@@ -183,25 +183,21 @@ func TestReplayLeavesWhatItDidNotOffer(t *testing.T) {
 	})
 }
 
-// A replay may be asked for at any moment of the live projection's life, and ends at once if it is not there.
-func TestReplayWaitsForTheLiveProjection(t *testing.T) {
+// A replay of aggregates does not need the live projection: that may be stopped, failing, or on its way
+// through the journal again.
+func TestReplayWithoutTheLiveProjection(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 60)...)
 		was := s.cells()
 		s.drop(0, time.Hour)
 		s.runners[1].Stop()
-		id := s.create(0, time.Hour, "aggregates").ID
-		if job := s.await(id, func(j replay.Job) bool { return j.LastError != "" }); !strings.Contains(job.LastError, "goes first") {
-			t.Errorf("%+v", job)
-		}
-		time.Sleep(time.Second)
+		s.replay(0, time.Hour, "aggregates")
 		s.stop()
-		// It comes back from the journal's first record, and the replay waits until it has the windows whole.
 		if err := projector.NewPositions(s.db).Clear(); err != nil {
 			t.Fatal(err)
 		}
+		s.drop(0, time.Hour)
 		s.start()
-		s.await(id, func(j replay.Job) bool { return j.State == replay.StateDone })
 		s.replay(0, time.Hour, "all")
 		s.same(was)
 	})
@@ -247,7 +243,7 @@ func TestAReplayThatFailsLeavesNothingBehind(t *testing.T) {
 	w.store.before = fail(errDown)
 	for _, from := range []time.Time{w.clock.Add(-4 * time.Minute), start} {
 		w.begin(from, from.Add(90*time.Second), false)
-		if _, err := w.a.replay(t.Context(), w.again); err == nil {
+		if _, err := w.step(); err == nil {
 			t.Fatal("it did not fail")
 		}
 	}
@@ -275,28 +271,21 @@ func TestAReplayThatFailsLeavesNothingBehind(t *testing.T) {
 
 func TestReplayTargetsNeedTheirParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		if _, err := NewRawReplay(RawOptions{}, nil, nil); err == nil {
+		if _, err := NewRawPast(RawOptions{}, nil, nil); err == nil {
 			t.Error("no store")
 		}
-		if _, err := NewRawReplay(RawOptions{Store: newFakeStore()}, nil, nil); err == nil {
+		if _, err := NewRawPast(RawOptions{Store: newFakeStore()}, nil, nil); err == nil {
 			t.Error("no journal")
 		}
 		s := newStage(t)
 		s.live(s.minutes("web1", 0, 12)...)
-		raw := must(NewRawReplay(RawOptions{Store: s.store}, s.journal, nil)) // no index
-		run := raw.Run(replay.Range{From: s.began, To: s.began.Add(time.Hour)})
-		plan, err := run.Plan(t.Context())
-		if err != nil {
-			t.Fatal(err)
+		raw := must(NewRawPast(RawOptions{Store: s.store}, s.journal, nil)) // no index
+		found, err := raw.Find(t.Context(), past.Range{From: s.began, To: s.began.Add(time.Hour)})
+		if err != nil || found.Spans.Records() != 12 {
+			t.Errorf("%+v, %v", found, err)
 		}
-		step, err := run.Step(t.Context(), plan.Cursor)
-		if err != nil || !step.Done || step.Events != 12 {
-			t.Errorf("%+v, %v", step, err)
-		}
-		for _, run := range []replay.Run{run, NewAggregatesReplay(s.aggregates).Run(replay.Range{})} {
-			if _, err := run.Step(t.Context(), []byte("{")); err == nil {
-				t.Error("a damaged cursor was taken")
-			}
+		if _, err := NewAggregatesPast(s.aggregates).Step(t.Context(), past.Range{}, []byte("{")); err == nil {
+			t.Error("a damaged cursor was taken")
 		}
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,8 +13,8 @@ import (
 
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/past"
 	"github.com/nanopack/pulse/projector/projectortest"
-	"github.com/nanopack/pulse/projector/replay"
 )
 
 // stage is a journal, a store, both live projections and replays over them. It lives in a synctest bubble.
@@ -27,8 +26,7 @@ type stage struct {
 	rejects    *projector.Rejects
 	aggregates *Aggregates
 	runners    []*projector.Runner
-	jobs       *replay.Jobs
-	busy       atomic.Bool // replays wait
+	jobs       *past.Queue
 	retention  time.Duration
 	began      time.Time
 }
@@ -55,9 +53,9 @@ func (s *stage) start() {
 		}
 		s.runners = append(s.runners, r)
 	}
-	targets := []replay.Target{must(NewRawReplay(ro, s.journal, s.db)), NewAggregatesReplay(s.aggregates)}
-	s.jobs = must(replay.New(replay.Options{DB: s.db, Targets: targets, Busy: s.busy.Load}))
-	if err := s.jobs.Start(); err != nil {
+	s.jobs = must(past.New(past.Options{DB: s.db, Journal: s.journal, View: must(NewRawPast(ro, s.journal, s.db)),
+		Targets: []past.Target{NewAggregatesPast(s.aggregates)}}))
+	if err := s.jobs.Start(context.Background()); err != nil {
 		s.tb.Fatal(err)
 	}
 }
@@ -94,12 +92,12 @@ func (s *stage) minutes(relay string, offset time.Duration, n int) []*codec.Even
 	return events
 }
 
-func (s *stage) create(from, to time.Duration, projections ...string) replay.Job {
+func (s *stage) create(from, to time.Duration, projections ...string) past.Job {
 	s.tb.Helper()
-	return must(s.jobs.Create(replay.Request{Projections: projections, From: s.began.Add(from), To: s.began.Add(to)}))
+	return must(s.jobs.Create(past.Request{Projections: projections, From: s.began.Add(from), To: s.began.Add(to)}))
 }
 
-func (s *stage) await(id string, ok func(replay.Job) bool) replay.Job {
+func (s *stage) await(id string, ok func(past.Job) bool) past.Job {
 	s.tb.Helper()
 	for range 200_000 {
 		if job := must(s.jobs.Get(id)); ok(job) {
@@ -108,12 +106,12 @@ func (s *stage) await(id string, ok func(replay.Job) bool) replay.Job {
 		time.Sleep(50 * time.Millisecond)
 	}
 	s.tb.Fatalf("waiting for %+v", must(s.jobs.Get(id)))
-	return replay.Job{}
+	return past.Job{}
 }
 
-func (s *stage) replay(from, to time.Duration, projections ...string) replay.Job {
+func (s *stage) replay(from, to time.Duration, projections ...string) past.Job {
 	s.tb.Helper()
-	return s.await(s.create(from, to, projections...).ID, func(j replay.Job) bool { return j.State == replay.StateDone })
+	return s.await(s.create(from, to, projections...).ID, func(j past.Job) bool { return j.State == past.StateDone })
 }
 
 func (s *stage) cells() map[cell]float64 {
@@ -215,9 +213,9 @@ func TestReplayOfADryRunChangesNothing(t *testing.T) {
 		s.live(s.minutes("web1", 0, 360)...)
 		s.drop(0, time.Hour)
 		writes := s.store.writes
-		q := replay.Request{Projections: []string{"all"}, From: s.began, To: s.began.Add(time.Hour), DryRun: true}
+		q := past.Request{Projections: []string{"all"}, From: s.began, To: s.began.Add(time.Hour), DryRun: true}
 		id := must(s.jobs.Create(q)).ID
-		dry := s.await(id, func(j replay.Job) bool { return j.State == replay.StateDone })
+		dry := s.await(id, func(j past.Job) bool { return j.State == past.StateDone })
 		if s.store.writes != writes || len(s.cells()) != 0 {
 			t.Errorf("%d writes", s.store.writes-writes)
 		}
@@ -246,8 +244,8 @@ func TestReplayGoesOnAfterARestart(t *testing.T) {
 		})
 		id, restarts := s.create(0, 24*time.Hour, "all").ID, 0
 		for {
-			job := s.await(id, func(j replay.Job) bool { return j.LastError != "" || j.State == replay.StateDone })
-			if job.State == replay.StateDone {
+			job := s.await(id, func(j past.Job) bool { return j.LastError != "" || j.State == past.StateDone })
+			if job.State == past.StateDone {
 				break
 			}
 			s.stop()
@@ -283,10 +281,10 @@ func TestReplayCanceled(t *testing.T) {
 		s.change(func(f *fakeStore) { f.before = fail(errDown) })
 		for _, projection := range []string{"raw", "aggregates"} {
 			id := s.create(0, time.Hour, projection).ID
-			if job := s.await(id, func(j replay.Job) bool { return j.LastError != "" }); !strings.Contains(job.LastError, "overloaded") {
+			if job := s.await(id, func(j past.Job) bool { return j.LastError != "" }); !strings.Contains(job.LastError, "overloaded") {
 				t.Errorf("%s: %+v", projection, job)
 			}
-			if job := must(s.jobs.Cancel(id)); job.State != replay.StateCanceled || job.Parts[0].State != replay.StateCanceled {
+			if job := must(s.jobs.Cancel(id)); job.State != past.StateCanceled || job.Parts[0].State != past.StateCanceled {
 				t.Errorf("%+v", job)
 			}
 			time.Sleep(time.Second)
@@ -341,7 +339,7 @@ func TestLateEventsDuringAReplay(t *testing.T) {
 		s.live(s.minutes("web1", 0, 600)...)
 		s.drop(0, 24*time.Hour)
 		id := s.create(0, 24*time.Hour, "all").ID
-		for i := 0; must(s.jobs.Get(id)).State != replay.StateDone; i++ {
+		for i := 0; must(s.jobs.Get(id)).State != past.StateDone; i++ {
 			s.journal.Append(event("web1", s.began.Add(time.Duration(i*97%6000)*time.Second), []string{"service:x"}, stat("cpu", float64(i))))
 			time.Sleep(100 * time.Millisecond)
 		}

@@ -41,9 +41,17 @@ func (b *rowBuffer) fieldKeys(stat string) *[6]string {
 	return keys
 }
 
-// write writes the dirty rows of windows: first the index, then the rows. What was written is not dirty any more even if
-// a later part fails. Windows that are held back stay dirty.
+// write writes the dirty rows of windows, and lists what InfluxDB refuses.
 func (a *Aggregates) write(ctx context.Context, windows []*window) error {
+	rejects, err := a.writeDirty(ctx, windows)
+	list(a.o.Rejects, a.log, a.Name(), a.o.Now(), rejects)
+	return err
+}
+
+// writeDirty writes the dirty rows of windows: first the index, then the rows. What was written is not
+// dirty any more even if a later part fails. Windows that are held back stay dirty. It returns what
+// InfluxDB refuses, also with an error.
+func (a *Aggregates) writeDirty(ctx context.Context, windows []*window) (rejects []projector.Reject, err error) {
 	var dirty, unknown []*window
 	for _, w := range windows {
 		if !w.dirty || a.head < w.hold {
@@ -56,7 +64,7 @@ func (a *Aggregates) write(ctx context.Context, windows []*window) error {
 	}
 	if len(unknown) > 0 {
 		if err := a.index.save(unknown); err != nil {
-			return err
+			return nil, err
 		}
 		for _, w := range unknown {
 			w.indexed = w.records.Last()
@@ -70,14 +78,18 @@ func (a *Aggregates) write(ctx context.Context, windows []*window) error {
 			}
 			a.addRows(w, b)
 			if len(a.rows.points) >= writePoints || len(a.rows.fields) >= 6*writePoints {
-				if err := a.writeRows(ctx); err != nil {
-					return err
+				refused, err := a.writeRows(ctx)
+				rejects = append(rejects, refused...)
+				if err != nil {
+					return rejects, err
 				}
 			}
 		}
 	}
-	if err := a.writeRows(ctx); err != nil {
-		return err
+	refused, err := a.writeRows(ctx)
+	rejects = append(rejects, refused...)
+	if err != nil {
+		return rejects, err
 	}
 	for _, w := range dirty {
 		w.dirty = false
@@ -85,7 +97,7 @@ func (a *Aggregates) write(ctx context.Context, windows []*window) error {
 			w.pin = 0
 		}
 	}
-	return nil
+	return rejects, nil
 }
 
 // addRows makes a block's dirty rows.
@@ -133,15 +145,15 @@ func (a *Aggregates) addPoint(w *window, b *block, set *lookup.Set[relayState, s
 	buf.seqs = append(buf.seqs, w.records.Last())
 }
 
-// writeRows writes the rows in the buffer.
-func (a *Aggregates) writeRows(ctx context.Context) error {
+// writeRows writes the rows in the buffer, and returns what InfluxDB refuses.
+func (a *Aggregates) writeRows(ctx context.Context) (rejects []projector.Reject, err error) {
 	defer a.resetRows()
 	var refusals []refusal
 	for from := 0; from < len(a.rows.points); {
 		to := a.rows.portion(from)
 		refused, err := a.sink.write(ctx, a.rows.points[from:to])
 		if err != nil {
-			return err
+			return nil, err
 		}
 		a.rows.learn(from, to)
 		for _, f := range refused {
@@ -150,7 +162,6 @@ func (a *Aggregates) writeRows(ctx context.Context) error {
 		}
 		from = to
 	}
-	var rejects []projector.Reject
 	for _, f := range refusals {
 		if len(rejects) == listedRefusals {
 			break
@@ -158,11 +169,6 @@ func (a *Aggregates) writeRows(ctx context.Context) error {
 		p := a.rows.points[f.from]
 		rejects = append(rejects, projector.Reject{Seq: a.rows.seqs[f.from], Relay: a.rows.origin[f.from].relay.ID, Stat: p.Fields[0].Key,
 			Count: f.count, Window: time.Unix(0, p.Time).UTC(), Reason: fmt.Sprintf("%s (row of the window of %s)", f.reason, time.Unix(0, p.Time).UTC().Format(time.RFC3339))})
-	}
-	if a.again != nil {
-		*a.again = append(*a.again, rejects[:min(len(rejects), maxStill-len(*a.again))]...)
-	} else {
-		list(a.o.Rejects, a.log, a.Name(), a.o.Now(), rejects)
 	}
 	for _, b := range a.rows.origin {
 		if !b.dirty {
@@ -173,7 +179,7 @@ func (a *Aggregates) writeRows(ctx context.Context) error {
 			b.accs[i].dirty = false
 		}
 	}
-	return nil
+	return rejects, nil
 }
 
 func (a *Aggregates) resetRows() {

@@ -3,7 +3,6 @@ package influx
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -12,9 +11,6 @@ import (
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
 )
-
-// scanBatch is how many records are read at once when a window is counted again.
-const scanBatch = 1000
 
 // windowOf finds the window of an event, in memory, in the index, or new. It is nil if the window has expired. An error
 // is temporary, and nothing has changed then.
@@ -72,54 +68,52 @@ func (a *Aggregates) bound(w *window, t, freeStart, freeEnd int64) {
 	}
 }
 
-// recount counts the events of w in the records below, all before seq, from the journal. If it has dropped some of them
-// the window is frozen.
+// recount counts the events of w in the records below, all before seq, from the journal. If it has
+// dropped some of them the window is frozen.
 func (a *Aggregates) recount(ctx context.Context, w *window, below journal.Spans, seq uint64) error {
 	a.recounts.Inc()
-	for _, x := range below {
-		whole, err := a.scan(ctx, w, x)
-		if err != nil {
-			a.release(w)
-			return fmt.Errorf("counting the window of %s again: %w", time.Unix(0, w.start).UTC().Format(time.RFC3339), err)
-		}
-		if whole {
-			continue
-		}
+	missing, err := a.countRecords(ctx, w, below, false)
+	if err != nil {
 		a.release(w)
-		w.frozen = true
-		list(a.o.Rejects, a.log, a.Name(), a.o.Now(), []projector.Reject{{Seq: seq, Reason: fmt.Sprintf(
-			"late for the window of %s, whose other events the journal has dropped: the window is left as it is, and what comes late for it is counted only",
-			time.Unix(0, w.start).UTC().Format(time.RFC3339))}})
+		return err
+	}
+	if len(missing) == 0 {
 		return nil
 	}
+	a.release(w)
+	w.frozen = true
+	list(a.o.Rejects, a.log, a.Name(), a.o.Now(), []projector.Reject{{Seq: seq, Reason: fmt.Sprintf(
+		"late for the window of %s, whose other events the journal has dropped: the window is left as it is, and what comes late for it is counted only",
+		windowName(w.start))}})
 	return nil
 }
 
-// scan counts the events of w in an extent, and says whether the journal has all of its records.
-func (a *Aggregates) scan(ctx context.Context, w *window, x journal.Span) (whole bool, err error) {
-	reader, err := a.o.Journal.ReadFrom(x.First)
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
-	for {
-		records, err := reader.Read(ctx, scanBatch)
-		if _, ok := errors.AsType[*journal.GapError](err); ok {
-			return false, nil
-		}
+// countRecords counts the events of w in records of the journal, and returns the records that it does
+// not have. dirty is whether their rows are to be written.
+func (a *Aggregates) countRecords(ctx context.Context, w *window, from journal.Spans, dirty bool) (missing []journal.Span, err error) {
+	for _, s := range from {
+		next := s.First
+		err := a.o.Journal.Range(ctx, s, func(records []journal.Record, gap *journal.GapError) error {
+			if gap != nil {
+				missing = append(missing, journal.Span{First: gap.From, Last: gap.To})
+				next = gap.To + 1
+			}
+			for i := range records {
+				if e := records[i].Event; e != nil && w.contains(e.Time) && len(missing) == 0 {
+					a.count(w, e, dirty)
+				}
+				next = records[i].Seq + 1
+			}
+			return nil
+		})
 		if err != nil {
-			return false, err
+			return nil, fmt.Errorf("counting the window of %s again: %w", windowName(w.start), err)
 		}
-		for i := range records {
-			rec := &records[i]
-			if rec.Event != nil && w.contains(rec.Event.Time) {
-				a.count(w, rec.Event, false)
-			}
-			if rec.Seq == x.Last {
-				return true, nil
-			}
+		if next <= s.Last { // the journal ends before it
+			missing = append(missing, journal.Span{First: next, Last: s.Last})
 		}
 	}
+	return missing, nil
 }
 
 // makeRoom closes and forgets windows before another comes.

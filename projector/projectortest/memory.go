@@ -164,6 +164,50 @@ func (m *Memory) ReadFromTime(t time.Time) (projector.Reader, error) {
 	return m.ReadFrom(seq)
 }
 
+// Range implements projector.Source.
+func (m *Memory) Range(ctx context.Context, s journal.Span, visit func([]journal.Record, *journal.GapError) error) error {
+	s = journal.Span{First: max(s.First, 1), Last: min(s.Last, m.Last())}
+	reader, err := m.ReadFrom(s.First)
+	if err != nil {
+		return err
+	}
+	r := reader.(*memoryReader)
+	defer r.Close()
+	for next := s.First; next <= s.Last; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r.poison()
+		records, wait, err := r.take(int(min(s.Last-next+1, rangeBatch)))
+		gap, isGap := errors.AsType[*journal.GapError](err)
+		switch {
+		case isGap && gap.Reason != journal.GapRewound:
+			gap = &journal.GapError{From: next, To: min(gap.To, s.Last), Reason: gap.Reason}
+		case isGap || wait != nil:
+			gap = &journal.GapError{From: next, To: s.Last, Reason: journal.GapLost}
+			if last := m.Last(); last < next {
+				gap.Reason = journal.GapRewound
+			} else {
+				gap.To = min(gap.To, last)
+			}
+		case err != nil:
+			return err
+		default:
+			gap, next = nil, records[len(records)-1].Seq+1
+		}
+		if gap != nil {
+			next = gap.To + 1
+		}
+		if err := visit(records, gap); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rangeBatch is how many records a visit of Range gets at most.
+const rangeBatch = 1000
+
 type memoryReader struct {
 	m       *Memory
 	next    uint64

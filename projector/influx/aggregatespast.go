@@ -1,0 +1,244 @@
+package influx
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/past"
+)
+
+// stepFor is for how long a step of a replay writes windows; the last one may take longer.
+const stepFor = 300 * time.Millisecond
+
+// aggregatesPast replays windows, in turns with the runner of the aggregates.
+type aggregatesPast struct {
+	a       *Aggregates
+	stepFor time.Duration
+}
+
+// NewAggregatesPast returns the target "aggregates": it writes the rows of the windows that have a part
+// in a range of time again, whole, and clears from the rejects what is not refused any more. The windows
+// are those in memory and in the index; a window whose records the journal has dropped in part stays as
+// it is.
+func NewAggregatesPast(a *Aggregates) past.Target { return &aggregatesPast{a, stepFor} }
+
+// Name is "aggregates".
+func (t *aggregatesPast) Name() string { return "aggregates" }
+
+// Persist implements projector.Persister.
+func (t *aggregatesPast) Persist(ctx context.Context) error { return t.a.Persist(ctx) }
+
+// windowsCursor is what is left to do.
+type windowsCursor struct {
+	// Before is the start of the last window that was done: what begins before it is left. Its unit is a
+	// nanosecond.
+	Before int64 `json:"before"`
+	// Lost are the records of windows that the journal does not have any more.
+	Lost [][2]uint64 `json:"lost,omitempty"`
+}
+
+// Plan implements past.Target.
+func (t *aggregatesPast) Plan(ctx context.Context, r past.Range) (past.Plan, error) {
+	state, err := t.a.o.Journal.State(ctx)
+	if err != nil {
+		return past.Plan{}, err
+	}
+	c := windowsCursor{Before: r.To.UnixNano()}
+	left, err := t.left(r, &c)
+	if err != nil {
+		return past.Plan{}, err
+	}
+	p := past.Plan{Cursor: c.encode(), Left: left, Notes: extentNotes(state, r.From, r.To)}
+	if keep := t.a.o.Retention; keep > 0 && r.From.Before(t.a.o.Now().Add(-keep)) {
+		p.Notes = append(p.Notes, fmt.Sprintf("InfluxDB keeps aggregates for %v; readings of windows that ended before are counted as expired", keep))
+	}
+	return p, nil
+}
+
+// left is about how many records the windows have that are not done.
+func (t *aggregatesPast) left(r past.Range, c *windowsCursor) (uint64, error) {
+	var list []journal.Span
+	err := t.a.index.overlapping(r.From.UnixNano(), c.Before, func(e indexEntry) { list = append(list, e.records...) })
+	return journal.Union(list).Records(), err
+}
+
+func (c *windowsCursor) encode() json.RawMessage {
+	b, _ := json.Marshal(c) // numbers always encode
+	return b
+}
+
+// lose takes in records that are missing, and returns how many of them are new.
+func (c *windowsCursor) lose(list []journal.Span) uint64 {
+	var known journal.Spans
+	for _, x := range c.Lost {
+		known = known.Add(journal.Span{First: x[0], Last: x[1]})
+	}
+	before := known.Records()
+	known = known.Add(list...).AtMost(maxRanges)
+	c.Lost = nil
+	for _, x := range known {
+		c.Lost = append(c.Lost, [2]uint64{x.First, x.Last})
+	}
+	return known.Records() - before
+}
+
+// Step implements past.Target. It does windows, the newest first, until the time of a step is over. An
+// error is temporary: what was done is safe.
+func (t *aggregatesPast) Step(ctx context.Context, r past.Range, cursor json.RawMessage) (s past.Step, err error) {
+	var c windowsCursor
+	if err := json.Unmarshal(cursor, &c); err != nil {
+		return past.Step{}, fmt.Errorf("%w: the cursor %q: %w", past.ErrInvalid, cursor, err)
+	}
+	some := false
+	for began := time.Now(); !s.Done && (!some || time.Since(began) < t.stepFor); {
+		err := t.a.replayNext(ctx, r, &c, &s)
+		if err != nil && !some {
+			return past.Step{}, err
+		}
+		if err != nil {
+			break // it comes again, and what is done is not lost
+		}
+		some = true
+	}
+	if s.Left, err = t.left(r, &c); err != nil {
+		return past.Step{}, err
+	}
+	s.Cursor = c.encode()
+	return s, nil
+}
+
+// replayNext writes the rows of the newest window that is left, and adds up in s what it did.
+func (a *Aggregates) replayNext(ctx context.Context, r past.Range, c *windowsCursor, s *past.Step) error {
+	if err := a.enter(ctx); err != nil {
+		return err
+	}
+	defer a.leave()
+	a.rows.known = nil // somebody may have dropped fields
+	w, e, ok, err := a.newest(r.From.UnixNano(), c.Before)
+	if err != nil {
+		return err
+	}
+	if s.Done = !ok; s.Done {
+		return nil
+	}
+	if err := a.replayWindow(ctx, r, w, e, c, s); err != nil {
+		return err
+	}
+	c.Before = e.start
+	return nil
+}
+
+// newest finds the newest window that ends after from and begins before a time: in memory, or else in the index.
+func (a *Aggregates) newest(from, before int64) (w *window, e indexEntry, ok bool, err error) {
+	e, ok, err = a.index.newest(before)
+	if err != nil {
+		return nil, e, false, err
+	}
+	ok = ok && e.end > from
+	for _, m := range a.windows {
+		if m.start < before && m.end > from && (!ok || m.start >= e.start) {
+			w, e, ok = m, indexEntry{m.start, m.end, m.records}, true
+		}
+	}
+	return w, e, ok, nil
+}
+
+// replayWindow writes the rows of a window again. w is nil if the window is not in memory.
+func (a *Aggregates) replayWindow(ctx context.Context, r past.Range, w *window, e indexEntry, c *windowsCursor, s *past.Step) error {
+	seen := s.Seen.Add(past.Stretch{From: e.start, To: e.end}, r.Quiet)
+	inMemory := w != nil && !w.frozen && a.head >= w.hold
+	if !inMemory {
+		// Also while the fold is on its way to the end of the extents: here all of them are counted.
+		w = &window{start: e.start, end: e.end, records: e.records, indexed: e.records.Last(), closed: true, blocks: make(map[string]*block)}
+		defer a.release(w)
+		missing, err := a.countRecords(ctx, w, e.records, true)
+		if err != nil {
+			return err
+		}
+		if len(missing) > 0 {
+			if len(c.Lost) == 0 {
+				s.Notes = append(s.Notes, fmt.Sprintf(
+					"the journal has dropped records of some windows; those stay as they are: the newest is that of %s", windowName(e.start)))
+			}
+			s.Lost += c.lose(missing)
+			s.Seen = seen
+			return nil
+		}
+	}
+	did := past.Counts{Events: w.events, Readings: w.readings()}
+	switch {
+	case a.o.Retention > 0 && w.end < a.o.Now().Add(-a.o.Retention).UnixNano():
+		did.Expired = did.Readings
+	case r.DryRun:
+		did.Points = w.points()
+	default:
+		before := a.sink.tally
+		if err := a.rewrite(ctx, w, inMemory); err != nil {
+			return err
+		}
+		after := a.sink.tally
+		did.Points, did.Refused, did.Expired = after.written-before.written, after.refused-before.refused, after.dropped-before.dropped
+	}
+	s.Add(did)
+	s.Seen = seen
+	return nil
+}
+
+// rewrite writes all rows of a window, and puts the list of those that are refused right.
+func (a *Aggregates) rewrite(ctx context.Context, w *window, inMemory bool) error {
+	w.dirty = true
+	for _, b := range w.blocks {
+		for i := range b.accs {
+			if b.accs[i].count > 0 {
+				b.accs[i].dirty, b.dirty = true, true
+			}
+		}
+	}
+	still, err := a.writeDirty(ctx, []*window{w})
+	if err != nil {
+		if inMemory && a.dirtySince.IsZero() {
+			a.dirtySince = a.o.Now() // it is dirty now, and written with the others
+		}
+		return err
+	}
+	if a.o.Rejects == nil {
+		return nil
+	}
+	still = still[:min(len(still), maxStill)]
+	sign(a.log, a.Name(), a.o.Now(), still)
+	start := time.Unix(0, w.start)
+	return a.o.Rejects.Replace(a.Name(), func(rej projector.Reject) bool { return rej.Window.Equal(start) }, still...)
+}
+
+// readings counts the readings of a window, points the points that all its rows are written as.
+func (w *window) readings() uint64 {
+	var n uint64
+	for _, b := range w.blocks {
+		for i := range b.accs {
+			n += uint64(b.accs[i].count)
+		}
+	}
+	return n
+}
+
+func (w *window) points() uint64 {
+	var points uint64
+	for _, b := range w.blocks {
+		for _, set := range b.relay.Sets {
+			stats := 0
+			for _, s := range set.Series {
+				if s.Index < len(b.accs) && b.accs[s.Index].count > 0 && s.Stat != timeKey {
+					stats++
+				}
+			}
+			points += uint64((stats + newStats - 1) / newStats)
+		}
+	}
+	return points
+}
+
+func windowName(start int64) string { return time.Unix(0, start).UTC().Format(time.RFC3339) }

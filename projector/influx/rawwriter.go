@@ -1,0 +1,212 @@
+package influx
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nanopack/pulse/internal/floor"
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/internal/lookup"
+	"github.com/nanopack/pulse/projector/past"
+)
+
+// rawWriter makes points of the readings of records, and writes them. It is for one goroutine.
+type rawWriter struct {
+	o        RawOptions
+	sink     *sink
+	counters *rawCounters
+
+	cache    lookup.Cache[struct{}, rawSeries]
+	readings []lookup.Reading[struct{}, rawSeries]
+	done     uint64 // records up to here are written: a batch that is offered again goes on after them
+	points   []Point
+	fields   []Field
+	origins  []origin // of the points
+	expired  int      // readings left out since the last write, counted when it succeeds
+	skipped  []origin // readings left alone since then
+
+	// round counts the times that everything is offered again, refused or not.
+	round int
+}
+
+// rawCounters count what is written, and readings that are not.
+type rawCounters struct {
+	*sinkCounters
+	expired, skipped prometheus.Counter
+}
+
+func newRawCounters(reg prometheus.Registerer) *rawCounters {
+	return &rawCounters{
+		sinkCounters: newSinkCounters(reg, rawProjection),
+		expired:      newCounter(reg, rawProjection, "readings_expired_total", "Readings not written because they are older than the retention policy keeps."),
+		skipped:      newCounter(reg, rawProjection, "readings_refused_total", "Readings not offered because InfluxDB refused their series a short while ago."),
+	}
+}
+
+// rawSeries is what is known of a series.
+type rawSeries struct {
+	series  *Series
+	refused refused
+}
+
+// refused is the newest refusal of a series. A shard holds whole hours, and refuses all of a series or
+// nothing.
+type refused struct {
+	hour   int64 // since 1970
+	until  time.Time
+	round  int
+	reason string
+}
+
+// origin is where a point comes from.
+type origin struct {
+	seq    uint64
+	series *lookup.Series[struct{}, rawSeries]
+}
+
+// reject is the reject of the reading.
+func (o origin) reject(reason string) projector.Reject {
+	return projector.Reject{Seq: o.seq, Relay: o.series.Set.Relay.ID, Stat: o.series.Stat, Reason: reason}
+}
+
+// rawWritten is what became of some records.
+type rawWritten struct {
+	past.Counts // Points, Expired and Refused
+	rejects     []projector.Reject
+	skipped     []origin // readings that were not offered
+}
+
+func newRawWriter(o RawOptions) *rawWriter {
+	w := &rawWriter{o: o, sink: newSink(o.Store, PolicyRaw, o.EnsureSchema, o.Logger, nil), round: 1}
+	w.countWith(newRawCounters(o.Registerer))
+	return w
+}
+
+// countWith counts from now on with other counters.
+func (w *rawWriter) countWith(c *rawCounters) { w.counters, w.sink.sinkCounters = c, c.sinkCounters }
+
+// write writes the readings of the records. It returns what was written also with an error: then the
+// same records are to be offered again, and it goes on where it was.
+func (w *rawWriter) write(ctx context.Context, records []journal.Record) (done rawWritten, err error) {
+	now := w.o.Now()
+	oldest := int64(minTime)
+	if w.o.Retention > 0 {
+		oldest = now.Add(-w.o.Retention).UnixNano()
+	}
+	w.clear() // of an attempt that failed
+	for i := range records {
+		rec := &records[i]
+		if rec.Seq <= w.done {
+			continue
+		}
+		if rec.Event != nil {
+			w.add(rec.Seq, rec.Event, oldest, now)
+		}
+		if len(w.points) >= writePoints || i == len(records)-1 {
+			if err := w.flush(ctx, now, &done); err != nil {
+				return done, err
+			}
+			w.done = rec.Seq
+		}
+	}
+	if w.cache.Len() > maxSeries {
+		w.cache.Sweep()
+	}
+	return done, nil
+}
+
+// add makes points of an event's readings.
+func (w *rawWriter) add(seq uint64, e *codec.Event, oldest int64, now time.Time) {
+	if e.Time < oldest {
+		w.expired += e.Readings()
+		return
+	}
+	hour := floor.Div(e.Time, int64(time.Hour))
+	w.readings = w.cache.Relay(e.Relay).Resolve(e, w.readings[:0])
+	for i := range w.readings {
+		rd := &w.readings[i]
+		s := &rd.Series.Data
+		if s.series == nil {
+			s.series = NewSeries(rd.Series.Stat, storedTags(rd.Series.Set.Tags)...)
+		}
+		if f := &s.refused; f.round == w.round && f.hour == hour && now.Before(f.until) {
+			w.skipped = append(w.skipped, origin{seq, rd.Series})
+			continue
+		}
+		n := len(w.fields)
+		w.fields = append(w.fields, Field{rd.Series.Stat, rd.Value})
+		w.points = append(w.points, Point{Series: s.series, Fields: w.fields[n : n+1 : n+1], Time: e.Time + rd.Nth})
+		w.origins = append(w.origins, origin{seq, rd.Series})
+	}
+}
+
+func (w *rawWriter) clear() {
+	w.points, w.fields, w.origins = w.points[:0], w.fields[:0], w.origins[:0]
+	w.expired, w.skipped = 0, w.skipped[:0]
+}
+
+// flush writes the points, and adds to done what became of them.
+func (w *rawWriter) flush(ctx context.Context, now time.Time, done *rawWritten) error {
+	before := w.sink.tally
+	refusals, err := w.sink.write(ctx, w.points)
+	after := w.sink.tally
+	done.Points += after.written - before.written
+	done.Expired += after.dropped - before.dropped
+	done.Refused += after.refused - before.refused
+	if err != nil {
+		return err
+	}
+	done.rejects = append(done.rejects, w.refuse(refusals, now)...)
+	done.Expired += uint64(w.expired)
+	done.Refused += uint64(len(w.skipped))
+	done.skipped = append(done.skipped, w.skipped...)
+	w.counters.expired.Add(float64(w.expired))
+	w.counters.skipped.Add(float64(len(w.skipped)))
+	w.clear()
+	return nil
+}
+
+// refuse leaves the series of refused points alone from now on, and returns their rejects.
+func (w *rawWriter) refuse(refusals []refusal, now time.Time) (rejects []projector.Reject) {
+	var unlisted projector.Reject
+	for _, f := range refusals {
+		if f.count < f.to-f.from { // which of them is not known
+			first, last := w.origins[f.from].seq, w.origins[f.to-1].seq
+			rejects = append(rejects, projector.Reject{Seq: first, To: last, Count: f.count,
+				Reason: fmt.Sprintf("%s (records %d to %d)", f.reason, first, last)})
+			continue
+		}
+		for i := f.from; i < f.to; i++ {
+			o := w.origins[i]
+			hour := floor.Div(w.points[i].Time, int64(time.Hour))
+			o.series.Data.refused = refused{hour, now.Add(refusedFor), w.round, f.reason}
+			if len(rejects) < listedRefusals {
+				rejects = append(rejects, o.reject(f.reason))
+				continue
+			}
+			unlisted.To, unlisted.Reason = o.seq, f.reason+" (and others of the same batch)"
+			if unlisted.Count == 0 {
+				unlisted.Seq = o.seq
+			}
+			unlisted.Count++
+		}
+	}
+	if unlisted.Count > 0 {
+		rejects = append(rejects, unlisted)
+	}
+	return rejects
+}
+
+// storedTags are tags in the store's type.
+func storedTags(tags []lookup.Tag) []Tag {
+	stored := make([]Tag, len(tags))
+	for i, t := range tags {
+		stored[i] = Tag{Key: t.Key, Value: t.Value}
+	}
+	return stored
+}

@@ -1,0 +1,218 @@
+package projector_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
+	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/projectortest"
+)
+
+// limited is a journal with limits, whose events have 100 bytes each.
+type limited struct {
+	*projectortest.Memory
+	retention time.Duration
+	maxBytes  int64
+}
+
+func (l limited) State(ctx context.Context) (journal.State, error) {
+	s, err := l.Memory.State(ctx)
+	if err != nil {
+		return s, err
+	}
+	s.Retention, s.MaxBytes, s.Bytes = l.retention, l.maxBytes, s.Messages*100
+	l.Events(func(_ uint64, e *codec.Event) {
+		t := time.Unix(0, e.Time)
+		if s.FirstTime.IsZero() {
+			s.FirstTime = t
+		}
+		s.LastTime = t
+	})
+	return s, nil
+}
+
+// about compares with a tolerance of two seconds and a bit: the status is a second old at most, and so is what it is made of.
+func about(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) <= 2.1 }
+
+// The status goes on being right while Apply does not come back, and while a back-off lasts.
+func TestStatusWhileTheSinkDoesNotAnswer(t *testing.T) {
+	for _, sink := range []string{"blocks", "fails"} {
+		db := openDB(t)
+		synctest.Test(t, func(t *testing.T) {
+			m := limited{Memory: projectortest.NewMemory(), retention: time.Hour}
+			p := &recorder{name: "p", apply: func(records []journal.Record) error {
+				if sink == "blocks" {
+					time.Sleep(time.Hour)
+				}
+				return errors.New("down")
+			}}
+			reg := prometheus.NewRegistry()
+			r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Registerer: reg})
+			start(t, r)
+			time.Sleep(time.Second / 2)
+			if s := r.Status(); s.Lag != 0 || s.SecondsToLoss != nil {
+				t.Errorf("status %+v", s)
+			}
+			for i := range 200 {
+				fill(m.Memory, 1)
+				time.Sleep(time.Second)
+				if i < 3 {
+					continue
+				}
+				s := r.Status()
+				age := float64(i + 1)
+				if math.Abs(float64(s.Lag)-age) > 2 || math.Abs(s.LagSeconds-age) > 2 || !about(s.SecondsToLoss, 3600-age) {
+					t.Fatalf("the sink %s: after %v s: status %+v", sink, age, s)
+				}
+				if lag := metric(t, reg, "pulse_projector_lag_records"); math.Abs(lag-age) > 2 {
+					t.Fatalf("the sink %s: after %v s the gauge says %v", sink, age, lag)
+				}
+			}
+			if n := metric(t, reg, "pulse_projector_seconds_to_loss"); n > 3402 || n < 3395 {
+				t.Errorf("the gauge says %v", n)
+			}
+			go r.Stop()
+			time.Sleep(2 * time.Hour)
+		})
+	}
+}
+
+// After a start with the sink away the age is that of the first record that waits, not of anything else.
+func TestStatusAfterAStartWithNothingApplied(t *testing.T) {
+	db := openDB(t)
+	synctest.Test(t, func(t *testing.T) {
+		m := limited{Memory: projectortest.NewMemory(), retention: 24 * time.Hour}
+		for i := range 20 { // an hour apart: the first is 20 hours old
+			m.Append(event("a", time.Now().Add(time.Duration(i-20)*time.Hour).UnixNano()))
+		}
+		positions := projector.NewPositions(db)
+		if err := positions.Save("p", 10); err != nil {
+			t.Fatal(err)
+		}
+		p := &recorder{name: "p", apply: func([]journal.Record) error { return errors.New("down") }}
+		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions})
+		start(t, r)
+		time.Sleep(10 * time.Second)
+		if s := r.Status(); s.Lag != 10 || math.Abs(s.LagSeconds-36010) > 2 || !about(s.SecondsToLoss, 14*3600-10) {
+			t.Errorf("status %+v", s)
+		}
+		r.Stop()
+		// A start that cannot read gets the time with a reader of its own, as soon as that works.
+		m.Fail(errors.New("broken"))
+		r = newRunner(t, projector.RunnerOptions{Projection: p, Journal: failsLater{m}, Positions: positions})
+		m.Fail(nil)
+		start(t, r)
+		time.Sleep(10 * time.Second)
+		if s := r.Status(); s.Lag != 10 || math.Abs(s.LagSeconds-36020) > 2 || s.LastError == "" {
+			t.Errorf("status %+v", s)
+		}
+		r.Stop()
+	})
+}
+
+// failsLater is a journal whose first reader fails.
+type failsLater struct{ limited }
+
+func (f failsLater) ReadFrom(seq uint64) (projector.Reader, error) {
+	r, err := f.limited.ReadFrom(seq)
+	return &failingReader{Reader: r}, err
+}
+
+type failingReader struct{ projector.Reader }
+
+func (r *failingReader) Read(ctx context.Context, most int) ([]journal.Record, error) {
+	if most > 1 { // a runner's
+		return nil, errors.New("cannot read")
+	}
+	return r.Reader.Read(ctx, most)
+}
+
+func TestSecondsToLoss(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		retention time.Duration
+		maxBytes  int64
+		idle      bool // the journal does not grow
+		trim      uint64
+		want      float64 // -1: none
+	}{
+		{name: "age", retention: 3 * time.Hour, want: 2*3600 - 120},
+		// 100 bytes a second, and 120 records of them at the end.
+		{name: "size", maxBytes: 1_000_000, want: 10_000 - 220},
+		{name: "the sooner of both, size", retention: 24 * time.Hour, maxBytes: 1_000_000, want: 10_000 - 220},
+		{name: "the sooner of both, age", retention: 2 * time.Hour, maxBytes: 1_000_000, want: 3600 - 120},
+		{name: "nothing grows, size", maxBytes: 1_000_000, idle: true, want: -1},
+		{name: "nothing grows, both", retention: 3 * time.Hour, maxBytes: 1_000_000, idle: true, want: 2*3600 - 120},
+		{name: "too late, age", retention: time.Hour, want: 0},
+		{name: "too late, size", maxBytes: 1000, want: 0},
+		{name: "the first is gone already", retention: 3 * time.Hour, trim: 101, want: 3*3600 - 120},
+		{name: "no limit", want: -1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			db := openDB(t)
+			synctest.Test(t, func(t *testing.T) {
+				m := limited{Memory: projectortest.NewMemory(), retention: tt.retention, maxBytes: tt.maxBytes}
+				for range 100 {
+					m.Append(event("a", time.Now().Add(-time.Hour).UnixNano()))
+				}
+				p := &recorder{name: "p", apply: func([]journal.Record) error { return errors.New("down") }}
+				reg := prometheus.NewRegistry()
+				r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Registerer: reg})
+				start(t, r)
+				time.Sleep(time.Second / 2) // not at the instants of the looks
+				for i := range 120 {
+					if !tt.idle {
+						fill(m.Memory, 1)
+					}
+					time.Sleep(time.Second)
+					if i == 0 {
+						m.Trim(tt.trim)
+					}
+				}
+				s := r.Status()
+				gauge := metric(t, reg, "pulse_projector_seconds_to_loss")
+				if tt.want < 0 {
+					if s.SecondsToLoss != nil || !math.IsInf(gauge, 1) {
+						t.Errorf("got %v, the gauge says %v", *s.SecondsToLoss, gauge)
+					}
+					if text, err := json.Marshal(s); err != nil || !strings.Contains(string(text), `"seconds_to_loss":null`) {
+						t.Errorf("%s, %v", text, err)
+					}
+				} else if !about(s.SecondsToLoss, tt.want) || !about(&gauge, tt.want) {
+					t.Errorf("got %v, the gauge says %v, want %v", *s.SecondsToLoss, gauge, tt.want)
+				}
+				r.Stop()
+			})
+		})
+	}
+}
+
+// A projection that keeps up warns of nothing, however short the retention is.
+func TestNoWarningOfALossThatIsNotNear(t *testing.T) {
+	db := openDB(t)
+	synctest.Test(t, func(t *testing.T) {
+		var log lockedBuffer
+		m := limited{Memory: projectortest.NewMemory(), retention: time.Minute}
+		p := &recorder{name: "p", apply: func([]journal.Record) error { time.Sleep(1300 * time.Millisecond); return nil }}
+		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Logger: logTo(&log)})
+		start(t, r)
+		for range 300 {
+			fill(m.Memory, 1)
+			time.Sleep(time.Second)
+		}
+		r.Stop()
+		if n := log.count("the journal will drop"); n != 0 {
+			t.Errorf("%d warnings", n)
+		}
+	})
+}
