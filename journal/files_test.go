@@ -55,7 +55,7 @@ func TestTooManyOpenFiles(t *testing.T) {
 	}
 	dir, _, _ := prepare(t, true)
 	end := noFiles(t)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(5 * time.Minute)
 	try := func(what string, f func() (unreadable string, err error)) {
 		for met := 0; met < 5; {
 			unreadable, err := f()
