@@ -61,7 +61,8 @@ func (r *relay) poll() {
 		r.dropUnconfirmed()
 	}
 	intervals := r.intervals(now)
-	var few [16]string // is enough for most relays
+	var few [16]string // enough for most relays, and so is line: they need no memory of their own
+	var line [512]byte
 	names, regular := r.due(few[:0], intervals, now)
 	p.polledAt = now
 	switch {
@@ -74,7 +75,7 @@ func (r *relay) poll() {
 		}
 	default:
 		r.countUnanswered(now)
-		if !r.conn.send(relaywire.AppendGet(nil, names)) {
+		if !r.conn.send(relaywire.AppendGet(line[:0], names)) {
 			return // the session is ending
 		}
 		p.asked = now
