@@ -20,8 +20,8 @@ func newChanges() *changes {
 	return &changes{wake: make(chan struct{}, 1), relays: make(map[string]*relay)}
 }
 
-// add has the record of r written soon. Of two relays that had one id, one after the other, the later
-// one counts.
+// add has the record of r written soon. Of two relays that had one id, one after the other, the
+// later one counts.
 func (c *changes) add(r *relay) {
 	c.mu.Lock()
 	c.relays[r.id] = r

@@ -11,8 +11,8 @@ type collector struct {
 	name  string
 	tags  []string
 	stats statTable
-	// soon is when a poll out of the regular interval's phase is due (0: none): the first one, and one
-	// that makes up for a regular one that was skipped.
+	// soon is when a poll out of the regular interval's phase is due (0: none): the first one, and
+	// one that makes up for a regular one that was skipped.
 	soon int64
 	// firstAt is when the first poll was sent, until a regular one is due (0: none).
 	firstAt int64

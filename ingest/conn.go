@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// maxQueue is how much may wait to be written to one relay. A relay that lets more pile up is stuck.
+	// maxQueue is how much may wait to be written to one relay. A relay that lets more pile up is
+	// stuck.
 	maxQueue = 256 << 10
 	// pauseQueue is where a session stops reading until some of its answers are written.
 	pauseQueue = 32 << 10
@@ -21,9 +22,9 @@ const (
 	writeTimeout = 10 * time.Second
 	// farewellTimeout bounds the last write to a connection that is being closed.
 	farewellTimeout = 2 * time.Second
-	// lingerTimeout is how long the other side has to read an error line, and maxLinger how much of what
-	// it still sends is read and thrown away meanwhile: closing a connection that has unread input would
-	// make the kernel throw the error line away.
+	// lingerTimeout is how long the other side has to read an error line, and maxLinger how much of
+	// what it still sends is read and thrown away meanwhile: closing a connection that has unread
+	// input would make the kernel throw the error line away.
 	lingerTimeout = time.Second
 	maxLinger     = 256 << 10
 	// drainPause is how long a connection that is being drained waits for more lines.
@@ -32,27 +33,28 @@ const (
 	maxLate = 16
 )
 
-// conn is the sending side of one connection, and its end: lines wait in a queue, and whoever queues
-// them never waits for the network. Its methods may be called from any goroutine.
+// conn is the sending side of one connection, and its end: lines wait in a queue, and whoever
+// queues them never waits for the network. Its methods may be called from any goroutine.
 type conn struct {
-	// stream is what is spoken on, raw the connection under its TLS; they are the same without TLS. Closing
-	// raw ends every blocked call at once.
+	// stream is what is spoken on, raw the connection under its TLS; they are the same without TLS.
+	// Closing raw ends every blocked call at once.
 	stream, raw net.Conn
 
 	// mu guards what follows. It comes after relay.mu and is held for no call that blocks.
 	mu sync.Mutex
-	// cond is told when writing became false, the queue got shorter, or ending was set.
+	// cond wakes who waits for writing to become false, the queue to get shorter, or ending to be
+	// set.
 	cond sync.Cond
-	// queue waits to be written. writing is whether a goroutine does so: there is none while the queue
-	// is empty, because ten thousand idle stacks are 40 MB.
+	// queue waits to be written. writing is whether a goroutine does so: there is none while the
+	// queue is empty, because ten thousand idle stacks are 40 MB.
 	queue   []byte
 	writing bool
-	// ending is the reason for the end, "" before. Nothing is queued once it is set. farewell is whether
-	// an error line is the last thing in the queue, and dead whether writing is pointless.
+	// ending is the reason for the end, "" before. Nothing is queued once it is set. farewell is
+	// whether an error line is the last thing in the queue, and dead whether writing is pointless.
 	ending         string
 	farewell, dead bool
-	// drainUntil is set by Stop: only answers that are under way are waited for, until then. late counts
-	// the lines that were taken after it.
+	// drainUntil is set by Stop: only answers that are under way are waited for, until then. late
+	// counts the lines that were taken after it.
 	drainUntil time.Time
 	late       int
 }
@@ -69,8 +71,8 @@ func newConn(raw net.Conn, config *tls.Config) *conn {
 func (c *conn) remote() string { return c.raw.RemoteAddr().String() }
 
 // reply queues an answer of the session's own goroutine. When the relay asks faster than it reads,
-// reply waits: that slows the relay down instead of filling memory. It returns false when the session
-// is to end.
+// reply waits: that slows the relay down instead of filling memory. It returns false when the
+// session is to end.
 func (c *conn) reply(line string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,8 +87,8 @@ func (c *conn) reply(line string) bool {
 	return true
 }
 
-// send queues lines from outside the session's goroutine, and never waits. It returns false when the
-// session is ending. When too much is queued, the session ends.
+// send queues lines from outside the session's goroutine, and never waits. It returns false when
+// the session is ending. When too much is queued, the session ends.
 func (c *conn) send(lines []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,9 +195,9 @@ func (c *conn) kill(reason string) {
 	c.cond.Broadcast()
 }
 
-// arm gives the read that is under way, or else the next one, its deadline: after silence, or sooner
-// while the connection is drained. awaiting is whether an answer of the relay is under way. arm
-// returns false when nothing more is to be read.
+// arm gives the read that is under way, or else the next one, its deadline: after silence, or
+// sooner while the connection is drained. awaiting is whether an answer of the relay is under way.
+// arm returns false when nothing more is to be read.
 func (c *conn) arm(silence time.Duration, awaiting bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -208,8 +210,8 @@ func (c *conn) arm(silence time.Duration, awaiting bool) bool {
 		if now.After(c.drainUntil) {
 			c.late++
 		}
-		// What has arrived is read even when the time is over: a slow journal may have kept the session
-		// from reading it.
+		// What has arrived is read even when the time is over: a slow journal may have kept the
+		// session from reading it.
 		deadline = now.Add(drainPause)
 		if awaiting && deadline.Before(c.drainUntil) {
 			deadline = c.drainUntil

@@ -25,44 +25,50 @@ func (srv *Server) Relays() []Relay {
 }
 
 // Override has the collectors polled at the intervals asked for, at the relays that are connected
-// now, and tells those relays. Where two overrides name the same collector of a relay the newer one
-// holds. It is stored before it takes effect and holds over restarts and reconnects until its time is
-// over. The error is an *[Error] around ErrInvalid, ErrNotConnected, ErrTooMany, ErrStopped or the
-// state file's.
+// now, and sends it to those relays. Where two overrides name the same collector of a relay the
+// newer one holds. It is stored before it takes effect and holds over restarts and reconnects until
+// its time is over. The error is an *[Error] around ErrInvalid, ErrNotConnected, ErrTooMany,
+// ErrStopped or the state file's.
 func (srv *Server) Override(ctx context.Context, req OverrideRequest) (Override, error) {
-	fail := func(subject string, err error) (Override, error) {
-		return Override{}, &Error{Op: "override", Subject: subject, Err: err}
-	}
 	if err := req.Validate(); err != nil {
 		return Override{}, err
 	}
+	o, err := srv.override(ctx, req)
+	if err != nil {
+		return Override{}, &Error{Op: "override", Err: err}
+	}
+	return o, nil
+}
+
+func (srv *Server) override(ctx context.Context, req OverrideRequest) (none Override, err error) {
 	srv.env.overrides.change.Lock()
 	defer srv.env.overrides.change.Unlock()
 	switch {
 	case ctx.Err() != nil:
-		return fail("", ctx.Err())
+		return none, ctx.Err()
 	case srv.stopping():
-		return fail("", ErrStopped)
+		return none, ErrStopped
 	}
 	relays := srv.registry.connectedOnes(req.Relays)
 	if len(relays) == 0 {
-		return fail("", fmt.Errorf("%w: see GET /relays for those that are", ErrNotConnected))
+		return none, fmt.Errorf("%w: see GET /relays for those that are", ErrNotConnected)
 	}
 	if !slices.ContainsFunc(relays, func(r *relay) bool { return r.hasAny(req.Collectors) }) {
-		return fail("", fmt.Errorf("%w: none of the relays has one of these collectors; GET /relays lists them", ErrInvalid))
+		return none, fmt.Errorf("%w: none of the relays has one of these collectors; GET /relays lists them", ErrInvalid)
 	}
 	now, tick := srv.env.Now(), srv.env.tick()
 	active := srv.env.overrides.all(tick)
 	if len(active) >= MaxOverrides {
-		return fail("", fmt.Errorf("%w: %d overrides hold already; cancel one first", ErrTooMany, MaxOverrides))
+		return none, fmt.Errorf("%w: %d overrides hold already; cancel one first", ErrTooMany, MaxOverrides)
 	}
-	made := Override{ID: rand.Text()[:16], Created: now, Until: now.Add(req.Duration), Collectors: maps.Clone(req.Collectors)}
+	made := Override{ID: rand.Text()[:16], Created: now, Until: now.Add(req.Duration),
+		Collectors: maps.Clone(req.Collectors)}
 	for _, r := range relays {
 		made.Relays = append(made.Relays, r.id)
 	}
 	o := newOverride(made, now, tick)
 	if err := srv.env.overrides.set(append([]*override{o}, active...)); err != nil {
-		return fail("", err)
+		return none, err
 	}
 	line := o.appendLine(nil, tick)
 	for _, r := range relays {
@@ -98,9 +104,10 @@ func (srv *Server) Overrides() []Override {
 	return list
 }
 
-// CancelOverride ends an override before its time. Its relays are told to return to the intervals
-// that hold without it: on the wire that is an override for a second with the normal interval, which
-// replaces the other one and ends at once, because older relays know no other way. The error is an *[Error] around ErrNotFound, ErrStopped or the state file's.
+// CancelOverride ends an override before its time. Its relays return to the intervals that hold
+// without it: on the wire that is an override for a second with the normal interval, which replaces
+// the other one and ends at once, because older relays know no other way. The error is an *[Error]
+// around ErrNotFound, ErrStopped or the state file's.
 func (srv *Server) CancelOverride(id string) error {
 	if err := srv.cancelOverride(id); err != nil {
 		return &Error{Op: "cancel", Subject: id, Err: err}
@@ -137,8 +144,8 @@ func (srv *Server) cancelOverride(id string) error {
 }
 
 // Flush tells relays to forget what their collectors have gathered: those that are named and
-// connected, or all connected ones when none is named. It returns how many were told; relays of Pulse
-// 0.2.3 ignore it.
+// connected, or all connected ones when none is named. It returns how many were told; relays of
+// Pulse 0.2.3 ignore it.
 func (srv *Server) Flush(relays []string) int {
 	line := relaywire.AppendFlush(nil)
 	told := 0
@@ -151,13 +158,13 @@ func (srv *Server) Flush(relays []string) int {
 }
 
 // Forget forgets a relay that is not connected. The journal gets an event of it, from which
-// projections learn that the relay is not expected to come back; then the relay leaves the overrides
-// and the registry. A relay of that id that connects later is a new one.
+// projections learn that the relay is not expected to come back; then the relay leaves the
+// overrides and the registry. A relay of that id that connects later is a new one.
 //
-// Everything is stored when Forget returns. The error is an *[Error] around ErrNotFound, ErrConnected,
-// ErrStopped, the journal's, the state file's, or ctx's. Forget can then be called again; only when all
-// that failed was to store it, the relay is forgotten already, and storing it is tried until it
-// succeeds.
+// Everything is stored when Forget returns. The error is an *[Error] around ErrNotFound,
+// ErrConnected, ErrStopped, the journal's, the state file's, or ctx's. Forget can then be called
+// again; only when all that failed was to store it, the relay is forgotten already, and storing it
+// is tried until it succeeds.
 func (srv *Server) Forget(ctx context.Context, id string) error {
 	if err := srv.forget(ctx, id); err != nil {
 		return &Error{Op: "forget", Subject: id, Err: err}
@@ -175,7 +182,8 @@ func (srv *Server) forget(ctx context.Context, id string) error {
 	if r == nil {
 		return srv.unknownRelay(id)
 	}
-	// First the event: whatever fails after it leaves the relay listed, so that it can be forgotten again.
+	// First the event: whatever fails after it leaves the relay listed, so that it can be forgotten
+	// again.
 	done := make(chan error, 1)
 	if err := r.journalForgotten("by request", done); err != nil {
 		return err
@@ -194,8 +202,8 @@ func (srv *Server) forget(ctx context.Context, id string) error {
 	if err := srv.registry.forget(r); err != nil {
 		return err
 	}
-	// The keeper would write it in a moment. Who is told that a relay is forgotten should not see it again
-	// after a crash.
+	// The keeper would write it in a moment. But whoever has the answer that a relay is forgotten
+	// should not see the relay again after a crash.
 	return srv.keeper.store.flush()
 }
 
@@ -208,5 +216,6 @@ func (srv *Server) unknownRelay(id string) error {
 	if like := nearest.Name(id, ids); like != "" {
 		return fmt.Errorf("%w: no relay has this id; did you mean %q?", ErrNotFound, like)
 	}
-	return fmt.Errorf("%w: no relay has this id; GET /relays lists those that there are, as does pulse relays", ErrNotFound)
+	return fmt.Errorf("%w: no relay has this id; GET /relays lists those that there are, as does pulse relays",
+		ErrNotFound)
 }

@@ -36,6 +36,6 @@ func newEnv(appends context.Context, o Options) *env {
 }
 
 // tick returns the time that polls and overrides follow: nanoseconds of the wall clock at the start
-// plus what has passed since. So the phases of polls stay where they are over a restart, and nothing
-// happens to them when the clock is set.
+// plus what has passed since. So the phases of polls stay where they are over a restart, and
+// nothing happens to them when the clock is set.
 func (e *env) tick() int64 { return e.started.UnixNano() + int64(time.Since(e.started)) }

@@ -2,11 +2,13 @@ package ingest
 
 import "errors"
 
-// What can go wrong, for errors.Is. Every error of the package is an *[Error] that wraps one of these or the cause.
+// What can go wrong, for errors.Is. Every error of the package is an *[Error] that wraps one of
+// these or the cause.
 var (
 	// ErrInvalid means that a request or an option makes no sense; the text says what to change.
 	ErrInvalid = errors.New("invalid")
-	// ErrNotConnected means that none of the relays that were named is connected, or that none is at all.
+	// ErrNotConnected means that none of the relays that were named is connected, or that none is
+	// at all.
 	ErrNotConnected = errors.New("no such relay is connected")
 	// ErrConnected means that the relay is connected.
 	ErrConnected = errors.New("connected")
@@ -22,7 +24,8 @@ var (
 type Error struct {
 	// Op is what was being done: options, registry, override, cancel, forget, stop.
 	Op string
-	// Subject is what the error is about: an option, a collector, a relay, an override's id. It may be empty.
+	// Subject is what the error is about: an option, a collector, a relay, an override's id. It may
+	// be empty.
 	Subject string
 	// Err is one of the package's sentinels, with details around it, or the cause.
 	Err error

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// queueCount is how many relay events are on their way to the journal at once: the journal makes
-	// one write of what arrives together.
+	// queueCount is how many relay events are on their way to the journal at once: the journal
+	// makes one write of what arrives together.
 	queueCount = 64
 	// maxEvents is how many relay events may wait: enough for ten thousand relays that add ten
 	// collectors each.
 	maxEvents = 200_000
 )
 
-// eventQueues bring relay events to the journal without making anybody wait. The events of one relay
-// keep their order. What does not fit, or what the journal refuses, is counted as lost: the registry,
-// not the journal, is what sessions rely on.
+// eventQueues bring relay events to the journal without making anybody wait. The events of one
+// relay keep their order. What does not fit, or what the journal refuses, is counted as lost: the
+// registry, not the journal, is what sessions rely on.
 type eventQueues struct {
 	appends context.Context
 	journal Journal
@@ -52,8 +52,8 @@ func newEventQueues(appends context.Context, j Journal, m *metrics, log *quietlo
 	return &eventQueues{appends: appends, journal: j, m: m, log: log, seed: maphash.MakeSeed()}
 }
 
-// put queues an event. It keeps the event's tags, which nobody may change any more. done may be nil;
-// if not, it must have room for one error, and gets nil when the journal has the event.
+// put queues an event. It keeps the event's tags, which nobody may change any more. done may be
+// nil; if not, it must have room for one error, and gets nil when the journal has the event.
 func (q *eventQueues) put(event codec.RelayEvent, done chan<- error) {
 	e := queuedEvent{event, done}
 	if q.waiting.Add(1) > maxEvents {

@@ -80,7 +80,9 @@ func TestFleetLosesNothing(t *testing.T) {
 	if err := fleet.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "three polls of each relay", func() bool { return fleet.Sent() >= 3*relays*stats })
+	eventually(t, "three polls of each relay on average, and one of each", func() bool {
+		return fleet.Sent() >= 3*relays*stats && j.relaysWithEvents() == relays
+	})
 	if err := srv.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}

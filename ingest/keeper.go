@@ -10,8 +10,8 @@ import (
 const (
 	// storeDelay is how long a change waits for others to be written with it.
 	storeDelay = 200 * time.Millisecond
-	// aliveEvery is how often it is written which relays are connected and when each was heard last: what
-	// a crash makes wrong of it. What could not be written is tried again as often.
+	// aliveEvery is how often it is written which relays are connected and when each was heard
+	// last: what a crash makes wrong of it. What could not be written is tried again as often.
 	aliveEvery = 5 * time.Second
 	// sweepEvery is how often what has become too old is looked for.
 	sweepEvery = time.Minute
@@ -74,8 +74,8 @@ func (k *keeper) write() error {
 	return k.store.writeAlive(alive)
 }
 
-// sweep forgets what has become too old. The first time is a minute after the start: relays that had
-// nobody to connect to can come back before they are forgotten.
+// sweep forgets what has become too old. The first time is a minute after the start: relays that
+// had nobody to connect to can come back before they are forgotten.
 func (k *keeper) sweep() {
 	k.registry.expire()
 	k.env.overrides.change.Lock()

@@ -92,8 +92,8 @@ func (m *metrics) gauge(name, help string) prometheus.Gauge {
 	return g
 }
 
-// reasons returns a counter for each reason. All exist from the start, so that rate() sees the first
-// increment.
+// reasons returns a counter for each reason. All exist from the start, so that rate() sees the
+// first increment.
 func (m *metrics) reasons(name, help string, reasons ...string) *prometheus.CounterVec {
 	opts := prometheus.CounterOpts{Namespace: "pulse", Subsystem: "ingest", Name: name, Help: help}
 	c := prometheus.NewCounterVec(opts, []string{"reason"})

@@ -17,9 +17,9 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// Journal takes what relays answered. Its methods are called from many goroutines at once, may block
-// until the event is durable or ctx ends, and keep nothing of the event after they return. An error
-// means that the event is lost.
+// Journal takes what relays answered. Its methods are called from many goroutines at once, may
+// block until the event is durable or ctx ends, and keep nothing of the event after they return. An
+// error means that the event is lost.
 type Journal interface {
 	Append(ctx context.Context, e *codec.Event) (seq uint64, err error)
 	AppendRelayEvent(ctx context.Context, e *codec.RelayEvent) (seq uint64, err error)
@@ -29,13 +29,13 @@ type Journal interface {
 type Limits struct {
 	// Relays is how many relays may be connected and identified (20,000).
 	Relays int
-	// Unidentified is how many connections may exist that have not said their id yet (10,000): enough
-	// for every relay of a node that reconnects at the same moment.
+	// Unidentified is how many connections may exist that have not said their id yet (10,000):
+	// enough for every relay of a node that reconnects at the same moment.
 	Unidentified int
 	// Collectors is how many collectors one relay may add (1,000).
 	Collectors int
-	// Series is how many different stats one relay may answer, all collectors together, counted since
-	// the collectors were added (2,000).
+	// Series is how many different stats one relay may answer, all collectors together, counted
+	// since the collectors were added (2,000).
 	Series int
 	// Known is how many relays that are not connected are remembered (20,000), the latest ones, and
 	// KnownFor how long (7 days).
@@ -45,17 +45,18 @@ type Limits struct {
 
 // Options are what a [Server] needs. Listener, Journal and DB are required.
 type Options struct {
-	// Listener accepts the relays. The server closes it in Stop. If New fails it is still the caller's.
+	// Listener accepts the relays. The server closes it in Stop. If New fails it is still the
+	// caller's.
 	Listener net.Listener
 	// TLS, if set, is spoken on every connection.
 	TLS *tls.Config
 	// Journal takes the events. It has to stay open until Stop has returned.
 	Journal Journal
-	// DB is the state file. The buckets "relays", "relays_alive" and "overrides" are made when they are
-	// missing. It has to stay open until Stop has returned.
+	// DB is the state file. The buckets "relays", "relays_alive" and "overrides" are made when they
+	// are missing. It has to stay open until Stop has returned.
 	DB *bolt.DB
-	// PollInterval is how often collectors are polled (60 s), BeatInterval how often relays are told to
-	// ping (30 s). Nothing heard for two beats closes a connection.
+	// PollInterval is how often collectors are polled (60 s), BeatInterval how often relays are
+	// told to ping (30 s). Nothing heard for two beats closes a connection.
 	PollInterval, BeatInterval time.Duration
 	// Token, if set, has to follow the id of every relay.
 	Token string
@@ -64,8 +65,8 @@ type Options struct {
 	// Logger may be nil for silence, Registerer nil for metrics that nobody sees.
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
-	// Now is the clock of events (time.Now). Deadlines, the poll schedule and the length of overrides do
-	// not follow it, so that setting the clock disturbs none of them.
+	// Now is the clock of events (time.Now). Deadlines, the poll schedule and the length of
+	// overrides do not follow it, so that setting the clock disturbs none of them.
 	Now func() time.Time
 }
 

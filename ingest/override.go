@@ -24,8 +24,8 @@ type OverrideRequest struct {
 	Duration time.Duration
 	// Collectors are their names and intervals: whole seconds, not longer than Duration.
 	Collectors map[string]time.Duration
-	// Relays are the ids of the relays it is for; empty means all. Those that are not connected are left
-	// out.
+	// Relays are the ids of the relays it is for; empty means all. Those that are not connected are
+	// left out.
 	Relays []string
 }
 
@@ -70,7 +70,8 @@ type Override struct {
 	// Remaining is how long it still held when it was asked for.
 	Remaining  time.Duration
 	Collectors map[string]time.Duration
-	// Relays are the ids of the relays that were connected when it was made, sorted. It holds for no other.
+	// Relays are the ids of the relays that were connected when it was made, sorted. It holds for
+	// no other.
 	Relays []string
 }
 

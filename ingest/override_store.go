@@ -28,8 +28,8 @@ type storedOverride struct {
 type overrideStore struct {
 	db *bolt.DB
 
-	// change is held around a change and what follows from it: there is one at a time. It comes before
-	// every other lock.
+	// change is held around a change and what follows from it: there is one at a time. It comes
+	// before every other lock.
 	change sync.Mutex
 
 	mu     sync.Mutex  // guards active
@@ -125,8 +125,8 @@ func (s *overrideStore) set(list []*override) error {
 	return nil
 }
 
-// forget takes a relay out of those that hold. An override that was for no other relay ends. It needs
-// change.
+// forget takes a relay out of those that hold. An override that was for no other relay ends. It
+// needs change.
 func (s *overrideStore) forget(relay string, tick int64) error {
 	list := s.all(tick)
 	for i, o := range list {

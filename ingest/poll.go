@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	// maxPatience bounds the time between two polls of a relay that answers none, unless the interval is
-	// longer: see patience.
+	// maxPatience bounds the time between two polls of a relay that answers none, unless the
+	// interval is longer: see patience.
 	maxPatience = 30 * time.Second
 	// worrying is how long a connected relay may leave polls unanswered before the log says so.
 	worrying = 3 * time.Minute
-	// afterFirst is how long after a collector's first poll, which is out of phase, a regular one is left
-	// out; half an interval, if that is shorter. The answer to the first would hardly be there, and the
-	// collector would report the same again.
+	// afterFirst is how long after a collector's first poll, which is out of phase, a regular one
+	// is left out; half an interval, if that is shorter. The answer to the first would hardly be
+	// there, and the collector would report the same again.
 	afterFirst = time.Second
 )
 
@@ -39,15 +39,16 @@ func (r *relay) pollAt(due int64) {
 	}
 }
 
-// timedPoll polls when the timer has run out. It is a goroutine of its own, so that no relay waits for
-// another.
+// timedPoll polls when the timer has run out. It is a goroutine of its own, so that no relay waits
+// for another.
 func (r *relay) timedPoll() {
 	defer r.env.polls.Done()
 	r.poll()
 }
 
-// poll asks the relay for what is due, drops what the relay did not add again, and sets the timer for
-// the next poll. Polling too early does no harm. A connection that is drained is polled no more.
+// poll asks the relay for what is due, drops what the relay did not add again, and sets the timer
+// for the next poll. Polling too early does no harm. A connection that is drained is polled no
+// more.
 func (r *relay) poll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,7 +62,8 @@ func (r *relay) poll() {
 		r.dropUnconfirmed()
 	}
 	intervals := r.intervals(now)
-	var few [16]string // is enough for most relays
+	var few [16]string // enough for most relays, and so is line: they need no memory of their own
+	var line [512]byte
 	names, regular := r.due(few[:0], intervals, now)
 	p.polledAt = now
 	switch {
@@ -74,7 +76,7 @@ func (r *relay) poll() {
 		}
 	default:
 		r.countUnanswered(now)
-		if !r.conn.send(relaywire.AppendGet(nil, names)) {
+		if !r.conn.send(relaywire.AppendGet(line[:0], names)) {
 			return // the session is ending
 		}
 		p.asked = now
@@ -91,8 +93,8 @@ func (r *relay) poll() {
 	r.pollAt(r.next(intervals))
 }
 
-// due appends the collectors that are to be polled now. It reports whether the regular poll of one of
-// them is due. It needs mu.
+// due appends the collectors that are to be polled now. It reports whether the regular poll of one
+// of them is due. It needs mu.
 func (r *relay) due(names []string, intervals intervals, now int64) (due []string, regular bool) {
 	for _, c := range r.collectors.list {
 		interval := intervals.of(c.name)
@@ -135,10 +137,11 @@ func (r *relay) postpone(names []string, intervals intervals, now int64) {
 }
 
 // patience returns until when the answer to the newest poll may still be under way, so that another
-// poll would only wait after it; 0 if none is awaited. That is four times as long as the last answer
-// took, within limits: a slow relay is polled as fast as it answers. And it is a seventh of the time
-// for which no poll was answered, maxPatience at most: a stuck relay does not find a pile of polls.
-// A poll that is older has no answer: relays that have nothing to say may say nothing. It needs mu.
+// poll would only wait after it; 0 if none is awaited. That is four times as long as the last
+// answer took, within limits: a slow relay is polled as fast as it answers. And it is a seventh of
+// the time for which no poll was answered, maxPatience at most: a stuck relay does not find a pile
+// of polls. A poll that is older has no answer: relays that have nothing to say may say nothing. It
+// needs mu.
 func (r *relay) patience() int64 {
 	p := &r.polling
 	if p.asked == 0 {
@@ -204,9 +207,9 @@ func (r *relay) next(intervals intervals) int64 {
 	return next
 }
 
-// after returns the first instant after t that belongs to the phase: the instants are interval apart,
-// and those of an interval that divides another are among them, so that what can be polled together
-// is.
+// after returns the first instant after t that belongs to the phase: the instants are interval
+// apart, and those of an interval that divides another are among them, so that what can be polled
+// together is.
 func after(t int64, interval time.Duration, phase uint64) int64 {
 	i := int64(interval)
 	offset := int64(phase % uint64(i))

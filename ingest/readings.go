@@ -73,8 +73,8 @@ func (a *assembly) reject(reason string) {
 	a.bad++
 }
 
-// got brings the readings of a line that came over c to the journal, and waits until it has them. It
-// reports whether a reading was refused because the relay has too many series.
+// got brings the readings of a line that came over c to the journal, and waits until it has them.
+// It reports whether a reading was refused because the relay has too many series.
 func (r *relay) got(c *conn, args []byte) (tooManySeries bool) {
 	a := r.env.assemblies.get(r.id)
 	defer r.env.assemblies.put(a)
@@ -142,8 +142,8 @@ func (r *relay) assemble(from *conn, a *assembly, args []byte) bool {
 }
 
 // eventTime returns the time of the next event: now, or just after the last event. Readings of one
-// series get successive nanoseconds from there on, so as many are taken as the event has readings. It
-// needs mu.
+// series get successive nanoseconds from there on, so as many are taken as the event has readings.
+// It needs mu.
 func (r *relay) eventTime(now int64, readings int) int64 {
 	switch back := time.Duration(r.lastTime - now); {
 	case back < 0:

@@ -13,8 +13,8 @@ import (
 // gatherDelay is how long the first poll of a new collector waits for the adds that follow.
 const gatherDelay = 200 * time.Millisecond
 
-// connect makes c the relay's connection, greets it, and has it asked at once for what the relay had
-// before. A connection that the relay has already is closed.
+// connect makes c the relay's connection, greets it, and has it asked at once for what the relay
+// had before. A connection that the relay has already is closed.
 func (r *relay) connect(c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -27,7 +27,8 @@ func (r *relay) connect(c *conn) {
 	r.note(codec.RelayEvent{Kind: codec.RelayConnected, Addr: c.remote()})
 	tick := r.env.tick()
 	r.conn, r.connectedAt, r.goneAt = c, r.env.Now(), time.Time{}
-	// The greeting is sent under the lock, so that no get comes before the ok that a relay waits for.
+	// The greeting is sent under the lock, so that no get comes before the ok that a relay waits
+	// for.
 	greeting := relaywire.AppendBeat(relaywire.AppendOK(nil), r.env.BeatInterval)
 	c.send(appendLines(greeting, r.intervals(tick).overrides, tick))
 	r.polling = polling{polledAt: tick, due: never}
@@ -118,8 +119,8 @@ func (r *relay) add(c *conn, name []byte, tags iter.Seq[[]byte]) bool {
 	return true
 }
 
-// pollSoon has a collector that was added polled for the first time, with those that are added after
-// it. It needs mu.
+// pollSoon has a collector that was added polled for the first time, with those that are added
+// after it. It needs mu.
 func (r *relay) pollSoon(c *collector) {
 	if tick := r.env.tick(); r.polling.gatherUntil <= tick {
 		r.polling.gatherUntil = tick + int64(gatherDelay)
@@ -137,8 +138,8 @@ func (r *relay) remove(c *conn, name []byte) {
 	}
 }
 
-// send queues lines for the relay, after which its polls may be due at other times. It reports false
-// when the relay is not connected.
+// send queues lines for the relay, after which its polls may be due at other times. It reports
+// false when the relay is not connected.
 func (r *relay) send(lines []byte) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -29,8 +29,8 @@ func newRegistry(e *env, relays []*relay) *registry {
 	return g
 }
 
-// enter makes c the connection of the relay with that id: it takes the place of an older connection.
-// It returns nil when there are too many relays.
+// enter makes c the connection of the relay with that id: it takes the place of an older
+// connection. It returns nil when there are too many relays.
 func (g *registry) enter(c *conn, id string) *relay {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -54,8 +54,8 @@ func (g *registry) enter(c *conn, id string) *relay {
 	return r
 }
 
-// leave takes c, which has ended, off its relay. When a newer connection has taken its place nothing
-// happens.
+// leave takes c, which has ended, off its relay. When a newer connection has taken its place
+// nothing happens.
 func (g *registry) leave(c *conn, r *relay) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -144,8 +144,8 @@ func (g *registry) all() []*relay {
 	return slices.SortedFunc(maps.Values(g.relays), byID)
 }
 
-// connectedOnes returns the connected relays among ids, or all of them if ids is empty, in the order
-// of their ids.
+// connectedOnes returns the connected relays among ids, or all of them if ids is empty, in the
+// order of their ids.
 func (g *registry) connectedOnes(ids []string) []*relay {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 // Relay is what the registry knows of one relay.
 type Relay struct {
 	ID string `json:"id"`
-	// Connected reports whether it is connected now, RemoteAddr and ConnectedAt from where and since
-	// when; both are empty otherwise.
+	// Connected reports whether it is connected now, RemoteAddr and ConnectedAt from where and
+	// since when; both are empty otherwise.
 	Connected   bool      `json:"connected"`
 	RemoteAddr  string    `json:"address,omitempty"`
 	ConnectedAt time.Time `json:"connected_at,omitzero"`
@@ -30,15 +30,15 @@ type Relay struct {
 
 // RelayCounts count what became of one relay's polls, readings and connections.
 type RelayCounts struct {
-	// Polls were sent, of which Unanswered had no answer before the next one was sent. Skipped were not
-	// sent because the answer to the one before might be under way.
+	// Polls were sent, of which Unanswered had no answer before the next one was sent. Skipped were
+	// not sent because the answer to the one before might be under way.
 	Polls      uint64 `json:"polls"`
 	Unanswered uint64 `json:"unanswered"`
 	Skipped    uint64 `json:"skipped"`
 	// Rejected readings were not taken.
 	Rejected uint64 `json:"rejected"`
-	// Replaced connections had to make way for a newer one with the same id; the last of them came from
-	// ReplacedAddr. Two hosts with one id do that to each other for ever.
+	// Replaced connections had to make way for a newer one with the same id; the last of them came
+	// from ReplacedAddr. Two hosts with one id do that to each other for ever.
 	Replaced     uint64 `json:"replaced"`
 	ReplacedAddr string `json:"replaced_address,omitempty"`
 }
@@ -51,9 +51,9 @@ type Collector struct {
 	Interval apijson.Seconds `json:"interval"`
 }
 
-// relay is everything that is known of one relay, connected or not. What it has to say to others goes
-// into queues: lines to its connection, relay events to the journal, changes of its record to the
-// state file. So its methods never wait, except got for the journal.
+// relay is everything that is known of one relay, connected or not. What it has to say to others
+// goes into queues: lines to its connection, relay events to the journal, changes of its record to
+// the state file. So its methods never wait, except got for the journal.
 //
 // Lock order: overrideStore.change, registry.mu, relay.mu, then the others.
 type relay struct {
@@ -64,8 +64,8 @@ type relay struct {
 	gone  *list.Element // its place in registry.gone, guarded by registry.mu
 
 	mu sync.Mutex // guards what follows
-	// conn is the connection, nil when there is none. It is written under registry.mu too, so that either
-	// lock is enough to read it.
+	// conn is the connection, nil when there is none. It is written under registry.mu too, so that
+	// either lock is enough to read it.
 	conn                *conn
 	connectedAt, goneAt time.Time
 	forgotten           bool // the relay has left the registry: nothing of it is stored
@@ -87,20 +87,21 @@ type polling struct {
 	due int64
 	// polledAt is when polls were last looked for.
 	polledAt int64
-	// asked is when the newest poll was sent while no answer has come (0: none is awaited), silentSince
-	// when the first one was that had none, took how long the last answer took.
+	// asked is when the newest poll was sent while no answer has come (0: none is awaited),
+	// silentSince when the first one was that had none, took how long the last answer took.
 	asked, silentSince, took int64
 	// gatherUntil is when the first poll of collectors that are being added is due.
 	gatherUntil int64
-	// confirmBy is when collectors are dropped that have not been added again since the relay came back
-	// (0: none).
+	// confirmBy is when collectors are dropped that have not been added again since the relay came
+	// back (0: none).
 	confirmBy int64
 }
 
 func newRelay(e *env, id string) *relay {
 	h := fnv.New64a()
 	h.Write([]byte(id))
-	// FNV alone leaves ids that differ in a digit too close together; this is the finalizer of MurmurHash3.
+	// FNV alone leaves ids that differ in a digit too close together; this is the finalizer of
+	// MurmurHash3.
 	x := h.Sum64()
 	x = (x ^ x>>33) * 0xff51afd7ed558ccd
 	x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
@@ -176,7 +177,8 @@ func (r *relay) forget() {
 
 // record returns what the state file keeps of the relay. It reports false when that is nothing: the
 // relay is forgotten, or it has neither a collector nor a reading. A relay that took its collectors
-// back and left is kept if it has ever answered: it is as silent as any other, until it is forgotten.
+// back and left is kept if it has ever answered: it is as silent as any other, until it is
+// forgotten.
 func (r *relay) record() (storedRelay, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -25,8 +25,9 @@ var (
 type storedRelay struct {
 	V          int               `json:"v"`
 	Collectors []storedCollector `json:"collectors"`
-	// Last is the time of its newest event and Gone when it disconnected, in ns, as they were when it was
-	// written; Gone is 0 while it is connected. storedAlive is newer for those that are connected.
+	// Last is the time of its newest event and Gone when it disconnected, in ns, as they were when
+	// it was written; Gone is 0 while it is connected. storedAlive is newer for those that are
+	// connected.
 	Last int64 `json:"last,omitempty"`
 	Gone int64 `json:"gone,omitempty"`
 }
@@ -37,12 +38,13 @@ type storedCollector struct {
 }
 
 // storedAlive is the JSON of what was true of the connected relays a moment ago. Their own records,
-// in the bucket "relays", are written only when a relay changes: an id and a time of each in one value
-// cost less than rewriting ten thousand records every few seconds.
+// in the bucket "relays", are written only when a relay changes: an id and a time of each in one
+// value cost less than rewriting ten thousand records every few seconds.
 type storedAlive struct {
 	V  int   `json:"v"`
 	At int64 `json:"at"` // when it was written, in ns
-	// Seen is the time of the newest event of every relay that was connected, in ns, 0 if there was none.
+	// Seen is the time of the newest event of every relay that was connected, in ns, 0 if there was
+	// none.
 	Seen map[string]int64 `json:"seen"`
 }
 
@@ -108,8 +110,8 @@ func (s *relayStore) readAlive(v []byte) (a storedAlive) {
 // since then: since a was written.
 func (a *storedAlive) restore(e *env, id string, in storedRelay, now time.Time) *relay {
 	r := newRelay(e, id)
-	// Not lastTime: events do not continue from there, where a server that was killed may have given
-	// times to others.
+	// Not lastTime: events do not continue from there, where a server that was killed may have
+	// given times to others.
 	r.storedTime = in.Last
 	seen, connected := a.Seen[id]
 	switch {

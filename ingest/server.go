@@ -25,16 +25,16 @@ const (
 // acceptPause is the pause after a failed accept (too many open files, for example).
 var acceptPause = retry.Backoff{First: 5 * time.Millisecond, Last: time.Second}
 
-// Server is the relay listener with everything behind it. All its methods may be called from any
-// goroutine.
+// Server is the relay listener and everything that serves it. All its methods may be called from
+// any goroutine.
 type Server struct {
 	env      *env
 	tokens   *tokenCheck
 	registry *registry
 	keeper   *keeper
 
-	// running ends when Stop begins: stopRunning ends it. loops are the goroutines that live until then:
-	// the keeper and the accept loop.
+	// running ends when Stop begins: stopRunning ends it. loops are the goroutines that live until
+	// then: the keeper and the accept loop.
 	running     context.Context
 	stopRunning context.CancelFunc
 	loops       sync.WaitGroup
@@ -65,7 +65,8 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &Server{tokens: newTokenCheck(o.Token, o.Now), stopped: make(chan struct{}), sessions: make(map[*session]struct{})}
+	srv := &Server{tokens: newTokenCheck(o.Token, o.Now), stopped: make(chan struct{}),
+		sessions: make(map[*session]struct{})}
 	var appends context.Context
 	appends, srv.cutOff = context.WithCancelCause(context.Background())
 	srv.running, srv.stopRunning = context.WithCancel(appends)
@@ -127,10 +128,12 @@ func (srv *Server) accept() {
 		}
 		srv.env.m.acceptErrors.Inc()
 		if errors.Is(err, net.ErrClosed) {
-			srv.env.log.Error("the relay listener was closed by somebody else; no relay can connect until a restart", "error", err)
+			srv.env.log.Error("the relay listener was closed by somebody else; no relay can connect until a restart",
+				"error", err)
 			return
 		}
-		// Too many open files, most likely: relays that are connected go on, and closing connections make room.
+		// Too many open files, most likely: relays that are connected go on, and closing
+		// connections make room.
 		srv.env.log.WarnRarely("accept", "cannot accept relays; trying again", "error", err,
 			"hint", "raise the limit of open files if it is too low")
 		retry.Sleep(srv.running, acceptPause.Pause(failures.Add()))
@@ -189,10 +192,10 @@ func (srv *Server) stopping() bool {
 }
 
 // Stop closes the listener, sends no more polls, waits for the answers that are under way (a second
-// at most) and for the journal to take them, closes every connection and stores the registry. When ctx
-// ends first, appends and connections are cut off and the error reports it. In either case every
-// goroutine has ended when it returns; further calls wait for the first one and return the same. A
-// server that was never started can be stopped too.
+// at most) and for the journal to take them, closes every connection and stores the registry. When
+// ctx ends first, appends and connections are cut off and the error reports it. In either case
+// every goroutine has ended when it returns; further calls wait for the first one and return the
+// same. A server that was never started can be stopped too.
 func (srv *Server) Stop(ctx context.Context) error {
 	srv.mu.Lock()
 	before := srv.state
@@ -237,7 +240,8 @@ func (srv *Server) stop(ctx context.Context) error {
 	var errs []error
 	if !inTime() {
 		<-cut
-		errs = append(errs, &Error{Op: "stop", Err: fmt.Errorf("connections and appends were cut off: %w", context.Cause(ctx))})
+		err := fmt.Errorf("connections and appends were cut off: %w", context.Cause(ctx))
+		errs = append(errs, &Error{Op: "stop", Err: err})
 	}
 	if err := srv.keeper.write(); err != nil {
 		errs = append(errs, &Error{Op: "stop", Subject: "registry", Err: err})

@@ -15,8 +15,8 @@ import (
 // identifyTimeout is how long a new connection has for its TLS handshake and its id line.
 const identifyTimeout = 10 * time.Second
 
-// session is one connection of a relay, or of what may become one. Its own goroutine (run) reads it;
-// everybody else only queues lines and asks it to end.
+// session is one connection of a relay, or of what may become one. Its own goroutine (run) reads
+// it; everybody else only queues lines and asks it to end.
 type session struct {
 	*conn
 	env      *env
@@ -35,8 +35,8 @@ func newSession(e *env, tokens *tokenCheck, registry *registry, raw net.Conn) *s
 	return s
 }
 
-// identify reads the id line and makes the connection the relay's. It returns false when it does not
-// become a relay; it has been told why then. full is whether there is no room for it.
+// identify reads the id line and makes the connection the relay's. It returns false when it does
+// not become a relay; it has been told why then. full is whether there is no room for it.
 func (s *session) identify(full bool) bool {
 	switch limit := strconv.Itoa(s.env.Limits.Unidentified); {
 	case full && s.env.TLS != nil:
@@ -95,7 +95,8 @@ func (s *session) readID(again bool) (id string, ok bool) {
 	case wanted && token == nil && again:
 		return "", s.refuse(refusedNoToken, relaywire.ErrMissingToken.Error())
 	case wanted && token == nil:
-		// A missing token is no guess: a relay that has one gives it only to a server that says this.
+		// A missing token is no guess: a relay that has one gives it only to a server that says
+		// this.
 		if !s.complain(relaywire.ErrMissingToken.Error()) {
 			return "", false
 		}

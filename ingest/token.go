@@ -39,7 +39,8 @@ func (t *tokenCheck) set(token string) {
 func (t *tokenCheck) wanted() bool { return t.sum.Load() != nil }
 
 // judge judges the token that came from an address. It returns "" when the relay may enter, and
-// otherwise why not, as the metric's label and as what the relay is told. No token at all is no guess.
+// otherwise why not, as the metric's label and as what the relay is told. No token at all is no
+// guess.
 func (t *tokenCheck) judge(from net.Addr, token []byte) (label, line string) {
 	right := t.sum.Load()
 	if right == nil {

@@ -29,9 +29,9 @@ type kind struct {
 // New returns a Logger that writes to log.
 func New(log *slog.Logger) *Logger { return &Logger{Logger: log, kinds: make(map[string]*kind)} }
 
-// WarnRarely writes a warning, unless one of the same kind (name) was written within the last minute. A
-// line that follows others which were left out ends with their number, as "repeated". Kinds are kept
-// for good: they are few, and not made of what clients send.
+// WarnRarely writes a warning, unless one of the same kind (name) was written within the last
+// minute. A line that follows others which were left out ends with their number, as "repeated".
+// Kinds are kept for good: they are few, and not made of what clients send.
 func (l *Logger) WarnRarely(name, msg string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
