@@ -2,6 +2,7 @@ package kapa
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +52,8 @@ func BenchmarkThousandAlerts(b *testing.B) {
 				a.Tags, a.Deadman = nil, 5*minute
 			}
 		}},
+		{"by host, 1,000 relays a second", 5 * second, func(i int, a *Alert) { a.Tags = map[string]string{"host": fmt.Sprint("relay-", i)} }},
+		{"on everything, 1,000 relays a second", 5 * second, func(_ int, a *Alert) { a.Tags = nil }},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
 			s := newSim(b)
@@ -68,13 +71,18 @@ func BenchmarkThousandAlerts(b *testing.B) {
 				}
 				events[i] = codec.Event{Relay: fmt.Sprint("relay-", i), Collectors: []codec.Collector{c}}
 			}
+			answer := relays // so many of them each second
+			if strings.Contains(tt.name, "1,000 relays") {
+				answer = 1000
+			}
 			seq := uint64(0)
 			for b.Loop() { // one second of the clock
-				records := make([]journal.Record, 0, relays)
-				for i := range events {
+				records := make([]journal.Record, 0, answer)
+				for range answer {
+					e := &events[seq%relays]
 					seq++
-					events[i].Time = s.now.UnixNano() + int64(i)
-					records = append(records, journal.Record{Seq: seq, Event: &events[i]})
+					e.Time = s.now.UnixNano() + int64(len(records))
+					records = append(records, journal.Record{Seq: seq, Event: e})
 				}
 				s.now = s.now.Add(time.Second)
 				for len(records) > 0 {
@@ -86,7 +94,7 @@ func BenchmarkThousandAlerts(b *testing.B) {
 			}
 			perSecond := b.Elapsed().Seconds() / float64(b.N)
 			b.ReportMetric(perSecond*100, "%core")
-			b.ReportMetric(perSecond*1e9/(relays*stats), "ns/reading")
+			b.ReportMetric(perSecond*1e9/float64(answer*stats), "ns/reading")
 		})
 	}
 }

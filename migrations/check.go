@@ -2,15 +2,13 @@ package migrations
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
-	"runtime/debug"
 
 	"go.etcd.io/bbolt"
 )
 
-// Check reads all of a state file that nobody has open, and returns what the next Open would take out. It changes nothing.
-// The error is an *Error, as Open's.
+// Check reads all of a state file that no process has open, and returns what the next Open would take out. Check
+// changes nothing. The error is an *Error, as Open's.
 func Check(dir string) (found []Damage, err error) {
 	path := filepath.Join(dir, FileName)
 	missing, err := inspect(path)
@@ -33,12 +31,15 @@ func Check(dir string) (found []Damage, err error) {
 	if err != nil || have < len(steps()) {
 		return nil, err // an earlier release has no seals
 	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", ErrDamaged, p)
-		}
-	}()
+	err = guard(func() error {
+		found, err = damages(db)
+		return err
+	})
+	return found, err
+}
+
+// damages returns what the next Open would take out.
+func damages(db *bbolt.DB) (found []Damage, err error) {
 	err = db.View(func(tx *bbolt.Tx) error {
 		names, err := misnamed(tx, func(string) {})
 		for from, to := range names {

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
-	"runtime/debug"
 	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/boltfile"
 	"github.com/nanopack/pulse/internal/seal"
 )
 
@@ -76,14 +76,11 @@ func effect(in []string) (text string, rewinds string) {
 }
 
 // mend takes out the values that are not as they were sealed.
-func (s *State) mend(log *slog.Logger) (err error) {
-	// A damaged page may be one that bbolt panics over.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", ErrDamaged, p)
-		}
-	}()
+func (s *State) mend(log *slog.Logger) error {
+	return guard(func() error { return s.takeOutDamages(log) })
+}
+
+func (s *State) takeOutDamages(log *slog.Logger) error {
 	var found []Damage
 	if err := s.DB.Update(func(tx *bbolt.Tx) error {
 		if err := checkSchema(tx); err != nil {
@@ -121,7 +118,7 @@ func (s *State) mend(log *slog.Logger) (err error) {
 	}); err != nil || len(found) == 0 {
 		return err
 	}
-	return s.DB.View(readAll)
+	return s.DB.View(boltfile.ReadAll)
 }
 
 // rewind has a projection begin at the journal's first record.

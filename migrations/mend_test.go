@@ -239,7 +239,8 @@ func big(t *testing.T) []byte {
 // The numbers in a file are not followed round a circle, nor to where there is no file: a page's further pages, and the
 // pages that a branch or a bucket leads to.
 func TestPageNumbers(t *testing.T) {
-	const pageSize = 4096
+	// As bbolt lays out a file.
+	const pageSize, pageHeader, branchPage, bucketHeader = 4096, 16, 1, 16
 	file := big(t)
 	order := binary.NativeEndian
 	open := func(what string, changed []byte) (refused bool) {

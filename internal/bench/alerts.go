@@ -3,18 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"github.com/nanopack/pulse/internal/pulseproc"
-	"github.com/nanopack/pulse/journal"
-	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/kapa"
-	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -31,21 +26,10 @@ const (
 	alertRounds, alertRoundsLong = 2, 20
 )
 
-// An alertSet is a thousand alerts that never fire. What they cost depends on
-// how many of them a reading has to be added to.
-type alertSet struct {
-	name string
-	tags func(i int) map[string]string
-}
-
-var alertSets = []alertSet{
-	{"of one relay each", func(i int) map[string]string { return map[string]string{"host": relaytest.FleetID(i)} }},
-	{"of all relays each", func(int) map[string]string { return nil }},
-}
-
-// alert is the i-th alert of the set.
-func (s *alertSet) alert(i int) kapa.Alert {
-	return kapa.Alert{Metric: relaytest.FleetStat(i % (alertSeries / alertRelays)), Tags: s.tags(i), Operator: kapa.Greater, Threshold: 1e12,
+// alert is the i-th of a thousand alerts that never fire. Each is of all relays: a reading has to be added to
+// a hundred of them.
+func alert(i int) kapa.Alert {
+	return kapa.Alert{Metric: relaytest.FleetStat(i % (alertSeries / alertRelays)), Operator: kapa.Greater, Threshold: 1e12,
 		Level: kapa.Warn, Duration: kapa.Duration(5 * time.Minute), Every: kapa.Duration(alertEvery), Post: "http://127.0.0.1:9/"}
 }
 
@@ -69,18 +53,13 @@ func (b *bench) runAlerts(ctx context.Context) (err error) {
 	if err := crowd.fill(ctx, s); err != nil {
 		return err
 	}
-	if err := b.alertsInServer(ctx, s, crowd, &alertSets[1]); err != nil {
+	if err := b.alertsInServer(ctx, s, crowd); err != nil {
 		return err
 	}
-	for i := range alertSets {
-		if err := b.alertsAlone(ctx, &alertSets[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.alertsAlone(ctx)
 }
 
-func (b *bench) alertsInServer(ctx context.Context, s *pulseproc.Server, c *crowd, set *alertSet) error {
+func (b *bench) alertsInServer(ctx context.Context, s *pulseproc.Server, c *crowd) error {
 	rounds := alertRounds
 	if b.long {
 		rounds = alertRoundsLong
@@ -91,7 +70,7 @@ func (b *bench) alertsInServer(ctx context.Context, s *pulseproc.Server, c *crow
 	}
 	// The lowest of each: InfluxDB's compactions come when they like.
 	best, err := quickest(rounds, measured, func() (time.Duration, error) {
-		if err := addAlerts(ctx, s, set); err != nil {
+		if err := addAlerts(ctx, s); err != nil {
 			return 0, err
 		}
 		share, err := measured()
@@ -104,16 +83,16 @@ func (b *bench) alertsInServer(ctx context.Context, s *pulseproc.Server, c *crow
 		return err
 	}
 	without, with := best[0].Seconds(), best[1].Seconds()
-	b.add(fmt.Sprintf("alerts: CPU of the server for %d %s, %d readings/s of 100k series", alertCount, set.name, seriesRate),
+	b.add(fmt.Sprintf("alerts: CPU of the server for %d of all relays each, %d readings/s of 100k series", alertCount, seriesRate),
 		with-without < alertsLimit, "10 % of a core", "%.1f %% (%.1f %% with, %.1f %% without them)", 100*(with-without), 100*with, 100*without)
 	return nil
 }
 
 // addAlerts adds the alerts over HTTP.
-func addAlerts(ctx context.Context, s *pulseproc.Server, set *alertSet) error {
+func addAlerts(ctx context.Context, s *pulseproc.Server) error {
 	for i := range alertCount {
-		a := set.alert(i)
-		body, err := json.Marshal(map[string]any{"metric": a.Metric, "tags": a.Tags, "level": a.Level, "operator": a.Operator,
+		a := alert(i)
+		body, err := json.Marshal(map[string]any{"metric": a.Metric, "level": a.Level, "operator": a.Operator,
 			"threshold": a.Threshold, "duration": a.Duration, "every": a.Every, "post": a.Post}) // an alert without an id
 		if err != nil {
 			return err
@@ -156,63 +135,20 @@ func dropAlerts(ctx context.Context, s *pulseproc.Server) error {
 	return nil
 }
 
-// alertsAlone has the evaluator take the events of some minutes, in batches as a
-// runner has them, and ticks, in this goroutine alone.
-func (b *bench) alertsAlone(ctx context.Context, set *alertSet) (err error) {
-	const span, perSecond, batch = 2 * time.Minute, seriesRate / seriesEvent, 10
-	state, err := migrations.Open(filepath.Join(b.dir, "alerts-alone "+set.name), migrations.Options{})
+// alertsAlone has the evaluator take as many readings of as many series, in one goroutine.
+func (b *bench) alertsAlone(ctx context.Context) error {
+	f, err := b.benchmarks(ctx, "kapa")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, state.Close()) }()
-	now := time.Now()
-	end := &journalEnd{}
-	alerts, err := kapa.New(kapa.Options{DB: state.DB, Instance: "bench", Journal: end, Now: func() time.Time { return now }})
-	if err != nil {
+	if err := f.run(ctx, 1, "^BenchmarkThousandAlerts$/1,000_relays_a_second$", "60x"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, alerts.Stop(ctx)) }()
-	for i := range alertCount {
-		if _, err := alerts.Create(set.alert(i)); err != nil {
-			return err
-		}
+	for _, set := range [][2]string{{"by_host", "of one relay each"}, {"on_everything", "of all relays each"}} {
+		name := "BenchmarkThousandAlerts/" + set[0] + ",_1,000_relays_a_second"
+		share := f.of(name, "%core") / 100
+		b.add(fmt.Sprintf("alerts: CPU of the evaluator alone, %d %s", alertCount, set[1]), share < alertsLimit, "10 % of a core",
+			"%.1f %% (%.0f ns a reading)", 100*share, f.of(name, "ns/reading"))
 	}
-	evaluator := alerts.Projection()
-	evaluator.Reset(0)
-	var records []journal.Record
-	for i := range alertRelays {
-		e := &codec.Event{Relay: relaytest.FleetID(i), Collectors: []codec.Collector{{Name: relaytest.FleetCollector(0), Tags: crowdTags(i)}}}
-		for k := range alertSeries / alertRelays {
-			e.Collectors[0].Stats = append(e.Collectors[0].Stats, codec.Stat{ID: relaytest.FleetStat(k), Value: float64(k)})
-		}
-		records = append(records, journal.Record{Event: e})
-	}
-	began, cpu := time.Now(), ownCPU()
-	for n := 0; n < int(span.Seconds())*perSecond; n += batch {
-		some := records[n%len(records):][:batch]
-		now = now.Add(time.Second * batch / perSecond)
-		for i := range some {
-			end.last++
-			some[i].Seq, some[i].Event.Time = end.last, now.UnixNano()
-		}
-		if _, err := evaluator.Apply(ctx, some); err != nil {
-			return err
-		}
-		if n%perSecond == 0 {
-			if _, err := evaluator.Tick(ctx, now); err != nil {
-				return err
-			}
-		}
-	}
-	share, took := (ownCPU()-cpu).Seconds()/span.Seconds(), time.Since(began)
-	b.add(fmt.Sprintf("alerts: CPU of the evaluator alone, %d %s", alertCount, set.name), share < alertsLimit, "10 % of a core",
-		"%.1f %% (%s of readings in %.1f s)", 100*share, span, took.Seconds())
-	return nil
-}
-
-// journalEnd is the journal as the evaluator asks it: nothing is ever behind what it was given.
-type journalEnd struct{ last uint64 }
-
-func (j *journalEnd) State(context.Context) (journal.State, error) {
-	return journal.State{LastSeq: j.last}, nil
+	return f.err()
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -16,14 +15,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/influxdata/influxdb1-client/models"
-
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/internal/testtools"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector/influx"
-	"github.com/nanopack/pulse/projector/influx/embedded"
-	"github.com/nanopack/pulse/query"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
@@ -123,68 +118,21 @@ func (b *bench) compareHourly(verb, where string, ours, straight time.Duration, 
 		fmt.Sprintf("%.0f ms", ours.Seconds()*1e3), fmt.Sprintf("%.0f ms %s", straight.Seconds()*1e3, how))
 }
 
-// hourlyInside is the same over the embedded engine: the API and the engine in
-// this process, as in the server's.
-func (b *bench) hourlyInside(ctx context.Context) (err error) {
-	dir := filepath.Join(b.dir, "hourly-embedded")
-	store, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "influx")})
+// hourlyInside is the same over the embedded engine: the API and the engine in one process, as in the
+// server's.
+func (b *bench) hourlyInside(ctx context.Context) error {
+	f, err := b.benchmarks(ctx, "query")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := fillHourly(ctx, store, dir); err != nil {
+	if err := f.run(ctx, 1, "^BenchmarkHourly$", fmt.Sprintf("%dx", b.hourlyAsks())); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	overheard := &overheard{Store: store}
-	api, err := query.New(query.Options{Listener: listener, Influx: overheard, Latest: absent{}, Relays: absent{}, Journal: absent{}, Projections: absent{}})
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	api.Start()
-	defer func() { err = errors.Join(err, api.Stop(ctx)) }()
 	for _, verb := range []string{"mean", "max"} {
-		best, err := quickest(b.hourlyAsks(),
-			func() (time.Duration, error) { return askHourly(ctx, listener.Addr().String(), verb) },
-			func() (time.Duration, error) {
-				began := time.Now()
-				_, err := store.Query(ctx, overheard.statement, overheard.params)
-				return time.Since(began), err
-			})
-		if err != nil {
-			return err
-		}
-		b.compareHourly(verb, "the embedded engine", best[0], best[1], "the same InfluxQL in process")
+		took := func(how string) time.Duration { return time.Duration(f.of("BenchmarkHourly/"+verb+"/"+how, "ns/op")) }
+		b.compareHourly(verb, "the embedded engine", took("http"), took("straight"), "the same InfluxQL in process")
 	}
-	return nil
-}
-
-// absent is what /hourly asks nothing.
-type absent struct {
-	query.Latest
-	query.Journal
-	relays
-	projections
-}
-
-type (
-	relays      interface{ query.Relays } // by another name than its method
-	projections interface{ query.Projections }
-)
-
-// overheard is a store that keeps the last statement.
-type overheard struct {
-	influx.Store
-	statement string
-	params    map[string]any
-}
-
-func (o *overheard) Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error) {
-	o.statement, o.params = statement, params
-	return o.Store.Query(ctx, statement, params)
+	return f.err()
 }
 
 func (b *bench) hourlyServer(ctx context.Context, name, address string) (*pulseproc.Server, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,31 +23,40 @@ import (
 const (
 	// pushers is how many relays say what they have as fast as they are listened to.
 	pushers = 2000
-	// straightBatch is as many messages as JetStream takes in an atomic batch, and
-	// as the journal writes at a time.
-	straightBatch = 1000
 	// diskLimit is in bytes a reading, ten readings a reply.
 	diskLimit = 45
 )
 
-// runJournal compares relays that push over TCP into an fsynced journal with
-// the same events published straight to JetStream with an fsync of their own.
-// They take turns; each one's fastest turn counts.
+// sampleEvent is the event of the journal's own benchmarks: ten readings in three collectors.
+func sampleEvent() *codec.Event {
+	return &codec.Event{Relay: "web1", Time: 1795416970017829163, Collectors: []codec.Collector{
+		{Name: "cpu", Tags: []string{"service:web1", "guy"}, Stats: []codec.Stat{
+			{ID: "cpu_used", Value: 7}, {ID: "cpu_idle", Value: 99.75}, {ID: "cpu_wait", Value: 0.0312}, {ID: "cpu_steal", Value: 0}}},
+		{Name: "ram", Tags: []string{"service:web1"}, Stats: []codec.Stat{
+			{ID: "ram_used", Value: 73.5211}, {ID: "ram_free", Value: 26.4789}, {ID: "ram_total", Value: 16777216}}},
+		{Name: "disk", Tags: []string{"mount:/"}, Stats: []codec.Stat{
+			{ID: "disk_used", Value: 41.2}, {ID: "disk_free", Value: 58.8}, {ID: "disk_inodes", Value: 1.5}}},
+	}}
+}
+
+// runJournal compares relays that push over TCP into an fsynced journal, and the journal alone, with the
+// same events published straight to JetStream with an fsync of their own. They take turns; each one's
+// fastest turn counts.
 func (b *bench) runJournal(ctx context.Context) error {
 	turns, lasts := 4, 3*time.Second
 	if b.long {
 		turns, lasts = 6, 10*time.Second
 	}
-	event := sampleEvent()
-	data, err := codec.EncodeEvent(nil, event)
+	f, err := b.benchmarks(ctx, "journal")
 	if err != nil {
 		return err
 	}
-	var relays, alone, straight speed
-	var disk float64
+	const appends, publishes = "BenchmarkAppend/sync=always/goroutines=4096", "BenchmarkStraight/batch=1000"
+	event := sampleEvent()
+	var relays speed
 	for turn := range turns {
 		dir := filepath.Join(b.dir, fmt.Sprintf("journal-%d", turn))
-		p, err := openPath(ctx, filepath.Join(dir, "relays"))
+		p, err := openPath(ctx, dir)
 		if err != nil {
 			return err
 		}
@@ -60,35 +68,26 @@ func (b *bench) runJournal(ctx context.Context) error {
 			return fmt.Errorf("%.0f readings were lost", n)
 		}
 		relays = relays.faster(v)
-
-		if p, err = openPath(ctx, filepath.Join(dir, "alone")); err != nil {
-			return err
-		}
-		v, err = p.append(ctx, event, lasts)
-		if err = errors.Join(err, p.close()); err != nil {
-			return err
-		}
-		alone = alone.faster(v)
-		stored, err := size(filepath.Join(dir, "alone", "journal"))
-		if err != nil {
-			return err
-		}
-		disk = float64(stored) / p.final[readingsTotal]
-
-		if v, err = publishStraight(ctx, filepath.Join(dir, "straight"), event, data, lasts); err != nil {
-			return err
-		}
-		straight = straight.faster(v)
 		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
+		if err := f.run(ctx, 1, appends+"$|"+publishes+"$", lasts.String()); err != nil {
+			return err
+		}
 	}
-	limit := fmt.Sprintf("encoded events to JetStream, batches of %d: %s", straightBatch, straight)
+	alone, straight := journalSpeed(f, appends), journalSpeed(f, publishes)
+	limit := fmt.Sprintf("encoded events to JetStream, batches of 1000: %s", straight)
 	b.compare(fmt.Sprintf("journal: %d relays over TCP to fsynced", pushers), relays.rate/straight.rate, 0.6, relays.String(), limit)
 	b.compare("journal: appended in the process to fsynced", alone.rate/straight.rate, 0.6, alone.String(), limit)
+	disk := f.of(appends, "B/reading")
 	b.add("journal: bytes of a reading on disk", disk <= diskLimit, fmt.Sprint(diskLimit), "%.1f (%.1f of them the event)",
-		disk, float64(len(data))/float64(event.Readings()))
-	return nil
+		disk, f.of(publishes, "event-B/reading"))
+	return f.err()
+}
+
+// journalSpeed is that of a benchmark of the journal.
+func journalSpeed(f *benchmarks, name string) speed {
+	return speed{f.of(name, "readings/s"), time.Duration(f.of(name, "cpu-ns/reading"))}
 }
 
 // A speed is how many readings a second something takes, and the processor time
@@ -223,26 +222,6 @@ func (p *path) push(ctx context.Context, event *codec.Event, lasts time.Duration
 	return rate, errors.Join(err, group.Wait())
 }
 
-// append appends event from as many goroutines as there would be relays, and
-// returns how fast they were durable.
-func (p *path) append(ctx context.Context, event *codec.Event, lasts time.Duration) (speed, error) {
-	var enough atomic.Bool
-	var group errgroup.Group
-	for range pushers {
-		group.Go(func() error {
-			for !enough.Load() {
-				if _, err := p.journal.Append(ctx, event); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	rate, err := p.rate(ctx, lasts)
-	enough.Store(true)
-	return rate, errors.Join(err, group.Wait())
-}
-
 const readingsTotal = "pulse_journal_appended_readings_total"
 
 // rate is how many readings the journal acknowledges, after a second to get
@@ -252,19 +231,4 @@ func (p *path) rate(ctx context.Context, lasts time.Duration) (speed, error) {
 		return speed{}, err
 	}
 	return measure(func() float64 { return p.gather()[readingsTotal] }, func() error { return pause(ctx, lasts) })
-}
-
-// size is that of all files in a directory, in bytes.
-func size(dir string) (n int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		info, err := entry.Info()
-		if err == nil {
-			n += info.Size()
-		}
-		return err
-	})
-	return n, err
 }

@@ -1,4 +1,4 @@
-package migrations
+package boltfile
 
 import (
 	"encoding/binary"
@@ -11,7 +11,7 @@ import (
 
 // bbolt writes a page as a header (its number, its kind, how many elements and further pages it
 // has), the elements (each says where its key and value are, or which page is below), and the keys
-// and values, one behind the other.
+// and values, one after the other.
 const (
 	pageHeader, pageElement   = 16, 16
 	branchPage, leafPage      = 1, 2
@@ -20,9 +20,9 @@ const (
 
 var errPage = errors.New("a page is not as it was written")
 
-// checkPages reads the pages as bytes, before bbolt follows them. bbolt takes their numbers for
-// true: it goes round a circle of pages for ever, it takes memory for four billion further pages,
-// and of a page that says that it has one element less the last one is gone.
+// checkPages reads the pages as bytes, before bbolt follows them. bbolt believes the numbers in a
+// page: it follows a circle of pages for ever, it takes memory for four billion further pages, and
+// it loses the last element of a page that says that it has one element less.
 func checkPages(tx *bbolt.Tx, file io.ReaderAt, pageSize int) error {
 	t := pageTree{file: file, size: int64(pageSize), end: uint64(tx.Size() / int64(pageSize)), seen: make(map[uint64]bool)}
 	if err := t.visit(uint64(tx.Cursor().Bucket().Root())); err != nil {
@@ -39,19 +39,20 @@ func checkPages(tx *bbolt.Tx, file io.ReaderAt, pageSize int) error {
 		if uint64(id+info.OverflowCount) >= t.end {
 			return fmt.Errorf("page %d: %w", id, errPage)
 		}
-		id += info.OverflowCount // what is there is no page header
+		id += info.OverflowCount // the further pages have no header
 	}
 	return nil
 }
 
-// pageTree is the pages that can be reached from the root.
+// pageTree walks over the pages that can be reached from the root.
 type pageTree struct {
 	file io.ReaderAt
 	size int64           // of a page
-	end  uint64          // the number behind the last page
-	seen map[uint64]bool // each page belongs to one other
+	end  uint64          // the number after the last page
+	seen map[uint64]bool // a second page that leads to one is a mistake
 }
 
+// visit checks a page and all pages below it.
 func (t *pageTree) visit(id uint64) error {
 	header := make([]byte, pageHeader)
 	if id < 2 || id >= t.end {
@@ -88,7 +89,7 @@ func (t *pageTree) visit(id uint64) error {
 }
 
 // pagesBelow returns the pages that a page leads to: its branches, and the roots of the buckets in
-// it. whole is false if its elements do not lie as bbolt lays them.
+// the page. whole is false if the page's elements do not lie as bbolt lays them.
 func pagesBelow(page []byte) (below []uint64, whole bool) {
 	order := binary.NativeEndian
 	if len(page) < pageHeader {
@@ -125,8 +126,8 @@ func pagesBelow(page []byte) (below []uint64, whole bool) {
 	return below, true
 }
 
-// pagesOfBucket is pagesBelow for a bucket: its root, or what is below it if it is small enough to
-// lie within its parent's page.
+// pagesOfBucket is pagesBelow for a bucket: its root, or the pages below the bucket if it is small
+// enough to lie within its parent's page.
 func pagesOfBucket(value []byte) (below []uint64, whole bool) {
 	if len(value) < bucketHeader {
 		return nil, false
