@@ -11,9 +11,9 @@ import (
 
 const maxURL = 2048 // bytes
 
-// errLinkLocal is why an address is refused. What lives at a link-local address (a cloud's metadata,
-// a neighbour that needs no password from its own network) trusts whoever can reach it, and is no
-// receiver of alerts.
+// errLinkLocal is why an address is refused. What lives at a link-local address (a cloud's
+// metadata, a neighbour that needs no password from its own network) trusts whoever can reach it,
+// and is no receiver of alerts.
 var errLinkLocal = errors.New("it leads to a link-local address (169.254.0.0/16, fe80::/10), and alerts are not posted there")
 
 func isLinkLocal(a netip.Addr) bool {

@@ -50,7 +50,8 @@ type attempt struct {
 	next     time.Time
 }
 
-// wait is how long the next attempt has to wait. A clock that was set back must not stop deliveries.
+// wait is how long the next attempt has to wait. A clock that was set back must not stop
+// deliveries.
 func (t *attempt) wait(now time.Time) time.Duration {
 	if wait := t.next.Sub(now); wait <= postPause.Last {
 		return max(wait, 0)

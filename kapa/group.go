@@ -71,11 +71,12 @@ func (g *group) host(a *Alert) string {
 }
 
 // worthKeeping reports whether a restart must not forget the group: a deadman has to know whom to
-// miss, and an alert that fired must be over some day. Any other group comes back with its readings.
+// miss, and an alert that fired must be over some day. Any other group comes back with its
+// readings.
 func (g *group) worthKeeping(w *watch) bool { return w.deadman || g.state.fires() }
 
-// valueOf is a tag's value. The first value of a tag counts, and the relay's id is the host, whatever
-// host the relay gives.
+// valueOf is a tag's value. The first value of a tag counts, and the relay's id is the host,
+// whatever host the relay gives.
 func valueOf(key, relay string, tags []string) string {
 	if key == "host" {
 		return relay

@@ -8,8 +8,9 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// index finds the watches that may count a reading, so that the cost of a reading does not grow with
-// the alerts on others: a thousand alerts on one metric, each for a host of its own, are one look-up.
+// index finds the watches that may count a reading, so that the cost of a reading does not grow
+// with the alerts on others: a thousand alerts on one metric, each for a host of its own, are one
+// look-up.
 type index struct {
 	ordered []*watch // by the alerts' ids
 	metrics map[string]*candidates

@@ -123,9 +123,9 @@ func (k *kapacitor) run(ctx context.Context) {
 	}
 }
 
-// pass compares once, changes what differs, and notes how each alert is. Every step leaves Kapacitor
-// in a state from which the next pass goes on: a task that was stored by a request that failed is
-// found by listing.
+// pass compares once, changes what differs, and notes how each alert is. Every step leaves
+// Kapacitor in a state from which the next pass goes on: a task that was stored by a request that
+// failed is found by listing.
 func (k *kapacitor) pass(ctx context.Context) (changed bool, err error) {
 	k.metrics.passes.Inc()
 	have, alerts, err := k.look(ctx)
@@ -146,8 +146,8 @@ func (k *kapacitor) pass(ctx context.Context) (changed bool, err error) {
 	return changed, err
 }
 
-// look reads the tasks in Kapacitor, then the alerts. In this order, an alert that is made in between
-// gets its task in the next pass; in the other order this pass would delete the task.
+// look reads the tasks in Kapacitor, then the alerts. In this order, an alert that is made in
+// between gets its task in the next pass; in the other order this pass would delete the task.
 func (k *kapacitor) look(ctx context.Context) (map[string]task, []Alert, error) {
 	have, err := k.client.tasks(ctx, k.prefix)
 	if err != nil {

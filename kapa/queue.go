@@ -79,7 +79,8 @@ func enqueue(tx *bbolt.Tx, id string, posts []delivery, grouped bool) (dropped i
 	return excess, deleteKeys(b, append(old, newest...)[:excess])
 }
 
-// keysOf are the keys of what belongs to the alert, in order: of its queued posts, or of its groups.
+// keysOf are the keys of what belongs to the alert, in order: of its queued posts, or of its
+// groups.
 func keysOf(b *bbolt.Bucket, id string) (keys [][]byte) {
 	prefix := groupStateKey(id, "")
 	c := b.Cursor()
@@ -154,8 +155,8 @@ func (s *store) load(h head) (a Alert, body []byte, created time.Time, err error
 	return a, body, created, err
 }
 
-// finish keeps an outcome, and takes the post off the queue if it is done. It returns ErrNotFound if
-// the alert is gone.
+// finish keeps an outcome, and takes the post off the queue if it is done. It returns ErrNotFound
+// if the alert is gone.
 func (s *store) finish(h head, done bool, o outcome) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		if bucket(tx, definitionBucket).Get([]byte(h.id)) == nil {

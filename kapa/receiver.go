@@ -49,9 +49,9 @@ func (e *refusedError) permanent() bool {
 	return e.status >= 400 && e.status < 500
 }
 
-// postError is why a post did not get an answer, in words that do not depend on what is at the other
-// end: whoever may make alerts must not learn from these words what listens where. The cause is for
-// the log.
+// postError is why a post did not get an answer, in words that do not depend on what is at the
+// other end: whoever may make alerts must not learn from these words what listens where. The cause
+// is for the log.
 type postError struct {
 	text  string
 	cause error

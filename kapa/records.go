@@ -68,8 +68,8 @@ func (e *Evaluator) take(seq uint64, event *codec.Event) {
 	}
 }
 
-// find returns the group of an alert with by that the readings of the collector belong to, and makes
-// the group if there is room. It returns nil if there is none.
+// find returns the group of an alert with by that the readings of the collector belong to, and
+// makes the group if there is room. It returns nil if there is none.
 func (e *Evaluator) find(w *watch, event *codec.Event, c *codec.Collector) *group {
 	byHost := w.alert.byHost()
 	var g *group

@@ -64,8 +64,8 @@ func (w *watch) removeCollector(r *codec.RelayEvent) {
 
 // silent lists the relays that the deadman misses at a moment: those with a collector that sent
 // nothing for the deadman's time, while Pulse listened all of that time, since listening. A relay
-// that was missed before is missed until it sends readings, however long Pulse has been listening. A
-// collector that its relay removed is not missed while the relay has others. over lists the
+// that was missed before is missed until it sends readings, however long Pulse has been listening.
+// A collector that its relay removed is not missed while the relay has others. over lists the
 // collectors that need not be remembered any more.
 func (s *groupState) silent(deadman Duration, at, listening int64) (missing, over []string) {
 	var quiet []string

@@ -29,8 +29,9 @@ type groupState struct {
 // fires reports whether somebody was notified that the group fires, or will be.
 func (s *groupState) fires() bool { return s.Level != "" || s.Announced != "" || s.Beyond }
 
-// keptState is what a restart must not forget of an alert: when it was last evaluated (or made), and
-// the states of its groups, by their keys. The one group of an alert without `by` has the key "".
+// keptState is what a restart must not forget of an alert: when it was last evaluated (or made),
+// and the states of its groups, by their keys. The one group of an alert without `by` has the key
+// "".
 type keptState struct {
 	evaluated int64 // ns since 1970
 	groups    map[string]groupState
@@ -63,8 +64,8 @@ func (w *watch) kept() keptState {
 	return s
 }
 
-// otherTags forgets what was seen of readings that may not count any more. A group that somebody was
-// notified of stays, because somebody has to be notified that it is over.
+// otherTags forgets what was seen of readings that may not count any more. A group that somebody
+// was notified of stays, because somebody has to be notified that it is over.
 func (s *keptState) otherTags(a *Alert) {
 	for key, g := range s.groups {
 		g.Seen, g.Silent, g.Removed, g.Last, g.From = nil, nil, nil, 0, ""
@@ -136,9 +137,9 @@ func (s *store) loadState(a *Alert, now time.Time) (keptState, error) {
 	return kept, err
 }
 
-// splitByHost makes groups of the one state over all hosts that a deadman had in a release that knew
-// no groups. Its incident is ended under the name that it had, and each silent host is announced by
-// itself from then on.
+// splitByHost makes groups of the one state over all hosts that a deadman had in a release that
+// knew no groups. Its incident is ended under the name that it had, and each silent host is
+// announced by itself from then on.
 func (s *store) splitByHost(a *Alert, kept *keptState, old groupState, now time.Time) error {
 	for member, last := range old.Seen {
 		host := relayOf(member)

@@ -13,8 +13,8 @@ import (
 
 const maxAlerts = 1000
 
-// Buckets within the bucket "alerts". Alerts are small and few. Whatever belongs to an alert has the
-// alert's id as (the start of) its key.
+// Buckets within the bucket "alerts". Alerts are small and few. Whatever belongs to an alert has
+// the alert's id as (the start of) its key.
 const (
 	rootBucket       = "alerts"
 	definitionBucket = "definitions" // id → Alert
@@ -60,8 +60,8 @@ func putJSON(b *bbolt.Bucket, key []byte, value any) error {
 }
 
 // put keeps a valid alert, and in the same transaction the state that the alert begins with, unless
-// that is nil. An alert without an id is a new one, and gets an id. The error is ErrTooMany of a new
-// alert, ErrNotFound of another, or the state file's.
+// that is nil. An alert without an id is a new one, and gets an id. The error is ErrTooMany of a
+// new alert, ErrNotFound of another, or the state file's.
 func (s *store) put(a Alert, begin *keptState) (Alert, error) {
 	isNew := a.ID == ""
 	if isNew {

@@ -61,8 +61,8 @@ const (
 		` OR (operator == 'eq' AND "value" == quiet) OR (operator == 'ne' AND "value" != quiet))`
 )
 
-// templateID names the script by its content, so that two releases of Pulse beside each other do not
-// change it back and forth.
+// templateID names the script by its content, so that two releases of Pulse beside each other do
+// not change it back and forth.
 func templateID() string {
 	sum := sha256.Sum256([]byte(script))
 	return "pulse-alert-" + hex.EncodeToString(sum[:4])

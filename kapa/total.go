@@ -2,8 +2,8 @@ package kapa
 
 import "github.com/nanopack/pulse/internal/wide"
 
-// total is what a slot, or a window of slots, knows of its readings: enough for a mean that is never
-// beyond the readings, also when their sum is more than a float64 holds.
+// total is what a slot, or a window of slots, knows of its readings: enough for a mean that is
+// never beyond the readings, also when their sum is more than a float64 holds.
 type total struct {
 	sum       float64 // as package wide has it
 	scaled    bool

@@ -157,8 +157,8 @@ func (w *watch) due() int64 {
 	return floor.To(w.evaluated, every) + every
 }
 
-// next is the next moment to evaluate; ok is false if that is after until. Where there is nothing to
-// evaluate, it is the last such moment: no state changes because there are no readings for days.
+// next is the next moment to evaluate; ok is false if that is after until. Where there is nothing
+// to evaluate, it is the last such moment: no state changes because there are no readings for days.
 func (w *watch) next(until int64) (at int64, ok bool) {
 	at = w.due()
 	if w.filled == 0 {

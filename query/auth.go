@@ -15,11 +15,11 @@ import (
 // tokenName is both a header and, in exactly this case, a query parameter, as Pulse 0.2 had it.
 const tokenName = "X-AUTH-TOKEN"
 
-// tokenCheck compares tokens in a time that tells nothing about the right one, not even its length.
-// The right one may change at any time.
+// tokenCheck compares tokens in a time that does not depend on the right one, not even on its
+// length. The right one may change at any time.
 type tokenCheck struct {
-	sum atomic.Pointer[[sha256.Size]byte]
-} // nil: no token is asked for
+	sum atomic.Pointer[[sha256.Size]byte] // nil: no token is asked for
+}
 
 func (c *tokenCheck) set(token string) {
 	if token == "" {
@@ -38,11 +38,11 @@ func (c *tokenCheck) equal(token string) bool {
 	return right != nil && subtle.ConstantTimeCompare(sum[:], right[:]) == 1
 }
 
-// SetToken changes the token that requests must give from now on; "" asks for none. Requests and
+// SetToken changes the token that requests must give from now on. "" asks for none. Requests and
 // streams that are under way go on.
 func (s *Server) SetToken(token string) { s.token.set(token) }
 
-// tokens are what a request holds in the places where a token may be.
+// tokens returns what a request holds in the places where a token may be.
 func tokens(r *http.Request) (list []string) {
 	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -64,7 +64,8 @@ func queryValue(r *http.Request, name string) string {
 	return r.URL.Query().Get(name)
 }
 
-// admit tells whether a request may go on; leave is to be called when it has ended. If it may not, it has been answered.
+// admit reports whether a request may go on. leave is to be called when the request has ended. A
+// request that may not go on has been answered.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave func(), ok bool) {
 	leave = func() {}
 	if to == open || s.token.none() {
@@ -120,7 +121,8 @@ func (s *Server) tooManyGuesses(w http.ResponseWriter, r *http.Request, of strin
 	s.turnAway(w, r, http.StatusTooManyRequests, text)
 }
 
-// turnAway answers who may not come in, and closes the connection, so that nobody without the token can hold one open.
+// turnAway answers a request without the right token and closes the connection, so that nobody
+// without the token can hold a connection open.
 func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, status int, text string) {
 	w.Header().Set("Connection", "close")
 	if s.o.Compat == Compat02 {

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Backup writes a backup of everything to w while everything goes on. It may be absent (Options.Backup nil): then
-// its route is too. It returns when ctx ends or w fails; what it wrote until then is no backup, and can be told from one.
+// Backup writes a backup of everything to w while everything goes on. Without it (Options.Backup
+// nil) there is no route for it. It returns when ctx ends or w fails. What it wrote until then is
+// recognized as no whole backup.
 type Backup func(ctx context.Context, w io.Writer) error
 
 // writePatience is how long a client of a long answer may take to read the next part of it.
@@ -44,7 +45,7 @@ func (s *Server) backup(w http.ResponseWriter, r *http.Request, _ params) error 
 		return err
 	}
 	s.log.Error("a backup broke off", "client", r.RemoteAddr, "error", err)
-	panic(http.ErrAbortHandler) // so that nobody takes it for a whole one
+	panic(http.ErrAbortHandler) // so that nobody takes the answer for a whole backup
 }
 
 // patientWriter gives each write its own time.

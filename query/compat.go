@@ -16,10 +16,12 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// What follows is Compat02: where the released 0.2.3 answers, the answer is the same, to the letter.
+// What follows is Compat02: where the released 0.2.3 answers, the answer is the same, to the
+// letter.
 
-// query02 is a query string as 0.2 read it: what is malformed is passed over, of a reserved parameter the first
-// value counts, a verb's case does not, and /latest passes over the parameters of the other two.
+// query02 is a query string as 0.2 read it: malformed parts are passed over, the first value of a
+// reserved parameter counts, the case of a verb does not count, and /latest passes over the
+// parameters of /hourly and /daily.
 func query02(rawQuery string, history bool) string {
 	values, _ := url.ParseQuery(rawQuery)
 	for _, key := range []string{"verb", "start", "stop", "backfill", tokenName, strings.ToLower(tokenName)} {
@@ -36,12 +38,13 @@ func query02(rawQuery string, history bool) string {
 	return values.Encode()
 }
 
-// latestTime02 is the time of a combined value: 0.2 had InfluxDB group readings by the poll interval, and answered
-// the beginning of the newest group.
+// latestTime02 is the time of a combined value: 0.2 had InfluxDB group readings by the poll
+// interval, and answered the beginning of the newest group.
 func (s *Server) latestTime02(ns int64) int64 { return floor.To(ns, int64(s.o.PollInterval)) }
 
-// latestEach02 answers the readings as they are, newest first: as many as the tag that was given most often has
-// values, with the tags that were given more than once. A single one is a plain stat object.
+// latestEach02 answers the readings as they are, newest first: as many as the tag that was given
+// most often has values, with the tags that were given more than once. A single reading is a plain
+// stat object.
 func (s *Server) latestEach02(w http.ResponseWriter, name string, sel selection, since int64) error {
 	limit := 1
 	for _, f := range sel.filters {
@@ -103,8 +106,8 @@ type alert02 struct {
 	Post      string            `json:"post"`
 }
 
-// addAlert02 makes an alert, also for PUT, and answers what it was given. Unknown fields were passed over; those
-// that alerts have now are taken all the same.
+// addAlert02 makes an alert, also for PUT, and answers what it was given. 0.2 passed over unknown
+// fields. Of these, the fields that alerts have now are taken.
 func (s *Server) addAlert02(w http.ResponseWriter, r *http.Request) error {
 	body, err := readBody(r)
 	if err != nil {
@@ -147,8 +150,8 @@ func (s *Server) addAlert02(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// alertView is an alert as GET answers it: 0.2 gave what Kapacitor held of it, which is not to be had without one,
-// so only its threshold is text here too.
+// alertView is an alert as GET answers it. 0.2 answered what Kapacitor held of the alert, which
+// cannot be had without Kapacitor. So only the threshold is text here too.
 func (s *Server) alertView(v kapa.View) any {
 	if s.o.Compat != Compat02 {
 		return v

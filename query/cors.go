@@ -11,11 +11,12 @@ func (s *Server) SetCORS(origin string) {
 	s.cors.Store(&origin)
 }
 
-// setCommonHeaders is called before anything else, so that a browser can read every answer, errors included, and does nothing else with it.
+// setCommonHeaders is called before anything else, so that a browser can read every answer, errors
+// included, and does nothing else with it.
 func (s *Server) setCommonHeaders(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", *s.cors.Load())
-	// Nothing here is a page: whatever a browser takes an answer for, it runs nothing of it, shows it in no frame, and tells nobody the
-	// address, of which a token may be a part.
+	// No answer is a page: whatever type a browser guesses, it runs nothing of the answer, shows it in
+	// no frame, and sends the address, of which a token may be a part, to nobody.
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -30,11 +31,12 @@ func (s *Server) setCommonHeaders(h http.Header) {
 	h.Set("Access-Control-Expose-Headers", "Retry-After, Location")
 }
 
-// corsMaxAge is how long (s) a browser may remember what OPTIONS said, so that a page that asks every few seconds does
-// not ask twice each time.
+// corsMaxAge is how long (s) a browser may remember the answer to OPTIONS, so that a page that asks
+// every few seconds does not ask twice each time.
 const corsMaxAge = "600"
 
-// options answers OPTIONS on any path, also those that do not exist, without a token: browsers send none.
+// options answers OPTIONS on any path, also one that does not exist, without a token: browsers send
+// none.
 func (s *Server) options(w *recorder, r *http.Request) {
 	if s.o.Compat != Compat02 {
 		w.Header().Set("Allow", s.allow(routable(r).URL.Path))

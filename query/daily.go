@@ -21,7 +21,7 @@ type daySlot struct {
 	sum, weight float64 // of the readings
 	unweighted  bool    // some value does not tell its readings
 
-	// The same means made step by step, for sums that are more than a float64 holds.
+	// The same means computed step by step, for sums that are more than a float64 holds.
 	average, pooled float64
 	// low and high are the least and the greatest value, which no mean of them is beyond.
 	low, high float64
@@ -64,8 +64,8 @@ type dailyStat struct {
 	Value float64 `json:"value"`
 }
 
-// daily answers with one value for each time of the day, averaged over the days: for mean that of all their
-// readings, for any other verb the average of its values on each day.
+// daily answers with one value for each time of the day, averaged over the days: for mean over all
+// their readings, for any other verb over its values on each day.
 func (s *Server) daily(w http.ResponseWriter, r *http.Request, p params) error {
 	name, sel, err := s.selection(r, p, daysDefault)
 	if err != nil {
@@ -116,16 +116,17 @@ func (s *Server) daily(w http.ResponseWriter, r *http.Request, p params) error {
 
 const minutesADay = 24 * 60
 
-// dayTimes are the times of the day, in minutes since midnight by the clock on the wall, at which windows of
-// length step begin.
+// dayTimes are the times of the day, in minutes since midnight by the clock on the wall, at which
+// windows of length step begin.
 type dayTimes struct {
 	step time.Duration // whole minutes
 	loc  *time.Location
 }
 
-// of returns the time of the day of the window that begins at t (ns): the local time of its beginning, also where
-// the zone's hours do not begin with those of UTC. Windows that do not divide a day begin at other times each day.
-// They are gathered in slots of their length, counted from midnight.
+// of returns the time of the day of the window that begins at t (ns): the local time of its
+// beginning, also where the zone's hours do not begin with those of UTC. Windows that do not divide
+// a day begin at other times each day. They are gathered in slots of their length, counted from
+// midnight.
 func (d dayTimes) of(t int64) int {
 	hour, minute, _ := time.Unix(0, t).In(d.loc).Clock()
 	at, length := hour*60+minute, d.minutes()
@@ -137,8 +138,8 @@ func (d dayTimes) of(t int64) int {
 
 func (d dayTimes) minutes() int { return int(d.step / time.Minute) }
 
-// all returns the times of a whole day at which windows of the span can begin. Where clocks change by a part of a
-// window there are two series of them.
+// all returns the times of a whole day at which windows of the span can begin. Where clocks change
+// by a part of a window there are two series of them.
 func (d dayTimes) all(span timeSpan) []int {
 	var all []int
 	for t := span.from; t < span.to; {
@@ -154,8 +155,9 @@ func (d dayTimes) all(span timeSpan) []int {
 	return all
 }
 
-// fold gathers the slots by what the clock on the wall showed when they began, so that a day of 23 or 25 hours
-// needs no rule of its own: the hour that is missing has one day less, the one that comes twice has one value more.
+// fold gathers the slots by what the clock on the wall showed when they began. So a day of 23 or 25
+// hours needs no rule of its own: the hour that is missing has one day less, the hour that comes
+// twice has one value more.
 func (d dayTimes) fold(slots []slot) map[int]*daySlot {
 	day := make(map[int]*daySlot)
 	for _, sl := range slots {

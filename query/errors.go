@@ -118,8 +118,8 @@ func (s *Server) writeIndented(w http.ResponseWriter, status int, v any) {
 	s.sendJSON(w, status, v, "  ")
 }
 
-// sendJSON encodes before it writes, so that a value that cannot be encoded gives a 500 and not half
-// an answer.
+// sendJSON encodes before it writes, so that a value that cannot be encoded gives a 500 and not
+// half an answer.
 func (s *Server) sendJSON(w http.ResponseWriter, status int, v any, indent string) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// CheckFilter returns nil if every route that filters by tags can filter by a tag key with that value, or why not:
-// the key is one of their parameters, or means something else to InfluxDB, or one of them is no text.
+// CheckFilter returns nil if every route that filters by tags can filter by a tag key with that
+// value. Else it says why not: the key is a parameter of the routes, or has a meaning of its own in
+// InfluxDB, or the key or the value is no text.
 func CheckFilter(key, value string) error {
 	switch key {
 	case "verb", "start", "stop", "backfill", ticketName, tokenName, strings.ToLower(tokenName), strings.ToLower(lastEventID):

@@ -34,9 +34,9 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request, _ params) error
 	return nil
 }
 
-// readyz is readiness: only a server that cannot write the journal is not ready. While a sink is down
-// readings are safe and the rest works, so the answer is 200 and "degraded". Nothing outside is
-// asked: readyz may be called every second.
+// readyz is readiness: only a server that cannot write the journal is not ready. While a sink is
+// down readings are safe and the rest works, so the answer is 200 and "degraded". Nothing outside
+// is asked: readyz may be called every second.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request, _ params) error {
 	ready := s.readiness()
 	status := http.StatusOK

@@ -11,7 +11,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// didYouMean is the end of an error's text: what was probably meant by a name that does not exist, or "".
+// didYouMean is the end of an error's text: what was probably meant by a name that does not exist,
+// or "".
 func didYouMean(name string, candidates []string) string {
 	if like := nearest.Name(name, candidates); like != "" {
 		return fmt.Sprintf(": did you mean %s?", like)
@@ -19,8 +20,9 @@ func didYouMean(name string, candidates []string) string {
 	return ""
 }
 
-// hint says what was probably meant by a question that has no answer, by the names that were read lately: the stat, a
-// filter or its value. It is "" when all of them are known, or nothing is alike.
+// hint says what was probably meant by a question that has no answer, by the names that were read
+// lately: the stat, a filter or its value. It is "" when all of them are known, or nothing is
+// alike.
 func (s *Server) hint(stat string, fs filters, history bool) string {
 	stats, keys := s.o.Latest.Stats(), s.o.Latest.TagKeys()
 	if !slices.Contains(stats, stat) {
@@ -44,7 +46,7 @@ func (s *Server) hint(stat string, fs filters, history bool) string {
 	return s.valueHint(stat, fs)
 }
 
-// maxKnown bounds how many values of a tag are looked at.
+// maxKnown bounds how many values of a tag are compared.
 const maxKnown = 10_000
 
 // valueHint is hint for the filters' values.
@@ -90,7 +92,7 @@ func (s *Server) routeHint(path string) string {
 	var known []string
 	for _, rt := range s.routes() {
 		name, _, _ := strings.Cut(strings.TrimPrefix(rt.path, "/"), "/")
-		if name == first { // it is right, but for what follows, or is not there without its flag
+		if name == first { // the rest of the path is wrong, or a flag is missing
 			return ""
 		}
 		if !rt.absent && !slices.Contains(known, name) {

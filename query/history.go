@@ -17,16 +17,17 @@ import (
 // slot is one hour, or one window, of the history.
 type slot struct {
 	time int64 // its start, ns
-	// value is not finite where a float64 does not hold it. Such a slot is not answered, but it is there:
-	// nothing else may take its place.
+	// value is not finite where a float64 does not hold it. Such a slot is not in the answer, but no
+	// other value may take its place.
 	value float64
-	// The value as a fraction over all of its readings, for exact means of several slots. weight is 0 when
-	// the number of readings is not known (rows of Pulse 0.2) or says nothing (verbs other than mean).
+	// sum/weight is the value over all of its readings, for exact means of several slots. weight is 0
+	// when the number of readings is not known (rows of Pulse 0.2) or means nothing (verbs other than
+	// mean).
 	sum, weight float64
 }
 
-// hourly answers with the hours of UTC, oldest first, from the one that start falls into to the one that
-// stop falls into.
+// hourly answers with the hours of UTC, oldest first, from the one that start falls into to the one
+// that stop falls into.
 func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error {
 	name, sel, err := s.selection(r, p, hoursDefault)
 	if err != nil {
@@ -64,12 +65,13 @@ func (s *Server) tooLarge(name string, sel selection) error {
 // timeSpan is the time that a selection covers, in ns since 1970.
 type timeSpan struct {
 	from, to int64 // whole slots: the first one's start and the last one's end
-	// What is read of them: all of it. 0.2 cut the first and the last slot where start and stop happened to fall.
+	// What is read of the slots: all of it. 0.2 cut the first and the last slot where start and stop
+	// happened to fall.
 	readFrom, readTo int64
 }
 
-// span goes from the start of the slot that start falls into to the end of the one that stop falls into. A slot's
-// value never depends on when it is asked for.
+// span goes from the start of the slot that start falls into to the end of the one that stop falls
+// into. So a slot's value never depends on when it is asked for.
 func (s *Server) span(sel selection, step time.Duration) timeSpan {
 	start, stop := sel.now.Add(-sel.start).UnixNano(), sel.now.Add(-sel.stop).UnixNano()
 	span := timeSpan{from: floor.To(start, int64(step)), to: floor.To(stop+int64(step)-1, int64(step))}
@@ -80,7 +82,7 @@ func (s *Server) span(sel selection, step time.Duration) timeSpan {
 	return span
 }
 
-// backfill puts value where no slot is.
+// backfill adds slots with the value where none is.
 func backfill(slots []slot, span timeSpan, step time.Duration, value float64) []slot {
 	full := make([]slot, 0, (span.to-span.from)/int64(step)+1)
 	for t := span.from; t < span.to; t += int64(step) {
@@ -101,8 +103,8 @@ type plan struct {
 	wide  *widePlan                    // for sums that are more than a float64 holds; nil where there are none
 }
 
-// exactPlan computes over the readings themselves where the aggregates allow it: mean, sum, count, min, max,
-// spread and, for one series, last. The other verbs are over the windows' means.
+// exactPlan computes over the readings themselves where the aggregates allow it: mean, sum, count,
+// min, max, spread and, for one series, last. The other verbs are over the windows' means.
 func exactPlan(v verb) plan {
 	plain := func(c []float64) slot { return slot{value: c[0]} }
 	switch v {
@@ -151,7 +153,8 @@ func (s *Server) history(ctx context.Context, name string, sel selection, span t
 	}
 	split := from
 	if sel.verb == "mean" {
-		// Nobody knows how many readings the rows of Pulse 0.2 are of: slots with such rows weigh their windows equally.
+		// Nobody knows how many readings the rows of Pulse 0.2 are of. Slots with such rows weigh their
+		// windows equally.
 		split = min(max(from, floor.To(s.o.MeansUntil()+int64(step)-1, int64(step))), to)
 	}
 	var slots []slot
@@ -161,8 +164,8 @@ func (s *Server) history(ctx context.Context, name string, sel selection, span t
 			return nil, err
 		}
 	}
-	// Those that were not taken over have no counts. They are older than any of ours: they can only be before the
-	// first slot found.
+	// Rows of 0.2 that were not taken over have no counts. They are older than any row of ours, so
+	// they can only be before the first slot found.
 	end := to
 	if len(slots) > 0 {
 		end = slots[0].time
@@ -265,7 +268,7 @@ func number(v any) (num, bool) {
 	return num{}, false
 }
 
-// askInflux runs a statement when its turn comes, and makes a failure an answer.
+// askInflux runs a statement when its turn comes. A failure becomes an *httpError.
 func (s *Server) askInflux(ctx context.Context, text string, args map[string]any) ([]models.Row, error) {
 	if err := s.takeTurn(ctx); err != nil {
 		return nil, err
@@ -317,8 +320,8 @@ func (s *Server) takeTurn(ctx context.Context) error {
 		text: fmt.Sprintf("history is busy: %d queries are under way, try again later", cap(s.turns))}
 }
 
-// errGivenUp is for a client that is gone, or a server that stops: nobody reads it, but the metrics show it
-// under a code of its own (nginx's), which is nobody's failure.
+// errGivenUp is for a client that is gone, or a server that stops. Nobody reads the answer, but the
+// metrics show it under a code of its own (nginx's), which is no failure.
 func errGivenUp(err error) error {
 	return &httpError{status: 499, text: "the request was given up", err: err}
 }

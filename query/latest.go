@@ -61,8 +61,8 @@ func (s *Server) latest(w http.ResponseWriter, r *http.Request, p params) error 
 	return nil
 }
 
-// latestEach answers with the readings as they are: told apart by the tags that were given more than once,
-// or, when there is none, by all of their tags.
+// latestEach answers with the readings as they are, with the tags that were given more than once,
+// or, when there is none, with all of their tags.
 func (s *Server) latestEach(w http.ResponseWriter, name string, sel selection, since int64) error {
 	several := func(key string) bool {
 		return slices.ContainsFunc(sel.filters, func(f filter) bool { return f.given > 1 && f.key == key })
@@ -121,7 +121,7 @@ func (s *Server) selection(r *http.Request, p params, history time.Duration) (st
 		sel, err = parseSelection(rawQuery, history, s.o.Now(), loc)
 	}
 	if err != nil && s.o.Compat == Compat02 {
-		err = errNotFound02() // 0.2 let InfluxDB find out, and had one answer to whatever it said
+		err = errNotFound02() // 0.2 had one answer to all errors of InfluxDB
 	}
 	return name, sel, err
 }

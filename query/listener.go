@@ -10,9 +10,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// limitListener serves at most limit connections at once. One that comes when all places are taken gets that of the connection that
-// has had no request at work for longest: whoever opens connections and says nothing, or says it slowly, keeps nobody out. While
-// every place has a request at work, it waits.
+// limitListener serves at most limit connections at once. A connection that comes when all places
+// are taken gets the place of the connection that has had no request at work for longest. So a
+// client that opens connections and sends nothing, or sends slowly, keeps nobody out. While every
+// place has a request at work, the new connection waits.
 type limitListener struct {
 	net.Listener
 	limit   int
@@ -45,7 +46,8 @@ func (l *limitListener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// place waits for a place, and returns false when there will be none because the listener was closed.
+// place waits for a place. It returns false when there will be none because the listener was
+// closed.
 func (l *limitListener) place(c *limitConn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,7 +56,7 @@ func (l *limitListener) place(c *limitConn) bool {
 			l.madeWay()
 			victim := longest.Value.(*limitConn)
 			l.free(victim)
-			_ = victim.Conn.Close() // whoever reads it hears of it
+			_ = victim.Conn.Close() // its reader gets an error
 			continue
 		}
 		l.cond.Wait()
@@ -129,7 +131,7 @@ func (c *limitConn) begin() (end func()) {
 
 type connKey struct{}
 
-// withConn lets requests find the connection that they came on.
+// withConn lets a request find the connection that it came on.
 func withConn(ctx context.Context, conn net.Conn) context.Context {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()

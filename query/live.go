@@ -16,10 +16,11 @@ import (
 	"github.com/nanopack/pulse/internal/apijson"
 )
 
-// Live streams readings as they come. It may be absent (Options.Live nil): then its routes are too. Subscribe is
-// called from several goroutines at once.
+// Live streams readings as they come. Without it (Options.Live nil) there are no routes for it.
+// Subscribe is called from several goroutines at once.
 type Live interface {
-	// Subscribe returns a stream, which is closed again. It does not wait. An error is a 503, and its text is shown.
+	// Subscribe returns a stream, which the API closes. It does not wait. An error is a 503, and its
+	// text is shown.
 	Subscribe(LiveRequest) (LiveStream, error)
 }
 
@@ -27,21 +28,22 @@ type Live interface {
 type LiveRequest struct {
 	Stat    string              // "": all
 	Filters map[string][]string // as for Latest.Select
-	// Resume begins behind the journal's record After; without it the stream begins now.
+	// Resume begins after the journal's record After. Without it the stream begins now.
 	Resume bool
 	After  uint64
 }
 
 // LiveStream is one client's. Its methods are called from one goroutine.
 type LiveStream interface {
-	// Next waits until there is something to say and appends it to dst, in whole server-sent events. io.EOF means that
-	// the stream is over; any other error is ctx's. dst is not kept.
+	// Next waits until there is something to send and appends it to dst, in whole server-sent events.
+	// io.EOF means that the stream is over. Any other error is ctx's. dst is not kept.
 	Next(ctx context.Context, dst []byte) ([]byte, error)
 	Close()
 }
 
 const (
-	// lastEventID is a header, which a browser sends when it connects again, and a parameter for everybody else.
+	// lastEventID is a header, which a browser sends when it connects again, and a parameter for other
+	// clients.
 	lastEventID = "Last-Event-ID"
 	// ticketName is the parameter that takes the token's place where no header can be sent.
 	ticketName = "ticket"
@@ -84,7 +86,7 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request, p params) error {
 	defer context.AfterFunc(s.streams, cancel)()
 	w.WriteHeader(http.StatusOK)
 	for buf := []byte(nil); ; {
-		// First of all without a text, so that the client has its answer.
+		// At first without a text, so that the client has its answer.
 		if !s.send(w, control, buf) {
 			return nil
 		}
@@ -99,10 +101,10 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request, p params) error {
 	}
 }
 
-// send writes a part of a stream and tells whether the client is still there. One that does not read it in time is not.
+// send writes a part of a stream. It returns false if the client is gone, or does not read in time.
 func (s *Server) send(w io.Writer, control *http.ResponseController, b []byte) bool {
 	begin := time.Now()
-	// A deadline that cannot be set is one of a connection that is gone, as the write tells.
+	// A deadline cannot be set on a connection that is gone, and then the write fails too.
 	_ = control.SetWriteDeadline(begin.Add(s.patience))
 	_, err := w.Write(b)
 	if err == nil {
@@ -126,7 +128,7 @@ func parseLive(r *http.Request, stat string) (LiveRequest, error) {
 	if err != nil {
 		return request, badRequest("the query string is malformed: %v", err)
 	}
-	last := r.Header.Get(lastEventID) // newer than the parameter: that stays in the address
+	last := r.Header.Get(lastEventID) // newer than the parameter, which stays in the address
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		switch key {
 		case tokenName, strings.ToLower(tokenName), ticketName:

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Suffixes of the fields that the aggregates keep beside each stat's mean, which is named as the stat.
+// Suffixes of the fields that the aggregates keep beside each stat's mean, which has the stat's
+// name.
 const (
 	suffixSum   = ":sum"
 	suffixCount = ":count"
@@ -16,13 +17,13 @@ const (
 	suffixLast  = ":last"
 )
 
-// isCompanion tells whether a field is one of those: it is no stat, and is not shown as one.
+// isCompanion reports whether a field is one of these. Such a field is not shown as a stat.
 func isCompanion(field string) bool {
 	return slices.ContainsFunc([]string{suffixSum, suffixCount, suffixMin, suffixMax, suffixLast},
 		func(suffix string) bool { return strings.HasSuffix(field, suffix) })
 }
 
-// The aggregates' names. Written so for InfluxDB 1.6, which wants ON for tags even when the source names the
+// The names in the aggregates. InfluxDB 1.6 wants ON for tags even when the source names the
 // database.
 const (
 	showFields = `SHOW FIELD KEYS ON "statistics" FROM "one_week"."aggregate"`
@@ -47,8 +48,8 @@ func (s *Server) tags(w http.ResponseWriter, r *http.Request, _ params) error {
 	return nil
 }
 
-// stored returns the names that a SHOW statement answers. Without InfluxDB there are none: the live ones do
-// until it is back, and the failure is counted.
+// stored returns the names that a SHOW statement answers. While InfluxDB is away there are none:
+// the live names have to do, and the failure is counted.
 func (s *Server) stored(ctx context.Context, statement string) []string {
 	names, err := s.askNames(ctx, statement, nil)
 	if err != nil {

@@ -22,9 +22,10 @@ const (
 	maxBodyBytes   = 1 << 20
 	headerTimeout  = 5 * time.Second
 	idleTimeout    = 2 * time.Minute
-	// answerSlack is what a request may take to read and its answer to send, on top of its query's time.
+	// answerSlack is how long reading a request and sending its answer may take, on top of its query's
+	// time.
 	answerSlack = 30 * time.Second
-	// pingTimeout bounds the look at InfluxDB that /status takes, namesTimeout that of /keys and /tags.
+	// pingTimeout bounds the question to InfluxDB of /status, namesTimeout that of /keys and /tags.
 	pingTimeout  = 2 * time.Second
 	namesTimeout = 5 * time.Second
 	// queueTimeout is how long a history query waits for its turn.
@@ -60,17 +61,18 @@ type Options struct {
 	Live        Live         // nil: no /live
 	Metrics     http.Handler // nil: no /metrics
 
-	// Stored is how a name or a tag's value is spelled in InfluxDB, which cannot hold every text; nil: as it is.
+	// Stored is how a name or a tag's value is spelled in InfluxDB, which cannot hold every text; nil:
+	// as it is.
 	Stored func(string) string
 
-	// MeansUntil returns the moment (ns) before which rows of InfluxDB may be means of an unknown number of
-	// readings, as Pulse 0.2 left them, whatever their count says; nil: there are none. It may change while the
-	// server runs.
+	// MeansUntil returns the moment (ns) before which rows of InfluxDB may be means of an unknown
+	// number of readings, as Pulse 0.2 left them, whatever their count says; nil: there are none. The
+	// moment may change while the server runs.
 	MeansUntil func() int64
 
 	QueryTimeout   time.Duration // of one history request; default 30 s
 	HistoryQueries int           // at once; default 8
-	MaxConnections int           // at once; for one more, an idle one goes, or it waits; default 2048
+	MaxConnections int           // at once: one more waits, or an idle one is closed for it; default 2048
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

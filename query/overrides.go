@@ -84,8 +84,8 @@ func checkRelays(ids []string) error {
 	return nil
 }
 
-// unknownRelay is the error for the first id that no relay has, connected or not. It is nil if there
-// is none.
+// unknownRelay is the error for the first id that no relay has, connected or not. It is nil if
+// there is none.
 func (s *Server) unknownRelay(ids []string) error {
 	var known []string
 	for _, r := range s.o.Relays.Relays() {

@@ -43,7 +43,7 @@ type selection struct {
 type filter struct {
 	key    string
 	values []string // distinct, in the order given
-	given  int      // how many values were: verb=none tells apart what was given more than once
+	given  int      // how many values were given, for verb=none
 }
 
 // filters are sorted by key, so that the same question is always the same statement.
@@ -74,8 +74,9 @@ func (f filters) spelled(as func(string) string) filters {
 	return out
 }
 
-// parseSelection reads the query parameters. history is the default of start, or 0 for /latest, where
-// backfill, start and stop are ordinary filters. now and loc are for the times in it.
+// parseSelection reads the query parameters. history is the default of start, or 0 for /latest,
+// where backfill, start and stop are ordinary filters. now and loc are for the times in the
+// parameters.
 func parseSelection(rawQuery string, history time.Duration, now time.Time, loc *time.Location) (selection, error) {
 	sel := selection{verb: "mean", now: now, start: history}
 	values, err := url.ParseQuery(rawQuery)
@@ -85,7 +86,7 @@ func parseSelection(rawQuery string, history time.Duration, now time.Time, loc *
 	reserved := map[string]func(string) error{
 		"verb":    func(v string) (err error) { sel.verb, err = parseVerb(v, history == 0); return err },
 		tokenName: func(string) error { return nil },
-		// 0.2 took this one for a token's name too when it made filters, though it did not let anybody in.
+		// 0.2 made no filter of this name, though it took no token from it.
 		strings.ToLower(tokenName): func(string) error { return nil },
 	}
 	if history != 0 {
@@ -93,7 +94,7 @@ func parseSelection(rawQuery string, history time.Duration, now time.Time, loc *
 		reserved["stop"] = func(v string) (err error) { sel.stop, err = parseBack("stop", v, 0, now, loc); return err }
 		reserved["backfill"] = func(v string) error { sel.fill, sel.fillValue = parseFill(v); return nil }
 	}
-	for _, key := range slices.Sorted(maps.Keys(values)) { // sorted: of several mistakes the same one is told
+	for _, key := range slices.Sorted(maps.Keys(values)) { // sorted, so that of several mistakes the same one is reported
 		set, ok := reserved[key]
 		if !ok {
 			continue
@@ -148,8 +149,9 @@ func parseFilters(values url.Values) (filters, error) {
 	return fs, nil
 }
 
-// reservedName tells whether InfluxQL means something else by an identifier, quoted or not: the time, which
-// would widen or empty the range that was asked for, the current time, or parts of its own index.
+// reservedName reports whether an identifier has a meaning of its own in InfluxQL, quoted or not:
+// the time, which would widen or empty the range that was asked for, the current time, or parts of
+// the index.
 func reservedName(name string) bool {
 	switch strings.ToLower(name) {
 	case "time", "now()", "_name", "_tagkey", "_tagvalue", "_serieskey", "_fieldkey":
@@ -171,7 +173,8 @@ func checkName(what, name string) error {
 	return nil
 }
 
-// printable also refuses U+FEFF, which a reader may take for a byte order mark and drop.
+// printable reports whether s is UTF-8 without control characters. It refuses U+FEFF too, which a
+// reader may take for a byte order mark and drop.
 func printable(s string) bool {
 	if !utf8.ValidString(s) {
 		return false
@@ -181,7 +184,8 @@ func printable(s string) bool {
 	})
 }
 
-// parseFill reads backfill: set to anything it fills, with that number, or 0 when it is none.
+// parseFill reads backfill: any value fills, with that number, or with 0 when the value is no
+// number.
 func parseFill(v string) (fill bool, value float64) {
 	if v == "" {
 		return false, 0
@@ -193,7 +197,8 @@ func parseFill(v string) (fill bool, value float64) {
 	return true, value
 }
 
-// ago is a duration as the API takes it: 1w, 90m. How far back a point in time is has a fraction that nobody gave.
+// ago is a duration as the API takes it: 1w, 90m. It is rounded, because how far back a point in
+// time is has a fraction that nobody gave.
 func ago(d time.Duration) string {
 	if d > time.Minute {
 		d = d.Round(time.Second)

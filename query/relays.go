@@ -8,7 +8,8 @@ func (s *Server) relays(w http.ResponseWriter, _ *http.Request, _ params) error 
 	return nil
 }
 
-// forgetRelay forgets a relay that is not connected. It takes any id, because ids are only looked up.
+// forgetRelay forgets a relay that is not connected. It takes any id, because ids are only looked
+// up.
 func (s *Server) forgetRelay(w http.ResponseWriter, r *http.Request, p params) error {
 	if err := s.o.Control.Forget(r.Context(), p.get("id")); err != nil {
 		return err

@@ -12,21 +12,25 @@ import (
 	"github.com/nanopack/pulse/internal/strictjson"
 )
 
-// Replays rebuild ranges of the views from the journal. It may be absent (Options.Replays nil): then its routes
-// are too. Its methods are called from several goroutines at once, and read and write nothing but local state.
+// Replays rebuild ranges of the views from the journal. It may be absent (Options.Replays nil):
+// then its routes are too. Its methods are called from several goroutines at once, and read and
+// write nothing but local state.
 type Replays interface {
-	// Create adds a replay; it runs on its own. Errors wrap ErrInvalid where the request is at fault, and say
-	// which field, or ErrTooMany.
+	// Create adds a replay; it runs on its own. Errors wrap ErrInvalid where the request is at fault,
+	// and say which field, or ErrTooMany.
 	Create(ctx context.Context, request ReplayRequest) (Replay, error)
-	// List returns those that are waiting, running or ended lately, the newest first. The slice belongs to the caller.
+	// List returns those that are waiting, running or ended lately, the newest first. The slice
+	// belongs to the caller.
 	List() []Replay
 	// Get returns one; ErrNotFound (wrapped) when there is none of that id.
 	Get(id string) (Replay, error)
-	// Cancel ends one and returns what became of it; one that has ended stays as it is. ErrNotFound as with Get.
+	// Cancel ends one and returns what became of it; one that has ended stays as it is. ErrNotFound as
+	// with Get.
 	Cancel(id string) (Replay, error)
 }
 
-// ReplayRequest asks for a replay. The API has seen to it that From is before To and not in the future.
+// ReplayRequest asks for a replay. The API has seen to it that From is before To and not in the
+// future.
 type ReplayRequest struct {
 	Projections []string  // names, or "all"; empty when the request named none, which is invalid
 	From, To    time.Time // From is included, To is not; To zero: now
@@ -138,8 +142,8 @@ func (s *Server) oneReplay(w http.ResponseWriter, p params, of func(id string) (
 	return nil
 }
 
-// parseReplay reads the body of a request: one JSON object, each field once, none of other names. A misspelled
-// or doubled field could mean another range than the one that is rebuilt.
+// parseReplay reads the body of a request: one JSON object, each field once, none of other names. A
+// misspelled or doubled field could mean another range than the one that is rebuilt.
 func parseReplay(body []byte, now time.Time, loc *time.Location) (ReplayRequest, error) {
 	var request ReplayRequest
 	var projection, from, to string

@@ -9,8 +9,8 @@ import (
 	"github.com/julienschmidt/httprouter"
 )
 
-// handler answers one request, or returns why not; an *httpError chooses the status, any other error is a 500.
-// It must not write before it is sure to return nil.
+// handler answers one request, or returns why not: see answerTo. It must not write before it is
+// sure to return nil.
 type handler func(w http.ResponseWriter, r *http.Request, p params) error
 
 // params are the {names} of a route's path, unescaped.
@@ -35,8 +35,8 @@ type route struct {
 	absent bool // what it needs was not configured: it is a 404
 }
 
-// routes is the API. A GET route answers HEAD too, OPTIONS is answered everywhere, and one slash at the
-// end of a path makes no difference.
+// routes is the API. A GET route answers HEAD too, OPTIONS is answered everywhere, and one slash at
+// the end of a path makes no difference.
 func (s *Server) routes() []route {
 	noAlerts := s.o.Alerts == nil
 	noControl := s.o.Control == nil
@@ -118,7 +118,8 @@ func (s *Server) newRouter(table []route) (*httprouter.Router, []string) {
 	return router, methods
 }
 
-// wrap does for each route what all have in common: its name for the metrics, the token, the error's answer.
+// wrap does what all routes have in common: the name for the metrics, the token, the answer to an
+// error.
 func (s *Server) wrap(rt route) httprouter.Handle {
 	return func(w http.ResponseWriter, r *http.Request, p httprouter.Params) {
 		if rec, ok := w.(*recorder); ok {
@@ -145,7 +146,7 @@ func (s *Server) wrap(rt route) httprouter.Handle {
 	}
 }
 
-// plain makes a handler of the router's own (404, 405), behind the token.
+// plain makes a handler of one of the router's own (404, 405), which asks for the token too.
 func (s *Server) plain(handle func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := s.admit(w, r, token); !ok {

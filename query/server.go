@@ -18,7 +18,8 @@ import (
 	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// Server serves the API on one listener. Start it once; Stop may be called at any time, any number of times.
+// Server serves the API on one listener. Start it once. Stop may be called at any time, any number
+// of times.
 type Server struct {
 	o       Options
 	log     *slog.Logger
@@ -26,13 +27,14 @@ type Server struct {
 	token   tokenCheck
 	cors    atomic.Pointer[string] // Access-Control-Allow-Origin
 	tickets *tickets
-	// Who guesses one of the two is not refused for the other: a page that comes back after a restart has an old ticket.
+	// An address that guesses tickets is not refused for tokens: a page that comes back after a
+	// restart has an old ticket.
 	tokenGuesses, ticketGuesses *guesses.Limiter
 
 	router  *httprouter.Router
-	methods []string // those the table has, for Allow
+	methods []string // of the table, for Allow
 	http    *http.Server
-	turns   chan struct{}  // one per history query at work
+	turns   chan struct{}  // one for each history query under way
 	warn    rate.Sometimes // limits the log lines of failed requests
 	guessed rate.Sometimes // and of refused addresses
 	crowd   rate.Sometimes // and of too many connections
@@ -45,7 +47,7 @@ type Server struct {
 	endStreams context.CancelFunc
 	patience   time.Duration // with a client that does not read its stream
 
-	// baseCtx is the ancestor of every request's context; cut ends it when the time to drain is over.
+	// baseCtx is the ancestor of every request's context. cut ends it when the time to drain is over.
 	baseCtx context.Context
 	cut     context.CancelFunc
 
@@ -57,8 +59,8 @@ type Server struct {
 	stopped bool
 }
 
-// New builds a server on the listener in o, which is its own from now on, also when New fails. Nothing is
-// served before Start.
+// New builds a server on the listener in o, which the server owns from now on, also when New fails.
+// Nothing is served before Start.
 func New(o Options) (*Server, error) {
 	if err := o.validate(); err != nil {
 		if o.Listener != nil {
@@ -90,8 +92,9 @@ func New(o Options) (*Server, error) {
 		Handler:           s,
 		TLSConfig:         o.TLS,
 		ReadHeaderTimeout: headerTimeout,
-		// Also the reading time is as long as a query may take: net/http ends a request's context when it
-		// is over, body or not. A route that streams lifts both with http.ResponseController.
+		// The reading time too is as long as a query may take: net/http ends a request's context when
+		// that time is over, body or not. A route that streams lifts both limits with
+		// http.ResponseController.
 		ReadTimeout:    o.QueryTimeout + answerSlack,
 		WriteTimeout:   o.QueryTimeout + answerSlack,
 		IdleTimeout:    idleTimeout,
@@ -132,7 +135,7 @@ func (s *Server) Start() {
 	})
 }
 
-// crowded is told of each connection that made way for another.
+// crowded notes that a connection made way for another.
 func (s *Server) crowded() {
 	s.metrics.madeWay.Inc()
 	s.crowd.Do(func() {
@@ -140,8 +143,8 @@ func (s *Server) crowded() {
 	})
 }
 
-// Stop takes no new requests, ends streams and backups, waits for those under way until ctx ends, then cuts off the rest; the error
-// says that it did.
+// Stop takes no new requests, ends streams and backups, waits for the answers under way until ctx
+// ends, then cuts off the rest. The error says that it cut answers off.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopped = true
@@ -161,15 +164,15 @@ func (s *Server) Stop(ctx context.Context) error {
 	return err
 }
 
-// ServeHTTP is one request from the first header to the last metric. It is exported for tests and for
-// embedding the API in another server.
+// ServeHTTP is one request from the first header to the last metric. It is exported for tests and
+// for programs that embed the API in another server.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := s.o.Now()
 	rec := &recorder{ResponseWriter: w, route: routeOther}
 	defer func() {
 		took := s.o.Now().Sub(begin)
 		if rec.stream {
-			took = 0 // how long somebody listened is no measure of the server
+			took = 0 // the length of a stream is no measure of the server
 		}
 		s.metrics.observe(rec.route, r.Method, rec.code(), took)
 		s.log.Debug("request", "method", r.Method, "route", rec.route, "code", rec.code(),
@@ -180,21 +183,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	s.setCommonHeaders(rec.Header())
 	if len(r.TransferEncoding) > 0 {
-		// It may have had a Content-Length too, which net/http drops without a word. Somebody on the way may have gone by that
-		// and see the request's end elsewhere: what follows is not read.
+		// The request may have had a Content-Length too, which net/http drops without a word. A proxy
+		// may have used it and see the end of the request elsewhere. So what follows is not read.
 		rec.Header().Set("Connection", "close")
 	}
 	if r.Method == http.MethodOptions {
 		s.options(rec, r)
 		return
 	}
-	// The plain w, because only net/http's own type hears that a body was too long and closes.
+	// The plain w, because only net/http's own type closes the connection after a body that is too
+	// long.
 	r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 	s.router.ServeHTTP(rec, routable(r))
 }
 
-// recoverPanic turns a panic of a handler into a 500. When the answer had begun there is nothing left to
-// say: the connection is broken off, so that the client cannot take half an answer for a whole one.
+// recoverPanic turns a panic of a handler into a 500. When the answer had begun, the connection is
+// broken off, so that the client cannot take half an answer for a whole one.
 func (s *Server) recoverPanic(rec *recorder, r *http.Request) {
 	p := recover()
 	if p == nil {
@@ -214,7 +218,8 @@ func (s *Server) recoverPanic(rec *recorder, r *http.Request) {
 		text: "internal error: the server's log has the details"})
 }
 
-// recorder remembers what the metrics need. Unwrap lets http.ResponseController reach the connection.
+// recorder remembers what the metrics need. Unwrap lets http.ResponseController reach the
+// connection.
 type recorder struct {
 	http.ResponseWriter
 	route  string

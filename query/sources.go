@@ -81,8 +81,8 @@ type Alerts interface {
 	List() ([]kapa.View, error)
 }
 
-// Journal reports how the journal does. *journal.Journal is the implementation. Its methods answer at
-// once, from memory or a local call.
+// Journal reports how the journal does. *journal.Journal is the implementation. Its methods answer
+// at once, from memory or a local call.
 type Journal interface {
 	State(ctx context.Context) (journal.State, error)
 	// Losses are the events that the journal held and lost (damage, not retention).

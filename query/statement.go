@@ -18,8 +18,8 @@ const (
 	aggregateSource      = `"statistics"."one_week"."aggregate"`
 )
 
-// call is one column of a statement: an InfluxQL function over a field of the stat. Both are ours, never the
-// request's.
+// call is one column of a statement: an InfluxQL function over a field of the stat. Both are ours,
+// never the request's.
 type call struct {
 	fn     string
 	suffix string // of the field's name, "" for the mean
@@ -36,9 +36,9 @@ type statement struct {
 //	SELECT sum("cpu:sum") AS "c0" FROM "statistics"."one_week"."aggregate"
 //	WHERE time >= 1 AND time < 2 AND ("host"::tag = $p0 OR "host"::tag = $p1) GROUP BY time(3600s) fill(none)
 //
-// Names are quoted identifiers: InfluxDB 1.6 binds values only. "::tag" keeps a filter that is called like a
-// stat from being compared with the stat. from (inclusive) and to (exclusive) are ns since 1970; stored spells
-// names and values as InfluxDB holds them.
+// Names are quoted identifiers, because InfluxDB 1.6 binds values only. Without "::tag", a filter
+// with the name of a stat would be compared with the stat. from (inclusive) and to (exclusive) are
+// ns since 1970. stored spells names and values as InfluxDB holds them.
 func aggregateStatement(stat string, calls []call, fs filters, from, to int64, step time.Duration, stored func(string) string) (statement, error) {
 	fields := make([]string, len(calls))
 	for i, c := range calls {
@@ -63,7 +63,7 @@ func aggregateStatement(stat string, calls []call, fs filters, from, to int64, s
 	return st, nil
 }
 
-// from writes where the rows come from and which of them are meant.
+// from writes the source of the rows, and the condition that selects them.
 func (st statement) from(b *strings.Builder, fs filters, from, to int64) {
 	fmt.Fprintf(b, " FROM %s WHERE time >= %d AND time < %d", aggregateSource, from, to)
 	for _, f := range fs {
@@ -80,7 +80,8 @@ func (st statement) from(b *strings.Builder, fs filters, from, to int64) {
 	}
 }
 
-// quote is influxql.QuoteIdent, but quotes always: which words need it depends on the server's version.
+// quote is influxql.QuoteIdent, but quotes every name: which words need quotes depends on the
+// server's version.
 func quote(name string) string {
 	if q := influxql.QuoteIdent(name); strings.HasPrefix(q, `"`) {
 		return q
@@ -88,9 +89,9 @@ func quote(name string) string {
 	return `"` + name + `"`
 }
 
-// check parses the text as the server will and compares what came out with what was meant. It never fails
-// for a name that passed checkName; it is there so that a mistake above, or in the quoting of a library,
-// becomes an error and never a statement.
+// check parses the text as the server will and compares the result with what was meant. It never
+// fails for a name that passed checkName. It makes a mistake above, or in the quoting of a library,
+// an error and never a statement.
 func (st statement) check(fields []string, calls []call, fs filters) error {
 	sel, err := st.parse()
 	if err != nil {
@@ -132,7 +133,7 @@ func (st statement) parse() (*influxql.SelectStatement, error) {
 	return sel, nil
 }
 
-// checkSource holds for the aggregates alone.
+// checkSource returns an error unless the source is the aggregates.
 func (st statement) checkSource(source influxql.Source) error {
 	m, ok := source.(*influxql.Measurement)
 	if !ok || m.Database != aggregateDB || m.RetentionPolicy != aggregatePolicy || m.Name != aggregateMeasurement ||
@@ -142,7 +143,8 @@ func (st statement) checkSource(source influxql.Source) error {
 	return nil
 }
 
-// checkCondition compares the leaves of the WHERE clause with the two times and the filters, in order.
+// checkCondition compares the leaves of the WHERE clause with the two times and the filters, in
+// order.
 func checkCondition(st statement, cond influxql.Expr, fs filters) error {
 	var want []string
 	for _, f := range fs {

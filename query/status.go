@@ -61,8 +61,8 @@ type (
 		LostFrom   time.Time `json:"lost_from,omitzero"`
 		LostTo     time.Time `json:"lost_to,omitzero"`
 	}
-	// StateDamage is a value of the state file, pulse.db, that was not as it was written, and what that
-	// means. The value was taken out, and is kept in the state file.
+	// StateDamage is a value of the state file, pulse.db, that was not as it was written, and what
+	// that means. The value was taken out, and is kept in the state file.
 	StateDamage struct {
 		Found  time.Time `json:"found"`
 		What   string    `json:"what"`

@@ -9,16 +9,17 @@ import (
 )
 
 const (
-	// ticketLife is how long a ticket is good for after it was issued, and after the last stream that it opened has ended:
-	// a browser that lost its connection comes back with the same address.
+	// ticketLife is how long a ticket is valid after it was issued, and after the last stream that it
+	// opened has ended: a browser that lost its connection comes back with the same address.
 	ticketLife = time.Minute
 	maxTickets = 1024
 )
 
 var errTooManyTickets = errors.New("too many tickets are valid: wait a minute")
 
-// tickets stand in for the token where no header can be sent: a browser's EventSource. They are kept in memory, by
-// hash, so that looking one up tells nothing about another, and end with the server.
+// tickets stand in for the token where no header can be sent: a browser's EventSource. They are
+// kept in memory and end with the server. They are kept by hash, so that the time of a look-up does
+// not depend on other tickets.
 type tickets struct {
 	mu    sync.Mutex
 	valid map[[sha256.Size]byte]*ticket
@@ -50,7 +51,7 @@ func (t *tickets) issue(now time.Time) (name string, expires time.Time, err erro
 	return name, expires, nil
 }
 
-// enter tells whether a ticket is good, and keeps it so until leave is called.
+// enter reports whether a ticket is valid. It stays valid until leave is called.
 func (t *tickets) enter(name string, now time.Time) (leave func(now time.Time), ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

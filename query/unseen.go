@@ -12,8 +12,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// seen is what readings there are, for one request: those in memory, and where those do not have a name, those that
-// InfluxDB keeps. It is nobody's state and used by one goroutine.
+// seen is what readings there are, for one request: those in memory, and where those do not have a
+// name, those that InfluxDB keeps. It is used by one goroutine, for one request.
 type seen struct {
 	server *Server
 	ctx    context.Context
@@ -22,11 +22,11 @@ type seen struct {
 	hosts  map[string]bool                       // relays, with readings or without
 	values map[string]map[string]map[string]bool // in memory: stat, key, value
 	stored map[string][]string                   // what InfluxDB answered, by question
-	failed bool                                  // it did not
+	failed bool                                  // InfluxDB did not answer
 }
 
-// warnOfUnseen adds a warning to each alert on a stat, a tag or a value of one that no reading has: it is probably
-// misspelled, and would watch nothing in silence.
+// warnOfUnseen adds a warning to each alert on a stat, a tag or a tag's value that no reading has.
+// The name is probably misspelled, and the alert would watch nothing in silence.
 func (s *Server) warnOfUnseen(ctx context.Context, alerts []kapa.View) {
 	if len(alerts) == 0 {
 		return
@@ -82,7 +82,7 @@ func (k *seen) warn(v *kapa.View) {
 	v.Warning = strings.Join(says, "; ")
 }
 
-// of are the values of a tag in the readings of the stat that are in memory.
+// of returns the values of a tag in the readings of the stat that are in memory.
 func (k *seen) of(stat, key string) map[string]bool {
 	tags := k.values[stat]
 	if tags == nil {
@@ -110,7 +110,7 @@ func (k *seen) hasValue(key, value string) bool {
 		map[string]any{"value": k.server.o.Stored(value)})) > 0
 }
 
-// ask asks InfluxDB the same question once. After it failed to answer, it is not asked again.
+// ask asks InfluxDB the same question once. After InfluxDB failed to answer, it is not asked again.
 func (k *seen) ask(statement string, params map[string]any) []string {
 	question := fmt.Sprint(statement, params)
 	names, asked := k.stored[question]

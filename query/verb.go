@@ -84,7 +84,8 @@ func (c *combiner) add(s sample) {
 	}
 }
 
-// result is false when there is no value: nothing was added, stddev of one, or more than a float64 holds.
+// result returns false when there is no value: nothing was added, stddev of one, or more than a
+// float64 holds.
 func (c *combiner) result() (float64, bool) {
 	if c.n == 0 {
 		return 0, false
@@ -135,8 +136,8 @@ func median(s []sample) float64 {
 	return lo/2 + hi/2
 }
 
-// mode is the most frequent value; of several equally frequent ones that which was read first, and of
-// those the smallest.
+// mode is the most frequent value. Of several equally frequent values it is the one that was read
+// first, and of these the smallest.
 func mode(s []sample) float64 {
 	slices.SortFunc(s, func(a, b sample) int {
 		return cmp.Or(cmp.Compare(a.value, b.value), cmp.Compare(a.time, b.time))
@@ -155,8 +156,9 @@ func mode(s []sample) float64 {
 	return best.value
 }
 
-// sum adds with Neumaier's compensation, so that the order, which an index in memory does not keep, does
-// not show in the last digits. When it leaves the range of float64 it goes on scaled, as package wide does.
+// sum adds with Neumaier's compensation, so that the order, which an index in memory does not keep,
+// does not show in the last digits. When the sum leaves the range of float64 it goes on scaled, as
+// in package wide.
 type sum struct {
 	total, lost float64
 	scaled      bool

@@ -9,11 +9,13 @@ import (
 	"github.com/nanopack/pulse/internal/duration"
 )
 
-// ParseWhen reads a point in time, everywhere where one is asked for: from and to of a replay, start and stop of
-// /hourly and /daily. It is how far back from now (90m, 1d, 1h30m; 0 or now), or a date (2026-11-27, today or
-// yesterday: its midnight) with a time of day or without (14:00, 14:00:30), or RFC 3339. What names no zone is in loc.
+// ParseWhen reads a point in time, wherever one is asked for: from and to of a replay, start and
+// stop of /hourly and /daily. The text is how far back from now (90m, 1d, 1h30m; 0 or now), or a
+// date (2026-11-27, today or yesterday: its midnight) with a time of day or without (14:00,
+// 14:00:30), or RFC 3339. A text without a zone is in loc.
 //
-// The time is in UTC. ago reports whether it was given as how far back. The error says what may be given.
+// The time is in UTC. ago reports whether the text says how far back. The error says what may be
+// given.
 func ParseWhen(text string, now time.Time, loc *time.Location) (t time.Time, ago bool, err error) {
 	if text == "0" || strings.EqualFold(text, "now") {
 		return now.UTC(), true, nil
@@ -27,7 +29,7 @@ func ParseWhen(text string, now time.Time, loc *time.Location) (t time.Time, ago
 			plain = now.In(loc).AddDate(0, 0, days).Format(time.DateOnly) + rest
 		}
 	}
-	// The zone is tried apart, so that all of them go with all forms.
+	// The zone is tried by itself, so that each zone goes with each form.
 	if rest, ok := strings.CutSuffix(plain, "UTC"); ok {
 		plain = strings.TrimRight(rest, " ") + "Z"
 	}
@@ -47,9 +49,9 @@ func whenHelp(now time.Time, loc *time.Location) string {
 		`"2026-11-20 14:00" or 2026-11-20T14:00:00Z; without a zone it is local time (UTC%s)`, ago(maxBack), now.In(loc).Format("-07:00"))
 }
 
-// parseBack reads how far back from now a point in time is, def for none. (InfluxQL, and with it 0.2, took bare
-// numbers for nanoseconds, which nobody meant.) A stop in the future is now. Without loc, how far back is all that is
-// taken: 0.2 knew nothing else.
+// parseBack reads how far back from now a point in time is, def for none. (InfluxQL, and with it
+// 0.2, took bare numbers for nanoseconds, which nobody meant.) A stop in the future is now. Without
+// loc, the text must say how far back: 0.2 knew nothing else.
 func parseBack(name, text string, def time.Duration, now time.Time, loc *time.Location) (time.Duration, error) {
 	if text == "" {
 		return def, nil

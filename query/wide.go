@@ -14,9 +14,9 @@ import (
 	"github.com/nanopack/pulse/internal/wide"
 )
 
-// widePlan computes a mean or a sum from the windows' means, each scaled before they are added up: a float64 does not
-// hold the sum itself, nor did a window's :sum have to hold its own. It takes InfluxDB several times as long, so it
-// is for slots whose ordinary sums overflow.
+// widePlan computes a mean or a sum from the windows' means, each scaled before they are added up:
+// a float64 does not hold the sum itself, and perhaps not the :sum of a window. It takes InfluxDB
+// several times as long, so it is for slots whose ordinary sums overflow.
 type widePlan struct {
 	verb    verb // mean or sum
 	counted bool // rows have counts, and weigh by them
@@ -33,18 +33,19 @@ func (p widePlan) fold(c []float64) slot {
 	return sl
 }
 
-// notFinite reports whether err is InfluxDB's way to say that some number of its answer is not finite.
+// notFinite reports whether err says that some number of InfluxDB's answer is not finite.
 func notFinite(err error) bool {
 	var e interface{ NotFinite() bool }
 	return errors.As(err, &e) && e.NotFinite()
 }
 
-// leastCut is the size from which a total is not trusted: one of the sums it was made of may have been cut at
-// MaxFloat64. Others may have brought the total down again, but hardly by more than the 16 digits of a float64.
+// leastCut is the size from which a total is not trusted: one of the sums in it may have been cut
+// at MaxFloat64. Others may have brought the total down again, but hardly by more than the 16
+// digits of a float64.
 const leastCut = 1e291
 
-// overflows reports whether a number in the rows is not finite, which the engine may show as null, or so large that
-// sums of which it was made may have been cut.
+// overflows reports whether a number in the rows is not finite, which the engine may show as null,
+// or so large that sums in it may have been cut.
 func overflows(rows []models.Row) bool {
 	for _, row := range rows {
 		for _, v := range row.Values {
@@ -70,7 +71,8 @@ func overflows(rows []models.Row) bool {
 // wideColumns is how many columns a wideStatement has.
 const wideColumns = 4
 
-// wideStatement is the statement of a widePlan: the scaled sum, how many it is of, the least and the greatest mean.
+// wideStatement is the statement of a widePlan: the scaled sum, the count, the least and the
+// greatest mean.
 //
 //	SELECT sum("s") AS "c0", sum("n") AS "c1", min("m") AS "c2", max("m") AS "c3" FROM (SELECT "cpu" AS "m",
 //	"cpu" / 18446744073709551616.0 * "cpu:count" AS "s", "cpu:count" AS "n" FROM "statistics"."one_week"."aggregate"
