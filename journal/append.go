@@ -44,8 +44,7 @@ func (j *Journal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
 	r := j.request()
 	r.subject, r.time, r.readings = s.readings, e.Time, e.Readings()
 	if r.data, err = codec.EncodeEvent(r.data, e); err != nil {
-		j.release(r)
-		return 0, j.refuse(err, e.Readings())
+		return 0, j.dismiss(r, err)
 	}
 	return j.append(ctx, r)
 }
@@ -64,27 +63,19 @@ func (j *Journal) AppendRelayEvent(ctx context.Context, e *codec.RelayEvent) (ui
 
 func (j *Journal) append(ctx context.Context, r *request) (uint64, error) {
 	if len(r.data) > MaxEventBytes {
-		readings := r.readings
-		j.release(r)
-		return 0, j.refuse(ErrTooLarge, readings)
+		return 0, j.dismiss(r, ErrTooLarge)
 	}
 	select {
-	case <-j.closing: // looked at first, so that an append after Close never gets in
-		readings := r.readings
-		j.release(r)
-		return 0, j.refuse(ErrClosed, readings)
+	case <-j.closing: // checked first, so that an append after Close never gets in
+		return 0, j.dismiss(r, ErrClosed)
 	default:
 	}
 	select {
 	case j.queue <- r:
 	case <-j.closing:
-		readings := r.readings
-		j.release(r)
-		return 0, j.refuse(ErrClosed, readings)
+		return 0, j.dismiss(r, ErrClosed)
 	case <-ctx.Done():
-		readings := r.readings
-		j.release(r)
-		return 0, j.refuse(ctx.Err(), readings)
+		return 0, j.dismiss(r, ctx.Err())
 	}
 	select {
 	case <-r.done:
@@ -114,6 +105,13 @@ func (j *Journal) answer(r *request) (uint64, error) {
 	seq, err := r.seq, r.err
 	j.release(r)
 	return seq, err
+}
+
+// dismiss gives back a request that the committer has not got, and counts its event as not stored.
+func (j *Journal) dismiss(r *request, err error) error {
+	readings := r.readings
+	j.release(r)
+	return j.refuse(err, readings)
 }
 
 // refuse counts an event that was not stored.

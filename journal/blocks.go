@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -133,17 +132,7 @@ func (b *blocks) all(from int) error {
 	return b.syncDir()
 }
 
-func (b *blocks) syncDir() error {
-	d, err := os.Open(b.dir)
-	if err != nil {
-		return err
-	}
-	err = b.fsync(d)
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
+func (b *blocks) syncDir() error { return syncPath(b.dir, b.fsync) }
 
 func (b *blocks) close() {
 	if b.last != nil {
@@ -171,29 +160,19 @@ func (b *blocks) rewrite(from int) error {
 	return b.syncDir()
 }
 
-func (b *blocks) copy(path string) (err error) {
+func (b *blocks) copy(path string) error {
 	in, err := plainfile.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = in.Close() }() // opened for reading
-	tmp := path + ".rewrite"
-	out, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	fresh := path + ".rewrite"
+	if err := writeSynced(fresh, in, b.fsync); err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in)
-	if err == nil {
-		err = b.fsync(out)
+	if err := os.Rename(fresh, path); err != nil {
+		_ = os.Remove(fresh)
+		return err
 	}
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-	}
-	return err
+	return nil
 }

@@ -22,13 +22,7 @@ type Marker struct {
 	// Lost counts the events that the journal lost since it was made, Holes are the ranges of them that are missing inside
 	// it: the newest 256.
 	Lost  uint64 `json:"lost,omitempty"`
-	Holes []Hole `json:"holes,omitempty"`
-}
-
-// Hole is a range of sequence numbers of which the events are lost, both included.
-type Hole struct {
-	First uint64 `json:"first"`
-	Last  uint64 `json:"last"`
+	Holes Spans  `json:"holes,omitempty"`
 }
 
 // equal reports whether m and o say the same.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/nanopack/pulse/internal/retry"
 )
 
 // olderPause is the pause before each of the blocks that are verified after the start: some 30 MB a second, a twentieth
@@ -29,7 +31,7 @@ func (j *Journal) verifyOlder(list []int) {
 	defer j.wg.Done()
 	v := verifier{msgs: filepath.Join(streamDir(j.o.Dir), "msgs"), aside: unreadableDir(j.o.Dir, j.o.Now()), fsync: j.o.fsync}
 	for i := range list {
-		if !j.pause(j.o.olderPause) {
+		if !retry.Sleep(j.ctx, j.o.olderPause) {
 			return
 		}
 		if err := j.verifyOne(&v, list, i); err != nil {

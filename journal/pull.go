@@ -52,12 +52,8 @@ func (r *Reader) fetch(ctx context.Context, wait bool) error {
 		return nil
 	}
 	for {
-		select {
-		case <-r.done:
+		if r.ctx.Err() != nil {
 			return r.ended()
-		case <-r.j.ctx.Done():
-			return r.ended()
-		default:
 		}
 		if wait && ctx.Err() != nil {
 			return ctx.Err()
@@ -97,9 +93,7 @@ func (r *Reader) fetch(ctx context.Context, wait bool) error {
 				continue
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-r.done:
-				return r.ended()
-			case <-r.j.ctx.Done():
+			case <-r.ctx.Done():
 				return r.ended()
 			}
 		}
@@ -163,9 +157,7 @@ func (r *Reader) connect(ctx context.Context) error {
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-r.done:
-			return r.ended()
-		case <-r.j.ctx.Done():
+		case <-r.ctx.Done():
 			return r.ended()
 		}
 	}
@@ -183,8 +175,7 @@ func (r *Reader) connect(ctx context.Context) error {
 			case <-changed:
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-r.done:
-			case <-r.j.ctx.Done():
+			case <-r.ctx.Done():
 			}
 			return nil
 		default:
@@ -193,14 +184,12 @@ func (r *Reader) connect(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	select {
-	case <-r.done:
+	if r.ctx.Err() != nil {
 		p.close() // Close came first and saw nothing
 		return r.ended()
-	default:
-		r.pull, r.rewinds = p, len(rewinds)
-		return nil
 	}
+	r.pull, r.rewinds = p, len(rewinds)
+	return nil
 }
 
 // beforeFirst is the gap before the journal's first event: retention dropped it, or it is known to have been damaged.

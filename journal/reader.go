@@ -34,9 +34,9 @@ type Record struct {
 // Reader reads the journal in order, from one place on and for ever. It keeps no position: where to begin the
 // next time is the caller's to remember. Read is for one goroutine; Pending and Close are safe from any.
 type Reader struct {
-	j    *Journal
-	done chan struct{}
-	once sync.Once
+	j     *Journal
+	ctx   context.Context // ends when the reader or the journal is closed
+	close context.CancelFunc
 
 	// Read's own.
 	dec     codec.Decoder
@@ -76,7 +76,9 @@ func (j *Journal) reader(seq uint64, t time.Time) (*Reader, error) {
 		return nil, &Error{Op: "read", Dir: j.o.Dir, Kind: ErrClosed}
 	default:
 		_, _, rewinds := j.runs.get()
-		return &Reader{j: j, done: make(chan struct{}), next: seq, seen: seq, from: t, rewinds: len(rewinds)}, nil
+		r := &Reader{j: j, next: seq, seen: seq, from: t, rewinds: len(rewinds)}
+		r.ctx, r.close = context.WithCancel(j.ctx)
+		return r, nil
 	}
 }
 
@@ -179,9 +181,7 @@ func (r *Reader) durable(ctx context.Context, wait bool) error {
 			}
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-r.done:
-			return r.ended()
-		case <-r.j.ctx.Done():
+		case <-r.ctx.Done():
 			return r.ended()
 		}
 	}
@@ -256,7 +256,7 @@ func (r *Reader) Pending() uint64 {
 
 // Close ends the reader, also a Read that waits. It always returns nil.
 func (r *Reader) Close() error {
-	r.once.Do(func() { close(r.done) })
+	r.close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.pull != nil {

@@ -9,10 +9,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nanopack/pulse/internal/retry"
 )
 
 // maxRetry bounds the pause between two attempts to get the server back.
 const maxRetry = 30 * time.Second
+
+// retries are the pauses between attempts.
+func (j *Journal) retries() retry.Backoff { return retry.Backoff{First: j.o.retryMin, Last: maxRetry} }
 
 // broken handles a batch that was not acknowledged. A write error is final for a run of the server, and on a
 // full disk it says nothing at all, so the run is ended and another started. What that finds on the
@@ -49,7 +54,7 @@ func (j *Journal) recover(run *embedded, batch []*request, cause error, failures
 	}
 	j.runs.set(next) // readers go on at once
 	// The first failure after good batches is tried again at once, the next ones after growing pauses.
-	if failures > 1 && !j.pause(j.o.retryMin<<min(failures-2, 10)) {
+	if failures > 1 && !retry.Sleep(j.ctx, j.retries().Pause(failures-1)) {
 		return
 	}
 	j.log.Info("the journal's server was restarted; appending resumes", "after", next.last)
@@ -62,7 +67,7 @@ func (j *Journal) recover(run *embedded, batch []*request, cause error, failures
 // restart starts the server until that succeeds; nil means that the journal was closed. The batch is answered
 // after the first attempt that fails, and emptied.
 func (j *Journal) restart(run *embedded, batch *[]*request, cause error) *embedded {
-	for attempt := 0; ; attempt++ {
+	for attempt := 1; ; attempt++ {
 		next, err := j.attempt(run, cause)
 		if err == nil {
 			j.m.restarts.Inc()
@@ -73,7 +78,7 @@ func (j *Journal) restart(run *embedded, batch *[]*request, cause error) *embedd
 		if j.ctx.Err() == nil {
 			j.log.Error("the journal's server could not be restarted", "err", err)
 		}
-		if !j.pause(j.o.retryMin << min(attempt, 10)) {
+		if !retry.Sleep(j.ctx, j.retries().Pause(attempt)) {
 			return nil
 		}
 	}
@@ -109,18 +114,6 @@ func (j *Journal) rewrite(run *embedded, cause error) error {
 		return nil
 	}
 	return err
-}
-
-// pause waits, at most maxRetry; false means that the journal was closed.
-func (j *Journal) pause(d time.Duration) bool {
-	timer := time.NewTimer(min(d, maxRetry))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-j.ctx.Done():
-		return false
-	}
 }
 
 // settle answers a batch by what next found on the disk: the server stores in order and nobody else writes, so

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,18 +41,8 @@ func (j *Journal) beginShowing(run *embedded) error {
 	if !run.shows {
 		return j.endShowing()
 	}
-	f, err := os.OpenFile(shownPath(j.o.Dir), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(f, j.o.shown())
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	text := strings.NewReader(strconv.Itoa(j.o.shown()) + "\n")
+	if err := writeSynced(shownPath(j.o.Dir), text, (*os.File).Sync); err != nil {
 		return err
 	}
 	return fsyncPath(j.o.Dir)

@@ -66,7 +66,7 @@ func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error,
 	if err := os.Remove(filepath.Join(v.msgs, indexFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return v.found, err
 	}
-	if err := v.syncDir(v.msgs); err != nil {
+	if err := syncPath(v.msgs, v.fsync); err != nil {
 		return v.found, err
 	}
 	return v.found, endDoubt(dir)
@@ -233,19 +233,7 @@ func (v *verifier) mend(path string, data []byte, s blockScan) error {
 }
 
 func (v *verifier) write(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = v.fsync(f)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		_ = os.Remove(path)
+	if err := writeSynced(path, bytes.NewReader(data), v.fsync); err != nil {
 		return &mendError{path, err}
 	}
 	return nil
@@ -261,15 +249,3 @@ func (e *mendError) Error() string {
 	return fmt.Sprintf("a block is damaged, and its intact events cannot be kept in %s (make room, or mend that): %v", e.path, e.err)
 }
 func (e *mendError) Unwrap() error { return e.err }
-
-func (v *verifier) syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = v.fsync(d)
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}

@@ -1,9 +1,9 @@
 package codec
 
 import (
-	"bytes"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 )
@@ -37,14 +37,14 @@ func (d *Decoder) DecodeEvent(data []byte, e *Event) error {
 	p := d.reset(data)
 	version := int64(Version)
 	p.object(func(key []byte) {
-		switch field(key) {
-		case fieldVersion:
+		switch keyOf(key) {
+		case "v":
 			p.int(&version)
-		case fieldRelay:
+		case "relay":
 			d.string(&e.Relay)
-		case fieldTime:
+		case "time":
 			p.int(&e.Time)
-		case fieldCollectors:
+		case "collectors":
 			d.collectors(e)
 		default:
 			p.skip()
@@ -60,26 +60,26 @@ func (d *Decoder) DecodeRelayEvent(data []byte, e *RelayEvent) error {
 	version := int64(Version)
 	var kind string
 	p.object(func(key []byte) {
-		switch field(key) {
-		case fieldVersion:
+		switch keyOf(key) {
+		case "v":
 			p.int(&version)
-		case fieldRelay:
+		case "relay":
 			d.string(&e.Relay)
-		case fieldTime:
+		case "time":
 			p.int(&e.Time)
-		case fieldKind:
+		case "kind":
 			d.string(&kind)
-		case fieldCollector:
+		case "collector":
 			d.string(&e.Collector)
-		case fieldTags:
+		case "tags":
 			d.strings(&e.Tags)
-		case fieldAddr:
+		case "addr":
 			d.string(&e.Addr)
-		case fieldReason:
+		case "reason":
 			d.string(&e.Reason)
-		case fieldDuration:
+		case "duration":
 			p.seconds(&e.Duration)
-		case fieldInterval:
+		case "interval":
 			p.seconds(&e.Interval)
 		default:
 			p.skip()
@@ -107,12 +107,12 @@ func (d *Decoder) collectors(e *Event) {
 		c := &e.Collectors[n]
 		c.Name, c.Tags, c.Stats = "", c.Tags[:0], c.Stats[:0]
 		p.object(func(key []byte) {
-			switch field(key) {
-			case fieldName:
+			switch keyOf(key) {
+			case "name":
 				d.string(&c.Name)
-			case fieldTags:
+			case "tags":
 				d.strings(&c.Tags)
-			case fieldStats:
+			case "stats":
 				d.stats(c)
 			default:
 				p.skip()
@@ -185,64 +185,25 @@ func (d *Decoder) lookUp(b []byte) string {
 	return s
 }
 
-type fieldID uint8
-
-const (
-	fieldUnknown fieldID = iota
-	fieldVersion
-	fieldRelay
-	fieldTime
-	fieldCollectors
-	fieldName
-	fieldTags
-	fieldStats
-	fieldKind
-	fieldCollector
-	fieldAddr
-	fieldReason
-	fieldDuration
-	fieldInterval
-)
-
-// field tells which field a key names. Our own spelling is found by a switch; anything else is compared
-// without regard to case, as encoding/json does.
-func field(key []byte) fieldID {
-	switch string(key) {
-	case "v":
-		return fieldVersion
-	case "relay":
-		return fieldRelay
-	case "time":
-		return fieldTime
-	case "collectors":
-		return fieldCollectors
-	case "name":
-		return fieldName
-	case "tags":
-		return fieldTags
-	case "stats":
-		return fieldStats
-	case "kind":
-		return fieldKind
-	case "collector":
-		return fieldCollector
-	case "addr":
-		return fieldAddr
-	case "reason":
-		return fieldReason
-	case "duration":
-		return fieldDuration
-	case "interval":
-		return fieldInterval
+// keyOf returns the key of the schema that key is in any case, as encoding/json compares; "" if it is none. The result
+// is valid as long as key.
+func keyOf(key []byte) string {
+	switch name := view(key); name {
+	case "v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr", "reason", "duration", "interval":
+		return name
 	}
-	for f, name := range [...]string{fieldVersion: "v", fieldRelay: "relay", fieldTime: "time", fieldCollectors: "collectors",
-		fieldName: "name", fieldTags: "tags", fieldStats: "stats", fieldKind: "kind", fieldCollector: "collector",
-		fieldAddr: "addr", fieldReason: "reason", fieldDuration: "duration", fieldInterval: "interval"} {
-		if f > 0 && bytes.EqualFold(key, unsafe.Slice(unsafe.StringData(name), len(name))) {
-			return fieldID(f)
+	return otherCase(view(key))
+}
+
+// otherCase is keyOf of a key that is not written as this package writes it.
+func otherCase(key string) string {
+	for _, name := range [...]string{"v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr",
+		"reason", "duration", "interval"} {
+		if strings.EqualFold(key, name) {
+			return name
 		}
 	}
-	return fieldUnknown
+	return ""
 }
 
 func (p *parser) seconds(d *time.Duration) {
