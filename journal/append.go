@@ -29,13 +29,14 @@ const (
 	stateLeft            // the appender left while it was being written
 )
 
-// Append stores the event and returns its sequence number when it is durable (see the package comment).
-// It is safe from any goroutine, does not keep e, and shares its fsync with whatever else is waiting.
+// Append stores the event and returns its sequence number when it is durable (see the package
+// comment). It is safe from any goroutine, does not keep e, and shares its fsync with whatever else
+// is waiting.
 //
 // After nil the event is stored exactly once. After an error it is not stored, with two exceptions:
 // ErrUnknown, and the context's error, which leave it open. An event must therefore not be appended
-// again blindly after these; readings are better lost than counted twice. When the journal cannot be
-// written Append fails at once (ErrDiskFull, ErrUnavailable) rather than waiting.
+// again blindly after these; readings are better lost than counted twice. When the journal cannot
+// be written Append fails at once (ErrDiskFull, ErrUnavailable) rather than waiting.
 func (j *Journal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
 	s, err := j.subjects.get(e.Relay)
 	if err != nil {
@@ -87,7 +88,7 @@ func (j *Journal) append(ctx context.Context, r *request) (uint64, error) {
 	}
 }
 
-// leave takes the appender's hands off r because of why, unless the answer is there by now.
+// leave gives r up because of why, unless the answer has come meanwhile.
 func (j *Journal) leave(r *request, why error) (uint64, error) {
 	readings := r.readings
 	if r.state.CompareAndSwap(stateQueued, stateCanceled) {

@@ -70,8 +70,8 @@ func benchAppend(b *testing.B, goroutines int, do func(*codec.Event) error) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
-// BenchmarkStraight publishes the same events, encoded before, straight to JetStream with SyncAlways: in atomic
-// batches, the only group commit that the server has.
+// BenchmarkStraight publishes the same events, encoded before, straight to JetStream with
+// SyncAlways: in atomic batches, the only group commit that the server has.
 func BenchmarkStraight(b *testing.B) {
 	for _, size := range []int{10, 100, 1000} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
@@ -159,7 +159,8 @@ func BenchmarkDrain(b *testing.B) {
 	b.ReportMetric(float64(events)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
-// BenchmarkLatency is the time from Append to the return of a Read that waits, with the fsync in it.
+// BenchmarkLatency is the time from Append to the return of a Read that waits, with the fsync in
+// it.
 func BenchmarkLatency(b *testing.B) {
 	for _, sync := range []SyncPolicy{SyncAlways(), SyncEvery(time.Second)} {
 		b.Run("sync="+sync.String(), func(b *testing.B) {

@@ -12,9 +12,9 @@ import (
 	"github.com/nanopack/pulse/internal/plainfile"
 )
 
-// blocks syncs the files to which the server appends. An acknowledged message is in the kernel's hands
-// (the server writes each one before it acknowledges), in the last block or, when the batch went over its
-// end, in the blocks before. Owned by the committer.
+// blocks syncs the files to which the server appends. An acknowledged message is in the kernel's
+// hands (the server writes each one before it acknowledges), in the last block or, when the batch
+// went over its end, in the blocks before. Owned by the committer.
 type blocks struct {
 	dir   string
 	fsync func(*os.File) error
@@ -68,8 +68,8 @@ func (b *blocks) sync() error {
 		_ = b.last.Close() // synced; nothing is written to it any more
 		b.last, b.index, added = f, b.index+1, true
 	}
-	// The server removes blocks from the front only, and never replaces the last. Should ours be gone all
-	// the same, the numbers may have a hole: look at all of them.
+	// The server removes blocks from the front only, and never replaces the last. Should ours be
+	// gone all the same, the numbers may have a hole: look at all of them.
 	if !b.current() {
 		return b.some(b.all(b.index + 1))
 	}
@@ -90,7 +90,7 @@ func (b *blocks) some(err error) error {
 	return err
 }
 
-// current tells whether the open file is still the one with its name.
+// current reports whether the open file is still the one with its name.
 func (b *blocks) current() bool {
 	have, err := b.last.Stat()
 	if err != nil {
@@ -141,9 +141,9 @@ func (b *blocks) close() {
 	}
 }
 
-// rewrite writes the newest blocks again, from what the kernel holds of them. After a failed fsync that may
-// be more than the disk has, while the kernel takes it for clean and will not write it any more. Only
-// while the server is stopped.
+// rewrite writes the newest blocks again, from what the kernel holds of them. After a failed fsync
+// that may be more than the disk has, while the kernel takes it for clean and will not write it any
+// more. Only while the server is stopped.
 func (b *blocks) rewrite(from int) error {
 	list, err := listBlocks(b.dir)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/nanopack/pulse/internal/plainfile"
 )
 
-// statfs tells how many bytes of the filesystem below path are free for us, and how many it has.
+// statfs returns how many bytes of the filesystem below path are free for us, and how many it has.
 func statfs(path string) (free, total uint64, err error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {
@@ -58,8 +58,8 @@ func writeSynced(path string, content io.Reader, fsync func(*os.File) error) err
 	return err
 }
 
-// mkdirAll is os.MkdirAll against the server, which removes the empty directories above a stream that it
-// dropped, in a goroutine that outlives its shutdown.
+// mkdirAll is os.MkdirAll against the server, which removes the empty directories above a stream
+// that it dropped, in a goroutine that outlives its shutdown.
 func mkdirAll(path string) error {
 	var err error
 	for range 10 {
@@ -82,8 +82,8 @@ func moveAside(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// freeName is path, or path.2, path.3 and so on if that is taken: what is named after the second may have had its
-// like in the same one, and nothing is written over.
+// freeName is path, or path.2, path.3 and so on if that is taken: what is named after the second
+// may have had its like in the same one, and nothing is written over.
 func freeName(path string) (string, error) {
 	name := path
 	for n := 2; ; n++ {
@@ -111,7 +111,8 @@ func readable(path string) error {
 // stamp is a time for a file's name.
 func stamp(t time.Time) string { return t.UTC().Format("20060102T150405Z") }
 
-// syncTree syncs dir, everything in it but blocks (they are synced as they are written), and its parents up to top.
+// syncTree syncs dir, everything in it but blocks (they are synced as they are written), and its
+// parents up to top.
 func syncTree(dir, top string) error {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) == ".blk" {
@@ -132,7 +133,8 @@ func syncTree(dir, top string) error {
 	return err
 }
 
-// failed tells an error of the medium from one of this process, which says nothing about the file.
+// failed reports whether an error is of the medium, and not one of this process, which says nothing
+// about the file.
 func failed(err error) bool {
 	return err != nil && !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOMEM) &&
 		!errors.Is(err, fs.ErrNotExist)

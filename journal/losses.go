@@ -16,7 +16,8 @@ type Loss struct {
 	Found time.Time
 }
 
-// Losses are all events that the journal lost, whether a reader came by or not. What retention dropped is no loss.
+// Losses are all events that the journal lost, whether a reader came by or not. What retention
+// dropped is no loss.
 type Losses struct {
 	// Events counts them since the journal was begun.
 	Events uint64

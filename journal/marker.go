@@ -10,8 +10,8 @@ import (
 	"github.com/nanopack/pulse/internal/seal"
 )
 
-// Marker says, outside of the journal's directory, that a journal exists and how far it got, so that it
-// is never silently replaced by an empty one.
+// Marker says, outside of the journal's directory, that a journal exists and how far it got, so
+// that it is never silently replaced by an empty one.
 type Marker struct {
 	// Stream is the identity given to the journal when it was made.
 	Stream string `json:"stream"`
@@ -19,8 +19,8 @@ type Marker struct {
 	// nanoseconds since 1970 UTC (0 if it is not known).
 	Seq       uint64 `json:"seq"`
 	EventTime int64  `json:"event_time"`
-	// Lost counts the events that the journal lost since it was made, Holes are the ranges of them that are missing inside
-	// it: the newest 256.
+	// Lost counts the events that the journal lost since it was made, Holes are the ranges of them
+	// that are missing inside it: the newest 256.
 	Lost  uint64 `json:"lost,omitempty"`
 	Holes Spans  `json:"holes,omitempty"`
 }
@@ -30,8 +30,9 @@ func (m Marker) equal(o Marker) bool {
 	return m.Stream == o.Stream && m.Seq == o.Seq && m.EventTime == o.EventTime && m.Lost == o.Lost && slices.Equal(m.Holes, o.Holes)
 }
 
-// MarkerStore keeps a [Marker] durably. The journal calls it from one goroutine at a time, a few times
-// a minute; SaveMarker may block for a disk write and must not return before the marker is safe.
+// MarkerStore keeps a [Marker] durably. The journal calls it from one goroutine at a time, a few
+// times a minute; SaveMarker may block for a disk write and must not return before the marker is
+// safe.
 type MarkerStore interface {
 	// LoadMarker returns the saved marker, and false if there is none.
 	LoadMarker() (Marker, bool, error)

@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// Span is a range of sequence numbers, both ends included. It is empty if First is greater than Last.
+// Span is a range of sequence numbers, both ends included. It is empty if First is greater than
+// Last.
 type Span struct {
 	First uint64 `json:"first"`
 	Last  uint64 `json:"last"`

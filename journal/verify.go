@@ -16,10 +16,10 @@ import (
 	"github.com/nanopack/pulse/internal/plainfile"
 )
 
-// The server cuts a block in place where a record is damaged, and with it every intact event after the damage: at its
-// start when its index is not current, else when the block is read. So before every start the newest blocks are verified,
-// and all of them when the server would read all. A damaged block is written again without what is damaged; the old file
-// stays in unreadable-<time>.
+// The server cuts a block in place where a record is damaged, and with it every intact event after
+// the damage: at its start when its index is not current, else when the block is read. So before
+// every start the newest blocks are verified, and all of them when the server would read all. A
+// damaged block is written again without what is damaged; the old file stays in unreadable-<time>.
 
 // verifyBytes is how much of the journal is verified at every start: a third of a second's work.
 const verifyBytes = 256 << 20
@@ -38,9 +38,10 @@ type verified struct {
 	older []int
 }
 
-// verify checks the newest blocks, and all blocks when the server would read all, and mends the damaged ones. The server
-// must be stopped. blocks are in order; one that gives an error is left to the caller's other checks. newest is how many
-// bytes of the newest are checked when the server reads none; all are when a run found a damaged one.
+// verify checks the newest blocks, and all blocks when the server would read all, and mends the
+// damaged ones. The server must be stopped. blocks are in order; one that gives an error is left to
+// the caller's other checks. newest is how many bytes of the newest are checked when the server
+// reads none; all are when a run found a damaged one.
 func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error, newest int64) (verified, error) {
 	v := verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: unreadableDir(dir, now), fsync: fsync}
 	if len(blocks) == 0 {
@@ -79,8 +80,8 @@ type verifier struct {
 	first       uint64 // the journal's first event by its index, 0 if there is none that is current
 }
 
-// indexed reports whether the server will take its index for current: it is whole, and its last checksum is that of the
-// last block. The index ends with that checksum and with one of its own.
+// indexed reports whether the server will take its index for current: it is whole, and its last
+// checksum is that of the last block. The index ends with that checksum and with one of its own.
 func (v *verifier) indexed(last int) bool {
 	index, err := os.ReadFile(filepath.Join(v.msgs, indexFile))
 	if err != nil || len(index) < 4*recordSum {
@@ -111,8 +112,8 @@ func (v *verifier) indexed(last int) bool {
 	return err == nil && bytes.Equal(end[:], body[len(body)-recordSum:])
 }
 
-// firstOfIndex reads the number of the first event: after two bytes, an index begins with how many events there are, their
-// bytes, and that number.
+// firstOfIndex reads the number of the first event: after two bytes, an index begins with how many
+// events there are, their bytes, and that number.
 func firstOfIndex(index []byte) (first uint64) {
 	at := 2
 	for range 3 {
@@ -125,8 +126,8 @@ func firstOfIndex(index []byte) (first uint64) {
 	return first
 }
 
-// newest returns the index of the first of the newest blocks that are verified: as many as have a size in all, and at
-// least one.
+// newest returns the index of the first of the newest blocks that are verified: as many as have a
+// size in all, and at least one.
 func (v *verifier) newest(list []int, size int64) int {
 	begin := len(list) - 1
 	for at := begin; at >= 0 && size > 0; at-- {
@@ -147,7 +148,7 @@ func (v *verifier) blocks(list []int, from, to int) error {
 			return err
 		}
 		if err != nil {
-			continue // linkAside and the server say what is wrong with it
+			continue // linkBlocks and the server say what is wrong with it
 		}
 		if len(s.lost) == 0 && !s.inside {
 			continue
@@ -160,7 +161,8 @@ func (v *verifier) blocks(list []int, from, to int) error {
 	return nil
 }
 
-// numbers are the lost numbers of block list[i], as far as the blocks beside it say where they begin and end.
+// numbers are the lost numbers of block list[i], as far as the blocks beside it say where they
+// begin and end.
 func (v *verifier) numbers(list []int, i int, s blockScan) []Span {
 	all := make([]Span, len(s.lost))
 	for k, lost := range s.lost {
@@ -200,8 +202,9 @@ func scanFile(path string, n int) (blockScan, []byte, error) {
 	return scanBlock(data, sum), data, nil
 }
 
-// mend keeps the block as it is in the directory aside, and writes it again without what is damaged when intact records
-// follow after that. A damaged tail is left to the server, which cuts it and remembers the numbers.
+// mend keeps the block as it is in the directory aside, and writes it again without what is damaged
+// when intact records follow after that. A damaged tail is left to the server, which cuts it and
+// remembers the numbers.
 func (v *verifier) mend(path string, data []byte, s blockScan) error {
 	if err := mkdirAll(v.aside); err != nil {
 		return err
@@ -239,7 +242,8 @@ func (v *verifier) write(path string, data []byte) error {
 	return nil
 }
 
-// mendError means that a damaged block could not be kept: the journal is not opened, because the server would cut it.
+// mendError means that a damaged block could not be kept: the journal is not opened, because the
+// server would cut it.
 type mendError struct {
 	path string
 	err  error

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// watermark is how far the journal is durable. Readers wait at it, so that nobody ever sees an event
-// that a power loss could take back and whose number another event would get.
+// watermark is how far the journal is durable. Readers wait at it, so that nobody ever sees an
+// event that a power loss could take back and whose number another event would get.
 type watermark struct {
 	mu   sync.Mutex
 	seq  uint64
@@ -56,16 +56,17 @@ func (r *runs) current() *embedded {
 	return r.run
 }
 
-// rewind notes that the next run ends with last, before what readers may have seen. Its numbers from there on
-// will be other events'; a reader that looks only at where the journal ends would pass those over.
+// rewind notes that the next run ends with last, before what readers may have seen. Its numbers
+// from there on will be other events'; a reader that looks only at where the journal ends would
+// pass those over.
 func (r *runs) rewind(last uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rewinds = append(r.rewinds, last)
 }
 
-// lowestEnd is the lowest end that the journal was set back to, not counting the first rewinds that are known;
-// math.MaxUint64 if there was none.
+// lowestEnd is the lowest end that the journal was set back to, not counting the first rewinds that
+// are known; math.MaxUint64 if there was none.
 func (r *runs) lowestEnd(known int) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -76,7 +77,8 @@ func (r *runs) lowestEnd(known int) uint64 {
 	return lowest
 }
 
-// get returns the run, a channel that is closed when it changes, and the rewinds before it, not to be changed.
+// get returns the run, a channel that is closed when it changes, and the rewinds before it, not to
+// be changed.
 func (r *runs) get() (run *embedded, changed <-chan struct{}, rewinds []uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

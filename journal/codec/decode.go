@@ -8,18 +8,20 @@ import (
 	"unsafe"
 )
 
-// The intern table of a decoder is emptied when it holds this many strings or bytes: a fleet of 10,000
-// relays with some hundred stats stays far below, and a stream of names that never repeat stays bounded.
+// The intern table of a decoder is emptied when it holds this many strings or bytes: a fleet of
+// 10,000 relays with some hundred stats stays far below, and a stream of names that never repeat
+// stays bounded.
 const (
 	internStrings = 1 << 16
 	internBytes   = 8 << 20
 	internLongest = 256
-	// So many names of the last event are tried before the table is.
+	// This many names of the last event are tried before the table.
 	internLast = 4096
 )
 
 // Decoder decodes events, keeping the strings it has seen: in a steady state a reading costs no
-// allocation. The zero value is ready. A Decoder is for one goroutine; the strings it returns stay valid.
+// allocation. The zero value is ready. A Decoder is for one goroutine; the strings it returns stay
+// valid.
 type Decoder struct {
 	p     parser
 	names map[string]string
@@ -28,10 +30,11 @@ type Decoder struct {
 	nth   int      // how many of this event were read
 }
 
-// DecodeEvent decodes data into e, reusing e's slices; every field of e is set. It takes any JSON that
-// encoding/json would take for the schema: keys in any order and any case, unknown fields (skipped), any
-// white space and escapes; the last of a repeated key counts, but a stat that is there twice is kept twice.
-// A null stat is no reading. The error is a *DecodeError, and e is undefined then.
+// DecodeEvent decodes data into e, reusing e's slices; every field of e is set. It takes any JSON
+// that encoding/json would take for the schema: keys in any order and any case, unknown fields
+// (skipped), any white space and escapes; the last of a repeated key counts, but a stat that is
+// there twice is kept twice. A null stat is no reading. The error is a *DecodeError, and e is
+// undefined then.
 func (d *Decoder) DecodeEvent(data []byte, e *Event) error {
 	e.Relay, e.Time, e.Collectors = "", 0, e.Collectors[:0]
 	p := d.reset(data)
@@ -185,8 +188,8 @@ func (d *Decoder) lookUp(b []byte) string {
 	return s
 }
 
-// keyOf returns the key of the schema that key is in any case, as encoding/json compares; "" if it is none. The result
-// is valid as long as key.
+// keyOf returns the key of the schema that key is in any case, as encoding/json compares; "" if it
+// is none. The result is valid as long as key.
 func keyOf(key []byte) string {
 	switch name := view(key); name {
 	case "v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr", "reason", "duration", "interval":
@@ -223,8 +226,8 @@ func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 var pow10 = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}
 
-// float parses a JSON number. A decimal of at most 15 digits is exact as integer and power of ten, so one
-// division gives the nearest float64 (Clinger 1990); everything else goes to strconv.
+// float parses a JSON number. A decimal of at most 15 digits is exact as integer and power of ten,
+// so one division gives the nearest float64 (Clinger 1990); everything else goes to strconv.
 func (p *parser) float() float64 {
 	start, i, data := p.i, p.i, p.data
 	neg := i < len(data) && data[i] == '-'

@@ -11,8 +11,8 @@ import (
 	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// admission decides which clients may connect: those that give the user and the password. It outlives the runs of the
-// server.
+// admission decides which clients may connect: those that give the user and the password. It
+// outlives the runs of the server.
 type admission struct {
 	user     string
 	password atomic.Pointer[[sha256.Size]byte] // its sum

@@ -2,7 +2,6 @@ package outside
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,11 +47,8 @@ func (f *filter) list(m *nats.Msg) {
 // page is the part of the consumers that a request asks for; false means that it was answered.
 func (f *filter) page(m *nats.Msg) (page []*jetstream.ConsumerInfo, paged server.ApiPaged, ok bool) {
 	var req server.ApiPagedRequest
-	if len(m.Data) > 0 {
-		if err := json.Unmarshal(m.Data, &req); err != nil {
-			f.refuse(m, 400, "the request is no JSON")
-			return nil, paged, false
-		}
+	if len(m.Data) > 0 && !f.decode(m, &req) {
+		return nil, paged, false
 	}
 	ctx, cancel := context.WithTimeout(f.r.ctx, filterTimeout)
 	defer cancel()

@@ -14,31 +14,33 @@ import (
 	"github.com/nanopack/pulse/internal/plainfile"
 )
 
-// At its start the server deletes a stream of which it cannot read one block. So before every start the
-// blocks are hard-linked aside, into the directory guard, which is removed when the stream turned out well.
+// linksDir is where the blocks are hard-linked to before every start of the server, which deletes a
+// stream of which it cannot read one block. The directory is removed when the server has opened the
+// stream.
+func linksDir(dir string) string { return filepath.Join(dir, "guard") }
 
-func guardDir(dir string) string { return filepath.Join(dir, "guard") }
-
-// linkAside links the blocks of the stream into the guard, after it verified those that the server would cut where they
-// are damaged. A block that gives an error is moved to unreadable-<time> first: without it the server opens the rest, with
-// it it may delete all. The same happens to whatever is neither a file nor a directory: to open a pipe waits for ever.
-// Only a missing permission is an error here, because that can be mended without a loss, and a damaged block for whose
-// intact events there is no space.
-func linkAside(dir string, now time.Time, fsync func(*os.File) error, newest int64) (found verified, err error) {
-	from, to := filepath.Join(streamDir(dir), "msgs"), guardDir(dir)
+// linkBlocks hard-links the blocks of the stream to linksDir. Before that it verifies the blocks
+// that the server would cut where they are damaged. A block that gives an error is moved to
+// unreadable-<time> first: with that block the server may delete the stream, without it the server
+// opens the rest. Whatever is neither a file nor a directory is moved too: to open a pipe waits for
+// ever. Two things are errors here, because people can mend them without a loss: a missing
+// permission, and no space for the intact events of a damaged block.
+func linkBlocks(dir string, now time.Time, fsync func(*os.File) error, newest int64) (found verified, err error) {
+	from, to := filepath.Join(streamDir(dir), "msgs"), linksDir(dir)
 	special, err := moveSpecial(dir, now)
 	if err != nil {
 		return found, err
 	}
 	list, err := listBlocks(from)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(list) == 0 {
-		return verified{aside: special, special: special != ""}, nil // a guard of a start that did not come to its end stays
+		return verified{aside: special, special: special != ""}, nil // the links of a start that did not come to its end stay
 	}
 	if err != nil {
 		return found, err
 	}
-	// A start that did not come to its end may have left some of the blocks only: killed while the server deleted the
-	// stream, or while putBack put it back. The guard has the others. What retention dropped goes again.
+	// A start that did not come to its end may have left some of the blocks only: killed while the
+	// server deleted the stream, or while putBack put it back. The others are linked. What
+	// retention had dropped is dropped again.
 	if list, err = complete(from, to, list); err != nil {
 		return found, err
 	}
@@ -76,8 +78,8 @@ func unreadableDir(dir string, now time.Time) string {
 	return filepath.Join(dir, "unreadable-"+stamp(now))
 }
 
-// moveSpecial moves aside whatever in the server's directory is neither a file nor a directory. It returns where to, ""
-// if there was none.
+// moveSpecial moves aside whatever in the server's directory is neither a file nor a directory. It
+// returns where to, "" if there was none.
 func moveSpecial(dir string, now time.Time) (aside string, err error) {
 	top := filepath.Join(dir, "jetstream")
 	err = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
@@ -96,9 +98,10 @@ func moveSpecial(dir string, now time.Time) (aside string, err error) {
 	return aside, err
 }
 
-// complete links the blocks of an old guard into msgs that are not there, and returns all of msgs' blocks.
-func complete(msgs, guard string, list []int) ([]int, error) {
-	old, err := listBlocks(guard)
+// complete links blocks from links into msgs that msgs does not have, and returns all blocks of
+// msgs.
+func complete(msgs, links string, list []int) ([]int, error) {
+	old, err := listBlocks(links)
 	if errors.Is(err, fs.ErrNotExist) {
 		return list, nil
 	}
@@ -106,22 +109,22 @@ func complete(msgs, guard string, list []int) ([]int, error) {
 		return nil, err
 	}
 	for _, n := range old {
-		if err := os.Link(blockPath(guard, n), blockPath(msgs, n)); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Link(blockPath(links, n), blockPath(msgs, n)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 	}
 	return listBlocks(msgs)
 }
 
-// linkError is a filesystem without hard links: the journal is opened without a guard.
+// linkError is a filesystem without hard links: the journal is opened without the links.
 type linkError struct{ err error }
 
 func (e *linkError) Error() string { return e.err.Error() }
 func (e *linkError) Unwrap() error { return e.err }
 
-// firstSeq reads the sequence number of a block's first event. A record begins with its length (4 bytes, the highest
-// bit tells of headers) and the number (8, the two highest bits tell of deletions), little endian. ok is false for a
-// block without an event.
+// firstSeq reads the sequence number of a block's first event. A record begins with its length (4
+// bytes, the highest bit tells of headers) and the number (8, the two highest bits tell of
+// deletions), little endian. ok is false for a block without an event.
 func firstSeq(path string) (seq uint64, ok bool, err error) {
 	f, err := plainfile.Open(path)
 	if err != nil {
@@ -144,9 +147,9 @@ func firstSeq(path string) (seq uint64, ok bool, err error) {
 	}
 }
 
-// behindUnreadable finds where reading can go on when the block that holds seq, or those after it, give an error:
-// at the first record of the first readable block behind. ok is false when nothing there gives an error, or when
-// there is nothing behind.
+// behindUnreadable finds where reading can go on when the block that holds seq, or those after it,
+// give an error: at the first record of the first readable block after it. ok is false when nothing
+// there gives an error, or when nothing follows.
 func behindUnreadable(msgs string, seq uint64) (next uint64, ok bool) {
 	list, err := listBlocks(msgs)
 	if err != nil {
@@ -172,24 +175,24 @@ func behindUnreadable(msgs string, seq uint64) (next uint64, ok bool) {
 	return 0, false
 }
 
-// guarded counts the blocks in the guard, and their bytes.
-func guarded(dir string) (count int, size int64) {
-	list, err := listBlocks(guardDir(dir))
+// linkedBlocks counts the blocks in linksDir, and their bytes.
+func linkedBlocks(dir string) (count int, size int64) {
+	list, err := listBlocks(linksDir(dir))
 	if err != nil {
 		return 0, 0
 	}
 	for _, n := range list {
-		if fi, err := os.Stat(blockPath(guardDir(dir), n)); err == nil {
+		if fi, err := os.Stat(blockPath(linksDir(dir), n)); err == nil {
 			size += fi.Size()
 		}
 	}
 	return len(list), size
 }
 
-// putBack makes the stream's directory anew from the guard's blocks that can be read. Those that cannot are
-// moved to unreadable-<time>, where they stay. The server must be stopped.
+// putBack makes the stream's directory again from the hard links of the blocks that can be read.
+// The other blocks are moved to unreadable-<time>, where they stay. The server must be stopped.
 func putBack(dir string, now time.Time) (unreadable string, restored int, err error) {
-	list, err := listBlocks(guardDir(dir))
+	list, err := listBlocks(linksDir(dir))
 	if err != nil {
 		return "", 0, err
 	}
@@ -206,7 +209,7 @@ func putBack(dir string, now time.Time) (unreadable string, restored int, err er
 		return "", 0, err
 	}
 	for _, n := range list {
-		from := blockPath(guardDir(dir), n)
+		from := blockPath(linksDir(dir), n)
 		err := readable(from)
 		if err != nil && !failed(err) {
 			return unreadable, restored, err

@@ -11,17 +11,19 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// A number that an outside client saw is never another event's, so that a number is all that a consumer needs to know
-// what it has. The server gives clients an event before it is on the disk; a power cut may take the event back. So
-// while clients are let in a file says how many events may have been shown and not synced, and a start that finds
-// the file, because the run before did not end cleanly, leaves out that many numbers.
+// A number that an outside client saw is never another event's, so that a number is all that a
+// consumer needs to know what it has. The server gives clients an event before it is on the disk; a
+// power cut may take the event back. So while clients are let in a file says how many events may
+// have been shown and not synced, and a start that finds the file, because the run before did not
+// end cleanly, leaves out that many numbers.
 
 const (
 	// subjectSkipped is none that a relay's id is encoded as.
 	subjectSkipped = codec.RelaysSubject + "%"
 	// maxUnsynced is how many events may be written without an fsync, whatever Options.Sync says.
 	maxUnsynced = 10_000
-	// maxSkipped bounds how many numbers a start leaves out. Only a journal that lost its end to damage comes near it.
+	// maxSkipped bounds how many numbers a start leaves out. Only a journal that lost its end to
+	// damage comes near it.
 	maxSkipped = 100_000
 )
 
@@ -60,9 +62,10 @@ func (j *Journal) endShowing() error {
 	return fsyncPath(j.o.Dir)
 }
 
-// skip leaves out the numbers that outside clients of a run that did not end cleanly may have seen. gap is the end that
-// the journal lost, nil if it lost none. When damage took the last events and their numbers stay, one number is left out
-// behind them: only an event that follows shows a reader that something is missing. Called before anything is appended.
+// skip leaves out the numbers that outside clients of a run that did not end cleanly may have seen.
+// gap is the end that the journal lost, nil if it lost none. When damage took the last events and
+// their numbers stay, one number is left out after them: only an event that follows shows a reader
+// that something is missing. Called before anything is appended.
 func (j *Journal) skip(run *embedded, gap *GapError) error {
 	data, err := os.ReadFile(shownPath(j.o.Dir))
 	if errors.Is(err, fs.ErrNotExist) && j.endDamaged {
@@ -88,9 +91,9 @@ func (j *Journal) skip(run *embedded, gap *GapError) error {
 	return j.leaveOut(run, n)
 }
 
-// skipShown leaves out the numbers up to last, which outside clients may have seen, when the journal lost its end while
-// it was open. What can be left out no number is used twice for; of the rest readers are told. Called before anything is
-// appended to the run.
+// skipShown leaves out the numbers up to last, which outside clients may have seen, when the
+// journal lost its end while it was open. What can be left out no number is used twice for; of the
+// rest readers are told. Called before anything is appended to the run.
 func (j *Journal) skipShown(run *embedded, last uint64) {
 	if !run.shows || run.last >= last {
 		return
