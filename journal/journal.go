@@ -229,7 +229,8 @@ func (j *Journal) State(ctx context.Context) (State, error) {
 	}
 	s := info.State
 	last, _, _ := j.durable.get()
-	st := State{FirstSeq: s.FirstSeq, LastSeq: min(s.LastSeq, last), Bytes: s.Bytes, Messages: s.Msgs - s.Subjects[subjectSkipped],
+	st := State{FirstSeq: s.FirstSeq, LastSeq: min(s.LastSeq, last),
+		Bytes: s.Bytes, Messages: s.Msgs - s.Subjects[subjectSkipped],
 		MaxBytes: j.o.MaxBytes, Retention: j.o.Retention}
 	if s.Msgs > 0 {
 		st.FirstTime, st.LastTime = s.FirstTime, s.LastTime

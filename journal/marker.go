@@ -27,7 +27,8 @@ type Marker struct {
 
 // equal reports whether m and o say the same.
 func (m Marker) equal(o Marker) bool {
-	return m.Stream == o.Stream && m.Seq == o.Seq && m.EventTime == o.EventTime && m.Lost == o.Lost && slices.Equal(m.Holes, o.Holes)
+	return m.Stream == o.Stream && m.Seq == o.Seq && m.EventTime == o.EventTime &&
+		m.Lost == o.Lost && slices.Equal(m.Holes, o.Holes)
 }
 
 // MarkerStore keeps a [Marker] durably. The journal calls it from one goroutine at a time, a few

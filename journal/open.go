@@ -88,7 +88,8 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 	default:
 		text := "blocks of the journal are damaged or cannot be read; they were kept aside as they were"
 		if found.special {
-			text = "there was something that is no file among the journal's files; it was moved aside, with damaged blocks if there were any"
+			text = "there was something that is no file among the journal's files; " +
+				"it was moved aside, with damaged blocks if there were any"
 		}
 		j.log.Error(text, "in", found.aside, "mended", found.mended)
 		report.Unreadable = found.aside
@@ -186,7 +187,7 @@ func (j *Journal) openStream(ctx context.Context, run *embedded, marker *Marker,
 	info = stream.CachedInfo()
 	run.stream, run.last, run.identity = stream, info.State.LastSeq, info.Config.Metadata[metaIdentity]
 	if marker != nil {
-		return run, j.compare(ctx, run, stream, marker, report)
+		return run, j.compare(ctx, run, marker, report)
 	}
 	return run, nil
 }
@@ -212,7 +213,7 @@ func (j *Journal) configure(ctx context.Context, run *embedded, have jetstream.S
 }
 
 // compare holds the stream against what the marker says.
-func (j *Journal) compare(ctx context.Context, run *embedded, stream jetstream.Stream, marker *Marker, report *OpenReport) error {
+func (j *Journal) compare(ctx context.Context, run *embedded, marker *Marker, report *OpenReport) error {
 	if run.last < marker.Seq {
 		report.Gap = &GapError{From: run.last + 1, To: marker.Seq, Reason: GapRewound}
 		j.lost(report.Gap)
@@ -222,7 +223,7 @@ func (j *Journal) compare(ctx context.Context, run *embedded, stream jetstream.S
 	if marker.Seq == 0 || marker.EventTime == 0 {
 		return nil
 	}
-	msg, err := stream.GetMsg(ctx, marker.Seq)
+	msg, err := run.stream.GetMsg(ctx, marker.Seq)
 	if err != nil {
 		return nil // dropped by retention, or a gap that a reader will report
 	}
@@ -236,7 +237,8 @@ func (j *Journal) compare(ctx context.Context, run *embedded, stream jetstream.S
 // restore brings a stream back that the server did not open: it dropped it because of a block that
 // it could not read, or its meta file is damaged. The same configuration over the blocks brings the
 // events back.
-func (j *Journal) restore(ctx context.Context, run *embedded, marker *Marker, report *OpenReport) (*embedded, jetstream.Stream, error) {
+func (j *Journal) restore(ctx context.Context, run *embedded, marker *Marker, report *OpenReport) (
+	*embedded, jetstream.Stream, error) {
 	run.stop()
 	unreadable, restored, err := putBack(j.o.Dir, j.o.Now())
 	if err != nil {

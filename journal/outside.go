@@ -63,6 +63,8 @@ func (j *Journal) letIn(run *embedded) (err error) {
 	if j.o.Outside == nil {
 		return nil
 	}
-	run.outside, err = j.o.Outside.Open(&Run{Server: run.srv, JetStream: run.js, Password: run.password, Dir: j.o.Dir, Retention: j.o.Retention})
+	run.outside, err = j.o.Outside.Open(&Run{
+		Server: run.srv, JetStream: run.js, Password: run.password, Dir: j.o.Dir, Retention: j.o.Retention,
+	})
 	return err
 }

@@ -29,7 +29,7 @@ func endDoubt(dir string) error {
 // them open, so that a damaged one is kept and told, and mended by the next start.
 func (j *Journal) verifyOlder(list []int) {
 	defer j.wg.Done()
-	v := verifier{msgs: filepath.Join(streamDir(j.o.Dir), "msgs"), aside: unreadableDir(j.o.Dir, j.o.Now()), fsync: j.o.fsync}
+	v := newVerifier(j.o.Dir, j.o.Now(), j.o.fsync)
 	for i := range list {
 		if !retry.Sleep(j.ctx, j.o.olderPause) {
 			return

@@ -100,7 +100,8 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 	user := func(name string) string {
 		return fmt.Sprintf("users: [ {user: %q, password: %q, allowed_connection_types: [IN_PROCESS]} ]", name, r.password)
 	}
-	config := fmt.Sprintf("system_account: %s\naccounts {\n  %[1]s { %s }\n  %s {\n    jetstream: enabled\n    %s\n    %s\n  }\n%s}\n",
+	config := fmt.Sprintf("system_account: %s\naccounts {\n  %[1]s { %s }\n"+
+		"  %s {\n    jetstream: enabled\n    %s\n    %s\n  }\n%s}\n",
 		accountSystem, user("system"), Account, user(User), exports, accounts)
 	if err := opts.ProcessConfigString(config); err != nil {
 		return nil, fmt.Errorf("the server's configuration: %w", err)

@@ -134,6 +134,7 @@ func (j *Journal) leaveOut(run *embedded, n int) error {
 	}
 	j.durable.advance(run.last, at)
 	j.m.lastSeq.Set(float64(run.last))
-	j.log.Info("numbers of events are left out: clients may have seen them before the run ended, or a damaged end is to be noticed", "from", from, "to", run.last)
+	j.log.Info("numbers of events are left out: clients may have seen them before the run ended, or a damaged end is to be noticed",
+		"from", from, "to", run.last)
 	return nil
 }

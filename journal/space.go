@@ -36,7 +36,8 @@ func (s *space) check(need uint64) error {
 			floor = min(DefaultMinFree, total/100)
 		}
 		if free < floor+need {
-			low = &Error{Op: "append", Dir: s.dir, Kind: ErrDiskFull, Err: fmt.Errorf("%d KiB free, %d KiB are kept free", free>>10, floor>>10)}
+			cause := fmt.Errorf("%d KiB free, %d KiB are kept free", free>>10, floor>>10)
+			low = &Error{Op: "append", Dir: s.dir, Kind: ErrDiskFull, Err: cause}
 		}
 	}
 	s.mu.Lock()

@@ -43,7 +43,7 @@ type verified struct {
 // the caller's other checks. newest is how many bytes of the newest are checked when the server
 // reads none; all are when a run found a damaged one.
 func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error, newest int64) (verified, error) {
-	v := verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: unreadableDir(dir, now), fsync: fsync}
+	v := newVerifier(dir, now, fsync)
 	if len(blocks) == 0 {
 		return v.found, nil
 	}
@@ -78,6 +78,10 @@ type verifier struct {
 	fsync       func(*os.File) error
 	found       verified
 	first       uint64 // the journal's first event by its index, 0 if there is none that is current
+}
+
+func newVerifier(dir string, now time.Time, fsync func(*os.File) error) verifier {
+	return verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: unreadableDir(dir, now), fsync: fsync}
 }
 
 // indexed reports whether the server will take its index for current: it is whole, and its last
@@ -250,6 +254,7 @@ type mendError struct {
 }
 
 func (e *mendError) Error() string {
-	return fmt.Sprintf("a block is damaged, and its intact events cannot be kept in %s (make room, or mend that): %v", e.path, e.err)
+	return fmt.Sprintf("a block is damaged, and its intact events cannot be kept in %s (make room, or mend that): %v",
+		e.path, e.err)
 }
 func (e *mendError) Unwrap() error { return e.err }

@@ -116,7 +116,8 @@ func (c *Clients) accounts(password string) string {
         permissions: {publish: {allow: [%s]}, subscribe: {allow: ["pulse.>", %q]}} }
     ]
   }
-`, connections, max(c.o.MaxSubscriptions, len(routes)), maxPayload, inside(userFilter), clientUser, password, allowed(), inboxes+">")
+`, connections, max(c.o.MaxSubscriptions, len(routes)), maxPayload,
+		inside(userFilter), clientUser, password, allowed(), inboxes+">")
 	return s.String()
 }
 

@@ -58,7 +58,9 @@ func (f *filter) create(m *nats.Msg) {
 	}
 	ctx, cancel := context.WithTimeout(f.r.ctx, filterTimeout)
 	defer cancel()
-	if err := f.room(ctx, cmp.Or(name, req.Config.Name, req.Config.Durable), redeliveries(req.Config.AckPolicy != server.AckNone, req.Config.MaxAckPending, req.Config.AckWait, req.Config.BackOff)); err != nil {
+	c := &req.Config
+	rate := redeliveries(c.AckPolicy != server.AckNone, c.MaxAckPending, c.AckWait, c.BackOff)
+	if err := f.room(ctx, cmp.Or(name, c.Name, c.Durable), rate); err != nil {
 		f.refuse(m, 429, err.Error())
 		return
 	}
@@ -159,7 +161,8 @@ func (f *filter) room(ctx context.Context, name string, rate float64) error {
 			return nil
 		}
 		f.r.c.log.Debug("an idle consumer of an outside client goes for another one", "consumer", c.Name)
-		if err := f.r.JetStream.DeleteConsumer(ctx, journal.StreamName, c.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		err := f.r.JetStream.DeleteConsumer(ctx, journal.StreamName, c.Name)
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return fmt.Errorf("an idle consumer, %s, could not be removed to make room: %w", c.Name, err)
 		}
 		count--

@@ -67,7 +67,8 @@ func (r *run) boundConsumers() error {
 	}
 	for _, c := range list {
 		if err := r.boundConsumer(c, bounded(c.Config, max(1, total/maxRedeliveries))); err != nil {
-			r.c.log.Error("a consumer of an outside client is deleted: it would hold up the journal, and cannot be changed", "consumer", c.Name, "err", err)
+			r.c.log.Error("a consumer of an outside client is deleted: it would hold up the journal, and cannot be changed",
+				"consumer", c.Name, "err", err)
 			if err := r.JetStream.DeleteConsumer(r.ctx, journal.StreamName, c.Name); err != nil {
 				return fmt.Errorf("deleting the consumer %s of an outside client: %w", c.Name, err)
 			}

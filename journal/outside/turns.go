@@ -46,7 +46,8 @@ type turn struct {
 }
 
 func newTurns(perSecond, burst int) *turns {
-	return &turns{rate: rate.NewLimiter(rate.Limit(perSecond), burst), lines: make(map[string]*line), more: make(chan struct{}, 1)}
+	limiter := rate.NewLimiter(rate.Limit(perSecond), burst)
+	return &turns{rate: limiter, lines: make(map[string]*line), more: make(chan struct{}, 1)}
 }
 
 // wait has take called when it is the turn of owner, for whom it costs so much of the rate. False
