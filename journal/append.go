@@ -2,6 +2,8 @@ package journal
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/nanopack/pulse/journal/codec"
@@ -29,13 +31,14 @@ const (
 	stateLeft            // the appender left while it was being written
 )
 
-// Append stores the event and returns its sequence number when it is durable (see the package comment).
-// It is safe from any goroutine, does not keep e, and shares its fsync with whatever else is waiting.
+// Append stores the event and returns its sequence number when it is durable (see the package
+// comment). It is safe from any goroutine, does not keep e, and shares its fsync with whatever else
+// is waiting.
 //
 // After nil the event is stored exactly once. After an error it is not stored, with two exceptions:
 // ErrUnknown, and the context's error, which leave it open. An event must therefore not be appended
-// again blindly after these; readings are better lost than counted twice. When the journal cannot be
-// written Append fails at once (ErrDiskFull, ErrUnavailable) rather than waiting.
+// again blindly after these; readings are better lost than counted twice. When the journal cannot
+// be written Append fails at once (ErrDiskFull, ErrUnavailable) rather than waiting.
 func (j *Journal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
 	s, err := j.subjects.get(e.Relay)
 	if err != nil {
@@ -44,8 +47,7 @@ func (j *Journal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
 	r := j.request()
 	r.subject, r.time, r.readings = s.readings, e.Time, e.Readings()
 	if r.data, err = codec.EncodeEvent(r.data, e); err != nil {
-		j.release(r)
-		return 0, j.refuse(err, e.Readings())
+		return 0, j.dismiss(r, err)
 	}
 	return j.append(ctx, r)
 }
@@ -64,27 +66,19 @@ func (j *Journal) AppendRelayEvent(ctx context.Context, e *codec.RelayEvent) (ui
 
 func (j *Journal) append(ctx context.Context, r *request) (uint64, error) {
 	if len(r.data) > MaxEventBytes {
-		readings := r.readings
-		j.release(r)
-		return 0, j.refuse(ErrTooLarge, readings)
+		return 0, j.dismiss(r, ErrTooLarge)
 	}
 	select {
-	case <-j.closing: // looked at first, so that an append after Close never gets in
-		readings := r.readings
-		j.release(r)
-		return 0, j.refuse(ErrClosed, readings)
+	case <-j.closing: // checked first, so that an append after Close never gets in
+		return 0, j.dismiss(r, ErrClosed)
 	default:
 	}
 	select {
 	case j.queue <- r:
 	case <-j.closing:
-		readings := r.readings
-		j.release(r)
-		return 0, j.refuse(ErrClosed, readings)
+		return 0, j.dismiss(r, ErrClosed)
 	case <-ctx.Done():
-		readings := r.readings
-		j.release(r)
-		return 0, j.refuse(ctx.Err(), readings)
+		return 0, j.dismiss(r, ctx.Err())
 	}
 	select {
 	case <-r.done:
@@ -96,7 +90,7 @@ func (j *Journal) append(ctx context.Context, r *request) (uint64, error) {
 	}
 }
 
-// leave takes the appender's hands off r because of why, unless the answer is there by now.
+// leave gives r up because of why, unless the answer has come meanwhile.
 func (j *Journal) leave(r *request, why error) (uint64, error) {
 	readings := r.readings
 	if r.state.CompareAndSwap(stateQueued, stateCanceled) {
@@ -114,6 +108,13 @@ func (j *Journal) answer(r *request) (uint64, error) {
 	seq, err := r.seq, r.err
 	j.release(r)
 	return seq, err
+}
+
+// dismiss gives back a request that the committer has not got, and counts its event as not stored.
+func (j *Journal) dismiss(r *request, err error) error {
+	readings := r.readings
+	j.release(r)
+	return j.refuse(err, readings)
 }
 
 // refuse counts an event that was not stored.
@@ -144,4 +145,41 @@ func (j *Journal) release(r *request) {
 	r.data, r.err, r.seq = r.data[:0], nil, 0
 	r.state.Store(stateQueued)
 	j.pool.Put(r)
+}
+
+// maxSubject bounds a subject well below what the server's protocol takes.
+const maxSubject = 2048
+
+// Subjects of one relay.
+type subjects struct{ readings, relays string }
+
+// subjectCache keeps the subjects of the relays seen, so that an append does not build one. It is
+// emptied when it is full; a fleet fits.
+type subjectCache struct {
+	mu sync.RWMutex
+	m  map[string]subjects
+}
+
+func (c *subjectCache) get(relay string) (subjects, error) {
+	c.mu.RLock()
+	s, ok := c.m[relay]
+	c.mu.RUnlock()
+	if ok {
+		return s, nil
+	}
+	token := codec.Token(relay)
+	if token == "" {
+		return subjects{}, ErrNoRelay
+	}
+	if len(token)+len(codec.ReadingsSubject) > maxSubject {
+		return subjects{}, ErrTooLarge
+	}
+	s = subjects{readings: codec.ReadingsSubject + token, relays: codec.RelaysSubject + token}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= 1<<16 {
+		c.m = make(map[string]subjects)
+	}
+	c.m[strings.Clone(relay)] = s
+	return s, nil
 }

@@ -92,7 +92,8 @@ func TestGroupCommit(t *testing.T) {
 	before := g.calls.Load()
 	g.open()
 	wg.Wait()
-	// The rest was one batch: one fsync of the block, and one of the directory if a block was added.
+	// The rest was one batch: one fsync of the block, and one of the directory if a block was
+	// added.
 	if calls := g.calls.Load() - before; calls > 2 {
 		t.Errorf("%d appends that waited together took %d fsyncs", n-1, calls)
 	}
@@ -148,7 +149,8 @@ func TestBatchesAreBounded(t *testing.T) {
 	}
 }
 
-// Events of one relay that are appended one after the other are read in that order, whatever others do.
+// Events of one relay that are appended one after the other are read in that order, whatever others
+// do.
 func TestOrderPerRelay(t *testing.T) {
 	j := open(t, Options{Sync: SyncEvery(time.Minute)})
 	const relays, each = 50, 100

@@ -7,8 +7,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// authenticator decides who may connect to a run of the server: the journal itself from inside the process, and whom
-// Outside admits.
+// authenticator decides who may connect to a run of the server: the journal itself from inside the
+// process, and whom Outside admits.
 type authenticator struct {
 	outside  Outside // nil: nobody over TCP
 	password string

@@ -10,18 +10,18 @@ import (
 	"github.com/nanopack/pulse/internal/plainfile"
 )
 
-// AddFile takes one file of a backup: its name below the journal's directory, with slashes, its size in bytes, and
-// its content, which is read to the end before it returns.
+// AddFile takes one file of a backup: its name below the journal's directory, with slashes, its
+// size in bytes, and its content, which is read to the end before it returns.
 type AddFile func(name string, size int64, content io.Reader) error
 
-// Backup hands the journal's files to add, complete up to the newest durable event at the moment of the call, while
-// appending and reading go on. Put in place of an empty directory they open as a journal that was killed then: what
-// comes after that moment is in it in part, or not at all. Consumers of other programs are left out, and so is the server's
-// index, which it makes again.
+// Backup hands the journal's files to add, complete up to the newest durable event at the moment of
+// the call, while appending and reading go on. Put in place of an empty directory they open as a
+// journal that was killed then: what comes after that moment is in it in part, or not at all.
+// Consumers of other programs are left out, and so is the server's index, which it makes again.
 //
-// The server only appends to its blocks, replaces one by renaming, and removes them from the front. So a block is whole up
-// to the size that it had when it was opened. The newest goes first: one that is gone was dropped by retention, and so
-// was everything before it.
+// The server only appends to its blocks, replaces one by renaming, and removes them from the front.
+// So a block is whole up to the size that it had when it was opened. The newest goes first: one
+// that is gone was dropped by retention, and so was everything before it.
 //
 // It returns the newest event that is certainly in the backup. It stops when ctx ends or add fails.
 func (j *Journal) Backup(ctx context.Context, add AddFile) (last uint64, err error) {

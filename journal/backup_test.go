@@ -30,7 +30,8 @@ func intoDir(dir string) AddFile {
 	}
 }
 
-// checkCopy opens a backup as a journal, reads it to its end without a hole and appends to it. It returns what it held.
+// checkCopy opens a backup as a journal, reads it to its end without a hole and appends to it. It
+// returns what it held.
 func checkCopy(t *testing.T, dir string) State {
 	t.Helper()
 	copied := open(t, Options{Dir: dir})
@@ -54,8 +55,8 @@ func checkCopy(t *testing.T, dir string) State {
 	return state
 }
 
-// A backup that is made while others append opens as a journal without a hole that goes at least as far as the backup
-// said.
+// A backup that is made while others append opens as a journal without a hole that goes at least as
+// far as the backup said.
 func TestBackup(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "before", 0, 100)
@@ -86,7 +87,8 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// Retention that drops blocks in the middle of a backup takes them from the front of the copy: it has no hole.
+// Retention that drops blocks in the middle of a backup takes them from the front of the copy: it
+// has no hole.
 func TestBackupWhileBlocksAreDropped(t *testing.T) {
 	j := open(t, Options{MaxBytes: minMaxBytes, Sync: SyncEvery(time.Minute)})
 	fill := func(from, n int) {

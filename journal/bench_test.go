@@ -73,8 +73,8 @@ func benchAppend(b *testing.B, goroutines int, do func(*codec.Event) error) {
 	reportReadings(b, cpu)
 }
 
-// reportReadings reports how many of the ten readings of each event there were a second, and the processor
-// time of one, everything in this process included.
+// reportReadings reports how many of the ten readings of each event there were a second, and the
+// processor time of one, everything in this process included.
 func reportReadings(b *testing.B, cpuBefore time.Duration) {
 	b.StopTimer()
 	readings := 10 * float64(b.N)
@@ -91,9 +91,9 @@ func ownCPU(tb testing.TB) time.Duration {
 	return time.Duration(self.Utime.Nano() + self.Stime.Nano())
 }
 
-// BenchmarkStraight publishes the same events, encoded before, straight to JetStream with SyncAlways: in atomic
-// batches, the only group commit that the server has. While the batch of one publisher is written, those of the
-// others come in; more than four make it no faster.
+// BenchmarkStraight publishes the same events, encoded before, straight to JetStream with
+// SyncAlways: in atomic batches, the only group commit that the server has. While the batch of one
+// publisher is written, those of the others come in; more than four make it no faster.
 func BenchmarkStraight(b *testing.B) {
 	const publishers = 4
 	for _, size := range []int{10, 100, 1000} {
@@ -203,7 +203,8 @@ func BenchmarkDrain(b *testing.B) {
 	b.ReportMetric(float64(events)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
-// BenchmarkLatency is the time from Append to the return of a Read that waits, with the fsync in it.
+// BenchmarkLatency is the time from Append to the return of a Read that waits, with the fsync in
+// it.
 func BenchmarkLatency(b *testing.B) {
 	for _, sync := range []SyncPolicy{SyncAlways(), SyncEvery(time.Second)} {
 		b.Run("sync="+sync.String(), func(b *testing.B) {

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,9 +12,9 @@ import (
 	"github.com/nanopack/pulse/internal/plainfile"
 )
 
-// blocks syncs the files to which the server appends. An acknowledged message is in the kernel's hands
-// (the server writes each one before it acknowledges), in the last block or, when the batch went over its
-// end, in the blocks before. Owned by the committer.
+// blocks syncs the files to which the server appends. An acknowledged message is in the kernel's
+// hands (the server writes each one before it acknowledges), in the last block or, when the batch
+// went over its end, in the blocks before. Owned by the committer.
 type blocks struct {
 	dir   string
 	fsync func(*os.File) error
@@ -69,8 +68,8 @@ func (b *blocks) sync() error {
 		_ = b.last.Close() // synced; nothing is written to it any more
 		b.last, b.index, added = f, b.index+1, true
 	}
-	// The server removes blocks from the front only, and never replaces the last. Should ours be gone all
-	// the same, the numbers may have a hole: look at all of them.
+	// The server removes blocks from the front only, and never replaces the last. Should ours be
+	// gone all the same, the numbers may have a hole: look at all of them.
 	if !b.current() {
 		return b.some(b.all(b.index + 1))
 	}
@@ -91,7 +90,7 @@ func (b *blocks) some(err error) error {
 	return err
 }
 
-// current tells whether the open file is still the one with its name.
+// current reports whether the open file is still the one with its name.
 func (b *blocks) current() bool {
 	have, err := b.last.Stat()
 	if err != nil {
@@ -133,17 +132,7 @@ func (b *blocks) all(from int) error {
 	return b.syncDir()
 }
 
-func (b *blocks) syncDir() error {
-	d, err := os.Open(b.dir)
-	if err != nil {
-		return err
-	}
-	err = b.fsync(d)
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
+func (b *blocks) syncDir() error { return syncPath(b.dir, b.fsync) }
 
 func (b *blocks) close() {
 	if b.last != nil {
@@ -152,9 +141,9 @@ func (b *blocks) close() {
 	}
 }
 
-// rewrite writes the newest blocks again, from what the kernel holds of them. After a failed fsync that may
-// be more than the disk has, while the kernel takes it for clean and will not write it any more. Only
-// while the server is stopped.
+// rewrite writes the newest blocks again, from what the kernel holds of them. After a failed fsync
+// that may be more than the disk has, while the kernel takes it for clean and will not write it any
+// more. Only while the server is stopped.
 func (b *blocks) rewrite(from int) error {
 	list, err := listBlocks(b.dir)
 	if err != nil {
@@ -171,29 +160,19 @@ func (b *blocks) rewrite(from int) error {
 	return b.syncDir()
 }
 
-func (b *blocks) copy(path string) (err error) {
+func (b *blocks) copy(path string) error {
 	in, err := plainfile.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = in.Close() }() // opened for reading
-	tmp := path + ".rewrite"
-	out, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	fresh := path + ".rewrite"
+	if err := writeSynced(fresh, in, b.fsync); err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in)
-	if err == nil {
-		err = b.fsync(out)
+	if err := os.Rename(fresh, path); err != nil {
+		_ = os.Remove(fresh)
+		return err
 	}
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-	}
-	return err
+	return nil
 }

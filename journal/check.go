@@ -25,8 +25,8 @@ type BlockDamage struct {
 	Err error
 }
 
-// Check reads every block of the journal in dir and changes nothing. No server may be running on it. A journal that is not
-// there is empty; the error means that its directory cannot be read.
+// Check reads every block of the journal in dir and changes nothing. No server may be running on
+// it. A journal that is not there is empty; the error means that its directory cannot be read.
 func Check(dir string) (CheckReport, error) {
 	var report CheckReport
 	msgs := filepath.Join(streamDir(dir), "msgs")

@@ -16,8 +16,8 @@ const (
 	troubleTimeout = 2 * time.Second
 )
 
-// committer is the one goroutine that writes: group commit. Everything that arrived while the last batch
-// was on its way to the disk is the next one.
+// committer is the one goroutine that writes: group commit. Everything that arrived while the last
+// batch was on its way to the disk is the next one.
 func (j *Journal) committer() {
 	defer j.wg.Done()
 	defer close(j.stopped)
@@ -125,11 +125,13 @@ type syncError struct{ err error }
 func (e *syncError) Error() string { return "fsync: " + e.err.Error() }
 func (e *syncError) Unwrap() error { return e.err }
 
-// errMismatch means that the server acknowledged another sequence number than the batch must have got.
+// errMismatch means that the server acknowledged another sequence number than the batch must have
+// got.
 var errMismatch = errors.New("the server acknowledged an unexpected sequence number")
 
-// write hands the batch to the server and waits until the kernel has all of it. Only the last message asks
-// for an acknowledgement: the server stores in order, and the sequence number tells whether it stored all.
+// write hands the batch to the server and waits until the kernel has all of it. Only the last
+// message asks for an acknowledgement: the server stores in order, and the sequence number shows
+// whether it stored all.
 func (r *embedded) write(batch []*request, timeout time.Duration, stop <-chan struct{}) error {
 	select {
 	case <-r.log.trouble: // an old one
@@ -158,7 +160,8 @@ func (r *embedded) acknowledged(n uint64, timeout time.Duration, stop <-chan str
 		case m := <-r.acks:
 			return r.checkAck(m.Data, r.last+n)
 		case <-trouble:
-			// The server logged an error. If that is why it does not answer there is no need to wait for long.
+			// The server logged an error. If that is why it does not answer there is no need to
+			// wait for long.
 			trouble = nil
 			timer.Reset(min(timeout, troubleTimeout))
 		case <-stop:

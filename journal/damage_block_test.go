@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A damaged record takes itself only: the server would cut the block there, and every intact event after it. The block
-// is kept as it was found.
+// A damaged record takes itself only: the server would cut the block there, and every intact event
+// after it. The block is kept as it was found.
 func TestDamagedRecordTakesNoOther(t *testing.T) {
 	current, mark, lastOf := prepare(t, false)
 	old := t.TempDir()
@@ -88,8 +88,9 @@ func TestDamagedRecordTakesNoOther(t *testing.T) {
 	}
 }
 
-// The last block is garbage from its beginning: what it held is a loss that Losses tells, with and without an index, and
-// also what came after the marker was saved, when a position proves that it was there.
+// The last block is garbage from its beginning: what it held is a loss that Losses tells, with and
+// without an index, and also what came after the marker was saved, when a position proves that it
+// was there.
 func TestLastBlockOverwritten(t *testing.T) {
 	for _, stale := range []bool{false, true} {
 		for _, reached := range []uint64{0, damageEvents} {
@@ -117,7 +118,8 @@ func TestLastBlockOverwritten(t *testing.T) {
 	}
 }
 
-// A pipe in the place of a file is not waited for, in the place of a block or of another file of the server.
+// A pipe in the place of a file is not waited for, in the place of a block or of another file of
+// the server.
 func TestPipeInTheJournal(t *testing.T) {
 	for _, name := range []string{"2.blk", "index.db", "meta.inf", "obs"} {
 		t.Run(name, func(t *testing.T) {
@@ -150,7 +152,8 @@ func TestPipeInTheJournal(t *testing.T) {
 			if n, _ := contents(t, j, 1); n != want {
 				t.Errorf("%d events, want %d", n, want)
 			}
-			// In one of the directories: what a restore moves aside a second later has one of its own.
+			// In one of the directories: what a restore moves aside a second later has one of its
+			// own.
 			aside, err := filepath.Glob(filepath.Join(dir, "unreadable-*", name))
 			if err != nil || len(aside) != 1 || j.Report().Unreadable == "" {
 				t.Fatalf("aside are %v, %v", aside, err)
@@ -162,7 +165,8 @@ func TestPipeInTheJournal(t *testing.T) {
 	}
 }
 
-// Without space for the intact events of a damaged block the journal is not opened: the server would cut them.
+// Without space for the intact events of a damaged block the journal is not opened: the server
+// would cut them.
 func TestDamagedBlockOnAFullDisk(t *testing.T) {
 	dir, marker, _ := prepare(t, false)
 	edit(t, block(dir, 3), func(b []byte) []byte {
@@ -186,8 +190,9 @@ func TestDamagedBlockOnAFullDisk(t *testing.T) {
 	}
 }
 
-// The only block is garbage after a clean stop. Its numbers stay used, all of its events are a loss, which no reader takes
-// for retention's, and a reader learns of it before another event comes.
+// The only block is garbage after a clean stop. Its numbers stay used, all of its events are a
+// loss, which no reader takes for retention's, and a reader learns of it before another event
+// comes.
 func TestOnlyBlockOverwritten(t *testing.T) {
 	const events = 50
 	for name, from := range map[string]int{"all of it": 0, "half of it": events / 2} {
@@ -220,8 +225,8 @@ func TestOnlyBlockOverwritten(t *testing.T) {
 	}
 }
 
-// A block that no start verifies and nobody reads is verified after the start: what is damaged is told, the block is kept as it
-// was, and the next start mends it.
+// A block that no start verifies and nobody reads is verified after the start: what is damaged is
+// told, the block is kept as it was, and the next start mends it.
 func TestDamagedOldBlockIsFound(t *testing.T) {
 	dir, marker, lastOf := prepare(t, false)
 	var damaged []byte

@@ -15,8 +15,8 @@ import (
 type damage struct {
 	name string
 	do   func(t *testing.T, dir string, stale bool)
-	// What Open must say; with emptied only when the index is stale too: a current one keeps the numbers, so that the
-	// journal opens, empty, and goes on behind them.
+	// What Open must say; with emptied only when the index is stale too: a current one keeps the
+	// numbers, so that the journal opens, empty, and goes on behind them.
 	err     error
 	emptied bool
 	want    func(t *testing.T, j *Journal, lastOf []uint64, stale bool)
@@ -24,8 +24,8 @@ type damage struct {
 
 const damageEvents = 900
 
-// prepare makes a journal of several blocks with an index that is current, as after a clean stop, and its marker.
-// lastOf holds the last number in each block.
+// prepare makes a journal of several blocks with an index that is current, as after a clean stop,
+// and its marker. lastOf holds the last number in each block.
 func prepare(t *testing.T, stale bool) (dir string, marker *memMarker, lastOf []uint64) {
 	t.Helper()
 	dir, marker = t.TempDir(), &memMarker{}
@@ -80,7 +80,8 @@ func edit(t *testing.T, path string, f func([]byte) []byte) {
 	}
 }
 
-// contents reads a journal to its end: the numbers, the gaps, and whether each number holds the event it had.
+// contents reads a journal to its end: the numbers, the gaps, and whether each number holds the
+// event it had.
 func contents(t *testing.T, j *Journal, from uint64) (numbers int, gaps []GapError) {
 	t.Helper()
 	r := from1(t, j, from)
@@ -266,7 +267,7 @@ func TestDamage(t *testing.T) {
 						t.Fatal(err)
 					}
 					d.want(t, j, lastOf, stale)
-					if _, err := os.Stat(guardDir(dir)); err == nil {
+					if _, err := os.Stat(linksDir(dir)); err == nil {
 						t.Error("the guard was left behind")
 					}
 					return
@@ -310,11 +311,13 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// A block that gives an error while the journal is open: the server tries it for ever, the reader goes on behind.
+// A block that gives an error while the journal is open: the server tries it for ever, the reader
+// goes on behind.
 func TestReaderPassesAnUnreadableBlock(t *testing.T) {
 	dir, marker, lastOf := prepare(t, false)
 	j := open(t, Options{Dir: dir, Marker: marker})
-	// The server has the file open, so it is started anew, past the look at the blocks that a start takes.
+	// The server has the file open, so it is started anew, past the look at the blocks that a start
+	// takes.
 	old := j.runs.current()
 	j.runs.set(nil)
 	old.blocks.close()
@@ -350,10 +353,11 @@ func TestReaderPassesAnUnreadableBlock(t *testing.T) {
 	}
 }
 
-// A start that was killed after the server had deleted the stream leaves the guard, and the next one uses it.
+// A start that was killed after the server had deleted the stream leaves the guard, and the next
+// one uses it.
 func TestGuardOfAnEarlierStart(t *testing.T) {
 	dir, marker, _ := prepare(t, true)
-	if _, err := linkAside(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
+	if _, err := linkBlocks(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(streamDir(dir)); err != nil {

@@ -7,7 +7,8 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// What can go wrong, for errors.Is. Every error of the package wraps one of these or a context's error.
+// What can go wrong, for errors.Is. Every error of the package wraps one of these or a context's
+// error.
 var (
 	// ErrClosed is returned by everything on a journal or reader that was closed.
 	ErrClosed = errors.New("journal: closed")
@@ -25,7 +26,8 @@ var (
 	// ErrUnavailable means that a write failed and the journal is restarting its server; nothing of
 	// this append was stored. Appending resumes by itself.
 	ErrUnavailable = errors.New("journal: not writable at the moment; see the log for the cause, appending resumes by itself")
-	// ErrUnknown means that the write of the event failed in a way that leaves open whether it was stored.
+	// ErrUnknown means that the write of the event failed in a way that leaves open whether it was
+	// stored.
 	ErrUnknown = errors.New("journal: it is not known whether the event was stored; see the log for the cause")
 	// ErrNoRelay means that an event names no relay.
 	ErrNoRelay = errors.New("journal: the event names no relay; set Relay")
@@ -96,13 +98,13 @@ const (
 	GapRetention = "dropped by retention"
 	// GapLost: the events are missing inside the journal (a damaged block, deleted messages).
 	GapLost = "missing from the journal"
-	// GapRewound: the journal ends before the place that was asked for: it lost its end. The next record
-	// has the sequence number From, and numbers are used again.
+	// GapRewound: the journal ends before the place that was asked for: it lost its end. The next
+	// record has the sequence number From, and numbers are used again.
 	GapRewound = "the journal ends before"
 )
 
 // GapError is returned by [Reader.Read] instead of records when sequence numbers are missing.
-// The next Read goes on behind the gap (at From itself when the reason is GapRewound).
+// The next Read goes on after the gap (at From itself when the reason is GapRewound).
 type GapError struct {
 	// From and To are the first and the last missing sequence number.
 	From, To uint64

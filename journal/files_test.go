@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// noFiles takes the process's file descriptors away and gives them back, again and again, until it is told to
-// end, as a process does that is near its limit. Only in a process of its own.
+// noFiles takes the process's file descriptors away and gives them back, again and again, until it
+// is told to end, as a process does that is near its limit. Only in a process of its own.
 func noFiles(t *testing.T) (end func()) {
 	t.Helper()
 	var old syscall.Rlimit
@@ -48,7 +48,8 @@ func onBlock(err error) bool {
 	return errors.Is(err, syscall.EMFILE) && errors.As(err, &path) && filepath.Ext(path.Path) == ".blk"
 }
 
-// A lack of file descriptors says nothing about a block: none is moved aside, and the journal is not called damaged.
+// A lack of file descriptors says nothing about a block: none is moved aside, and the journal is
+// not called damaged.
 func TestTooManyOpenFiles(t *testing.T) {
 	if !inOwnProcess(t) {
 		return
@@ -71,12 +72,12 @@ func TestTooManyOpenFiles(t *testing.T) {
 		}
 	}
 	now := time.Now()
-	try("linkAside", func() (string, error) {
-		found, err := linkAside(dir, now, (*os.File).Sync, verifyBytes)
+	try("linkBlocks", func() (string, error) {
+		found, err := linkBlocks(dir, now, (*os.File).Sync, verifyBytes)
 		return found.aside, err
 	})
 	end()
-	if _, err := linkAside(dir, now, (*os.File).Sync, verifyBytes); err != nil {
+	if _, err := linkBlocks(dir, now, (*os.File).Sync, verifyBytes); err != nil {
 		t.Fatal(err)
 	}
 	noFiles(t)
@@ -92,7 +93,8 @@ func TestTooManyOpenFiles(t *testing.T) {
 	})
 }
 
-// Open with too few file descriptors, from none on, fails in a way that leaves the journal where it is, or opens it.
+// Open with too few file descriptors, from none on, fails in a way that leaves the journal where it
+// is, or opens it.
 func TestOpenWithFewFiles(t *testing.T) {
 	if !inOwnProcess(t) {
 		return
@@ -130,8 +132,8 @@ func TestOpenWithFewFiles(t *testing.T) {
 	}
 }
 
-// A start that was killed while the server deleted the stream, or while it was put back, leaves some of its blocks.
-// The guard has the others.
+// A start that was killed while the server deleted the stream, or while it was put back, leaves
+// some of its blocks. The guard has the others.
 func TestKilledWhilePuttingBack(t *testing.T) {
 	template, mark, _ := prepare(t, false)
 	for _, kept := range [][]int{{1}, {2}, {3}, {1, 2}, {2, 3}} {
@@ -139,7 +141,7 @@ func TestKilledWhilePuttingBack(t *testing.T) {
 		if err := os.CopyFS(dir, os.DirFS(template)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := linkAside(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
+		if _, err := linkBlocks(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.RemoveAll(streamDir(dir)); err != nil {
@@ -149,7 +151,7 @@ func TestKilledWhilePuttingBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, n := range kept {
-			if err := os.Link(blockPath(guardDir(dir), n), block(dir, n)); err != nil {
+			if err := os.Link(blockPath(linksDir(dir), n), block(dir, n)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -165,13 +167,13 @@ func TestTwoRestoresInASecond(t *testing.T) {
 	dir, marker, _ := prepare(t, true)
 	now := time.Now()
 	for range 2 {
-		if _, err := linkAside(dir, now, (*os.File).Sync, verifyBytes); err != nil {
+		if _, err := linkBlocks(dir, now, (*os.File).Sync, verifyBytes); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Remove(blockPath(guardDir(dir), 2)); err != nil {
+		if err := os.Remove(blockPath(linksDir(dir), 2)); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Mkdir(blockPath(guardDir(dir), 2), 0o700); err != nil { // gives an error to whoever reads it
+		if err := os.Mkdir(blockPath(linksDir(dir), 2), 0o700); err != nil { // gives an error to whoever reads it
 			t.Fatal(err)
 		}
 		if _, restored, err := putBack(dir, now); err != nil || restored != 2 {
@@ -185,7 +187,7 @@ func TestTwoRestoresInASecond(t *testing.T) {
 	if err != nil || len(aside) != 4 {
 		t.Errorf("aside are %v, %v", aside, err)
 	}
-	if err := os.RemoveAll(guardDir(dir)); err != nil {
+	if err := os.RemoveAll(linksDir(dir)); err != nil {
 		t.Fatal(err)
 	}
 	j := open(t, Options{Dir: dir, Marker: marker})
@@ -194,8 +196,8 @@ func TestTwoRestoresInASecond(t *testing.T) {
 	}
 }
 
-// Somebody removes the journal's files while it runs. The server goes on in files that have no name any more:
-// nothing of that may be acknowledged, and no empty journal may take the place.
+// Somebody removes the journal's files while it runs. The server goes on in files that have no name
+// any more: nothing of that may be acknowledged, and no empty journal may take the place.
 func TestFilesRemovedWhileRunning(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -44,7 +44,8 @@ type Journal struct {
 	endDamaged bool
 	// older are the blocks that the last start did not verify.
 	older atomic.Pointer[[]int]
-	// blocked is true from a write error until appending resumes; a run may be there before, for readers.
+	// blocked is true from a write error until appending resumes; a run may be there before, for
+	// readers.
 	blocked   atomic.Bool
 	committed []Message // the last batch, for Outside; the committer's
 	unsynced  int       // events written since the last fsync; the committer's
@@ -57,11 +58,12 @@ type Journal struct {
 	closed bool
 }
 
-// Open opens the journal in o.Dir, or makes it. It returns when the journal is ready, which takes milliseconds, or
-// seconds for a long journal after a kill -9; ctx bounds that. What it found out of the ordinary is in Report.
+// Open opens the journal in o.Dir, or makes it. It returns when the journal is ready, which takes
+// milliseconds, or seconds for a long journal after a kill -9; ctx bounds that. What it found out
+// of the ordinary is in Report.
 //
-// The error is an *Error of one of the kinds ErrInUse, ErrMissing, ErrDamaged, ErrForeign and ErrServer, or plain
-// when the options are wrong.
+// The error is an *Error of one of the kinds ErrInUse, ErrMissing, ErrDamaged, ErrForeign and
+// ErrServer, or plain when the options are wrong.
 func Open(ctx context.Context, o Options) (*Journal, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -143,7 +145,8 @@ func (j *Journal) open(ctx context.Context) error {
 	return nil
 }
 
-// reached is the marker's event, or the later one that positions in the journal prove: the marker is saved less often.
+// reached is the marker's event, or the later one that positions in the journal prove: the marker
+// is saved less often.
 func reached(m Marker, seq uint64) (uint64, int64) {
 	if seq > m.Seq {
 		return seq, 0
@@ -151,7 +154,7 @@ func reached(m Marker, seq uint64) (uint64, int64) {
 	return m.Seq, m.EventTime
 }
 
-// settable tells whether setting the journal aside would help.
+// settable reports whether setting the journal aside would help.
 func settable(err error) bool {
 	return errors.Is(err, ErrMissing) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrForeign)
 }
@@ -170,7 +173,8 @@ func causeUnless(err, kind error) error {
 	return err
 }
 
-// ready makes a started run fit for appending: what it holds is synced, and its acknowledgements have a place.
+// ready makes a started run fit for appending: what it holds is synced, and its acknowledgements
+// have a place.
 func (j *Journal) ready(run *embedded) error {
 	run.blocks = &blocks{dir: run.msgs, fsync: j.o.fsync}
 	if err := run.blocks.all(0); err != nil {
@@ -199,19 +203,21 @@ func (j *Journal) Report() OpenReport { return j.report }
 
 // State is what the journal holds.
 type State struct {
-	// FirstSeq and LastSeq are the sequence numbers of the oldest and of the newest durable event. LastSeq is the
-	// last number used even when the journal is empty; FirstSeq is LastSeq+1 then.
+	// FirstSeq and LastSeq are the sequence numbers of the oldest and of the newest durable event.
+	// LastSeq is the last number used even when the journal is empty; FirstSeq is LastSeq+1 then.
 	FirstSeq, LastSeq uint64
-	// FirstTime and LastTime are when the oldest and the newest event were stored; zero if the journal is empty.
+	// FirstTime and LastTime are when the oldest and the newest event were stored; zero if the
+	// journal is empty.
 	FirstTime, LastTime time.Time
-	// Bytes and Messages are what is stored, MaxBytes and Retention what may be. What stands for a number that is left
-	// out is not counted as a message.
+	// Bytes and Messages are what is stored, MaxBytes and Retention what may be. What stands for a
+	// number that is left out is not counted as a message.
 	Bytes, Messages uint64
 	MaxBytes        int64
 	Retention       time.Duration
 }
 
-// State asks the server. It fails with ErrUnavailable while the server is being restarted, and with ErrClosed.
+// State asks the server. It fails with ErrUnavailable while the server is being restarted, and with
+// ErrClosed.
 func (j *Journal) State(ctx context.Context) (State, error) {
 	run := j.runs.current()
 	if run == nil {
@@ -223,7 +229,8 @@ func (j *Journal) State(ctx context.Context) (State, error) {
 	}
 	s := info.State
 	last, _, _ := j.durable.get()
-	st := State{FirstSeq: s.FirstSeq, LastSeq: min(s.LastSeq, last), Bytes: s.Bytes, Messages: s.Msgs - s.Subjects[subjectSkipped],
+	st := State{FirstSeq: s.FirstSeq, LastSeq: min(s.LastSeq, last),
+		Bytes: s.Bytes, Messages: s.Msgs - s.Subjects[subjectSkipped],
 		MaxBytes: j.o.MaxBytes, Retention: j.o.Retention}
 	if s.Msgs > 0 {
 		st.FirstTime, st.LastTime = s.FirstTime, s.LastTime
@@ -243,8 +250,8 @@ func (j *Journal) absent(op string) error {
 	return &Error{Op: op, Dir: j.o.Dir, Kind: ErrUnavailable, Err: j.broke}
 }
 
-// Healthy tells why events cannot be appended at the moment (ErrDiskFull, ErrUnavailable, ErrClosed), or nil.
-// It does not block on the disk or the server.
+// Healthy tells why events cannot be appended at the moment (ErrDiskFull, ErrUnavailable,
+// ErrClosed), or nil. It does not block on the disk or the server.
 func (j *Journal) Healthy() error {
 	j.mu.Lock()
 	closed, broke := j.closed, j.broke
@@ -261,8 +268,8 @@ func (j *Journal) Healthy() error {
 	return nil
 }
 
-// watch looks at the free space once a second, so that Healthy is right also when nothing is appended, and
-// saves the marker.
+// watch looks at the free space once a second, so that Healthy is right also when nothing is
+// appended, and saves the marker.
 func (j *Journal) watch() {
 	defer j.wg.Done()
 	tick := time.NewTicker(time.Second)
@@ -289,8 +296,8 @@ func (j *Journal) watch() {
 	}
 }
 
-// saveMarker writes the marker down if it moved, or if always. Called by Open, by watch, and by Close after
-// watch has ended: never twice at a time.
+// saveMarker writes the marker down if it moved, or if always. Called by Open, by watch, and by
+// Close after watch has ended: never twice at a time.
 func (j *Journal) saveMarker(always bool) error {
 	if j.o.Marker == nil {
 		return nil
@@ -309,9 +316,9 @@ func (j *Journal) saveMarker(always bool) error {
 	return nil
 }
 
-// Close writes what was queued, saves the marker and stops the server. Appends that come later fail with
-// ErrClosed, and so do those still waiting when ctx ends; readers end with ErrClosed. A second Close
-// returns what the first did.
+// Close writes what was queued, saves the marker and stops the server. Appends that come later fail
+// with ErrClosed, and so do those still waiting when ctx ends; readers end with ErrClosed. A second
+// Close returns what the first did.
 func (j *Journal) Close(ctx context.Context) error {
 	j.closer.Do(func() { j.closeErr = j.close(ctx) })
 	return j.closeErr

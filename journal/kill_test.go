@@ -19,8 +19,9 @@ import (
 
 func init() { children["append"] = appendChild }
 
-// appendChild appends from many goroutines until it is killed, and says on its standard output what was acknowledged:
-// "goroutine event number". A line is written in one piece, after Append returned.
+// appendChild appends from many goroutines until it is killed, and says on its standard output what
+// was acknowledged: "goroutine event number". A line is written in one piece, after Append
+// returned.
 func appendChild() {
 	dir := os.Getenv("PULSE_JOURNAL_DIR")
 	db, err := bbolt.Open(filepath.Join(dir, "pulse.db"), 0o600, nil)
@@ -54,7 +55,8 @@ func appendChild() {
 	select {}
 }
 
-// kill -9 in the middle of appending, again and again: nothing that was acknowledged is lost, nothing is there twice.
+// kill -9 in the middle of appending, again and again: nothing that was acknowledged is lost,
+// nothing is there twice.
 func TestKill(t *testing.T) {
 	type key struct {
 		relay string

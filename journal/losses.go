@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -17,7 +16,8 @@ type Loss struct {
 	Found time.Time
 }
 
-// Losses are all events that the journal lost, whether a reader came by or not. What retention dropped is no loss.
+// Losses are all events that the journal lost, whether a reader came by or not. What retention
+// dropped is no loss.
 type Losses struct {
 	// Events counts them since the journal was begun.
 	Events uint64
@@ -34,7 +34,7 @@ const (
 type losses struct {
 	mu     sync.Mutex
 	events uint64
-	known  []Hole // of GapLost, apart from each other, in order
+	known  Spans // of GapLost
 	ranges []Loss
 }
 
@@ -45,40 +45,19 @@ func (l *losses) add(from, to uint64, reason string, now time.Time) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fresh := []Hole{{from, to}}
+	fresh := Spans{{from, to}}
 	if reason == GapLost {
-		fresh = l.unknown(Hole{from, to})
+		for _, known := range l.known {
+			fresh = fresh.Remove(known)
+		}
+		l.known = l.known.Add(Span{from, to})
+		l.known = l.known[max(0, len(l.known)-maxHoles):]
 	}
 	for _, s := range fresh {
-		l.events += s.Last - s.First + 1
+		l.events += s.Records()
 		l.ranges = append(l.ranges, Loss{From: s.First, To: s.Last, Reason: reason, Found: now})
 	}
 	l.ranges = l.ranges[max(0, len(l.ranges)-maxLosses):]
-}
-
-// unknown returns the parts of s that are not known, and remembers s.
-func (l *losses) unknown(s Hole) (fresh []Hole) {
-	rest := s
-	joined := s
-	var others []Hole
-	for _, k := range l.known {
-		if k.Last+1 < s.First || k.First > s.Last+1 {
-			others = append(others, k)
-			continue
-		}
-		joined = Hole{min(joined.First, k.First), max(joined.Last, k.Last)}
-		if k.First > rest.First && rest.First <= rest.Last {
-			fresh = append(fresh, Hole{rest.First, min(rest.Last, k.First-1)})
-		}
-		rest.First = max(rest.First, k.Last+1)
-	}
-	if rest.First <= rest.Last {
-		fresh = append(fresh, rest)
-	}
-	l.known = append(others, joined)
-	slices.SortFunc(l.known, func(a, b Hole) int { return cmp.Compare(a.First, b.First) })
-	l.known = l.known[max(0, len(l.known)-maxHoles):]
-	return fresh
 }
 
 // get returns a copy.
@@ -92,31 +71,25 @@ func (l *losses) get() Losses {
 func (l *losses) rewound(from uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	kept := l.known[:0]
-	for _, k := range l.known {
-		if k.Last = min(k.Last, from-1); k.First <= k.Last {
-			kept = append(kept, k)
-		}
-	}
-	l.known = kept
+	l.known = l.known.Within(Span{Last: from - 1})
 }
 
 // has reports whether the event seq is known to be lost.
 func (l *losses) has(seq uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.known, func(h Hole) bool { return h.First <= seq && seq <= h.Last })
+	return len(l.known.Within(Span{seq, seq})) > 0
 }
 
 // begin takes what earlier runs saved.
-func (l *losses) begin(events uint64, known []Hole) {
+func (l *losses) begin(events uint64, known Spans) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events, l.known = events, slices.Clone(known)
 }
 
 // saved returns what begin takes.
-func (l *losses) saved() (events uint64, known []Hole) {
+func (l *losses) saved() (events uint64, known Spans) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.events, slices.Clone(l.known)

@@ -25,7 +25,7 @@ func TestLossesAreCountedOnce(t *testing.T) {
 	if l.add(90, 110, GapLost, now); l.get().Events != 210 {
 		t.Fatalf("%+v", l.get())
 	}
-	if known := []Hole{{1, 110}}; !slices.Equal(l.known, known) {
+	if known := (Spans{{1, 110}}); !slices.Equal(l.known, known) {
 		t.Fatalf("known are %v", l.known)
 	}
 	for i := range uint64(40) {

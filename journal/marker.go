@@ -10,8 +10,8 @@ import (
 	"github.com/nanopack/pulse/internal/seal"
 )
 
-// Marker says, outside of the journal's directory, that a journal exists and how far it got, so that it
-// is never silently replaced by an empty one.
+// Marker says, outside of the journal's directory, that a journal exists and how far it got, so
+// that it is never silently replaced by an empty one.
 type Marker struct {
 	// Stream is the identity given to the journal when it was made.
 	Stream string `json:"stream"`
@@ -19,25 +19,21 @@ type Marker struct {
 	// nanoseconds since 1970 UTC (0 if it is not known).
 	Seq       uint64 `json:"seq"`
 	EventTime int64  `json:"event_time"`
-	// Lost counts the events that the journal lost since it was made, Holes are the ranges of them that are missing inside
-	// it: the newest 256.
+	// Lost counts the events that the journal lost since it was made, Holes are the ranges of them
+	// that are missing inside it: the newest 256.
 	Lost  uint64 `json:"lost,omitempty"`
-	Holes []Hole `json:"holes,omitempty"`
-}
-
-// Hole is a range of sequence numbers of which the events are lost, both included.
-type Hole struct {
-	First uint64 `json:"first"`
-	Last  uint64 `json:"last"`
+	Holes Spans  `json:"holes,omitempty"`
 }
 
 // equal reports whether m and o say the same.
 func (m Marker) equal(o Marker) bool {
-	return m.Stream == o.Stream && m.Seq == o.Seq && m.EventTime == o.EventTime && m.Lost == o.Lost && slices.Equal(m.Holes, o.Holes)
+	return m.Stream == o.Stream && m.Seq == o.Seq && m.EventTime == o.EventTime &&
+		m.Lost == o.Lost && slices.Equal(m.Holes, o.Holes)
 }
 
-// MarkerStore keeps a [Marker] durably. The journal calls it from one goroutine at a time, a few times
-// a minute; SaveMarker may block for a disk write and must not return before the marker is safe.
+// MarkerStore keeps a [Marker] durably. The journal calls it from one goroutine at a time, a few
+// times a minute; SaveMarker may block for a disk write and must not return before the marker is
+// safe.
 type MarkerStore interface {
 	// LoadMarker returns the saved marker, and false if there is none.
 	LoadMarker() (Marker, bool, error)

@@ -19,16 +19,16 @@ import (
 type OpenReport struct {
 	// Created: there was no journal, and no marker of one.
 	Created bool
-	// SetAside is the directory to which a journal that could not be opened was renamed, "" if that did not
-	// happen. Positions in it mean nothing any more: begin them anew.
+	// SetAside is the directory to which a journal that could not be opened was renamed, "" if that
+	// did not happen. Positions in it are void: begin them again.
 	SetAside string
-	// Restored: the server had not opened the stream, and its readable blocks were put back. Unreadable is the
-	// directory with the blocks (and what else was found) that cannot be read or were damaged, as they were, "" if there
-	// are none; readers report what is missing as gaps.
+	// Restored: the server had not opened the stream, and its readable blocks were put back.
+	// Unreadable is the directory with the blocks (and what else was found) that cannot be read or
+	// were damaged, as they were, "" if there are none; readers report what is missing as gaps.
 	Restored   bool
 	Unreadable string
-	// Gap is the end that the journal lost, nil if it lost none: the numbers from Gap.From on are used again, and
-	// positions behind Gap.From-1 must go back to it.
+	// Gap is the end that the journal lost, nil if it lost none: the numbers from Gap.From on are
+	// used again, and positions after Gap.From-1 must go back to it.
 	Gap *GapError
 }
 
@@ -70,10 +70,11 @@ func (j *Journal) setAside(cause error) (string, error) {
 	return to, nil
 }
 
-// start brings up the server with the stream in it, repairing what can be repaired. marker is what is known of
-// the journal, nil if nothing is. It is used by Open and by every restart after a write error.
+// start brings up the server with the stream in it, repairing what can be repaired. marker is what
+// is known of the journal, nil if nothing is. It is used by Open and by every restart after a write
+// error.
 func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport) (*embedded, error) {
-	found, err := linkAside(j.o.Dir, j.o.Now(), j.o.fsync, j.o.verifyBytes)
+	found, err := linkBlocks(j.o.Dir, j.o.Now(), j.o.fsync, j.o.verifyBytes)
 	var link *linkError
 	var mend *mendError
 	switch {
@@ -84,11 +85,13 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 	case err != nil:
 		return nil, &Error{Op: "open", Dir: j.o.Dir, Kind: ErrDamaged, Err: err}
 	case found.aside == "":
-	case found.special:
-		j.log.Error("there was something that is no file among the journal's files; it was moved aside, with damaged blocks if there were any", "in", found.aside, "mended", found.mended)
-		report.Unreadable = found.aside
 	default:
-		j.log.Error("blocks of the journal are damaged or cannot be read; they were kept aside as they were", "in", found.aside, "mended", found.mended)
+		text := "blocks of the journal are damaged or cannot be read; they were kept aside as they were"
+		if found.special {
+			text = "there was something that is no file among the journal's files; " +
+				"it was moved aside, with damaged blocks if there were any"
+		}
+		j.log.Error(text, "in", found.aside, "mended", found.mended)
 		report.Unreadable = found.aside
 	}
 	run, err := startServer(ctx, j.o)
@@ -102,8 +105,8 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 	}
 	j.tell(found.lost, run.last)
 	j.older.Store(&found.older)
-	if err := os.RemoveAll(guardDir(j.o.Dir)); err != nil {
-		j.log.Warn("the guard directory could not be removed", "err", err)
+	if err := os.RemoveAll(linksDir(j.o.Dir)); err != nil {
+		j.log.Warn("the directory of hard links could not be removed", "err", err)
 	}
 	if err := j.ready(run); err != nil {
 		run.stop()
@@ -116,7 +119,7 @@ func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport)
 func (j *Journal) tell(lost []Span, last uint64) {
 	for _, s := range lost {
 		if s.Last == 0 || s.Last > last {
-			s.Last = last // numbers beyond it are used again: compare tells
+			s.Last = last // numbers beyond it are used again: compare reports them
 		}
 		if s.First == 0 || s.First > s.Last {
 			continue
@@ -128,14 +131,14 @@ func (j *Journal) tell(lost []Span, last uint64) {
 	}
 }
 
-// openStream finds, restores or creates the stream and fills in run.last. It returns the run to go on with,
-// which is another one when the server had to be restarted, also with an error.
+// openStream finds, restores or creates the stream and fills in run.last. It returns the run to go
+// on with, which is another one when the server had to be restarted, also with an error.
 func (j *Journal) openStream(ctx context.Context, run *embedded, marker *Marker, report *OpenReport) (*embedded, error) {
 	fail := func(kind, err error) (*embedded, error) {
 		return run, &Error{Op: "open", Dir: j.o.Dir, Kind: kind, Err: err}
 	}
 	stream, err := run.js.Stream(ctx, StreamName)
-	count, size := guarded(j.o.Dir)
+	count, size := linkedBlocks(j.o.Dir)
 	switch {
 	case err == nil:
 		info := stream.CachedInfo()
@@ -184,12 +187,13 @@ func (j *Journal) openStream(ctx context.Context, run *embedded, marker *Marker,
 	info = stream.CachedInfo()
 	run.stream, run.last, run.identity = stream, info.State.LastSeq, info.Config.Metadata[metaIdentity]
 	if marker != nil {
-		return run, j.compare(ctx, run, stream, marker, report)
+		return run, j.compare(ctx, run, marker, report)
 	}
 	return run, nil
 }
 
-// configure brings the stream's limits up to the options. Its files are synced, because the server does not.
+// configure brings the stream's limits up to the options. Its files are synced, because the server
+// does not.
 func (j *Journal) configure(ctx context.Context, run *embedded, have jetstream.StreamConfig) (jetstream.Stream, error) {
 	identity := have.Metadata[metaIdentity]
 	if identity == "" {
@@ -209,7 +213,7 @@ func (j *Journal) configure(ctx context.Context, run *embedded, have jetstream.S
 }
 
 // compare holds the stream against what the marker says.
-func (j *Journal) compare(ctx context.Context, run *embedded, stream jetstream.Stream, marker *Marker, report *OpenReport) error {
+func (j *Journal) compare(ctx context.Context, run *embedded, marker *Marker, report *OpenReport) error {
 	if run.last < marker.Seq {
 		report.Gap = &GapError{From: run.last + 1, To: marker.Seq, Reason: GapRewound}
 		j.lost(report.Gap)
@@ -219,7 +223,7 @@ func (j *Journal) compare(ctx context.Context, run *embedded, stream jetstream.S
 	if marker.Seq == 0 || marker.EventTime == 0 {
 		return nil
 	}
-	msg, err := stream.GetMsg(ctx, marker.Seq)
+	msg, err := run.stream.GetMsg(ctx, marker.Seq)
 	if err != nil {
 		return nil // dropped by retention, or a gap that a reader will report
 	}
@@ -230,9 +234,11 @@ func (j *Journal) compare(ctx context.Context, run *embedded, stream jetstream.S
 	return nil
 }
 
-// restore brings a stream back that the server did not open: it dropped it because of a block that it could not
-// read, or its meta file is damaged. The same configuration over the blocks brings the events back.
-func (j *Journal) restore(ctx context.Context, run *embedded, marker *Marker, report *OpenReport) (*embedded, jetstream.Stream, error) {
+// restore brings a stream back that the server did not open: it dropped it because of a block that
+// it could not read, or its meta file is damaged. The same configuration over the blocks brings the
+// events back.
+func (j *Journal) restore(ctx context.Context, run *embedded, marker *Marker, report *OpenReport) (
+	*embedded, jetstream.Stream, error) {
 	run.stop()
 	unreadable, restored, err := putBack(j.o.Dir, j.o.Now())
 	if err != nil {

@@ -32,8 +32,9 @@ type SyncPolicy struct{ every time.Duration }
 // was waiting at the same time.
 func SyncAlways() SyncPolicy { return SyncPolicy{} }
 
-// SyncEvery makes Append return as soon as the kernel has the event; an fsync follows at most d later.
-// A kill -9 loses nothing, a power loss up to d of acknowledged events. A d of 0 or less is SyncAlways.
+// SyncEvery makes Append return as soon as the kernel has the event; an fsync follows at most d
+// later. A kill -9 loses nothing, a power loss up to d of acknowledged events. A d of 0 or less is
+// SyncAlways.
 func SyncEvery(d time.Duration) SyncPolicy { return SyncPolicy{every: max(d, 0)} }
 
 // Interval is the d of SyncEvery, and 0 for SyncAlways.
@@ -51,23 +52,26 @@ func (p SyncPolicy) String() string {
 type Options struct {
 	// Dir is the journal's own directory; it is made (0700) if it is not there.
 	Dir string
-	// Marker remembers, outside of Dir, that a journal exists and how far it got. With nil a journal
-	// that vanished is taken for a new one.
+	// Marker remembers, outside of Dir, that a journal exists and how far it got. With nil a
+	// journal that vanished is taken for a new one.
 	Marker MarkerStore
-	// Reached is an event that the journal is known to have held, from a reader's position for instance: the marker is
-	// saved every five seconds only (0: not known).
+	// Reached is an event that the journal is known to have held, from a reader's position for
+	// instance: the marker is saved every five seconds only (0: not known).
 	Reached uint64
 	// Sync is when appended events reach the disk.
 	Sync SyncPolicy
-	// Retention is the age at which events are dropped, counted from when they were stored (0: DefaultRetention).
+	// Retention is the age at which events are dropped, counted from when they were stored (0:
+	// DefaultRetention).
 	Retention time.Duration
-	// MaxBytes is the size of the journal's files above which the oldest events are dropped (0: DefaultMaxBytes).
+	// MaxBytes is the size of the journal's files above which the oldest events are dropped (0:
+	// DefaultMaxBytes).
 	MaxBytes int64
-	// MinFree is the free space, in bytes, below which Append refuses (0: DefaultMinFree or 1 % of the
-	// filesystem, whichever is smaller; negative: no guard).
+	// MinFree is the free space, in bytes, below which Append refuses (0: DefaultMinFree or 1 % of
+	// the filesystem, whichever is smaller; negative: no guard).
 	MinFree int64
-	// SetAside lets Open rename a journal that cannot be opened to Dir.aside-<time> and begin anew. A journal
-	// that can be opened is left alone, so that a forgotten flag erases nothing. Report().SetAside tells.
+	// SetAside lets Open rename a journal that cannot be opened to Dir.aside-<time> and begin
+	// another. A journal that can be opened is left alone, so that a forgotten flag erases nothing.
+	// Report().SetAside tells.
 	SetAside bool
 	// Outside lets other people's programs read the journal (nil: nobody).
 	Outside Outside
@@ -75,7 +79,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Registerer gets the metrics (nil: a private one).
 	Registerer prometheus.Registerer
-	// Now is the clock (nil: time.Now). The ages of Retention follow the system's clock, not this one.
+	// Now is the clock (nil: time.Now). The ages of Retention follow the system's clock, not this
+	// one.
 	Now func() time.Time
 
 	// Seams for tests; the zero values are production's.
@@ -84,7 +89,8 @@ type Options struct {
 	ackTimeout time.Duration
 	retryMin   time.Duration
 	queue      int
-	// verifyBytes is how much is verified at a start, olderPause the pause before each block that is verified after it.
+	// verifyBytes is how much is verified at a start, olderPause the pause before each block that
+	// is verified after it.
 	verifyBytes int64
 	olderPause  time.Duration
 	// serverSyncAlways makes the server sync every write, for comparison.

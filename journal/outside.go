@@ -8,17 +8,20 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Outside lets programs outside of the process read the journal through its server. Package outside has the one that
-// Pulse uses; the journal knows no more of it than this. Admit and Log are called from any goroutine, the others from
-// one at a time.
+// Outside lets programs outside of the process read the journal through its server. Package outside
+// has the one that Pulse uses; the journal uses it through this interface only. Admit and Log are
+// called from any goroutine, the others from one at a time.
 type Outside interface {
-	// Configure is called before each start of the server. It adds to the server's options where to listen and how
-	// clients are served. It returns, in the syntax of the server's configuration, the exports of the journal's account
-	// and the accounts beside it; both are "" if nobody is let in. Connections from inside the process give the password.
+	// Configure is called before each start of the server. It adds to the server's options where to
+	// listen and how clients are served. It returns, in the syntax of the server's configuration,
+	// the exports of the journal's account and the accounts beside it; both are "" if nobody is let
+	// in. Connections from inside the process give the password.
 	Configure(opts *server.Options, password string) (exports, accounts string)
-	// Admit returns as which user of the configuration a client that connected over TCP is taken, false to refuse it.
+	// Admit returns as which user of the configuration a client that connected over TCP is taken,
+	// false to refuse it.
 	Admit(client server.ClientAuthentication) (user string, ok bool)
-	// Log takes a line of the server's log, and reports whether it is about a client: only then it is Outside's to log.
+	// Log takes a line of the server's log, and reports whether it is about a client: only then it
+	// is Outside's to log.
 	Log(line string) bool
 	// Open lets clients in, at the end of each start. If the first one fails, so does [Open].
 	Open(run *Run) (OutsideRun, error)
@@ -60,6 +63,8 @@ func (j *Journal) letIn(run *embedded) (err error) {
 	if j.o.Outside == nil {
 		return nil
 	}
-	run.outside, err = j.o.Outside.Open(&Run{Server: run.srv, JetStream: run.js, Password: run.password, Dir: j.o.Dir, Retention: j.o.Retention})
+	run.outside, err = j.o.Outside.Open(&Run{
+		Server: run.srv, JetStream: run.js, Password: run.password, Dir: j.o.Dir, Retention: j.o.Retention,
+	})
 	return err
 }

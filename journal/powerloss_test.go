@@ -32,7 +32,8 @@ func (c *cut) fsync(f *os.File) error {
 	return nil
 }
 
-// What was acknowledged survives a power loss: it is in the part of the files that was synced before.
+// What was acknowledged survives a power loss: it is in the part of the files that was synced
+// before.
 func TestPowerLoss(t *testing.T) {
 	c := &cut{sizes: make(map[string]int64)}
 	dir := t.TempDir()
@@ -65,8 +66,8 @@ func TestPowerLoss(t *testing.T) {
 	}
 	msgs := j.runs.current().msgs
 	eventually(t, "three blocks", func() bool { list, err := listBlocks(msgs); return err == nil && len(list) >= 3 })
-	// The power goes now. The copy gets everything acknowledged up to here, and of each block what was
-	// synced at some moment after.
+	// The power goes now. The copy gets everything acknowledged up to here, and of each block what
+	// was synced at some moment after.
 	want := acked.Load()
 	c.mu.Lock()
 	lost := t.TempDir()
@@ -92,7 +93,8 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// copyJournal copies the files of a journal, blocks only as far as sizes says, and without the index.
+// copyJournal copies the files of a journal, blocks only as far as sizes says, and without the
+// index.
 func copyJournal(t *testing.T, from, to string, sizes map[string]int64) {
 	t.Helper()
 	src, dst := streamDir(from), streamDir(to)

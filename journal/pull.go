@@ -18,19 +18,20 @@ const (
 	// A request asks for this much at a time; it is what a reader that is not read holds in memory.
 	pullEvents = 2048
 	pullBytes  = 8 << 20
-	// A request ends after pullExpires and is made again. The server sends a heartbeat when nothing comes;
-	// two that stay out mean that the consumer is gone.
+	// A request ends after pullExpires and is made again. The server sends a heartbeat when nothing
+	// comes; two that stay out mean that the consumer is gone.
 	pullExpires   = 30 * time.Second
 	pullHeartbeat = 3 * time.Second
 	pullLost      = 2*pullHeartbeat + time.Second
-	// So many heartbeats without an event, while there are some: the server cannot read on.
+	// After this many heartbeats without an event, while events exist, the server cannot read on.
 	stuckAfter = 1
 	// The server forgets the consumer of a reader that asks for nothing; the reader makes another.
 	consumerIdle = 2 * time.Minute
 )
 
-// pull is a consumer on one run of the server, with a connection of its own, so that a slow reader holds up
-// nobody. It keeps no state: no acknowledgements, in memory, named at random, made again when it is gone.
+// pull is a consumer on one run of the server, with a connection of its own, so that a slow reader
+// holds up nobody. It keeps no state: no acknowledgements, in memory, named at random, made again
+// when it is gone.
 type pull struct {
 	run    *embedded
 	nc     *nats.Conn
@@ -46,18 +47,15 @@ type pull struct {
 	returned uint64 // events that Read returned; guarded by Reader.mu
 }
 
-// fetch sees to it that a message is held, waiting for one if wait is set. Without wait it may leave none.
+// fetch sees to it that a message is held, waiting for one if wait is set. Without wait it may
+// leave none.
 func (r *Reader) fetch(ctx context.Context, wait bool) error {
 	if r.held != nil {
 		return nil
 	}
 	for {
-		select {
-		case <-r.done:
+		if r.ctx.Err() != nil {
 			return r.ended()
-		case <-r.j.ctx.Done():
-			return r.ended()
-		default:
 		}
 		if wait && ctx.Err() != nil {
 			return ctx.Err()
@@ -97,14 +95,13 @@ func (r *Reader) fetch(ctx context.Context, wait bool) error {
 				continue
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-r.done:
-				return r.ended()
-			case <-r.j.ctx.Done():
+			case <-r.ctx.Done():
 				return r.ended()
 			}
 		}
 		seq, lost := p.receive(m)
-		// What a reader that was not read finds first are old heartbeats; its events lie behind them.
+		// A reader that was not read for a while finds old heartbeats first, and its events after
+		// them.
 		if lost || p.idle > stuckAfter && len(p.msgs) == 0 && r.stuck(ctx) {
 			r.drop()
 			continue
@@ -116,9 +113,9 @@ func (r *Reader) fetch(ctx context.Context, wait bool) error {
 	}
 }
 
-// stuck tells whether another consumer would bring what this one does not: the events were dropped, or the server
-// cannot read them. At a block that gives an error it tries again for ever, and sends heartbeats. The reader
-// then begins behind, and the rest is a gap.
+// stuck reports whether another consumer would bring what this one does not: the events were
+// dropped, or the server cannot read them. At a block that gives an error it tries again for ever,
+// and sends heartbeats. The reader then begins after the block, and the rest is a gap.
 func (r *Reader) stuck(ctx context.Context) bool {
 	r.pull.idle = 0
 	if mark, _, _ := r.j.durable.get(); r.next == 0 || r.next > mark {
@@ -128,7 +125,7 @@ func (r *Reader) stuck(ctx context.Context) bool {
 		return true // consume makes a gap of it
 	}
 	if n, err := r.pull.pending(ctx, &r.mu); err == nil && n == 0 {
-		return false // the last events are missing; a gap when there are others behind them
+		return false // the last events are missing; a gap when other events follow them
 	}
 	next, ok := behindUnreadable(r.pull.run.msgs, r.next)
 	if !ok {
@@ -154,7 +151,8 @@ func (r *Reader) drop() {
 	r.held = nil
 }
 
-// connect makes a consumer at the reader's place, on the current run of the server, waiting for one.
+// connect makes a consumer at the reader's place, on the current run of the server, waiting for
+// one.
 func (r *Reader) connect(ctx context.Context) error {
 	run, changed, rewinds := r.j.runs.get()
 	if run == nil {
@@ -163,9 +161,7 @@ func (r *Reader) connect(ctx context.Context) error {
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-r.done:
-			return r.ended()
-		case <-r.j.ctx.Done():
+		case <-r.ctx.Done():
 			return r.ended()
 		}
 	}
@@ -183,8 +179,7 @@ func (r *Reader) connect(ctx context.Context) error {
 			case <-changed:
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-r.done:
-			case <-r.j.ctx.Done():
+			case <-r.ctx.Done():
 			}
 			return nil
 		default:
@@ -193,17 +188,16 @@ func (r *Reader) connect(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	select {
-	case <-r.done:
+	if r.ctx.Err() != nil {
 		p.close() // Close came first and saw nothing
 		return r.ended()
-	default:
-		r.pull, r.rewinds = p, len(rewinds)
-		return nil
 	}
+	r.pull, r.rewinds = p, len(rewinds)
+	return nil
 }
 
-// beforeFirst is the gap before the journal's first event: retention dropped it, or it is known to have been damaged.
+// beforeFirst is the gap before the journal's first event: retention dropped it, or it is known to
+// have been damaged.
 func (r *Reader) beforeFirst(from, to uint64) *GapError {
 	gap := &GapError{From: from, To: to, Reason: GapRetention}
 	if r.j.losses.has(to) {
@@ -212,11 +206,12 @@ func (r *Reader) beforeFirst(from, to uint64) *GapError {
 	return gap
 }
 
-// missing is what the journal does not have any more of what comes next, now that it begins with first and ends
-// with last and was set back to each of rewinds since the reader's last consumer; nil if nothing.
+// missing is what the journal does not have any more of what comes next, now that it begins with
+// first and ends with last and was set back to each of rewinds since the reader's last consumer;
+// nil if nothing.
 func (r *Reader) missing(first, last uint64, rewinds []uint64) error {
 	for _, end := range rewinds {
-		last = min(last, end) // the numbers behind it may be in use again, for other events
+		last = min(last, end) // the numbers after it may be in use again, for other events
 	}
 	if r.next > last+1 {
 		return &GapError{From: last + 1, To: r.next - 1, Reason: GapRewound}
@@ -228,7 +223,8 @@ func (r *Reader) missing(first, last uint64, rewinds []uint64) error {
 	return nil
 }
 
-// consume makes a consumer on run. rewinds are the places to which the journal was set back since the one before.
+// consume makes a consumer on run. rewinds are the places to which the journal was set back since
+// the one before.
 func (r *Reader) consume(ctx context.Context, run *embedded, rewinds []uint64) (*pull, error) {
 	cfg := jetstream.ConsumerConfig{
 		Name:              ReaderConsumers + rand.Text()[:12],
@@ -239,7 +235,8 @@ func (r *Reader) consume(ctx context.Context, run *embedded, rewinds []uint64) (
 	}
 	switch {
 	case r.next != 0:
-		// A consumer that begins behind the end skips the new events until it is reached. So never begin there.
+		// A consumer that begins after the last event skips the new events until its number is
+		// reached. So never begin there.
 		info, err := run.stream.Info(ctx)
 		if err != nil {
 			return nil, err
@@ -279,7 +276,8 @@ func (p *pull) request() error {
 
 func (p *pull) reply() string { return p.inbox + "." + strconv.Itoa(p.count) }
 
-// receive takes a message in: an event's sequence number, 0 for a status. lost means that the consumer is no more.
+// receive takes a message in: an event's sequence number, 0 for a status. lost means that the
+// consumer does not exist any more.
 func (p *pull) receive(m *nats.Msg) (seq uint64, lost bool) {
 	if strings.HasPrefix(m.Subject, p.inbox) {
 		switch status := m.Header.Get("Status"); {

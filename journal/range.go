@@ -9,28 +9,31 @@ import (
 const (
 	// rangeRead is how many records Range hands over at a time at most.
 	rangeRead = 1000
-	// rangePatience is how long Range waits for a record before it asks whether the record is there.
+	// rangePatience is how long Range waits for a record before it asks whether the record is
+	// there.
 	rangePatience = 2 * time.Second
-	// rangeRounds is how often Range asks before it gives up on records that are there and do not come.
+	// rangeRounds is how often Range asks before it gives up on records that are there and do not
+	// come.
 	rangeRounds = 5
 )
 
 // errQuiet means that the server says that it has records, and does not send them.
 var errQuiet = errors.New("the server does not give the records")
 
-// Range visits the records of span in order, up to the newest event that is durable when Range is called. Numbers
-// above that event are not visited: a span up to math.MaxUint64 is the whole rest of the journal. An empty span
-// visits nothing.
+// Range visits the records of span in order, up to the newest event that is durable when Range is
+// called. Numbers above that event are not visited: a span up to math.MaxUint64 is the whole rest
+// of the journal. An empty span visits nothing.
 //
-// visit gets the next records, at most a thousand, or a gap with the next numbers that the journal does not have.
-// The records are valid until the next visit returns. Every number of the span is visited once, in a record or in a gap,
-// from number 1 on. A gap is cut to the span.
+// visit gets the next records, at most a thousand, or a gap with the next numbers that the journal
+// does not have. The records are valid until the next visit returns. Every number of the span is
+// visited once, in a record or in a gap, from number 1 on. A gap is cut to the span.
 //
-// If the journal loses its end meanwhile, the last visit is a gap of [GapRewound] from the first lost number on.
-// These numbers are used again; records of them may have been visited before.
+// If the journal loses its end meanwhile, the last visit is a gap of [GapRewound] from the first
+// lost number on. These numbers are used again; records of them may have been visited before.
 //
-// A restart of the server inside is not seen. Range ends with the first error of visit, and with errors as
-// [Reader.Read] has them. It is safe from any goroutine; visit is called from the one that called Range.
+// A restart of the server inside is not seen. Range ends with the first error of visit, and with
+// errors as [Reader.Read] has them. It is safe from any goroutine; visit is called from the one
+// that called Range.
 func (j *Journal) Range(ctx context.Context, span Span, visit func(records []Record, gap *GapError) error) error {
 	_, _, rewinds := j.runs.get()
 	last, _, _ := j.durable.get()
@@ -92,7 +95,8 @@ func (r *Reader) readSome(ctx context.Context) ([]Record, error) {
 			return records, err
 		}
 		more := r.Pending() > 0
-		// A server that does not answer is no proof. State comes last: what it answers for was set back before, if at all.
+		// A server that does not answer is no proof. State comes last: what it answers for was set
+		// back before, if at all.
 		switch _, err := r.j.State(ctx); {
 		case errors.Is(err, ErrUnavailable): // Read waits for the next run
 		case err != nil:

@@ -172,7 +172,8 @@ func (d *badDisk) fsync(*os.File) error {
 	return nil
 }
 
-// breakServer makes the next fsync fail, so that the journal's server is restarted, and waits until it is back.
+// breakServer makes the next fsync fail, so that the journal's server is restarted, and waits until
+// it is back.
 func breakServer(t *testing.T, j *Journal, d *badDisk, meanwhile func()) {
 	t.Helper()
 	d.Store(true)
@@ -198,8 +199,8 @@ func TestRangeOverARestartOfTheServer(t *testing.T) {
 	}), fmt.Sprintf("1-%d", n))
 }
 
-// The journal loses its end while Range is in the middle. Its numbers are used again at once, for events that are not
-// the ones of the span.
+// The journal loses its end while Range is in the middle. Its numbers are used again at once, for
+// events that are not the ones of the span.
 func TestRangeOfAJournalThatLosesItsEnd(t *testing.T) {
 	const n = 2 * rangeRead
 	for _, end := range []uint64{n / 4, n - 10} { // that the journal is set back to, when more than a half is visited

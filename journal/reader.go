@@ -16,7 +16,8 @@ import (
 // maxRead bounds the records of one Read, whatever the caller asks for.
 const maxRead = 4096
 
-// Record is one entry of the journal as a [Reader] returns it. Exactly one of Event, Relay and Err is set.
+// Record is one entry of the journal as a [Reader] returns it. Exactly one of Event, Relay and Err
+// is set.
 //
 // A record and everything it points to is valid until the next Read of the same Reader; the strings
 // are interned and stay valid for ever.
@@ -27,21 +28,23 @@ type Record struct {
 	Event *codec.Event
 	// Relay is the relay event, if the record is one.
 	Relay *codec.RelayEvent
-	// Err says why the record could not be decoded (a *[codec.DecodeError], or [codec.ErrSubject]). The record counts as read.
+	// Err says why the record could not be decoded (a *[codec.DecodeError], or [codec.ErrSubject]).
+	// The record counts as read.
 	Err error
 }
 
-// Reader reads the journal in order, from one place on and for ever. It keeps no position: where to begin the
-// next time is the caller's to remember. Read is for one goroutine; Pending and Close are safe from any.
+// Reader reads the journal in order, from one place on and for ever. It keeps no position: where to
+// begin the next time is the caller's to remember. Read is for one goroutine; Pending and Close are
+// safe from any.
 type Reader struct {
-	j    *Journal
-	done chan struct{}
-	once sync.Once
+	j     *Journal
+	ctx   context.Context // ends when the reader or the journal is closed
+	close context.CancelFunc
 
 	// Read's own.
 	dec     codec.Decoder
 	next    uint64    // the sequence number that must come; 0: whatever comes first
-	jump    uint64    // where to go on behind a block that cannot be read
+	jump    uint64    // where to go on after a block that cannot be read
 	stuckAt uint64    // where it was last logged that reading does not go on
 	rewinds int       // how many of the journal's rewinds it knows of
 	from    time.Time // where to begin while next is 0; zero: at the oldest
@@ -62,12 +65,13 @@ type batch struct {
 	records []Record
 }
 
-// ReadFrom begins with the event numbered seq; 0 means with the oldest there is. When seq was dropped or is above the
-// last number, the first Read returns a *GapError.
+// ReadFrom begins with the event numbered seq; 0 means with the oldest there is. When seq was
+// dropped or is above the last number, the first Read returns a *GapError.
 func (j *Journal) ReadFrom(seq uint64) (*Reader, error) { return j.reader(seq, time.Time{}) }
 
-// ReadFromTime begins with the first event that was stored at t or later. An event is stored after its
-// Time, so no event with a Time of t or later is left out; some with an earlier one may come first.
+// ReadFromTime begins with the first event that was stored at t or later. An event is stored after
+// its Time, so no event with a Time of t or later is left out; some with an earlier one may come
+// first.
 func (j *Journal) ReadFromTime(t time.Time) (*Reader, error) { return j.reader(0, t) }
 
 func (j *Journal) reader(seq uint64, t time.Time) (*Reader, error) {
@@ -76,16 +80,20 @@ func (j *Journal) reader(seq uint64, t time.Time) (*Reader, error) {
 		return nil, &Error{Op: "read", Dir: j.o.Dir, Kind: ErrClosed}
 	default:
 		_, _, rewinds := j.runs.get()
-		return &Reader{j: j, done: make(chan struct{}), next: seq, seen: seq, from: t, rewinds: len(rewinds)}, nil
+		r := &Reader{j: j, next: seq, seen: seq, from: t, rewinds: len(rewinds)}
+		r.ctx, r.close = context.WithCancel(j.ctx)
+		return r, nil
 	}
 }
 
-// Read returns the next records in order: it waits until there is one, or ctx ends, and takes what is there at
-// once, at most max (and never more than some thousand). Only durable events are returned. They are valid until the Read after the
-// next one, so that a batch can be read while the one before it is worked on.
+// Read returns the next records in order: it waits until there is one, or ctx ends, and takes what
+// is there at once, at most max (and never more than some thousand). Only durable events are
+// returned. They are valid until the Read after the next one, so that a batch can be read while the
+// one before it is worked on.
 //
-// A *GapError comes instead of records when sequence numbers are missing; the next Read goes on behind it. Any
-// other error (of ctx, ErrClosed, ErrServer) leaves the reader where it was. A restart of the server inside is not seen.
+// A *GapError comes instead of records when sequence numbers are missing; the next Read goes on
+// after the gap. Any other error (of ctx, ErrClosed, ErrServer) leaves the reader where it was. A
+// restart of the server inside is not seen.
 func (r *Reader) Read(ctx context.Context, max int) ([]Record, error) {
 	if max <= 0 {
 		return nil, fmt.Errorf("journal: Read of %d records; ask for at least one", max)
@@ -179,9 +187,7 @@ func (r *Reader) durable(ctx context.Context, wait bool) error {
 			}
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-r.done:
-			return r.ended()
-		case <-r.j.ctx.Done():
+		case <-r.ctx.Done():
 			return r.ended()
 		}
 	}
@@ -229,9 +235,9 @@ func (r *Reader) ended() error {
 	return &Error{Op: "read", Dir: r.j.o.Dir, Kind: ErrClosed}
 }
 
-// Pending counts the events after the last one that Read returned. It asks the server; when the server does not answer,
-// it counts sequence numbers. 0 means that the reader has seen everything, also when the journal's last events are
-// missing, so that their numbers will never come.
+// Pending counts the events after the last one that Read returned. It asks the server; when the
+// server does not answer, it counts sequence numbers. 0 means that the reader has seen everything,
+// also when the journal's last events are missing, so that their numbers will never come.
 func (r *Reader) Pending() uint64 {
 	r.mu.Lock()
 	p, next := r.pull, r.seen
@@ -256,11 +262,11 @@ func (r *Reader) Pending() uint64 {
 
 // Close ends the reader, also a Read that waits. It always returns nil.
 func (r *Reader) Close() error {
-	r.once.Do(func() { close(r.done) })
+	r.close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.pull != nil {
-		r.pull.close() // again is no harm
+		r.pull.close() // it may be closed already
 	}
 	return nil
 }

@@ -199,7 +199,8 @@ func purge(t *testing.T, j *Journal, seq uint64) {
 	}
 }
 
-// A reader whose place, and everything behind it, was dropped learns that at once: no event will come to tell.
+// A reader whose place, and everything behind it, was dropped learns that at once: no event will
+// come to tell.
 func TestAllExpired(t *testing.T) {
 	var log bytes.Buffer // read when the journal is closed
 	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -215,7 +216,8 @@ func TestAllExpired(t *testing.T) {
 	}
 	r := from1(t, j, 5)
 	readGap(t, r, GapError{From: 5, To: 10, Reason: GapRetention})
-	// One that has a consumer looks when heartbeats come instead of events. What it had in memory is forgotten here.
+	// One that has a consumer looks when heartbeats come instead of events. What it had in memory
+	// is forgotten here.
 	overtaken.drop()
 	if err := overtaken.connect(t.Context()); err == nil {
 		t.Error("a consumer was made where nothing will come")
@@ -249,7 +251,8 @@ func TestAllExpired(t *testing.T) {
 	}
 }
 
-// A reader with a consumer that was overtaken by retention, or whose last events are missing, gets heartbeats.
+// A reader with a consumer that was overtaken by retention, or whose last events are missing, gets
+// heartbeats.
 func TestStuck(t *testing.T) {
 	var log bytes.Buffer
 	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -270,7 +273,8 @@ func TestStuck(t *testing.T) {
 	}
 }
 
-// The server forgets a consumer that nobody asks. Its reader still knows what is behind it, and makes another.
+// The server forgets a consumer that nobody asks. Its reader still knows what is behind it, and
+// makes another.
 func TestPendingWithoutConsumer(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 10)

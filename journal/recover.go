@@ -9,14 +9,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nanopack/pulse/internal/retry"
 )
 
 // maxRetry bounds the pause between two attempts to get the server back.
 const maxRetry = 30 * time.Second
 
-// broken handles a batch that was not acknowledged. A write error is final for a run of the server, and on a
-// full disk it says nothing at all, so the run is ended and another started. What that finds on the
-// disk tells which events of the batch are stored. Called by the committer, which goes on refusing meanwhile.
+// retries are the pauses between attempts.
+func (j *Journal) retries() retry.Backoff { return retry.Backoff{First: j.o.retryMin, Last: maxRetry} }
+
+// broken handles a batch that was not acknowledged. A write error is final for a run of the server,
+// and on a full disk it says nothing at all, so the run is ended and another started. What that
+// finds on the disk tells which events of the batch are stored. Called by the committer, which goes
+// on refusing meanwhile.
 func (j *Journal) broken(run *embedded, batch []*request, cause error) {
 	j.log.Error("writing the journal failed; its server is restarted", "err", cause, "events", len(batch), "after", run.last)
 	j.mu.Lock()
@@ -48,8 +54,9 @@ func (j *Journal) recover(run *embedded, batch []*request, cause error, failures
 		j.log.Error("outside clients cannot be let in until the journal is opened again", "err", err)
 	}
 	j.runs.set(next) // readers go on at once
-	// The first failure after good batches is tried again at once, the next ones after growing pauses.
-	if failures > 1 && !j.pause(j.o.retryMin<<min(failures-2, 10)) {
+	// The first failure after good batches is tried again at once, the next ones after growing
+	// pauses.
+	if failures > 1 && !retry.Sleep(j.ctx, j.retries().Pause(failures-1)) {
 		return
 	}
 	j.log.Info("the journal's server was restarted; appending resumes", "after", next.last)
@@ -59,10 +66,10 @@ func (j *Journal) recover(run *embedded, batch []*request, cause error, failures
 	j.blocked.Store(false)
 }
 
-// restart starts the server until that succeeds; nil means that the journal was closed. The batch is answered
-// after the first attempt that fails, and emptied.
+// restart starts the server until that succeeds; nil means that the journal was closed. The batch
+// is answered after the first attempt that fails, and emptied.
 func (j *Journal) restart(run *embedded, batch *[]*request, cause error) *embedded {
-	for attempt := 0; ; attempt++ {
+	for attempt := 1; ; attempt++ {
 		next, err := j.attempt(run, cause)
 		if err == nil {
 			j.m.restarts.Inc()
@@ -73,7 +80,7 @@ func (j *Journal) restart(run *embedded, batch *[]*request, cause error) *embedd
 		if j.ctx.Err() == nil {
 			j.log.Error("the journal's server could not be restarted", "err", err)
 		}
-		if !j.pause(j.o.retryMin << min(attempt, 10)) {
+		if !retry.Sleep(j.ctx, j.retries().Pause(attempt)) {
 			return nil
 		}
 	}
@@ -91,13 +98,13 @@ func (j *Journal) attempt(run *embedded, cause error) (*embedded, error) {
 	return next, err
 }
 
-// rewrite writes the blocks since the last good fsync again, whatever the cause: a writeback error goes to one
-// fsync only, and that may have been the server's. It takes space; when that is what is missing, and no fsync of
-// ours failed, what is there is left to the fsync at the start.
+// rewrite writes the blocks since the last good fsync again, whatever the cause: a writeback error
+// goes to one fsync only, and that may have been the server's. It takes space; when that is what is
+// missing, and no fsync of ours failed, what is there is left to the fsync at the start.
 func (j *Journal) rewrite(run *embedded, cause error) error {
 	b := blocks{dir: run.msgs, fsync: j.o.fsync}
 	if list, err := listBlocks(b.dir); errors.Is(err, fs.ErrNotExist) || err == nil && len(list) == 0 {
-		b.dir = guardDir(j.o.Dir) // the server dropped the stream in an attempt before; start puts it back from there
+		b.dir = linksDir(j.o.Dir) // the server dropped the stream in an attempt before; start puts it back from there
 	}
 	err := b.rewrite(run.blocks.index)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,20 +118,8 @@ func (j *Journal) rewrite(run *embedded, cause error) error {
 	return err
 }
 
-// pause waits, at most maxRetry; false means that the journal was closed.
-func (j *Journal) pause(d time.Duration) bool {
-	timer := time.NewTimer(min(d, maxRetry))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-j.ctx.Done():
-		return false
-	}
-}
-
-// settle answers a batch by what next found on the disk: the server stores in order and nobody else writes, so
-// the events up to its last are stored, and the others are not.
+// settle answers a batch by what next found on the disk: the server stores in order and nobody else
+// writes, so the events up to its last are stored, and the others are not.
 func (j *Journal) settle(batch []*request, base uint64, next *embedded, cause error) {
 	if errors.Is(cause, errMismatch) || !j.inOrder(batch, base, next) {
 		j.unknown(batch, cause)
@@ -142,8 +137,9 @@ func (j *Journal) settle(batch []*request, base uint64, next *embedded, cause er
 	}
 }
 
-// inOrder tells whether the events behind base are the batch's first. Had the server refused one in the middle, which
-// only the last is told of, those behind it would have moved up, and the last stored would be another.
+// inOrder reports whether the events after base are the first ones of the batch. The server answers
+// for the last event only. Had it refused one in the middle, the events after that one would have
+// moved up, and the last event stored would be another.
 func (j *Journal) inOrder(batch []*request, base uint64, next *embedded) bool {
 	if next.last <= base || len(batch) == 0 {
 		return true

@@ -78,8 +78,8 @@ func TestMinFree(t *testing.T) {
 	}
 }
 
-// limitFiles makes every write beyond size bytes of a file fail, as a full disk does, until the returned
-// function is called.
+// limitFiles makes every write beyond size bytes of a file fail, as a full disk does, until the
+// returned function is called.
 func limitFiles(t *testing.T, size uint64) (lift func()) {
 	t.Helper()
 	signal.Ignore(syscall.SIGXFSZ)
@@ -102,8 +102,9 @@ func limitFiles(t *testing.T, size uint64) (lift func()) {
 	return lift
 }
 
-// inOwnProcess runs the calling test again in a process of its own and reports that one's result; it is true there.
-// A limit on files is the process's, and go test writes a log of its own from this one.
+// inOwnProcess runs the calling test again in a process of its own and reports that one's result;
+// it is true there. A limit on files is the process's, and go test writes a log of its own from
+// this one.
 func inOwnProcess(t *testing.T) bool {
 	t.Helper()
 	const alone = "PULSE_JOURNAL_ALONE"
@@ -119,8 +120,8 @@ func inOwnProcess(t *testing.T) bool {
 	return false
 }
 
-// The server says nothing when it cannot write. The journal must find out what was stored, answer everybody,
-// and resume by itself; a reader sees each event once.
+// The server says nothing when it cannot write. The journal must find out what was stored, answer
+// everybody, and resume by itself; a reader sees each event once.
 func TestWriteError(t *testing.T) {
 	if !inOwnProcess(t) {
 		return

@@ -30,8 +30,9 @@ func cutAfter(t *testing.T, path string, last uint64) {
 	})
 }
 
-// A disk that loses the journal's end under a running journal: the numbers are used again at once, and a reader
-// that comes when they are all in use must neither pass over the new events nor show the old ones.
+// A disk that loses the journal's end under a running journal: the numbers are used again at once,
+// and a reader that comes when they are all in use must neither pass over the new events nor show
+// the old ones.
 func TestRewoundWhileRunning(t *testing.T) {
 	g := newFsyncGate()
 	dir := t.TempDir()
@@ -90,8 +91,8 @@ func TestRewoundWhileRunning(t *testing.T) {
 	}
 }
 
-// The server refuses events in the middle of a batch, of which only the last one's refusal is answered. Those behind
-// moved up: the batch may not be answered by counting.
+// The server refuses events in the middle of a batch, of which only the last one's refusal is
+// answered. Those behind moved up: the batch may not be answered by counting.
 func TestRefusedInTheMiddle(t *testing.T) {
 	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync, retryMin: 5 * time.Millisecond})
@@ -171,7 +172,8 @@ func TestRestartWritesTheNewestBlockAgain(t *testing.T) {
 	if after, err := os.Stat(blockPath(run.msgs, 1)); err != nil || os.SameFile(before, after) {
 		t.Errorf("the block was not written anew, %v", err)
 	}
-	// A disk without room for that does not keep the server from coming back, unless an fsync of ours failed.
+	// A disk without room for that does not keep the server from coming back, unless an fsync of
+	// ours failed.
 	full := func(f *os.File) error { return &os.PathError{Op: "fsync", Path: f.Name(), Err: syscall.ENOSPC} }
 	other := &Journal{o: Options{Dir: j.o.Dir, fsync: full}}
 	stopped := &embedded{msgs: t.TempDir(), blocks: &blocks{}}
@@ -186,8 +188,8 @@ func TestRestartWritesTheNewestBlockAgain(t *testing.T) {
 	}
 }
 
-// The server may drop the stream at a restart inside, and that restart fail. The next one has the blocks in the
-// guard only: it writes those again and puts them back.
+// The server may drop the stream at a restart inside, and that restart fail. The next one has the
+// blocks in the guard only: it writes those again and puts them back.
 func TestStreamDroppedAtARestart(t *testing.T) {
 	g := newFsyncGate()
 	dir := t.TempDir()
@@ -198,13 +200,13 @@ func TestStreamDroppedAtARestart(t *testing.T) {
 	if _, err := j.Append(t.Context(), sample("r", 10)); !errors.Is(err, ErrUnknown) {
 		t.Fatal(err)
 	}
-	if _, err := linkAside(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
+	if _, err := linkBlocks(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(streamDir(dir)); err != nil {
 		t.Fatal(err)
 	}
-	linked, err := os.Stat(blockPath(guardDir(dir), 1))
+	linked, err := os.Stat(blockPath(linksDir(dir), 1))
 	if err != nil {
 		t.Fatal(err)
 	}

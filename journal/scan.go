@@ -42,16 +42,17 @@ type extent struct{ from, to int }
 type blockScan struct {
 	records     []extent // of intact records, joined where they touch
 	first, last uint64   // the numbers of the first and of the last intact event, 0 if there is none
-	// lost are the numbers between which there are bytes that are no record. A First of 0 means that the block does not
-	// tell where they begin, a Last of 0 where they end.
+	// lost are the numbers between which there are bytes that are no record. A First of 0 means
+	// that the block does not tell where they begin, a Last of 0 where they end.
 	lost   []Span
 	inside bool // an intact record follows after such bytes
 	tail   int  // where bytes begin that no intact record follows; the block's length if there are none
 	torn   bool // the tail is what a crash leaves: the beginning of one record, or zeros
 }
 
-// scanBlock finds the intact records of a block. After bytes that are no record it looks for the next place where one
-// begins: a length that fits, a number that is higher than the last one, and the right checksum.
+// scanBlock finds the intact records of a block. After bytes that are no record it looks for the
+// next place where one begins: a length that fits, a number that is higher than the last one, and
+// the right checksum.
 func scanBlock(data []byte, sum hash.Hash64) blockScan {
 	var s blockScan
 	for at := 0; at < len(data); {
@@ -101,8 +102,8 @@ func after(last uint64) uint64 {
 	return last + 1
 }
 
-// recordAt returns the size and the number of the record that begins at the byte at, and 0 when none does that could
-// follow the event last.
+// recordAt returns the size and the number of the record that begins at the byte at, and 0 when
+// none does that could follow the event last.
 func recordAt(data []byte, at int, last uint64, sum hash.Hash64) (size int, number uint64) {
 	rest := data[at:]
 	if len(rest) < recordMin {
@@ -134,8 +135,8 @@ func recordAt(data []byte, at int, last uint64, sum hash.Hash64) (size int, numb
 	return size, number
 }
 
-// torn reports whether rest is what a crash in the middle of a write leaves: zeros, or the beginning of the record
-// after last.
+// torn reports whether rest is what a crash in the middle of a write leaves: zeros, or the
+// beginning of the record after last.
 func torn(rest []byte, last uint64) bool {
 	if len(bytes.Trim(rest, "\x00")) == 0 {
 		return true

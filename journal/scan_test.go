@@ -90,8 +90,8 @@ func TestScanBlock(t *testing.T) {
 	}
 }
 
-// However a block is damaged, what is kept of it are intact records of the original, in order, and every record that
-// the damage did not touch.
+// However a block is damaged, what is kept of it are intact records of the original, in order, and
+// every record that the damage did not touch.
 func TestScanBlockProperty(t *testing.T) {
 	const events = 100
 	data := smallBlock(t, events)

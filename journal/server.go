@@ -19,7 +19,8 @@ import (
 const (
 	// StreamName is the name of the stream.
 	StreamName = "PULSE"
-	// Account is the server's account that has the stream, and User its only user, who connects from inside the process.
+	// Account is the server's account that has the stream, and User its only user, who connects
+	// from inside the process.
 	Account = "PULSE"
 	User    = "journal"
 	// ReaderConsumers begins the names of the consumers of all readers, and of no other consumer.
@@ -31,8 +32,8 @@ const (
 // maxPending is how much of what a connection asked for may wait for it.
 const maxPending = 16 << 20
 
-// embedded is one run of the server inside the process, with the connection that appends through it.
-// A write error of the server is final for the run: the journal stops it and starts another.
+// embedded is one run of the server inside the process, with the connection that appends through
+// it. A write error of the server is final for the run: the journal stops it and starts another.
 type embedded struct {
 	srv      *server.Server
 	log      *serverLog
@@ -82,11 +83,12 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 		MaxPayload:             MaxEventBytes,
 		NoFastProducerStall:    true,
 		DisableJetStreamBanner: true,
-		// Readers ask for bounded batches; this only has to be larger than one. An outside client that does not take
-		// what it asked for is cut off here.
+		// Readers ask for bounded batches; this only has to be larger than one. An outside client
+		// that does not take what it asked for is cut off here.
 		MaxPending: maxPending,
-		// The server's cache is of what subscribes to each subject. Every new subscription copies what there is for all the
-		// subjects that match: with a thousand relays, ten thousand subscriptions to all of them cost seconds.
+		// The server's cache is of what subscribes to each subject. Every new subscription copies
+		// what there is for all the subjects that match: with a thousand relays, ten thousand
+		// subscriptions to all of them cost seconds.
 		NoSublistCache: true,
 	}
 	r := &embedded{password: rand.Text(), msgs: filepath.Join(streamDir(o.Dir), "msgs"), gone: make(chan struct{})}
@@ -98,7 +100,8 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 	user := func(name string) string {
 		return fmt.Sprintf("users: [ {user: %q, password: %q, allowed_connection_types: [IN_PROCESS]} ]", name, r.password)
 	}
-	config := fmt.Sprintf("system_account: %s\naccounts {\n  %[1]s { %s }\n  %s {\n    jetstream: enabled\n    %s\n    %s\n  }\n%s}\n",
+	config := fmt.Sprintf("system_account: %s\naccounts {\n  %[1]s { %s }\n"+
+		"  %s {\n    jetstream: enabled\n    %s\n    %s\n  }\n%s}\n",
 		accountSystem, user("system"), Account, user(User), exports, accounts)
 	if err := opts.ProcessConfigString(config); err != nil {
 		return nil, fmt.Errorf("the server's configuration: %w", err)
@@ -113,7 +116,8 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 	r.log = &serverLog{log: o.Logger, trouble: make(chan struct{}, 1), outside: o.Outside}
 	srv.SetLoggerV2(r.log, false, false, false)
 
-	// Start returns when the streams are recovered, which a long journal after a kill -9 takes seconds for.
+	// Start returns when the streams are recovered, which a long journal after a kill -9 takes
+	// seconds for.
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
@@ -150,7 +154,8 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 	return r, nil
 }
 
-// connect makes a connection of its own to the server, without reconnects: a connection lives as long as the run.
+// connect makes a connection of its own to the server, without reconnects: a connection lives as
+// long as the run.
 func (r *embedded) connect(name string) (*nats.Conn, error) {
 	nc, err := nats.Connect("", nats.InProcessServer(r.srv), nats.Name(name), nats.NoReconnect(),
 		nats.UserInfo(User, r.password), nats.CustomInboxPrefix("_INBOX."+name),
@@ -165,7 +170,7 @@ func (r *embedded) connect(name string) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// stop ends the run; again is no harm. It returns when no goroutine of the server is left.
+// stop ends the run. It may be called again. It returns when no goroutine of the server is left.
 func (r *embedded) stop() {
 	r.once.Do(func() {
 		close(r.gone)

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// serverLog takes the server's log: warnings and errors go on, the rest is for debugging, and what would
-// end a nats-server process is kept for the caller of Open.
+// serverLog takes the server's log: warnings and errors go on, the rest is for debugging, and what
+// would end a nats-server process is kept for the caller of Open.
 type serverLog struct {
 	log     *slog.Logger
 	trouble chan struct{} // gets one when the server logs an error
@@ -30,7 +30,7 @@ func (l *serverLog) Noticef(format string, v ...any) { l.put(slog.LevelDebug, fo
 
 func (l *serverLog) Warnf(format string, v ...any) {
 	if strings.HasPrefix(format, "Plaintext passwords") {
-		return // ours is made anew at each start and never leaves the process
+		return // ours is made again at each start and never leaves the process
 	}
 	if l.client(format, v) {
 		return

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// space guards the free space: the server does not answer when the disk is full, so it must not come to that.
+// space guards the free space: the server does not answer when the disk is full, so it must not
+// come to that.
 type space struct {
 	dir     string
 	minFree int64
@@ -19,7 +20,7 @@ type space struct {
 	logged time.Time // when that was last said
 }
 
-// check tells whether need bytes more may be written.
+// check returns why need bytes more may not be written.
 func (s *space) check(need uint64) error {
 	if s.minFree < 0 {
 		return nil
@@ -35,7 +36,8 @@ func (s *space) check(need uint64) error {
 			floor = min(DefaultMinFree, total/100)
 		}
 		if free < floor+need {
-			low = &Error{Op: "append", Dir: s.dir, Kind: ErrDiskFull, Err: fmt.Errorf("%d KiB free, %d KiB are kept free", free>>10, floor>>10)}
+			cause := fmt.Errorf("%d KiB free, %d KiB are kept free", free>>10, floor>>10)
+			low = &Error{Op: "append", Dir: s.dir, Kind: ErrDiskFull, Err: cause}
 		}
 	}
 	s.mu.Lock()

@@ -5,8 +5,12 @@ import (
 	"slices"
 )
 
-// Span is a range of sequence numbers, both ends included. It is empty if First is greater than Last.
-type Span struct{ First, Last uint64 }
+// Span is a range of sequence numbers, both ends included. It is empty if First is greater than
+// Last.
+type Span struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+}
 
 // Records returns how many numbers s has.
 func (s Span) Records() uint64 {

@@ -16,10 +16,10 @@ import (
 	"github.com/nanopack/pulse/internal/plainfile"
 )
 
-// The server cuts a block in place where a record is damaged, and with it every intact event after the damage: at its
-// start when its index is not current, else when the block is read. So before every start the newest blocks are verified,
-// and all of them when the server would read all. A damaged block is written again without what is damaged; the old file
-// stays in unreadable-<time>.
+// The server cuts a block in place where a record is damaged, and with it every intact event after
+// the damage: at its start when its index is not current, else when the block is read. So before
+// every start the newest blocks are verified, and all of them when the server would read all. A
+// damaged block is written again without what is damaged; the old file stays in unreadable-<time>.
 
 // verifyBytes is how much of the journal is verified at every start: a third of a second's work.
 const verifyBytes = 256 << 20
@@ -38,11 +38,12 @@ type verified struct {
 	older []int
 }
 
-// verify checks the newest blocks, and all blocks when the server would read all, and mends the damaged ones. The server
-// must be stopped. blocks are in order; one that gives an error is left to the caller's other checks. newest is how many
-// bytes of the newest are checked when the server reads none; all are when a run found a damaged one.
+// verify checks the newest blocks, and all blocks when the server would read all, and mends the
+// damaged ones. The server must be stopped. blocks are in order; one that gives an error is left to
+// the caller's other checks. newest is how many bytes of the newest are checked when the server
+// reads none; all are when a run found a damaged one.
 func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error, newest int64) (verified, error) {
-	v := verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: unreadableDir(dir, now), fsync: fsync}
+	v := newVerifier(dir, now, fsync)
 	if len(blocks) == 0 {
 		return v.found, nil
 	}
@@ -66,7 +67,7 @@ func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error,
 	if err := os.Remove(filepath.Join(v.msgs, indexFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return v.found, err
 	}
-	if err := v.syncDir(v.msgs); err != nil {
+	if err := syncPath(v.msgs, v.fsync); err != nil {
 		return v.found, err
 	}
 	return v.found, endDoubt(dir)
@@ -79,8 +80,12 @@ type verifier struct {
 	first       uint64 // the journal's first event by its index, 0 if there is none that is current
 }
 
-// indexed reports whether the server will take its index for current: it is whole, and its last checksum is that of the
-// last block. The index ends with that checksum and with one of its own.
+func newVerifier(dir string, now time.Time, fsync func(*os.File) error) verifier {
+	return verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: unreadableDir(dir, now), fsync: fsync}
+}
+
+// indexed reports whether the server will take its index for current: it is whole, and its last
+// checksum is that of the last block. The index ends with that checksum and with one of its own.
 func (v *verifier) indexed(last int) bool {
 	index, err := os.ReadFile(filepath.Join(v.msgs, indexFile))
 	if err != nil || len(index) < 4*recordSum {
@@ -111,8 +116,8 @@ func (v *verifier) indexed(last int) bool {
 	return err == nil && bytes.Equal(end[:], body[len(body)-recordSum:])
 }
 
-// firstOfIndex reads the number of the first event: after two bytes, an index begins with how many events there are, their
-// bytes, and that number.
+// firstOfIndex reads the number of the first event: after two bytes, an index begins with how many
+// events there are, their bytes, and that number.
 func firstOfIndex(index []byte) (first uint64) {
 	at := 2
 	for range 3 {
@@ -125,8 +130,8 @@ func firstOfIndex(index []byte) (first uint64) {
 	return first
 }
 
-// newest returns the index of the first of the newest blocks that are verified: as many as have a size in all, and at
-// least one.
+// newest returns the index of the first of the newest blocks that are verified: as many as have a
+// size in all, and at least one.
 func (v *verifier) newest(list []int, size int64) int {
 	begin := len(list) - 1
 	for at := begin; at >= 0 && size > 0; at-- {
@@ -147,7 +152,7 @@ func (v *verifier) blocks(list []int, from, to int) error {
 			return err
 		}
 		if err != nil {
-			continue // linkAside and the server say what is wrong with it
+			continue // linkBlocks and the server say what is wrong with it
 		}
 		if len(s.lost) == 0 && !s.inside {
 			continue
@@ -160,7 +165,8 @@ func (v *verifier) blocks(list []int, from, to int) error {
 	return nil
 }
 
-// numbers are the lost numbers of block list[i], as far as the blocks beside it say where they begin and end.
+// numbers are the lost numbers of block list[i], as far as the blocks beside it say where they
+// begin and end.
 func (v *verifier) numbers(list []int, i int, s blockScan) []Span {
 	all := make([]Span, len(s.lost))
 	for k, lost := range s.lost {
@@ -200,8 +206,9 @@ func scanFile(path string, n int) (blockScan, []byte, error) {
 	return scanBlock(data, sum), data, nil
 }
 
-// mend keeps the block as it is in the directory aside, and writes it again without what is damaged when intact records
-// follow after that. A damaged tail is left to the server, which cuts it and remembers the numbers.
+// mend keeps the block as it is in the directory aside, and writes it again without what is damaged
+// when intact records follow after that. A damaged tail is left to the server, which cuts it and
+// remembers the numbers.
 func (v *verifier) mend(path string, data []byte, s blockScan) error {
 	if err := mkdirAll(v.aside); err != nil {
 		return err
@@ -233,43 +240,21 @@ func (v *verifier) mend(path string, data []byte, s blockScan) error {
 }
 
 func (v *verifier) write(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = v.fsync(f)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		_ = os.Remove(path)
+	if err := writeSynced(path, bytes.NewReader(data), v.fsync); err != nil {
 		return &mendError{path, err}
 	}
 	return nil
 }
 
-// mendError means that a damaged block could not be kept: the journal is not opened, because the server would cut it.
+// mendError means that a damaged block could not be kept: the journal is not opened, because the
+// server would cut it.
 type mendError struct {
 	path string
 	err  error
 }
 
 func (e *mendError) Error() string {
-	return fmt.Sprintf("a block is damaged, and its intact events cannot be kept in %s (make room, or mend that): %v", e.path, e.err)
+	return fmt.Sprintf("a block is damaged, and its intact events cannot be kept in %s (make room, or mend that): %v",
+		e.path, e.err)
 }
 func (e *mendError) Unwrap() error { return e.err }
-
-func (v *verifier) syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = v.fsync(d)
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}

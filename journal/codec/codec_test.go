@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// goldenEvents are the events whose bytes are kept in testdata for ever: what a version wrote must stay readable,
-// and version 1 must go on writing exactly this.
+// goldenEvents are the events whose bytes are kept in testdata for ever: what a version wrote must
+// stay readable, and version 1 must go on writing exactly this.
 var goldenEvents = map[string]*Event{
 	"simple": {Relay: "web1", Time: 1795416970017829163, Collectors: []Collector{
 		{Name: "cpu", Tags: []string{"service:web1", "guy"}, Stats: []Stat{{"used", 0.25}, {"idle", 0.75}}}}},
@@ -69,7 +69,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// golden compares data to a file that is never written by a test, unless PULSE_GOLDEN=new and it is not there.
+// golden compares data to a file that is never written by a test, unless PULSE_GOLDEN=new and it is
+// not there.
 func golden(t *testing.T, name string, data []byte) {
 	t.Helper()
 	file := filepath.Join("testdata", "v1", name+".json")

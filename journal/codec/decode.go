@@ -1,25 +1,27 @@
 package codec
 
 import (
-	"bytes"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 )
 
-// The intern table of a decoder is emptied when it holds this many strings or bytes: a fleet of 10,000
-// relays with some hundred stats stays far below, and a stream of names that never repeat stays bounded.
+// The intern table of a decoder is emptied when it holds this many strings or bytes: a fleet of
+// 10,000 relays with some hundred stats stays far below, and a stream of names that never repeat
+// stays bounded.
 const (
 	internStrings = 1 << 16
 	internBytes   = 8 << 20
 	internLongest = 256
-	// So many names of the last event are tried before the table is.
+	// This many names of the last event are tried before the table.
 	internLast = 4096
 )
 
 // Decoder decodes events, keeping the strings it has seen: in a steady state a reading costs no
-// allocation. The zero value is ready. A Decoder is for one goroutine; the strings it returns stay valid.
+// allocation. The zero value is ready. A Decoder is for one goroutine; the strings it returns stay
+// valid.
 type Decoder struct {
 	p     parser
 	names map[string]string
@@ -28,23 +30,24 @@ type Decoder struct {
 	nth   int      // how many of this event were read
 }
 
-// DecodeEvent decodes data into e, reusing e's slices; every field of e is set. It takes any JSON that
-// encoding/json would take for the schema: keys in any order and any case, unknown fields (skipped), any
-// white space and escapes; the last of a repeated key counts, but a stat that is there twice is kept twice.
-// A null stat is no reading. The error is a *DecodeError, and e is undefined then.
+// DecodeEvent decodes data into e, reusing e's slices; every field of e is set. It takes any JSON
+// that encoding/json would take for the schema: keys in any order and any case, unknown fields
+// (skipped), any white space and escapes; the last of a repeated key counts, but a stat that is
+// there twice is kept twice. A null stat is no reading. The error is a *DecodeError, and e is
+// undefined then.
 func (d *Decoder) DecodeEvent(data []byte, e *Event) error {
 	e.Relay, e.Time, e.Collectors = "", 0, e.Collectors[:0]
 	p := d.reset(data)
 	version := int64(Version)
 	p.object(func(key []byte) {
-		switch field(key) {
-		case fieldVersion:
+		switch keyOf(key) {
+		case "v":
 			p.int(&version)
-		case fieldRelay:
+		case "relay":
 			d.string(&e.Relay)
-		case fieldTime:
+		case "time":
 			p.int(&e.Time)
-		case fieldCollectors:
+		case "collectors":
 			d.collectors(e)
 		default:
 			p.skip()
@@ -60,26 +63,26 @@ func (d *Decoder) DecodeRelayEvent(data []byte, e *RelayEvent) error {
 	version := int64(Version)
 	var kind string
 	p.object(func(key []byte) {
-		switch field(key) {
-		case fieldVersion:
+		switch keyOf(key) {
+		case "v":
 			p.int(&version)
-		case fieldRelay:
+		case "relay":
 			d.string(&e.Relay)
-		case fieldTime:
+		case "time":
 			p.int(&e.Time)
-		case fieldKind:
+		case "kind":
 			d.string(&kind)
-		case fieldCollector:
+		case "collector":
 			d.string(&e.Collector)
-		case fieldTags:
+		case "tags":
 			d.strings(&e.Tags)
-		case fieldAddr:
+		case "addr":
 			d.string(&e.Addr)
-		case fieldReason:
+		case "reason":
 			d.string(&e.Reason)
-		case fieldDuration:
+		case "duration":
 			p.seconds(&e.Duration)
-		case fieldInterval:
+		case "interval":
 			p.seconds(&e.Interval)
 		default:
 			p.skip()
@@ -107,12 +110,12 @@ func (d *Decoder) collectors(e *Event) {
 		c := &e.Collectors[n]
 		c.Name, c.Tags, c.Stats = "", c.Tags[:0], c.Stats[:0]
 		p.object(func(key []byte) {
-			switch field(key) {
-			case fieldName:
+			switch keyOf(key) {
+			case "name":
 				d.string(&c.Name)
-			case fieldTags:
+			case "tags":
 				d.strings(&c.Tags)
-			case fieldStats:
+			case "stats":
 				d.stats(c)
 			default:
 				p.skip()
@@ -185,64 +188,25 @@ func (d *Decoder) lookUp(b []byte) string {
 	return s
 }
 
-type fieldID uint8
-
-const (
-	fieldUnknown fieldID = iota
-	fieldVersion
-	fieldRelay
-	fieldTime
-	fieldCollectors
-	fieldName
-	fieldTags
-	fieldStats
-	fieldKind
-	fieldCollector
-	fieldAddr
-	fieldReason
-	fieldDuration
-	fieldInterval
-)
-
-// field tells which field a key names. Our own spelling is found by a switch; anything else is compared
-// without regard to case, as encoding/json does.
-func field(key []byte) fieldID {
-	switch string(key) {
-	case "v":
-		return fieldVersion
-	case "relay":
-		return fieldRelay
-	case "time":
-		return fieldTime
-	case "collectors":
-		return fieldCollectors
-	case "name":
-		return fieldName
-	case "tags":
-		return fieldTags
-	case "stats":
-		return fieldStats
-	case "kind":
-		return fieldKind
-	case "collector":
-		return fieldCollector
-	case "addr":
-		return fieldAddr
-	case "reason":
-		return fieldReason
-	case "duration":
-		return fieldDuration
-	case "interval":
-		return fieldInterval
+// keyOf returns the key of the schema that key is in any case, as encoding/json compares; "" if it
+// is none. The result is valid as long as key.
+func keyOf(key []byte) string {
+	switch name := view(key); name {
+	case "v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr", "reason", "duration", "interval":
+		return name
 	}
-	for f, name := range [...]string{fieldVersion: "v", fieldRelay: "relay", fieldTime: "time", fieldCollectors: "collectors",
-		fieldName: "name", fieldTags: "tags", fieldStats: "stats", fieldKind: "kind", fieldCollector: "collector",
-		fieldAddr: "addr", fieldReason: "reason", fieldDuration: "duration", fieldInterval: "interval"} {
-		if f > 0 && bytes.EqualFold(key, unsafe.Slice(unsafe.StringData(name), len(name))) {
-			return fieldID(f)
+	return otherCase(view(key))
+}
+
+// otherCase is keyOf of a key that is not written as this package writes it.
+func otherCase(key string) string {
+	for _, name := range [...]string{"v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr",
+		"reason", "duration", "interval"} {
+		if strings.EqualFold(key, name) {
+			return name
 		}
 	}
-	return fieldUnknown
+	return ""
 }
 
 func (p *parser) seconds(d *time.Duration) {
@@ -262,8 +226,8 @@ func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 var pow10 = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}
 
-// float parses a JSON number. A decimal of at most 15 digits is exact as integer and power of ten, so one
-// division gives the nearest float64 (Clinger 1990); everything else goes to strconv.
+// float parses a JSON number. A decimal of at most 15 digits is exact as integer and power of ten,
+// so one division gives the nearest float64 (Clinger 1990); everything else goes to strconv.
 func (p *parser) float() float64 {
 	start, i, data := p.i, p.i, p.data
 	neg := i < len(data) && data[i] == '-'

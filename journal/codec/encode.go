@@ -15,8 +15,8 @@ const Version = 1
 //
 //	{"v":1,"relay":"web1","time":1795416970017829163,"collectors":[{"name":"cpu","tags":["guy"],"stats":{"used":0.25}}]}
 //
-// It does not allocate beyond dst. Numbers are the shortest that read back as the same float64; bytes
-// that are not UTF-8 become U+FFFD. On an error (ErrNotFinite) dst is returned as it came.
+// It does not allocate beyond dst. Numbers are the shortest that read back as the same float64;
+// bytes that are not UTF-8 become U+FFFD. On an error (ErrNotFinite) dst is returned as it came.
 func EncodeEvent(dst []byte, e *Event) ([]byte, error) {
 	start := len(dst)
 	dst = append(dst, `{"v":1,"relay":`...)
@@ -90,7 +90,8 @@ func EncodeRelayEvent(dst []byte, e *RelayEvent) []byte {
 	return append(dst, '}')
 }
 
-// Seconds are written from whole milliseconds, so that what is read back is exactly what was written.
+// Seconds are written from whole milliseconds, so that what is read back is exactly what was
+// written.
 func appendSeconds(dst []byte, d time.Duration) []byte {
 	return appendFloat(dst, float64(d.Milliseconds())/1e3)
 }
@@ -108,7 +109,7 @@ func appendStrings(dst []byte, list []string) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// plain tells the bytes that stand for themselves inside a JSON string.
+// plain holds the bytes that stand for themselves inside a JSON string.
 var plain = func() (t [256]bool) {
 	for c := 0x20; c < 0x80; c++ {
 		t[c] = c != '"' && c != '\\'
@@ -150,9 +151,10 @@ func appendQuoted(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// appendFloat writes the shortest decimal that reads back as v. Nearly every reading is a whole number
-// or has at most four decimals (what a relay sends), and for these an integer is quicker to write: a
-// decimal of at most 15 digits is the only one of that length for its float64, so it is the shortest.
+// appendFloat writes the shortest decimal that reads back as v. Nearly every reading is a whole
+// number or has at most four decimals (what a relay sends), and for these an integer is quicker to
+// write: a decimal of at most 15 digits is the only one of that length for its float64, so it is
+// the shortest.
 func appendFloat(dst []byte, v float64) []byte {
 	const exact = 1e15
 	if n := v * 1e4; n > -exact && n < exact && (v != 0 || !math.Signbit(v)) {

@@ -1,9 +1,10 @@
-// Package codec is the event and its bytes: what the journal stores of a poll's reply or of a change of a relay, as
-// JSON, and the NATS subject under which it is stored.
+// Package codec is the event and its bytes: what the journal stores of a poll's reply or of a
+// change of a relay, as JSON, and the NATS subject under which it is stored.
 //
-// [EncodeEvent] and [EncodeRelayEvent] write one form only, which golden files hold: what a version wrote stays
-// readable, and the same event is always the same bytes. A [Decoder] takes any JSON of the schema, keeps the strings
-// that it has seen, and does not allocate in a steady state. Nothing here blocks or keeps what it is given.
+// [EncodeEvent] and [EncodeRelayEvent] write one form only, which golden files hold: what a version
+// wrote stays readable, and the same event is always the same bytes. A [Decoder] takes any JSON of
+// the schema, keeps the strings that it has seen, and does not allocate in a steady state. Nothing
+// here blocks or keeps what it is given.
 package codec
 
 import "time"
@@ -59,7 +60,8 @@ const (
 	RelayOverride     RelayEventKind = "override"     // an override of the poll interval began, or ended (Duration 0)
 	RelayForgotten    RelayEventKind = "forgotten"    // it is not expected to come back: a person said so, or it was away for too long
 
-	// RelaySkipped is the kind of the events that stand for sequence numbers that were left out. They belong to no relay.
+	// RelaySkipped is the kind of the events that stand for sequence numbers that were left out.
+	// They belong to no relay.
 	RelaySkipped RelayEventKind = "skipped"
 )
 

@@ -68,7 +68,7 @@ func (p *parser) next() byte {
 	return 0
 }
 
-// null consumes a null and says whether there was one.
+// null consumes a null and reports whether there was one.
 func (p *parser) null() bool {
 	return p.next() == 'n' && p.literal("null")
 }
@@ -82,8 +82,8 @@ func (p *parser) literal(s string) bool {
 	return false
 }
 
-// object calls f for each key of an object (none for null), which must consume the value. The key is
-// valid until the next string is read.
+// object calls f for each key of an object (none for null), which must consume the value. The key
+// is valid until the next string is read.
 func (p *parser) object(f func(key []byte)) {
 	if p.null() {
 		return
@@ -177,8 +177,8 @@ func (p *parser) string() []byte {
 	return nil
 }
 
-// unquote reads the rest of a string that has escapes or bytes beyond ASCII. What is not UTF-8, and half
-// a surrogate pair, becomes U+FFFD, as in encoding/json.
+// unquote reads the rest of a string that has escapes or bytes beyond ASCII. What is not UTF-8, and
+// half a surrogate pair, becomes U+FFFD, as in encoding/json.
 func (p *parser) unquote(start int) []byte {
 	out := append(p.scratch[:0], p.data[start:p.i]...)
 	for p.i < len(p.data) {

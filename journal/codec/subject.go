@@ -8,8 +8,8 @@ const (
 	RelaysSubject   = "pulse.relays."   // of a [RelayEvent]
 )
 
-// Token is the subject token of a relay's id: every byte outside of A-Z a-z 0-9 _ - is percent-encoded,
-// with capital hex digits.
+// Token is the subject token of a relay's id: every byte outside of A-Z a-z 0-9 _ - is
+// percent-encoded, with capital hex digits.
 func Token(relay string) string {
 	n := 0
 	for i := 0; i < len(relay); i++ {

@@ -1,5 +1,5 @@
-// Package journaltest opens journals for the tests of other packages: real ones, in a directory of the
-// test, closed when the test ends.
+// Package journaltest opens journals for the tests of other packages: real ones, in a directory of
+// the test, closed when the test ends.
 package journaltest
 
 import (
@@ -18,7 +18,8 @@ func Open(tb testing.TB) *journal.Journal {
 	return OpenOptions(tb, journal.Options{Sync: journal.SyncEvery(time.Minute)})
 }
 
-// OpenOptions is Open with options of the test's choosing. An empty Dir means a directory of the test's own.
+// OpenOptions is Open with options of the test's choosing. An empty Dir means a directory of the
+// test's own.
 func OpenOptions(tb testing.TB, o journal.Options) *journal.Journal {
 	tb.Helper()
 	if o.Dir == "" {
@@ -54,7 +55,8 @@ func Append(tb testing.TB, j *journal.Journal, events ...*codec.Event) uint64 {
 	return last
 }
 
-// Event is a short form: one collector named after the stats' owner, with the stats in the order given.
+// Event is a short form: one collector named after the stats' owner, with the stats in the order
+// given.
 func Event(relay string, t int64, collector string, tags []string, stats ...codec.Stat) *codec.Event {
 	return &codec.Event{Relay: relay, Time: t, Collectors: []codec.Collector{{Name: collector, Tags: tags, Stats: stats}}}
 }

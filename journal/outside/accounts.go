@@ -13,11 +13,12 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// Accounts of the server. The journal lives in an account of its own, whose only user may connect from inside the
-// process: a permission list in a shared account is not enough, because an API request with a reply subject of
-// pulse.readings.x would be stored as an event. Clients get a second account, into which nothing but streams of
-// messages is imported. What they ask for goes through the filter. What is published live comes from a third account,
-// so that nothing in the journal's account can be made to look like it, and copies of what was committed come from a
+// Accounts of the server. The journal lives in an account of its own, whose only user may connect
+// from inside the process: a permission list in a shared account is not enough, because an API
+// request with a reply subject of pulse.readings.x would be stored as an event. Clients get a
+// second account, into which nothing but streams of messages is imported. What they ask for goes
+// through the filter. What is published live comes from a third account, so that nothing in the
+// journal's account can be made to look like it, and copies of what was committed come from a
 // fourth.
 const (
 	accountLive    = "LIVE"
@@ -27,15 +28,17 @@ const (
 	userLive   = "live"
 	userCopies = "copies"
 	userFilter = "gate"
-	// clientUser stands in the configuration for Options.User: what people choose is not put into its syntax.
+	// clientUser stands in the configuration for Options.User: what people choose is not put into
+	// its syntax.
 	clientUser = "outside"
 
 	subjectLive = "pulse.live."
-	// inboxes is where clients wait for answers. answers is the same place as the journal's account sees it.
+	// inboxes is where clients wait for answers. answers is the same place as the journal's account
+	// sees it.
 	inboxes = "_INBOX."
 	answers = "outside."
-	// requests is where the requests of clients arrive. The API of the server answers in every account, so theirs are
-	// mapped to subjects beside it.
+	// requests is where the requests of clients arrive. The API of the server answers in every
+	// account, so theirs are mapped to subjects beside it.
 	requests = "gate.api."
 	api      = "$JS.API."
 	acks     = "$JS.ACK."
@@ -44,8 +47,9 @@ const (
 const (
 	// maxPayload bounds what a client may send at once: acknowledgements and requests, never data.
 	maxPayload = 32 << 10
-	// writeDeadline is how long a client may take nothing at all. The server ends a connection for which too much waits
-	// only when the write that is under way returns. Until then a consumer sends to it, in vain, as fast as it can read.
+	// writeDeadline is how long a client may take nothing at all. The server ends a connection for
+	// which too much waits only when the write that is under way returns. Until then a consumer
+	// sends to it, in vain, as fast as it can read.
 	writeDeadline = 3 * time.Second
 )
 
@@ -112,7 +116,8 @@ func (c *Clients) accounts(password string) string {
         permissions: {publish: {allow: [%s]}, subscribe: {allow: ["pulse.>", %q]}} }
     ]
   }
-`, connections, max(c.o.MaxSubscriptions, len(routes)), maxPayload, inside(userFilter), clientUser, password, allowed(), inboxes+">")
+`, connections, max(c.o.MaxSubscriptions, len(routes)), maxPayload,
+		inside(userFilter), clientUser, password, allowed(), inboxes+">")
 	return s.String()
 }
 

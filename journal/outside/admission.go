@@ -11,8 +11,8 @@ import (
 	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// admission decides which clients may connect: those that give the user and the password. It outlives the runs of the
-// server.
+// admission decides which clients may connect: those that give the user and the password. It
+// outlives the runs of the server.
 type admission struct {
 	user     string
 	password atomic.Pointer[[sha256.Size]byte] // its sum
@@ -44,7 +44,8 @@ func (a *admission) check(from netip.Prefix, now time.Time, user, password strin
 	}
 	ok, wait := a.guessers.Judge(from, now, given, func(password string) bool {
 		sum := sha256.Sum256([]byte(password))
-		return subtle.ConstantTimeCompare(sum[:], a.password.Load()[:])&subtle.ConstantTimeCompare([]byte(user), []byte(a.user)) == 1
+		right := subtle.ConstantTimeCompare(sum[:], a.password.Load()[:])
+		return right&subtle.ConstantTimeCompare([]byte(user), []byte(a.user)) == 1
 	})
 	if wait > 0 && !ok {
 		a.refused("guesses", "too many wrong passwords came from "+from.String())

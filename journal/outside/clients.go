@@ -19,8 +19,8 @@ import (
 // ErrAddress means that Options.Address cannot be listened on; the cause says why.
 var ErrAddress = errors.New("journal: the address for outside clients cannot be listened on; give another, or end what uses it")
 
-// Clients serves other people's NATS clients, over all runs of the journal's server. It is the Outside of a journal's
-// options. Its methods are safe for concurrent use.
+// Clients serves other people's NATS clients, over all runs of the journal's server. It is the
+// Outside of a journal's options. Its methods are safe for concurrent use.
 type Clients struct {
 	o         Options
 	log       *quietlog.Logger
@@ -35,8 +35,8 @@ type Clients struct {
 
 var _ journal.Outside = (*Clients)(nil)
 
-// New checks the options, and that the address is free: its error wraps [ErrAddress] if the address cannot be listened
-// on. Clients are let in when a journal is opened with the Clients.
+// New checks the options, and that the address is free: its error wraps [ErrAddress] if the address
+// cannot be listened on. Clients are let in when a journal is opened with the Clients.
 func New(ctx context.Context, o Options) (*Clients, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -67,8 +67,8 @@ func available(ctx context.Context, address string) error {
 	return nil
 }
 
-// Addr is the address on which clients are let in, nil if they are not. It stays the same over restarts of the server
-// inside.
+// Addr is the address on which clients are let in, nil if they are not. It stays the same over
+// restarts of the server inside.
 func (c *Clients) Addr() net.Addr {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,7 +119,8 @@ func (c *Clients) ended(r *run) {
 	}
 }
 
-// listening notes the address that the server took. Its port is kept for the next run, also if any was asked for.
+// listening notes the address that the server took. Its port is kept for the next run, also if any
+// was asked for.
 func (c *Clients) listening(addr net.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -58,7 +58,9 @@ func (f *filter) create(m *nats.Msg) {
 	}
 	ctx, cancel := context.WithTimeout(f.r.ctx, filterTimeout)
 	defer cancel()
-	if err := f.room(ctx, cmp.Or(name, req.Config.Name, req.Config.Durable), redeliveries(req.Config.AckPolicy != server.AckNone, req.Config.MaxAckPending, req.Config.AckWait, req.Config.BackOff)); err != nil {
+	c := &req.Config
+	rate := redeliveries(c.AckPolicy != server.AckNone, c.MaxAckPending, c.AckWait, c.BackOff)
+	if err := f.room(ctx, cmp.Or(name, c.Name, c.Durable), rate); err != nil {
 		f.refuse(m, 429, err.Error())
 		return
 	}
@@ -67,8 +69,8 @@ func (f *filter) create(m *nats.Msg) {
 	}
 }
 
-// sync syncs the files of a durable consumer that was just made: the server does not, and a place that was promised
-// should not be lost with the power.
+// sync syncs the files of a durable consumer that was just made: the server does not, and a place
+// that was promised should not be lost with the power.
 func (f *filter) sync(answer []byte) {
 	var made struct {
 		Name  string          `json:"name"`
@@ -82,16 +84,16 @@ func (f *filter) sync(answer []byte) {
 	}
 }
 
-// consumerName is the name in the subject of a create request: behind the stream's, in both of its forms; "" if the
-// server is to choose.
+// consumerName is the name in the subject of a create request: after the stream's, in both of its
+// forms; "" if the server is to choose.
 func consumerName(subject string) string {
 	_, rest, _ := strings.Cut(subject, "CREATE."+journal.StreamName)
 	name, _, _ := strings.Cut(strings.TrimPrefix(rest, "."), ".")
 	return name
 }
 
-// permit tells what is not allowed in a consumer, and fills in what the server would leave unlimited. What is
-// asked for is never changed in silence.
+// permit returns what is not allowed in a consumer, and fills in what the server would leave
+// unlimited. What is asked for is never changed in silence.
 func (f *filter) permit(c *server.ConsumerConfig) error {
 	switch {
 	case c.DeliverSubject != "" || c.DeliverGroup != "" || c.FlowControl || c.Heartbeat != 0 || c.RateLimit != 0:
@@ -133,8 +135,9 @@ func (f *filter) permit(c *server.ConsumerConfig) error {
 	return nil
 }
 
-// room makes room for one more consumer, called name if it has a name by now, that may cause this many redeliveries a
-// second. Ephemeral ones that nobody pulls from go for it, the longest idle first.
+// room makes room for one more consumer, called name if it has a name by now, that may cause this
+// many redeliveries a second. Ephemeral ones that nobody pulls from go for it, the longest idle
+// first.
 func (f *filter) room(ctx context.Context, name string, rate float64) error {
 	list, err := listConsumers(ctx, f.r.JetStream)
 	if err != nil {
@@ -158,7 +161,8 @@ func (f *filter) room(ctx context.Context, name string, rate float64) error {
 			return nil
 		}
 		f.r.c.log.Debug("an idle consumer of an outside client goes for another one", "consumer", c.Name)
-		if err := f.r.JetStream.DeleteConsumer(ctx, journal.StreamName, c.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		err := f.r.JetStream.DeleteConsumer(ctx, journal.StreamName, c.Name)
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return fmt.Errorf("an idle consumer, %s, could not be removed to make room: %w", c.Name, err)
 		}
 		count--

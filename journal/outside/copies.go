@@ -15,14 +15,16 @@ import (
 // maxCopies is how many bytes of events may wait to be copied to plain subscriptions.
 const maxCopies = 8 << 20
 
-// fanout is a connection that publishes to the subscriptions of outside clients, in an account of its own. The server
-// writes a message for each subscription before it reads the next one from the connection.
+// fanout is a connection that publishes to the subscriptions of outside clients, in an account of
+// its own. The server writes a message for each subscription before it reads the next one from the
+// connection.
 type fanout struct {
 	conn     *nats.Conn
 	account  *server.Account
 	baseline int // subscriptions that the account has by itself
-	// rate is of the messages that are made of those published. It is above what clients may be sent, at which meter
-	// disconnects them: thousands of subscriptions would keep the server busy for seconds before meter sees them.
+	// rate is of the messages that are made of those published. It is above what clients may be
+	// sent, at which meter disconnects them: thousands of subscriptions would keep the server busy
+	// for seconds before meter sees them.
 	rate *rate.Limiter
 }
 
@@ -41,11 +43,13 @@ func newFanout(r *run, account, user string) (*fanout, error) {
 // wanted reports whether anybody has a subscription.
 func (f *fanout) wanted() bool { return f.account.TotalSubs() > f.baseline }
 
-// cost is how many messages are made of one with this subject: subscriptions to other subjects cost nothing.
+// cost is how many messages are made of one with this subject: subscriptions to other subjects cost
+// nothing.
 func (f *fanout) cost(subject string) int { return min(f.account.Interest(subject), heardBurst) }
 
-// copies publishes what was committed to the plain subscriptions of outside clients. It has a connection other than the
-// one that appends, so however many subscriptions there are, no commit waits for them.
+// copies publishes what was committed to the plain subscriptions of outside clients. It has a
+// connection other than the one that appends, so however many subscriptions there are, no commit
+// waits for them.
 type copies struct {
 	*fanout
 	queue   chan []nats.Msg
@@ -61,7 +65,8 @@ func newCopies(r *run) (*copies, error) {
 	return &copies{fanout: f, queue: make(chan []nats.Msg, 1024), dropped: r.c.m.copiesDropped}, nil
 }
 
-// add takes copies of a batch, as far as anybody listens. It never waits: what does not find room is dropped and counted.
+// add takes copies of a batch, as far as anybody listens. It never waits: what does not find room
+// is dropped and counted.
 func (c *copies) add(batch []journal.Message) {
 	if !c.wanted() {
 		return

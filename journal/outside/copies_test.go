@@ -12,7 +12,8 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// A plain subscription gets what was committed, in order, and nothing is copied when nobody listens.
+// A plain subscription gets what was committed, in order, and nothing is copied when nobody
+// listens.
 func TestOutsideCopies(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
@@ -82,8 +83,8 @@ func TestOutsideCopiesAreBounded(t *testing.T) {
 	}
 }
 
-// The server keeps no cache of what subscribes to a subject: each new subscription would copy what there is of all the
-// subjects that match it, and thousands would keep the server busy for seconds.
+// The server keeps no cache of what subscribes to a subject: each new subscription would copy what
+// there is of all the subjects that match it, and thousands would keep the server busy for seconds.
 func TestOutsideSubscriptionsAreNotCached(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
@@ -106,7 +107,8 @@ func TestOutsideSubscriptionsAreNotCached(t *testing.T) {
 	}
 }
 
-// Many subscriptions to single subjects do not slow each other down: what is published costs what its own subject has.
+// Many subscriptions to single subjects do not slow each other down: what is published costs what
+// its own subject has.
 func TestOutsideNarrowSubscriptions(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)

@@ -14,10 +14,11 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// filter stands between the requests of clients and the journal's account. It takes a request in the clients' account,
-// checks it, and repeats it in the journal's account, where the answer goes to a subject that only the clients' account
-// imports. So no subject that a client names, be it for a reply or a delivery, ever becomes one in the journal's account.
-// A request that is not in the table of routes reaches nobody, and clients may not even publish it.
+// filter stands between the requests of clients and the journal's account. It takes a request in
+// the clients' account, checks it, and repeats it in the journal's account, where the answer goes
+// to a subject that only the clients' account imports. So no subject that a client names, be it for
+// a reply or a delivery, ever becomes one in the journal's account. A request that is not in the
+// table of routes reaches nobody, and clients may not even publish it.
 //
 // It has two connections. Each route has a goroutine of its own, which ends with them.
 type filter struct {
@@ -56,15 +57,16 @@ var routes = []struct {
 	{everything, (*filter).unknown, asking},
 }
 
-// everything is what no other route takes: the rest of the server's API. It is answered, because a client that hears
-// nothing waits for seconds and cannot say why.
+// everything is what no other route takes: the rest of the server's API. It is answered, because a
+// client that hears nothing waits for seconds and cannot say why.
 const everything = requests + ">"
 
 func asking(f *filter) *turns  { return f.paces.ask }
 func getting(f *filter) *turns { return f.paces.get }
 
 const (
-	// filterQueue is how many requests of a route may wait until they are looked at; further ones are dropped.
+	// filterQueue is how many requests of a route may wait until they are looked at; further ones
+	// are dropped.
 	filterQueue = 4096
 	// A direct get of many events is answered in portions of this size.
 	directEvents   = 1000
@@ -134,8 +136,8 @@ func (f *filter) close() {
 	f.inside.Close()
 }
 
-// repeat is a request as it goes into the journal's account, waiting for its answer at reply. Its headers stay behind:
-// one of them would have the server write where they say.
+// repeat is a request as it goes into the journal's account, waiting for its answer at reply. Its
+// headers are left out: one of them would have the server write where they say.
 func repeat(m *nats.Msg, reply string, data []byte) *nats.Msg {
 	out := &nats.Msg{Subject: m.Subject, Reply: reply, Data: data}
 	if rest, ok := strings.CutPrefix(m.Subject, requests); ok {
@@ -147,8 +149,8 @@ func repeat(m *nats.Msg, reply string, data []byte) *nats.Msg {
 	return out
 }
 
-// send repeats what the stream and its consumers answer by themselves, with any number of messages: these go to the
-// client directly.
+// send repeats what the stream and its consumers answer by themselves, with any number of messages:
+// these go to the client directly.
 func (f *filter) send(m *nats.Msg, data []byte) {
 	reply := ""
 	if m.Reply != "" {
@@ -160,7 +162,8 @@ func (f *filter) send(m *nats.Msg, data []byte) {
 	f.sent(f.inside.PublishMsg(repeat(m, reply, data)))
 }
 
-// ask repeats what the server's API answers, once, and passes the answer on. One request of a route waits at a time.
+// ask repeats what the server's API answers, once, and passes the answer on. One request of a route
+// waits at a time.
 func (f *filter) ask(ctx context.Context, m *nats.Msg, data []byte) (answer []byte) {
 	if _, ok := f.waiting(m); !ok {
 		return nil
@@ -176,8 +179,8 @@ func (f *filter) ask(ctx context.Context, m *nats.Msg, data []byte) (answer []by
 	return got.Data
 }
 
-// waiting is where the journal's account answers the client that sent m, false if it waits for an answer nowhere, or
-// where no answer may go.
+// waiting is where the journal's account answers the client that sent m, false if it waits for an
+// answer nowhere, or where no answer may go.
 func (f *filter) waiting(m *nats.Msg) (reply string, ok bool) {
 	if reply, ok = answerTo(m.Reply); !ok {
 		f.r.c.m.refused.WithLabelValues("reply").Inc()
@@ -195,7 +198,8 @@ func (f *filter) sent(err error) {
 // busy counts a request that was dropped because too many waited, or the run is ending.
 func (f *filter) busy() { f.r.c.m.refused.WithLabelValues("busy").Inc() }
 
-// answerTo is where the journal's account answers a client that waits at reply. Only inboxes are answered to.
+// answerTo is where the journal's account answers a client that waits at reply. Only inboxes are
+// answered to.
 func answerTo(reply string) (string, bool) {
 	rest, ok := strings.CutPrefix(reply, inboxes)
 	if !ok || rest == "" || strings.ContainsAny(rest, "*> \t\r\n") {

@@ -16,7 +16,8 @@ import (
 	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// Who sends more than all clients together may is disconnected and kept out for a while; a client that was there stays.
+// Who sends more than all clients together may is disconnected and kept out for a while; a client
+// that was there stays.
 func TestOutsideFlood(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	appendN(t, j, "web1", 0, 1)
@@ -51,7 +52,8 @@ func TestOutsideFlood(t *testing.T) {
 	}
 }
 
-// Passwords are guessed at the pace at which tokens of the API are. Who is known, and this machine, is let in meanwhile.
+// Passwords are guessed at the pace at which tokens of the API are. Who is known, and this machine,
+// is let in meanwhile.
 func TestOutsideGuesses(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	a := j.admission
@@ -103,9 +105,9 @@ func TestOutsidePullTooLarge(t *testing.T) {
 	}
 }
 
-// Who hears more than all clients together may is disconnected, and so are all who have more than their share; who has
-// less stays. Otherwise 256 subscriptions to everything on each of 64 connections would have 16,384 copies made of an
-// event before the next one is written.
+// Who hears more than all clients together may is disconnected, and so are all who have more than
+// their share; who has less stays. Otherwise 256 subscriptions to everything on each of 64
+// connections would have 16,384 copies made of an event before the next one is written.
 func TestOutsideHeardTooMuch(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	honest, greedy := client(t, j), []*rawClient{dialRaw(t, j), dialRaw(t, j)}
@@ -195,7 +197,8 @@ func TestOutsideFairShare(t *testing.T) {
 	}
 }
 
-// The order of turns: who asked for least comes first, each one's own in the order in which they came.
+// The order of turns: who asked for least comes first, each one's own in the order in which they
+// came.
 func TestTurns(t *testing.T) {
 	turns := newTurns(1, 1)
 	var got []string

@@ -18,7 +18,8 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// stage is a journal with Pulse reading and appending, a witness outside who would see a forged message, and an attacker.
+// stage is a journal with Pulse reading and appending, a witness outside who would see a forged
+// message, and an attacker.
 type stage struct {
 	t        *testing.T
 	j        *opened
@@ -100,7 +101,8 @@ func (s *stage) violation(subject string) {
 func (s *stage) unharmed() {
 	t := s.t
 	t.Helper()
-	// What the attacker sent has gone through the filter: a request behind it is answered, and so is one behind that inside.
+	// What the attacker sent has gone through the filter: a request behind it is answered, and so
+	// is one behind that inside.
 	if err := s.attacker.Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +194,8 @@ func TestOutsideForbiddenCalls(t *testing.T) {
 	s.unharmed()
 }
 
-// What there is is listed: the stream, and the consumers of outside clients, but none of Pulse's own.
+// What there is is listed: the stream, and the consumers of outside clients, but none of Pulse's
+// own.
 func TestOutsideLists(t *testing.T) {
 	s := newStage(t)
 	js, err := jetstream.New(s.attacker)

@@ -189,7 +189,8 @@ func TestOutsideTooManySubscriptions(t *testing.T) {
 	}
 }
 
-// Outside clients cannot keep Pulse from reading, however many consumers they make; idle ephemeral ones go for new ones.
+// Outside clients cannot keep Pulse from reading, however many consumers they make; idle ephemeral
+// ones go for new ones.
 func TestOutsideTooManyConsumers(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{MaxConsumers: 10})
 	appendN(t, j, "web1", 0, 10)
@@ -271,7 +272,8 @@ func TestOutsideTLS(t *testing.T) {
 	readN(t, from1(t, j, 1), 3)
 }
 
-// A client that asks for much and takes nothing is cut off; appending and reading do not wait for it.
+// A client that asks for much and takes nothing is cut off; appending and reading do not wait for
+// it.
 func TestOutsideSlowClient(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	large := sample("web1", 0)

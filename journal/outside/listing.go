@@ -27,7 +27,8 @@ type Consumer struct {
 	// LastUsed is when it last was given or acknowledged an event, or was made.
 	LastUsed time.Time `json:"last_used"`
 	// Unread are the events that it was not given yet. AckPending are those that it was given and
-	// that are not acknowledged, of which there may be MaxAckPending. They come again after AckWait.
+	// that are not acknowledged, of which there may be MaxAckPending. They come again after
+	// AckWait.
 	Unread        uint64          `json:"unread"`
 	AckPending    int             `json:"ack_pending"`
 	MaxAckPending int             `json:"max_ack_pending"`
@@ -38,16 +39,16 @@ type Consumer struct {
 	InactiveThreshold apijson.Seconds `json:"inactive_threshold"`
 }
 
-// MarshalJSON shows the times as the API does. It calls json.Marshal, which writes the > of a filter
-// as \u003e, because clients may depend on that.
+// MarshalJSON shows the times as the API does. It calls json.Marshal, which writes the > of a
+// filter as \u003e, because clients may depend on that.
 func (c Consumer) MarshalJSON() ([]byte, error) {
 	type plain Consumer // without this method
 	c.Created, c.LastUsed = apijson.Time(c.Created), apijson.Time(c.LastUsed)
 	return json.Marshal(plain(c))
 }
 
-// Consumers lists the consumers of clients by name, also when nobody is let in. It fails with [journal.ErrUnavailable]
-// while the server does not run.
+// Consumers lists the consumers of clients by name, also when nobody is let in. It fails with
+// [journal.ErrUnavailable] while the server does not run.
 func (c *Clients) Consumers(ctx context.Context) ([]Consumer, error) {
 	r := c.current()
 	if r == nil {
@@ -73,8 +74,8 @@ func (c *Clients) Consumers(ctx context.Context) ([]Consumer, error) {
 	return list, nil
 }
 
-// DeleteConsumer deletes a consumer of a client, a durable one too; its position is lost. It fails with [ErrNoConsumer]
-// if there is none, and for the consumers of Pulse itself.
+// DeleteConsumer deletes a consumer of a client, a durable one too; its position is lost. It fails
+// with [ErrNoConsumer] if there is none, and for the consumers of Pulse itself.
 func (c *Clients) DeleteConsumer(ctx context.Context, name string) error {
 	r := c.current()
 	if r == nil {
@@ -93,7 +94,8 @@ func (c *Clients) DeleteConsumer(ctx context.Context, name string) error {
 	return &journal.Error{Op: "consumers", Dir: r.Dir, Kind: journal.ErrServer, Err: err}
 }
 
-// listConsumers lists the consumers of clients: those on the stream that are not of the journal's readers.
+// listConsumers lists the consumers of clients: those on the stream that are not of the journal's
+// readers.
 func listConsumers(ctx context.Context, js jetstream.JetStream) ([]*jetstream.ConsumerInfo, error) {
 	stream, err := js.Stream(ctx, journal.StreamName)
 	if err != nil {

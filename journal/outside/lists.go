@@ -2,7 +2,6 @@ package outside
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,11 +47,8 @@ func (f *filter) list(m *nats.Msg) {
 // page is the part of the consumers that a request asks for; false means that it was answered.
 func (f *filter) page(m *nats.Msg) (page []*jetstream.ConsumerInfo, paged server.ApiPaged, ok bool) {
 	var req server.ApiPagedRequest
-	if len(m.Data) > 0 {
-		if err := json.Unmarshal(m.Data, &req); err != nil {
-			f.refuse(m, 400, "the request is no JSON")
-			return nil, paged, false
-		}
+	if len(m.Data) > 0 && !f.decode(m, &req) {
+		return nil, paged, false
 	}
 	ctx, cancel := context.WithTimeout(f.r.ctx, filterTimeout)
 	defer cancel()
@@ -77,13 +73,17 @@ func (f *filter) unknown(m *nats.Msg) {
 	}
 	call := strings.TrimPrefix(m.Subject, requests)
 	f.r.c.m.refused.WithLabelValues("request").Inc()
-	switch stream, asks := streamOf(call); {
-	case asks && stream != journal.StreamName && strings.HasPrefix(call, "DIRECT.GET."), asks && stream != journal.StreamName && strings.HasPrefix(call, "CONSUMER.MSG.NEXT."):
+	stream, asks := streamOf(call)
+	other := asks && stream != journal.StreamName
+	switch {
+	case other && (strings.HasPrefix(call, "DIRECT.GET.") || strings.HasPrefix(call, "CONSUMER.MSG.NEXT.")):
 		f.answer(m, &nats.Msg{Header: nats.Header{"Status": {"404"}, "Description": {"there is no stream but " + journal.StreamName}}})
-	case asks && stream != journal.StreamName:
-		f.fail(m, &server.ApiError{Code: 404, ErrCode: uint16(server.JSStreamNotFoundErr), Description: "stream not found: there is only " + journal.StreamName})
+	case other:
+		f.fail(m, &server.ApiError{Code: 404, ErrCode: uint16(server.JSStreamNotFoundErr),
+			Description: "stream not found: there is only " + journal.StreamName})
 	default:
-		f.fail(m, &server.ApiError{Code: 403, Description: fmt.Sprintf("not offered: clients read Pulse's journal and change nothing (%s)", clip(call))})
+		f.fail(m, &server.ApiError{Code: 403,
+			Description: fmt.Sprintf("not offered: clients read Pulse's journal and change nothing (%s)", clip(call))})
 	}
 }
 

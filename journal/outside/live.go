@@ -26,16 +26,17 @@ func (c *Clients) Wanted() bool {
 	return live != nil && live.wanted()
 }
 
-// WantedSubject reports whether anybody listens to the subject. It takes some hundred nanoseconds and does not keep
-// the subject.
+// WantedSubject reports whether anybody listens to the subject. It takes some hundred nanoseconds
+// and does not keep the subject.
 func (c *Clients) WantedSubject(subject string) bool {
 	live := c.publisher()
 	return live != nil && live.account.SubscriptionInterest(subject)
 }
 
-// Publish gives the payload to whoever listens to the subject, which must begin with pulse.live. Nothing is stored, and
-// nothing reaches the journal's own account. Publish keeps neither subject nor payload. It waits for the server inside
-// at most, never for a client. What could not be published is counted.
+// Publish gives the payload to whoever listens to the subject, which must begin with pulse.live.
+// Nothing is stored, and nothing reaches the journal's own account. Publish keeps neither subject
+// nor payload. It waits for the server inside at most, never for a client. What could not be
+// published is counted.
 func (c *Clients) Publish(subject string, payload []byte) error {
 	live := c.publisher()
 	err := errNobody

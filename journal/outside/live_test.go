@@ -126,7 +126,8 @@ func BenchmarkLiveWanted(b *testing.B) {
 	})
 }
 
-// BenchmarkAppendOutside is appending with and without somebody outside who takes everything, or nothing.
+// BenchmarkAppendOutside is appending with and without somebody outside who takes everything, or
+// nothing.
 func BenchmarkAppendOutside(b *testing.B) {
 	for _, who := range []string{"nobody", "subscriber", "sleeper", "attacker"} {
 		b.Run(who, func(b *testing.B) {

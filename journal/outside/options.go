@@ -17,20 +17,23 @@ import (
 
 // Options say who is let in. With an Address, User and Password are required.
 type Options struct {
-	// Address is host:port to listen on. Port 0 takes a free one and keeps it ([Clients.Addr] returns it). With ""
-	// nobody is let in: consumers that clients left on the stream are still bounded, listed and deleted.
+	// Address is host:port to listen on. Port 0 takes a free one and keeps it ([Clients.Addr]
+	// returns it). With "" nobody is let in: consumers that clients left on the stream are still
+	// bounded, listed and deleted.
 	Address string
 	// User and Password are what a client gives.
 	User, Password string
 	// TLS makes clients speak TLS (nil: plain).
 	TLS *tls.Config
-	// MaxConnections is how many clients may be connected at a time (0: DefaultConnections). A client that does not
-	// take what it asked for costs up to 16 MiB before it is disconnected.
+	// MaxConnections is how many clients may be connected at a time (0: DefaultConnections). A
+	// client that does not take what it asked for costs up to 16 MiB before it is disconnected.
 	MaxConnections int
-	// MaxConsumers is how many consumers they may have on the stream together (0: DefaultConsumers). When that many
-	// exist and a client asks for one more, the ephemeral one that has been idle for longest is deleted.
+	// MaxConsumers is how many consumers they may have on the stream together (0:
+	// DefaultConsumers). When that many exist and a client asks for one more, the ephemeral one
+	// that has been idle for longest is deleted.
 	MaxConsumers int
-	// MaxSubscriptions is how many subscriptions each connection may have (0: DefaultSubscriptions).
+	// MaxSubscriptions is how many subscriptions each connection may have (0:
+	// DefaultSubscriptions).
 	MaxSubscriptions int
 	// Logger gets what clients were refused, and what does not work (nil: none).
 	Logger *slog.Logger
@@ -48,11 +51,12 @@ const (
 // bcrypted is what the server takes for the hash of a password instead of the password.
 var bcrypted = regexp.MustCompile(`^\$2[abxy]\$\d{2}\$`)
 
-// maxPassword is how long a password may be as JSON: the server takes 4 KiB of a client's CONNECT, which holds it.
+// maxPassword is how long a password may be as JSON: the server takes 4 KiB of a client's CONNECT,
+// which holds it.
 const maxPassword = 3 << 10
 
-// CheckPassword returns why no client could give a password, such as "is longer than ...". The error does not hold
-// the password.
+// CheckPassword returns why no client could give a password, such as "is longer than ...". The
+// error does not hold the password.
 func CheckPassword(password string) error {
 	text, err := json.Marshal(password)
 	switch {

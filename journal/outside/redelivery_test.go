@@ -65,8 +65,9 @@ func TestOutsideRedeliveryTotal(t *testing.T) {
 	}
 }
 
-// Consumers that were made under wider bounds, and are full of what nobody acknowledges, are brought within them by the
-// next start, with and without outside clients; a reader's keeps its place.
+// Consumers that were made under wider bounds, and are full of what nobody acknowledges, are
+// brought within them by the next start, with and without outside clients; a reader's keeps its
+// place.
 func TestOutsideOldConsumersAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	j := openClosed(t, dir)

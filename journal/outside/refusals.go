@@ -5,14 +5,16 @@ import (
 	"strings"
 )
 
-// words are the server's words for what it refuses a client, which it gives in its log only, and our reasons.
+// words are the server's words for what it refuses a client, which it gives in its log only, and
+// our reasons.
 var words = []struct{ word, reason string }{
 	{"authentication error", "password"}, {"Authentication Timeout", "password"},
 	{"maximum account active connections", "connections"}, {"TLS handshake", "tls"}, {"Violation - ", "permission"},
 	{"maximum payload", "payload"}, {"maximum subscriptions", "subscriptions"},
 }
 
-// Log implements [journal.Outside]: nothing that clients do looks like trouble with the journal, or fills the log.
+// Log implements [journal.Outside]: nothing that clients do looks like trouble with the journal, or
+// fills the log.
 func (c *Clients) Log(line string) bool {
 	addr, text, ok := strings.Cut(line, " - ")
 	if !ok || !strings.Contains(text, "cid:") {
@@ -32,7 +34,8 @@ func (c *Clients) Log(line string) bool {
 	return true
 }
 
-// refused counts what was refused for one of the reasons, and logs it once a minute for each reason.
+// refused counts what was refused for one of the reasons, and logs it once a minute for each
+// reason.
 func (c *Clients) refused(reason, text string) {
 	c.m.refused.WithLabelValues(reason).Inc()
 	c.log.WarnRarely(reason, "an outside client was refused", "reason", reason, "text", clip(text))

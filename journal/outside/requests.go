@@ -19,11 +19,8 @@ func (f *filter) plain(m *nats.Msg) { f.ask(f.r.ctx, m, m.Data) }
 // info asks for the stream's state; the server takes an empty request too.
 func (f *filter) info(m *nats.Msg) {
 	var req server.JSApiStreamInfoRequest
-	if len(m.Data) > 0 {
-		if err := json.Unmarshal(m.Data, &req); err != nil {
-			f.refuse(m, 400, "the request is no JSON")
-			return
-		}
+	if len(m.Data) > 0 && !f.decode(m, &req) {
+		return
 	}
 	req.DeletedDetails = false
 	if data, ok := f.encode(m, &req); ok {
@@ -34,8 +31,7 @@ func (f *filter) info(m *nats.Msg) {
 // get is the answer of one stored message as JSON.
 func (f *filter) get(m *nats.Msg) {
 	var req server.JSApiMsgGetRequest
-	if err := json.Unmarshal(m.Data, &req); err != nil {
-		f.refuse(m, 400, "the request is no JSON")
+	if !f.decode(m, &req) {
 		return
 	}
 	req = server.JSApiMsgGetRequest{Seq: req.Seq, LastFor: req.LastFor, NextFor: req.NextFor, StartTime: req.StartTime}
@@ -44,7 +40,8 @@ func (f *filter) get(m *nats.Msg) {
 	}
 }
 
-// direct is the answer of stored messages as they are. The server reads them between two writes, so they come in portions.
+// direct is the answer of stored messages as they are. The server reads them between two writes, so
+// they come in portions.
 func (f *filter) direct(m *nats.Msg) {
 	var req server.JSApiMsgGetRequest
 	if err := json.Unmarshal(m.Data, &req); err != nil {
@@ -75,6 +72,15 @@ func (f *filter) direct(m *nats.Msg) {
 // last is the answer of the last message of a subject.
 func (f *filter) last(m *nats.Msg) { f.send(m, nil) }
 
+// decode decodes a request; false means that it was refused.
+func (f *filter) decode(m *nats.Msg, req any) bool {
+	err := json.Unmarshal(m.Data, req)
+	if err != nil {
+		f.refuse(m, 400, "the request is no JSON")
+	}
+	return err == nil
+}
+
 func (f *filter) encode(m *nats.Msg, req any) ([]byte, bool) {
 	data, err := json.Marshal(req)
 	if err != nil {
@@ -102,7 +108,8 @@ func (f *filter) next(m *nats.Msg) {
 	}
 }
 
-// ack acknowledges a message: $JS.ACK.PULSE.<consumer>.<numbers>. It may ask for the next ones at the same time.
+// ack acknowledges a message: $JS.ACK.PULSE.<consumer>.<numbers>. It may ask for the next ones at
+// the same time.
 func (f *filter) ack(m *nats.Msg) {
 	name, _, _ := strings.Cut(m.Subject[len(acks+journal.StreamName+"."):], ".")
 	if own(name) || !f.journal.SubscriptionInterest(m.Subject) {
@@ -140,8 +147,8 @@ func (f *filter) pull(m *nats.Msg, consumer string, req []byte) {
 // there reports whether anybody waits at an inbox.
 func (f *filter) there(inbox string) bool { return f.r.account.SubscriptionInterest(inbox) }
 
-// asked is how many messages a pull asks for, false if its body may not pass: the server would beat as fast as it is
-// told to.
+// asked is how many messages a pull asks for, false if its body may not pass: the server would beat
+// as fast as it is told to.
 func asked(data []byte) (batch int, ok bool) {
 	if len(data) == 0 {
 		return 1, true
@@ -157,8 +164,8 @@ func asked(data []byte) (batch int, ok bool) {
 	return req.Batch, req.Heartbeat == 0 || req.Heartbeat >= minHeartbeat
 }
 
-// remove deletes an ephemeral consumer, as clients do when they make another. A durable one stays: whoever has
-// the password could take away anybody's place.
+// remove deletes an ephemeral consumer, as clients do when they make another. A durable one stays:
+// whoever has the password could take away anybody's place.
 func (f *filter) remove(m *nats.Msg) {
 	name := lastToken(m.Subject)
 	if own(name) {

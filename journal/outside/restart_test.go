@@ -47,8 +47,8 @@ func child() {
 
 var archive = jetstream.ConsumerConfig{Durable: "archive", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute}
 
-// A durable consumer of somebody else is there after a kill -9, and goes on: what it acknowledged may come again, as
-// far as the server had not written it down, but nothing is left out.
+// A durable consumer of somebody else is there after a kill -9, and goes on: what it acknowledged
+// may come again, as far as the server had not written it down, but nothing is left out.
 func TestOutsideDurableSurvivesKill(t *testing.T) {
 	dir := t.TempDir()
 	next := uint64(1)
@@ -122,8 +122,8 @@ func TestOutsideDurableSurvivesRestart(t *testing.T) {
 	}
 }
 
-// restart has the journal restart its server: somebody else writes into the stream, and the next number is not the
-// one that the journal expects.
+// restart has the journal restart its server: somebody else writes into the stream, and the next
+// number is not the one that the journal expects.
 func restart(t *testing.T, j *opened) {
 	t.Helper()
 	run := j.current()
@@ -136,7 +136,8 @@ func restart(t *testing.T, j *opened) {
 	eventually(t, "the journal is back", func() bool { r := j.current(); return r != nil && r != run && j.Healthy() == nil })
 }
 
-// When the server inside is restarted clients find the door at the same place, and their durable consumers in it.
+// When the server inside is restarted clients find the door at the same place, and their durable
+// consumers in it.
 func TestOutsideSurvivesRestartInside(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	addr := j.Addr().String()
@@ -195,7 +196,8 @@ func (s *thief) Configure(opts *server.Options, password string) (exports, accou
 	return s.Clients.Configure(opts, password)
 }
 
-// Somebody else who takes the port during a restart inside keeps outside clients away, and nobody else.
+// Somebody else who takes the port during a restart inside keeps outside clients away, and nobody
+// else.
 func TestOutsidePortTakenDuringRestart(t *testing.T) {
 	thief := &thief{t: t}
 	j := openWith(t, t.TempDir(), Options{Address: freeport.Of(t), User: "pulse", Password: outsidePassword}, func(c *Clients) journal.Outside {
@@ -221,8 +223,8 @@ func TestOutsidePortTakenDuringRestart(t *testing.T) {
 	})
 }
 
-// A durable consumer that stands behind the end of a journal that lost it is set back to the new one: it passes over no
-// event that comes.
+// A durable consumer that stands behind the end of a journal that lost it is set back to the new
+// one: it passes over no event that comes.
 func TestOutsideDurableBehindTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	j := openOutside(t, dir, Options{})

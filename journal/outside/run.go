@@ -14,11 +14,13 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// listenRetry is the pause between two attempts to listen again after a restart of the server inside.
+// listenRetry is the pause between two attempts to listen again after a restart of the server
+// inside.
 const listenRetry = time.Second
 
-// run is what serves clients in one run of the server: the filter of their requests, and the connections that publish
-// live readings and copies of what was committed. If nobody is let in it has none of these.
+// run is what serves clients in one run of the server: the filter of their requests, and the
+// connections that publish live readings and copies of what was committed. If nobody is let in it
+// has none of these.
 type run struct {
 	*journal.Run
 	c      *Clients
@@ -41,8 +43,9 @@ func newRun(c *Clients, j *journal.Run) *run {
 	return r
 }
 
-// serve connects what the run needs for clients, and lets them in. On a first run it fails if the address cannot be
-// listened on. On a later one it tries again until it can: the journal does not wait for that.
+// serve connects what the run needs for clients, and lets them in. On a first run it fails if the
+// address cannot be listened on. On a later one it tries again until it can: the journal does not
+// wait for that.
 func (r *run) serve() error {
 	if err := r.connect(); err != nil {
 		return &journal.Error{Op: "open", Dir: r.Dir, Kind: journal.ErrServer, Err: err}
@@ -74,7 +77,8 @@ func (r *run) connect() (err error) {
 	return err
 }
 
-// listen opens the listener. The server writes only to its log why it cannot, so the address is tried before.
+// listen opens the listener. The server writes only to its log why it cannot, so the address is
+// tried before.
 func (r *run) listen() error {
 	r.c.mu.Lock()
 	address := r.c.address
@@ -132,8 +136,8 @@ func (r *run) Close() {
 	r.wg.Wait()
 }
 
-// dial makes a connection that comes back by itself until it is closed or the run ends. dropped is counted up for each
-// message that came while too many of its kind were waiting.
+// dial makes a connection that comes back by itself until it is closed or the run ends. dropped is
+// counted up for each message that came while too many of its kind were waiting.
 func (r *run) dial(user, name string, dropped func()) (*nats.Conn, error) {
 	nc, err := nats.Connect("", nats.InProcessServer(r.Server), nats.Name(name), nats.UserInfo(user, r.Password),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {

@@ -11,8 +11,8 @@ import (
 	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// What all outside clients together may ask for in a second. Appending shares the cores with them, and its latency is
-// what suffers first. Requests beyond it wait for their turn (turns.go).
+// What all outside clients together may ask for in a second. Appending shares the cores with them,
+// and its latency is what suffers first. Requests beyond it wait for their turn (turns.go).
 const (
 	askRate, askBurst = 50, 100         // requests about streams and consumers
 	getRate, getBurst = 2000, 1000      // messages by direct get
@@ -30,7 +30,8 @@ const (
 	maxBans           = 10_000
 )
 
-// paces hold all outside clients together to these rates. The owner of a turn is a consumer, or who asks.
+// paces hold all outside clients together to these rates. The owner of a turn is a consumer, or who
+// asks.
 type paces struct{ ask, get, pull, ack *turns }
 
 func newPaces() paces {
@@ -40,7 +41,8 @@ func newPaces() paces {
 	}
 }
 
-// serve begins to pass on what waits, until the run ends. An answer may take long: some are waited for at a time.
+// serve begins to pass on what waits, until the run ends. An answer may take long: some are waited
+// for at a time.
 func (p *paces) serve(r *run) {
 	for _, s := range []struct {
 		turns *turns
@@ -61,9 +63,10 @@ func (p *paces) full() bool {
 	return full
 }
 
-// meter counts what outside clients send and are sent, and disconnects who overdoes it. The server reads and looks at
-// every message before the filter can refuse it, which is most of what a message costs. And it hands each event to all
-// subscriptions that match, one after the other, before it writes the next one.
+// meter counts what outside clients send and are sent, and disconnects who overdoes it. The server
+// reads and looks at every message before the filter can refuse it, which is most of what a message
+// costs. And it hands each event to all subscriptions that match, one after the other, before it
+// writes the next one.
 type meter struct {
 	r           *run
 	sent, heard *rate.Limiter
@@ -123,8 +126,9 @@ func (m *meter) measure(now time.Time) {
 	}
 }
 
-// end disconnects who had most of what passed and all who had half as much or more, and keeps them out for a while. They
-// go at the same time: of many with an equal share half would be left, and half of these the next time.
+// end disconnects who had most of what passed and all who had half as much or more, and keeps them
+// out for a while. They go at the same time: of many with an equal share half would be left, and
+// half of these the next time.
 func (m *meter) end(now time.Time, passed map[*server.ConnInfo]traffic, verb string, of func(traffic) int64) {
 	var most int64
 	for _, t := range passed {
@@ -143,7 +147,8 @@ func (m *meter) end(now time.Time, passed map[*server.ConnInfo]traffic, verb str
 	}
 }
 
-// countSlow counts the connections that the server ended because they did not take what they had asked for.
+// countSlow counts the connections that the server ended because they did not take what they had
+// asked for.
 func (m *meter) countSlow() {
 	if n := m.r.Server.NumSlowConsumers(); n > m.slow {
 		m.r.c.m.slow.Add(float64(n - m.slow))

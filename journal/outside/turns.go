@@ -15,9 +15,10 @@ const (
 	maxTurnsOne = maxWaiting // of who asks in one name
 )
 
-// turns has all who ask for the same kind of thing wait for their turn, and shares the rate among them: whoever asked
-// for least comes first, however much others have waiting. This is fair queueing: what waits is ordered by the amount at
-// which its owner would have been served by then if all had the same share.
+// turns has all who ask for the same kind of thing wait for their turn, and shares the rate among
+// them: whoever asked for least comes first, however much others have waiting. This is fair
+// queueing: what waits is ordered by the amount at which its owner would have been served by then
+// if all had the same share.
 type turns struct {
 	rate *rate.Limiter
 	full atomic.Bool // something did not find room; meter's
@@ -45,10 +46,12 @@ type turn struct {
 }
 
 func newTurns(perSecond, burst int) *turns {
-	return &turns{rate: rate.NewLimiter(rate.Limit(perSecond), burst), lines: make(map[string]*line), more: make(chan struct{}, 1)}
+	limiter := rate.NewLimiter(rate.Limit(perSecond), burst)
+	return &turns{rate: limiter, lines: make(map[string]*line), more: make(chan struct{}, 1)}
 }
 
-// wait has take called when it is the turn of owner, for whom it costs so much of the rate. False means that too many wait.
+// wait has take called when it is the turn of owner, for whom it costs so much of the rate. False
+// means that too many wait.
 func (t *turns) wait(owner string, cost int, take func()) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/nanopack/pulse/internal/retry"
 )
 
-// olderPause is the pause before each of the blocks that are verified after the start: some 30 MB a second, a twentieth
-// of a core.
+// olderPause is the pause before each of the blocks that are verified after the start: some 30 MB a
+// second, a twentieth of a core.
 const olderPause = 250 * time.Millisecond
 
 // doubtPath is a file that has the next start verify all blocks, and mend the damaged ones.
@@ -23,13 +25,13 @@ func endDoubt(dir string) error {
 	return nil
 }
 
-// verifyOlder verifies the blocks that the start did not, while the server runs. The server has them open, so that a damaged
-// one is kept and told, and mended by the next start.
+// verifyOlder verifies the blocks that the start did not, while the server runs. The server has
+// them open, so that a damaged one is kept and told, and mended by the next start.
 func (j *Journal) verifyOlder(list []int) {
 	defer j.wg.Done()
-	v := verifier{msgs: filepath.Join(streamDir(j.o.Dir), "msgs"), aside: unreadableDir(j.o.Dir, j.o.Now()), fsync: j.o.fsync}
+	v := newVerifier(j.o.Dir, j.o.Now(), j.o.fsync)
 	for i := range list {
-		if !j.pause(j.o.olderPause) {
+		if !retry.Sleep(j.ctx, j.o.olderPause) {
 			return
 		}
 		if err := j.verifyOne(&v, list, i); err != nil {

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,17 +11,19 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// A number that an outside client saw is never another event's, so that a number is all that a consumer needs to know
-// what it has. The server gives clients an event before it is on the disk; a power cut may take the event back. So
-// while clients are let in a file says how many events may have been shown and not synced, and a start that finds
-// the file, because the run before did not end cleanly, leaves out that many numbers.
+// A number that an outside client saw is never another event's, so that a number is all that a
+// consumer needs to know what it has. The server gives clients an event before it is on the disk; a
+// power cut may take the event back. So while clients are let in a file says how many events may
+// have been shown and not synced, and a start that finds the file, because the run before did not
+// end cleanly, leaves out that many numbers.
 
 const (
 	// subjectSkipped is none that a relay's id is encoded as.
 	subjectSkipped = codec.RelaysSubject + "%"
 	// maxUnsynced is how many events may be written without an fsync, whatever Options.Sync says.
 	maxUnsynced = 10_000
-	// maxSkipped bounds how many numbers a start leaves out. Only a journal that lost its end to damage comes near it.
+	// maxSkipped bounds how many numbers a start leaves out. Only a journal that lost its end to
+	// damage comes near it.
 	maxSkipped = 100_000
 )
 
@@ -42,18 +43,8 @@ func (j *Journal) beginShowing(run *embedded) error {
 	if !run.shows {
 		return j.endShowing()
 	}
-	f, err := os.OpenFile(shownPath(j.o.Dir), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(f, j.o.shown())
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	text := strings.NewReader(strconv.Itoa(j.o.shown()) + "\n")
+	if err := writeSynced(shownPath(j.o.Dir), text, (*os.File).Sync); err != nil {
 		return err
 	}
 	return fsyncPath(j.o.Dir)
@@ -71,9 +62,10 @@ func (j *Journal) endShowing() error {
 	return fsyncPath(j.o.Dir)
 }
 
-// skip leaves out the numbers that outside clients of a run that did not end cleanly may have seen. gap is the end that
-// the journal lost, nil if it lost none. When damage took the last events and their numbers stay, one number is left out
-// behind them: only an event that follows shows a reader that something is missing. Called before anything is appended.
+// skip leaves out the numbers that outside clients of a run that did not end cleanly may have seen.
+// gap is the end that the journal lost, nil if it lost none. When damage took the last events and
+// their numbers stay, one number is left out after them: only an event that follows shows a reader
+// that something is missing. Called before anything is appended.
 func (j *Journal) skip(run *embedded, gap *GapError) error {
 	data, err := os.ReadFile(shownPath(j.o.Dir))
 	if errors.Is(err, fs.ErrNotExist) && j.endDamaged {
@@ -99,9 +91,9 @@ func (j *Journal) skip(run *embedded, gap *GapError) error {
 	return j.leaveOut(run, n)
 }
 
-// skipShown leaves out the numbers up to last, which outside clients may have seen, when the journal lost its end while
-// it was open. What can be left out no number is used twice for; of the rest readers are told. Called before anything is
-// appended to the run.
+// skipShown leaves out the numbers up to last, which outside clients may have seen, when the
+// journal lost its end while it was open. What can be left out no number is used twice for; of the
+// rest readers are told. Called before anything is appended to the run.
 func (j *Journal) skipShown(run *embedded, last uint64) {
 	if !run.shows || run.last >= last {
 		return
@@ -142,6 +134,7 @@ func (j *Journal) leaveOut(run *embedded, n int) error {
 	}
 	j.durable.advance(run.last, at)
 	j.m.lastSeq.Set(float64(run.last))
-	j.log.Info("numbers of events are left out: clients may have seen them before the run ended, or a damaged end is to be noticed", "from", from, "to", run.last)
+	j.log.Info("numbers of events are left out: clients may have seen them before the run ended, or a damaged end is to be noticed",
+		"from", from, "to", run.last)
 	return nil
 }

@@ -72,8 +72,9 @@ func take(tb testing.TB, c jetstream.Consumer, n int) (seqs []uint64) {
 	return seqs
 }
 
-// An event that a client saw and that a power cut took back leaves a number that no other event gets: a client that
-// stands behind it passes over nothing, whether it keeps its position itself or in a consumer. Readers see no gap.
+// An event that a client saw and that a power cut took back leaves a number that no other event
+// gets: a client that stands behind it passes over nothing, whether it keeps its position itself or
+// in a consumer. Readers see no gap.
 func TestNumbersAreNotUsedTwice(t *testing.T) {
 	for name, sync := range map[string]SyncPolicy{"always": SyncAlways(), "interval": SyncEvery(time.Hour)} {
 		t.Run(name, func(t *testing.T) {
@@ -114,8 +115,8 @@ func TestNumbersAreNotUsedTwice(t *testing.T) {
 	}
 }
 
-// A start that left numbers out, and a stop without an event: the marker knows the journal at the next start, however it
-// was stopped.
+// A start that left numbers out, and a stop without an event: the marker knows the journal at the
+// next start, however it was stopped.
 func TestStartAfterNumbersWereLeftOut(t *testing.T) {
 	dir, image, marker := t.TempDir(), t.TempDir(), &memMarker{}
 	j := openShown(t, Options{Dir: dir, Marker: marker})
@@ -199,8 +200,8 @@ func TestNumbersOfALostEndAreNotUsedAgain(t *testing.T) {
 	}
 }
 
-// A write error while clients are let in, after which the disk has less than they saw: the numbers are not used again,
-// readers go on without a gap, and the lost events are counted as lost.
+// A write error while clients are let in, after which the disk has less than they saw: the numbers
+// are not used again, readers go on without a gap, and the lost events are counted as lost.
 func TestNumbersLostWhileRunningAreNotUsedAgain(t *testing.T) {
 	g := newFsyncGate()
 	dir := t.TempDir()
