@@ -27,7 +27,7 @@ func sealAll(name []byte, b *bbolt.Bucket) error {
 	}); err != nil {
 		return err
 	}
-	for _, p := range pairs { // not while they are gone over
+	for _, p := range pairs { // not while ForEach visits them
 		if err := b.Put(p.key, seal.Seal(p.key, p.value)); err != nil {
 			return err
 		}
@@ -35,8 +35,8 @@ func sealAll(name []byte, b *bbolt.Bucket) error {
 	return nil
 }
 
-// isSchema says whether a key is the schema's number. That has no seal, so that an earlier release can read it; it has a
-// sealed copy.
+// isSchema reports whether a key is the schema's number. That has no seal, so that an earlier
+// release can read it; it has a sealed copy.
 func isSchema(bucket, key []byte) bool {
 	return string(bucket) == metaBucket && string(key) == keySchema
 }

@@ -7,8 +7,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Check reads all of a state file that no process has open, and returns what the next Open would take out. Check
-// changes nothing. The error is an *Error, as Open's.
+// Check reads all of a state file that no process has open, and returns what the next Open would
+// take out. Check changes nothing. The error is an *Error, as Open's.
 func Check(dir string) (found []Damage, err error) {
 	path := filepath.Join(dir, FileName)
 	missing, err := inspect(path)

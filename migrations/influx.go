@@ -70,7 +70,7 @@ func EnsureInflux(ctx context.Context, db Influx, schema Schema, log *slog.Logge
 	return done, nil
 }
 
-// InfluxIsNew says whether the database or one of its policies is missing, and
+// InfluxIsNew reports whether the database or one of its policies is missing, and
 // with it everything that Pulse has ever written there.
 func InfluxIsNew(ctx context.Context, db Influx) (bool, error) {
 	rows, err := db.Query(ctx, "SHOW DATABASES", nil)

@@ -25,7 +25,7 @@ const keyMeansUntil = "means_until_02"
 // It is called before TakeOver: at the first run of that, the rows of 0.2 end
 // with the window before the present one. A database that an earlier release has
 // taken over has windows of ours since then, which the bucket "windows" lists. In
-// either case the oldest row tells whether there is anything of 0.2.
+// either case the oldest row shows whether there is anything of 0.2.
 func MeansUntil(ctx context.Context, o TakeOverOptions) (until int64, err error) {
 	var found bool
 	err = o.DB.View(func(tx *bbolt.Tx) error {
@@ -64,8 +64,8 @@ func (o *TakeOverOptions) endOf02(oldest int64, takeOver string, windows *bbolt.
 	switch takeOver {
 	case "":
 	case takenOver:
-		// The keys are the windows' starts, so that their order is that of time. Before the oldest row there
-		// are only windows that have expired, or had a wrong clock.
+		// The keys are the windows' starts, so that their order is that of time. Before the oldest
+		// row there are only windows that have expired, or had a wrong clock.
 		first, _ := windows.Cursor().Seek(binary.BigEndian.AppendUint64(nil, uint64(oldest)^(1<<63)))
 		if len(first) == 8 {
 			end = int64(binary.BigEndian.Uint64(first) ^ (1 << 63))

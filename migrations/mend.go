@@ -21,8 +21,8 @@ const damagedBucket = "damaged"
 // maxDamages is how many damages are kept; the oldest go first.
 const maxDamages = 100
 
-// Damage is a value of the state file that was not as it was written, which was taken out and is kept,
-// or a bucket's name, which was put right.
+// Damage is a value of the state file that was not as it was written, which was taken out and is
+// kept, or a bucket's name, which was put right.
 type Damage struct {
 	Found time.Time `json:"found"`
 	// What is the value: its buckets and its key, with slashes.
@@ -32,11 +32,12 @@ type Damage struct {
 	// Value is what was there.
 	Value []byte `json:"value"`
 
-	rewinds string // the projection that begins anew for it
+	rewinds string // the projection that begins again for it
 }
 
-// effect says what becomes of a value that is missing, by the bucket it was in. Where nothing else would bring it back,
-// the projection that it belongs to begins again at the journal's first record.
+// effect says what happens to a value that is missing, by the bucket it was in. Where nothing else
+// would bring it back, the projection that it belongs to begins again at the journal's first
+// record.
 func effect(in []string) (text string, rewinds string) {
 	switch in[0] {
 	case "meta":
@@ -173,7 +174,8 @@ func (t *tree) fill(at []string, b *bbolt.Bucket) (found []Damage) {
 	return found
 }
 
-// replace puts the tree in the place of a bucket: a key that is damaged cannot be deleted, since bbolt does not find it.
+// replace puts the tree in the place of a bucket: a key that is damaged cannot be deleted, since
+// bbolt does not find it.
 func (t *tree) replace(tx *bbolt.Tx, name string) error {
 	if err := tx.DeleteBucket([]byte(name)); err != nil {
 		return err
@@ -252,8 +254,8 @@ func keepDamages(tx *bbolt.Tx, found []Damage) (all []Damage, err error) {
 	return all, err
 }
 
-// checkSchema compares the schema's number with its sealed copy. It is the one value without a seal, and decides what the
-// others are taken for.
+// checkSchema compares the schema's number with its sealed copy. It is the one value without a
+// seal, and decides what the others are taken for.
 func checkSchema(tx *bbolt.Tx) error {
 	meta := tx.Bucket([]byte(metaBucket))
 	number, sealed := meta.Get([]byte(keySchema)), meta.Get([]byte(keySchemaSeal))

@@ -111,7 +111,8 @@ func TestValuesAreSealed(t *testing.T) {
 	}
 }
 
-// A value that is damaged is taken out, told and kept; what nothing else would bring back begins anew.
+// A value that is damaged is taken out, told and kept; what nothing else would bring back begins
+// anew.
 func TestDamagedValues(t *testing.T) {
 	for path, rewound := range map[string]string{
 		"relays/key 7": "", "alerts/definitions/key 3": "", "positions/influx_raw": "positions/influx_raw", "windows/key 1": "positions/influx_aggregates",
@@ -236,8 +237,8 @@ func big(t *testing.T) []byte {
 	return file
 }
 
-// The numbers in a file are not followed round a circle, nor to where there is no file: a page's further pages, and the
-// pages that a branch or a bucket leads to.
+// The numbers in a file are not followed round a circle, nor to where there is no file: a page's
+// further pages, and the pages that a branch or a bucket leads to.
 func TestPageNumbers(t *testing.T) {
 	// As bbolt lays out a file.
 	const pageSize, pageHeader, branchPage, bucketHeader = 4096, 16, 1, 16

@@ -48,7 +48,8 @@ type State struct {
 	DB       *bbolt.DB
 	Identity string // of this installation: random, made once
 	Created  bool   // there was none before
-	// Damages are the values that were not as they were written, now or at an earlier start, the oldest first.
+	// Damages are the values that were not as they were written, now or at an earlier start, the
+	// oldest first.
 	Damages []Damage
 }
 

@@ -56,8 +56,8 @@ func nameDamage(what, name string) Damage {
 	return Damage{Found: time.Now().UTC(), What: printable([]byte(what)), Effect: "its name was put right: " + name}
 }
 
-// raiseSequences sees to it that the next number that a bucket gives is behind those of its keys: a
-// bucket's sequence has no seal, and a lower one would have new values take the place of old ones.
+// raiseSequences makes the next number that a bucket gives higher than those of its keys. A
+// bucket's sequence has no seal, and with a lower one new values would replace old ones.
 func raiseSequences(b *bbolt.Bucket, name string) error {
 	switch name {
 	case "rejects":
@@ -86,8 +86,9 @@ func raiseSequence(b *bbolt.Bucket) error {
 	return b.SetSequence(highest)
 }
 
-// bucketIn is the name of a bucket within another, or, within "", of the file: that itself, or the one that it was before a byte of it was damaged.
-// Values have seals, names have none. It is "" if there is no such name.
+// bucketIn returns the name of a bucket within another bucket, or, within "", of the file: the name
+// itself, or the name that it was before one of its bytes was damaged. Values have seals, names
+// have none. The result is "" if there is no such name.
 func bucketIn(bucket, name string) string {
 	var names []string
 	switch bucket {

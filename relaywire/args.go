@@ -11,10 +11,10 @@ import (
 // MaxDuration is the longest beat, override or interval that is accepted: 366 days.
 const MaxDuration = 366 * 24 * time.Hour
 
-// ParseID reads the arguments of an id line. A last word token:{token} is the token, whether the server has one or not:
-// it is never a part of the id. Otherwise, with a token, what follows the last space is the token; without one all of
-// args is the id, spaces and all, as Pulse 0.2 has it. The token is nil when none is given. Both alias args. The error
-// is ErrMissingID or ErrBadID.
+// ParseID reads the arguments of an id line. A last word token:{token} is the token, whether the
+// server has one or not: it is never a part of the id. Otherwise, with a token, what follows the
+// last space is the token; without one all of args is the id, spaces and all, as Pulse 0.2 has it.
+// The token is nil when none is given. Both alias args. The error is ErrMissingID or ErrBadID.
 func ParseID(args []byte, withToken bool) (id, token []byte, err error) {
 	id = trimSpaces(args)
 	i := bytes.LastIndexByte(id, ' ')
@@ -37,9 +37,10 @@ func ParseID(args []byte, withToken bool) (id, token []byte, err error) {
 	return id, token, nil
 }
 
-// ParseAdd reads the arguments of an add line. Everything is checked before it returns, so that ranging over tags
-// cannot fail; tags is never nil, and leaves empty tags out (released relays send them). Name and tags alias args.
-// The error is ErrBadName, ErrReserved, ErrBadTag or ErrTooManyTags.
+// ParseAdd reads the arguments of an add line. Everything is checked before it returns, so that
+// ranging over tags cannot fail; tags is never nil, and leaves empty tags out (released relays send
+// them). Name and tags alias args. The error is ErrBadName, ErrReserved, ErrBadTag or
+// ErrTooManyTags.
 func ParseAdd(args []byte) (name []byte, tags iter.Seq[[]byte], err error) {
 	name, list, _ := bytes.Cut(args, colon)
 	name = trimSpaces(name)
@@ -67,13 +68,13 @@ func ParseRemove(args []byte) (name []byte, err error) {
 	return name, nil
 }
 
-// Names yields the names of a get line, without the empty ones. They are not checked: a relay looks them up and
-// ignores what it does not have. They alias args.
+// Names yields the names of a get line, without the empty ones. They are not checked: a relay looks
+// them up and ignores what it does not have. They alias args.
 func Names(args []byte) iter.Seq[[]byte] { return split(args) }
 
-// ParseOverride reads the arguments of an override line: how long, then each collector and how often to sample it
-// meanwhile. Everything is checked before it returns, so that ranging over items cannot fail; the names alias args.
-// The error is ErrBadDuration, ErrBadOverride or ErrBadName.
+// ParseOverride reads the arguments of an override line: how long, then each collector and how
+// often to sample it meanwhile. Everything is checked before it returns, so that ranging over items
+// cannot fail; the names alias args. The error is ErrBadDuration, ErrBadOverride or ErrBadName.
 func ParseOverride(args []byte) (d time.Duration, items iter.Seq2[[]byte, time.Duration], err error) {
 	seconds, list, _ := bytes.Cut(trimSpaces(args), space)
 	if d, err = parseSeconds(seconds); err != nil {
@@ -133,7 +134,8 @@ func cutLast(item []byte) (before, after []byte, ok bool) {
 	return trimSpaces(item[:i]), trimSpaces(item[i+1:]), true
 }
 
-// split yields what stands between the commas of list, without spaces around it and without what is then empty.
+// split yields what stands between the commas of list, without spaces around it and without what is
+// then empty.
 func split(list []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for rest := list; len(rest) > 0; {
@@ -160,7 +162,7 @@ func trimSpaces(b []byte) []byte {
 	return b
 }
 
-// alias returns b as a string without copying it. It is used only to call functions that neither keep nor return
-// their argument while b is known not to change: the caller of this package may not write to a line while it parses
-// it.
+// alias returns b as a string without copying it. It is used only to call functions that neither
+// keep nor return their argument while b is known not to change: the caller of this package may not
+// write to a line while it parses it.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -17,14 +17,17 @@ const (
 	MaxTags = 64
 )
 
-// Reserved may not be the name of a collector or a stat of a relay: Pulse 0.2 kept a stat of that name for each relay,
-// 1 while it was connected, and a relay that sent its own would be taken for the server.
+// Reserved may not be the name of a collector or a stat of a relay: Pulse 0.2 kept a stat of that
+// name for each relay, 1 while it was connected, and a relay that sent its own would be taken for
+// the server.
 const Reserved = "_connected"
 
-// tokenMark is what the last word of an id line begins with when it is a token. It is no part of the token.
+// tokenMark is what the last word of an id line begins with when it is a token. It is no part of
+// the token.
 const tokenMark = "token:"
 
-// TrimToken returns the token as ParseID does, without the mark that it may have been configured with.
+// TrimToken returns the token as ParseID does, without the mark that it may have been configured
+// with.
 func TrimToken(token string) string { return strings.TrimPrefix(token, tokenMark) }
 
 // Verb says what a message asks for or answers.
@@ -82,18 +85,19 @@ func (v Verb) String() string {
 	return "unknown"
 }
 
-// Message is one line. Args aliases the line it was parsed from; from a Reader it is valid until the next Read.
+// Message is one line. Args aliases the line it was parsed from; from a Reader it is valid until
+// the next Read.
 type Message struct {
 	// Verb is the line's first word.
 	Verb Verb
-	// Args is the rest of the line after the verb and one space, without the line's end. Of a line with an unknown
-	// verb it is the whole line, for the log.
+	// Args is the rest of the line after the verb and one space, without the line's end. Of a line
+	// with an unknown verb it is the whole line, for the log.
 	Args []byte
 }
 
-// Parse reads one line, with or without its end. It never fails: what it does not know is VerbUnknown. The arguments
-// are not looked at; that is what ParseID, ParseAdd, ParseRemove, Readings, Names, ParseOverride and ParseBeat are
-// for.
+// Parse reads one line, with or without its end. It never fails: what it does not know is
+// VerbUnknown. The arguments are not looked at; that is what ParseID, ParseAdd, ParseRemove,
+// Readings, Names, ParseOverride and ParseBeat are for.
 func Parse(line []byte) Message {
 	line = trimEnd(line)
 	word, rest, _ := bytes.Cut(line, space)

@@ -6,8 +6,9 @@ import (
 	"sync"
 )
 
-// A Reader's buffer is smallBuffer while nothing is under way: ten thousand idle relays then cost 6 MB. A line that
-// does not fit borrows a buffer from the next larger class and gives it back when the line has been handed over.
+// A Reader's buffer is smallBuffer while nothing is under way: ten thousand idle relays then cost 6
+// MB. A line that does not fit borrows a buffer from the next larger class and gives it back when
+// the line has been handed over.
 const (
 	smallBuffer  = 512
 	mediumBuffer = 4 << 10
@@ -16,8 +17,8 @@ const (
 	maxEmptyReads = 100
 )
 
-// The pools hold nothing but memory that no Reader uses, so that they may be shared by all servers of a process.
-// Arrays by pointer: storing one allocates nothing.
+// The pools hold nothing but memory that no Reader uses, so that they may be shared by all servers
+// of a process. Arrays by pointer: storing one allocates nothing.
 var (
 	mediumPool = sync.Pool{New: func() any { return new([mediumBuffer]byte) }}
 	largePool  = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
@@ -34,7 +35,8 @@ type Reader struct {
 	small               [smallBuffer]byte
 }
 
-// NewReader returns a Reader of src's lines. It reads ahead, so that nobody else should read from src afterwards.
+// NewReader returns a Reader of src's lines. It reads ahead, so that nobody else should read from
+// src afterwards.
 func NewReader(src io.Reader) *Reader {
 	r := &Reader{src: src}
 	r.buf = r.small[:]
@@ -43,10 +45,10 @@ func NewReader(src io.Reader) *Reader {
 
 // Read returns the next message; it is valid until the next Read. It blocks as the source does.
 //
-// The error is io.EOF when the source ended behind a whole line, io.ErrUnexpectedEOF when it ended within one,
-// ErrLineTooLong (every later Read returns it again), io.ErrNoProgress from a broken source, or the source's own
-// error as it is. After a source's error, such as a passed deadline, Read may be called again: nothing that was read
-// is lost.
+// The error is io.EOF when the source ended after a whole line, io.ErrUnexpectedEOF when it ended
+// within one, ErrLineTooLong (every later Read returns it again), io.ErrNoProgress from a broken
+// source, or the source's own error as it is. After a source's error, such as a passed deadline,
+// Read may be called again: nothing that was read is lost.
 func (r *Reader) Read() (Message, error) {
 	for empty := 0; ; {
 		if i := bytes.IndexByte(r.buf[r.scanned:r.end], '\n'); i >= 0 {
@@ -78,13 +80,13 @@ func (r *Reader) Read() (Message, error) {
 	}
 }
 
-// Buffered returns how many bytes have been read from the source but not handed over yet: more than 0 means that the
-// next Read may return at once.
+// Buffered returns how many bytes have been read from the source but not handed over yet: more than
+// 0 means that the next Read may return at once.
 func (r *Reader) Buffered() int { return r.end - r.start }
 
-// makeRoom sees to free space behind end, in the smallest buffer that will do. It is called only when the buffer
-// holds no whole line, and is where a borrowed buffer goes back, because the message that aliased it is no longer
-// valid. It returns false when a line fills the largest buffer.
+// makeRoom makes free space after end, in the smallest buffer that will do. It is called only when
+// the buffer holds no whole line, and is where a borrowed buffer goes back, because the message
+// that aliased it is no longer valid. It returns false when a line fills the largest buffer.
 func (r *Reader) makeRoom() bool {
 	pending := r.end - r.start
 	switch {

@@ -26,8 +26,8 @@ func readAll(t *testing.T, src io.Reader) (lines []string, last error) {
 	}
 }
 
-// TestReaderHoweverItArrives reads the same lines, of every size around the buffers' sizes, from sources that deliver
-// them differently.
+// TestReaderHoweverItArrives reads the same lines, of every size around the buffers' sizes, from
+// sources that deliver them differently.
 func TestReaderHoweverItArrives(t *testing.T) {
 	var want []string
 	for _, n := range []int{1, 2, 100, smallBuffer - 2, smallBuffer - 1, smallBuffer, smallBuffer + 1, 3, mediumBuffer - 1, mediumBuffer, mediumBuffer + 1,
@@ -158,7 +158,8 @@ func TestReaderGoesOnAfterADeadline(t *testing.T) {
 	}
 }
 
-// TestReaderMemory: half a kilobyte when idle, also after the longest line, and never more than MaxLine.
+// TestReaderMemory: half a kilobyte when idle, also after the longest line, and never more than
+// MaxLine.
 func TestReaderMemory(t *testing.T) {
 	if size := unsafe.Sizeof(Reader{}); size > 640 {
 		t.Errorf("an idle Reader takes %d bytes", size)
@@ -189,8 +190,8 @@ func gotLine(readings int) string {
 	return string(AppendGot(nil, items))
 }
 
-// TestReadingDoesNotAllocate holds the promise of the package comment for lines within the small buffer and beyond
-// it.
+// TestReadingDoesNotAllocate holds the promise of the package comment for lines within the small
+// buffer and beyond it.
 func TestReadingDoesNotAllocate(t *testing.T) {
 	for _, readings := range []int{10, 100, 1000} {
 		r := NewReader(&lineSource{text: gotLine(readings) + "ping\nget cpu,ram\nadd cpu:service:web1,guy\nfoo\n", loop: true})

@@ -8,26 +8,28 @@ import (
 
 // Reading is one item of a got line.
 type Reading struct {
-	// Collector and Stat alias the line. Stat equals Collector for the short form {name}:{value}. When Err is
-	// ErrBadName, ErrReserved or ErrNoValue, Collector is the item's text before its colon and Stat is nil.
+	// Collector and Stat alias the line. Stat equals Collector for the short form {name}:{value}.
+	// When Err is ErrBadName, ErrReserved or ErrNoValue, Collector is the item's text before its
+	// colon and Stat is nil.
 	Collector, Stat []byte
 	// Value is finite, and 0 when Err is set.
 	Value float64
-	// Err is nil, ErrNoValue, ErrBadName, ErrReserved, ErrNotNumber or ErrNotFinite. The other readings of the line are not
-	// touched by it.
+	// Err is nil, ErrNoValue, ErrBadName, ErrReserved, ErrNotNumber or ErrNotFinite. The other
+	// readings of the line are not touched by it.
 	Err error
 }
 
-// Readings yields the items of a got line in their order, the rejected ones with Err set; empty items (a comma at the
-// end) are left out. Ranging over it does not allocate.
+// Readings yields the items of a got line in their order, the rejected ones with Err set; empty
+// items (a comma at the end) are left out. Ranging over it does not allocate.
 //
-// Half a value is no value: a decimal comma, as in cpu-used:0,25, is part of the item, which is then ErrNotNumber. An
-// item ends at the comma before the next item, and what has no colon and does not begin like a name is none.
+// Half a value is no value: a decimal comma, as in cpu-used:0,25, is part of the item, which is
+// then ErrNotNumber. An item ends at the comma before the next item, and what has no colon and does
+// not begin like a name is none.
 //
-// What Pulse 0.2 made of odd items, and what becomes of them here: a text value was stored as -1 and is ErrNotNumber;
-// an item without a value was dropped and is ErrNoValue; one with two dashes was dropped and is ErrBadName; one
-// without a dash was dropped and is accepted as a stat of the collector's own name; of a value with a decimal comma
-// the whole part was stored.
+// What Pulse 0.2 made of odd items, and what becomes of them here: a text value was stored as -1
+// and is ErrNotNumber; an item without a value was dropped and is ErrNoValue; one with two dashes
+// was dropped and is ErrBadName; one without a dash was dropped and is accepted as a stat of the
+// collector's own name; of a value with a decimal comma the whole part was stored.
 func Readings(args []byte) iter.Seq[Reading] {
 	return func(yield func(Reading) bool) {
 		for rest := args; len(rest) > 0; {
@@ -57,8 +59,8 @@ func itemEnd(list []byte) int {
 	}
 }
 
-// continues says whether what rest, which stands behind a comma, begins with belongs to the value before it: 25 of
-// 0,25. It has no colon up to the next comma, and does not begin like a name.
+// continues reports whether what rest, which follows a comma, begins with belongs to the value
+// before it: 25 of 0,25. It has no colon up to the next comma, and does not begin like a name.
 func continues(rest []byte) bool {
 	for i, c := range rest {
 		switch {

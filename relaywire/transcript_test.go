@@ -15,7 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestTranscripts walks testdata/*.txt: the lines of either side, each followed by what is to be read from it.
+// TestTranscripts walks testdata/*.txt: the lines of either side, each followed by what is to be
+// read from it.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) < 7 {

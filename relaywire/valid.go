@@ -5,8 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// ValidName says whether s may be a collector's or a stat's name: 1 to MaxName bytes of UTF-8 without '-', ':', ','
-// and control characters, neither beginning nor ending in a space, and not Reserved.
+// ValidName reports whether s may be a collector's or a stat's name: 1 to MaxName bytes of UTF-8
+// without '-', ':', ',' and control characters, neither beginning nor ending in a space, and not
+// Reserved.
 func ValidName(s string) bool { return CheckName(s) == nil }
 
 // CheckName returns nil where ValidName is true, else ErrReserved or ErrBadName.
@@ -20,24 +21,24 @@ func CheckName(s string) error {
 	return nil
 }
 
-// ValidID says whether s may be a relay's id: 1 to MaxName bytes of UTF-8 without control characters, neither
-// beginning nor ending in a space, whose last word does not begin with token:.
+// ValidID reports whether s may be a relay's id: 1 to MaxName bytes of UTF-8 without control
+// characters, neither beginning nor ending in a space, whose last word does not begin with token:.
 func ValidID(s string) bool {
 	return validText(s, MaxName) && !strings.HasPrefix(s[strings.LastIndexByte(s, ' ')+1:], tokenMark)
 }
 
-// ValidTag says whether s may be a tag: up to MaxTag bytes of UTF-8 without ',' and control characters, neither
-// beginning nor ending in a space.
+// ValidTag reports whether s may be a tag: up to MaxTag bytes of UTF-8 without ',' and control
+// characters, neither beginning nor ending in a space.
 func ValidTag(s string) bool { return validText(s, MaxTag) && strings.IndexByte(s, ',') < 0 }
 
-// ValidToken says whether s may be a relay token: 1 to MaxName bytes of UTF-8 without spaces and control characters. A
-// token: at its beginning does not count.
+// ValidToken reports whether s may be a relay token: 1 to MaxName bytes of UTF-8 without spaces and
+// control characters. A token: at its beginning does not count.
 func ValidToken(s string) bool {
 	return validText(s, MaxName) && strings.IndexByte(s, ' ') < 0 && TrimToken(s) != ""
 }
 
-// SplitTag splits a tag at its first colon. ok is false for a bare word, and for a tag with nothing before or after
-// the colon, which counts as a bare word too.
+// SplitTag splits a tag at its first colon. ok is false for a bare word, and for a tag with nothing
+// before or after the colon, which counts as a bare word too.
 func SplitTag(tag string) (key, value string, ok bool) {
 	key, value, ok = strings.Cut(tag, ":")
 	if key == "" || value == "" {

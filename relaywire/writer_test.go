@@ -45,8 +45,8 @@ func TestWriters(t *testing.T) {
 	}
 }
 
-// TestWritersNeverBreakTheProtocol gives them what would, if it went out as it is, be another message or another
-// argument.
+// TestWritersNeverBreakTheProtocol gives them what would, if it went out as it is, be another
+// message or another argument.
 func TestWritersNeverBreakTheProtocol(t *testing.T) {
 	for want, got := range map[string][]byte{
 		"id web1_close\n":                   AppendID(nil, "web1\nclose", ""),
@@ -74,7 +74,8 @@ func TestWritersNeverBreakTheProtocol(t *testing.T) {
 	}
 }
 
-// TestLongListsBecomeSeveralLines: nothing is lost or doubled, and no line is longer than what the other side reads.
+// TestLongListsBecomeSeveralLines: nothing is lost or doubled, and no line is longer than what the
+// other side reads.
 func TestLongListsBecomeSeveralLines(t *testing.T) {
 	for _, size := range []int{1, 6, 200, MaxName} {
 		var items []GotItem

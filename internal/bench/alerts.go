@@ -26,8 +26,8 @@ const (
 	alertRounds, alertRoundsLong = 2, 20
 )
 
-// alert is the i-th of a thousand alerts that never fire. Each is of all relays: a reading has to be added to
-// a hundred of them.
+// alert is the i-th of a thousand alerts that never fire. Each is of all relays: a reading has to
+// be added to a hundred of them.
 func alert(i int) kapa.Alert {
 	return kapa.Alert{Metric: relaytest.FleetStat(i % (alertSeries / alertRelays)), Operator: kapa.Greater, Threshold: 1e12,
 		Level: kapa.Warn, Duration: kapa.Duration(5 * time.Minute), Every: kapa.Duration(alertEvery), Post: "http://127.0.0.1:9/"}

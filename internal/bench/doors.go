@@ -155,7 +155,8 @@ func hearSSE(ctx context.Context, e *ear, address string) error {
 		default:
 			continue
 		}
-		// Every reading of the event, without what encoding/json would cost beside a server that is measured.
+		// Every reading of the event, without what encoding/json would cost beside a server that is
+		// measured.
 		for data := []byte(event.Data); ; {
 			at := bytes.Index(data, []byte(`"value":`))
 			if at < 0 {

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// benchmarks are the Go benchmarks of a package: what one package costs by itself is measured there. best
-// is the best figure of all rounds, by the benchmark's name and the unit: what disturbs a measurement only
-// ever makes it worse.
+// benchmarks are the Go benchmarks of a package: what one package costs by itself is measured
+// there. best is the best figure of all rounds, by the benchmark's name and the unit: what disturbs
+// a measurement only ever makes it worse.
 type benchmarks struct {
 	pkg, dir, binary string
 	best             map[string]float64
@@ -36,8 +36,8 @@ func (b *bench) benchmarks(ctx context.Context, pkg string) (*benchmarks, error)
 	return f, nil
 }
 
-// run runs those that match the pattern one after the other, each for so long (-benchtime), for so many
-// rounds: a slow minute of the machine is everybody's.
+// run runs those that match the pattern one after the other, each for so long (-benchtime), for so
+// many rounds: a slow minute of the machine is everybody's.
 func (f *benchmarks) run(ctx context.Context, rounds int, pattern, lasts string) error {
 	for range rounds {
 		run := exec.CommandContext(ctx, f.binary, "-test.run=^$", "-test.bench="+pattern, "-test.benchtime="+lasts, "-test.benchmem")
@@ -51,8 +51,8 @@ func (f *benchmarks) run(ctx context.Context, rounds int, pattern, lasts string)
 	return nil
 }
 
-// add reads what a round has printed: lines of a name, the number of iterations, and pairs of a figure and
-// its unit. Of a unit that ends with /s more is better, of all others less.
+// add reads what a round has printed: lines of a name, the number of iterations, and pairs of a
+// figure and its unit. Of a unit that ends with /s more is better, of all others less.
 func (f *benchmarks) add(out string) {
 	for line := range strings.Lines(out) {
 		fields := strings.Fields(line)

@@ -216,8 +216,8 @@ func churn(ctx context.Context, address string) error {
 	return nil
 }
 
-// asks sends a request without end, on four connections; rate is how many a second, 0 for as many as
-// it can.
+// asks sends a request without end, on four connections; rate is how many a second, 0 for as many
+// as it can.
 func asks(subject, body string, rate int) func(context.Context, string) error {
 	return func(ctx context.Context, address string) error {
 		for range 4 {

@@ -118,8 +118,8 @@ func (b *bench) compareHourly(verb, where string, ours, straight time.Duration, 
 		fmt.Sprintf("%.0f ms", ours.Seconds()*1e3), fmt.Sprintf("%.0f ms %s", straight.Seconds()*1e3, how))
 }
 
-// hourlyInside is the same over the embedded engine: the API and the engine in one process, as in the
-// server's.
+// hourlyInside is the same over the embedded engine: the API and the engine in one process, as in
+// the server's.
 func (b *bench) hourlyInside(ctx context.Context) error {
 	f, err := b.benchmarks(ctx, "query")
 	if err != nil {

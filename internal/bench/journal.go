@@ -39,9 +39,9 @@ func sampleEvent() *codec.Event {
 	}}
 }
 
-// runJournal compares relays that push over TCP into an fsynced journal, and the journal alone, with the
-// same events published straight to JetStream with an fsync of their own. They take turns; each one's
-// fastest turn counts.
+// runJournal compares relays that push over TCP into an fsynced journal, and the journal alone,
+// with the same events published straight to JetStream with an fsync of their own. They take turns;
+// each one's fastest turn counts.
 func (b *bench) runJournal(ctx context.Context) error {
 	turns, lasts := 4, 3*time.Second
 	if b.long {

@@ -25,7 +25,8 @@ const (
 	// 100,000 series of one stat: of each of 1,000 relays, of which ten are a
 	// service and a hundred a zone, 100 collectors that have a tag of their own.
 	latestRelays, latestCollectors = 1000, 100
-	// latestLeast is how many times as fast as InfluxDB /latest must be, and latestLimit what it may take.
+	// latestLeast is how many times as fast as InfluxDB /latest must be, and latestLimit what it
+	// may take.
 	latestLeast = 50
 	latestLimit = 2 * time.Millisecond
 	// latestAsks is how often /latest is asked; InfluxDB is for as long as askingTime.

@@ -19,7 +19,8 @@ const (
 	liveMedian, liveTail = 20 * time.Millisecond, 100 * time.Millisecond
 	// liveLasts is how long each is measured.
 	liveLasts, liveLastsLong = 6 * time.Second, time.Minute
-	// liveQuietLeast is how much of the cost without any door is left for one that nobody comes through.
+	// liveQuietLeast is how much of the cost without any door is left for one that nobody comes
+	// through.
 	liveQuietLeast = 0.85
 )
 
@@ -162,7 +163,8 @@ type door struct {
 	open func(context.Context, *ear) error
 }
 
-// listen opens doors, and returns how old the readings were that came through each during something.
+// listen opens doors, and returns how old the readings were that came through each during
+// something.
 func (l *liveServer) listen(ctx context.Context, doors []door, during func() error) (took []timings, err error) {
 	listening, stop := context.WithCancel(ctx)
 	ended := make(chan error, len(doors))

@@ -174,7 +174,8 @@ func (w *watch) look(ctx context.Context) error {
 		return err
 	}
 	for _, p := range status.Projections {
-		// Live readings are always on their way. What InfluxDB has is counted only then: counting takes seconds.
+		// Live readings are always on their way. What InfluxDB has is counted only then: counting
+		// takes seconds.
 		if p.Backlog > 0 || p.Lag > uint64(10*w.fill.relays) {
 			continue
 		}

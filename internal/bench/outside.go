@@ -22,8 +22,8 @@ import (
 const (
 	// 1,000 events a second.
 	outsideRelays = 1000
-	// outsideLasts is for how long each figure is measured, and outsideRest how long after the client
-	// left the last of them begins.
+	// outsideLasts is for how long each figure is measured, and outsideRest how long after the
+	// client left the last of them begins.
 	outsideLasts, outsideLastsLong = 6 * time.Second, 30 * time.Second
 	outsideRest                    = 10 * time.Second
 	// outsideMost is what the median of a commit may become while a client does its worst. Below
@@ -42,9 +42,9 @@ func (s stage) String() string {
 	return fmt.Sprintf("%.2f/%.1f ms, %.0f %%", s.p50.Seconds()*1e3, s.p99.Seconds()*1e3, 100*s.cpu)
 }
 
-// runOutside has a NATS client with the password do, one after another, all that it may do as much as
-// it can, beside a steady load. The client is a process of its own that gives way to everybody: what it
-// takes of a core is not the server's doing.
+// runOutside has a NATS client with the password do, one after another, all that it may do as much
+// as it can, beside a steady load. The client is a process of its own that gives way to everybody:
+// what it takes of a core is not the server's doing.
 func (b *bench) runOutside(ctx context.Context) error {
 	address, release, err := freeport.Claim()
 	if err != nil {

@@ -162,7 +162,8 @@ func (f *fill) runHistory(ctx context.Context) error {
 			return err
 		}
 	}
-	// The views in memory begin two polls before a start: far fewer events in an hour that takes an hour.
+	// The views in memory begin two polls before a start: far fewer events in an hour that takes an
+	// hour.
 	if err := pause(ctx, 3*time.Second); err != nil {
 		return err
 	}

@@ -11,11 +11,13 @@ import (
 )
 
 const (
-	// seriesRate is how many readings come in a second, in events of seriesEvent, whatever the series.
+	// seriesRate is how many readings come in a second, in events of seriesEvent, whatever the
+	// series.
 	seriesRate, seriesEvent = 10_000, 10
 	// seriesRelays send them; a relay may have no more than 2,000 stats.
 	seriesRelays, seriesRelaysMost = 100, 1000
-	// seriesLasts is how long: open windows are written once a minute, which a shorter time would have in it or not.
+	// seriesLasts is how long: open windows are written once a minute, which a shorter time would
+	// have in it or not.
 	seriesLasts, seriesLastsLong = time.Minute, 5 * time.Minute
 )
 

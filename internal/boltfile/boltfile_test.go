@@ -13,7 +13,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// written returns the bytes of a database with branches, leaves, further pages and buckets in buckets.
+// written returns the bytes of a database with branches, leaves, further pages and buckets in
+// buckets.
 func written(t *testing.T) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.db")
@@ -75,8 +76,8 @@ func TestOpenWholeFile(t *testing.T) {
 	}
 }
 
-// TestOpenDamagedFile: a file with any byte changed opens or is refused as damaged. Nothing panics, and nothing
-// goes on for ever.
+// TestOpenDamagedFile: a file with any byte changed opens or is refused as damaged. Nothing panics,
+// and nothing goes on for ever.
 func TestOpenDamagedFile(t *testing.T) {
 	file := written(t)
 	rng := rand.New(rand.NewPCG(1, 2))

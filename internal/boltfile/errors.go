@@ -18,8 +18,9 @@ func (e *DamagedError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// Guard runs f, which reads or changes a database, and returns f's error. A damaged page may be one that
-// bbolt panics over, or a mapping may end before a page does, which is a fault: both are a DamagedError.
+// Guard runs f, which reads or changes a database, and returns f's error. A damaged page may be one
+// that bbolt panics over, or a mapping may end before a page does, which is a fault: both are a
+// DamagedError.
 func Guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens the file, which is made if it is not there, and reads all of it. Another process may take
-// until the timeout to close the file. The errors are ErrLocked, a *DamagedError, and those of the file
-// system.
+// Open opens the file, which is made if it is not there, and reads all of it. Another process may
+// take until the timeout to close the file. The errors are ErrLocked, a *DamagedError, and those of
+// the file system.
 func Open(path string, timeout time.Duration) (*bbolt.DB, error) {
 	var db *bbolt.DB
 	var file *os.File
@@ -46,8 +46,8 @@ func Open(path string, timeout time.Duration) (*bbolt.DB, error) {
 		return nil
 	})
 	if opening && file != nil { // bbolt has panicked
-		// A broken database is not closed, which could panic again. Closing the file is not enough: the
-		// mapping, which stays, holds the lock.
+		// A broken database is not closed, which could panic again. Closing the file is not enough:
+		// the mapping, which stays, holds the lock.
 		_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
 		_ = file.Close()
 	}
@@ -68,8 +68,8 @@ func openError(err error) error {
 	return err
 }
 
-// ReadAll visits every key and value, then has bbolt check its own structure. The visit comes first:
-// bbolt checks in a goroutine of its own, where a fault could not be caught.
+// ReadAll visits every key and value, then has bbolt check its own structure. The visit comes
+// first: bbolt checks in a goroutine of its own, where a fault could not be caught.
 func ReadAll(tx *bbolt.Tx) error {
 	var sum byte
 	var visit func(b *bbolt.Bucket) error

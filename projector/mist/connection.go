@@ -21,13 +21,13 @@ const (
 	// maxPing and minPing are the longest and the shortest time between two pings.
 	maxPing = 15 * time.Second
 	minPing = 100 * time.Millisecond
-	// floodBytes is what mist may send between two pings, besides four times what it got: mist answers a
-	// line that it does not like with the line and a reason.
+	// floodBytes is what mist may send between two pings, besides four times what it got: mist
+	// answers a line that it does not like with the line and a reason.
 	floodBytes = 1 << 20
 )
 
-// connection is one connection to mist. It belongs to the loop's goroutine, but for read, which is a goroutine
-// of its own.
+// connection is one connection to mist. It belongs to the loop's goroutine, but for read, which is
+// a goroutine of its own.
 type connection struct {
 	m      *Sink
 	conn   net.Conn
@@ -42,8 +42,8 @@ type connection struct {
 	readErr  error
 }
 
-// connect dials mist, says the token and waits for the answer to a ping: a mist that does not like the token
-// closes the connection instead. A stop ends the attempt when nothing is queued.
+// connect dials mist, says the token and waits for the answer to a ping: a mist that does not like
+// the token closes the connection instead. A stop ends the attempt when nothing is queued.
 func (m *Sink) connect() (*connection, error) {
 	ctx, cancel := context.WithTimeout(m.limit, connectTimeout)
 	defer cancel()
@@ -84,8 +84,8 @@ func (c *connection) greet(ctx context.Context) error {
 	return err
 }
 
-// serve publishes what is queued until the connection is lost or a stop begins. Then it sends the rest, and
-// waits for mist to have read it.
+// serve publishes what is queued until the connection is lost or a stop begins. Then it sends the
+// rest, and waits for mist to have read it.
 func (c *connection) serve() error {
 	every := max(min(c.m.o.MaxAge/2, maxPing), minPing)
 	ticker := time.NewTicker(every)
@@ -124,8 +124,8 @@ func (c *connection) serve() error {
 	}
 }
 
-// writeBatch writes what is queued, as far as one write goes. What was not written, from the line on that was
-// cut, goes back into the queue. n counts what was taken from it.
+// writeBatch writes what is queued, as far as one write goes. What was not written, from the line
+// on that was cut, goes back into the queue. n counts what was taken from it.
 func (c *connection) writeBatch() (n int, err error) {
 	m := c.m
 	n, old := m.queue.pop(m.batch, m.oldest())
@@ -236,8 +236,8 @@ func (c *connection) cause(err error) error {
 	}
 }
 
-// close ends the connection and waits for read. After a failure it throws away what lies in the kernel's
-// buffers, which must not reach a mist that goes on reading minutes later.
+// close ends the connection and waits for read. After a failure it throws away what lies in the
+// kernel's buffers, which must not reach a mist that goes on reading minutes later.
 func (c *connection) close(err error) {
 	if conn, ok := c.conn.(interface{ SetLinger(seconds int) error }); ok && err != nil {
 		_ = conn.SetLinger(0) // best effort: closing follows

@@ -9,8 +9,8 @@ import (
 
 // What can be wrong with a mist besides the network. They come wrapped in an [*Error].
 var (
-	// ErrClosed means that mist ended the connection. Before its first answer that is how mist refuses a
-	// token.
+	// ErrClosed means that mist ended the connection. Before its first answer that is how mist
+	// refuses a token.
 	ErrClosed = errors.New("mist closed the connection")
 	// ErrNoAnswer means that a ping was not answered in time.
 	ErrNoAnswer = errors.New("mist does not answer")
@@ -45,8 +45,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// lost gives the ways in which the other side ends a connection one name. A mist that closes without having
-// read everything resets the connection.
+// lost gives the ways in which the other side ends a connection one name. A mist that closes
+// without having read everything resets the connection.
 func lost(err error) error {
 	if err == io.EOF {
 		return ErrClosed

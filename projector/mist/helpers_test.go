@@ -37,7 +37,8 @@ type rig struct {
 	applied  int // readings
 }
 
-// newRig connects a publisher to a mist, through memory if the mist does not listen. It starts nothing.
+// newRig connects a publisher to a mist, through memory if the mist does not listen. It starts
+// nothing.
 func newRig(t *testing.T, server *misttest.Mist, o mist.Options) *rig {
 	t.Helper()
 	r := &rig{t: t, server: server, registry: prometheus.NewRegistry(), log: new(buffer)}
@@ -61,7 +62,8 @@ func (r *rig) start() *rig {
 	return r
 }
 
-// apply applies n events of one reading each, with the values first, first+1, ...; their time is now.
+// apply applies n events of one reading each, with the values first, first+1, ...; their time is
+// now.
 func (r *rig) apply(first, n int) {
 	r.t.Helper()
 	for i := range n {

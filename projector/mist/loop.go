@@ -13,8 +13,8 @@ const (
 	flushTimeout = time.Second
 	// connectTimeout bounds the dial and the first answer together.
 	connectTimeout = 5 * time.Second
-	// After a session that lasted for steady the pauses begin at the shortest again. After one that ends
-	// sooner, they go on growing.
+	// After a session that lasted for steady the pauses begin at the shortest again. After one that
+	// ends sooner, they go on growing.
 	steady = 10 * time.Second
 )
 
@@ -26,8 +26,8 @@ var (
 	errStopped = errors.New("mist: the Sink is stopped")
 )
 
-// Start connects and publishes in a goroutine of its own, until Stop. It does not wait for the connection. The
-// error is that the sink was started or stopped before.
+// Start connects and publishes in a goroutine of its own, until Stop. It does not wait for the
+// connection. The error is that the sink was started or stopped before.
 func (m *Sink) Start() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -39,9 +39,10 @@ func (m *Sink) Start() error {
 	return nil
 }
 
-// Stop sends what is queued and waits for mist to say that it has read it, for at most a second, and ends every
-// goroutine. What is left is dropped and counted. If ctx ends first, Stop does not wait for mist any longer and
-// returns ctx's error. It may be called again; a Sink that was never started is stopped at once.
+// Stop sends what is queued and waits for mist to say that it has read it, for at most a second,
+// and ends every goroutine. What is left is dropped and counted. If ctx ends first, Stop does not
+// wait for mist any longer and returns ctx's error. It may be called again; a Sink that was never
+// started is stopped at once.
 func (m *Sink) Stop(ctx context.Context) error {
 	m.mu.Lock()
 	if !m.started {
@@ -64,7 +65,8 @@ func (m *Sink) Stop(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// loop keeps a connection until a stop, and then for as long as there is something to send, or a second.
+// loop keeps a connection until a stop, and then for as long as there is something to send, or a
+// second.
 func (m *Sink) loop() {
 	defer close(m.done)
 	m.batch, m.buf = make([]message, batchMessages), make([]byte, 0, batchBytes+4<<10)

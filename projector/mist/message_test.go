@@ -41,7 +41,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// FuzzLine: whatever the names, the line is one line, and reads back as the tags and the value that went in.
+// FuzzLine: whatever the names, the line is one line, and reads back as the tags and the value that
+// went in.
 func FuzzLine(f *testing.F) {
 	f.Add("host0", "stat_0", "service:web1\x1fguy", 0.763)
 	f.Add("", "", "", math.SmallestNonzeroFloat64)

@@ -6,8 +6,9 @@ import (
 	"github.com/nanopack/pulse/internal/metric"
 )
 
-// metrics are the sink's. old, full and stopped count the readings that were dropped, by reason: older than
-// MaxAge before their turn came, the oldest in a full queue, not sent when Pulse stopped.
+// metrics are the sink's. old, full and stopped count the readings that were dropped, by reason:
+// older than MaxAge before their turn came, the oldest in a full queue, not sent when Pulse
+// stopped.
 type metrics struct {
 	published, reconnects, failures prometheus.Counter
 	old, full, stopped              prometheus.Counter

@@ -15,8 +15,8 @@ import (
 const (
 	// DefaultMaxAge is Options.MaxAge if it is not given: the default beat interval.
 	DefaultMaxAge = 30 * time.Second
-	// DefaultQueue is Options.Queue if it is not given: more than a second of the largest fleet that
-	// Pulse is made for, in 8 MB at most.
+	// DefaultQueue is Options.Queue if it is not given: more than a second of the largest fleet
+	// that Pulse is made for, in 8 MB at most.
 	DefaultQueue = 1 << 18
 )
 
@@ -26,22 +26,22 @@ type Options struct {
 	Address string
 	// Token is what mist is told first ("": nothing). It never appears in a log or an error.
 	Token string
-	// MaxAge is how old a reading may be when it is sent (0: DefaultMaxAge). It is also the patience with
-	// a mist that sends nothing: a ping every half of it (100 ms to 15 s) must be answered before the next
-	// is due.
+	// MaxAge is how old a reading may be when it is sent (0: DefaultMaxAge). It is also the
+	// patience with a mist that sends nothing: a ping every half of it (100 ms to 15 s) must be
+	// answered before the next is due.
 	MaxAge time.Duration
 	// Queue is how many readings may wait (0: DefaultQueue).
 	Queue int
-	// Decimals is how many a value has (0: as many as it takes to read back the same number). Pulse 0.2
-	// passed on what relays had sent, and its own relays sent four.
+	// Decimals is how many a value has (0: as many as it takes to read back the same number). Pulse
+	// 0.2 passed on what relays had sent, and its own relays sent four.
 	Decimals int
 	// Logger gets the log (nil: none), Registerer the metrics (nil: a private one).
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	// Now is the clock that readings are compared with (nil: time.Now).
 	Now func() time.Time
-	// Dial connects to mist (nil: TCP). It must return when ctx ends, and Close of what it returns must
-	// end every Read and Write.
+	// Dial connects to mist (nil: TCP). It must return when ctx ends, and Close of what it returns
+	// must end every Read and Write.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 }
 

@@ -6,8 +6,8 @@ import (
 	"github.com/nanopack/pulse/projector/internal/ring"
 )
 
-// queue holds the messages that wait for the writer. When it is full it drops its oldest. Its methods may be
-// called from any goroutine.
+// queue holds the messages that wait for the writer. When it is full it drops its oldest. Its
+// methods may be called from any goroutine.
 type queue struct {
 	wake chan struct{} // gets a value when messages came
 
@@ -20,7 +20,8 @@ func newQueue(max int) *queue {
 	return &queue{messages: ring.Ring[message]{Max: max}, wake: make(chan struct{}, 1)}
 }
 
-// push appends messages and counts the oldest that were dropped for them. A closed queue takes none.
+// push appends messages and counts the oldest that were dropped for them. A closed queue takes
+// none.
 func (q *queue) push(messages []message) (dropped int, open bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -41,8 +42,8 @@ func (q *queue) push(messages []message) (dropped int, open bool) {
 	return dropped, true
 }
 
-// putBack puts messages that pop gave, and that were not sent, before all others. If others took their room,
-// the oldest of the messages are dropped and counted.
+// putBack puts messages that pop gave, and that were not sent, before all others. If others took
+// their room, the oldest of the messages are dropped and counted.
 func (q *queue) putBack(messages []message) (dropped int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -53,8 +54,8 @@ func (q *queue) putBack(messages []message) (dropped int) {
 	return n
 }
 
-// pop fills dst with the oldest messages that are not older than since. It counts the older ones, which are
-// dropped.
+// pop fills dst with the oldest messages that are not older than since. It counts the older ones,
+// which are dropped.
 func (q *queue) pop(dst []message, since int64) (n, old int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// Sink is the projection that publishes on mist. Apply and Tick are its runner's; Start, Stop and Status may be
-// called from any goroutine.
+// Sink is the projection that publishes on mist. Apply and Tick are its runner's; Start, Stop and
+// Status may be called from any goroutine.
 type Sink struct {
 	o       Options
 	log     *slog.Logger
@@ -52,8 +52,8 @@ type Status struct {
 	Since     time.Time `json:"since,omitzero"`
 	// LastError says why there is none, and what to do about it. It is empty when connected.
 	LastError string `json:"last_error,omitempty"`
-	// Published counts the readings handed to TCP, Dropped those that never will be, Queued those that
-	// wait.
+	// Published counts the readings handed to TCP, Dropped those that never will be, Queued those
+	// that wait.
 	Published uint64 `json:"published"`
 	Dropped   uint64 `json:"dropped"`
 	Queued    int    `json:"queued"`
@@ -99,15 +99,16 @@ func (m *Sink) Apply(_ context.Context, records []journal.Record) (uint64, error
 	return m.applied, nil
 }
 
-// Tick drops what has become too old while there was no connection, and forgets silent series every five
-// minutes. It never fails.
+// Tick drops what has become too old while there was no connection, and forgets silent series every
+// five minutes. It never fails.
 func (m *Sink) Tick(_ context.Context, now time.Time) (uint64, error) {
 	m.drop(m.metrics.old, m.queue.expire(m.oldest()))
 	m.topics.cache.Expire(now)
 	return m.applied, nil
 }
 
-// oldest returns the time of the oldest event that may still be sent, in nanoseconds since 1970 UTC.
+// oldest returns the time of the oldest event that may still be sent, in nanoseconds since 1970
+// UTC.
 func (m *Sink) oldest() int64 { return m.o.Now().Add(-m.o.MaxAge).UnixNano() }
 
 // drop counts readings that will not be sent.

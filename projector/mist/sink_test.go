@@ -104,8 +104,8 @@ func TestMistRefusesTheToken(t *testing.T) {
 	}
 }
 
-// TestMistAbsent: nobody is there for an hour. The attempts become rare, the log stays short, and what is sent
-// when mist comes is not older than MaxAge.
+// TestMistAbsent: nobody is there for an hour. The attempts become rare, the log stays short, and
+// what is sent when mist comes is not older than MaxAge.
 func TestMistAbsent(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		server.Refuse(true)
@@ -166,7 +166,8 @@ func TestMistConnectionLost(t *testing.T) {
 	})
 }
 
-// TestMistClosesEveryConnection: a mist that answers and closes, always, is not a reason to connect in a loop.
+// TestMistClosesEveryConnection: a mist that answers and closes, always, is not a reason to connect
+// in a loop.
 func TestMistClosesEveryConnection(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		server.Script(func(c *misttest.Conn) { _ = c.Serve(1) })

@@ -12,8 +12,8 @@ import (
 	"github.com/nanopack/pulse/projector/mist/misttest"
 )
 
-// TestMistStallsWhileReading: mist stops reading in the middle of a line. The line is sent again, whole, on the next
-// connection; nothing is published twice.
+// TestMistStallsWhileReading: mist stops reading in the middle of a line. The line is sent again,
+// whole, on the next connection; nothing is published twice.
 func TestMistStallsWhileReading(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		server.Script(func(c *misttest.Conn) {

@@ -95,8 +95,8 @@ func TestTCPStall(t *testing.T) {
 	r.stop()
 }
 
-// TestTCPNothingOldArrivesLater: what the kernel still held when a stalled mist was given up does not reach it when it
-// comes to its senses.
+// TestTCPNothingOldArrivesLater: what the kernel still held when a stalled mist was given up does
+// not reach it when it comes to its senses.
 func TestTCPNothingOldArrivesLater(t *testing.T) {
 	r := listen(t, "", mist.Options{MaxAge: 200 * time.Millisecond}) // a ping must be answered within 100 ms
 	given, ended := make(chan struct{}), make(chan error, 1)
@@ -118,8 +118,8 @@ func TestTCPNothingOldArrivesLater(t *testing.T) {
 	r.stop()
 }
 
-// TestMistOnARealJournal takes the projection through a journal with a runner: it begins at the end, goes through a
-// mist that is lost and one that stalls, and the runner is never held up.
+// TestMistOnARealJournal takes the projection through a journal with a runner: it begins at the
+// end, goes through a mist that is lost and one that stalls, and the runner is never held up.
 func TestMistOnARealJournal(t *testing.T) {
 	j := journaltest.Open(t)
 	r := listen(t, "secret", mist.Options{})

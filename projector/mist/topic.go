@@ -14,13 +14,13 @@ const (
 	metricsTag = "metrics" // on everything that Pulse publishes
 	hostKey    = "host:"
 
-	// maxSeries bounds the series that are remembered, for names that never repeat. One more, and all of
-	// them are forgotten.
+	// maxSeries bounds the series that are remembered, for names that never repeat. One more, and
+	// all of them are forgotten.
 	maxSeries = 1 << 19
 )
 
-// topics remembers the encoded beginning of every series' line. Its series differ from those of the other
-// sinks by their tags: bare words are topics too. It belongs to one goroutine.
+// topics remembers the encoded beginning of every series' line. Its series differ from those of the
+// other sinks by their tags: bare words are topics too. It belongs to one goroutine.
 type topics struct {
 	cache    lookup.Cache[struct{}, string]
 	readings []lookup.Reading[struct{}, string]
@@ -47,9 +47,9 @@ func (t *topics) appendMessages(dst []message, e *codec.Event) []message {
 	return dst
 }
 
-// collectorTags returns the tags that all readings of a collector are published with: the relay as `host:ID`,
-// `metrics`, and the collector's tags as the relay sent them. The relay's id is the only host, as in every
-// other view: a collector's own `host:` tag is not passed on.
+// collectorTags returns the tags that all readings of a collector are published with: the relay as
+// `host:ID`, `metrics`, and the collector's tags as the relay sent them. The relay's id is the only
+// host, as in every other view: a collector's own `host:` tag is not passed on.
 func collectorTags(relay string, sent []string) []lookup.Tag {
 	tags := []lookup.Tag{{Key: hostKey + relay}, {Key: metricsTag}}
 	for _, t := range sent {
@@ -60,8 +60,9 @@ func collectorTags(relay string, sent []string) []lookup.Tag {
 	return tags
 }
 
-// linePrefix returns the beginning of every line of a series, up to the value. The tags and the stat's id are
-// sorted, each once. JSON can only hold UTF-8: each run of other bytes becomes one U+FFFD.
+// linePrefix returns the beginning of every line of a series, up to the value. The tags and the
+// stat's id are sorted, each once. JSON can only hold UTF-8: each run of other bytes becomes one
+// U+FFFD.
 func linePrefix(tags []lookup.Tag, stat string) string {
 	words := make([]string, 0, len(tags)+1)
 	for _, t := range tags {

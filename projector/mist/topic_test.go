@@ -8,8 +8,8 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// TestTopicsAlwaysEqualAnEncodingFromScratch: collectors come and go and change their tags and stats, the
-// cache is swept and overflows; every message is what encoding it anew gives.
+// TestTopicsAlwaysEqualAnEncodingFromScratch: collectors come and go and change their tags and
+// stats, the cache is swept and overflows; every message is what encoding it anew gives.
 func TestTopicsAlwaysEqualAnEncodingFromScratch(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	topics := newTopics()

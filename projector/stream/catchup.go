@@ -16,7 +16,8 @@ const (
 	turn = 10 * time.Second
 )
 
-// catchup is how a subscription reads the journal. reader is nil while another's turn is waited for.
+// catchup is how a subscription reads the journal. reader is nil while another's turn is waited
+// for.
 type catchup struct {
 	reader  projector.Reader
 	since   time.Time // when the turn began
@@ -24,8 +25,8 @@ type catchup struct {
 	held    []journal.Record // read and not dealt with
 }
 
-// fromJournal appends the next readings from the journal, or goes over to the ring. It appends nothing when
-// a heartbeat is due.
+// fromJournal appends the next readings from the journal, or goes over to the ring. It appends
+// nothing when a heartbeat is due.
 func (s *Subscription) fromJournal(ctx context.Context, dst []byte) ([]byte, error) {
 	if len(s.held) == 0 {
 		var err error
@@ -46,8 +47,8 @@ func (s *Subscription) fromJournal(ctx context.Context, dst []byte) ([]byte, err
 	return dst, nil
 }
 
-// read fills held with the next records, waiting until a heartbeat is due at most. A gap before them is
-// appended instead of records.
+// read fills held with the next records, waiting until a heartbeat is due at most. A gap before
+// them is appended instead of records.
 func (s *Subscription) read(ctx context.Context, dst []byte) ([]byte, error) {
 	if s.meet() {
 		s.closeReader()
@@ -81,8 +82,8 @@ func (s *Subscription) read(ctx context.Context, dst []byte) ([]byte, error) {
 	return s.end(dst, "the journal cannot be read at the moment"), nil
 }
 
-// meet goes over to the ring if the subscription's position is in it, and not so near its old end that it
-// would be dropped at once. It reports whether it did.
+// meet goes over to the ring if the subscription's position is in it, and not so near its old end
+// that it would be dropped at once. It reports whether it did.
 func (s *Subscription) meet() bool {
 	s.h.mu.Lock()
 	defer s.h.mu.Unlock()
@@ -90,8 +91,8 @@ func (s *Subscription) meet() bool {
 	return s.cursor.valid
 }
 
-// openReader opens a reader, unless one is open, after waiting for a turn. The reader stays nil when a
-// heartbeat is due first.
+// openReader opens a reader, unless one is open, after waiting for a turn. The reader stays nil
+// when a heartbeat is due first.
 func (s *Subscription) openReader(ctx context.Context) error {
 	if s.reader != nil {
 		return nil

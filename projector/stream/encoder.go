@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// maxMessage bounds a message. The tags of a collector stand beside each of its readings, so that a
-	// small event can be a large text. A relay with as many series as it may have needs a tenth of it.
+	// maxMessage bounds a message. The tags of a collector stand beside each of its readings, so
+	// that a small event can be a large text. A relay with as many series as it may have needs a
+	// tenth of it.
 	maxMessage = 4 << 20
 	// maxSeries bounds the series that an encoder remembers, for names that never repeat.
 	maxSeries = 1 << 19
@@ -45,8 +46,8 @@ func spell(s *series) *spelled {
 	return sp
 }
 
-// encoder makes messages of events. Every series is spelled once, so that a reading costs two copies and
-// the number. It belongs to one goroutine.
+// encoder makes messages of events. Every series is spelled once, so that a reading costs two
+// copies and the number. It belongs to one goroutine.
 type encoder struct {
 	metrics  *metrics
 	cache    lookup.Cache[struct{}, *spelled]
@@ -62,8 +63,8 @@ func newEncoder(m *metrics) *encoder {
 	return &encoder{metrics: m, messages: arena[byte]{size: arenaBytes}, keptRefs: arena[ref]{size: arenaRefs}}
 }
 
-// encode makes the message of an event with all of its readings. It reports false if the event has none. The
-// entry is valid until the next encode.
+// encode makes the message of an event with all of its readings. It reports false if the event has
+// none. The entry is valid until the next encode.
 func (c *encoder) encode(seq uint64, e *codec.Event) (entry, bool) {
 	c.refs = c.refs[:0]
 	c.buf = appendHead(c.buf[:0], seq, e)

@@ -19,11 +19,11 @@ var (
 	ErrNotBegun = errors.New("live: the readings do not flow yet")
 )
 
-// Hub is the projection that streams readings. What the journal held when the hub began is not news: its
-// runner may start at the journal's last record or before it.
+// Hub is the projection that streams readings. What the journal held when the hub began is not
+// news: its runner may start at the journal's last record or before it.
 //
-// Begin, Apply and Tick are the runner's. Subscribe may be called from any goroutine. A hub has nothing to
-// stop.
+// Begin, Apply and Tick are the runner's. Subscribe may be called from any goroutine. A hub has
+// nothing to stop.
 type Hub struct {
 	o       Options
 	metrics *metrics
@@ -61,8 +61,8 @@ func NewHub(o Options) (*Hub, error) {
 // Name is "sse".
 func (h *Hub) Name() string { return "sse" }
 
-// Begin says where the records come from. A second Begin means that the journal is shorter than it was. The
-// subscriptions send a gap then, and read again what they need.
+// Begin says where the records come from. A second Begin means that the journal is shorter than it
+// was. The subscriptions send a gap then, and read again what they need.
 func (h *Hub) Begin(_ context.Context, origin projector.Origin) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -74,7 +74,8 @@ func (h *Hub) Begin(_ context.Context, origin projector.Origin) error {
 	return nil
 }
 
-// Apply puts the events into the ring, if somebody listens. It never fails and never waits for a client.
+// Apply puts the events into the ring, if somebody listens. It never fails and never waits for a
+// client.
 func (h *Hub) Apply(_ context.Context, records []journal.Record) (uint64, error) {
 	last := records[len(records)-1].Seq
 	h.mu.Lock()
@@ -155,10 +156,11 @@ func (h *Hub) size() (records, bytes int) {
 type Request struct {
 	// Stat is the stat, "" for all.
 	Stat string
-	// Filters give tags and the values that each may have. A series without the tag has the value "".
+	// Filters give tags and the values that each may have. A series without the tag has the value
+	// "".
 	Filters map[string][]string
-	// Resume begins with the first record after number After, wherever in the journal that is. Without
-	// Resume the subscription begins now.
+	// Resume begins with the first record after number After, wherever in the journal that is.
+	// Without Resume the subscription begins now.
 	Resume bool
 	After  uint64
 }
@@ -208,8 +210,8 @@ type cursor struct {
 	epoch int    // of the hub
 }
 
-// cursorAt returns the place in the ring after record pos. It is none if the ring does not hold all that
-// comes after pos, or will not hold it for long. The caller holds the lock.
+// cursorAt returns the place in the ring after record pos. It is none if the ring does not hold all
+// that comes after pos, or will not hold it for long. The caller holds the lock.
 func (h *Hub) cursorAt(pos uint64) cursor {
 	if pos > h.applied || !h.ring.safe(pos, h.applied) {
 		return cursor{}

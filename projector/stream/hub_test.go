@@ -61,8 +61,9 @@ func TestHubMessage(t *testing.T) {
 	cpuAgain.wantShown("readings", "1", first+used+"]}")
 }
 
-// Streams are cut at random bytes while readings flow, thousands of times, over a ring so small that they fall out of it and
-// go between journal and ring all the time. Each sees every matching record once, in order.
+// Streams are cut at random bytes while readings flow, thousands of times, over a ring so small
+// that they fall out of it and go between journal and ring all the time. Each sees every matching
+// record once, in order.
 func TestHubCuts(t *testing.T) {
 	const cuts, followers = 1000, 3
 	h := newHub(t, stream.Options{RingRecords: 40, Readers: 2}).start()
@@ -129,7 +130,8 @@ func TestHubCuts(t *testing.T) {
 	}
 }
 
-// session is one connection: some Nexts and a cut at a random byte, or, with until, all up to that record.
+// session is one connection: some Nexts and a cut at a random byte, or, with until, all up to that
+// record.
 func (f *follower) session(h *hubRig, rng *rand.Rand, until uint64) {
 	s, err := h.Subscribe(f.resume())
 	if err != nil {
@@ -260,7 +262,8 @@ func TestHubLimits(t *testing.T) {
 	}
 }
 
-// Only so many streams read the journal at a time; the others say a word now and then, and get their turn.
+// Only so many streams read the journal at a time; the others say a word now and then, and get
+// their turn.
 func TestHubReadersTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, stream.Options{Readers: 1, RingRecords: 8}).begin(0)
@@ -332,7 +335,8 @@ func TestHubHeartbeats(t *testing.T) {
 	})
 }
 
-// What comes within a few milliseconds of the last write is written together; the first after a quiet time at once.
+// What comes within a few milliseconds of the last write is written together; the first after a
+// quiet time at once.
 func TestHubLingers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, stream.Options{}).begin(0)

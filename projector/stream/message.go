@@ -14,8 +14,8 @@ const (
 	heartbeat = ": beat\n"
 )
 
-// appendSelected appends an entry's message with those readings that match. It reports whether there are
-// any.
+// appendSelected appends an entry's message with those readings that match. It reports whether
+// there are any.
 func appendSelected(dst []byte, e *entry, m *matcher) ([]byte, bool) {
 	if m.all() {
 		return append(dst, e.data...), true
@@ -66,8 +66,8 @@ func appendTail(dst []byte, left int) []byte {
 	return append(dst, "}\n\n"...)
 }
 
-// appendNumber appends a number as encoding/json does: the shortest that reads back as the same float64.
-// What JSON has no number for, and the journal does not hold, is null.
+// appendNumber appends a number as encoding/json does: the shortest that reads back as the same
+// float64. What JSON has no number for, and the journal does not hold, is null.
 func appendNumber(dst []byte, v float64) []byte {
 	abs := math.Abs(v)
 	if math.IsNaN(v) || abs > math.MaxFloat64 {
@@ -94,7 +94,8 @@ func appendGap(dst []byte, from, to uint64, reason string) []byte {
 	return append(dst, "}\n"...)
 }
 
-// appendDropped begins an event that says why the subscription ends after record pos. Its id ends it.
+// appendDropped begins an event that says why the subscription ends after record pos. Its id ends
+// it.
 func appendDropped(dst []byte, reason string, pos uint64) []byte {
 	dst = jsontext.AppendString(append(dst, "event: dropped\ndata: {\"reason\":"...), reason)
 	dst = strconv.AppendUint(append(dst, `,"resume":"Last-Event-ID `...), pos, 10)

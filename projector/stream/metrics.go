@@ -6,7 +6,8 @@ import (
 	"github.com/nanopack/pulse/internal/metric"
 )
 
-// metrics are the hub's. slow and unreadable count the subscriptions that the hub has ended, by reason.
+// metrics are the hub's. slow and unreadable count the subscriptions that the hub has ended, by
+// reason.
 type metrics struct {
 	sent, resumed, refused, gaps, leftOut prometheus.Counter
 	slow, unreadable                      prometheus.Counter

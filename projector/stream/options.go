@@ -24,11 +24,11 @@ const (
 type Options struct {
 	// Journal is where a client that resumes reads what the ring does not hold.
 	Journal projector.Source
-	// RingRecords and RingBytes bound the ring (0: the defaults). So far may a client be behind, or away
-	// while others listen, before the journal has to be read for it.
+	// RingRecords and RingBytes bound the ring (0: the defaults). So far may a client be behind, or
+	// away while others listen, before the journal has to be read for it.
 	RingRecords, RingBytes int
-	// Clients is the largest number of subscriptions, Readers how many of them read the journal at a
-	// time (0: the defaults).
+	// Clients is the largest number of subscriptions, Readers how many of them read the journal at
+	// a time (0: the defaults).
 	Clients, Readers int
 	// Heartbeat is the longest silence of a subscription (0: DefaultHeartbeat).
 	Heartbeat time.Duration

@@ -7,8 +7,9 @@ import (
 	"github.com/nanopack/pulse/projector/internal/ring"
 )
 
-// entry is one record of the journal with readings, encoded; or, with from, a range of records that the
-// journal has lost. It is not changed after it is in the ring, and may be read without the lock.
+// entry is one record of the journal with readings, encoded; or, with from, a range of records that
+// the journal has lost. It is not changed after it is in the ring, and may be read without the
+// lock.
 type entry struct {
 	seq  uint64
 	from uint64 // records from to seq are missing; 0: none, this is an event
@@ -17,8 +18,8 @@ type entry struct {
 	refs []ref  // its readings
 }
 
-// ref is one reading of a message: its series, and where its text ends. The next text begins a comma
-// later.
+// ref is one reading of a message: its series, and where its text ends. The next text begins a
+// comma later.
 type ref struct {
 	of  *spelled
 	end int32
@@ -28,7 +29,8 @@ func (e *entry) size() int {
 	return int(unsafe.Sizeof(entry{})) + len(e.data) + len(e.refs)*int(unsafe.Sizeof(ref{}))
 }
 
-// entries holds the newest entries. A subscription keeps the number of the entry that it reads next.
+// entries holds the newest entries. A subscription keeps the number of the entry that it reads
+// next.
 type entries struct {
 	ring.Ring[entry]
 	maxBytes, bytes int
@@ -60,8 +62,8 @@ func (r *entries) push(list []entry) {
 	}
 }
 
-// safe reports whether every event after seq is still in the ring and will stay there until it is read.
-// last is the journal's newest record.
+// safe reports whether every event after seq is still in the ring and will stay there until it is
+// read. last is the journal's newest record.
 func (r *entries) safe(seq, last uint64) bool {
 	if r.Len() < r.Max/4*3 && r.bytes < r.maxBytes/4*3 {
 		return seq >= r.base

@@ -11,18 +11,19 @@ import (
 const (
 	// enough ends a Next: one write to a client has at least so many bytes, if there are so many.
 	enough = 64 << 10
-	// linger is how long a subscription that just sent something waits for more, so that a busy one costs
-	// a write every so often and not one a record. The first reading after a quiet time is sent at once.
+	// linger is how long a subscription that just sent something waits for more, so that a busy one
+	// costs a write every so often and not one a record. The first reading after a quiet time is
+	// sent at once.
 	linger = 5 * time.Millisecond
-	// idEvery is after how many records without a match the client gets the newest id, so that it need
-	// not begin before them again.
+	// idEvery is after how many records without a match the client gets the newest id, so that it
+	// need not begin before them again.
 	idEvery = 8192
 	// takeBatch is how many entries are copied from the ring at a time.
 	takeBatch = 32
 )
 
-// Subscription is one client's view of the journal. It reads the journal until its position is in the ring,
-// then the ring. Its methods are for one goroutine.
+// Subscription is one client's view of the journal. It reads the journal until its position is in
+// the ring, then the ring. Its methods are for one goroutine.
 type Subscription struct {
 	h     *Hub
 	match matcher
@@ -43,12 +44,12 @@ type Subscription struct {
 	catchup
 }
 
-// Next waits until there is something to send and appends it to dst: one or more whole server-sent events,
-// about 64 KiB at a time and never more than that and one message. An event "gap" gives the records that
-// the journal does not have.
+// Next waits until there is something to send and appends it to dst: one or more whole server-sent
+// events, about 64 KiB at a time and never more than that and one message. An event "gap" gives the
+// records that the journal does not have.
 //
-// io.EOF means that the subscription is over; an event "dropped" before it has given the reason. Any other
-// error is ctx's.
+// io.EOF means that the subscription is over; an event "dropped" before it has given the reason.
+// Any other error is ctx's.
 func (s *Subscription) Next(ctx context.Context, dst []byte) ([]byte, error) {
 	if s.over || s.closed {
 		return dst, io.EOF
@@ -119,8 +120,8 @@ func (s *Subscription) wait(ctx context.Context, changed <-chan struct{}, d time
 	}
 }
 
-// fromRing appends what the ring has after the subscription's position. If there is nothing it returns the
-// channel to wait for.
+// fromRing appends what the ring has after the subscription's position. If there is nothing it
+// returns the channel to wait for.
 func (s *Subscription) fromRing(dst []byte) ([]byte, <-chan struct{}) {
 	h := s.h
 	for begin := len(dst); len(dst)-begin < enough; {
@@ -183,8 +184,8 @@ func (s *Subscription) message(dst []byte, e *entry) []byte {
 	return dst
 }
 
-// gap appends that records are missing. After a gap with the reason GapRewound the next record is from,
-// otherwise the one after to.
+// gap appends that records are missing. After a gap with the reason GapRewound the next record is
+// from, otherwise the one after to.
 func (s *Subscription) gap(dst []byte, from, to uint64, reason string) []byte {
 	s.pos = to
 	if reason == journal.GapRewound {
@@ -200,8 +201,8 @@ func (s *Subscription) end(dst []byte, reason string) []byte {
 	return s.appendID(appendDropped(dst, reason, s.pos))
 }
 
-// appendID ends an event with the id of the subscription's position. The client shows nothing of an event
-// that has nothing else, and remembers the id.
+// appendID ends an event with the id of the subscription's position. The client shows nothing of an
+// event that has nothing else, and remembers the id.
 func (s *Subscription) appendID(dst []byte) []byte {
 	s.told = s.pos
 	return appendID(dst, s.pos)

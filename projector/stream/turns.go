@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// turns bounds how many subscriptions read the journal at a time. It may be used from any goroutine.
+// turns bounds how many subscriptions read the journal at a time. It may be used from any
+// goroutine.
 type turns struct {
 	slots   chan struct{} // holds a value for each subscription that reads
 	waiting *atomic.Int32 // subscriptions

@@ -23,12 +23,12 @@ import (
 // DefaultMaxAge is Options.MaxAge if it is not given: the default beat interval.
 const DefaultMaxAge = 30 * time.Second
 
-// maxSubjects bounds the subjects that a Projection remembers, for names that never repeat. One more, and it
-// forgets all of them.
+// maxSubjects bounds the subjects that a Projection remembers, for names that never repeat. One
+// more, and it forgets all of them.
 const maxSubjects = 1 << 17
 
-// Publisher takes what is published to whoever listens at the moment; *[journal.Live] is one. Its methods
-// must not wait for a client, and must not keep what they get.
+// Publisher takes what is published to whoever listens at the moment; *[journal.Live] is one. Its
+// methods must not wait for a client, and must not keep what they get.
 type Publisher interface {
 	// Wanted reports whether anybody listens to anything.
 	Wanted() bool
@@ -54,9 +54,9 @@ type Options struct {
 //
 //	{"time":1795416970017829163,"value":0.25,"tags":{"host":"web1","service":"web1"}}
 //
-// The time is in nanoseconds since 1970 UTC, as in the journal's events. The relay and the stat in a subject
-// are encoded by [codec.Token]. It needs no position, and what the journal held when it began is not
-// live. All methods are the runner's.
+// The time is in nanoseconds since 1970 UTC, as in the journal's events. The relay and the stat in
+// a subject are encoded by [codec.Token]. It needs no position, and what the journal held when it
+// began is not live. All methods are the runner's.
 type Projection struct {
 	o                      Options
 	log                    *quietlog.Logger

@@ -7,28 +7,30 @@ import (
 
 const (
 	firstPause = 50 * time.Millisecond
-	// eagerPause is the longest pause for the first eagerFor of an outage: a server that was restarted has its relays
-	// back within a second.
+	// eagerPause is the longest pause for the first eagerFor of an outage: a server that was
+	// restarted has its relays back within a second.
 	eagerPause = 500 * time.Millisecond
 	eagerFor   = time.Minute
-	// longestPause is the longest pause later on, and at once when it was the server that sent us away.
+	// longestPause is the longest pause later on, and at once when it was the server that sent us
+	// away.
 	longestPause = 5 * time.Second
 	// settled is how long a session has to last for the next outage to begin from the first pause.
 	settled = 5 * time.Second
 )
 
-// backoff is the pause before the next attempt: capped doubling, half of it random so that the relays of a restarted
-// server do not come back in step.
+// backoff is the pause before the next attempt: capped doubling, half of it random so that the
+// relays of a restarted server do not come back in step.
 type backoff struct {
 	pause time.Duration
 	since time.Time // of the outage
 }
 
-// next returns the pause to make now. lasted is how long the session that ended was welcomed; 0 if it was not.
+// next returns the pause to make now. lasted is how long the session that ended was welcomed; 0 if
+// it was not.
 func (b *backoff) next(now time.Time, lasted time.Duration, refused bool) time.Duration {
 	if lasted >= settled {
 		*b = backoff{}
-		refused = false // a server that says goodbye on its way to a restart
+		refused = false // a server that announces its restart
 	}
 	if b.since.IsZero() {
 		b.since = now

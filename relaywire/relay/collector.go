@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Collector yields the current values of some stats. Collect is called by one goroutine per collector, so it need not
-// be safe for concurrent use unless the program calls it elsewhere or adds it twice. The map belongs to the relay
-// once it is returned.
+// Collector yields the current values of some stats. Collect is called by one goroutine per
+// collector, so it need not be safe for concurrent use unless the program calls it elsewhere or
+// adds it twice. The map belongs to the relay once it is returned.
 type Collector interface {
-	// Collect returns a value for each stat, by the stat's name. The empty name stands for the collector's own name.
-	// Values that are not finite are left out, and so is a stat whose name the protocol cannot carry; both are
-	// counted. An empty map is no reading.
+	// Collect returns a value for each stat, by the stat's name. The empty name stands for the
+	// collector's own name. Values that are not finite are left out, and so is a stat whose name
+	// the protocol cannot carry; both are counted. An empty map is no reading.
 	Collect() map[string]float64
 }
 
@@ -22,8 +22,8 @@ type CollectorFunc func() map[string]float64
 // Collect calls f.
 func (f CollectorFunc) Collect() map[string]float64 { return f() }
 
-// NewPointCollector returns a collector with one stat that bears the collector's name: added as cpu_used, it answers
-// cpu_used-cpu_used:25.5.
+// NewPointCollector returns a collector with one stat that bears the collector's name: added as
+// cpu_used, it answers cpu_used-cpu_used:25.5.
 func NewPointCollector(value func() float64) Collector {
 	return CollectorFunc(func() map[string]float64 { return map[string]float64{"": value()} })
 }
@@ -32,10 +32,10 @@ func NewPointCollector(value func() float64) Collector {
 // disk-sda:50,disk-sdb:75.
 func NewSetCollector(values func() map[string]float64) Collector { return CollectorFunc(values) }
 
-// Sample returns a collector that is collected every interval, from the moment it is added, whether the server polls
-// or not. A poll gets what reduce makes of the samples since the last poll; if there are none it is collected then
-// and there. A flush of the server forgets the samples, and an override changes the interval for a while. The
-// interval is at least MinInterval.
+// Sample returns a collector that is collected every interval, from the moment it is added, whether
+// the server polls or not. A poll gets what reduce makes of the samples since the last poll; if
+// there are none it is collected then and there. A flush of the server forgets the samples, and an
+// override changes the interval for a while. The interval is at least MinInterval.
 func Sample(c Collector, interval time.Duration, reduce Reduction) Collector {
 	return sampled{Collector: c, interval: max(interval, MinInterval), reduce: reduce}
 }
@@ -64,8 +64,8 @@ func Mean() Reduction { return Reduction{name: "mean"} }
 // Max takes the largest sample since the last poll.
 func Max() Reduction { return Reduction{name: "max"} }
 
-// RunningMean takes the mean of the newest n samples, whether they have been polled before or not; n is at least 1.
-// It is the one reduction that a poll does not start anew; only a flush does.
+// RunningMean takes the mean of the newest n samples, whether they have been polled before or not;
+// n is at least 1. It is the one reduction that a poll does not start again; only a flush does.
 func RunningMean(n int) Reduction { return Reduction{name: "running mean", window: max(n, 1)} }
 
 // String returns the reduction's name.
@@ -105,7 +105,8 @@ func (g *gathered) add(r Reduction, v float64) {
 	g.next = (g.next + 1) % r.window
 }
 
-// take returns the reduced value and begins a new poll. ok is false if there was no sample since the last one.
+// take returns the reduced value and begins a new poll. ok is false if there was no sample since
+// the last one.
 func (g *gathered) take(r Reduction) (v float64, ok bool) {
 	if g.n == 0 {
 		return 0, false
@@ -116,7 +117,7 @@ func (g *gathered) take(r Reduction) (v float64, ok bool) {
 	case "max":
 		v = g.max
 	case "running mean":
-		// Summed anew each time: a running sum would drift.
+		// Summed again each time: a running sum would drift.
 		sum, small := 0.0, 0.0
 		for _, x := range g.ring {
 			sum, small = sum+x, small+x*wide
@@ -132,7 +133,8 @@ func (g *gathered) take(r Reduction) (v float64, ok bool) {
 // wide keeps a sum of float64s in their range.
 const wide = 0x1p-64
 
-// mean is sum/n, or, if a float64 does not hold the sum, what small makes of it. It is between low and high.
+// mean is sum/n, or, if a float64 does not hold the sum, what small makes of it. It is between low
+// and high.
 func mean(sum, small float64, n int, low, high float64) float64 {
 	v := sum / float64(n)
 	if math.IsInf(v, 0) || math.IsNaN(v) {

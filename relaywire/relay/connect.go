@@ -100,8 +100,8 @@ type doorstep struct {
 	r     *Relay
 	conn  net.Conn
 	lines *relaywire.Reader
-	// keep ends what until then ends a blocked read or write: Close, or the time limit. It returns false when that has
-	// happened.
+	// keep ends what until then ends a blocked read or write: Close, or the time limit. It returns
+	// false when that has happened.
 	keep func() bool
 }
 
@@ -119,7 +119,8 @@ func (r *Relay) knock(ctx context.Context, conf *tls.Config, line []byte) (*door
 	return d, d.say(line)
 }
 
-// say says an id line and returns nil when the answer is ok. What else the server answers is ErrRefused with its words.
+// say says an id line and returns nil when the answer is ok. What else the server answers is
+// ErrRefused with its words.
 func (d *doorstep) say(line []byte) error {
 	if _, err := d.conn.Write(line); err != nil {
 		return err
@@ -143,8 +144,8 @@ func (d *doorstep) close() {
 	}
 }
 
-// refusedFor says whether the server refused for that reason. Servers say it in words alone: what comes before the
-// colon has been the same since the first release that said it.
+// refusedFor reports whether the server refused for that reason. Servers say it in words alone:
+// what comes before the colon has been the same since the first release that said it.
 func refusedFor(err, reason error) bool {
 	var e *Error
 	what, _, _ := strings.Cut(reason.Error(), ":")
@@ -164,8 +165,9 @@ func (r *Relay) explain(err error) error {
 	return e
 }
 
-// welcome makes s the current session and registers everything with it. Both happen under one lock, and sending does
-// not block, so that an add or remove that comes meanwhile is neither lost nor overtaken.
+// welcome makes s the current session and registers everything with it. Both happen under one lock,
+// and sending does not block, so that an add or remove that comes meanwhile is neither lost nor
+// overtaken.
 func (r *Relay) welcome(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,7 +185,7 @@ func (r *Relay) welcome(s *session) {
 	r.announce()
 }
 
-// lose notes why there is no connection (any more) and says whether the relay was closed.
+// lose notes why there is no connection (any more) and reports whether the relay was closed.
 func (r *Relay) lose(err error) (closed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -21,8 +21,8 @@ var (
 	ErrClosed = errors.New("the relay is closed")
 	// ErrOptions are options that cannot work.
 	ErrOptions = errors.New("unusable options")
-	// ErrRefused is a server that answered the id with something other than ok, or said why it refuses something or
-	// hangs up: see Detail.
+	// ErrRefused is a server that answered the id with something other than ok, or said why it
+	// refuses something or hangs up: see Detail.
 	ErrRefused = errors.New("the server refused")
 	// ErrSilent is a server that did not answer in time: neither the id nor, later, a ping.
 	ErrSilent = errors.New("the server did not answer in time")
@@ -36,7 +36,8 @@ var (
 
 // Error is the error of this package's functions.
 type Error struct {
-	// Op is what was being done: "new", "add", "connect", "talk to", "ping", "collect", "wait" or "close".
+	// Op is what was being done: "new", "add", "connect", "talk to", "ping", "collect", "wait" or
+	// "close".
 	Op string
 	// Subject is what it was being done to: a collector's name or the server's address.
 	Subject string

@@ -19,7 +19,7 @@ func (w *worker) answer() []relaywire.GotItem {
 	}
 	for stat, g := range w.gathered {
 		if !g.fresh {
-			delete(w.gathered, stat) // not seen since the last poll: gone
+			delete(w.gathered, stat) // not seen since the last poll
 		}
 		g.fresh = false
 	}

@@ -18,9 +18,11 @@ type Relay struct {
 	o      Options // its Token and TLS as they were at the start; see token and tls
 	ctx    context.Context
 	cancel context.CancelFunc
-	// first is closed when the first attempt to connect has ended, done when the connecting goroutine has.
+	// first is closed when the first attempt to connect has ended, done when the connecting
+	// goroutine has.
 	first, done chan struct{}
-	// saidUnasked belongs to the connecting goroutine: it has logged that the server wants no token.
+	// saidUnasked belongs to the connecting goroutine: it has logged that the server wants no
+	// token.
 	saidUnasked bool
 
 	mu            sync.Mutex  // guards what follows; taken before session.mu and worker.mu
@@ -39,27 +41,28 @@ type Relay struct {
 
 // State is how the connection fares.
 type State struct {
-	// Connected says whether the server has welcomed us and the connection stands; Since is when that last changed.
+	// Connected reports whether the server has welcomed us and the connection stands; Since is when
+	// that last changed.
 	Connected bool
 	Since     time.Time
 	// Connects counts the server's welcomes: all but the first are reconnects.
 	Connects uint64
-	// LastError is why the connection was last lost or could not be made, or what the server last complained of; nil
-	// if there was nothing. It stays after a reconnect.
+	// LastError is why the connection was last lost or could not be made, or what the server last
+	// complained of; nil if there was nothing. It stays after a reconnect.
 	LastError error
 	// Beat is the heartbeat that the server asked for; 0 before the first welcome.
 	Beat time.Duration
-	// Complaints counts the server's error lines: why it refused something, or hung up. The newest is in LastError
-	// until something else is.
+	// Complaints counts the server's error lines: why it refused something, or hung up. The newest
+	// is in LastError until something else is.
 	Complaints uint64
-	// Polls counts the get lines answered, Readings the values in them. Skipped counts the get lines that were
-	// dropped because more than 64 were waiting.
+	// Polls counts the get lines answered, Readings the values in them. Skipped counts the get
+	// lines that were dropped because more than 64 were waiting.
 	Polls, Readings, Skipped uint64
 }
 
-// NewRelay connects to the server at address (host:port) as id. Like Pulse 0.2's it fails if the server cannot be
-// reached, or does not welcome us, within ten seconds; later it reconnects by itself. It is short for New with the
-// defaults and a wait for the first attempt.
+// NewRelay connects to the server at address (host:port) as id. Like Pulse 0.2's it fails if the
+// server cannot be reached, or does not welcome us, within ten seconds; later it reconnects by
+// itself. It is short for New with the defaults and a wait for the first attempt.
 func NewRelay(address, id string) (*Relay, error) {
 	r, err := New(Options{Address: address, ID: id})
 	if err != nil {
@@ -73,8 +76,8 @@ func NewRelay(address, id string) (*Relay, error) {
 	return r, nil
 }
 
-// New makes a relay that connects in the background and goes on trying until Close. The error is about the options
-// only.
+// New makes a relay that connects in the background and goes on trying until Close. The error is
+// about the options only.
 func New(o Options) (*Relay, error) {
 	o, err := o.validate()
 	if err != nil {
@@ -89,9 +92,9 @@ func New(o Options) (*Relay, error) {
 	return r, nil
 }
 
-// SetCredentials changes what the relay connects with from now on: the token, and TLS unless conf is nil, which leaves it
-// as it is. A connection that stands stays. The error is ErrName, or ErrOptions for a relay that was made without TLS, in
-// an *Error; then nothing has changed.
+// SetCredentials changes what the relay connects with from now on: the token, and TLS unless conf
+// is nil, which leaves it as it is. A connection that stands stays. The error is ErrName, or
+// ErrOptions for a relay that was made without TLS, in an *Error; then nothing has changed.
 func (r *Relay) SetCredentials(token string, conf *tls.Config) error {
 	if token != "" && !relaywire.ValidToken(token) {
 		return &Error{Op: "change", Subject: "Token", Err: ErrName}
@@ -117,10 +120,10 @@ func (r *Relay) credentials() (token string, conf *tls.Config) {
 	return r.token, r.tls
 }
 
-// AddCollector has the server poll c under name, now and after every reconnect. Tags (key:value or a bare word) go
-// with all its readings; empty ones are ignored. Success says that the relay took it, not that the server did: the
-// server says so by polling. The error is ErrName, ErrReserved, ErrDuplicate, ErrClosed or ErrOptions, in an
-// *Error.
+// AddCollector has the server poll c under name, now and after every reconnect. Tags (key:value or
+// a bare word) go with all its readings; empty ones are ignored. Success says that the relay took
+// it, not that the server did: the server says so by polling. The error is ErrName, ErrReserved,
+// ErrDuplicate, ErrClosed or ErrOptions, in an *Error.
 func (r *Relay) AddCollector(name string, tags []string, c Collector) error {
 	fail := func(err error, detail string) error {
 		return &Error{Op: "add", Subject: name, Err: err, Detail: detail}
@@ -166,8 +169,9 @@ func (r *Relay) AddCollector(name string, tags []string, c Collector) error {
 	return nil
 }
 
-// RemoveCollector has the server stop polling the collector of that name; it does nothing if there is none. A call of
-// its Collect that is under way is not waited for, so that a collector may remove itself.
+// RemoveCollector has the server stop polling the collector of that name; it does nothing if there
+// is none. A call of its Collect that is under way is not waited for, so that a collector may
+// remove itself.
 func (r *Relay) RemoveCollector(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -202,8 +206,8 @@ func (r *Relay) State() State {
 	return r.state
 }
 
-// Wait returns nil as soon as the relay is connected, ErrClosed when it is closed, and when ctx ends the reason why
-// it is not connected yet joined with ctx's.
+// Wait returns nil as soon as the relay is connected, ErrClosed when it is closed, and when ctx
+// ends the reason why it is not connected yet joined with ctx's.
 func (r *Relay) Wait(ctx context.Context) error {
 	for {
 		r.mu.Lock()
@@ -223,10 +227,10 @@ func (r *Relay) Wait(ctx context.Context) error {
 	}
 }
 
-// Close tells the server that the collectors and this relay go away, disconnects, and returns when every goroutine
-// has ended. The network is given two seconds for that, and a Collect under way the collect timeout: if it does not
-// return in time, the error is ErrStuck and names the collector. It may be called more than once, but not by a
-// collector.
+// Close tells the server that the collectors and this relay are leaving, disconnects, and returns
+// when every goroutine has ended. The network is given two seconds for that, and a Collect under
+// way the collect timeout: if it does not return in time, the error is ErrStuck and names the
+// collector. It may be called more than once, but not by a collector.
 func (r *Relay) Close() error {
 	r.mu.Lock()
 	if r.closing != nil {

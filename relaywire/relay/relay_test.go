@@ -14,8 +14,9 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// TestReleasedServer has a conversation with a server that says what a released Pulse 0.2.3 says, and when: it
-// welcomes with ok and a beat, answers add and remove with nothing, and closes the connection at close.
+// TestReleasedServer has a conversation with a server that says what a released Pulse 0.2.3 says,
+// and when: it welcomes with ok and a beat, answers add and remove with nothing, and closes the
+// connection at close.
 func TestReleasedServer(t *testing.T) {
 	s, _ := listen(t, "")
 	done := make(chan struct{})
@@ -64,7 +65,8 @@ func TestReleasedServer(t *testing.T) {
 	}
 }
 
-// TestTodaysServer is the same with a server that answers everything, and uses everything it may say.
+// TestTodaysServer is the same with a server that answers everything, and uses everything it may
+// say.
 func TestTodaysServer(t *testing.T) {
 	s, _ := listen(t, "")
 	r := start(t, relay.Options{Address: s.addr})
@@ -87,7 +89,8 @@ func TestTodaysServer(t *testing.T) {
 	}
 	p.say("override sixty cpu:1", "beat nonsense", "beat 7")
 	eventually(t, "the beat is taken over", func() bool { return r.State().Beat == 7*time.Second })
-	// An error line does not end the session by itself: one collector too many does not cost the others.
+	// An error line does not end the session by itself: one collector too many does not cost the
+	// others.
 	p.say("error too many collectors")
 	if got := p.poll("cpu"); got != "cpu-cpu:1" {
 		t.Errorf("got %s", got)
@@ -107,7 +110,8 @@ func TestTodaysServer(t *testing.T) {
 	p.expect("remove cpu", "remove ram", "close")
 }
 
-// TestServerRestart: on the same port, a second of nothing in between; the relay is back, with everything.
+// TestServerRestart: on the same port, a second of nothing in between; the relay is back, with
+// everything.
 func TestServerRestart(t *testing.T) {
 	s, stop := listen(t, "")
 	r := start(t, relay.Options{Address: s.addr})
@@ -175,8 +179,8 @@ func TestAddCollectorRefuses(t *testing.T) {
 	}
 }
 
-// TestAddAndRemoveFromEverywhere: whatever happened while the connection came and went, in the end the server knows
-// exactly what the relay has.
+// TestAddAndRemoveFromEverywhere: whatever happened while the connection came and went, in the end
+// the server knows exactly what the relay has.
 func TestAddAndRemoveFromEverywhere(t *testing.T) {
 	s, _ := listen(t, "")
 	r := start(t, relay.Options{Address: s.addr})

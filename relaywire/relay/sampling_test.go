@@ -18,7 +18,8 @@ func counter(n *atomic.Int64) relay.Collector {
 	return relay.NewPointCollector(func() float64 { return float64(n.Add(1)) })
 }
 
-// A mean is never beyond its samples: not when their sum is more than a float64 holds, and not when it was rounded.
+// A mean is never beyond its samples: not when their sum is more than a float64 holds, and not when
+// it was rounded.
 func TestMeansAreWithinTheSamples(t *testing.T) {
 	for _, value := range []float64{1e308, -1.7e308, 0.1, 0.7} {
 		for _, reduce := range []relay.Reduction{relay.Mean(), relay.RunningMean(11)} {
@@ -99,8 +100,8 @@ func TestFlushOfNothing(t *testing.T) {
 	})
 }
 
-// TestOverride: sampled every interval for as long as was said, then as before; a plain collector is not left with an
-// old sample.
+// TestOverride: sampled every interval for as long as was said, then as before; a plain collector
+// is not left with an old sample.
 func TestOverride(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -147,8 +148,8 @@ func TestOverride(t *testing.T) {
 	})
 }
 
-// TestCollectorsThatMisbehave cost the others nothing: polls are answered without them, and they are back when they
-// behave.
+// TestCollectorsThatMisbehave cost the others nothing: polls are answered without them, and they
+// are back when they behave.
 func TestCollectorsThatMisbehave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)

@@ -22,7 +22,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = time.Minute
 
-// server is the other side: it accepts connections and does nothing else. The test says what is said.
+// server is the other side: it accepts connections and does nothing else. The test says what is
+// said.
 type server struct {
 	t     *testing.T
 	addr  string
@@ -55,7 +56,8 @@ func listen(t *testing.T, addr string) (s *server, stop func()) {
 	return s, stop
 }
 
-// pipes is a server without a network, for tests whose clock is synctest's. Use its dial as Options.Dial.
+// pipes is a server without a network, for tests whose clock is synctest's. Use its dial as
+// Options.Dial.
 func pipes(t *testing.T) *server {
 	return &server{t: t, addr: "pipe", peers: make(chan *peer, 100)}
 }
@@ -66,7 +68,8 @@ func (s *server) dial(context.Context, string) (net.Conn, error) {
 	return ours, nil
 }
 
-// accept returns the next connection, on which the relay has identified itself as web1 and was welcomed.
+// accept returns the next connection, on which the relay has identified itself as web1 and was
+// welcomed.
 func (s *server) accept() *peer {
 	s.t.Helper()
 	p := s.next()

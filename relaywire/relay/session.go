@@ -14,9 +14,11 @@ import (
 const (
 	// firstBeat is the heartbeat until the server names one.
 	firstBeat = 30 * time.Second
-	// writeTimeout is how long the server may leave our lines unread before it counts as gone.
+	// writeTimeout is how long the server may leave our lines unread before the connection counts
+	// as lost.
 	writeTimeout = 10 * time.Second
-	// maxUnsent bounds what waits to be written before one more answer: a hundred answers of a thousand readings.
+	// maxUnsent bounds what waits to be written before one more answer: a hundred answers of a
+	// thousand readings.
 	maxUnsent = 4 << 20
 	// maxQueuedPolls is how many get lines may wait while one is being answered.
 	maxQueuedPolls = 64
@@ -24,8 +26,8 @@ const (
 	farewell = 2 * time.Second
 )
 
-// session is one welcomed connection. Three goroutines: read (the caller of serve), write, and answer, so that
-// neither a slow collector nor a slow server holds up the heartbeat.
+// session is one welcomed connection. Three goroutines: read (the caller of serve), write, and
+// answer, so that neither a slow collector nor a slow server holds up the heartbeat.
 type session struct {
 	r     *Relay
 	conn  net.Conn
@@ -125,8 +127,9 @@ func (s *session) write() {
 	}
 }
 
-// hangUp ends our side and leaves the server's open for a moment: closing both while a get of the server lies unread
-// would make the kernel reset the connection, and the server might never see our last lines.
+// hangUp ends our side and leaves the server's open for a moment: closing both while a get of the
+// server lies unread would make the kernel reset the connection, and the server might never see our
+// last lines.
 func (s *session) hangUp() {
 	s.mu.Lock()
 	s.hungUp = true
@@ -147,8 +150,9 @@ func (s *session) setReadDeadline(t time.Time) {
 	}
 }
 
-// read handles what the server says and keeps the heartbeat: a ping every beat, and a sign of life within half a beat
-// of it. The read deadline is the heartbeat's clock, so that an idle session has no timer of its own.
+// read handles what the server says and keeps the heartbeat: a ping every beat, and a sign of life
+// within half a beat of it. The read deadline is the heartbeat's clock, so that an idle session has
+// no timer of its own.
 func (s *session) read() error {
 	beat, pinged, waiting := firstBeat, time.Now(), false
 	complaint := "" // of the server's last line
@@ -192,8 +196,8 @@ func (s *session) read() error {
 				s.setReadDeadline(pinged.Add(beat))
 			}
 		case relaywire.VerbError:
-			// The server hangs up next, or it refused one thing (a collector too many) and goes on: it is not for us
-			// to end it.
+			// The server hangs up next, or it refused one thing (a collector too many) and goes on:
+			// it is not for us to end it.
 			complaint = quote(m.Args)
 			s.r.complained(complaint)
 		}
@@ -201,14 +205,15 @@ func (s *session) read() error {
 	}
 }
 
-// mayEnd says whether a passed deadline is that of hanging up.
+// mayEnd reports whether a passed deadline is that of hanging up.
 func (s *session) mayEnd() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hungUp
 }
 
-// get queues a poll. A server that polls faster than we answer is not kept up with: the poll is dropped and counted.
+// get queues a poll. A server that polls faster than we answer is not kept up with: the poll is
+// dropped and counted.
 func (s *session) get(args []byte) {
 	var names []string
 	seen := map[string]bool{}
@@ -225,8 +230,8 @@ func (s *session) get(args []byte) {
 	}
 }
 
-// override passes an override on to the collectors it names. A line that does not parse is ignored like any other:
-// the server would not know what to do with a complaint.
+// override passes an override on to the collectors it names. A line that does not parse is ignored
+// like any other: the server would not know what to do with a complaint.
 func (s *session) override(args []byte) {
 	d, items, err := relaywire.ParseOverride(args)
 	if err != nil {
@@ -254,8 +259,8 @@ func (s *session) answer() {
 			s.send(func(dst []byte) []byte {
 				n := len(dst)
 				if dst = relaywire.AppendGot(dst, items); len(dst) == n {
-					// Nothing to report is an answer too: the server need not wait for a timeout. Pulse 0.2 ignores
-					// it.
+					// Nothing to report is an answer too: the server need not wait for a timeout.
+					// Pulse 0.2 ignores it.
 					dst = append(dst, "got\n"...)
 				}
 				return dst
@@ -266,7 +271,8 @@ func (s *session) answer() {
 	}
 }
 
-// collect asks all the named collectors at once and returns, in the order of the names, what came back in time.
+// collect asks all the named collectors at once and returns, in the order of the names, what came
+// back in time.
 func (s *session) collect(names []string) (items []relaywire.GotItem) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.r.o.CollectTimeout)
 	defer cancel()

@@ -15,8 +15,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// TestHeartbeat: a ping every beat, whatever else is said; no sign of life within half a beat of it ends the
-// connection.
+// TestHeartbeat: a ping every beat, whatever else is said; no sign of life within half a beat of it
+// ends the connection.
 func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -143,8 +143,9 @@ func TestSilentWelcome(t *testing.T) {
 	})
 }
 
-// TestServerThatDoesNotRead is left when what we say has been unread for the write timeout. The heartbeat, which
-// needs no answer until half a beat after a ping that never went out, does not notice.
+// TestServerThatDoesNotRead is left when what we say has been unread for the write timeout. The
+// heartbeat, which needs no answer until half a beat after a ping that never went out, does not
+// notice.
 func TestServerThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conns := make(chan net.Conn, 10)
@@ -267,7 +268,8 @@ func TestCloseOfADeafServer(t *testing.T) {
 	})
 }
 
-// TestTooManyPolls: a server that asks faster than it is answered gets some answers, and the count of the others.
+// TestTooManyPolls: a server that asks faster than it is answered gets some answers, and the count
+// of the others.
 func TestTooManyPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)

@@ -38,7 +38,8 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
-// TestTLSAndToken: the same over TLS, heartbeat by read deadline and goodbye by half-close included.
+// TestTLSAndToken: the same over TLS, heartbeat by read deadline and goodbye by half-close
+// included.
 func TestTLSAndToken(t *testing.T) {
 	cert, pool := certificate(t)
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})

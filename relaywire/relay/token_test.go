@@ -14,8 +14,8 @@ const (
 	wrong   = "error wrong token: send id {id} {token}"
 )
 
-// TestTokenIsGivenWhenAskedFor: whatever server is at the other end, and though it changes its mind from connection to
-// connection, it gets the token only behind its own question.
+// TestTokenIsGivenWhenAskedFor: whatever server is at the other end, and though it changes its mind
+// from connection to connection, it gets the token only behind its own question.
 func TestTokenIsGivenWhenAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -59,7 +59,8 @@ func TestTokenIsGivenWhenAskedFor(t *testing.T) {
 	})
 }
 
-// TestTokenRefused: a token that is wrong is not tried again in another form, and the error says so.
+// TestTokenRefused: a token that is wrong is not tried again in another form, and the error says
+// so.
 func TestTokenRefused(t *testing.T) {
 	for name, ask := range map[string]struct{ question, token, answer, want string }{
 		"today's server":    {missing, "token:s3cret", wrong, "wrong token"},
@@ -93,7 +94,8 @@ func TestTokenRefused(t *testing.T) {
 	}
 }
 
-// TestWithoutATokenNothingIsSentTwice: a relay that has no token hangs up on a server that asks for one.
+// TestWithoutATokenNothingIsSentTwice: a relay that has no token hangs up on a server that asks for
+// one.
 func TestWithoutATokenNothingIsSentTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)

@@ -45,7 +45,7 @@ type worker struct {
 	timeout  time.Duration
 	log      *slog.Logger
 
-	polls chan request  // buffered by one: a second poll behind a stuck one is not queued
+	polls chan request  // buffered by one: a second poll after a stuck one is not queued
 	wake  chan struct{} // buffered by one: the control fields below have changed
 	stop  chan struct{} // closed when the collector is removed
 	ended chan struct{} // closed when the goroutine has ended
@@ -100,8 +100,8 @@ func (w *worker) run() {
 			w.onEnd()
 			close(w.ended)
 		default:
-			// Collect called runtime.Goexit, as a test's FailNow does: this goroutine cannot be saved, the collector
-			// can.
+			// Collect called runtime.Goexit, as a test's FailNow does: this goroutine cannot be
+			// saved, the collector can.
 			go w.run()
 		}
 	}()
@@ -146,7 +146,8 @@ func (w *worker) step() {
 	}
 	switch interval := w.currentInterval(); {
 	case interval == 0:
-		// Only an override had this one sampled: what is left over from it would be sent as if it were new.
+		// Only an override had this one sampled: what is left over from it would be sent as if it
+		// were new.
 		w.due = time.Time{}
 		clear(w.gathered)
 	case w.due.IsZero() || time.Until(w.due) > interval:
@@ -186,8 +187,8 @@ func (w *worker) poke() {
 	}
 }
 
-// request hands r to the collector's goroutine. It returns false when that would be in vain because Collect is stuck
-// or a request waits already.
+// request hands r to the collector's goroutine. It returns false when that would be in vain because
+// Collect is stuck or a request waits already.
 func (w *worker) request(r request) bool {
 	w.mu.Lock()
 	stuck := !w.info.Running.IsZero() && time.Since(w.info.Running) >= w.timeout

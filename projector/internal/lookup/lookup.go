@@ -1,14 +1,15 @@
-// Package lookup finds what a projection keeps of each reading's series, without an allocation and mostly
-// without hashing.
+// Package lookup finds what a projection keeps of each reading's series, without an allocation and
+// mostly without hashing.
 //
-// A relay answers a poll much as it answered the last one: the same collectors, the same stats, the same
-// order. So a relay remembers where each place of its last event led, and a reading costs one comparison
-// of (interned) strings. Whatever moved is found through maps, and remembered at its new place. A series is
-// a stat id and the tags of [Tags]; two collectors of a relay with the same tags share their series.
+// A relay answers a poll much as it answered the last one: the same collectors, the same stats, the
+// same order. So a relay remembers where each place of its last event led, and a reading costs one
+// comparison of (interned) strings. Whatever moved is found through maps, and remembered at its new
+// place. A series is a stat id and the tags of [Tags]; two collectors of a relay with the same tags
+// share their series.
 //
-// A [Cache] belongs to one goroutine. It grows with the series it is shown; its owner bounds it with
-// [Cache.Sweep], [Cache.Drop] or [Relay.Keep], each of which only forgets: a series that comes again is
-// made again.
+// A [Cache] belongs to one goroutine. It grows with the series it is shown; its owner bounds it
+// with [Cache.Sweep], [Cache.Drop] or [Relay.Keep], each of which only forgets: a series that comes
+// again is made again.
 package lookup
 
 import (
@@ -78,14 +79,14 @@ type Reading[R, S any] struct {
 	Nth int64
 }
 
-// sweepEvery is how often Expire sweeps. A series that was forgotten too early only costs being made
-// again.
+// sweepEvery is how often Expire sweeps. A series that was forgotten too early only costs being
+// made again.
 const sweepEvery = 5 * time.Minute
 
 // Cache holds the relays. The zero value is ready.
 type Cache[R, S any] struct {
-	// Tags makes the tags of a series of the relay's id and the tags that its collector sent. nil is
-	// [Tags]. It is set before the first use.
+	// Tags makes the tags of a series of the relay's id and the tags that its collector sent. nil
+	// is [Tags]. It is set before the first use.
 	Tags func(relay string, sent []string) []Tag
 
 	relays map[string]*Relay[R, S]

@@ -8,10 +8,11 @@ import (
 // Tag is one key and value of a series.
 type Tag struct{ Key, Value string }
 
-// Tags gives the tags of a reading as every view of Pulse keeps them: the relay's id as `host`, then what
-// the collector sent as `key:value`, sorted by key. The relay's id wins over a `host` tag that the relay
-// sent; of two tags with one key the first wins. Bare words, tags without a key or a value, and the key
-// `time` (no InfluxDB column but the point's own can have that name) are not kept.
+// Tags gives the tags of a reading as every view of Pulse keeps them: the relay's id as `host`,
+// then what the collector sent as `key:value`, sorted by key. The relay's id wins over a `host` tag
+// that the relay sent; of two tags with one key the first wins. Bare words, tags without a key or a
+// value, and the key `time` (no InfluxDB column but the point's own can have that name) are not
+// kept.
 func Tags(relay string, sent []string) []Tag {
 	tags := make([]Tag, 1, 1+len(sent))
 	tags[0] = Tag{"host", relay}
@@ -29,7 +30,8 @@ func Tags(relay string, sent []string) []Tag {
 	return tags
 }
 
-// appendKey appends a form of tags that is equal for equal tags only: each string behind its length.
+// appendKey appends a form of tags that is equal for equal tags only: each string behind its
+// length.
 func appendKey(dst []byte, tags []Tag) []byte {
 	for _, t := range tags {
 		for _, s := range [...]string{t.Key, t.Value} {

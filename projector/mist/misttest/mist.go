@@ -1,5 +1,5 @@
-// Package misttest holds a double of mist for tests: it speaks the lines that mist speaks, keeps what is published, and
-// can be made to misbehave, connection by connection.
+// Package misttest holds a double of mist for tests: it speaks the lines that mist speaks, keeps
+// what is published, and can be made to misbehave, connection by connection.
 package misttest
 
 import (
@@ -46,7 +46,8 @@ type Mist struct {
 	changed   chan struct{} // closed when something of this changes
 }
 
-// Listen returns a mist on a TCP port of its own. It wants the token, unless that is "". It ends with the test.
+// Listen returns a mist on a TCP port of its own. It wants the token, unless that is "". It ends
+// with the test.
 func Listen(tb testing.TB, token string) *Mist {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -67,7 +68,8 @@ func Listen(tb testing.TB, token string) *Mist {
 	return m
 }
 
-// Pipe returns a mist in memory, to be reached through Dial: for synctest bubbles, where it must be made inside.
+// Pipe returns a mist in memory, to be reached through Dial: for synctest bubbles, where it must be
+// made inside.
 func Pipe(tb testing.TB, token string) *Mist {
 	m := &Mist{tb: tb, token: token, script: Honest, done: make(chan struct{}), changed: make(chan struct{}), conns: make(map[*Conn]struct{})}
 	tb.Cleanup(m.Close)
@@ -161,7 +163,8 @@ func (m *Mist) Accepted() int {
 	return m.accepted
 }
 
-// Commands returns the commands that were read, in their order, each publish but the first of a row left out.
+// Commands returns the commands that were read, in their order, each publish but the first of a row
+// left out.
 func (m *Mist) Commands() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -224,8 +227,8 @@ type Conn struct {
 	authenticated bool
 }
 
-// Next reads a line. A line that is no JSON object of the known fields fails the test; the end of the connection, or
-// a line that it cuts, is an error.
+// Next reads a line. A line that is no JSON object of the known fields fails the test; the end of
+// the connection, or a line that it cuts, is an error.
 func (c *Conn) Next() (Message, error) {
 	line, err := c.in.ReadBytes('\n')
 	if err != nil {
@@ -244,8 +247,8 @@ func (c *Conn) Next() (Message, error) {
 	return msg, nil
 }
 
-// Serve does what mist does with the next n messages (-1: all). It returns an error when the connection ends or
-// is not allowed to go on.
+// Serve does what mist does with the next n messages (-1: all). It returns an error when the
+// connection ends or is not allowed to go on.
 func (c *Conn) Serve(n int) error {
 	for i := 0; i != n; i++ {
 		msg, err := c.Next()

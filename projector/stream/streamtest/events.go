@@ -23,7 +23,8 @@ type Events struct{ r *bufio.Reader }
 // NewEvents reads from r.
 func NewEvents(r io.Reader) *Events { return &Events{bufio.NewReader(r)} }
 
-// Next returns the next whole block. What a cut connection left of one is thrown away: the error is r's.
+// Next returns the next whole block. What a cut connection left of one is thrown away: the error is
+// r's.
 func (e *Events) Next() (Event, error) {
 	var ev Event
 	for some := false; ; {
