@@ -4,36 +4,23 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strings"
+
+	"github.com/nanopack/pulse/internal/influxnames"
 )
 
-// Suffixes of the fields that the aggregates keep beside each stat's mean, which is named as the stat.
+// What asks for the names in the windows. It is written so for InfluxDB 1.6, which wants ON for tags even
+// when the source names the database.
 const (
-	suffixSum   = ":sum"
-	suffixCount = ":count"
-	suffixMin   = ":min"
-	suffixMax   = ":max"
-	suffixLast  = ":last"
-)
-
-// isCompanion tells whether a field is one of those: it is no stat, and is not shown as one.
-func isCompanion(field string) bool {
-	return slices.ContainsFunc([]string{suffixSum, suffixCount, suffixMin, suffixMax, suffixLast},
-		func(suffix string) bool { return strings.HasSuffix(field, suffix) })
-}
-
-// The aggregates' names. Written so for InfluxDB 1.6, which wants ON for tags even when the source names the
-// database.
-const (
-	showFields = `SHOW FIELD KEYS ON "statistics" FROM "one_week"."aggregate"`
-	showTags   = `SHOW TAG KEYS ON "statistics" FROM "one_week"."aggregate"`
+	onWindows  = `ON "` + influxnames.Database + `" FROM "` + influxnames.Aggregates + `"."` + influxnames.Aggregate + `"`
+	showFields = `SHOW FIELD KEYS ` + onWindows
+	showTags   = `SHOW TAG KEYS ` + onWindows
 )
 
 // keys lists the stats recorded: those read lately, and those in the aggregates.
 func (s *Server) keys(w http.ResponseWriter, r *http.Request, _ params) error {
 	names := slices.Clone(s.o.Latest.Stats())
 	for _, field := range s.stored(r.Context(), showFields) {
-		if !isCompanion(field) {
+		if !influxnames.IsCompanion(field) {
 			names = append(names, field)
 		}
 	}

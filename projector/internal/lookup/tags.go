@@ -3,6 +3,8 @@ package lookup
 import (
 	"slices"
 	"strings"
+
+	"github.com/nanopack/pulse/internal/influxnames"
 )
 
 // Tag is one key and value of a series.
@@ -14,7 +16,7 @@ type Tag struct{ Key, Value string }
 // `time` (no InfluxDB column but the point's own can have that name) are not kept.
 func Tags(relay string, sent []string) []Tag {
 	tags := make([]Tag, 1, 1+len(sent))
-	tags[0] = Tag{"host", relay}
+	tags[0] = Tag{influxnames.Host, relay}
 	for _, s := range sent {
 		key, value, ok := strings.Cut(s, ":")
 		if !ok || key == "" || value == "" || key == "time" {
