@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/cut"
+	"github.com/nanopack/pulse/internal/influxnames"
 	"github.com/nanopack/pulse/internal/retry"
 )
 
@@ -227,7 +228,7 @@ func (k *kapacitor) change(ctx context.Context, have map[string]task, alerts []A
 }
 
 func (k *kapacitor) changeOne(ctx context.Context, id string, have map[string]task, a *Alert) (changed bool, err error) {
-	want := task{ID: id, TemplateID: templateID(), DBRPs: []dbrp{{database, rawPolicy}}, Vars: variables(a, k.stored), Status: "enabled"}
+	want := task{ID: id, TemplateID: templateID(), DBRPs: []dbrp{{influxnames.Database, influxnames.Raw}}, Vars: variables(a, k.stored), Status: "enabled"}
 	is, ok := have[id]
 	if !ok {
 		return true, k.client.createTask(ctx, want)

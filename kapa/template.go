@@ -9,12 +9,8 @@ import (
 	"strings"
 
 	"github.com/influxdata/influxql"
-)
 
-// Where the readings are, as 0.2 named it.
-const (
-	database  = "statistics"
-	rawPolicy = "one_day"
+	"github.com/nanopack/pulse/internal/influxnames"
 )
 
 // script is the template of every alert's task. It is constant: all that a user gave comes in as
@@ -113,7 +109,7 @@ func query(a *Alert, stored spelling) string {
 	metric := stored.name(a.Metric)
 	var b strings.Builder
 	b.WriteString("SELECT mean(" + ident(metric) + ") AS " + ident("mean_"+metric) + ", mean(" + ident(metric) + ") AS value FROM " +
-		ident(database) + "." + ident(rawPolicy) + "." + ident(stored.measurement(a.Metric)))
+		ident(influxnames.Database) + "." + ident(influxnames.Raw) + "." + ident(stored.measurement(a.Metric)))
 	word := " WHERE "
 	for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
 		b.WriteString(word + ident(stored.name(key)) + " = " + influxql.QuoteString(stored.name(a.Tags[key])))

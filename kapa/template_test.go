@@ -9,6 +9,8 @@ import (
 	"text/template"
 
 	"github.com/influxdata/influxql"
+
+	"github.com/nanopack/pulse/internal/influxnames"
 )
 
 // checkQuery says how a query is something else than the mean of that metric where the tags are those.
@@ -25,7 +27,7 @@ func checkQuery(q string, a *Alert) error {
 		return fmt.Errorf("not one simple select: %v", parsed)
 	}
 	m, ok := s.Sources[0].(*influxql.Measurement)
-	if !ok || m.Database != database || m.RetentionPolicy != rawPolicy || m.Name != a.Metric {
+	if !ok || m.Database != influxnames.Database || m.RetentionPolicy != influxnames.Raw || m.Name != a.Metric {
 		return fmt.Errorf("reads %v", s.Sources)
 	}
 	for i, alias := range []string{"mean_" + a.Metric, "value"} {

@@ -52,15 +52,12 @@ func (r *Rejects) Add(rejects ...Reject) error {
 	if len(rejects) == 0 {
 		return nil
 	}
-	err := r.db.Update(func(tx *bbolt.Tx) error {
-		top, err := tx.CreateBucketIfNotExists(rejectsBucket)
-		if err != nil {
-			return err
-		}
+	return r.change(func(top *bbolt.Bucket) error {
 		lists := make(map[string]*rejectList)
 		for _, rej := range rejects {
 			l := lists[rej.Projection]
 			if l == nil {
+				var err error
 				if l, err = openList(top, rej.Projection); err != nil {
 					return err
 				}
@@ -72,8 +69,19 @@ func (r *Rejects) Add(rejects ...Reject) error {
 		}
 		return nil
 	})
+}
+
+// change changes the lists in one transaction.
+func (r *Rejects) change(f func(top *bbolt.Bucket) error) error {
+	err := r.db.Update(func(tx *bbolt.Tx) error {
+		top, err := tx.CreateBucketIfNotExists(rejectsBucket)
+		if err != nil {
+			return err
+		}
+		return f(top)
+	})
 	if err != nil {
-		return fmt.Errorf("projector: listing a reject in %s: %w", r.db.Path(), err)
+		return fmt.Errorf("projector: listing rejects in %s: %w", r.db.Path(), err)
 	}
 	return nil
 }
@@ -81,18 +89,14 @@ func (r *Rejects) Add(rejects ...Reject) error {
 // Replace takes from a projection's list what is gone, and lists what is still refused, durably and at once. A reject
 // that is listed already keeps its place and its time if it is among still, whatever gone says of it.
 func (r *Rejects) Replace(projection string, gone func(Reject) bool, still ...Reject) error {
-	err := r.db.Update(func(tx *bbolt.Tx) error {
-		top, err := tx.CreateBucketIfNotExists(rejectsBucket)
-		if err != nil {
-			return err
+	keep := make(map[rejectKey]bool, len(still))
+	for _, rej := range still {
+		if rej.Projection != projection {
+			return fmt.Errorf("projector: a reject of %q for the list of %q", rej.Projection, projection)
 		}
-		keep := make(map[rejectKey]bool, len(still))
-		for _, rej := range still {
-			if rej.Projection != projection {
-				return fmt.Errorf("a reject of %q in the list of %q", rej.Projection, projection)
-			}
-			keep[rej.key()] = true
-		}
+		keep[rej.key()] = true
+	}
+	return r.change(func(top *bbolt.Bucket) error {
 		l, err := openList(top, projection)
 		if err != nil {
 			return err
@@ -125,10 +129,6 @@ func (r *Rejects) Replace(projection string, gone func(Reject) bool, still ...Re
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("projector: listing the rejects in %s anew: %w", r.db.Path(), err)
-	}
-	return nil
 }
 
 // rejectList is one projection's list within a transaction.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/influxnames"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/influx"
@@ -208,7 +209,7 @@ func TestEngineWithTheCorpus(t *testing.T) {
 	hour := testNow.Truncate(time.Hour)
 	var names []string
 	for _, name := range corpus(t) {
-		if checkName("", name) == nil && !reservedName(name) && name != "_measurement" && !isCompanion(name) {
+		if checkName("", name) == nil && !reservedName(name) && name != "_measurement" && !influxnames.IsCompanion(name) {
 			names = append(names, name)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/influxdata/influxdb1-client/models"
 
 	"github.com/nanopack/pulse/internal/floor"
+	"github.com/nanopack/pulse/internal/influxnames"
 )
 
 // slot is one hour, or one window, of the history.
@@ -109,21 +110,21 @@ func exactPlan(v verb) plan {
 	plain := func(c []float64) slot { return slot{value: c[0]} }
 	switch v {
 	case "mean":
-		return plan{[]call{{"sum", suffixSum}, {"sum", suffixCount}}, func(c []float64) slot {
+		return plan{[]call{{"sum", influxnames.Sum}, {"sum", influxnames.Count}}, func(c []float64) slot {
 			return slot{value: c[0] / c[1], sum: c[0], weight: c[1]}
 		}, &widePlan{verb: v, counted: true}}
 	case "sum":
-		return plan{[]call{{"sum", suffixSum}}, plain, &widePlan{verb: v, counted: true}}
+		return plan{[]call{{"sum", influxnames.Sum}}, plain, &widePlan{verb: v, counted: true}}
 	case "count":
-		return plan{calls: []call{{"sum", suffixCount}}, fold: plain}
+		return plan{calls: []call{{"sum", influxnames.Count}}, fold: plain}
 	case "min":
-		return plan{calls: []call{{"min", suffixMin}}, fold: plain}
+		return plan{calls: []call{{"min", influxnames.Min}}, fold: plain}
 	case "max":
-		return plan{calls: []call{{"max", suffixMax}}, fold: plain}
+		return plan{calls: []call{{"max", influxnames.Max}}, fold: plain}
 	case "last":
-		return plan{calls: []call{{"last", suffixLast}}, fold: plain}
+		return plan{calls: []call{{"last", influxnames.Last}}, fold: plain}
 	case "spread":
-		return plan{calls: []call{{"max", suffixMax}, {"min", suffixMin}}, fold: func(c []float64) slot {
+		return plan{calls: []call{{"max", influxnames.Max}, {"min", influxnames.Min}}, fold: func(c []float64) slot {
 			return slot{value: c[0] - c[1]}
 		}}
 	}
@@ -141,7 +142,7 @@ func meansPlan(v verb) plan {
 
 // history returns the slots that have readings, in order.
 func (s *Server) history(ctx context.Context, name string, sel selection, span timeSpan, step time.Duration) ([]slot, error) {
-	if isCompanion(name) {
+	if influxnames.IsCompanion(name) {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.o.QueryTimeout)

@@ -4,37 +4,23 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strings"
+
+	"github.com/nanopack/pulse/internal/influxnames"
 )
 
-// Suffixes of the fields that the aggregates keep beside each stat's mean, which has the stat's
-// name.
+// The statements that ask for the names in the aggregates. InfluxDB 1.6 wants ON for tags even when
+// the source names the database.
 const (
-	suffixSum   = ":sum"
-	suffixCount = ":count"
-	suffixMin   = ":min"
-	suffixMax   = ":max"
-	suffixLast  = ":last"
-)
-
-// isCompanion reports whether a field is one of these. Such a field is not shown as a stat.
-func isCompanion(field string) bool {
-	return slices.ContainsFunc([]string{suffixSum, suffixCount, suffixMin, suffixMax, suffixLast},
-		func(suffix string) bool { return strings.HasSuffix(field, suffix) })
-}
-
-// The names in the aggregates. InfluxDB 1.6 wants ON for tags even when the source names the
-// database.
-const (
-	showFields = `SHOW FIELD KEYS ON "statistics" FROM "one_week"."aggregate"`
-	showTags   = `SHOW TAG KEYS ON "statistics" FROM "one_week"."aggregate"`
+	onWindows  = `ON "` + influxnames.Database + `" FROM "` + influxnames.Aggregates + `"."` + influxnames.Aggregate + `"`
+	showFields = `SHOW FIELD KEYS ` + onWindows
+	showTags   = `SHOW TAG KEYS ` + onWindows
 )
 
 // keys lists the stats recorded: those read lately, and those in the aggregates.
 func (s *Server) keys(w http.ResponseWriter, r *http.Request, _ params) error {
 	names := slices.Clone(s.o.Latest.Stats())
 	for _, field := range s.stored(r.Context(), showFields) {
-		if !isCompanion(field) {
+		if !influxnames.IsCompanion(field) {
 			names = append(names, field)
 		}
 	}

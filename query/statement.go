@@ -8,14 +8,8 @@ import (
 	"time"
 
 	"github.com/influxdata/influxql"
-)
 
-// Where the aggregates are: database, retention policy, measurement.
-const (
-	aggregateDB          = "statistics"
-	aggregatePolicy      = "one_week"
-	aggregateMeasurement = "aggregate"
-	aggregateSource      = `"statistics"."one_week"."aggregate"`
+	"github.com/nanopack/pulse/internal/influxnames"
 )
 
 // call is one column of a statement: an InfluxQL function over a field of the stat. Both are ours,
@@ -65,7 +59,7 @@ func aggregateStatement(stat string, calls []call, fs filters, from, to int64, s
 
 // from writes the source of the rows, and the condition that selects them.
 func (st statement) from(b *strings.Builder, fs filters, from, to int64) {
-	fmt.Fprintf(b, " FROM %s WHERE time >= %d AND time < %d", aggregateSource, from, to)
+	fmt.Fprintf(b, " FROM %s WHERE time >= %d AND time < %d", influxnames.Windows, from, to)
 	for _, f := range fs {
 		b.WriteString(" AND (")
 		for i, v := range f.values {
@@ -136,7 +130,7 @@ func (st statement) parse() (*influxql.SelectStatement, error) {
 // checkSource returns an error unless the source is the aggregates.
 func (st statement) checkSource(source influxql.Source) error {
 	m, ok := source.(*influxql.Measurement)
-	if !ok || m.Database != aggregateDB || m.RetentionPolicy != aggregatePolicy || m.Name != aggregateMeasurement ||
+	if !ok || m.Database != influxnames.Database || m.RetentionPolicy != influxnames.Aggregates || m.Name != influxnames.Aggregate ||
 		m.Regex != nil || m.IsTarget || m.SystemIterator != "" {
 		return fmt.Errorf("query: %q reads another source than the aggregates", st.text)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nanopack/pulse/internal/influxnames"
 	"github.com/nanopack/pulse/internal/nearest"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/projector/latest"
@@ -33,7 +34,7 @@ func (s *Server) warnOfUnseen(ctx context.Context, alerts []kapa.View) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, namesTimeout)
 	defer cancel()
-	k := &seen{server: s, ctx: ctx, stats: s.o.Latest.Stats(), keys: append(slices.Clip(s.o.Latest.TagKeys()), "host"),
+	k := &seen{server: s, ctx: ctx, stats: s.o.Latest.Stats(), keys: append(slices.Clip(s.o.Latest.TagKeys()), influxnames.Host),
 		hosts: map[string]bool{}, values: map[string]map[string]map[string]bool{}, stored: map[string][]string{}}
 	for _, r := range s.o.Relays.Relays() {
 		k.hosts[r.ID] = true
@@ -50,7 +51,7 @@ func (k *seen) warn(v *kapa.View) {
 	}
 	hasStat := slices.Contains(k.stats, v.Metric)
 	if !hasStat {
-		fields := slices.DeleteFunc(slices.Clone(k.ask(showFields, nil)), isCompanion)
+		fields := slices.DeleteFunc(slices.Clone(k.ask(showFields, nil)), influxnames.IsCompanion)
 		if hasStat = slices.Contains(fields, k.server.o.Stored(v.Metric)); !hasStat && !k.failed {
 			says = append(says, fmt.Sprintf("no reading of %q is known%s", v.Metric, meant(v.Metric, slices.Concat(k.stats, fields))))
 		}
@@ -102,11 +103,11 @@ func (k *seen) of(stat, key string) map[string]bool {
 
 // hasValue reports whether InfluxDB has a series with the tag, or a relay is the host.
 func (k *seen) hasValue(key, value string) bool {
-	if key == "host" && k.hosts[value] {
+	if key == influxnames.Host && k.hosts[value] {
 		return true
 	}
 	column := quote(k.server.o.Stored(key))
-	return len(k.ask(`SHOW TAG VALUES ON "statistics" FROM "one_week"."aggregate" WITH KEY = `+column+` WHERE `+column+` = $value`,
+	return len(k.ask(`SHOW TAG VALUES `+onWindows+` WITH KEY = `+column+` WHERE `+column+` = $value`,
 		map[string]any{"value": k.server.o.Stored(value)})) > 0
 }
 

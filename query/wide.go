@@ -11,6 +11,7 @@ import (
 	"github.com/influxdata/influxdb1-client/models"
 	"github.com/influxdata/influxql"
 
+	"github.com/nanopack/pulse/internal/influxnames"
 	"github.com/nanopack/pulse/internal/wide"
 )
 
@@ -81,7 +82,7 @@ func wideStatement(stat string, p widePlan, fs filters, from, to int64, step tim
 	fields := []string{stored(stat)}
 	inner, outer := fmt.Sprintf(`%s AS "m", %[1]s / %.1f`, quote(fields[0]), 1/wide.Scale), "count"
 	if p.counted {
-		fields = append(fields, stored(stat+suffixCount))
+		fields = append(fields, stored(stat+influxnames.Count))
 		inner += fmt.Sprintf(` * %s AS "s", %[1]s AS "n"`, quote(fields[1]))
 		outer = "sum"
 	} else {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nanopack/pulse/internal/influxnames"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector/influx"
 )
@@ -65,7 +66,7 @@ func aggregateWriter(store influx.Store) func(context.Context, []migrations.Aggr
 			for key, value := range row.Tags {
 				tags = append(tags, influx.Tag{Key: key, Value: value})
 			}
-			points[i] = influx.Point{Series: influx.NewSeries("aggregate", tags...), Time: row.Time}
+			points[i] = influx.Point{Series: influx.NewSeries(influxnames.Aggregate, tags...), Time: row.Time}
 			for key, value := range row.Fields {
 				points[i].Fields = append(points[i].Fields, influx.Field{Key: key, Value: value})
 			}

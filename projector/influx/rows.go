@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/floor"
+	"github.com/nanopack/pulse/internal/influxnames"
 	"github.com/nanopack/pulse/internal/wide"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
@@ -35,7 +36,8 @@ func (b *rowBuffer) fieldKeys(stat string) *[6]string {
 		if b.keys == nil || len(b.keys) >= 1<<16 {
 			b.keys = make(map[string]*[6]string)
 		}
-		keys = &[6]string{stat, stat + ":count", stat + ":sum", stat + ":min", stat + ":max", stat + ":last"}
+		fields := influxnames.Fields(stat)
+		keys = &fields
 		b.keys[stat] = keys
 	}
 	return keys
@@ -137,7 +139,7 @@ func (a *Aggregates) addPoint(w *window, b *block, set *lookup.Set[relayState, s
 		d.rows = append(d.rows, nil)
 	}
 	if d.rows[set.Index] == nil {
-		d.rows[set.Index] = NewSeries("aggregate", storedTags(set.Tags)...)
+		d.rows[set.Index] = NewSeries(influxnames.Aggregate, storedTags(set.Tags)...)
 	}
 	last := len(buf.fields)
 	buf.points = append(buf.points, Point{Series: d.rows[set.Index], Fields: buf.fields[first:last:last], Time: w.start})

@@ -19,19 +19,20 @@ import (
 	"github.com/influxdata/influxdb1-client/models"
 
 	"github.com/nanopack/pulse/internal/cut"
+	"github.com/nanopack/pulse/internal/influxnames"
 )
 
 // Database is the InfluxDB database that holds everything Pulse writes.
-const Database = "statistics"
+const Database = influxnames.Database
 
 // Policy names a retention policy of Database.
 type Policy string
 
 const (
 	// PolicyRaw keeps every reading for some hours. It is the default policy.
-	PolicyRaw Policy = "one_day"
+	PolicyRaw Policy = influxnames.Raw
 	// PolicyAggregate keeps the windows for --retention weeks.
-	PolicyAggregate Policy = "one_week"
+	PolicyAggregate Policy = influxnames.Aggregates
 )
 
 // Point is one row of a series: its fields at a time.

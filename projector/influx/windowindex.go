@@ -129,12 +129,7 @@ func (x *windowIndex) begin(last uint64) error {
 // find returns the window that t falls into, and false with the free time around t if there is none.
 func (x *windowIndex) find(t int64) (e indexEntry, ok bool, err error) {
 	free := indexEntry{start: math.MinInt64, end: math.MaxInt64}
-	err = x.db.View(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(windowsBucket)
-		if b == nil {
-			return nil
-		}
-		c := b.Cursor()
+	err = x.view(func(c *bbolt.Cursor) error {
 		k, v := c.Seek(indexKey(t))
 		if k != nil {
 			if e, err = decodeIndexEntry(k, v); err != nil {
@@ -160,23 +155,15 @@ func (x *windowIndex) find(t int64) (e indexEntry, ok bool, err error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return e, false, fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
+	if err == nil && !ok {
+		e = free
 	}
-	if !ok {
-		return free, false, nil
-	}
-	return e, true, nil
+	return e, ok, err
 }
 
 // overlapping visits the windows that have a part in [from, to), oldest first.
 func (x *windowIndex) overlapping(from, to int64, visit func(indexEntry)) error {
-	err := x.db.View(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(windowsBucket)
-		if b == nil {
-			return nil
-		}
-		c := b.Cursor()
+	return x.view(func(c *bbolt.Cursor) error {
 		k, v := lastBefore(c, from) // it may reach into the range
 		if k == nil {
 			k, v = c.First()
@@ -195,66 +182,56 @@ func (x *windowIndex) overlapping(from, to int64, visit func(indexEntry)) error 
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
-	}
-	return nil
 }
 
 // newest returns the newest window that begins before a time, and false if there is none.
 func (x *windowIndex) newest(before int64) (e indexEntry, ok bool, err error) {
-	err = x.db.View(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(windowsBucket)
-		if b == nil {
-			return nil
-		}
-		k, v := lastBefore(b.Cursor(), before)
-		if k == nil {
-			return nil
-		}
-		ok = true
-		e, err = decodeIndexEntry(k, v)
-		return err
-	})
-	if err != nil {
-		return e, false, fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
-	}
-	return e, ok, nil
+	return x.one(func(c *bbolt.Cursor) (key, value []byte) { return lastBefore(c, before) })
 }
 
 // oldest returns the oldest window, and false if there is none.
 func (x *windowIndex) oldest() (e indexEntry, ok bool, err error) {
-	err = x.db.View(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(windowsBucket)
-		if b == nil {
-			return nil
+	return x.one((*bbolt.Cursor).First)
+}
+
+// one returns the window that a cursor is moved to.
+func (x *windowIndex) one(move func(*bbolt.Cursor) (key, value []byte)) (e indexEntry, ok bool, err error) {
+	err = x.view(func(c *bbolt.Cursor) (err error) {
+		if k, v := move(c); k != nil {
+			ok = true
+			e, err = decodeIndexEntry(k, v)
 		}
-		k, v := b.Cursor().First()
-		if k == nil {
-			return nil
-		}
-		ok = true
-		e, err = decodeIndexEntry(k, v)
 		return err
 	})
+	return e, ok, err
+}
+
+// view calls f with a cursor over the windows, unless there are none.
+func (x *windowIndex) view(f func(*bbolt.Cursor) error) error {
+	return x.failure(x.db.View(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(windowsBucket); b != nil {
+			return f(b.Cursor())
+		}
+		return nil
+	}))
+}
+
+// failure is an error of the index; nil stays nil.
+func (x *windowIndex) failure(err error) error {
 	if err != nil {
-		return e, false, fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
+		err = fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
 	}
-	return e, ok, nil
+	return err
 }
 
 // clear forgets all windows. Unlike the other changes it may come from any goroutine.
 func (x *windowIndex) clear() error {
-	err := x.db.Update(func(tx *bbolt.Tx) error {
+	return x.failure(x.db.Update(func(tx *bbolt.Tx) error {
 		if tx.Bucket(windowsBucket) == nil {
 			return nil
 		}
 		return tx.DeleteBucket(windowsBucket)
-	})
-	if err != nil {
-		return fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
-	}
-	return nil
+	}))
 }
 
 // lastBefore moves to the last window that begins before a time.
@@ -315,15 +292,11 @@ func (x *windowIndex) prune(b *bbolt.Bucket, newest int64, n *int) error {
 }
 
 func (x *windowIndex) update(f func(*bbolt.Bucket) error) error {
-	err := x.db.Update(func(tx *bbolt.Tx) error {
+	return x.failure(x.db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(windowsBucket)
 		if err != nil {
 			return err
 		}
 		return f(b)
-	})
-	if err != nil {
-		return fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
-	}
-	return nil
+	}))
 }

@@ -3,6 +3,8 @@ package lookup
 import (
 	"slices"
 	"strings"
+
+	"github.com/nanopack/pulse/internal/influxnames"
 )
 
 // Tag is one key and value of a series.
@@ -15,7 +17,7 @@ type Tag struct{ Key, Value string }
 // kept.
 func Tags(relay string, sent []string) []Tag {
 	tags := make([]Tag, 1, 1+len(sent))
-	tags[0] = Tag{"host", relay}
+	tags[0] = Tag{influxnames.Host, relay}
 	for _, s := range sent {
 		key, value, ok := strings.Cut(s, ":")
 		if !ok || key == "" || value == "" || key == "time" {
