@@ -146,9 +146,7 @@ func filledDataDir(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	awaitPolls(t, s, fleet, 40)
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stopProjected(t, s)
 	tls := filepath.Join(dir, "tls")
 	if err := selfSign(tls, filepath.Join(tls, "cert.pem"), filepath.Join(tls, "key.pem")); err != nil {
 		t.Fatal(err)
