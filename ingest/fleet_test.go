@@ -66,8 +66,8 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
-// TestFleetLosesNothing: 500 relays with 10 stats each over TCP, polled every second; the journal gets every reading that was sent, with the
-// value that was sent, in order, while connections are cut all the time.
+// TestFleetLosesNothing: 500 relays with 10 stats each over TCP, polled every second. The journal gets every reading that
+// was sent, with the value that was sent, in order.
 func TestFleetLosesNothing(t *testing.T) {
 	const relays, stats = 500, 10
 	j := &fakeJournal{}
@@ -80,14 +80,26 @@ func TestFleetLosesNothing(t *testing.T) {
 	if err := fleet.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "three polls of each relay on average, and one of each", func() bool {
-		return fleet.Sent() >= 3*relays*stats && j.relaysWithEvents() == relays
+	eventually(t, "three polls of each relay", func() bool {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		polls := map[string]int{}
+		for _, e := range j.events {
+			polls[e.Relay]++
+		}
+		for _, n := range polls {
+			if n < 3 {
+				return false
+			}
+		}
+		return len(polls) == relays
 	})
+	// A stop waits a second for answers, so what is to be compared with the journal is said before it.
+	fleet.Finish()
+	sent := fleet.Sent()
 	if err := srv.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	sent := fleet.Sent()
-	fleet.Stop()
 	if got := uint64(j.readings); got != sent {
 		t.Errorf("%d readings in the journal, %d were sent", got, sent)
 	}

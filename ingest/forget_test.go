@@ -184,6 +184,7 @@ func TestForgetWhileItConnects(t *testing.T) {
 		if r := w.relay("web1"); !r.Connected {
 			t.Errorf("%+v, want it connected", r)
 		}
+		settle() // until the relay's events are written
 		want := []string{"connected", "added:cpu", "disconnected:lost", "forgotten:by request", "connected"}
 		if got := j.kinds("web1"); !slices.Equal(got, want) {
 			t.Errorf("relay events %v, want %v", got, want)

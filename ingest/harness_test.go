@@ -70,17 +70,6 @@ func (j *fakeJournal) text() []string {
 	return slices.Clone(j.lines)
 }
 
-// relaysWithEvents returns of how many relays there are readings.
-func (j *fakeJournal) relaysWithEvents() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	ids := make(map[string]bool)
-	for i := range j.events {
-		ids[j.events[i].Relay] = true
-	}
-	return len(ids)
-}
-
 // kinds returns the relay events of one relay as "kind" or "kind:collector" or "kind:reason".
 func (j *fakeJournal) kinds(relay string) []string {
 	j.mu.Lock()

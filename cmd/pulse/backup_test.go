@@ -64,9 +64,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Error("no word about a file that cannot be made")
 	}
 	fleet.Stop()
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stopProjected(t, s)
 	if text := pulse(t, exitFailure, "backup", "--api", s.HTTPAddr, running+".2"); !strings.Contains(text, "--data-dir") {
 		t.Errorf("without a server: %s", text)
 	}

@@ -147,9 +147,7 @@ func filledDataDir(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	awaitPolls(t, s, fleet, 40)
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stopProjected(t, s)
 	tls := filepath.Join(dir, "tls")
 	if err := selfsigned.Make(filepath.Join(tls, "cert.pem"), filepath.Join(tls, "key.pem"), "pulse"); err != nil {
 		t.Fatal(err)

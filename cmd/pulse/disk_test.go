@@ -105,9 +105,7 @@ func testDiskFull(t *testing.T, influxAddress string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Stop(); err != nil {
-		t.Error(err)
-	}
+	stopProjected(t, s)
 	sent := fleet.Sent() + newcomers.Sent()
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -118,9 +116,7 @@ func testDiskFull(t *testing.T, influxAddress string) {
 	if have := listed(t, s, "/relays"); have != relays+newRelays {
 		t.Errorf("%d relays are listed after a restart, %d are known", have, relays+newRelays)
 	}
-	if err := s.Stop(); err != nil {
-		t.Error(err)
-	}
+	stopProjected(t, s)
 	want := recount(t, dir)
 	if got := uint64(len(want.raw)) + uint64(lost); got != sent {
 		t.Errorf("%d readings were sent; %d in the journal and %v lost are %d", sent, len(want.raw), lost, got)

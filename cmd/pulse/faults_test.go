@@ -102,7 +102,7 @@ func testSuspend(t *testing.T, long time.Duration, beat string, stay bool) {
 	if err := ours.Close(); err != nil {
 		t.Error(err)
 	}
-	stopWhole(t, s)
+	stopProjected(t, s)
 	want := recount(t, dir)
 	// What a relay said as its connection broke may have arrived nowhere.
 	if got, sent := uint64(len(want.raw)), fleet.Sent(); got > sent || sent-got > 10*lost {
@@ -179,7 +179,7 @@ func TestOutOfFiles(t *testing.T) {
 	}
 	fleet.Finish()
 	await(t, s, "every projection", 3*time.Minute, func() error { return allLive(s) })
-	stopWhole(t, s)
+	stopProjected(t, s)
 	want := recount(t, dir)
 	if uint64(len(want.raw)) != fleet.Sent() {
 		t.Errorf("%d readings were sent, the journal holds %d", fleet.Sent(), len(want.raw))
@@ -254,7 +254,7 @@ func TestLittleMemory(t *testing.T) {
 	if n := fleet.Disconnects(); n != 0 {
 		t.Errorf("%d relays lost their connection: %v", n, fleet.Err())
 	}
-	stopWhole(t, s)
+	stopProjected(t, s)
 	want := recount(t, dir)
 	if uint64(len(want.raw)) != fleet.Sent() {
 		t.Errorf("%d readings were sent, the journal holds %d", fleet.Sent(), len(want.raw))

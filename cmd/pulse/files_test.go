@@ -38,9 +38,7 @@ func TestFilesArePrivate(t *testing.T) {
 	backup := filepath.Join(t.TempDir(), "backup")
 	runPulse(t, "backup", "--api", "http://"+s.HTTPAddr, backup)
 	onlyForOwner(t, backup)
-	if err := s.Stop(); err != nil { // InfluxDB's files are written at the stop
-		t.Error(err)
-	}
+	stopProjected(t, s) // InfluxDB's files are written at the stop
 	onlyForOwner(t, dir)
 
 	restored := filepath.Join(t.TempDir(), "restored")

@@ -107,9 +107,7 @@ func TestHostileHTTP(t *testing.T) {
 	if peak > hostileMemory {
 		t.Errorf("the server took %d MiB", peak>>20)
 	}
-	if err := s.Stop(); err != nil {
-		t.Error(err)
-	}
+	stopProjected(t, s)
 	t.Logf("%d answers beside %d connections in %v, half of them within %v, the slowest after %v; the server took %d MiB at most",
 		len(took), h.connections.Load(), lasts, took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond), peak>>20)
 }

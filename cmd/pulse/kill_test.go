@@ -83,7 +83,7 @@ func TestKill9(t *testing.T) {
 			return nil
 		})
 
-		stopWhole(t, s)
+		stopProjected(t, s)
 		want := recount(t, dir)
 		// On a slow machine a relay has two answers under way at a kill, and one at the stop.
 		if missing := int(fleet.Polls()) - want.events; missing < 0 || missing > (2*kills+round+1)*relays {

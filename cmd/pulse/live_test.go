@@ -66,9 +66,7 @@ func TestLiveOverKills(t *testing.T) {
 	})
 	b.enough.Store(true)
 	listening.Wait()
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stopProjected(t, s)
 
 	events := 0
 	readJournal(t, dir, func(seq uint64, e *codec.Event) {

@@ -70,9 +70,7 @@ func TestNewestFirst(t *testing.T) {
 	proxy.Set(testtools.Healthy)
 	awaitProjected(t, s)
 	fleet.stop()
-	if err := s.Stop(); err != nil {
-		t.Error(err)
-	}
+	stopProjected(t, s)
 	want := recount(t, dir)
 	fleet.check(t, want)
 	compareWithExternal(t, db.Addr, want)
@@ -127,9 +125,7 @@ func TestSeriesLimitRaised(t *testing.T) {
 		t.Errorf("%d rejects are listed after the replay", n)
 	}
 	fleet.stop()
-	if err := s.Stop(); err != nil {
-		t.Error(err)
-	}
+	stopProjected(t, s)
 	compareWithExternal(t, db.Addr, recount(t, dir))
 }
 
@@ -158,8 +154,6 @@ func TestWipedRightAfterTheStart(t *testing.T) {
 	}
 	awaitProjected(t, s)
 	fleet.stop()
-	if err := s.Stop(); err != nil {
-		t.Error(err)
-	}
+	stopProjected(t, s)
 	compareWithExternal(t, db.Addr, recount(t, dir))
 }

@@ -171,9 +171,7 @@ func testOutage(t *testing.T, o outage) {
 	if n := fleet.Disconnects(); n != 0 {
 		t.Errorf("%d relays lost their connection: %v", n, fleet.Err())
 	}
-	if err := s.Stop(); err != nil {
-		t.Error(err)
-	}
+	stopProjected(t, s)
 	want := recount(t, dir)
 	if uint64(want.events) != fleet.Polls() {
 		t.Errorf("the journal holds %d events of %d answered polls", want.events, fleet.Polls())

@@ -90,9 +90,7 @@ func TestDamagedInflux(t *testing.T) {
 					t.Errorf("said to be lost: %+v", d)
 				}
 			}
-			if err := s.Stop(); err != nil {
-				t.Fatal(err)
-			}
+			stopProjected(t, s)
 			compareWithInflux(t, dir, want)
 		})
 	}
@@ -111,9 +109,7 @@ func TestInfluxGoneBeyondTheJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitPolls(t, s, fleet, 40)
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stopProjected(t, s)
 	first := trimJournal(t, dir, between)
 	want := recount(t, dir)
 	remove("influx")(t, dir)
@@ -137,9 +133,7 @@ func TestInfluxGoneBeyondTheJournal(t *testing.T) {
 				t.Errorf("%+v; the journal begins at %v", d, first)
 			}
 		}
-		if err := s.Stop(); err != nil {
-			t.Fatal(err)
-		}
+		stopProjected(t, s)
 	}
 	compareWithInflux(t, dir, want)
 }

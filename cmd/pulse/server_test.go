@@ -31,24 +31,6 @@ func startServer(t *testing.T, dataDir string, args ...string) *pulseproc.Server
 	return s
 }
 
-// stopWhole stops a server when every projection has all that the journal holds. A stop has a bound, which a machine with
-// other things to do may pass: then the next start goes on, and is stopped again.
-func stopWhole(t *testing.T, s *pulseproc.Server) {
-	t.Helper()
-	for range 3 {
-		err := s.Stop()
-		if err == nil {
-			return
-		}
-		t.Logf("stopped before everything was done: %v", err)
-		if err := s.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		await(t, s, "every projection", 3*time.Minute, func() error { return allLive(s) })
-	}
-	t.Fatal("three stops were cut short")
-}
-
 func newServer(t *testing.T, dataDir string, args ...string) *pulseproc.Server {
 	t.Helper()
 	return serverOf(t, pulseproc.Options{DataDir: dataDir, Args: args})

@@ -137,22 +137,25 @@ func TestStopWithoutInflux(t *testing.T) {
 	compareWithExternal(t, db.Addr, recount(t, dir))
 }
 
-// stopProjected stops the server when all is projected. What is more than a stop has time for
-// the next start does.
+// stopProjected stops the server when all is projected. A stop has a bound, which a machine with other things to do may
+// pass: what was left the next start does, and is stopped again.
 func stopProjected(t *testing.T, s *pulseproc.Server) {
 	t.Helper()
-	if err := s.Stop(); err == nil {
-		return
-	} else if !leavesWork(s, err) {
-		t.Fatal(err)
+	for range 3 {
+		err := s.Stop()
+		if err == nil {
+			return
+		}
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitFailure {
+			t.Fatal(err)
+		}
+		t.Logf("the stop was cut short: %v", err)
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		awaitProjected(t, s)
 	}
-	if err := s.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	awaitProjected(t, s)
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	t.Fatal("three stops were cut short")
 }
 
 // leavesWork says whether a stop that ended with err said that the next start goes on.

@@ -110,9 +110,7 @@ func TestTakeOverOf02(t *testing.T) {
 		t.Errorf("/daily of old and new days: %v", err)
 	}
 	// Again: nothing changes.
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stopProjected(t, s)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

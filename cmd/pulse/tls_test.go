@@ -67,9 +67,7 @@ func TestTLSEverywhere(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Stop(); err != nil {
-				t.Error(err)
-			}
+			stopProjected(t, s)
 			if err := s.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}

@@ -125,9 +125,7 @@ func TestWarningsAreTold(t *testing.T) {
 	}
 	said := &transcript{}
 	s := startTelling(t, said, args...)
-	if err := s.Stop(); err != nil {
-		t.Error(err)
-	}
+	stopProjected(t, s)
 	if !strings.Contains(said.String(), `level=WARN msg="--relay-token: it is not set`) {
 		t.Errorf("the log is %s", said)
 	}
