@@ -353,7 +353,7 @@ func TestReaderPassesAnUnreadableBlock(t *testing.T) {
 // A start that was killed after the server had deleted the stream leaves the guard, and the next one uses it.
 func TestGuardOfAnEarlierStart(t *testing.T) {
 	dir, marker, _ := prepare(t, true)
-	if _, err := linkAside(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
+	if _, err := linkAside(dir, time.Now(), (*os.File).Sync, scope{bytes: verifyBytes}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(streamDir(dir)); err != nil {

@@ -72,11 +72,11 @@ func TestTooManyOpenFiles(t *testing.T) {
 	}
 	now := time.Now()
 	try("linkAside", func() (string, error) {
-		found, err := linkAside(dir, now, (*os.File).Sync, verifyBytes)
+		found, err := linkAside(dir, now, (*os.File).Sync, scope{bytes: verifyBytes})
 		return found.aside, err
 	})
 	end()
-	if _, err := linkAside(dir, now, (*os.File).Sync, verifyBytes); err != nil {
+	if _, err := linkAside(dir, now, (*os.File).Sync, scope{bytes: verifyBytes}); err != nil {
 		t.Fatal(err)
 	}
 	noFiles(t)
@@ -139,7 +139,7 @@ func TestKilledWhilePuttingBack(t *testing.T) {
 		if err := os.CopyFS(dir, os.DirFS(template)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := linkAside(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
+		if _, err := linkAside(dir, time.Now(), (*os.File).Sync, scope{bytes: verifyBytes}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.RemoveAll(streamDir(dir)); err != nil {
@@ -165,7 +165,7 @@ func TestTwoRestoresInASecond(t *testing.T) {
 	dir, marker, _ := prepare(t, true)
 	now := time.Now()
 	for range 2 {
-		if _, err := linkAside(dir, now, (*os.File).Sync, verifyBytes); err != nil {
+		if _, err := linkAside(dir, now, (*os.File).Sync, scope{bytes: verifyBytes}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Remove(blockPath(guardDir(dir), 2)); err != nil {

@@ -23,12 +23,12 @@ func endDoubt(dir string) error {
 	return nil
 }
 
-// verifyOlder verifies the blocks that the start did not, while the server runs. The server has them open, so that a damaged
-// one is kept and told, and mended by the next start.
+// verifyOlder verifies the blocks that the start did not, all but the last of the list, while the server runs. The server
+// has them open, so that a damaged one is kept and told, and mended by the next start.
 func (j *Journal) verifyOlder(list []int) {
 	defer j.wg.Done()
 	v := verifier{msgs: filepath.Join(streamDir(j.o.Dir), "msgs"), aside: unreadableDir(j.o.Dir, j.o.Now()), fsync: j.o.fsync}
-	for i := range list {
+	for i := range len(list) - 1 {
 		if !j.pause(j.o.olderPause) {
 			return
 		}
@@ -38,7 +38,7 @@ func (j *Journal) verifyOlder(list []int) {
 	}
 }
 
-// verifyOne verifies a block.
+// verifyOne verifies block list[i], which is not the last.
 func (j *Journal) verifyOne(v *verifier, list []int, i int) error {
 	path := blockPath(v.msgs, list[i])
 	state, err := j.State(j.ctx) // first: what retention drops while the block is read is not lost
@@ -54,10 +54,14 @@ func (j *Journal) verifyOne(v *verifier, list []int, i int) error {
 	}
 	v.first = state.FirstSeq
 	// Retention cuts into the oldest block, and what the journal lost before is known.
-	lost := slices.DeleteFunc(v.numbers(list, i, s), func(l span) bool {
+	known := func(l span) bool {
 		return l.first == 0 || l.last < max(l.first, state.FirstSeq) || j.losses.has(l.first) && j.losses.has(l.last)
-	})
+	}
+	lost := slices.DeleteFunc(v.numbers(list, i, s), known)
 	if len(lost) == 0 {
+		if cut := v.behind(list, i, s); !known(cut) {
+			j.tellLost(cut, state, "the server read a damaged block before it was verified, and cut it: the journal lost events")
+		}
 		return nil
 	}
 	if err := os.WriteFile(doubtPath(j.o.Dir), nil, 0o600); err != nil {
@@ -71,10 +75,22 @@ func (j *Journal) verifyOne(v *verifier, list []int, i int) error {
 		return err
 	}
 	for _, l := range lost {
-		gap := &GapError{From: max(l.first, state.FirstSeq), To: l.last, Reason: GapLost}
-		j.log.Error("the journal lost events in a damaged block; the next start keeps what is intact behind them",
-			"from", gap.From, "to", gap.To, "events", gap.Missing(), "copy", v.aside)
-		j.losses.add(gap.From, gap.To, gap.Reason, j.o.Now())
+		j.tellLost(l, state, "the journal lost events in a damaged block; the next start keeps what is intact behind them", "copy", v.aside)
 	}
 	return nil
+}
+
+// behind are the numbers between block list[i] and the next.
+func (v *verifier) behind(list []int, i int, s blockScan) span {
+	next, ok, err := firstEvent(blockPath(v.msgs, list[i+1]))
+	if err != nil || !ok || s.last == 0 {
+		return span{}
+	}
+	return span{s.last + 1, next.seq - 1}
+}
+
+func (j *Journal) tellLost(l span, now State, msg string, args ...any) {
+	gap := &GapError{From: max(l.first, now.FirstSeq), To: l.last, Reason: GapLost}
+	j.log.Error(msg, append([]any{"from", gap.From, "to", gap.To, "events", gap.Missing()}, args...)...)
+	j.losses.add(gap.From, gap.To, gap.Reason, j.o.Now())
 }

@@ -71,7 +71,7 @@ func (j *Journal) setAside(cause error) (string, error) {
 // start brings up the server with the stream in it, repairing what can be repaired. marker is what is known of
 // the journal, nil if nothing is. It is used by Open and by every restart after a write error.
 func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport) (*embedded, error) {
-	found, err := linkAside(j.o.Dir, j.o.Now(), j.o.fsync, j.o.verifyBytes)
+	found, err := linkAside(j.o.Dir, j.o.Now(), j.o.fsync, scope{j.o.verifyBytes, j.o.Retention})
 	var link *linkError
 	var mend *mendError
 	switch {
