@@ -229,13 +229,9 @@ func TestOnlyBlockOverwritten(t *testing.T) {
 // told, the block is kept as it was, and the next start mends it.
 func TestDamagedOldBlockIsFound(t *testing.T) {
 	dir, marker, lastOf := prepare(t, false)
-	var damaged []byte
-	edit(t, block(dir, 2), func(b []byte) []byte {
-		b[starts(b)[2]+1] ^= 0x10 // a length
-		damaged = bytes.Clone(b)
-		return b
-	})
+	damaged := spoilLength(t, dir)
 	seq := lastOf[0] + 3
+	passRecent()
 	o := Options{Dir: dir, Marker: marker, verifyBytes: 1, olderPause: time.Millisecond}
 	j, err := tryOpen(t, o)
 	if err != nil {
@@ -269,6 +265,107 @@ func TestDamagedOldBlockIsFound(t *testing.T) {
 			t.Errorf("losses %+v", got)
 		}
 		closeJournal(t, j)
+	}
+}
+
+// spoilLength damages the length of the third record in the second of the three blocks. It returns the block.
+func spoilLength(t *testing.T, dir string) (damaged []byte) {
+	t.Helper()
+	edit(t, block(dir, 2), func(b []byte) []byte {
+		b[starts(b)[2]+1] ^= 0x10
+		damaged = bytes.Clone(b)
+		return b
+	})
+	return damaged
+}
+
+// passRecent returns when no event is of the recent past any more: what passes is the server's time.
+func passRecent() { time.Sleep(recentPast) }
+
+// A block that the server reads at its start, although its index is current, is verified and mended before.
+func TestDamagedBlockThatTheStartReads(t *testing.T) {
+	const hour = time.Hour
+	for name, begins := range map[string][3]time.Duration{ // the blocks, from now on
+		"the clock was set back":       {-3 * hour, -2 * hour, hour},
+		"the time went on in between":  {-3 * hour, hour, -hour},
+		"retention cuts into it":       {-9 * hour, -8 * hour, -hour},
+		"retention drops one before":   {-9 * hour, -7 * hour, -2 * hour},
+		"it is the second that is new": {-3 * hour, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, marker, _ := prepare(t, false)
+			spoilLength(t, dir)
+			for i, ahead := range begins {
+				beginAt(t, dir, i+1, time.Now().Add(ahead))
+			}
+			damaged, err := os.ReadFile(block(dir, 2))
+			if err != nil {
+				t.Fatal(err)
+			}
+			j, err := tryOpen(t, Options{Dir: dir, Marker: marker, verifyBytes: 1, olderPause: hour, Retention: 6 * hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closeJournal(t, j)
+			aside := j.Report().Unreadable
+			if content, err := os.ReadFile(filepath.Join(aside, "2.blk")); err != nil || !bytes.Equal(content, damaged) {
+				t.Errorf("the damaged block is not kept as it was: %v", err)
+			}
+			if got := j.Losses(); got.Events != 1 {
+				t.Errorf("losses %+v", got)
+			}
+		})
+	}
+}
+
+// beginAt gives the first event of block n, which the server's index tells nothing more of, another time.
+func beginAt(t *testing.T, dir string, n int, at time.Time) {
+	t.Helper()
+	sum, err := blockHash(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit(t, block(dir, n), func(b []byte) []byte {
+		size := int(binary.LittleEndian.Uint32(b) &^ lengthHeaders)
+		subject := int(binary.LittleEndian.Uint16(b[20:]))
+		binary.LittleEndian.PutUint64(b[12:], uint64(at.UnixNano()))
+		body := b[recordHead : size-recordSum]
+		sum.Write(b[4:20])
+		sum.Write(body)
+		if binary.LittleEndian.Uint32(b)&lengthHeaders != 0 || subject == 0 {
+			t.Fatal("a record with headers")
+		}
+		copy(b[size-recordSum:size], sum.Sum(nil))
+		return b
+	})
+}
+
+// A block that is read before it is verified: the server cuts it, and the loss is told, once.
+func TestDamagedOldBlockIsReadFirst(t *testing.T) {
+	dir, marker, lastOf := prepare(t, false)
+	spoilLength(t, dir)
+	passRecent()
+	j, err := tryOpen(t, Options{Dir: dir, Marker: marker, verifyBytes: 1, olderPause: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeJournal(t, j)
+	if _, err := j.runs.current().stream.GetMsg(t.Context(), lastOf[0]+1); err != nil {
+		t.Fatal(err)
+	}
+	older := *j.older.Load()
+	for range 2 {
+		v := verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: t.TempDir(), fsync: (*os.File).Sync}
+		for i := range len(older) - 1 {
+			if err := j.verifyOne(&v, older, i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := GapError{lastOf[0] + 3, lastOf[1], GapLost}
+		got := j.Losses()
+		if got.Events != want.Missing() || len(got.Ranges) != 1 || got.Ranges[0].From != want.From || got.Ranges[0].To != want.To {
+			t.Errorf("losses %+v, want %v", got, want)
+		}
 	}
 }
 

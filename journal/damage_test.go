@@ -357,7 +357,7 @@ func TestReaderPassesAnUnreadableBlock(t *testing.T) {
 // one uses it.
 func TestGuardOfAnEarlierStart(t *testing.T) {
 	dir, marker, _ := prepare(t, true)
-	if _, err := linkBlocks(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
+	if _, err := linkBlocks(dir, time.Now(), (*os.File).Sync, scope{bytes: verifyBytes}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(streamDir(dir)); err != nil {

@@ -73,11 +73,11 @@ func TestTooManyOpenFiles(t *testing.T) {
 	}
 	now := time.Now()
 	try("linkBlocks", func() (string, error) {
-		found, err := linkBlocks(dir, now, (*os.File).Sync, verifyBytes)
+		found, err := linkBlocks(dir, now, (*os.File).Sync, scope{bytes: verifyBytes})
 		return found.aside, err
 	})
 	end()
-	if _, err := linkBlocks(dir, now, (*os.File).Sync, verifyBytes); err != nil {
+	if _, err := linkBlocks(dir, now, (*os.File).Sync, scope{bytes: verifyBytes}); err != nil {
 		t.Fatal(err)
 	}
 	noFiles(t)
@@ -141,7 +141,7 @@ func TestKilledWhilePuttingBack(t *testing.T) {
 		if err := os.CopyFS(dir, os.DirFS(template)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := linkBlocks(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
+		if _, err := linkBlocks(dir, time.Now(), (*os.File).Sync, scope{bytes: verifyBytes}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.RemoveAll(streamDir(dir)); err != nil {
@@ -167,7 +167,7 @@ func TestTwoRestoresInASecond(t *testing.T) {
 	dir, marker, _ := prepare(t, true)
 	now := time.Now()
 	for range 2 {
-		if _, err := linkBlocks(dir, now, (*os.File).Sync, verifyBytes); err != nil {
+		if _, err := linkBlocks(dir, now, (*os.File).Sync, scope{bytes: verifyBytes}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Remove(blockPath(linksDir(dir), 2)); err != nil {

@@ -25,7 +25,7 @@ func linksDir(dir string) string { return filepath.Join(dir, "guard") }
 // opens the rest. Whatever is neither a file nor a directory is moved too: to open a pipe waits for
 // ever. Two things are errors here, because people can mend them without a loss: a missing
 // permission, and no space for the intact events of a damaged block.
-func linkBlocks(dir string, now time.Time, fsync func(*os.File) error, newest int64) (found verified, err error) {
+func linkBlocks(dir string, now time.Time, fsync func(*os.File) error, of scope) (found verified, err error) {
 	from, to := filepath.Join(streamDir(dir), "msgs"), linksDir(dir)
 	special, err := moveSpecial(dir, now)
 	if err != nil {
@@ -44,7 +44,7 @@ func linkBlocks(dir string, now time.Time, fsync func(*os.File) error, newest in
 	if list, err = complete(from, to, list); err != nil {
 		return found, err
 	}
-	if found, err = verify(dir, list, now, fsync, newest); err != nil {
+	if found, err = verify(dir, list, now, fsync, of); err != nil {
 		return found, err
 	}
 	found.aside, found.special = cmp.Or(found.aside, special), special != ""
@@ -56,7 +56,7 @@ func linkBlocks(dir string, now time.Time, fsync func(*os.File) error, newest in
 	}
 	for _, n := range list {
 		path := blockPath(from, n)
-		if _, _, err := firstSeq(path); err != nil {
+		if _, _, err := firstEvent(path); err != nil {
 			if errors.Is(err, fs.ErrPermission) || !failed(err) {
 				return found, err
 			}
@@ -122,26 +122,31 @@ type linkError struct{ err error }
 func (e *linkError) Error() string { return e.err.Error() }
 func (e *linkError) Unwrap() error { return e.err }
 
-// firstSeq reads the sequence number of a block's first event. A record begins with its length (4
-// bytes, the highest bit tells of headers) and the number (8, the two highest bits tell of
-// deletions), little endian. ok is false for a block without an event.
-func firstSeq(path string) (seq uint64, ok bool, err error) {
+// stored is an event's sequence number and when the server stored it.
+type stored struct {
+	seq uint64
+	at  time.Time
+}
+
+// firstEvent reads what a block tells of its first event, at the beginning of its record (scan.go). ok is false for a block
+// without an event.
+func firstEvent(path string) (first stored, ok bool, err error) {
 	f, err := plainfile.Open(path)
 	if err != nil {
-		return 0, false, err
+		return first, false, err
 	}
 	defer func() { _ = f.Close() }() // opened for reading
-	var head [12]byte
+	var head [recordHead - 2]byte
 	for at := int64(0); ; {
 		switch _, err := f.ReadAt(head[:], at); {
 		case errors.Is(err, io.EOF):
-			return 0, false, nil
+			return first, false, nil
 		case err != nil:
-			return 0, false, err
+			return first, false, err
 		}
-		size, seq := binary.LittleEndian.Uint32(head[:])&^(1<<31), binary.LittleEndian.Uint64(head[4:])
-		if seq>>62 == 0 {
-			return seq, true, nil
+		size, seq := binary.LittleEndian.Uint32(head[:])&^lengthHeaders, binary.LittleEndian.Uint64(head[4:])
+		if seq&numberDeletion == 0 {
+			return stored{seq, time.Unix(0, int64(binary.LittleEndian.Uint64(head[12:])))}, true, nil
 		}
 		at += max(int64(size), int64(len(head)))
 	}
@@ -158,12 +163,12 @@ func behindUnreadable(msgs string, seq uint64) (next uint64, ok bool) {
 	broken := false
 	for _, n := range list {
 		path := blockPath(msgs, n)
-		first, has, err := firstSeq(path)
+		first, has, err := firstEvent(path)
 		switch {
 		case err == nil && !has:
-		case err == nil && first > seq:
+		case err == nil && first.seq > seq:
 			if broken {
-				return first, true
+				return first.seq, true
 			}
 			return 0, false
 		case err == nil: // begins at seq or before: it may hold it

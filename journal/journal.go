@@ -42,7 +42,7 @@ type Journal struct {
 	losses  losses
 	// endDamaged: the last events were found damaged at the start. Open's.
 	endDamaged bool
-	// older are the blocks that the last start did not verify.
+	// older are the blocks that the last start did not verify, and the one behind them.
 	older atomic.Pointer[[]int]
 	// blocked is true from a write error until appending resumes; a run may be there before, for
 	// readers.

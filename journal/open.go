@@ -74,7 +74,7 @@ func (j *Journal) setAside(cause error) (string, error) {
 // is known of the journal, nil if nothing is. It is used by Open and by every restart after a write
 // error.
 func (j *Journal) start(ctx context.Context, marker *Marker, report *OpenReport) (*embedded, error) {
-	found, err := linkBlocks(j.o.Dir, j.o.Now(), j.o.fsync, j.o.verifyBytes)
+	found, err := linkBlocks(j.o.Dir, j.o.Now(), j.o.fsync, scope{j.o.verifyBytes, j.o.Retention})
 	var link *linkError
 	var mend *mendError
 	switch {

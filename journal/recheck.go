@@ -25,12 +25,13 @@ func endDoubt(dir string) error {
 	return nil
 }
 
-// verifyOlder verifies the blocks that the start did not, while the server runs. The server has
-// them open, so that a damaged one is kept and told, and mended by the next start.
+// verifyOlder verifies the blocks that the start did not, all but the last of the list, while
+// the server runs. The server has them open, so that a damaged one is kept and told, and mended by
+// the next start.
 func (j *Journal) verifyOlder(list []int) {
 	defer j.wg.Done()
 	v := newVerifier(j.o.Dir, j.o.Now(), j.o.fsync)
-	for i := range list {
+	for i := range len(list) - 1 {
 		if !retry.Sleep(j.ctx, j.o.olderPause) {
 			return
 		}
@@ -40,7 +41,7 @@ func (j *Journal) verifyOlder(list []int) {
 	}
 }
 
-// verifyOne verifies a block.
+// verifyOne verifies block list[i], which is not the last.
 func (j *Journal) verifyOne(v *verifier, list []int, i int) error {
 	path := blockPath(v.msgs, list[i])
 	state, err := j.State(j.ctx) // first: what retention drops while the block is read is not lost
@@ -56,10 +57,14 @@ func (j *Journal) verifyOne(v *verifier, list []int, i int) error {
 	}
 	v.first = state.FirstSeq
 	// Retention cuts into the oldest block, and what the journal lost before is known.
-	lost := slices.DeleteFunc(v.numbers(list, i, s), func(l Span) bool {
+	known := func(l Span) bool {
 		return l.First == 0 || l.Last < max(l.First, state.FirstSeq) || j.losses.has(l.First) && j.losses.has(l.Last)
-	})
+	}
+	lost := slices.DeleteFunc(v.numbers(list, i, s), known)
 	if len(lost) == 0 {
+		if cut := v.behind(list, i, s); !known(cut) {
+			j.tellLost(cut, state, "the server read a damaged block before it was verified, and cut it: the journal lost events")
+		}
 		return nil
 	}
 	if err := os.WriteFile(doubtPath(j.o.Dir), nil, 0o600); err != nil {
@@ -73,10 +78,22 @@ func (j *Journal) verifyOne(v *verifier, list []int, i int) error {
 		return err
 	}
 	for _, l := range lost {
-		gap := &GapError{From: max(l.First, state.FirstSeq), To: l.Last, Reason: GapLost}
-		j.log.Error("the journal lost events in a damaged block; the next start keeps what is intact behind them",
-			"from", gap.From, "to", gap.To, "events", gap.Missing(), "copy", v.aside)
-		j.losses.add(gap.From, gap.To, gap.Reason, j.o.Now())
+		j.tellLost(l, state, "the journal lost events in a damaged block; the next start keeps what is intact behind them", "copy", v.aside)
 	}
 	return nil
+}
+
+// behind are the numbers between block list[i] and the next.
+func (v *verifier) behind(list []int, i int, s blockScan) Span {
+	next, ok, err := firstEvent(blockPath(v.msgs, list[i+1]))
+	if err != nil || !ok || s.last == 0 {
+		return Span{}
+	}
+	return Span{s.last + 1, next.seq - 1}
+}
+
+func (j *Journal) tellLost(l Span, now State, msg string, args ...any) {
+	gap := &GapError{From: max(l.First, now.FirstSeq), To: l.Last, Reason: GapLost}
+	j.log.Error(msg, append([]any{"from", gap.From, "to", gap.To, "events", gap.Missing()}, args...)...)
+	j.losses.add(gap.From, gap.To, gap.Reason, j.o.Now())
 }

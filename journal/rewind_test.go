@@ -200,7 +200,7 @@ func TestStreamDroppedAtARestart(t *testing.T) {
 	if _, err := j.Append(t.Context(), sample("r", 10)); !errors.Is(err, ErrUnknown) {
 		t.Fatal(err)
 	}
-	if _, err := linkBlocks(dir, time.Now(), (*os.File).Sync, verifyBytes); err != nil {
+	if _, err := linkBlocks(dir, time.Now(), (*os.File).Sync, scope{bytes: verifyBytes}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(streamDir(dir)); err != nil {

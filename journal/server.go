@@ -29,6 +29,9 @@ const (
 	accountSystem = "SYS"
 )
 
+// duplicateWindow is the shortest that the server takes: message ids are not used, and it is read back at each start.
+const duplicateWindow = 100 * time.Millisecond
+
 // maxPending is how much of what a connection asked for may wait for it.
 const maxPending = 16 << 20
 
@@ -200,8 +203,7 @@ func streamConfig(o Options, identity string) jetstream.StreamConfig {
 		MaxBytes:    o.MaxBytes,
 		MaxMsgSize:  MaxEventBytes,
 		MaxMsgs:     -1,
-		// Message ids are not used; a longer window is read back at each start.
-		Duplicates: 100 * time.Millisecond,
+		Duplicates:  duplicateWindow,
 		// Not for appending here (see doc.go), but for programs that restore events into a journal.
 		AllowDirect: true,
 		DenyDelete:  true,

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/minio/highwayhash"
@@ -24,6 +25,15 @@ import (
 // verifyBytes is how much of the journal is verified at every start: a third of a second's work.
 const verifyBytes = 256 << 20
 
+// scope is what a start verifies although the index is current.
+type scope struct {
+	bytes     int64         // of the newest blocks
+	retention time.Duration // of the stream: the server reads the block that it cuts into
+}
+
+// recentPast is more than the server reads back at its start.
+const recentPast = 10 * duplicateWindow
+
 // indexFile is the server's index of the blocks. It is current after a clean stop.
 const indexFile = "index.db"
 
@@ -34,34 +44,40 @@ type verified struct {
 	special bool   // something in it is a pipe, or something else that is no file
 	// mended counts the blocks that were written again.
 	mended int
-	// older are the blocks that were not verified.
+	// older are the blocks that were not verified, and the one behind them.
 	older []int
 }
 
 // verify checks the newest blocks, and all blocks when the server would read all, and mends the
 // damaged ones. The server must be stopped. blocks are in order; one that gives an error is left to
-// the caller's other checks. newest is how many bytes of the newest are checked when the server
-// reads none; all are when a run found a damaged one.
-func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error, newest int64) (verified, error) {
+// the caller's other checks. All blocks are checked when a run found a damaged one.
+func verify(dir string, blocks []int, now time.Time, fsync func(*os.File) error, of scope) (verified, error) {
 	v := newVerifier(dir, now, fsync)
 	if len(blocks) == 0 {
 		return v.found, nil
 	}
-	begin := 0
+	begin, cut := 0, 0
 	_, err := os.Lstat(doubtPath(dir))
 	doubt := err == nil
 	if last := len(blocks) - 1; v.indexed(blocks[last]) && !doubt {
-		begin = v.newest(blocks, newest)
+		begin = v.newest(blocks, of.bytes)
+		cut = v.before(blocks[:begin], time.Now().Add(-of.retention)) // the system's clock is the server's
+	}
+	if err := v.blocks(blocks, max(0, cut-1), cut); err != nil {
+		return v.found, err
 	}
 	if err := v.blocks(blocks, begin, len(blocks)); err != nil {
 		return v.found, err
 	}
 	if v.found.mended == 0 {
-		v.found.older = blocks[:begin]
+		v.found.older = blocks[:begin+1]
 		return v.found, endDoubt(dir)
 	}
 	// The index describes the blocks as they were. Without it the server reads all of them.
-	if err := v.blocks(blocks, 0, begin); err != nil {
+	if err := v.blocks(blocks, 0, cut-1); err != nil {
+		return v.found, err
+	}
+	if err := v.blocks(blocks, cut, begin); err != nil {
 		return v.found, err
 	}
 	if err := os.Remove(filepath.Join(v.msgs, indexFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -131,7 +147,8 @@ func firstOfIndex(index []byte) (first uint64) {
 }
 
 // newest returns the index of the first of the newest blocks that are verified: as many as have a
-// size in all, and at least one.
+// size in all, at least one, and those with events of the recent past, which are many when the
+// clock was set back.
 func (v *verifier) newest(list []int, size int64) int {
 	begin := len(list) - 1
 	for at := begin; at >= 0 && size > 0; at-- {
@@ -140,7 +157,20 @@ func (v *verifier) newest(list []int, size int64) int {
 			size -= info.Size()
 		}
 	}
-	return begin
+	// A block's last event is about as old as the first one of the block behind it.
+	return min(begin, max(0, v.before(list, time.Now().Add(-recentPast))-1))
+}
+
+// before counts the blocks up to the first one that does not begin before t.
+func (v *verifier) before(list []int, t time.Time) int {
+	at := slices.IndexFunc(list, func(n int) bool {
+		first, ok, err := firstEvent(blockPath(v.msgs, n))
+		return err == nil && ok && !first.at.Before(t)
+	})
+	if at < 0 {
+		return len(list)
+	}
+	return at
 }
 
 // blocks verifies list[from:to].
@@ -179,8 +209,8 @@ func (v *verifier) numbers(list []int, i int, s blockScan) []Span {
 			}
 		}
 		if lost.Last == 0 && i+1 < len(list) {
-			if next, ok, err := firstSeq(blockPath(v.msgs, list[i+1])); err == nil && ok {
-				lost.Last = next - 1
+			if next, ok, err := firstEvent(blockPath(v.msgs, list[i+1])); err == nil && ok {
+				lost.Last = next.seq - 1
 			}
 		}
 		all[k] = lost

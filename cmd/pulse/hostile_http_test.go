@@ -29,7 +29,7 @@ func TestHostileHTTP(t *testing.T) {
 	idle := min(fromEnvironment(t, hostileRelays, 1000), 4000) // of each of three kinds; the server's limit is 2,048
 	lasts := 6*time.Second + time.Duration(idle)*2*time.Millisecond
 	log := &transcript{}
-	s := serverOf(t, pulseproc.Options{DataDir: t.TempDir(), Output: log, Args: []string{"--influx-address", "embedded", "-p", "1", "-l", "WARN"}})
+	s := serverOf(t, pulseproc.Options{DataDir: t.TempDir(), Output: log, Args: []string{"--influx-address", "embedded", "-p", "60", "-l", "WARN"}})
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

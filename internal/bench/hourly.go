@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -73,15 +74,15 @@ func (b *bench) hourlyOutside(ctx context.Context) (err error) {
 		return err
 	}
 	said := make(map[string]string)
-	wire.take() // what the server itself wanted to know at its start
 	for _, verb := range []string{"mean", "max"} {
 		var hours []struct{ Value float64 }
 		if err := s.Get(hourlyPath(verb), &hours); err != nil {
 			return errors.Join(err, s.Stop())
 		}
-		asked := wire.take()
+		// The server asks for things of its own after its start, but never for slots.
+		asked := slices.DeleteFunc(wire.take(), func(form string) bool { return !strings.Contains(form, "GROUP+BY") })
 		if len(asked) != 1 { // the rest would be looked for in rows of 0.2, of which there are none
-			return errors.Join(fmt.Errorf("/hourly sent %d statements", len(asked)), s.Stop())
+			return errors.Join(fmt.Errorf("/hourly sent %d statements: %q", len(asked), asked), s.Stop())
 		}
 		said[verb] = asked[0]
 	}
