@@ -24,7 +24,7 @@ type ledger struct {
 
 	mu sync.Mutex // guards what follows
 	m  manifest
-	// unverified are the files that were not read yet since the start: see verify.go.
+	// unverified are the files that were not read yet since the start: see checksums.go.
 	unverified map[string]bool
 	damaged    chan struct{} // holds one: there is a damage that is not settled
 	doubted    chan struct{} // holds one: a file that was verified is to be verified again
