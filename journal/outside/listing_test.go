@@ -16,7 +16,7 @@ func TestConsumers(t *testing.T) {
 	dir := t.TempDir()
 	j := openOutside(t, dir, Options{})
 	appendN(t, j, "web1", 0, 10)
-	c, err := stream(t, client(t, j)).CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "archive", AckPolicy: jetstream.AckExplicitPolicy,
+	c, err := stream(t, client(t, j)).CreateConsumer(patient(t), jetstream.ConsumerConfig{Durable: "archive", AckPolicy: jetstream.AckExplicitPolicy,
 		FilterSubject: "pulse.readings.>"})
 	if err != nil {
 		t.Fatal(err)
