@@ -169,7 +169,7 @@ func TestOutsideFairShare(t *testing.T) {
 	greedy := client(t, j)
 	s := stream(t, greedy)
 	for i := range 5 {
-		c, err := s.CreateConsumer(t.Context(), jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: time.Minute, MaxWaiting: maxWaiting})
+		c, err := s.CreateConsumer(patient(t), jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: time.Minute, MaxWaiting: maxWaiting})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestOutsideFairShare(t *testing.T) {
 	if err := greedy.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := stream(t, client(t, j)).CreateConsumer(t.Context(), archive)
+	c, err := stream(t, client(t, j)).CreateConsumer(patient(t), archive)
 	if err != nil {
 		t.Fatal(err)
 	}

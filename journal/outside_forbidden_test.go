@@ -201,7 +201,7 @@ func TestOutsideLists(t *testing.T) {
 	var want []string
 	for i := range 20 {
 		name := fmt.Sprintf("mine-%02d", i)
-		if _, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: name, AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+		if _, err := st.CreateConsumer(patient(t), jetstream.ConsumerConfig{Durable: name, AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
 			t.Fatal(err)
 		}
 		want = append(want, name)
@@ -322,7 +322,7 @@ func mustConsumers(t *testing.T, j *Journal) []*jetstream.ConsumerInfo {
 func TestOutsideHostileReplies(t *testing.T) {
 	s := newStage(t)
 	st := stream(t, s.attacker)
-	if _, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "mine", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Hour}); err != nil {
+	if _, err := st.CreateConsumer(patient(t), jetstream.ConsumerConfig{Durable: "mine", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	requests := map[string]string{"INFO": "", "STREAM.NAMES": "", "STREAM.INFO.PULSE": "", "STREAM.MSG.GET.PULSE": `{"seq":1}`,

@@ -193,12 +193,12 @@ func TestOutsideTooManyConsumers(t *testing.T) {
 	appendN(t, j, "web1", 0, 10)
 	s := stream(t, client(t, j))
 	for i := range 4 {
-		if _, err := s.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: fmt.Sprint("durable", i)}); err != nil {
+		if _, err := s.CreateConsumer(patient(t), jetstream.ConsumerConfig{Durable: fmt.Sprint("durable", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 50 {
-		if _, err := s.CreateConsumer(t.Context(), jetstream.ConsumerConfig{InactiveThreshold: time.Hour}); err != nil {
+		if _, err := s.CreateConsumer(patient(t), jetstream.ConsumerConfig{InactiveThreshold: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -206,17 +206,17 @@ func TestOutsideTooManyConsumers(t *testing.T) {
 		t.Errorf("%d consumers are there, %v are counted", n, j.outsideConsumers())
 	}
 	for i := range 6 {
-		if _, err := s.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: fmt.Sprint("more", i)}); err != nil {
+		if _, err := s.CreateConsumer(patient(t), jetstream.ConsumerConfig{Durable: fmt.Sprint("more", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, cfg := range []jetstream.ConsumerConfig{{Durable: "one too many"}, {}} {
 		cfg.Durable = strings.ReplaceAll(cfg.Durable, " ", "-")
-		if _, err := s.CreateConsumer(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "maximum consumers limit reached") {
+		if _, err := s.CreateConsumer(patient(t), cfg); err == nil || !strings.Contains(err.Error(), "maximum consumers limit reached") {
 			t.Errorf("one more is answered with %v", err)
 		}
 	}
-	if _, err := s.UpdateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "more1", Description: "mine"}); err != nil {
+	if _, err := s.UpdateConsumer(patient(t), jetstream.ConsumerConfig{Durable: "more1", Description: "mine"}); err != nil {
 		t.Errorf("an update of one that is there: %v", err)
 	}
 	for range 20 {
@@ -228,7 +228,7 @@ func TestOutsideDelete(t *testing.T) {
 	j := openOutside(t, Options{})
 	s := stream(t, client(t, j))
 	for _, cfg := range []jetstream.ConsumerConfig{{Durable: "stays"}, {Name: "goes", InactiveThreshold: time.Minute}} {
-		if _, err := s.CreateConsumer(t.Context(), cfg); err != nil {
+		if _, err := s.CreateConsumer(patient(t), cfg); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -282,7 +282,7 @@ func TestOutsideSlowClient(t *testing.T) {
 		}
 	}
 	nc := client(t, j)
-	if _, err := stream(t, nc).CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "slow"}); err != nil {
+	if _, err := stream(t, nc).CreateConsumer(patient(t), jetstream.ConsumerConfig{Durable: "slow"}); err != nil {
 		t.Fatal(err)
 	}
 	nc.Close()

@@ -23,23 +23,23 @@ func TestOutsideRedeliveryBounds(t *testing.T) {
 		{Durable: "a", MaxDeliver: 100, BackOff: slices.Repeat([]time.Duration{time.Minute}, 50)},
 	} {
 		refused.AckPolicy = jetstream.AckExplicitPolicy
-		if _, err := s.CreateConsumer(t.Context(), refused); err == nil {
+		if _, err := s.CreateConsumer(patient(t), refused); err == nil {
 			t.Errorf("%+v was taken", refused)
 		}
 	}
 	// As many as there may be with the server's defaults.
 	for i := range DefaultOutsideConsumers - 1 {
-		if _, err := s.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: fmt.Sprint("default-", i), AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+		if _, err := s.CreateConsumer(patient(t), jetstream.ConsumerConfig{Durable: fmt.Sprint("default-", i), AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
 			t.Fatal(i, err)
 		}
 	}
 	greedy := jetstream.ConsumerConfig{Durable: "greedy", AckPolicy: jetstream.AckAllPolicy, MaxAckPending: 1000, AckWait: time.Second / 2 * 2}
-	if _, err := s.CreateConsumer(t.Context(), greedy); err != nil {
+	if _, err := s.CreateConsumer(patient(t), greedy); err != nil {
 		t.Fatal(err)
 	}
 	greedy.Durable = "default-1"
 	greedy.AckPolicy = jetstream.AckExplicitPolicy
-	if _, err := s.UpdateConsumer(t.Context(), greedy); err == nil || !strings.Contains(err.Error(), "redeliveries a second") {
+	if _, err := s.UpdateConsumer(patient(t), greedy); err == nil || !strings.Contains(err.Error(), "redeliveries a second") {
 		t.Errorf("an update beyond the total is answered with %v", err)
 	}
 }
@@ -50,7 +50,7 @@ func TestOutsideRedeliveryTotal(t *testing.T) {
 	s := stream(t, client(t, j))
 	costly := jetstream.ConsumerConfig{AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Second, MaxAckPending: 1000, InactiveThreshold: time.Hour}
 	for range 30 {
-		if _, err := s.CreateConsumer(t.Context(), costly); err != nil {
+		if _, err := s.CreateConsumer(patient(t), costly); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,7 +76,7 @@ func TestOutsideOldConsumersAreBounded(t *testing.T) {
 		if i%2 == 1 {
 			cfg.BackOff, cfg.MaxDeliver = []time.Duration{10 * time.Millisecond, time.Minute}, 100
 		}
-		c, err := run.js.CreateConsumer(t.Context(), streamName, cfg)
+		c, err := run.js.CreateConsumer(patient(t), streamName, cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -65,7 +65,7 @@ func TestOutsideDurableSurvivesKill(t *testing.T) {
 		s := stream(t, nc)
 		var c jetstream.Consumer
 		if round == 0 {
-			c, err = s.CreateConsumer(t.Context(), archive)
+			c, err = s.CreateConsumer(patient(t), archive)
 		} else {
 			c, err = s.Consumer(t.Context(), "archive")
 		}
@@ -99,7 +99,7 @@ func TestOutsideDurableSurvivesRestart(t *testing.T) {
 	for range 3 {
 		j := openOutside(t, Options{Dir: dir})
 		appendN(t, j, "web1", 0, 50)
-		c, err := stream(t, client(t, j)).CreateOrUpdateConsumer(t.Context(), archive)
+		c, err := stream(t, client(t, j)).CreateOrUpdateConsumer(patient(t), archive)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestOutsideSurvivesRestartInside(t *testing.T) {
 	addr := j.OutsideAddr().String()
 	appendN(t, j, "web1", 0, 20)
 	nc := client(t, j)
-	c, err := stream(t, nc).CreateConsumer(t.Context(), archive)
+	c, err := stream(t, nc).CreateConsumer(patient(t), archive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestOutsideDurableBehindTheEnd(t *testing.T) {
 	appendN(t, j, "web1", 0, 40)
 	unacknowledged := jetstream.ConsumerConfig{Durable: "other", AckPolicy: jetstream.AckNonePolicy}
 	for _, cfg := range []jetstream.ConsumerConfig{archive, unacknowledged} {
-		c, err := stream(t, client(t, j)).CreateConsumer(t.Context(), cfg)
+		c, err := stream(t, client(t, j)).CreateConsumer(patient(t), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

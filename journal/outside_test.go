@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"syscall"
 	"testing"
@@ -40,13 +41,22 @@ func tryClient(j *Journal, options ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect("nats://"+j.OutsideAddr().String(), options...)
 }
 
+// patient is a context for a request that is answered, however busy the machine is: without a deadline
+// a client waits five seconds.
+func patient(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Minute)
+	tb.Cleanup(cancel)
+	return ctx
+}
+
 func stream(tb testing.TB, nc *nats.Conn) jetstream.Stream {
 	tb.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s, err := js.Stream(tb.Context(), streamName)
+	s, err := js.Stream(patient(tb), streamName)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -193,16 +193,9 @@ func (a *App) ensureSchema(ctx context.Context) error {
 	// Both projections into InfluxDB come here, at the start at the same time.
 	a.schemaMu.Lock()
 	defer a.schemaMu.Unlock()
-	isNew, err := migrations.InfluxIsNew(ctx, a.store)
-	if err != nil {
-		return err
-	}
-	if isNew {
-		if err := a.rewindInflux(ctx); err != nil {
-			return err
-		}
-	}
-	_, err = migrations.EnsureInflux(ctx, a.store, migrations.Schema{Aggregates: a.config.Retention}, a.log.With("room", "migrations"))
+	_, err := migrations.EnsureInflux(ctx, a.store, migrations.Schema{
+		Aggregates: a.config.Retention, Missing: func() error { return a.rewindInflux(ctx) },
+	}, a.log.With("room", "migrations"))
 	a.schemaSeen = a.schemaSeen || err == nil
 	return err
 }
