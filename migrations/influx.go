@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/influxdata/influxdb1-client/models"
@@ -37,6 +36,10 @@ const week = 7 * 24 * time.Hour
 // Schema is what may differ between installations.
 type Schema struct {
 	Aggregates time.Duration // how long aggregates are kept, whole weeks; 0 means one
+	// Missing is called before the database or a policy is made that is not there, and with which
+	// everything is gone that Pulse has ever written to it (nil: that is no matter). With an error
+	// nothing is made.
+	Missing func() error
 }
 
 // EnsureInflux makes the database and its retention policies where they are
@@ -68,24 +71,6 @@ func EnsureInflux(ctx context.Context, db Influx, schema Schema, log *slog.Logge
 		}
 	}
 	return done, nil
-}
-
-// InfluxIsNew reports whether the database or one of its policies is missing, and
-// with it everything that Pulse has ever written there.
-func InfluxIsNew(ctx context.Context, db Influx) (bool, error) {
-	rows, err := db.Query(ctx, "SHOW DATABASES", nil)
-	if err != nil {
-		return false, fmt.Errorf("list the databases: %w", err)
-	}
-	if !slices.Contains(column(rows, "name"), database) {
-		return true, nil
-	}
-	rows, err = db.Query(ctx, fmt.Sprintf("SHOW RETENTION POLICIES ON %q", database), nil)
-	if err != nil {
-		return false, fmt.Errorf("list the retention policies: %w", err)
-	}
-	names := column(rows, "name")
-	return !slices.Contains(names, rawPolicy) || !slices.Contains(names, aggregatePolicy), nil
 }
 
 // column returns the values of one column of all rows as text.

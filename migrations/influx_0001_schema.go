@@ -9,6 +9,12 @@ import (
 
 // influx0001Schema makes and repairs the database and its two policies.
 func influx0001Schema(ctx context.Context, db Influx, schema Schema) (done []string, err error) {
+	missing := func() error {
+		if schema.Missing == nil {
+			return nil
+		}
+		return schema.Missing()
+	}
 	do := func(what, statement string) error {
 		if _, err := db.Query(ctx, statement, nil); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
@@ -21,6 +27,9 @@ func influx0001Schema(ctx context.Context, db Influx, schema Schema) (done []str
 		return done, fmt.Errorf("list the databases: %w", err)
 	}
 	if !slices.Contains(column(rows, "name"), database) {
+		if err := missing(); err != nil {
+			return done, err
+		}
 		// With its default policy at once: without, the server may make one
 		// of its own, which keeps for ever.
 		if err := do(fmt.Sprintf("database %s created, policy %s keeps %s", database, rawPolicy, RawRetention), fmt.Sprintf("CREATE DATABASE %q WITH DURATION %s REPLICATION 1 NAME %q",
@@ -33,6 +42,11 @@ func influx0001Schema(ctx context.Context, db Influx, schema Schema) (done []str
 		return done, fmt.Errorf("list the retention policies: %w", err)
 	}
 	names, durations, defaults := column(rows, "name"), column(rows, "duration"), column(rows, "default")
+	if len(done) == 0 && !(slices.Contains(names, rawPolicy) && slices.Contains(names, aggregatePolicy)) {
+		if err := missing(); err != nil {
+			return done, err
+		}
+	}
 	for _, policy := range []struct {
 		name      string
 		keep      time.Duration

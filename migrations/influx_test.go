@@ -173,3 +173,81 @@ func TestEnsureInfluxInterrupted(t *testing.T) {
 		}
 	}
 }
+
+// dropping loses the database before the nth statement.
+type dropping struct {
+	influx.Store
+	n int
+}
+
+func (d *dropping) Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error) {
+	if d.n--; d.n == 0 {
+		if _, err := d.Store.Query(ctx, `DROP DATABASE "statistics"`, nil); err != nil {
+			return nil, err
+		}
+	}
+	return d.Store.Query(ctx, statement, params)
+}
+
+// A database that goes while its schema is looked at is not made again unsaid: what others wrote to it a moment before is
+// gone, and has to be written again.
+func TestEnsureInfluxSaysWhatIsMissing(t *testing.T) {
+	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := migrations.EnsureInflux(t.Context(), store, migrations.Schema{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; ; n++ {
+		drops := &dropping{store, n}
+		said := 0
+		schema := migrations.Schema{Missing: func() error {
+			if drops.n > 0 {
+				t.Errorf("dropped before statement %d: said to be missing while it is there", n)
+			}
+			said++
+			return nil
+		}}
+		for {
+			_, err := migrations.EnsureInflux(t.Context(), drops, schema, nil)
+			if err == nil && drops.n <= 0 {
+				_, err = migrations.EnsureInflux(t.Context(), drops, schema, nil) // the drop may have come last
+			}
+			if err == nil {
+				break
+			}
+		}
+		if drops.n > 0 {
+			if n < 3 {
+				t.Fatalf("only %d statements were made", n)
+			}
+			return
+		}
+		if said != 1 {
+			t.Errorf("dropped before statement %d: said %d times", n, said)
+		}
+	}
+}
+
+// Without the consent of Missing nothing is made.
+func TestEnsureInfluxMakesNothingUnsaid(t *testing.T) {
+	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	schema := migrations.Schema{Missing: func() error { return errDown }}
+	for _, lost := range []string{`DROP DATABASE "statistics"`, `DROP RETENTION POLICY "one_day" ON "statistics"`, `DROP RETENTION POLICY "one_week" ON "statistics"`} {
+		if _, err := migrations.EnsureInflux(t.Context(), store, migrations.Schema{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Query(t.Context(), lost, nil); err != nil {
+			t.Fatal(err)
+		}
+		if lines, err := migrations.EnsureInflux(t.Context(), store, schema, nil); !errors.Is(err, errDown) || len(lines) > 0 {
+			t.Errorf("after %s: %v, %v", lost, lines, err)
+		}
+	}
+}

@@ -30,10 +30,9 @@ type SetOptions struct {
 
 // Schema is the schema of a database into which several projections write.
 type Schema interface {
-	// IsNew reports whether the database has no schema, and holds nothing.
-	IsNew(ctx context.Context) (bool, error)
-	// Ensure makes the schema, or repairs it.
-	Ensure(ctx context.Context) error
+	// Ensure makes the schema, or repairs it. It calls missing before it makes what is not there and
+	// held what was written to it. With an error of missing it makes nothing.
+	Ensure(ctx context.Context, missing func() error) error
 	// Wiped is called before the projections of these names begin again with the journal's first record,
 	// because the database holds nothing of what was written to it.
 	Wiped(ctx context.Context, projections []string) error
@@ -175,16 +174,7 @@ func drain(ctx context.Context, r *Runner) error {
 func (s *Set) EnsureSchema(ctx context.Context) error {
 	s.mu.Lock() // several projections come here, at the start at the same time
 	defer s.mu.Unlock()
-	isNew, err := s.o.Schema.IsNew(ctx)
-	if err != nil {
-		return err
-	}
-	if isNew {
-		if err := s.rewind(ctx); err != nil {
-			return err
-		}
-	}
-	if err := s.o.Schema.Ensure(ctx); err != nil {
+	if err := s.o.Schema.Ensure(ctx, func() error { return s.rewind(ctx) }); err != nil {
 		return err
 	}
 	s.seen = true

@@ -16,14 +16,9 @@ import (
 // influxSchema is the schema in InfluxDB, as the projections into it need it.
 type influxSchema struct{ *App }
 
-// IsNew reports whether InfluxDB has no schema of Pulse.
-func (a influxSchema) IsNew(ctx context.Context) (bool, error) {
-	return migrations.InfluxIsNew(ctx, a.store)
-}
-
 // Ensure makes and repairs the schema.
-func (a influxSchema) Ensure(ctx context.Context) error {
-	_, err := migrations.EnsureInflux(ctx, a.store, migrations.Schema{Aggregates: a.config.Retention}, a.log.With("room", "migrations"))
+func (a influxSchema) Ensure(ctx context.Context, missing func() error) error {
+	_, err := migrations.EnsureInflux(ctx, a.store, migrations.Schema{Aggregates: a.config.Retention, Missing: missing}, a.log.With("room", "migrations"))
 	return err
 }
 
