@@ -11,7 +11,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// crash ends the server with the state file as it is at this moment, and starts another one after down.
+// crash ends the server with the state file as it is at this moment, and starts another one after
+// down.
 func (w *world) crash(down time.Duration) {
 	w.t.Helper()
 	settle()
@@ -42,8 +43,8 @@ func (p *peer) hold(d time.Duration) {
 	p.answer(stop)
 }
 
-// TestCrashKeepsWhatWasTrue: after a server that ran for long was killed, the next one knows when each relay was heard last and since
-// when it has been gone.
+// TestCrashKeepsWhatWasTrue: after a server that ran for long was killed, the next one knows when
+// each relay was heard last and since when it has been gone.
 func TestCrashKeepsWhatWasTrue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval, o.Limits.KnownFor = 5*time.Second, 4*time.Hour })
@@ -122,7 +123,8 @@ func TestCrashAfterARelayLeft(t *testing.T) {
 	})
 }
 
-// TestOldStateFile: a state file of a release that did not note who is connected is read as that release did.
+// TestOldStateFile: a state file of a release that did not note who is connected is read as that
+// release did.
 func TestOldStateFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -180,7 +182,8 @@ func TestNobodyConnectedWritesNothing(t *testing.T) {
 	})
 }
 
-// TestAliveIsRetried: while the state file takes nothing it is said once, and what is noted afterwards is right.
+// TestAliveIsRetried: while the state file takes nothing it is said once, and what is noted
+// afterwards is right.
 func TestAliveIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder

@@ -36,7 +36,8 @@ func BenchmarkGot(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleRelay is what a connected relay with ten collectors costs, and how long they take to connect.
+// BenchmarkIdleRelay is what a connected relay with ten collectors costs, and how long they take to
+// connect.
 func BenchmarkIdleRelay(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
 		b.Run(fmt.Sprintf("relays=%d", n), func(b *testing.B) {
@@ -61,7 +62,8 @@ func (j *countingJournal) AppendRelayEvent(context.Context, *codec.RelayEvent) (
 	return 0, nil
 }
 
-// BenchmarkFleet is a fleet in the same process, polled every second for the time of the benchmark: one iteration is a second.
+// BenchmarkFleet is a fleet in the same process, polled every second for the time of the benchmark:
+// one iteration is a second.
 func BenchmarkFleet(b *testing.B) {
 	for _, c := range []struct{ relays, stats int }{{9500, 10}, {2000, 100}} {
 		b.Run(fmt.Sprintf("relays=%d/stats=%d", c.relays, c.stats), func(b *testing.B) {
@@ -102,7 +104,8 @@ func BenchmarkPoll(b *testing.B) {
 	}
 }
 
-// BenchmarkFleetJournal is BenchmarkFleet with a journal that fsyncs: readings that are lost or skipped say that the machine cannot.
+// BenchmarkFleetJournal is BenchmarkFleet with a journal that fsyncs: readings that are lost or
+// skipped say that the machine cannot.
 func BenchmarkFleetJournal(b *testing.B) {
 	for _, c := range []struct{ relays, stats int }{{9500, 10}, {2000, 100}} {
 		b.Run(fmt.Sprintf("relays=%d/stats=%d", c.relays, c.stats), func(b *testing.B) {

@@ -66,8 +66,8 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
-// TestFleetLosesNothing: 500 relays with 10 stats each over TCP, polled every second. The journal gets every reading that
-// was sent, with the value that was sent, in order.
+// TestFleetLosesNothing: 500 relays with 10 stats each over TCP, polled every second. The journal
+// gets every reading that was sent, with the value that was sent, in order.
 func TestFleetLosesNothing(t *testing.T) {
 	const relays, stats = 500, 10
 	j := &fakeJournal{}
@@ -94,7 +94,8 @@ func TestFleetLosesNothing(t *testing.T) {
 		}
 		return len(polls) == relays
 	})
-	// A stop waits a second for answers, so what is to be compared with the journal is said before it.
+	// A stop waits a second for answers, so what is to be compared with the journal is said before
+	// it.
 	fleet.Finish()
 	sent := fleet.Sent()
 	if err := srv.Stop(ctx); err != nil {
@@ -119,8 +120,9 @@ func TestFleetLosesNothing(t *testing.T) {
 	}
 }
 
-// checkFleetEvent compares an event with what relaytest's fleet answers to its n-th poll: five readings of each of two
-// collectors, or of one, when the server polled before the second was added.
+// checkFleetEvent compares an event with what relaytest's fleet answers to its n-th poll: five
+// readings of each of two collectors, or of one, when the server polled before the second was
+// added.
 func checkFleetEvent(t *testing.T, e *codec.Event, n float64) {
 	t.Helper()
 	if len(e.Collectors) == 0 || len(e.Collectors) > 2 || e.Readings() != 5*len(e.Collectors) {
@@ -142,7 +144,8 @@ func checkFleetEvent(t *testing.T, e *codec.Event, n float64) {
 	}
 }
 
-// TestFleetReconnects: all connections break at once, again and again; every relay is back and polled each time.
+// TestFleetReconnects: all connections break at once, again and again; every relay is back and
+// polled each time.
 func TestFleetReconnects(t *testing.T) {
 	const relays = 200
 	j := &fakeJournal{}
@@ -208,7 +211,8 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
-// TestErrorLineOverTCP: over a real socket the error line arrives even when unread input is behind it.
+// TestErrorLineOverTCP: over a real socket the error line arrives even when unread input is behind
+// it.
 func TestErrorLineOverTCP(t *testing.T) {
 	srv := tcpServer(t, Options{Journal: &fakeJournal{}})
 	for range 20 {
@@ -241,7 +245,8 @@ func playFleet(arg string) {
 	fleet.Stop()
 }
 
-// otherProcess has another process connect n relays to srv; it returns how long that took. The relays go when the test ends.
+// otherProcess has another process connect n relays to srv; it returns how long that took. The
+// relays go when the test ends.
 func otherProcess(tb testing.TB, srv *Server, n int) time.Duration {
 	tb.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -266,8 +271,8 @@ func otherProcess(tb testing.TB, srv *Server, n int) time.Duration {
 	return time.Since(start)
 }
 
-// idleBytes connects n relays with ten collectors each, lets every one be polled once, and returns what each then costs, and how long
-// connecting took.
+// idleBytes connects n relays with ten collectors each, lets every one be polled once, and returns
+// what each then costs, and how long connecting took.
 func idleBytes(tb testing.TB, n int) (rss, heap float64, took time.Duration) {
 	srv := tcpServer(tb, Options{Journal: discard{}, PollInterval: time.Hour})
 	settleMemory()
@@ -287,7 +292,8 @@ func settleMemory() {
 	debug.FreeOSMemory()
 }
 
-// memory returns the resident set, where the system says it (0 elsewhere), and Go's own view of heap and stacks.
+// memory returns the resident set, where the system says it (0 elsewhere), and Go's own view of
+// heap and stacks.
 func memory() (rss, heap float64) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -123,7 +123,8 @@ func TestForgetRefusals(t *testing.T) {
 	})
 }
 
-// TestForgetIsJournaledFirst: what the journal does not have is not forgotten, and can be tried again.
+// TestForgetIsJournaledFirst: what the journal does not have is not forgotten, and can be tried
+// again.
 func TestForgetIsJournaledFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		full := errors.New("disk full")
@@ -192,7 +193,8 @@ func TestForgetWhileItConnects(t *testing.T) {
 	})
 }
 
-// TestForgetEndsOverrides: an override holds on for the other relays, over a restart too, and can be cancelled for them.
+// TestForgetEndsOverrides: an override holds on for the other relays, over a restart too, and can
+// be cancelled for them.
 func TestForgetEndsOverrides(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -242,7 +244,8 @@ func TestForgetEndsOverrides(t *testing.T) {
 	})
 }
 
-// TestCancelAfterForget: the relays that are left are told, though the override is another value since.
+// TestCancelAfterForget: the relays that are left are told, though the override is another value
+// since.
 func TestCancelAfterForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -269,7 +272,8 @@ func TestCancelAfterForget(t *testing.T) {
 	})
 }
 
-// TestCleanlyStoppedRelayIsRemembered: a host that was shut down is as silent as one that died, until somebody forgets it.
+// TestCleanlyStoppedRelayIsRemembered: a host that was shut down is as silent as one that died,
+// until somebody forgets it.
 func TestCleanlyStoppedRelayIsRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -296,7 +300,8 @@ func TestCleanlyStoppedRelayIsRemembered(t *testing.T) {
 	})
 }
 
-// TestAutomaticForgettingIsJournaled: projections learn of it whoever decided it, also when the time passed while the server was down.
+// TestAutomaticForgettingIsJournaled: projections learn of it whoever decided it, also when the
+// time passed while the server was down.
 func TestAutomaticForgettingIsJournaled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.Limits.Known = 2 })
@@ -326,7 +331,8 @@ func TestAutomaticForgettingIsJournaled(t *testing.T) {
 	})
 }
 
-// TestForgottenComesAfterTheReadings: an event's time tells what was before it, whatever the clock did.
+// TestForgottenComesAfterTheReadings: an event's time tells what was before it, whatever the clock
+// did.
 func TestForgottenComesAfterTheReadings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back time.Duration

@@ -9,8 +9,9 @@ import (
 	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// Tokens of relays are guessed at the pace at which tokens of the API are. A fleet behind an address from which somebody
-// guesses is let in, once one of it was; relays that give no token guess nothing.
+// Tokens of relays are guessed at the pace at which tokens of the API are. A fleet behind an
+// address from which somebody guesses is let in, once one of it was; relays that give no token
+// guess nothing.
 func TestGuessedTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.Token = "s3cret" })
@@ -36,7 +37,8 @@ func TestGuessedTokens(t *testing.T) {
 		want(fleet, "s3cret", true, false)
 		want(guesser, "", false, false)
 
-		// Over the wire it is told how long to wait; what has no address of the internet counts as one.
+		// Over the wire it is told how long to wait; what has no address of the internet counts as
+		// one.
 		for i := range guesses.Limit {
 			p := w.dial()
 			p.send(fmt.Sprint("id web1 guess", i))

@@ -20,7 +20,8 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// fakeJournal keeps what it is given, in the order in which it came. append and relayEvent, if set, are asked first.
+// fakeJournal keeps what it is given, in the order in which it came. append and relayEvent, if set,
+// are asked first.
 type fakeJournal struct {
 	append     func(ctx context.Context, e *codec.Event) error
 	relayEvent func(ctx context.Context, e *codec.RelayEvent) error
@@ -154,7 +155,8 @@ func (p *pipes) dial() net.Conn {
 	return ours
 }
 
-// world is a server with everything around it. It can be stopped and started again on the same state file.
+// world is a server with everything around it. It can be stopped and started again on the same
+// state file.
 type world struct {
 	t       testing.TB
 	path    string
@@ -166,7 +168,8 @@ type world struct {
 	srv     *Server
 }
 
-// newWorld starts a server on pipes; change may alter its options. It is stopped when the test ends.
+// newWorld starts a server on pipes; change may alter its options. It is stopped when the test
+// ends.
 func newWorld(t testing.TB, change func(*Options)) *world {
 	t.Helper()
 	w := &world{t: t, path: filepath.Join(t.TempDir(), "pulse.db"), journal: &fakeJournal{}}
@@ -362,7 +365,8 @@ func (p *peer) add(names ...string) {
 	}
 }
 
-// answer answers every get with one reading for each name, until the connection ends or stop is closed. Pings keep it alive.
+// answer answers every get with one reading for each name, until the connection ends or stop is
+// closed. Pings keep it alive.
 func (p *peer) answer(stop <-chan struct{}) {
 	ping := time.NewTicker(20 * time.Second)
 	defer ping.Stop()

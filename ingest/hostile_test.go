@@ -12,8 +12,8 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// TestHostileRelays: whatever one connection does, an honest relay beside it is polled on time and loses nothing, and the
-// server is rid of the hostile one within a minute and a half.
+// TestHostileRelays: whatever one connection does, an honest relay beside it is polled on time and
+// loses nothing, and the server is rid of the hostile one within a minute and a half.
 func TestHostileRelays(t *testing.T) {
 	for name, c := range map[string]struct {
 		// attack misbehaves until it is told to stop or its writes fail.

@@ -26,7 +26,8 @@ func openJournal(tb testing.TB) *journal.Journal {
 	return j
 }
 
-// TestLibraryRelay: our own relay library against the server, through an override, a flush and a restart of the connection.
+// TestLibraryRelay: our own relay library against the server, through an override, a flush and a
+// restart of the connection.
 func TestLibraryRelay(t *testing.T) {
 	j := &fakeJournal{}
 	srv := tcpServer(t, Options{Journal: j, PollInterval: time.Hour})

@@ -222,7 +222,8 @@ func TestNewerOverrideHolds(t *testing.T) {
 	})
 }
 
-// TestSlowOverrideEndsOnTime: one that makes polls rarer must not delay the first poll after its end.
+// TestSlowOverrideEndsOnTime: one that makes polls rarer must not delay the first poll after its
+// end.
 func TestSlowOverrideEndsOnTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })
@@ -359,7 +360,8 @@ func TestFlush(t *testing.T) {
 	})
 }
 
-// TestCancelIsJournaledForAbsentRelays: projections learn of it though the relay has not connected since the restart, or is not known.
+// TestCancelIsJournaledForAbsentRelays: projections learn of it though the relay has not connected
+// since the restart, or is not known.
 func TestCancelIsJournaledForAbsentRelays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)

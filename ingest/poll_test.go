@@ -148,7 +148,8 @@ func TestLongGetIsSeveralLines(t *testing.T) {
 	})
 }
 
-// TestStuckRelayDelaysNobody: one relay never reads; the fifty beside it are polled on time until it is thrown out, and afterwards.
+// TestStuckRelayDelaysNobody: one relay never reads; the fifty beside it are polled on time until
+// it is thrown out, and afterwards.
 func TestStuckRelayDelaysNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })
@@ -166,7 +167,8 @@ func TestStuckRelayDelaysNobody(t *testing.T) {
 		last := make([]time.Time, len(peers))
 		for round := range 4 {
 			for range peers {
-				// Whoever is next: all wait on channels of their own, so look at each in turn once everything is still.
+				// Whoever is next: all wait on channels of their own, so look at each in turn once
+				// everything is still.
 				for i, p := range peers {
 					select {
 					case line := <-p.lines:
@@ -223,7 +225,8 @@ func TestAfter(t *testing.T) {
 	}
 }
 
-// TestTheEarliestPollCounts: of the times that a poll was asked for the earliest counts, and an idle relay sets no timer.
+// TestTheEarliestPollCounts: of the times that a poll was asked for the earliest counts, and an
+// idle relay sets no timer.
 func TestTheEarliestPollCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := benchSession(t, Options{}, "a")
@@ -251,8 +254,8 @@ func TestTheEarliestPollCounts(t *testing.T) {
 	})
 }
 
-// TestNoPollRightAfterTheFirst: relays whose phase comes just after their first poll are not asked twice in a row, and none waits for
-// its second poll longer than an interval and a second.
+// TestNoPollRightAfterTheFirst: relays whose phase comes just after their first poll are not asked
+// twice in a row, and none waits for its second poll longer than an interval and a second.
 func TestNoPollRightAfterTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })

@@ -31,7 +31,8 @@ func (s *lineSession) got(args []byte) {
 	s.handle(s.relay, relaywire.Message{Verb: relaywire.VerbGot, Args: args})
 }
 
-// benchSession returns a session of a relay with the collectors, without a server: for calling got by hand.
+// benchSession returns a session of a relay with the collectors, without a server: for calling got
+// by hand.
 func benchSession(tb testing.TB, o Options, collectors ...string) (*lineSession, *fakeJournal) {
 	tb.Helper()
 	j := &fakeJournal{}
@@ -212,7 +213,8 @@ func TestLostReadingsAreCounted(t *testing.T) {
 	}
 }
 
-// TestTooLargeEventsAreSplit: nothing of a line is lost because the journal takes only so much at a time.
+// TestTooLargeEventsAreSplit: nothing of a line is lost because the journal takes only so much at a
+// time.
 func TestTooLargeEventsAreSplit(t *testing.T) {
 	j := &fakeJournal{append: func(_ context.Context, e *codec.Event) error {
 		if e.Readings() > 10 {
@@ -299,8 +301,9 @@ func (discard) AppendRelayEvent(context.Context, *codec.RelayEvent) (uint64, err
 	return 1, nil
 }
 
-// FuzzGot checks what has to hold whatever a relay sends: an event has finite readings of registered collectors, no stat of
-// a collector twice, and every item of the line is either in it or counted.
+// FuzzGot checks what has to hold whatever a relay sends: an event has finite readings of
+// registered collectors, no stat of a collector twice, and every item of the line is either in it
+// or counted.
 func FuzzGot(f *testing.F) {
 	for _, line := range []string{"cpu-used:1,ram:2", "cpu:1,cpu:2", "a-b-c:5,,plain:4", "cpu-x:NaN,cpu-x:1e400", "cpu-\xff:1", "ram-a:1,cpu-a:1,ram-b:2", " cpu - x : 1 "} {
 		f.Add([]byte(line))
@@ -346,9 +349,9 @@ func FuzzGot(f *testing.F) {
 	})
 }
 
-// Two collectors share a series (the same stat, the same tags): projections give their readings successive
-// nanoseconds from the event's time on, so an event that is dated just after the last one, because the clock stepped back,
-// must not begin within those.
+// Two collectors share a series (the same stat, the same tags): projections give their readings
+// successive nanoseconds from the event's time on, so an event that is dated just after the last
+// one, because the clock stepped back, must not begin within those.
 func TestEventsLeaveRoomForSharedSeries(t *testing.T) {
 	now := time.Unix(1000, 0)
 	s, j := benchSession(t, Options{Now: func() time.Time { return now }}, "c1:service:web", "c2:service:web")

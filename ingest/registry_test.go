@@ -103,8 +103,8 @@ func TestReconnectIsPolledAtOnce(t *testing.T) {
 	})
 }
 
-// A relay that has never answered, and takes back what it added, is not remembered. One that has answered is: see
-// TestCleanlyStoppedRelayIsRemembered.
+// A relay that has never answered, and takes back what it added, is not remembered. One that has
+// answered is: see TestCleanlyStoppedRelayIsRemembered.
 func TestCleanCloseLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -164,8 +164,8 @@ type from struct {
 
 func (f from) RemoteAddr() net.Addr { return &net.UnixAddr{Name: f.addr, Net: "tcp"} }
 
-// TestReplacedIsTold: of two hosts with one id the log and Relays name both, and say how often they have replaced each
-// other; that a relay has come back is another matter.
+// TestReplacedIsTold: of two hosts with one id the log and Relays name both, and say how often they
+// have replaced each other; that a relay has come back is another matter.
 func TestReplacedIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &logLines{}
@@ -371,8 +371,8 @@ func TestRelayEventFailuresAreCounted(t *testing.T) {
 	})
 }
 
-// TestRegistryUnderFire has relays come, go, add, remove and replace each other at random, and checks what has to
-// hold at every moment.
+// TestRegistryUnderFire has relays come, go, add, remove and replace each other at random, and
+// checks what has to hold at every moment.
 func TestRegistryUnderFire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval, o.Limits.Known = time.Second, 3 })

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// TestEventTimesAreNotUsedAgain: while the clock is behind a relay's last event, times stand nearly still. A server
-// that is killed and started again then knows that event from the registry, but not those after it, and must not give
-// their times to others: points of one time overwrite each other.
+// TestEventTimesAreNotUsedAgain: while the clock is behind a relay's last event, times stand nearly
+// still. A server that is killed and started again then knows that event from the registry, but not
+// those after it, and must not give their times to others: points of one time overwrite each other.
 func TestEventTimesAreNotUsedAgain(t *testing.T) {
 	e := &env{Options: Options{PollInterval: time.Minute}, overrides: &overrideStore{}}
 	r := newRelay(e, "web1")

@@ -212,7 +212,8 @@ func TestStopTakesWhatIsUnderWay(t *testing.T) {
 	})
 }
 
-// TestStopCutsOffInTime: a journal that takes nothing, a relay that never stops talking and one that does not read cannot keep Stop from ending.
+// TestStopCutsOffInTime: a journal that takes nothing, a relay that never stops talking and one
+// that does not read cannot keep Stop from ending.
 func TestStopCutsOffInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &fakeJournal{append: func(ctx context.Context, _ *codec.Event) error { <-ctx.Done(); return ctx.Err() }}
@@ -311,7 +312,8 @@ func TestStartTwiceStopAtOnce(t *testing.T) {
 	})
 }
 
-// TestStopWhileConnecting: connections that arrive while the server stops are closed, and nothing is left.
+// TestStopWhileConnecting: connections that arrive while the server stops are closed, and nothing
+// is left.
 func TestStopWhileConnecting(t *testing.T) {
 	for range 20 {
 		db, err := bolt.Open(t.TempDir()+"/pulse.db", 0o600, &bolt.Options{NoSync: true})

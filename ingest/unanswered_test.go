@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// polled answers the polls of a relay until d is over: answer says how long it takes to answer the nth poll, from 1, and whether it
-// answers at all. Like a relay of 0.2 it does one thing after the other; pings are sent beside. It returns when each poll came and
-// how many lay unread at most.
+// polled answers the polls of a relay until d is over: answer says how long it takes to answer the
+// nth poll, from 1, and whether it answers at all. Like a relay of 0.2 it does one thing after the
+// other; pings are sent beside. It returns when each poll came and how many lay unread at most.
 func (p *peer) polled(d time.Duration, answer func(n int) (time.Duration, bool)) (at []time.Duration, pile int) {
 	start, end := time.Now(), time.After(d)
 	ping := time.NewTicker(20 * time.Second)
@@ -54,8 +54,8 @@ func (p *peer) polled(d time.Duration, answer func(n int) (time.Duration, bool))
 	}
 }
 
-// TestUnansweredPollDoesNotSlowTheNext: a relay that has nothing to say now and then, and says nothing then, is polled as often as one
-// that always answers.
+// TestUnansweredPollDoesNotSlowTheNext: a relay that has nothing to say now and then, and says
+// nothing then, is polled as often as one that always answers.
 func TestUnansweredPollDoesNotSlowTheNext(t *testing.T) {
 	for _, every := range []int{2, 3, 6} {
 		t.Run(fmt.Sprint("answers every ", every), func(t *testing.T) {
@@ -80,8 +80,8 @@ func TestUnansweredPollDoesNotSlowTheNext(t *testing.T) {
 	}
 }
 
-// TestSlowRelayIsPolledAsItAnswers: polls do not pile up at a relay that needs longer than the interval for each, a tenth more or less,
-// and it nearly always has one to answer.
+// TestSlowRelayIsPolledAsItAnswers: polls do not pile up at a relay that needs longer than the
+// interval for each, a tenth more or less, and it nearly always has one to answer.
 func TestSlowRelayIsPolledAsItAnswers(t *testing.T) {
 	for _, takes := range []time.Duration{900, 1000, 1050, 1300, 1500, 2000, 2500, 3000, 4000, 5000, 7000, 10000, 20000, 50000} {
 		takes *= time.Millisecond
@@ -102,8 +102,8 @@ func TestSlowRelayIsPolledAsItAnswers(t *testing.T) {
 	}
 }
 
-// TestStuckRelayGetsFewPolls: a relay that pings and never answers finds no pile of polls when it comes to itself, and is then polled
-// as ever.
+// TestStuckRelayGetsFewPolls: a relay that pings and never answers finds no pile of polls when it
+// comes to itself, and is then polled as ever.
 func TestStuckRelayGetsFewPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval = time.Second })
@@ -130,8 +130,8 @@ func TestStuckRelayGetsFewPolls(t *testing.T) {
 	})
 }
 
-// TestReturningRelayIsPolledWhenItIsReady: the poll that comes with the welcome is too early for a relay that adds its collectors a
-// moment later. What it adds is polled soon, as if it were new.
+// TestReturningRelayIsPolledWhenItIsReady: the poll that comes with the welcome is too early for a
+// relay that adds its collectors a moment later. What it adds is polled soon, as if it were new.
 func TestReturningRelayIsPolledWhenItIsReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for i := range 20 { // of all phases
@@ -157,7 +157,8 @@ func TestReturningRelayIsPolledWhenItIsReady(t *testing.T) {
 	})
 }
 
-// TestReturningRelayIsNotPolledTwice: one that answers the poll of its welcome has had its first poll.
+// TestReturningRelayIsNotPolledTwice: one that answers the poll of its welcome has had its first
+// poll.
 func TestReturningRelayIsNotPolledTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -173,8 +174,8 @@ func TestReturningRelayIsNotPolledTwice(t *testing.T) {
 	})
 }
 
-// TestSkippedPollIsCaughtUp: what is polled once an hour does not lose its poll because an answer of what is polled every second is late
-// at that moment.
+// TestSkippedPollIsCaughtUp: what is polled once an hour does not lose its poll because an answer
+// of what is polled every second is late at that moment.
 func TestSkippedPollIsCaughtUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval = time.Hour })

@@ -268,7 +268,8 @@ func TestDamagedOldBlockIsFound(t *testing.T) {
 	}
 }
 
-// spoilLength damages the length of the third record in the second of the three blocks. It returns the block.
+// spoilLength damages the length of the third record in the second of the three blocks. It returns
+// the block.
 func spoilLength(t *testing.T, dir string) (damaged []byte) {
 	t.Helper()
 	edit(t, block(dir, 2), func(b []byte) []byte {
@@ -279,10 +280,12 @@ func spoilLength(t *testing.T, dir string) (damaged []byte) {
 	return damaged
 }
 
-// passRecent returns when no event is of the recent past any more: what passes is the server's time.
+// passRecent returns when no event is of the recent past any more: what passes is the server's
+// time.
 func passRecent() { time.Sleep(recentPast) }
 
-// A block that the server reads at its start, although its index is current, is verified and mended before.
+// A block that the server reads at its start, although its index is current, is verified and mended
+// before.
 func TestDamagedBlockThatTheStartReads(t *testing.T) {
 	const hour = time.Hour
 	for name, begins := range map[string][3]time.Duration{ // the blocks, from now on
@@ -318,7 +321,8 @@ func TestDamagedBlockThatTheStartReads(t *testing.T) {
 	}
 }
 
-// beginAt gives the first event of block n, which the server's index tells nothing more of, another time.
+// beginAt gives the first event of block n, which the server's index tells nothing more of, another
+// time.
 func beginAt(t *testing.T, dir string, n int, at time.Time) {
 	t.Helper()
 	sum, err := blockHash(n)

@@ -128,8 +128,8 @@ type stored struct {
 	at  time.Time
 }
 
-// firstEvent reads what a block tells of its first event, at the beginning of its record (scan.go). ok is false for a block
-// without an event.
+// firstEvent reads what a block tells of its first event, at the beginning of its record (scan.go).
+// ok is false for a block without an event.
 func firstEvent(path string) (first stored, ok bool, err error) {
 	f, err := plainfile.Open(path)
 	if err != nil {

@@ -29,7 +29,8 @@ const (
 	accountSystem = "SYS"
 )
 
-// duplicateWindow is the shortest that the server takes: message ids are not used, and it is read back at each start.
+// duplicateWindow is the shortest that the server takes: message ids are not used, and it is read
+// back at each start.
 const duplicateWindow = 100 * time.Millisecond
 
 // maxPending is how much of what a connection asked for may wait for it.

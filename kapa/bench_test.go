@@ -10,8 +10,8 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// A thousand alerts while 10,000 relays send ten stats each, every second, at what share of a core that is. Most alerts
-// watch a host, as people's do; the others a service, or all there is.
+// A thousand alerts while 10,000 relays send ten stats each, every second, at what share of a core
+// that is. Most alerts watch a host, as people's do; the others a service, or all there is.
 func BenchmarkThousandAlerts(b *testing.B) {
 	const relays, stats, alerts = 10_000, 10, 1000
 	for _, tt := range []struct {

@@ -83,7 +83,8 @@ func alertTo(tb testing.TB, a *Alerts, post string) string {
 	return v.ID
 }
 
-// A receiver that is away gets everything later, in order, with pauses that grow; another alert does not wait for it.
+// A receiver that is away gets everything later, in order, with pauses that grow; another alert
+// does not wait for it.
 func TestDeliverRetriesInOrder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pulse.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +131,8 @@ func TestDeliverRetriesInOrder(t *testing.T) {
 	})
 }
 
-// However many alerts go to a receiver that hangs, those that go elsewhere do not wait; and each of the many has its turn.
+// However many alerts go to a receiver that hangs, those that go elsewhere do not wait; and each of
+// the many has its turn.
 func TestDeliverHangingReceiver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pulse.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -302,7 +304,8 @@ func TestDeliverGivesUp(t *testing.T) {
 	})
 }
 
-// The queue of an alert is bounded: the oldest go first. An alert that is deleted posts nothing more.
+// The queue of an alert is bounded: the oldest go first. An alert that is deleted posts nothing
+// more.
 func TestDeliverBounds(t *testing.T) {
 	a, err := New(Options{DB: newDB(t), Instance: "T", Journal: emptyJournal{}})
 	if err != nil {

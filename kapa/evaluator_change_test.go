@@ -89,8 +89,8 @@ func TestEvaluatorDeadmanOfOtherTags(t *testing.T) {
 	s.expect()
 }
 
-// A deadman of a release that knew no groups goes on, host by host: what it told over all hosts is over, under the name that
-// it was told by, and who is silent is told again under its own.
+// A deadman of a release that knew no groups goes on, host by host: what it told over all hosts is
+// over, under the name that it was told by, and who is silent is told again under its own.
 func TestDeadmanOfBefore(t *testing.T) {
 	s := newSim(t)
 	for id, stored := range map[string][2]string{
@@ -167,7 +167,8 @@ func TestGroupsUpdate(t *testing.T) {
 	}
 }
 
-// The queue of an alert with groups drops what another post of the same group comes after, before any other.
+// The queue of an alert with groups drops what another post of the same group comes after, before
+// any other.
 func TestGroupsQueue(t *testing.T) {
 	s := newSim(t)
 	id := s.create(byHosts())

@@ -126,7 +126,8 @@ func TestEvaluatorHostIsTheRelay(t *testing.T) {
 // wave is a value that makes an alert of 80 fire and be over now and then.
 func wave(second int) float64 { return 75 + 25*math.Sin(float64(second)/40) }
 
-// However often it is killed, at whatever moment, and however old the saved position is: the same posts.
+// However often it is killed, at whatever moment, and however old the saved position is: the same
+// posts.
 func TestEvaluatorKilledAnywhere(t *testing.T) {
 	play := func(t *testing.T, lazy func(i int) bool, kill func(i int) bool) string {
 		s := newSim(t)
@@ -195,7 +196,8 @@ func TestEvaluatorStateFileFails(t *testing.T) {
 	}
 }
 
-// After an outage of Pulse what the journal still holds is evaluated, and what is old is not posted one by one.
+// After an outage of Pulse what the journal still holds is evaluated, and what is old is not posted
+// one by one.
 func TestEvaluatorAfterAnOutage(t *testing.T) {
 	s := newSim(t)
 	s.create(quick())
@@ -232,8 +234,8 @@ func TestEvaluatorAfterAnOutage(t *testing.T) {
 	}
 }
 
-// A restart that takes many times `every` is no outage: what was journaled before it and is evaluated after it is told,
-// all of it.
+// A restart that takes many times `every` is no outage: what was journaled before it and is
+// evaluated after it is told, all of it.
 func TestEvaluatorToldAfterARestart(t *testing.T) {
 	s := newSim(t)
 	a := quick()
@@ -335,7 +337,8 @@ func TestEvaluatorHugeValues(t *testing.T) {
 	s.expect(fmt.Sprint("[web1] cpu_used is CRITICAL value:", math.MaxFloat64))
 }
 
-// A mean is never beyond its readings: not when their sum is more than a float64 holds, and not when it was rounded.
+// A mean is never beyond its readings: not when their sum is more than a float64 holds, and not
+// when it was rounded.
 func TestEvaluatorMeanIsWithinTheReadings(t *testing.T) {
 	for value, threshold := range map[float64]Number{1e308: 1.5e308, 0.1: 0.1} {
 		s := newSim(t)

@@ -9,7 +9,8 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// What fires of a relay that will not come back ends, and who was told hears of it. What others are in goes on.
+// What fires of a relay that will not come back ends, and who was told hears of it. What others are
+// in goes on.
 func TestForgottenRelay(t *testing.T) {
 	for _, tt := range []struct {
 		name string

@@ -44,7 +44,8 @@ func (s *sim) firing(id string) string {
 	return strings.Join(all, "; ")
 }
 
-// Each host of one alert is told by itself, when it fires and when it is over, and by a name of its own.
+// Each host of one alert is told by itself, when it fires and when it is over, and by a name of its
+// own.
 func TestGroupsAreToldEach(t *testing.T) {
 	s := newSim(t)
 	id := s.create(byHosts())
@@ -81,7 +82,8 @@ func TestGroupsAreToldEach(t *testing.T) {
 	}
 }
 
-// Readings of one group are those with the same values of all the tags in by; what has not the tag is a group too.
+// Readings of one group are those with the same values of all the tags in by; what has not the tag
+// is a group too.
 func TestGroupsByTags(t *testing.T) {
 	s := newSim(t)
 	a := byHosts()
@@ -188,7 +190,8 @@ func TestDeadmanTellsEachHost(t *testing.T) {
 	s.expect(dead3, dead2, "[web2] cpu_used is OK value:10", "[web3] cpu_used is OK value:10")
 }
 
-// An agent that is shut down removes what it has. That is silence. What it removes while it goes on with others is none.
+// An agent that is shut down removes what it has. That is silence. What it removes while it goes on
+// with others is none.
 func TestDeadmanAfterRemoval(t *testing.T) {
 	for _, by := range [][]string{{"host"}, {}, {"service"}} {
 		for _, stopped := range []bool{false, true} {
@@ -225,7 +228,8 @@ func TestDeadmanAfterRemoval(t *testing.T) {
 	}
 }
 
-// A group of which nothing comes is not remembered for ever: at once if there is nothing to remember, else for a week.
+// A group of which nothing comes is not remembered for ever: at once if there is nothing to
+// remember, else for a week.
 func TestGroupsEnd(t *testing.T) {
 	s := newSim(t)
 	id := s.create(byHosts())
@@ -276,7 +280,8 @@ func (s *sim) stateKeys() (n int) {
 	return n
 }
 
-// There are as many groups as may be, of an alert and of all together; what is beyond is not watched, and that is said.
+// There are as many groups as may be, of an alert and of all together; what is beyond is not
+// watched, and that is said.
 func TestGroupsAreBounded(t *testing.T) {
 	s := newSim(t)
 	s.e.maxGroups = 3
@@ -317,7 +322,8 @@ func TestGroupsAreBounded(t *testing.T) {
 	}
 }
 
-// However often it is killed, at whatever moment, and however old the saved position is: the same posts for each host.
+// However often it is killed, at whatever moment, and however old the saved position is: the same
+// posts for each host.
 func TestGroupsKilledAnywhere(t *testing.T) {
 	play := func(every int, lazy bool) string {
 		s := newSim(t)

@@ -85,7 +85,8 @@ func listTasks(tb testing.TB, address string) map[string]task {
 	return all
 }
 
-// A Kapacitor that is not there, comes, is wiped: the alerts are pending and then run. What others made stays as it is.
+// A Kapacitor that is not there, comes, is wiped: the alerts are pending and then run. What others
+// made stays as it is.
 func TestKapacitorAbsentAndWiped(t *testing.T) {
 	kapacitord := testtools.StartKapacitord(t, startInflux(t).Addr, quiet)
 	// Somebody else's, one with a name as near to ours as can be.

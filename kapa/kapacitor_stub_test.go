@@ -99,7 +99,8 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// On every step of a pass, every answer that is no success: the alert says so, and runs as soon as it can.
+// On every step of a pass, every answer that is no success: the alert says so, and runs as soon as
+// it can.
 func TestKapacitorErrors(t *testing.T) {
 	for _, at := range []string{"GET tasks", "GET templates", "POST templates", "POST tasks", "PATCH tasks", "DELETE tasks"} {
 		for _, tt := range []struct {
@@ -257,8 +258,8 @@ func TestKapacitorHasNoDeadman(t *testing.T) {
 	}
 }
 
-// Kapacitor has no request that ends a group. The documented way to have it forget a host is to delete the alert and make it
-// again: the new one is a task of its own, and the old one is gone.
+// Kapacitor has no request that ends a group. The documented way to have it forget a host is to
+// delete the alert and make it again: the new one is a task of its own, and the old one is gone.
 func TestKapacitorForgetsWithTheAlert(t *testing.T) {
 	s, address := newStub(t)
 	a := startAlerts(t, Options{Kapacitor: address})
@@ -288,7 +289,8 @@ func TestKapacitorForgetsWithTheAlert(t *testing.T) {
 	})
 }
 
-// A task that was taken and does not run says why, is tried again, and says nothing any more when it runs.
+// A task that was taken and does not run says why, is tried again, and says nothing any more when
+// it runs.
 func TestKapacitorTaskDies(t *testing.T) {
 	s, address := newStub(t)
 	s.dies = "query1: no such InfluxDB config"

@@ -57,7 +57,8 @@ func sampleAlert() Alert {
 	return Alert{Metric: "cpu_used", Threshold: 80, Post: "http://127.0.0.1:1/alert"}
 }
 
-// sendable are the hostile names as a relay can send them for a stat: without what the protocol keeps for itself.
+// sendable are the hostile names as a relay can send them for a stat: without what the protocol
+// keeps for itself.
 func sendable() []string {
 	var names []string
 	for _, name := range hostile() {

@@ -38,7 +38,8 @@ func speak(tb testing.TB, banner func(w io.Writer)) string {
 				if _, err := c.Read(request); err == nil {
 					banner(c)
 				}
-				// Until the other end has enough: closing with unread input would reset the connection.
+				// Until the other end has enough: closing with unread input would reset the
+				// connection.
 				_, _ = io.Copy(io.Discard, c)
 			})
 		}
@@ -47,7 +48,8 @@ func speak(tb testing.TB, banner func(w io.Writer)) string {
 	return l.Addr().String()
 }
 
-// Whatever a receiver answers, little of it is kept, logged and shown, and nothing that would tell what listens there.
+// Whatever a receiver answers, little of it is kept, logged and shown, and nothing that would tell
+// what listens there.
 func TestReceiverIsBounded(t *testing.T) {
 	const notHTTP = "what answers there does not speak HTTP, or its headers are over 64 KiB"
 	says := func(text string) func(io.Writer) {

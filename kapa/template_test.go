@@ -13,7 +13,8 @@ import (
 	"github.com/nanopack/pulse/internal/influxnames"
 )
 
-// checkQuery says how a query is something else than the mean of that metric where the tags are those.
+// checkQuery says how a query is something else than the mean of that metric where the tags are
+// those.
 func checkQuery(q string, a *Alert) error {
 	parsed, err := influxql.ParseQuery(q)
 	if err != nil {

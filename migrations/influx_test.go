@@ -189,8 +189,8 @@ func (d *dropping) Query(ctx context.Context, statement string, params map[strin
 	return d.Store.Query(ctx, statement, params)
 }
 
-// A database that goes while its schema is looked at is not made again unsaid: what others wrote to it a moment before is
-// gone, and has to be written again.
+// A database that goes while its schema is looked at is not made again unsaid: what others wrote to
+// it a moment before is gone, and has to be written again.
 func TestEnsureInfluxSaysWhatIsMissing(t *testing.T) {
 	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
 	if err != nil {

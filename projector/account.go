@@ -44,7 +44,8 @@ func (l Losses) plus(other Losses) Losses {
 type AccountOptions struct {
 	// Projection is the projection's name.
 	Projection string
-	// Rejects lists the records that cannot be read or applied (nil: they are counted and logged only).
+	// Rejects lists the records that cannot be read or applied (nil: they are counted and logged
+	// only).
 	Rejects *Rejects
 	// Logger gets the log (nil: none), Registerer the metrics (nil: a private one).
 	Logger     *slog.Logger
@@ -53,9 +54,9 @@ type AccountOptions struct {
 	Now func() time.Time
 }
 
-// Account counts, logs and lists what becomes of the records of a projection. Its runner has one, and
-// so has what fills in for the runner: the metrics of both add up. The methods may be called from any
-// goroutine.
+// Account counts, logs and lists what becomes of the records of a projection. Its runner has one,
+// and so has what fills in for the runner: the metrics of both add up. The methods may be called
+// from any goroutine.
 type Account struct {
 	o   AccountOptions
 	log *slog.Logger

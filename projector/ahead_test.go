@@ -11,8 +11,8 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// While a batch is applied the next is read, and no more than that; what was read ahead is applied in its turn, a gap in it is
-// told, and the batch at hand stays as it is meanwhile.
+// While a batch is applied the next is read, and no more than that; what was read ahead is applied
+// in its turn, a gap in it is told, and the batch at hand stays as it is meanwhile.
 func TestRunnerReadsAhead(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

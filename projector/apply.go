@@ -7,7 +7,8 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// applyAll applies a batch, however long it takes. It returns early only when the runner is stopped.
+// applyAll applies a batch, however long it takes. It returns early only when the runner is
+// stopped.
 func (r *Runner) applyAll(records []journal.Record) {
 	if !r.draining() && r.behind() >= 2*uint64(r.o.BatchRecords) {
 		r.readAhead(r.idle)

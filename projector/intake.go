@@ -8,7 +8,8 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// aheadPatience is how long a batch is waited for that is read ahead: its records are there already.
+// aheadPatience is how long a batch is waited for that is read ahead: its records are there
+// already.
 const aheadPatience = 100 * time.Millisecond
 
 // intake reads the journal in batches, for one goroutine. It can read the next batch while the one

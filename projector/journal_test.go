@@ -12,8 +12,9 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// TestRunnerOnARealJournal takes a projection through a journal that grows, with a sink that fails at times, and over
-// restarts: every record is applied, in order, and only what was not saved comes twice.
+// TestRunnerOnARealJournal takes a projection through a journal that grows, with a sink that fails
+// at times, and over restarts: every record is applied, in order, and only what was not saved comes
+// twice.
 func TestRunnerOnARealJournal(t *testing.T) {
 	j := journaltest.Open(t)
 	positions := projector.NewPositions(openDB(t))

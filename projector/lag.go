@@ -27,7 +27,8 @@ type lookout struct {
 	warned rate.Sometimes
 }
 
-// look notes once a second how far the journal is, also while an Apply takes long or a back-off lasts.
+// look notes once a second how far the journal is, also while an Apply takes long or a back-off
+// lasts.
 func (r *Runner) look() {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
@@ -91,8 +92,8 @@ func (r *Runner) state() (journal.State, error) {
 	return r.o.Journal.State(ctx)
 }
 
-// madeAt looks up when the record seq was made, or the next that is there; zero if the journal does not
-// tell.
+// madeAt looks up when the record seq was made, or the next that is there; zero if the journal does
+// not tell.
 func (r *Runner) madeAt(l *lookout, seq uint64) time.Time {
 	if seq < l.state.FirstSeq {
 		return l.state.FirstTime
@@ -146,9 +147,9 @@ func (g *growth) perSecond() float64 {
 	return float64(last.last-first.last) / last.at.Sub(first.at).Seconds()
 }
 
-// secondsToLoss is when the journal drops the record seq, which was made at since (zero: not known): by
-// its age, or because what came since fills the journal at the rate at which it grows. It is nil if
-// neither is to be expected.
+// secondsToLoss is when the journal drops the record seq, which was made at since (zero: not
+// known): by its age, or because what came since fills the journal at the rate at which it grows.
+// It is nil if neither is to be expected.
 func (g *growth) secondsToLoss(s journal.State, seq uint64, since time.Time, now time.Time) *float64 {
 	if seq < s.FirstSeq { // gone; the oldest that is there is the next
 		seq, since = s.FirstSeq, s.FirstTime

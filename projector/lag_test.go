@@ -41,7 +41,8 @@ func (l limited) State(ctx context.Context) (journal.State, error) {
 	return s, nil
 }
 
-// about compares with a tolerance of two seconds and a bit: the status is a second old at most, and so is what it is made of.
+// about compares with a tolerance of two seconds and a bit: the status is a second old at most, and
+// so is what it is made of.
 func about(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) <= 2.1 }
 
 // The status goes on being right while Apply does not come back, and while a back-off lasts.
@@ -87,7 +88,8 @@ func TestStatusWhileTheSinkDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// After a start with the sink away the age is that of the first record that waits, not of anything else.
+// After a start with the sink away the age is that of the first record that waits, not of anything
+// else.
 func TestStatusAfterAStartWithNothingApplied(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

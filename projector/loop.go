@@ -13,8 +13,8 @@ import (
 const (
 	// tickEvery is how often a Ticker is called.
 	tickEvery = time.Second
-	// drainPatience is how long a drain waits for records that the journal's end promises and that do
-	// not come: the journal has lost them then.
+	// drainPatience is how long a drain waits for records that the journal's end promises and that
+	// do not come: the journal has lost them then.
 	drainPatience = 2 * time.Second
 )
 
@@ -135,8 +135,8 @@ func (r *Runner) step() {
 	}
 }
 
-// read reads the next batch. It gives up when the next tick is due or a drain begins. While draining,
-// it finds out that the journal has nothing more to give.
+// read reads the next batch. It gives up when the next tick is due or a drain begins. While
+// draining, it finds out that the journal has nothing more to give.
 func (r *Runner) read() ([]journal.Record, error) {
 	if err := r.intake.open(r.applied + 1); err != nil {
 		return nil, err
@@ -172,10 +172,11 @@ func (r *Runner) closeReader() {
 	}
 }
 
-// tick lets the projection do what time brings, saves the position and notes how far the journal got.
+// tick lets the projection do what time brings, saves the position and notes how far the journal
+// got.
 func (r *Runner) tick() {
-	// From the end, not the beginning: a tick that takes longer than tickEvery must not keep records
-	// from being read.
+	// From the end, not the beginning: a tick that takes longer than tickEvery must not keep
+	// records from being read.
 	defer func() { r.nextTick = time.Now().Add(tickEvery) }()
 	if t, ok := r.o.Projection.(Ticker); ok {
 		r.attempt(func() error {

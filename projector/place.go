@@ -15,7 +15,8 @@ const (
 	saveEvery = time.Second
 	// persistPatience is how long a sink may take to make durable what it took.
 	persistPatience = 30 * time.Second
-	// jumpBehind is a second's work or so: less than that is not worth a transaction and a new reader.
+	// jumpBehind is a second's work or so: less than that is not worth a transaction and a new
+	// reader.
 	jumpBehind = 5000
 )
 
@@ -37,7 +38,8 @@ type place struct {
 // move moves the position to what the projection says, as far as records are applied.
 func (p *place) move(position uint64) { p.position = max(p.position, min(position, p.applied)) }
 
-// pass leaves records up to seq behind. The position goes along unless the projection holds it back.
+// pass leaves records up to seq behind. The position goes along unless the projection holds it
+// back.
 func (p *place) pass(seq uint64) {
 	if p.position == p.applied {
 		p.position = seq
@@ -103,8 +105,8 @@ func (r *Runner) save() error {
 	return nil
 }
 
-// saveOrLog saves the position. If that fails the next tick tries again, and until then the old one is
-// true enough.
+// saveOrLog saves the position. If that fails the next tick tries again, and until then the old one
+// is true enough.
 func (r *Runner) saveOrLog() {
 	r.savedAt = time.Now()
 	if err := r.save(); err != nil {
@@ -112,7 +114,8 @@ func (r *Runner) saveOrLog() {
 	}
 }
 
-// persist has the sink make durable what was applied. It is to be done also when the runner is stopped.
+// persist has the sink make durable what was applied. It is to be done also when the runner is
+// stopped.
 func (r *Runner) persist() error {
 	p, ok := r.o.Projection.(Persister)
 	if !ok {
@@ -123,9 +126,9 @@ func (r *Runner) persist() error {
 	return p.Persist(ctx)
 }
 
-// jump leaves the records up to the journal's end to the backlog and goes on there, if the end is far
-// away. It is called with records at hand, and after a batch was applied: so the sink works, and the
-// reader knows of no shorter journal. It reports whether the runner jumped.
+// jump leaves the records up to the journal's end to the backlog and goes on there, if the end is
+// far away. It is called with records at hand, and after a batch was applied: so the sink works,
+// and the reader knows of no shorter journal. It reports whether the runner jumped.
 func (r *Runner) jump() bool {
 	b := r.o.Backlog
 	if b == nil || !r.works || r.behind() <= r.o.JumpBehind || r.position != r.applied || r.draining() {
@@ -162,10 +165,10 @@ func (r *Runner) jump() bool {
 	return true
 }
 
-// Rewind has the runner project the whole journal again, from its first record on: its sink lost what
-// it had. It returns when that is certain, also over a crash, and the runner begins as soon as the
-// batch under way is applied. What its backlog had left is part of that, and forgotten. It may be called
-// from any goroutine, the projection's own and that of its backlog among them.
+// Rewind has the runner project the whole journal again, from its first record on: its sink lost
+// what it had. It returns when that is certain, also over a crash, and the runner begins as soon as
+// the batch under way is applied. What its backlog had left is part of that, and forgotten. It may
+// be called from any goroutine, the projection's own and that of its backlog among them.
 func (r *Runner) Rewind() error {
 	if r.o.Positions == nil {
 		return nil // it begins again at every start anyway

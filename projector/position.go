@@ -25,10 +25,10 @@ type Place struct {
 	Left journal.Spans
 }
 
-// Positions keeps the places of projections in bbolt. Bucket "positions" has name → position. Bucket
-// "backlog" has a bucket for each projection with records left, in it first → last of each span. All
-// numbers are eight bytes, big-endian. The methods may be called from any goroutine; the database
-// stays the caller's.
+// Positions keeps the places of projections in bbolt. Bucket "positions" has name → position.
+// Bucket "backlog" has a bucket for each projection with records left, in it first → last of each
+// span. All numbers are eight bytes, big-endian. The methods may be called from any goroutine; the
+// database stays the caller's.
 type Positions struct{ db *bbolt.DB }
 
 // NewPositions returns the places kept in db. The buckets are made when they are first needed.
@@ -107,8 +107,8 @@ func (p *Positions) Newest() (seq uint64, err error) {
 	return seq, nil
 }
 
-// Clear forgets all places. It is for a journal that was begun again: every projection then begins at
-// its start.
+// Clear forgets all places. It is for a journal that was begun again: every projection then begins
+// at its start.
 func (p *Positions) Clear() error {
 	err := p.db.Update(func(tx *bbolt.Tx) error {
 		for _, bucket := range [][]byte{positionsBucket, backlogBucket} {

@@ -24,11 +24,12 @@ type Reject struct {
 	// Projection is the name of the projection, Seq the journal's sequence number of the record.
 	Projection string `json:"projection"`
 	Seq        uint64 `json:"seq"`
-	// Relay and Stat say what was refused; they are empty when it was a whole record, or many readings.
+	// Relay and Stat say what was refused; they are empty when it was a whole record, or many
+	// readings.
 	Relay string `json:"relay,omitempty"`
 	Stat  string `json:"stat,omitempty"`
-	// Count is how many readings this stands for: 0 for one, or for a record that could not be read. They are in the
-	// records Seq to To if To is not 0.
+	// Count is how many readings this stands for: 0 for one, or for a record that could not be
+	// read. They are in the records Seq to To if To is not 0.
 	Count int    `json:"count,omitempty"`
 	To    uint64 `json:"to,omitempty"`
 	// Window is the start of the window whose row was refused; zero if it was no row.
@@ -40,14 +41,15 @@ type Reject struct {
 }
 
 // Rejects lists what sinks refused, in bbolt: bucket "rejects", in it a bucket per projection, in
-// it JSON by order of arrival. It keeps the newest 1,000 per projection. Methods may be called from any goroutine.
+// it JSON by order of arrival. It keeps the newest 1,000 per projection. Methods may be called from
+// any goroutine.
 type Rejects struct{ db *bbolt.DB }
 
 // NewRejects returns the rejects kept in db. The bucket is made when it is first needed.
 func NewRejects(db *bbolt.DB) *Rejects { return &Rejects{db: db} }
 
-// Add lists rejects, durably. One that is listed already (same projection, sequence, relay and stat) is not
-// listed again, so that a batch that is offered again changes nothing.
+// Add lists rejects, durably. One that is listed already (same projection, sequence, relay and
+// stat) is not listed again, so that a batch that is offered again changes nothing.
 func (r *Rejects) Add(rejects ...Reject) error {
 	if len(rejects) == 0 {
 		return nil
@@ -86,8 +88,9 @@ func (r *Rejects) change(f func(top *bbolt.Bucket) error) error {
 	return nil
 }
 
-// Replace takes from a projection's list what is gone, and lists what is still refused, durably and at once. A reject
-// that is listed already keeps its place and its time if it is among still, whatever gone says of it.
+// Replace takes from a projection's list what is gone, and lists what is still refused, durably and
+// at once. A reject that is listed already keeps its place and its time if it is among still,
+// whatever gone says of it.
 func (r *Rejects) Replace(projection string, gone func(Reject) bool, still ...Reject) error {
 	keep := make(map[rejectKey]bool, len(still))
 	for _, rej := range still {

@@ -15,8 +15,8 @@ var backoff = retry.Backoff{First: 250 * time.Millisecond, Last: 30 * time.Secon
 
 const backoffDrain = time.Second
 
-// attempt calls op until it succeeds, the runner is stopped, or the error is a *RejectError: only then
-// is it an error. What op does must be idempotent.
+// attempt calls op until it succeeds, the runner is stopped, or the error is a *RejectError: only
+// then is it an error. What op does must be idempotent.
 func (r *Runner) attempt(op func() error) error {
 	for {
 		err := op()
@@ -73,9 +73,9 @@ func (r *Runner) recovered() {
 	})
 }
 
-// A ToldError is a failure of a sink that was logged where it was found, for all who meet it: runners,
-// a backlog and replays into one sink fail together. They try again as after any other failure, show it
-// in their status, and log it at debug.
+// A ToldError is a failure of a sink that was logged where it was found, for all who meet it:
+// runners, a backlog and replays into one sink fail together. They try again as after any other
+// failure, show it in their status, and log it at debug.
 type ToldError struct{ Err error }
 
 func (e *ToldError) Error() string { return e.Err.Error() }

@@ -34,11 +34,12 @@ const (
 // FromPosition begins after the saved position, or at the journal's start if there is none.
 func FromPosition() StartPolicy { return StartPolicy{} }
 
-// FromTime begins at the first record that was stored at t or later. No position is loaded or saved.
+// FromTime begins at the first record that was stored at t or later. No position is loaded or
+// saved.
 func FromTime(t time.Time) StartPolicy { return StartPolicy{from: fromTime, time: t} }
 
-// FromEnd begins after the last record that the journal holds at the start. No position is loaded or
-// saved.
+// FromEnd begins after the last record that the journal holds at the start. No position is loaded
+// or saved.
 func FromEnd() StartPolicy { return StartPolicy{from: fromEnd} }
 
 // RunnerOptions configure a Runner. Projection and Journal are required, and Positions if Start is
@@ -47,24 +48,25 @@ type RunnerOptions struct {
 	Projection Projection
 	Journal    Source
 	Positions  *Positions
-	// Rejects lists the records that cannot be read or applied (nil: they are counted and logged only).
+	// Rejects lists the records that cannot be read or applied (nil: they are counted and logged
+	// only).
 	Rejects *Rejects
 	// BatchRecords is how many records a batch holds at most (0: 1,000).
 	BatchRecords int
-	// Linger is how long the runner waits after a batch that was not full, so that the next is larger: for
-	// sinks that fsync every write. Records wait up to that long.
+	// Linger is how long the runner waits after a batch that was not full, so that the next is
+	// larger: for sinks that fsync every write. Records wait up to that long.
 	Linger time.Duration
-	// SaveEvery is how often the position is saved at most (0: a second). A sink that has to write files
-	// before that, see Persister, wants it less often; after a crash so much of the journal is applied
-	// again.
+	// SaveEvery is how often the position is saved at most (0: a second). A sink that has to write
+	// files before that, see Persister, wants it less often; after a crash so much of the journal
+	// is applied again.
 	SaveEvery time.Duration
 	// Start is where to begin.
 	Start StartPolicy
-	// Backlog fills in what the runner leaves out when it is far behind, so that it is soon live again
-	// (nil: it goes on with the oldest). It keeps the position in the database of Positions.
+	// Backlog fills in what the runner leaves out when it is far behind, so that it is soon live
+	// again (nil: it goes on with the oldest). It keeps the position in the database of Positions.
 	Backlog Backlog
-	// JumpBehind is how many records the runner may be behind the journal's end and still catch up in
-	// order, if it has a Backlog (0: 5,000).
+	// JumpBehind is how many records the runner may be behind the journal's end and still catch up
+	// in order, if it has a Backlog (0: 5,000).
 	JumpBehind uint64
 	// Logger gets the runner's log (nil: none), Registerer its metrics (nil: a private one).
 	Logger     *slog.Logger
@@ -107,8 +109,8 @@ func (o RunnerOptions) withDefaults() (RunnerOptions, error) {
 	return o, nil
 }
 
-// Runner takes one projection through the journal. Start it once; its methods may be called from any
-// goroutine.
+// Runner takes one projection through the journal. Start it once; its methods may be called from
+// any goroutine.
 type Runner struct {
 	o       RunnerOptions
 	log     *slog.Logger
@@ -130,7 +132,8 @@ type Runner struct {
 	works     bool // the last batch was applied, since the last jump
 	exhausted bool // draining, and the journal has nothing more to give
 
-	// knownEnd is the journal's end when it was last looked at, a second ago: asking costs a round trip.
+	// knownEnd is the journal's end when it was last looked at, a second ago: asking costs a round
+	// trip.
 	knownEnd atomic.Uint64
 	looking  sync.WaitGroup // for the goroutine that looks at the journal's end
 
@@ -165,10 +168,11 @@ func NewRunner(o RunnerOptions) (*Runner, error) {
 	return r, nil
 }
 
-// Start loads the position, puts it right if the journal is shorter than that, and starts the goroutine.
-// It must be called before anything is appended to a journal that was just opened: a position beyond its
-// end is found by comparing the two. ctx is for the call only. The error means that pulse.db or the
-// journal cannot be read, or that the projection cannot begin; the runner is stopped then.
+// Start loads the position, puts it right if the journal is shorter than that, and starts the
+// goroutine. It must be called before anything is appended to a journal that was just opened: a
+// position beyond its end is found by comparing the two. ctx is for the call only. The error means
+// that pulse.db or the journal cannot be read, or that the projection cannot begin; the runner is
+// stopped then.
 func (r *Runner) Start(ctx context.Context) error {
 	r.mu.Lock()
 	if r.started {
@@ -188,7 +192,8 @@ func (r *Runner) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the runner where it is, saves its position and waits for its goroutine. It may be called twice.
+// Stop ends the runner where it is, saves its position and waits for its goroutine. It may be
+// called twice.
 func (r *Runner) Stop() {
 	r.cancel()
 	r.mu.Lock()
@@ -201,9 +206,9 @@ func (r *Runner) Stop() {
 	<-r.done
 }
 
-// Drain applies everything that the journal holds now, flushes the projection, saves the position, and
-// stops. If ctx ends first it stops where it is, and the error says how far it got. A runner that was
-// stopped before returns why.
+// Drain applies everything that the journal holds now, flushes the projection, saves the position,
+// and stops. If ctx ends first it stops where it is, and the error says how far it got. A runner
+// that was stopped before returns why.
 func (r *Runner) Drain(ctx context.Context) error {
 	state, err := r.o.Journal.State(ctx)
 	if err != nil {

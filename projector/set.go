@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// failingDrain is how long a drain waits for the past, and for a projection whose sink is away: a stop
-// should not take as long as waiting for their end.
+// failingDrain is how long a drain waits for the past, and for a projection whose sink is away: a
+// stop should not take as long as waiting for their end.
 const failingDrain = 2 * time.Second
 
 // SetOptions are what all projections of a Set have in common. Journal and Positions are required.
@@ -30,11 +30,11 @@ type SetOptions struct {
 
 // Schema is the schema of a database into which several projections write.
 type Schema interface {
-	// Ensure makes the schema, or repairs it. It calls missing before it makes what is not there and
-	// held what was written to it. With an error of missing it makes nothing.
+	// Ensure makes the schema, or repairs it. It calls missing before it makes what is not there
+	// and held what was written to it. With an error of missing it makes nothing.
 	Ensure(ctx context.Context, missing func() error) error
-	// Wiped is called before the projections of these names begin again with the journal's first record,
-	// because the database holds nothing of what was written to it.
+	// Wiped is called before the projections of these names begin again with the journal's first
+	// record, because the database holds nothing of what was written to it.
 	Wiped(ctx context.Context, projections []string) error
 }
 
@@ -45,8 +45,8 @@ type Past interface {
 	Drain(ctx context.Context) error
 }
 
-// Set is all projections of a journal. Each has a runner of its own, so that a sink that is slow or away
-// delays no other. Add all before Start; the other methods may be called from any goroutine.
+// Set is all projections of a journal. Each has a runner of its own, so that a sink that is slow or
+// away delays no other. Add all before Start; the other methods may be called from any goroutine.
 type Set struct {
 	o       SetOptions
 	past    Past
@@ -89,8 +89,8 @@ func (s *Set) add(o RunnerOptions) (*Runner, error) {
 	return r, err
 }
 
-// Start starts all runners, see Runner.Start, and then the work on the past. After an error, Drain stops
-// what was started.
+// Start starts all runners, see Runner.Start, and then the work on the past. After an error, Drain
+// stops what was started.
 func (s *Set) Start(ctx context.Context) error {
 	for _, r := range s.runners {
 		if err := r.Start(ctx); err != nil {
@@ -112,9 +112,9 @@ func (s *Set) Status() []Status {
 	return list
 }
 
-// Drain lets every projection reach the journal's end, all at the same time, and stops. One whose sink is
-// away gets two seconds for it, and so does the past: what is left of that may be hours of work. The
-// error says what is left; the next start does it.
+// Drain lets every projection reach the journal's end, all at the same time, and stops. One whose
+// sink is away gets two seconds for it, and so does the past: what is left of that may be hours of
+// work. The error says what is left; the next start does it.
 func (s *Set) Drain(ctx context.Context) error {
 	var group errgroup.Group
 	errs := make([]error, len(s.runners)+1)
@@ -136,9 +136,9 @@ func (s *Set) Drain(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// drain drains a runner, or stops it when its sink has failed for failingDrain. A failure often shows
-// only now: aggregates have nothing to write until a window ends, and a shutdown of the host ends
-// InfluxDB at the same time.
+// drain drains a runner, or stops it when its sink has failed for failingDrain. A failure often
+// shows only now: aggregates have nothing to write until a window ends, and a shutdown of the host
+// ends InfluxDB at the same time.
 func drain(ctx context.Context, r *Runner) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -168,9 +168,9 @@ func drain(ctx context.Context, r *Runner) error {
 	return err
 }
 
-// EnsureSchema makes and repairs the schema. If the database is new, or was wiped, it holds nothing of
-// what the journal does: what is stored in it begins again at the journal's first record. That is on
-// disk before the schema is made, so that a crash in between forgets nothing.
+// EnsureSchema makes and repairs the schema. If the database is new, or was wiped, it holds nothing
+// of what the journal does: what is stored in it begins again at the journal's first record. That
+// is on disk before the schema is made, so that a crash in between forgets nothing.
 func (s *Set) EnsureSchema(ctx context.Context) error {
 	s.mu.Lock() // several projections come here, at the start at the same time
 	defer s.mu.Unlock()
@@ -181,8 +181,9 @@ func (s *Set) EnsureSchema(ctx context.Context) error {
 	return nil
 }
 
-// rewind rewinds the projections into the database, which holds nothing, if they had begun: if a position
-// is saved, or if something may have been written since the start, which no position tells yet.
+// rewind rewinds the projections into the database, which holds nothing, if they had begun: if a
+// position is saved, or if something may have been written since the start, which no position tells
+// yet.
 func (s *Set) rewind(ctx context.Context) error {
 	var begun []*Runner
 	var names []string

@@ -12,21 +12,21 @@ import (
 type Source interface {
 	// State returns which sequence numbers the journal holds.
 	State(ctx context.Context) (journal.State, error)
-	// ReadFrom returns a reader whose first record is seq. A *journal.GapError comes first if seq is
-	// not there.
+	// ReadFrom returns a reader whose first record is seq. A *journal.GapError comes first if seq
+	// is not there.
 	ReadFrom(seq uint64) (Reader, error)
 	// ReadFromTime returns a reader whose first record was stored at t or later.
 	ReadFromTime(t time.Time) (Reader, error)
-	// Range visits the records of a span in order, and the gaps between them, up to the newest record at
-	// the call; see journal.Range. Records are valid until the next visit returns.
+	// Range visits the records of a span in order, and the gaps between them, up to the newest
+	// record at the call; see journal.Range. Records are valid until the next visit returns.
 	Range(ctx context.Context, s journal.Span, visit func([]journal.Record, *journal.GapError) error) error
 }
 
 // Reader reads the journal in order; see [journal.Reader], which is one.
 type Reader interface {
 	// Read blocks until there is a record or ctx ends, and returns at most max records, valid until
-	// the Read after the next one. A *journal.GapError comes instead of records that are missing; the
-	// next Read goes on after the gap.
+	// the Read after the next one. A *journal.GapError comes instead of records that are missing;
+	// the next Read goes on after the gap.
 	Read(ctx context.Context, max int) ([]journal.Record, error)
 	// Pending counts the records that are there and were not returned yet.
 	Pending() uint64

@@ -24,24 +24,25 @@ type Status struct {
 	// Name is the projection's.
 	Name  string `json:"name"`
 	State State  `json:"state"`
-	// Position is the saved position, or the one about to be saved: no record up to it is needed again.
-	// Applied is the last record applied. The projection may hold Position back.
+	// Position is the saved position, or the one about to be saved: no record up to it is needed
+	// again. Applied is the last record applied. The projection may hold Position back.
 	Position uint64 `json:"position"`
 	Applied  uint64 `json:"applied"`
 	// AppliedTime is the time of the last event applied; zero before the first.
 	AppliedTime time.Time `json:"applied_time,omitzero"`
-	// Lag counts the records not applied yet. LagSeconds is about the age of the oldest of them: that of
-	// the last one applied. Both are a second old at most, and leave the backlog out.
+	// Lag counts the records not applied yet. LagSeconds is about the age of the oldest of them:
+	// that of the last one applied. Both are a second old at most, and leave the backlog out.
 	Lag        uint64  `json:"lag"`
 	LagSeconds float64 `json:"lag_seconds"`
 	// Backlog counts the records that were left out to be live again soon, and are being filled in.
 	Backlog uint64 `json:"backlog"`
-	// SecondsToLoss is in how many seconds the journal drops the first record that is not applied (the
-	// backlog's too) if it goes on growing as it did over the last minute. It is nil if none waits, or
-	// the journal has no limit that it will meet.
+	// SecondsToLoss is in how many seconds the journal drops the first record that is not applied
+	// (the backlog's too) if it goes on growing as it did over the last minute. It is nil if none
+	// waits, or the journal has no limit that it will meet.
 	SecondsToLoss *float64 `json:"seconds_to_loss"`
 	// Failures counts temporary failures since the start. LastError is the newest, FailingSince the
-	// beginning of the run of failures that it belongs to. Both are empty when the last attempt succeeded.
+	// beginning of the run of failures that it belongs to. Both are empty when the last attempt
+	// succeeded.
 	Failures     uint64    `json:"failures"`
 	LastError    string    `json:"last_error,omitempty"`
 	FailingSince time.Time `json:"failing_since,omitzero"`

@@ -7,9 +7,10 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// Together is several projections as one, so that each record is read and decoded once for all of them: those into memory, and to
-// whoever listens at the moment, which cost little more than that. None of them may fail or wait for anybody, since
-// they would do it for all, and none may hold a position back.
+// Together is several projections as one, so that each record is read and decoded once for all of
+// them: those into memory, and to whoever listens at the moment, which cost little more than that.
+// None of them may fail or wait for anybody, since they would do it for all, and none may hold a
+// position back.
 type Together struct {
 	name    string
 	members []Projection

@@ -9,8 +9,8 @@ import (
 	influxquery "github.com/influxdata/influxdb/query"
 )
 
-// Each verb is InfluxDB's function of that name: its own reducers are the reference, over random values with
-// many ties of value and time.
+// Each verb is InfluxDB's function of that name: its own reducers are the reference, over random
+// values with many ties of value and time.
 func TestVerbsAreInfluxDBs(t *testing.T) {
 	slice := func(reduce func([]influxquery.FloatPoint) []influxquery.FloatPoint) func([]influxquery.FloatPoint) float64 {
 		return func(p []influxquery.FloatPoint) float64 { return reduce(p)[0].Value }
@@ -67,8 +67,8 @@ func TestVerbsAreInfluxDBs(t *testing.T) {
 			want := of(points)
 			got, ok := c.result()
 			if v == "mode" && frequency(points, got) == frequency(points, want) {
-				// Of several InfluxDB documents the earliest, which is ours, and takes the one that its
-				// unstable sort puts first.
+				// Of several InfluxDB documents the earliest, which is ours, and takes the one that
+				// its unstable sort puts first.
 				continue
 			}
 			if ok == math.IsNaN(want) || ok && !near(got, want) {
@@ -140,8 +140,9 @@ func BenchmarkCombine(b *testing.B) {
 	}
 }
 
-// Of readings whose sum, difference or squares are more than a float64 holds there are a mean, a median and a deviation all
-// the same, and no value is beyond the readings. So it is with equal readings whose sum was rounded.
+// Of readings whose sum, difference or squares are more than a float64 holds there are a mean, a
+// median and a deviation all the same, and no value is beyond the readings. So it is with equal
+// readings whose sum was rounded.
 func TestVerbsOfHugeReadings(t *testing.T) {
 	const h = 1e308
 	for _, c := range []struct {

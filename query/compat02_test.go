@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// 0.2 asked for the windows' means alone, of exactly the time that was asked for, and for /daily by quarter hours,
-// however long the windows are.
+// 0.2 asked for the windows' means alone, of exactly the time that was asked for, and for /daily by
+// quarter hours, however long the windows are.
 func TestHistory02(t *testing.T) {
 	kolkata, err := time.LoadLocation("Asia/Kolkata")
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// The same for /daily: the mean is that of all readings of that time of the day; other verbs are averages of
-// the days' own values.
+// The same for /daily: the mean is that of all readings of that time of the day; other verbs are
+// averages of the days' own values.
 func TestDailyIsExactOverTheReadings(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 7))
 	w := startWorld(t, nil)
@@ -159,8 +159,8 @@ func TestDailyIntervals(t *testing.T) {
 	}
 }
 
-// A label is the local time at which its window begins, where the zone's hours do not begin with those of UTC and where
-// windows are longer than an hour.
+// A label is the local time at which its window begins, where the zone's hours do not begin with
+// those of UTC and where windows are longer than an hour.
 func TestDailyLabelsAreWhenWindowsBegin(t *testing.T) {
 	for _, c := range []struct {
 		zone     string

@@ -21,8 +21,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// engine is a world on the real storage and query engine of InfluxDB 1.8, and the same rows in the database
-// of evaluate_test.go.
+// engine is a world on the real storage and query engine of InfluxDB 1.8, and the same rows in the
+// database of evaluate_test.go.
 type engine struct {
 	*world
 	store *embedded.Store
@@ -78,8 +78,8 @@ func (e *engine) write(t *testing.T) {
 	}
 }
 
-// The answers from the engine are those from the evaluator that the other tests trust, for every verb and
-// many selections, old rows among them.
+// The answers from the engine are those from the evaluator that the other tests trust, for every
+// verb and many selections, old rows among them.
 func TestEngineAgreesWithTheEvaluator(t *testing.T) {
 	e := newEngine(t, func(o *Options) { o.Location = time.FixedZone("", 3*3600+1800) })
 	rnd := rand.New(rand.NewPCG(1, 2))

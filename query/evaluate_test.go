@@ -13,8 +13,9 @@ import (
 	"github.com/influxdata/influxql"
 )
 
-// database evaluates the statements that this package makes, over aggregate rows in memory: what InfluxDB
-// would answer, written a second time from its documentation. embedded_test.go holds it to the real engine.
+// database evaluates the statements that this package makes, over aggregate rows in memory: what
+// InfluxDB would answer, written a second time from its documentation. embedded_test.go holds it to
+// the real engine.
 type database struct{ rows []aggregateRow }
 
 type aggregateRow struct {

@@ -20,9 +20,9 @@ import (
 
 var update = flag.Bool("update", false, "write the answers of the golden cases anew")
 
-// TestGolden runs every folder of testdata/golden: request.txt is the method and path, then options ("compat:
-// 0.2", "location: Europe/Berlin"), then after an empty line the body; answer.txt is the status, the content
-// type and the body. All cases ask the same world, goldenWorld.
+// TestGolden runs every folder of testdata/golden: request.txt is the method and path, then options
+// ("compat: 0.2", "location: Europe/Berlin"), then after an empty line the body; answer.txt is the
+// status, the content type and the body. All cases ask the same world, goldenWorld.
 func TestGolden(t *testing.T) {
 	dirs, err := filepath.Glob("testdata/golden/*")
 	if err != nil || len(dirs) == 0 {
@@ -66,8 +66,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// goldenWorld has three hosts with readings and aggregates, relays, projections, rejects, alerts and an
-// override.
+// goldenWorld has three hosts with readings and aggregates, relays, projections, rejects, alerts
+// and an override.
 func goldenWorld(t *testing.T, opts map[string]string) *world {
 	t.Helper()
 	w := startWorld(t, func(o *Options) {

@@ -64,7 +64,8 @@ func TestGuessedTokens(t *testing.T) {
 		t.Errorf("/healthz: %d", a.Code)
 	}
 	want(neighbour, testToken, 200)
-	// Who is known for the right one is not locked out by somebody who guesses behind the same router, and neither is this machine.
+	// Who is known for the right one is not locked out by somebody who guesses behind the same
+	// router, and neither is this machine.
 	want(dashboard, "one too many", 429)
 	want(dashboard, testToken, 200)
 	for range 2 * guesses.Limit {

@@ -32,8 +32,9 @@ func getJSON[T any](t testing.TB, w *world, path string) T {
 
 func near(a, b float64) bool { return math.Abs(a-b) <= 1e-9*max(1, math.Abs(a), math.Abs(b)) }
 
-// Over random readings, in windows of random sizes, the hours' mean, min, max, sum, count and spread, and the
-// last of a single series, are those of the readings themselves, and not means of means.
+// Over random readings, in windows of random sizes, the hours' mean, min, max, sum, count and
+// spread, and the last of a single series, are those of the readings themselves, and not means of
+// means.
 func TestHourlyIsExactOverTheReadings(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -128,7 +129,8 @@ func TestSpan(t *testing.T) {
 	}
 }
 
-// Rows of 0.2 are looked for only before the first of ours, and not at all when there is no such time.
+// Rows of 0.2 are looked for only before the first of ours, and not at all when there is no such
+// time.
 func TestOldRowsAreAskedForOnlyWhereTheyCanBe(t *testing.T) {
 	w := startWorld(t, nil)
 	db := &database{}

@@ -20,8 +20,8 @@ import (
 	"github.com/nanopack/pulse/internal/duration"
 )
 
-// corpus is what people try, and what people merely have in their names: testdata/injection.txt, one Go string a line. The tests of
-// cmd/pulse try it on a real server.
+// corpus is what people try, and what people merely have in their names: testdata/injection.txt,
+// one Go string a line. The tests of cmd/pulse try it on a real server.
 func corpus(t testing.TB) []string {
 	t.Helper()
 	text, err := os.ReadFile("testdata/injection.txt")
@@ -39,8 +39,8 @@ func corpus(t testing.TB) []string {
 	return list
 }
 
-// The corpus goes through every place of every route that takes a name or a value. Whatever is sent to
-// InfluxDB is checked here a second time, by the rules below and not by those of statement.go.
+// The corpus goes through every place of every route that takes a name or a value. Whatever is sent
+// to InfluxDB is checked here a second time, by the rules below and not by those of statement.go.
 func TestInjectionThroughEveryParameter(t *testing.T) {
 	live := &fakeLive{}
 	w := startWorld(t, func(o *Options) { o.Live = live })
@@ -131,7 +131,8 @@ func injectReplays(t *testing.T, w *world, evil string) {
 	}
 }
 
-// injectLive puts evil into every place of the live routes: what is subscribed to holds it as it is, or it is refused.
+// injectLive puts evil into every place of the live routes: what is subscribed to holds it as it
+// is, or it is refused.
 func injectLive(t *testing.T, w *world, live *fakeLive, evil string) {
 	t.Helper()
 	q, path := url.QueryEscape(evil), url.PathEscape(evil)
@@ -203,7 +204,8 @@ func injectOrders(t *testing.T, w *world, evil string) {
 	}
 }
 
-// injectAlerts puts evil into every place of the alert routes: into the path, each field of the body, and their names.
+// injectAlerts puts evil into every place of the alert routes: into the path, each field of the
+// body, and their names.
 func injectAlerts(t *testing.T, w *world, evil string) {
 	t.Helper()
 	path := url.PathEscape(evil)
@@ -254,7 +256,8 @@ func injectAlerts(t *testing.T, w *world, evil string) {
 	}
 }
 
-// checkNamesSent checks that a statement asks for names: of the stats, the tags, or the values of a tag by one value that is bound.
+// checkNamesSent checks that a statement asks for names: of the stats, the tags, or the values of a
+// tag by one value that is bound.
 func checkNamesSent(t *testing.T, evil string, st statement) {
 	t.Helper()
 	if (st.text == showFields || st.text == showTags) && len(st.params) == 0 {
@@ -285,7 +288,8 @@ func checkNamesSent(t *testing.T, evil string, st statement) {
 	}
 }
 
-// checkSent takes the statement apart as InfluxDB's parser does, and its text without what is quoted.
+// checkSent takes the statement apart as InfluxDB's parser does, and its text without what is
+// quoted.
 func checkSent(t *testing.T, target string, st statement) {
 	t.Helper()
 	p := influxql.NewParser(strings.NewReader(st.text))
@@ -341,8 +345,8 @@ func outsideQuotes(text string) string {
 	return b.String()
 }
 
-// Whatever the query string, reading it does not panic, and what comes out of it is one statement that
-// means what was asked.
+// Whatever the query string, reading it does not panic, and what comes out of it is one statement
+// that means what was asked.
 func FuzzParameters(f *testing.F) {
 	for _, evil := range corpus(f) {
 		f.Add(evil, "host="+url.QueryEscape(evil)+"&verb=max&start=3h", true)

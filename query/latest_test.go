@@ -139,7 +139,8 @@ func TestParameterErrors(t *testing.T) {
 	}
 }
 
-// BenchmarkLatest is the handler without the network: parameters, 1,000 of 100,000 series, the answer.
+// BenchmarkLatest is the handler without the network: parameters, 1,000 of 100,000 series, the
+// answer.
 func BenchmarkLatest(b *testing.B) {
 	w := newWorld(b, nil)
 	readings := make([]latest.Reading, 1000)

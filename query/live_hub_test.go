@@ -169,8 +169,8 @@ type liveReading struct {
 	Tags  map[string]string
 }
 
-// Connections are cut at random bytes, 1,000 of them, while readings flow. What each client has put together is the journal:
-// every record that matches, once, in order.
+// Connections are cut at random bytes, 1,000 of them, while readings flow. What each client has put
+// together is the journal: every record that matches, once, in order.
 func TestLiveCuts(t *testing.T) {
 	t.Run("http", func(t *testing.T) {
 		w, memory := hubWorld(t, stream.Options{RingRecords: 200}, nil)
@@ -282,8 +282,9 @@ func TestLiveOverAHub(t *testing.T) {
 	}
 }
 
-// BenchmarkLive is 100 clients of everything at 1,000 events a second of 10 readings, and one of a stat at 10,000 readings a second: the
-// CPU time of server and clients together, by message and by reading.
+// BenchmarkLive is 100 clients of everything at 1,000 events a second of 10 readings, and one of a
+// stat at 10,000 readings a second: the CPU time of server and clients together, by message and by
+// reading.
 func BenchmarkLive(b *testing.B) {
 	for _, tt := range []struct {
 		name    string

@@ -55,7 +55,8 @@ func listen(t *testing.T, w *world, path string, headers ...string) *http.Respon
 	return response
 }
 
-// What is said arrives at once; a client that goes and a server that stops end the stream, which is closed then.
+// What is said arrives at once; a client that goes and a server that stops end the stream, which is
+// closed then.
 func TestLiveStream(t *testing.T) {
 	var got LiveRequest
 	stream := &waitingStream{said: make(chan string), closed: make(chan struct{})}
@@ -239,7 +240,8 @@ func (w *world) http2(t *testing.T, cert *httptest.Server) {
 	w.client, w.url = &http.Client{Transport: transport}, "https://"+w.Addr().String()
 }
 
-// A ticket opens streams and nothing else: within a minute of being issued, while one is open, and for a minute after.
+// A ticket opens streams and nothing else: within a minute of being issued, while one is open, and
+// for a minute after.
 func TestTickets(t *testing.T) {
 	var passed atomic.Int64 // since testNow
 	now := func() time.Time { return testNow.Add(time.Duration(passed.Load())) }

@@ -262,8 +262,8 @@ type answer struct {
 	body   string
 }
 
-// do sends a request over the network, with the token unless the headers ("Name: value") hold one. A header
-// "-" sends none.
+// do sends a request over the network, with the token unless the headers ("Name: value") hold one.
+// A header "-" sends none.
 func (w *world) do(t testing.TB, method, path, body string, headers ...string) answer {
 	t.Helper()
 	req, err := http.NewRequest(method, w.url+path, strings.NewReader(body))

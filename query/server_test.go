@@ -262,7 +262,8 @@ func TestSlowHeaders(t *testing.T) {
 	}
 }
 
-// A client that never sends the body that it announced is answered, or cut off, and holds nothing for ever.
+// A client that never sends the body that it announced is answered, or cut off, and holds nothing
+// for ever.
 func TestSlowBody(t *testing.T) {
 	w := newWorld(t, nil)
 	w.http.ReadTimeout = 50 * time.Millisecond

@@ -60,7 +60,8 @@ func TestUptime(t *testing.T) {
 	w.get(t, "/status").contains(t, 200, `"uptime_seconds": 90,`)
 }
 
-// /rejects takes one parameter and refuses what it does not know; without a source there is no such route.
+// /rejects takes one parameter and refuses what it does not know; without a source there is no such
+// route.
 func TestRejects(t *testing.T) {
 	w := startWorld(t, nil)
 	w.rejects.list = []Reject{

@@ -11,8 +11,9 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// Rows of 0.2, before and after they were taken over, weigh as much as a row of ours with many readings: a slot with
-// such rows weighs its windows equally, over days, within an hour and over several series. Slots without stay exact.
+// Rows of 0.2, before and after they were taken over, weigh as much as a row of ours with many
+// readings: a slot with such rows weighs its windows equally, over days, within an hour and over
+// several series. Slots without stay exact.
 func TestOldRowsWeighAsMuchAsNewOnes(t *testing.T) {
 	var until int64
 	e := newEngine(t, func(o *Options) { o.MeansUntil = func() int64 { return until } })
@@ -24,7 +25,8 @@ func TestOldRowsWeighAsMuchAsNewOnes(t *testing.T) {
 	e.db.addOld(at.AddDate(0, 0, -2), a, "cpu", 10)
 	e.db.addOld(at.AddDate(0, 0, -1), a, "cpu", 10)
 	e.db.addWindow(at, a, "cpu", many...)
-	// The hour of the upgrade: windows of two series of 0.2, then one of ours of a single reading and one of many.
+	// The hour of the upgrade: windows of two series of 0.2, then one of ours of a single reading
+	// and one of many.
 	e.db.addOld(upgrade.Add(-30*time.Minute), a, "ram", 1)
 	e.db.addOld(upgrade.Add(-15*time.Minute), a, "ram", 2)
 	e.db.addOld(upgrade.Add(-15*time.Minute), b, "ram", 3)

@@ -14,9 +14,10 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// Means are between the least and the greatest reading, also where the sum of the readings is more than a float64 holds:
-// in one window, in several of an hour, over series and over days; from the engine, which answers infinities, and from
-// an InfluxDB, which refuses to. Other hours of the same answer are exact as ever.
+// Means are between the least and the greatest reading, also where the sum of the readings is more
+// than a float64 holds: in one window, in several of an hour, over series and over days; from the
+// engine, which answers infinities, and from an InfluxDB, which refuses to. Other hours of the same
+// answer are exact as ever.
 func TestMeansOfHugeReadings(t *testing.T) {
 	stores := map[string]func(t *testing.T, e *engine) func(context.Context, string, map[string]any) ([]models.Row, error){
 		"embedded": func(_ *testing.T, e *engine) func(context.Context, string, map[string]any) ([]models.Row, error) {
@@ -99,8 +100,8 @@ func TestMeansOfHugeReadings(t *testing.T) {
 }
 
 // A sum or a spread that a float64 does not hold is no value: not on /hourly, not on /daily, and
-// neither the value of something else nor a backfill takes its place. What a float64 holds is given,
-// also where the windows' own sums were cut.
+// neither the value of something else nor a backfill takes its place. What a float64 holds is
+// given, also where the windows' own sums were cut.
 func TestWhatIsTooLargeIsNotGiven(t *testing.T) {
 	const most = 1.7976931348623157e308
 	e := newEngine(t, nil)

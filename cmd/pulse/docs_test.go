@@ -13,8 +13,8 @@ import (
 // aTest matches the name of a test or a fuzz target.
 var aTest = regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w*`)
 
-// TestDocsNameTheirTests compares the pages with the code: every test that a page names exists, and every
-// row of a table of failures names a test.
+// TestDocsNameTheirTests compares the pages with the code: every test that a page names exists, and
+// every row of a table of failures names a test.
 func TestDocsNameTheirTests(t *testing.T) {
 	tests := testNames(t)
 	rows := 0
@@ -33,7 +33,8 @@ func TestDocsNameTheirTests(t *testing.T) {
 	}
 }
 
-// failureRows checks that each row of the page's tables of failures names a test, and counts the rows.
+// failureRows checks that each row of the page's tables of failures names a test, and counts the
+// rows.
 func failureRows(t *testing.T, path, text string) (rows int) {
 	t.Helper()
 	// Behaviour that a case of a suite or a golden answer tests instead.
@@ -79,8 +80,8 @@ func TestDocsLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// TestDocsNameMetrics checks that the code has each metric that a page of failures names, whole or without the
-// prefix that the metrics of a room share.
+// TestDocsNameMetrics checks that the code has each metric that a page of failures names, whole or
+// without the prefix that the metrics of a room share.
 func TestDocsNameMetrics(t *testing.T) {
 	var code strings.Builder
 	readTree(t, ".go", func(path string, text []byte) {
@@ -130,8 +131,8 @@ func testNames(t *testing.T) map[string]bool {
 	return names
 }
 
-// readTree calls visit for each file of the repository whose name ends with suffix, with its path from
-// the root and its text.
+// readTree calls visit for each file of the repository whose name ends with suffix, with its path
+// from the root and its text.
 func readTree(t *testing.T, suffix string, visit func(path string, text []byte)) {
 	t.Helper()
 	root := os.DirFS(filepath.Join("..", ".."))

@@ -84,8 +84,8 @@ func TestHostileFleet(t *testing.T) {
 		}
 	})
 
-	// The fewest polls that a relay may have had, while the attackers are still there: half of those that were due, since a
-	// machine with other things to do has some of them late.
+	// The fewest polls that a relay may have had, while the attackers are still there: half of
+	// those that were due, since a machine with other things to do has some of them late.
 	want := uint64(time.Since(began) / every / 2)
 	for i := range polls {
 		if got := polls[i].Load(); got < want {

@@ -66,10 +66,10 @@ func TestImportDirection(t *testing.T) {
 	}
 }
 
-// TestQueryNamesValuesOnly keeps reads from becoming writes. A room declares the values that the API
-// shows, so query imports it, but only to name these values and the errors that choose a status: no
-// function, and no type that does something. What query reads and changes, it reaches through the
-// interfaces of query/sources.go.
+// TestQueryNamesValuesOnly keeps reads from becoming writes. A room declares the values that the
+// API shows, so query imports it, but only to name these values and the errors that choose a
+// status: no function, and no type that does something. What query reads and changes, it reaches
+// through the interfaces of query/sources.go.
 func TestQueryNamesValuesOnly(t *testing.T) {
 	values := map[string][]string{
 		"ingest":           {"Relay", "Override", "OverrideRequest", "Error", "ErrConnected", "ErrInvalid", "ErrNotConnected", "ErrNotFound", "ErrTooMany"},

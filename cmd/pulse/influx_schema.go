@@ -51,8 +51,9 @@ func (a influxSchema) Wiped(ctx context.Context, projections []string) error {
 
 var errWiped = errors.New("it holds nothing, though readings were written to it: it is new, or was removed or emptied")
 
-// noteWiped says which of what InfluxDB held the journal cannot bring back: what is older than its first record. oldest is
-// when the first window began that is known to have been written, zero if none is.
+// noteWiped says which of what InfluxDB held the journal cannot bring back: what is older than its
+// first record. oldest is when the first window began that is known to have been written, zero if
+// none is.
 func (a *App) noteWiped(state journal.State, policy influx.Policy, oldest time.Time) error {
 	if state.FirstSeq <= 1 {
 		return nil // it has all that there ever was
@@ -80,7 +81,8 @@ func (a *App) noteWiped(state journal.State, policy influx.Policy, oldest time.T
 	return nil
 }
 
-// wiped are the damages of an InfluxDB on the network: it keeps no list, so they are known until the next start.
+// wiped are the damages of an InfluxDB on the network: it keeps no list, so they are known until
+// the next start.
 type wiped struct {
 	mu   sync.Mutex
 	list []influx.Damage

@@ -137,8 +137,8 @@ func TestStopWithoutInflux(t *testing.T) {
 	compareWithExternal(t, db.Addr, recount(t, dir))
 }
 
-// stopProjected stops the server when all is projected. A stop has a bound, which a machine with other things to do may
-// pass: what was left the next start does, and is stopped again.
+// stopProjected stops the server when all is projected. A stop has a bound, which a machine with
+// other things to do may pass: what was left the next start does, and is stopped again.
 func stopProjected(t *testing.T, s *pulseproc.Server) {
 	t.Helper()
 	for range 3 {

@@ -7,7 +7,8 @@ import (
 	"runtime/debug"
 )
 
-// release is set by the Makefile from the newest tag. It is empty after plain go build and go install.
+// release is set by the Makefile from the newest tag. It is empty after plain go build and go
+// install.
 var release string
 
 // pseudo matches the part of a module version that the go command makes of a commit without a tag.
@@ -22,8 +23,8 @@ func version() string {
 	return fmt.Sprintf("%s (commit %s, %s %s/%s)", releaseOf(release, info), commitOf(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// releaseOf returns the release of a build: what the Makefile set, or else the tag of the module, or "dev" where the
-// go command knows no tag.
+// releaseOf returns the release of a build: what the Makefile set, or else the tag of the module,
+// or "dev" where the go command knows no tag.
 func releaseOf(set string, info *debug.BuildInfo) string {
 	tag := info.Main.Version
 	switch {

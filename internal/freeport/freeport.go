@@ -1,10 +1,10 @@
 // Package freeport finds TCP ports for servers that tests and the bench kill and start again on the
 // same port.
 //
-// A port that the kernel chose (port 0) is not safe for that. While nobody listens on it, the kernel
-// may give it to any other socket, also as the near end of an outgoing connection. Ports of this
-// package lie below the range that the kernel chooses from, and each is claimed for one user at a
-// time on this machine.
+// A port that the kernel chose (port 0) is not safe for that. While nobody listens on it, the
+// kernel may give it to any other socket, also as the near end of an outgoing connection. Ports of
+// this package lie below the range that the kernel chooses from, and each is claimed for one user
+// at a time on this machine.
 package freeport
 
 import (

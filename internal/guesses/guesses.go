@@ -1,5 +1,5 @@
-// Package guesses slows down who guesses a secret, without locking out those who have it: one limiter for the API, the
-// relay port and the NATS listener.
+// Package guesses slows down who guesses a secret, without locking out those who have it: one
+// limiter for the API, the relay port and the NATS listener.
 package guesses
 
 import (
@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// Limit is how many wrong secrets an address may give within Window. After that it is refused for Pause.
+	// Limit is how many wrong secrets an address may give within Window. After that it is refused
+	// for Pause.
 	Limit  = 20
 	Window = time.Minute
 	Pause  = time.Minute
@@ -22,10 +23,11 @@ const (
 	maxGuessers = 10_000
 )
 
-// Limiter judges the secrets that addresses give. An address that gave too many wrong ones is refused for a while and what it
-// says is not looked at, or the right one would still be found as fast as it can ask. Unless it is known: it gave the right
-// one lately, or it is this machine, where a proxy may speak for many. From there the right one always passes, so that
-// nobody locks out those behind the same router.
+// Limiter judges the secrets that addresses give. An address that gave too many wrong ones is
+// refused for a while and what it says is not looked at, or the right one would still be found as
+// fast as it can ask. Unless it is known: it gave the right one lately, or it is this machine,
+// where a proxy may speak for many. From there the right one always passes, so that nobody locks
+// out those behind the same router.
 //
 // Its methods are safe for concurrent use.
 type Limiter struct {
@@ -50,7 +52,8 @@ func New() *Limiter {
 	return &Limiter{Limit: Limit, wrong: make(map[netip.Prefix]*guesser), known: make(map[netip.Prefix]time.Time)}
 }
 
-// Origin is whom an address (host:port) stands for: one of IPv4, and the 64 bits of IPv6 that a host cannot choose by itself.
+// Origin is whom an address (host:port) stands for: one of IPv4, and the 64 bits of IPv6 that a
+// host cannot choose by itself.
 func Origin(remote string) netip.Prefix {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
@@ -65,8 +68,9 @@ func Origin(remote string) netip.Prefix {
 	return p
 }
 
-// Judge looks for a right secret among those that a request gives. Without one, wait is how long the address is refused; 0 means
-// that it is not, or that nothing was given. One at a time, so that many guesses at once are not more than allowed.
+// Judge looks for a right secret among those that a request gives. Without one, wait is how long
+// the address is refused; 0 means that it is not, or that nothing was given. One at a time, so that
+// many guesses at once are not more than allowed.
 func (g *Limiter) Judge(from netip.Prefix, now time.Time, given []string, right func(string) bool) (ok bool, wait time.Duration) {
 	if len(given) == 0 {
 		return false, 0
@@ -87,7 +91,8 @@ func (g *Limiter) Judge(from netip.Prefix, now time.Time, given []string, right 
 	return false, wait
 }
 
-// Refusal is what an address is told that gave too many wrong secrets of a kind, and is refused for wait.
+// Refusal is what an address is told that gave too many wrong secrets of a kind, and is refused for
+// wait.
 func (g *Limiter) Refusal(of string, from netip.Prefix, now time.Time, wait time.Duration) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -133,8 +138,8 @@ func (g *Limiter) count(from netip.Prefix, now time.Time) (wait time.Duration) {
 	return one.wait(now)
 }
 
-// room makes room for one more guesser. When all of them guessed within the last minute, any one is forgotten: who has ten thousand
-// addresses has ten thousand times the guesses.
+// room makes room for one more guesser. When all of them guessed within the last minute, any one is
+// forgotten: who has ten thousand addresses has ten thousand times the guesses.
 func (g *Limiter) room(now time.Time) {
 	if len(g.wrong) < maxGuessers {
 		return
@@ -163,7 +168,8 @@ func (one *guesser) wait(now time.Time) time.Duration {
 	return Pause - now.Sub(one.barred)
 }
 
-// within tells whether less than d has passed since then. A clock that was set back makes everything long ago.
+// within tells whether less than d has passed since then. A clock that was set back makes
+// everything long ago.
 func within(then, now time.Time, d time.Duration) bool {
 	passed := now.Sub(then)
 	return passed >= 0 && passed < d

@@ -30,7 +30,8 @@ func TestGuessesAreBounded(t *testing.T) {
 	}
 }
 
-// Who is refused is told to wait only if waiting helps: where the right secret is known to come from, it passes.
+// Who is refused is told to wait only if waiting helps: where the right secret is known to come
+// from, it passes.
 func TestRefusalIsTrue(t *testing.T) {
 	g, now := New(), time.Now()
 	right := func(s string) bool { return s == "right" }

@@ -1,5 +1,5 @@
-// Package influxnames has the names of what Pulse keeps in InfluxDB. They are those of Pulse 0.2, so
-// that its dashboards go on working.
+// Package influxnames has the names of what Pulse keeps in InfluxDB. They are those of Pulse 0.2,
+// so that its dashboards go on working.
 package influxnames
 
 import (
@@ -10,15 +10,16 @@ import (
 const (
 	// Database holds all.
 	Database = "statistics"
-	// Raw is the retention policy of single readings, and the default policy. A reading is a point of
-	// the measurement and field named after its stat.
+	// Raw is the retention policy of single readings, and the default policy. A reading is a point
+	// of the measurement and field named after its stat.
 	Raw = "one_day"
 	// Aggregates is the retention policy of the windows.
 	Aggregates = "one_week"
-	// Aggregate is the measurement of the windows. A row has six fields for each stat: the mean, named
-	// after the stat, and five companions.
+	// Aggregate is the measurement of the windows. A row has six fields for each stat: the mean,
+	// named after the stat, and five companions.
 	Aggregate = "aggregate"
-	// Windows is the measurement of the windows with its database and policy, quoted as in a statement.
+	// Windows is the measurement of the windows with its database and policy, quoted as in a
+	// statement.
 	Windows = `"` + Database + `"."` + Aggregates + `"."` + Aggregate + `"`
 	// Host is the tag with the relay's id.
 	Host = "host"

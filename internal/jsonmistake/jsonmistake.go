@@ -14,9 +14,9 @@ import (
 // Line returns the line that the byte at offset is on, counted from 1.
 func Line(text []byte, offset int) int { return 1 + bytes.Count(text[:offset], []byte{'\n'}) }
 
-// Find returns what keeps text from being one JSON object, and the line that it is on; "" if nothing
-// does. Line 0 stands for the whole file. example is an object of the kind that is wanted. What Find
-// returns never repeats the text, which may hold secrets.
+// Find returns what keeps text from being one JSON object, and the line that it is on; "" if
+// nothing does. Line 0 stands for the whole file. example is an object of the kind that is wanted.
+// What Find returns never repeats the text, which may hold secrets.
 func Find(text []byte, example string) (line int, mistake string) {
 	wantObject := "must be one JSON object, such as " + example
 	first := bytes.TrimLeft(text, " \t\r\n")
@@ -53,8 +53,8 @@ func firstInvalid(text []byte) int {
 	return len(text)
 }
 
-// syntaxMistake returns what is wrong at a byte of text before which everything is right. At the end
-// of the text something is missing.
+// syntaxMistake returns what is wrong at a byte of text before which everything is right. At the
+// end of the text something is missing.
 func syntaxMistake(text []byte, at int, wantObject string) (line int, mistake string) {
 	if opened := openText(text[:at]); opened >= 0 {
 		return textMistake(text, opened, at)
@@ -131,8 +131,8 @@ func openText(text []byte) int {
 	return opened
 }
 
-// afterKey reports whether text, which ends with a quote, ends with a key: a brace or a comma stands
-// before the other quote.
+// afterKey reports whether text, which ends with a quote, ends with a key: a brace or a comma
+// stands before the other quote.
 func afterKey(text []byte) bool {
 	before := bytes.TrimRight(text[:max(openText(text[:len(text)-1]), 0)], " \t\r\n")
 	return len(before) > 0 && (before[len(before)-1] == '{' || before[len(before)-1] == ',')

@@ -151,7 +151,8 @@ func (q *Queue) drain() {
 	}
 }
 
-// take waits for something to write. spare becomes the buffer for what is written to the queue next.
+// take waits for something to write. spare becomes the buffer for what is written to the queue
+// next.
 func (q *Queue) take(spare []byte) (batch []byte, skipped int, open bool) {
 	for {
 		q.mu.Lock()

@@ -1,5 +1,5 @@
-// Package plainfile opens files that are expected to be plain. To open a pipe, or to read from one, waits for ever, and so a
-// pipe in the place of a file would hang whoever opens it with package os.
+// Package plainfile opens files that are expected to be plain. To open a pipe, or to read from one,
+// waits for ever, and so a pipe in the place of a file would hang whoever opens it with package os.
 package plainfile
 
 import (
@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotPlain is a directory, pipe, socket or device in the place of a file. It comes in an *fs.PathError.
+// ErrNotPlain is a directory, pipe, socket or device in the place of a file. It comes in an
+// *fs.PathError.
 var ErrNotPlain = errors.New("not a plain file")
 
 // Open opens a plain file for reading; links are followed. It never waits.

@@ -1,8 +1,9 @@
-// Package seal puts a checksum on the values of the state file: bbolt itself has one on two of its pages only, so that a bit
-// that flips anywhere else is a wrong value.
+// Package seal puts a checksum on the values of the state file: bbolt itself has one on two of its
+// pages only, so that a bit that flips anywhere else is a wrong value.
 //
-// Who puts a value seals it, and who gets one opens it. What is broken never gets that far: package migrations looks at every
-// value when it opens the file, and takes out what is not as it was sealed.
+// Who puts a value seals it, and who gets one opens it. What is broken never gets that far: package
+// migrations looks at every value when it opens the file, and takes out what is not as it was
+// sealed.
 package seal
 
 import (
@@ -11,7 +12,8 @@ import (
 	"hash/crc32"
 )
 
-// mark begins a sealed value. No value that is not sealed begins like that: those are JSON, numbers below 2^56, and text.
+// mark begins a sealed value. No value that is not sealed begins like that: those are JSON, numbers
+// below 2^56, and text.
 var mark = [4]byte{0xF5, 0x5E, 0xA1, 1}
 
 const header = len(mark) + 4
@@ -24,7 +26,8 @@ func Seal(key, value []byte) []byte {
 	return append(sealed, value...)
 }
 
-// Open returns the value under a seal. One without a seal, of an earlier release, is returned as it is, and nil as nil.
+// Open returns the value under a seal. One without a seal, of an earlier release, is returned as it
+// is, and nil as nil.
 func Open(stored []byte) []byte {
 	if !bytes.HasPrefix(stored, mark[:]) || len(stored) < header {
 		return stored
@@ -43,7 +46,8 @@ func Sealed(stored []byte) bool {
 	return same >= len(mark)-1 // one of them may be what is damaged
 }
 
-// Broken says whether a value, or its key, is not as it was sealed. A value without a seal is not broken.
+// Broken says whether a value, or its key, is not as it was sealed. A value without a seal is not
+// broken.
 func Broken(key, stored []byte) bool {
 	if !Sealed(stored) {
 		return false

@@ -107,8 +107,8 @@ func (s *Server) Restart() {
 // next Restart on.
 func (s *Server) Configure(settings ...Setting) { s.more = append(s.more, settings...) }
 
-// Pause stops the process from running, connections open and unanswered, until
-// Resume: a server that hangs. When Pause returns no thread of it runs any more; the signal alone takes a moment.
+// Pause stops the process from running, connections open and unanswered, until Resume: a server
+// that hangs. When Pause returns no thread of it runs any more; the signal alone takes a moment.
 func (s *Server) Pause() {
 	s.signal(syscall.SIGSTOP)
 	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {

@@ -90,9 +90,9 @@ func ofFile(path string) (*time.Location, error) {
 // posixRule matches the beginning of a rule such as CET-1CEST,M3.5.0,M10.5.0/3.
 var posixRule = regexp.MustCompile(`^([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?[0-9]`)
 
-// ofRule returns the zone of a POSIX rule, or nil if rule is none. Package time reads such a rule at
-// the end of a zone's file. So ofRule gives it a file of version 2 (RFC 9636) that holds one zone
-// with the name "?" and the rule.
+// ofRule returns the zone of a POSIX rule, or nil if rule is none. Package time reads such a rule
+// at the end of a zone's file. So ofRule gives it a file of version 2 (RFC 9636) that holds one
+// zone with the name "?" and the rule.
 func ofRule(rule string) *time.Location {
 	if !posixRule.MatchString(rule) {
 		return nil

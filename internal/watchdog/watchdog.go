@@ -1,5 +1,5 @@
-// Package watchdog tells systemd how the process does: the protocol of sd_notify(3), for a unit with
-// Type=notify and WatchdogSec.
+// Package watchdog tells systemd how the process does: the protocol of sd_notify(3), for a unit
+// with Type=notify and WatchdogSec.
 package watchdog
 
 import (
@@ -18,7 +18,8 @@ import (
 type Supervisor struct {
 	log  *slog.Logger
 	conn net.Conn // nil: nobody is to be told
-	// patience is how long systemd waits for a ping before it starts the process again; 0: for ever.
+	// patience is how long systemd waits for a ping before it starts the process again; 0: for
+	// ever.
 	patience time.Duration
 }
 
@@ -33,8 +34,8 @@ func New(log *slog.Logger) *Supervisor {
 	if path == "" {
 		return s
 	}
-	// The connection is kept open, unlike that of daemon.SdNotify, which opens one for each message.
-	// A server that has all the files open that it may must still send its pings.
+	// The connection is kept open, unlike that of daemon.SdNotify, which opens one for each
+	// message. A server that has all the files open that it may must still send its pings.
 	conn, err := net.Dial("unixgram", path)
 	if err != nil {
 		log.Warn("systemd cannot be told anything", "error", err)

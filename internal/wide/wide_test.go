@@ -10,8 +10,8 @@ import (
 	"github.com/nanopack/pulse/internal/wide"
 )
 
-// Against exact arithmetic: sums that fit are those of plain additions, bit for bit; means are between the least and the
-// greatest number, and right.
+// Against exact arithmetic: sums that fit are those of plain additions, bit for bit; means are
+// between the least and the greatest number, and right.
 func TestMeans(t *testing.T) {
 	for seed := range uint64(2000) {
 		rnd := rand.New(rand.NewPCG(seed, 0))

@@ -26,8 +26,7 @@ func Example() {
 		return
 	}
 	fmt.Println(again.Relay, again.Readings())
-	// Output:
-	// pulse.readings.web1
+	// Output: pulse.readings.web1
 	// {"v":1,"relay":"web1","time":1795416970017829163,"collectors":[{"name":"cpu","tags":["guy"],"stats":{"used":0.25}}]}
 	// web1 1
 }

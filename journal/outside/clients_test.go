@@ -33,8 +33,8 @@ func tryClient(j *opened, options ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect("nats://"+j.Addr().String(), options...)
 }
 
-// patient is a context for a request that is answered, however busy the machine is: without a deadline
-// a client waits five seconds.
+// patient is a context for a request that is answered, however busy the machine is: without a
+// deadline a client waits five seconds.
 func patient(tb testing.TB) context.Context {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Minute)

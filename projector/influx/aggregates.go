@@ -22,12 +22,14 @@ import (
 const (
 	// grace is how long after its end a window waits for events that were on their way.
 	grace = 10 * time.Second
-	// flushFirst after a window has got its first unwritten reading it is written, but not sooner than flushEvery
-	// after the last time: history is there within a minute and a half of a start, and one write a minute is enough.
+	// flushFirst after a window has got its first unwritten reading it is written, but not sooner
+	// than flushEvery after the last time: history is there within a minute and a half of a start,
+	// and one write a minute is enough.
 	flushFirst = 30 * time.Second
 	flushEvery = time.Minute
-	// keepClosed is how many closed windows stay in memory for late events, maxWindows how many there may be in all
-	// before the least used are closed early (they can be counted again from the journal).
+	// keepClosed is how many closed windows stay in memory for late events, maxWindows how many
+	// there may be in all before the least used are closed early (they can be counted again from
+	// the journal).
 	keepClosed = 2
 	maxWindows = 32
 	// renewSeries is from how many series on a relay that drops most of its stats is known anew.
@@ -45,7 +47,8 @@ type AggregatesOptions struct {
 	DB *bbolt.DB
 	// Interval is the length of a window. Windows begin at whole multiples of it since 1970 UTC.
 	Interval time.Duration
-	// Retention is how long the policy keeps rows: windows that ended before are not written (0: all are).
+	// Retention is how long the policy keeps rows: windows that ended before are not written (0:
+	// all are).
 	Retention time.Duration
 	// Rejects lists what InfluxDB will never take (nil: it is counted and logged only).
 	Rejects *projector.Rejects
@@ -56,14 +59,15 @@ type AggregatesOptions struct {
 	Now func() time.Time
 }
 
-// Aggregates writes windows of readings: policy one_week, measurement aggregate, time = the window's start, a row per
-// set of tags, and for each stat the fields `stat` (the mean), `stat:count`, `:sum`, `:min`, `:max` and `:last` (of the
-// reading that is last in the journal). It is a projection for one runner.
+// Aggregates writes windows of readings: policy one_week, measurement aggregate, time = the
+// window's start, a row per set of tags, and for each stat the fields `stat` (the mean),
+// `stat:count`, `:sum`, `:min`, `:max` and `:last` (of the reading that is last in the journal). It
+// is a projection for one runner.
 //
 // # Why the rows are right whatever happens
 //
-// A row is always the fold of all readings of its series in its window that the journal had up to some record, in
-// the journal's order; writing it again overwrites. Three rules keep it so:
+// A row is always the fold of all readings of its series in its window that the journal had up to
+// some record, in the journal's order; writing it again overwrites. Three rules keep it so:
 //
 //  1. The position stays before the first record of every open window, and before every late record that is not written
 //     yet. So after a crash all of them come again, and the memory that was lost is counted anew.
@@ -74,17 +78,20 @@ type AggregatesOptions struct {
 //  3. A window is not written before the fold has come to the end of its extents: after a restart, or while a crash's
 //     records come again, a complete row is never replaced by one of fewer readings, not even for a while.
 //
-// If the journal has dropped some of a window's records by then, the window is frozen: its rows stay as they
-// are, and the late readings are counted and listed (unless there are none: see RowsGone). If the journal lost its end, the index forgets those records
-// too: what is left in the journal counts. A changed interval applies from the next window on that no event has
-// touched; windows never overlap.
+// If the journal has dropped some of a window's records by then, the window is frozen: its rows
+// stay as they are, and the late readings are counted and listed (unless there are none: see
+// RowsGone). If the journal lost its end, the index forgets those records too: what is left in the
+// journal counts. A changed interval applies from the next window on that no event has touched;
+// windows never overlap.
 //
-// A replay (NewAggregatesPast) writes a window's rows again between two batches, and keeps to the rules:
-// a window that the fold has whole is written as it is; another is counted from all its extents, written,
-// and forgotten. So its row is never made of fewer readings than the one it replaces.
+// A replay (NewAggregatesPast) writes a window's rows again between two batches, and keeps to the
+// rules: a window that the fold has whole is written as it is; another is counted from all its
+// extents, written, and forgotten. So its row is never made of fewer readings than the one it
+// replaces.
 //
-// A window closes when an event comes that is more than the grace behind its end, when the wall clock is and nothing
-// came for as long, or when nothing came for it in a whole interval: a clock that was once far ahead holds nothing back.
+// A window closes when an event comes that is more than the grace behind its end, when the wall
+// clock is and nothing came for as long, or when nothing came for it in a whole interval: a clock
+// that was once far ahead holds nothing back.
 type Aggregates struct {
 	o     AggregatesOptions
 	sink  *sink
@@ -169,9 +176,10 @@ func (a *Aggregates) Begin(ctx context.Context, span projector.Origin) error {
 	return a.index.begin(span.Last)
 }
 
-// RowsGone notes that InfluxDB has none of the rows any more. Rows are then made of what the journal holds, also that of a
-// window of which it has dropped the first records: a row of a part is more than none. Call it before the journal is
-// projected again from its first record on; it may be called from any goroutine.
+// RowsGone notes that InfluxDB has none of the rows any more. Rows are then made of what the
+// journal holds, also that of a window of which it has dropped the first records: a row of a part
+// is more than none. Call it before the journal is projected again from its first record on; it may
+// be called from any goroutine.
 func (a *Aggregates) RowsGone() error {
 	a.rowsGone.Store(true) // the batch under way may save windows yet
 	return a.index.clear()
@@ -186,8 +194,8 @@ func (a *Aggregates) Oldest() (time.Time, error) {
 	return time.Unix(0, e.start).UTC(), nil
 }
 
-// Apply folds the records and writes the windows that they close. The position is before the first record that would
-// be needed again.
+// Apply folds the records and writes the windows that they close. The position is before the first
+// record that would be needed again.
 func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint64, error) {
 	if err := a.enter(ctx); err != nil {
 		return 0, err
@@ -211,7 +219,8 @@ func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint6
 		a.head = max(a.head, rec.Seq)
 	}
 	if latest != nil {
-		// The newest event's time, not the highest: a clock that was once ahead must not close everything after it.
+		// The newest event's time, not the highest: a clock that was once ahead must not close
+		// everything after it.
 		if err := a.closeIf(ctx, func(w *window) bool { return latest.Time >= w.end+int64(grace) }); err != nil {
 			return 0, err
 		}
@@ -309,8 +318,8 @@ func (a *Aggregates) position() uint64 {
 // Persist makes the rows durable.
 func (a *Aggregates) Persist(ctx context.Context) error { return a.o.Store.Flush(ctx, PolicyAggregate) }
 
-// enter waits for the caller's turn, and leave ends it: only one of the runner and a replay works on the
-// windows at a time, or an older row could replace a newer one.
+// enter waits for the caller's turn, and leave ends it: only one of the runner and a replay works
+// on the windows at a time, or an older row could replace a newer one.
 func (a *Aggregates) enter(ctx context.Context) error {
 	select {
 	case a.turn <- struct{}{}:
@@ -352,7 +361,8 @@ func (a *Aggregates) tick(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Flush writes everything that is not written. Open windows stay open: more may come after the next start.
+// Flush writes everything that is not written. Open windows stay open: more may come after the next
+// start.
 func (a *Aggregates) Flush(ctx context.Context, now time.Time) (uint64, error) {
 	if err := a.enter(ctx); err != nil {
 		return 0, err

@@ -176,8 +176,8 @@ type asked struct {
 	cursor  json.RawMessage
 }
 
-// replay does a step of a replay, also between two attempts of a batch, and begins one at random if there
-// is none.
+// replay does a step of a replay, also between two attempts of a batch, and begins one at random if
+// there is none.
 func (w *world) replay() {
 	if w.again == nil {
 		from := w.clock.Add(-time.Duration(w.rng.IntN(45)) * time.Minute)
@@ -209,9 +209,9 @@ func (w *world) lose() {
 	maps.DeleteFunc(w.store.cells, func(c cell, _ float64) bool { return c.time == at })
 }
 
-// TestAggregatesEqualARecount does at random everything that can happen to the projection, and compares the rows with
-// a recount of the journal. Replays of random ranges go on meanwhile. In every other round rows are deleted too, and a replay of
-// everything brings them back in the end.
+// TestAggregatesEqualARecount does at random everything that can happen to the projection, and
+// compares the rows with a recount of the journal. Replays of random ranges go on meanwhile. In
+// every other round rows are deleted too, and a replay of everything brings them back in the end.
 func TestAggregatesEqualARecount(t *testing.T) {
 	for seed := range uint64(40) {
 		w := newWorld(t, seed)

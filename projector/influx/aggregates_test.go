@@ -206,8 +206,9 @@ func TestLateEventForAWindowWhoseEventsAreGoneChangesNothing(t *testing.T) {
 	}
 }
 
-// InfluxDB was emptied, and the journal has dropped a part of a window: its row is made of the rest. Without knowing that
-// the rows are gone, the window would be left as it is, which is nothing.
+// InfluxDB was emptied, and the journal has dropped a part of a window: its row is made of the
+// rest. Without knowing that the rows are gone, the window would be left as it is, which is
+// nothing.
 func TestRowsGone(t *testing.T) {
 	w := newWorld(t, 1)
 	w.interval = time.Minute

@@ -20,10 +20,10 @@ type aggregatesPast struct {
 	stepFor time.Duration
 }
 
-// NewAggregatesPast returns the target "aggregates": it writes the rows of the windows that have a part
-// in a range of time again, whole, and clears from the rejects what is not refused any more. The windows
-// are those in memory and in the index; a window whose records the journal has dropped in part stays as
-// it is.
+// NewAggregatesPast returns the target "aggregates": it writes the rows of the windows that have a
+// part in a range of time again, whole, and clears from the rejects what is not refused any more.
+// The windows are those in memory and in the index; a window whose records the journal has dropped
+// in part stays as it is.
 func NewAggregatesPast(a *Aggregates) past.Target { return &aggregatesPast{a, stepFor} }
 
 // Name is "aggregates".
@@ -34,8 +34,8 @@ func (t *aggregatesPast) Persist(ctx context.Context) error { return t.a.Persist
 
 // windowsCursor is what is left to do.
 type windowsCursor struct {
-	// Before is the start of the last window that was done: what begins before it is left. Its unit is a
-	// nanosecond.
+	// Before is the start of the last window that was done: what begins before it is left. Its unit
+	// is a nanosecond.
 	Before int64 `json:"before"`
 	// Lost are the records of windows that the journal does not have any more.
 	Lost [][2]uint64 `json:"lost,omitempty"`
@@ -86,8 +86,8 @@ func (c *windowsCursor) lose(list []journal.Span) uint64 {
 	return known.Records() - before
 }
 
-// Step implements past.Target. It does windows, the newest first, until the time of a step is over. An
-// error is temporary: what was done is safe.
+// Step implements past.Target. It does windows, the newest first, until the time of a step is over.
+// An error is temporary: what was done is safe.
 func (t *aggregatesPast) Step(ctx context.Context, r past.Range, cursor json.RawMessage) (s past.Step, err error) {
 	var c windowsCursor
 	if err := json.Unmarshal(cursor, &c); err != nil {
@@ -132,7 +132,8 @@ func (a *Aggregates) replayNext(ctx context.Context, r past.Range, c *windowsCur
 	return nil
 }
 
-// newest finds the newest window that ends after from and begins before a time: in memory, or else in the index.
+// newest finds the newest window that ends after from and begins before a time: in memory, or else
+// in the index.
 func (a *Aggregates) newest(from, before int64) (w *window, e indexEntry, ok bool, err error) {
 	e, ok, err = a.index.newest(before)
 	if err != nil {
@@ -152,7 +153,8 @@ func (a *Aggregates) replayWindow(ctx context.Context, r past.Range, w *window, 
 	seen := s.Seen.Add(past.Stretch{From: e.start, To: e.end}, r.Quiet)
 	inMemory := w != nil && !w.frozen && a.head >= w.hold
 	if !inMemory {
-		// Also while the fold is on its way to the end of the extents: here all of them are counted.
+		// Also while the fold is on its way to the end of the extents: here all of them are
+		// counted.
 		w = &window{start: e.start, end: e.end, records: e.records, indexed: e.records.Last(), closed: true, blocks: make(map[string]*block)}
 		defer a.release(w)
 		missing, err := a.countRecords(ctx, w, e.records, true)

@@ -40,8 +40,8 @@ func fleetRecords(relays, stats int, at time.Time) []journal.Record {
 	return records
 }
 
-// BenchmarkAggregates1M is the budget's case: a million readings of 10,000 series, a poll a minute, against decoding
-// the same events alone.
+// BenchmarkAggregates1M is the budget's case: a million readings of 10,000 series, a poll a minute,
+// against decoding the same events alone.
 func BenchmarkAggregates1M(b *testing.B) {
 	var encoded [][]byte
 	for poll := range 100 {

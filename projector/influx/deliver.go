@@ -15,16 +15,17 @@ import (
 const (
 	// writePoints is about how many points are written at once.
 	writePoints = 10_000
-	// splitFields is from how many fields on they are written in two halves at the same time: InfluxDB takes a write with one
-	// core, and each write costs it an fsync, which is not worth it for less.
+	// splitFields is from how many fields on they are written in two halves at the same time:
+	// InfluxDB takes a write with one core, and each write costs it an fsync, which is not worth it
+	// for less.
 	splitFields = 5000
 	// searchWrites bounds the writes spent on finding out which points of a batch were refused.
 	searchWrites = 64
 	alarmEvery   = 10 * time.Minute
 )
 
-// sink writes a projection's points, many of them in two writes at a time: it makes the schema where it is missing, and finds
-// what is refused. It belongs to the projection's goroutine.
+// sink writes a projection's points, many of them in two writes at a time: it makes the schema
+// where it is missing, and finds what is refused. It belongs to the projection's goroutine.
 type sink struct {
 	store   Store
 	policy  Policy
@@ -69,14 +70,15 @@ func newCounter(reg prometheus.Registerer, projection, name, help string) promet
 		Name: name, Help: help, ConstLabels: prometheus.Labels{"projection": projection}}))
 }
 
-// refusal says that count of the points [from, to) were refused: all of them, or some and it is not known which.
+// refusal says that count of the points [from, to) were refused: all of them, or some and it is not
+// known which.
 type refusal struct {
 	from, to, count int
 	reason          string
 }
 
-// write writes points. The refusals are those that the store will never take; the others are durable. An error is
-// temporary: offer the same points again.
+// write writes points. The refusals are those that the store will never take; the others are
+// durable. An error is temporary: offer the same points again.
 func (s *sink) write(ctx context.Context, points []Point) ([]refusal, error) {
 	if len(points) == 0 {
 		return nil, nil
@@ -174,8 +176,9 @@ func (s *sink) ensureSchema(ctx context.Context) error {
 	return nil
 }
 
-// search finds the refused points among points[from:to], of which res was the result, by writing halves of them
-// again: the store does not say which. Writing again is harmless. A budget of writes bounds it.
+// search finds the refused points among points[from:to], of which res was the result, by writing
+// halves of them again: the store does not say which. Writing again is harmless. A budget of writes
+// bounds it.
 func (s *sink) search(ctx context.Context, points []Point, from, to int, res WriteResult, budget *int, found []refusal) ([]refusal, error) {
 	if res.Rejected == 0 {
 		return found, nil

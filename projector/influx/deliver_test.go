@@ -19,7 +19,8 @@ func largeBatch() []Point {
 	return points
 }
 
-// What is refused in either of the two writes is found where it is in the whole, and everything else is stored.
+// What is refused in either of the two writes is found where it is in the whole, and everything
+// else is stored.
 func TestLargeBatchRefusals(t *testing.T) {
 	store, points := newFakeStore(), largeBatch()
 	refused := map[float64]bool{7: true, 4500: true, 5999: true}
@@ -47,7 +48,8 @@ func TestLargeBatchRefusals(t *testing.T) {
 	}
 }
 
-// Either of the two writes may find the schema gone, which is made again, or fail, and then the batch is not taken.
+// Either of the two writes may find the schema gone, which is made again, or fail, and then the
+// batch is not taken.
 func TestLargeBatchFailures(t *testing.T) {
 	lost := &Error{Op: "write", Kind: Schema, Err: errors.New("database not found")}
 	for _, first := range []bool{true, false} { // which half meets it

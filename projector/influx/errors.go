@@ -38,8 +38,8 @@ func StatementError(status int, text string) *Error {
 // which the HTTP API cannot say. The embedded engine answers such values.
 func (e *Error) NotFinite() bool { return e.Err != nil && hasAnyPrefix(e.Err.Error(), notFiniteTexts) }
 
-// Unanswered reports whether an error is that nothing takes connections at the server's address, which is not resolved,
-// not reachable, or has nobody who listens.
+// Unanswered reports whether an error is that nothing takes connections at the server's address,
+// which is not resolved, not reachable, or has nobody who listens.
 func Unanswered(err error) bool {
 	e, ours := errors.AsType[*Error](err)
 	operation, network := errors.AsType[*net.OpError](err)

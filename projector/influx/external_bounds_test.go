@@ -9,7 +9,8 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// Whatever an InfluxDB answers, or what is taken for one, little of it is in the errors, the rejects and the version.
+// Whatever an InfluxDB answers, or what is taken for one, little of it is in the errors, the
+// rejects and the version.
 func TestExternalIsBounded(t *testing.T) {
 	long := strings.Repeat("very long ", 1<<17)
 	raw := func(head string) func(w http.ResponseWriter, _ *http.Request, _ string) {

@@ -22,7 +22,8 @@ import (
 // defaultMaxAnswer bounds what is read of an answer: some 5 million values.
 const defaultMaxAnswer = 256 << 20
 
-// What is taken of an answer's headers, and kept of the texts in it: they end in logs, rejects and answers of the API.
+// What is taken of an answer's headers, and kept of the texts in it: they end in logs, rejects and
+// answers of the API.
 const (
 	maxHeaders = 64 << 10
 	maxSaid    = 1000

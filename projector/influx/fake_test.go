@@ -25,7 +25,8 @@ type cell struct {
 type fakeStore struct {
 	mu    sync.Mutex
 	cells map[cell]float64
-	// before is called with every write; an error fails it. stored is how many of the points are stored all the same.
+	// before is called with every write; an error fails it. stored is how many of the points are
+	// stored all the same.
 	before func(points []Point) (stored int, err error)
 	// refuse says of a point why it is refused; "" takes it.
 	refuse func(p *Point) string

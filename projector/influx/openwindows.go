@@ -12,8 +12,8 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// windowOf finds the window of an event, in memory, in the index, or new. It is nil if the window has expired. An error
-// is temporary, and nothing has changed then.
+// windowOf finds the window of an event, in memory, in the index, or new. It is nil if the window
+// has expired. An error is temporary, and nothing has changed then.
 func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time.Time) (*window, error) {
 	if w := a.current; w != nil && w.contains(t) {
 		return w, nil
@@ -52,8 +52,8 @@ func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time
 	return w, nil
 }
 
-// bound gives a new window its place: a whole multiple of the interval, unless windows of another interval are in the
-// way (free is the time that the index leaves around t).
+// bound gives a new window its place: a whole multiple of the interval, unless windows of another
+// interval are in the way (free is the time that the index leaves around t).
 func (a *Aggregates) bound(w *window, t, freeStart, freeEnd int64) {
 	interval := int64(a.o.Interval)
 	w.start = floor.Div(t, interval) * interval
@@ -88,8 +88,8 @@ func (a *Aggregates) recount(ctx context.Context, w *window, below journal.Spans
 	return nil
 }
 
-// countRecords counts the events of w in records of the journal, and returns the records that it does
-// not have. dirty is whether their rows are to be written.
+// countRecords counts the events of w in records of the journal, and returns the records that it
+// does not have. dirty is whether their rows are to be written.
 func (a *Aggregates) countRecords(ctx context.Context, w *window, from journal.Spans, dirty bool) (missing []journal.Span, err error) {
 	for _, s := range from {
 		next := s.First

@@ -116,8 +116,8 @@ func (p *pipeline) number(statement string) float64 {
 	return v
 }
 
-// TestJournalToInfluxDB takes events through restarts into the real engine, and compares both policies with a count of
-// the events.
+// TestJournalToInfluxDB takes events through restarts into the real engine, and compares both
+// policies with a count of the events.
 func TestJournalToInfluxDB(t *testing.T) {
 	p := newPipeline(t)
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -167,7 +167,8 @@ func TestJournalToInfluxDB(t *testing.T) {
 	}
 }
 
-// TestSchemaDroppedWhileRunning drops the database under the running projections, as somebody cleaning up does.
+// TestSchemaDroppedWhileRunning drops the database under the running projections, as somebody
+// cleaning up does.
 func TestSchemaDroppedWhileRunning(t *testing.T) {
 	p := newPipeline(t)
 	p.start()

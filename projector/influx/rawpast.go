@@ -24,12 +24,12 @@ const (
 	maxStill = 1000
 )
 
-// RawPast goes over the past for Raw, with a memory of its own: it fills in what an outage left, and is
-// the replay "raw". It is a past.View, for one goroutine.
+// RawPast goes over the past for Raw, with a memory of its own: it fills in what an outage left,
+// and is the replay "raw". It is a past.View, for one goroutine.
 //
-// A replay writes the points of the events in a range of time again, as Raw does, and clears from the
-// rejects what is not refused any more. A series that InfluxDB refuses is offered again by each chunk,
-// and for each hour.
+// A replay writes the points of the events in a range of time again, as Raw does, and clears from
+// the rejects what is not refused any more. A series that InfluxDB refuses is offered again by each
+// chunk, and for each hour.
 type RawPast struct {
 	w       *rawWriter
 	journal projector.Source
@@ -51,8 +51,8 @@ type rejected struct {
 	relay, stat string
 }
 
-// NewRawPast returns what goes over the past for NewRaw(o). db has the index of windows, which knows
-// where events are that came late or from a clock that was wrong (nil: there is none).
+// NewRawPast returns what goes over the past for NewRaw(o). db has the index of windows, which
+// knows where events are that came late or from a clock that was wrong (nil: there is none).
 func NewRawPast(o RawOptions, from projector.Source, db *bbolt.DB) (*RawPast, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -75,8 +75,8 @@ func (p *RawPast) Projection() string { return rawProjection }
 // Persist makes the points durable.
 func (p *RawPast) Persist(ctx context.Context) error { return p.w.o.Store.Flush(ctx, PolicyRaw) }
 
-// Find implements past.View. Events are found by the time at which they were stored, a minute more on
-// both sides, and through the index of windows.
+// Find implements past.View. Events are found by the time at which they were stored, a minute more
+// on both sides, and through the index of windows.
 func (p *RawPast) Find(ctx context.Context, r past.Range) (past.Found, error) {
 	state, err := p.journal.State(ctx)
 	if err != nil {
@@ -197,7 +197,8 @@ func (p *RawPast) End() error {
 	}, p.still...)
 }
 
-// extentNotes say what of a range lies before or after all that the journal has; nil if nothing does.
+// extentNotes say what of a range lies before or after all that the journal has; nil if nothing
+// does.
 func extentNotes(state journal.State, from, to time.Time) []string {
 	first, last := state.FirstTime, state.LastTime
 	switch {

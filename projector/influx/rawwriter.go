@@ -54,8 +54,8 @@ type rawSeries struct {
 	refused refused
 }
 
-// refused is the newest refusal of a series. A shard holds whole hours, and refuses all of a series or
-// nothing.
+// refused is the newest refusal of a series. A shard holds whole hours, and refuses all of a series
+// or nothing.
 type refused struct {
 	hour   int64 // since 1970
 	until  time.Time
@@ -90,8 +90,8 @@ func newRawWriter(o RawOptions) *rawWriter {
 // countWith counts from now on with other counters.
 func (w *rawWriter) countWith(c *rawCounters) { w.counters, w.sink.sinkCounters = c, c.sinkCounters }
 
-// write writes the readings of the records. It returns what was written also with an error: then the
-// same records are to be offered again, and it goes on where it was.
+// write writes the readings of the records. It returns what was written also with an error: then
+// the same records are to be offered again, and it goes on where it was.
 func (w *rawWriter) write(ctx context.Context, records []journal.Record) (done rawWritten, err error) {
 	now := w.o.Now()
 	oldest := int64(minTime)

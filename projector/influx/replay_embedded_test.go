@@ -31,8 +31,9 @@ func (p *pipeline) rows(from, to time.Time) map[string][]models.Row {
 	return all
 }
 
-// TestReplayIntoInfluxDB drops the real engine's database and has an hour of it rebuilt from the real journal, field for
-// field. (InfluxDB's DELETE of a range is a data race of its own where a shard has several files.)
+// TestReplayIntoInfluxDB drops the real engine's database and has an hour of it rebuilt from the
+// real journal, field for field. (InfluxDB's DELETE of a range is a data race of its own where a
+// shard has several files.)
 func TestReplayIntoInfluxDB(t *testing.T) {
 	p := newPipeline(t)
 	ctx := t.Context()

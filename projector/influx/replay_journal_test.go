@@ -9,7 +9,8 @@ import (
 	"github.com/nanopack/pulse/projector/past"
 )
 
-// What the journal does not have any more is counted; aggregates that have lost a part of their events stay as they are.
+// What the journal does not have any more is counted; aggregates that have lost a part of their
+// events stay as they are.
 func TestReplayOverAGap(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 360)...)
@@ -94,7 +95,8 @@ func TestReplayWhileTheJournalIsAway(t *testing.T) {
 	})
 }
 
-// A journal that lost its end in the middle of a replay: the replay ends, and does not wait for records that will never come.
+// A journal that lost its end in the middle of a replay: the replay ends, and does not wait for
+// records that will never come.
 func TestReplayOfAJournalThatLostItsEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 6000)...)

@@ -111,8 +111,9 @@ func TestReplayOfRejects(t *testing.T) {
 	})
 }
 
-// A live Raw leaves a refused series alone for ten minutes, whatever the readings' times: a replay offers it again in each hour.
-// What was listed in that hour stays listed, although it is not offered.
+// A live Raw leaves a refused series alone for ten minutes, whatever the readings' times: a replay
+// offers it again in each hour. What was listed in that hour stays listed, although it is not
+// offered.
 func TestReplayOffersARefusedSeriesAgainInEachHour(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		bad := s.began.Add(time.Hour).UnixNano() // the hour before it is refused
@@ -183,8 +184,8 @@ func TestReplayLeavesWhatItDidNotOffer(t *testing.T) {
 	})
 }
 
-// A replay of aggregates does not need the live projection: that may be stopped, failing, or on its way
-// through the journal again.
+// A replay of aggregates does not need the live projection: that may be stopped, failing, or on its
+// way through the journal again.
 func TestReplayWithoutTheLiveProjection(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 60)...)
@@ -203,7 +204,8 @@ func TestReplayWithoutTheLiveProjection(t *testing.T) {
 	})
 }
 
-// A window of which the fold has a part only, after a crash, is replayed whole: not from what is in memory.
+// A window of which the fold has a part only, after a crash, is replayed whole: not from what is in
+// memory.
 func TestReplayOfAWindowThatTheFoldHasAPartOf(t *testing.T) {
 	w := newWorld(t, 1)
 	start := w.clock

@@ -17,7 +17,8 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// stage is a journal, a store, both live projections and replays over them. It lives in a synctest bubble.
+// stage is a journal, a store, both live projections and replays over them. It lives in a synctest
+// bubble.
 type stage struct {
 	tb         testing.TB
 	journal    *projectortest.Memory
@@ -186,7 +187,8 @@ func TestReplayBringsBackWhatWasDeletedAndTwiceChangesNothing(t *testing.T) {
 	})
 }
 
-// from is included and to is not, to the nanosecond; a window that has a part in the range is written whole.
+// from is included and to is not, to the nanosecond; a window that has a part in the range is
+// written whole.
 func TestReplayWritesTheRangeOnly(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 60)...)
@@ -226,7 +228,8 @@ func TestReplayOfADryRunChangesNothing(t *testing.T) {
 	})
 }
 
-// Restarts in the middle of it, between steps and within: what was done is not counted twice, and the result is whole.
+// Restarts in the middle of it, between steps and within: what was done is not counted twice, and
+// the result is whole.
 func TestReplayGoesOnAfterARestart(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 6000)...)

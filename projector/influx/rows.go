@@ -13,8 +13,9 @@ import (
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
-// newStats is how many stats that InfluxDB has not seen yet go into one Write, six fields each. It makes a new field by copying
-// all fields of the measurement, so thousands at once would take longer than any timeout, and everybody else's rows would wait.
+// newStats is how many stats that InfluxDB has not seen yet go into one Write, six fields each. It
+// makes a new field by copying all fields of the measurement, so thousands at once would take
+// longer than any timeout, and everybody else's rows would wait.
 const newStats = 200
 
 // rowBuffer is the memory for one write's points.
@@ -24,7 +25,8 @@ type rowBuffer struct {
 	origin []*block // of the points
 	seqs   []uint64
 	keys   map[string]*[6]string
-	// known are the stats that InfluxDB has fields for, in the shards of the day knownDay (ns): shards know their own only.
+	// known are the stats that InfluxDB has fields for, in the shards of the day knownDay (ns):
+	// shards know their own only.
 	known    map[string]struct{}
 	knownDay int64
 }
@@ -50,9 +52,9 @@ func (a *Aggregates) write(ctx context.Context, windows []*window) error {
 	return err
 }
 
-// writeDirty writes the dirty rows of windows: first the index, then the rows. What was written is not
-// dirty any more even if a later part fails. Windows that are held back stay dirty. It returns what
-// InfluxDB refuses, also with an error.
+// writeDirty writes the dirty rows of windows: first the index, then the rows. What was written is
+// not dirty any more even if a later part fails. Windows that are held back stay dirty. It returns
+// what InfluxDB refuses, also with an error.
 func (a *Aggregates) writeDirty(ctx context.Context, windows []*window) (rejects []projector.Reject, err error) {
 	var dirty, unknown []*window
 	for _, w := range windows {
@@ -189,7 +191,8 @@ func (a *Aggregates) resetRows() {
 	a.rows.origin, a.rows.seqs = a.rows.origin[:0], a.rows.seqs[:0]
 }
 
-// portion is the end of what is written at once from a point on: all there is, unless that brings too many new stats.
+// portion is the end of what is written at once from a point on: all there is, unless that brings
+// too many new stats.
 func (b *rowBuffer) portion(from int) int {
 	fresh := 0
 	for to := from; to < len(b.points); to++ {

@@ -56,13 +56,12 @@ type Store interface {
 	// Ping asks whether the store is there and returns its version.
 	Ping(ctx context.Context) (version string, err error)
 
-	// Write stores points under a retention policy. Points and their fields
-	// are not kept and not changed. A nil error means that every point is
-	// either stored, and durable after the next Flush, or counted in the result. With an error the result is
-	// zero and the same points should be offered again, which is harmless:
-	// equal measurement, tags and time overwrite. The error is an *Error;
-	// its Kind says what helps. Batches of any size are accepted and split
-	// as the server needs it; 1,000 to 10,000 points are written fastest.
+	// Write stores points under a retention policy. Points and their fields are not kept and not
+	// changed. A nil error means that every point is either stored, and durable after the next
+	// Flush, or counted in the result. With an error the result is zero and the same points should
+	// be offered again, which is harmless: equal measurement, tags and time overwrite. The error is
+	// an *Error; its Kind says what helps. Batches of any size are accepted and split as the server
+	// needs it; 1,000 to 10,000 points are written fastest.
 	Write(ctx context.Context, policy Policy, points []Point) (WriteResult, error)
 
 	// Flush returns nil when all that was written under a policy before the

@@ -9,14 +9,15 @@ import (
 )
 
 const (
-	// extentGap is how many records that do not belong to a window an extent may take in: reading them again is
-	// cheaper than another extent.
+	// extentGap is how many records that do not belong to a window an extent may take in: reading
+	// them again is cheaper than another extent.
 	extentGap  = 10_000
 	maxExtents = 16
 )
 
-// takeIn adds a record to those in which a window's events are: every event lies in a range, in order, and up to extentGap
-// records that are none of its own lie between. Records come in order; one that is not above the last was taken in before.
+// takeIn adds a record to those in which a window's events are: every event lies in a range, in
+// order, and up to extentGap records that are none of its own lie between. Records come in order;
+// one that is not above the last was taken in before.
 func takeIn(x journal.Spans, seq uint64) journal.Spans {
 	n := len(x)
 	if n > 0 {
@@ -40,15 +41,18 @@ type window struct {
 	start, end int64 // ns: [start, end)
 	records    journal.Spans
 	indexed    uint64 // records.last() as the index has it
-	// hold is the last record that rows of this window may have been made of. Until the fold has come there again,
-	// after a restart, the window is not written: a row is never replaced by one made of fewer readings.
+	// hold is the last record that rows of this window may have been made of. Until the fold has
+	// come there again, after a restart, the window is not written: a row is never replaced by one
+	// made of fewer readings.
 	hold uint64
-	// pin is the first record that rows and index do not have yet, 0 if there is none: the position stays before it. An
-	// open window keeps the pin at its first record, so that it is counted anew after a restart.
+	// pin is the first record that rows and index do not have yet, 0 if there is none: the position
+	// stays before it. An open window keeps the pin at its first record, so that it is counted anew
+	// after a restart.
 	pin uint64
 	// closed: complete as far as anybody knows. Events that come still are late.
 	closed bool
-	// frozen: some of its events are not in the journal any more, and not here either. Its rows are left as they are.
+	// frozen: some of its events are not in the journal any more, and not here either. Its rows are
+	// left as they are.
 	frozen bool
 	dirty  bool
 	// touched and used are when and with which record the last event came.
@@ -58,8 +62,8 @@ type window struct {
 	blocks  map[string]*block // by relay
 }
 
-// block holds one relay's part of a window, by lookup.Series.Index of relay. A relay that is known anew since
-// has other numbers, so the block keeps the one that it was made with.
+// block holds one relay's part of a window, by lookup.Series.Index of relay. A relay that is known
+// anew since has other numbers, so the block keeps the one that it was made with.
 type block struct {
 	relay *aggRelay
 	accs  []acc
@@ -87,7 +91,8 @@ type acc struct {
 	dirty               bool
 }
 
-// add takes a reading. The order of the journal is the order of the sums, so that counting again gives the same bits.
+// add takes a reading. The order of the journal is the order of the sums, so that counting again
+// gives the same bits.
 func (a *acc) add(v float64) {
 	if a.count == 0 {
 		a.min, a.max = v, v

@@ -15,14 +15,16 @@ import (
 
 var windowsBucket = []byte("windows")
 
-// windowIndex remembers in bbolt, bucket "windows", which windows have rows, and of which records these were made:
-// start → end and extents. The windows in it do not overlap. The bucket's sequence is the highest record in it.
+// windowIndex remembers in bbolt, bucket "windows", which windows have rows, and of which records
+// these were made: start → end and extents. The windows in it do not overlap. The bucket's sequence
+// is the highest record in it.
 //
-// An entry is saved before the rows are written that need it, so that there is no row made of a record that the
-// entry does not know.
+// An entry is saved before the rows are written that need it, so that there is no row made of a
+// record that the entry does not know.
 type windowIndex struct {
 	db *bbolt.DB
-	// keep is how many entries there may be before old ones go, retention how old they must be then, in ns.
+	// keep is how many entries there may be before old ones go, retention how old they must be
+	// then, in ns.
 	keep      int
 	retention int64
 	n         int
@@ -89,7 +91,8 @@ func decodeIndexEntry(key, value []byte) (indexEntry, error) {
 	return e, nil
 }
 
-// begin makes the bucket, and forgets the records behind the journal's end: their numbers will be used again.
+// begin makes the bucket, and forgets the records behind the journal's end: their numbers will be
+// used again.
 func (x *windowIndex) begin(last uint64) error {
 	return x.update(func(b *bbolt.Bucket) error {
 		x.n = 0
@@ -126,7 +129,8 @@ func (x *windowIndex) begin(last uint64) error {
 	})
 }
 
-// find returns the window that t falls into, and false with the free time around t if there is none.
+// find returns the window that t falls into, and false with the free time around t if there is
+// none.
 func (x *windowIndex) find(t int64) (e indexEntry, ok bool, err error) {
 	free := indexEntry{start: math.MinInt64, end: math.MaxInt64}
 	err = x.view(func(c *bbolt.Cursor) error {
@@ -267,8 +271,8 @@ func (x *windowIndex) save(windows []*window) error {
 	return err
 }
 
-// prune deletes the oldest entries beyond keep if they are beyond the retention too, seen from the newest that was just
-// saved: a clock that was once far ahead cannot empty the index.
+// prune deletes the oldest entries beyond keep if they are beyond the retention too, seen from the
+// newest that was just saved: a clock that was once far ahead cannot empty the index.
 func (x *windowIndex) prune(b *bbolt.Bucket, newest int64, n *int) error {
 	for *n > x.keep {
 		k, v := b.Cursor().First()

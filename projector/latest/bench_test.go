@@ -13,7 +13,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// fleet is 10,000 relays with 10 stats each: 100,000 series; a service has 100 relays, a zone 1,000.
+// fleet is 10,000 relays with 10 stats each: 100,000 series; a service has 100 relays, a zone
+// 1,000.
 func fleet(at int64) []journal.Record {
 	var records []journal.Record
 	for i := range 10_000 {

@@ -11,7 +11,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// TestForgottenRelay: its series are gone at once, and everything that was made of them with the next Tick.
+// TestForgottenRelay: its series are gone at once, and everything that was made of them with the
+// next Tick.
 func TestForgottenRelay(t *testing.T) {
 	l := latest.New(latest.Options{})
 	now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
@@ -30,7 +31,8 @@ func TestForgottenRelay(t *testing.T) {
 		journaltest.Event("web1", at(0), "cpu", []string{"zone:x"}, stat("used", 1), stat("used", 2), stat("own", 9)),
 		journaltest.Event("web2", at(0), "cpu", nil, stat("used", 3)))
 
-	// What says nothing of the relay's end changes nothing, nor does the end of a relay that is not known.
+	// What says nothing of the relay's end changes nothing, nor does the end of a relay that is not
+	// known.
 	for _, kind := range []codec.RelayEventKind{codec.RelayDisconnected, codec.RelayRemoved} {
 		records := forgotten("web1", at(1))
 		records[0].Relay.Kind = kind

@@ -1,13 +1,15 @@
 // Package latest keeps the newest reading of every series in memory.
 //
-// It is a projection without a position: a runner rebuilds it from the journal's last two poll intervals at
-// every start. Newest means last in the journal, whatever the clocks said, so that a clock that was once ahead
-// does not keep an old value for ever. Readings are indexed by stat and by (stat, tag): a query with a
-// filter touches the series that the filter names and no others. Queries run concurrently with each
-// other; the writer interrupts them for some tens of microseconds at a time.
+// It is a projection without a position: a runner rebuilds it from the journal's last two poll
+// intervals at every start. Newest means last in the journal, whatever the clocks said, so that a
+// clock that was once ahead does not keep an old value for ever. Readings are indexed by stat and
+// by (stat, tag): a query with a filter touches the series that the filter names and no others.
+// Queries run concurrently with each other; the writer interrupts them for some tens of
+// microseconds at a time.
 //
-// A series that was not seen for Options.MaxAge is forgotten, so that memory follows what is alive. The series of a relay that is
-// forgotten (codec.RelayForgotten) are not selected any more, and are forgotten with the next Tick.
+// A series that was not seen for Options.MaxAge is forgotten, so that memory follows what is alive.
+// The series of a relay that is forgotten (codec.RelayForgotten) are not selected any more, and are
+// forgotten with the next Tick.
 package latest
 
 import (
@@ -56,7 +58,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Latest is the projection. Apply and Tick are the runner's; everything else may be called from any goroutine.
+// Latest is the projection. Apply and Tick are the runner's; everything else may be called from any
+// goroutine.
 type Latest struct {
 	maxAge, poll time.Duration
 
@@ -67,7 +70,8 @@ type Latest struct {
 	nextSweep time.Time
 	overrides map[string]map[string][]hold // that are slow, by relay and collector
 
-	// mu guards the tables and what is in them. The runner's goroutine is the only writer, and reads without it.
+	// mu guards the tables and what is in them. The runner's goroutine is the only writer, and
+	// reads without it.
 	mu     sync.RWMutex
 	tables map[string]*table // by stat
 	keys   map[string]int    // how many series have a tag with this key
@@ -143,9 +147,9 @@ func (l *Latest) take(e *codec.Event) int {
 	return len(l.readings)
 }
 
-// forget gives the rows of a relay a time at which nobody selects them, under the lock, and counts them: the sweep of the next Tick
-// takes them out. It leaves readings alone that are newer than the event: the relay may have come back before the journal had the
-// event.
+// forget gives the rows of a relay a time at which nobody selects them, under the lock, and counts
+// them: the sweep of the next Tick takes them out. It leaves readings alone that are newer than the
+// event: the relay may have come back before the journal had the event.
 func (l *Latest) forget(e *codec.RelayEvent) int {
 	delete(l.overrides, e.Relay)
 	r := l.cache.Find(e.Relay)
@@ -194,8 +198,8 @@ func (l *Latest) Tick(_ context.Context, now time.Time) (uint64, error) {
 	return l.applied, nil
 }
 
-// sweep forgets the series whose newest reading is further than maxAge from now: before it, or behind it by a
-// clock that was ahead.
+// sweep forgets the series whose newest reading is further than maxAge from now: before it, or
+// behind it by a clock that was ahead.
 func (l *Latest) sweep(now time.Time) {
 	oldest, newest := now.Add(-l.maxAge).UnixNano(), now.Add(l.maxAge).UnixNano()
 	thinned := make(map[*lookup.Relay[struct{}, slot]]bool)
@@ -251,11 +255,12 @@ func (l *Latest) sweep(now time.Time) {
 	}
 }
 
-// Select visits the newest reading of every series of stat that matches the filters and is not older than
-// since (nanoseconds since 1970 UTC), in no particular order. While an override has a collector polled less often than every
-// PollInterval, its readings may be older by twice the difference: since is taken for two poll intervals ago. A series matches if for each key of filters
-// its tag has one of the values given; a series without that tag has the value "". visit must be quick and must
-// not call back: the writer waits for it.
+// Select visits the newest reading of every series of stat that matches the filters and is not
+// older than since (nanoseconds since 1970 UTC), in no particular order. While an override has a
+// collector polled less often than every PollInterval, its readings may be older by twice the
+// difference: since is taken for two poll intervals ago. A series matches if for each key of
+// filters its tag has one of the values given; a series without that tag has the value "". visit
+// must be quick and must not call back: the writer waits for it.
 func (l *Latest) Select(stat string, filters map[string][]string, since int64, visit func(Reading)) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -263,8 +268,8 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 	if t == nil {
 		return
 	}
-	// The key whose values have the fewest series leads; the others are checked one by one. No list says which
-	// series lack a tag, so a key that may be missing never leads.
+	// The key whose values have the fewest series leads; the others are checked one by one. No list
+	// says which series lack a tag, so a key that may be missing never leads.
 	lead, fewest := "", math.MaxInt
 	for key, values := range filters {
 		if slices.Contains(values, "") {

@@ -173,7 +173,8 @@ func TestSilentSeriesAreForgottenAndComeBack(t *testing.T) {
 	}
 }
 
-// TestAgainstAScan compares the index with looking at every series, while series come, go and change.
+// TestAgainstAScan compares the index with looking at every series, while series come, go and
+// change.
 func TestAgainstAScan(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	l := latest.New(latest.Options{MaxAge: time.Hour})

@@ -16,15 +16,16 @@ type hold struct {
 	ends     int64 // ns since 1970 UTC
 }
 
-// Override tells of an override that began before the records that Apply will get. It is for the time before the runner starts.
+// Override tells of an override that began before the records that Apply will get. It is for the
+// time before the runner starts.
 func (l *Latest) Override(e codec.RelayEvent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.override(&e)
 }
 
-// override takes an override's beginning or end, under the lock, and counts the rows that it changed. Readings may be older from the
-// beginning on, since the next poll is that far away.
+// override takes an override's beginning or end, under the lock, and counts the rows that it
+// changed. Readings may be older from the beginning on, since the next poll is that far away.
 func (l *Latest) override(e *codec.RelayEvent) int {
 	if e.Duration == 0 {
 		return l.cancel(e)
@@ -43,8 +44,8 @@ func (l *Latest) override(e *codec.RelayEvent) int {
 	return l.rowsOf(e, func(r *row) { r.slack = max(r.slack, slack) })
 }
 
-// cancel takes the end of an override before its time. What was read last stays fresh until the next regular poll is answered: as if it
-// had been read now.
+// cancel takes the end of an override before its time. What was read last stays fresh until the
+// next regular poll is answered: as if it had been read now.
 func (l *Latest) cancel(e *codec.RelayEvent) int {
 	collectors := l.overrides[e.Relay]
 	holds, known := collectors[e.Collector]
@@ -78,7 +79,8 @@ func (l *Latest) rowsOf(e *codec.RelayEvent, visit func(*row)) int {
 	return n
 }
 
-// extend gives the rows of the event's readings the slack of their collectors, under the lock. l.readings are those of the event.
+// extend gives the rows of the event's readings the slack of their collectors, under the lock.
+// l.readings are those of the event.
 func (l *Latest) extend(e *codec.Event, collectors map[string][]hold) {
 	i := 0
 	for c := range e.Collectors {

@@ -11,7 +11,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// pollWorld is a Latest of a server that polls every 5 s, asked as the API asks: what is not older than two polls.
+// pollWorld is a Latest of a server that polls every 5 s, asked as the API asks: what is not older
+// than two polls.
 type pollWorld struct {
 	*testing.T
 	l   *latest.Latest
@@ -84,7 +85,8 @@ func TestSlowOverride(t *testing.T) {
 	w.want(112*sec, "sl", false)
 }
 
-// TestCancelledOverride: until the next regular poll is answered the last reading stays, and no longer.
+// TestCancelledOverride: until the next regular poll is answered the last reading stays, and no
+// longer.
 func TestCancelledOverride(t *testing.T) {
 	w := newPollWorld(t)
 	w.override(0, codec.RelayEvent{Collector: "sl", Interval: 20 * sec, Duration: time.Hour, Reason: "override A"})
@@ -118,8 +120,9 @@ func TestOverrideBeforeTheStart(t *testing.T) {
 	w.want(72*sec, "sl", false)
 }
 
-// TestSlowSeriesAreKept: what is polled less often than series are kept without readings stays, and goes when its time is over, as does
-// what was known of the override; so does all of a relay that is forgotten.
+// TestSlowSeriesAreKept: what is polled less often than series are kept without readings stays, and
+// goes when its time is over, as does what was known of the override; so does all of a relay that
+// is forgotten.
 func TestSlowSeriesAreKept(t *testing.T) {
 	w := newPollWorld(t)
 	tick := func(d time.Duration) {

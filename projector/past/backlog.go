@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// chunkRecords is how many records the backlog takes at a time: a second or two of work, so that a
-	// newer span soon has its turn, and little is repeated after a crash.
+	// chunkRecords is how many records the backlog takes at a time: a second or two of work, so
+	// that a newer span soon has its turn, and little is repeated after a crash.
 	chunkRecords = 20_000
 	// maxSpans is how many spans a backlog has at most: one for each outage.
 	maxSpans = 64
-	// stateTimeout is how long the backlog waits for the journal's state, persistTimeout how long for a
-	// sink that makes durable what it took.
+	// stateTimeout is how long the backlog waits for the journal's state, persistTimeout how long
+	// for a sink that makes durable what it took.
 	stateTimeout   = 5 * time.Second
 	persistTimeout = 30 * time.Second
 
@@ -31,8 +31,8 @@ const (
 // missing to the oldest. It implements projector.Backlog.
 //
 // A span is added in the transaction that moves the runner's position to its end, and gets smaller
-// after each chunk was applied. So a crash repeats a chunk and leaves out nothing. A newer span goes
-// first. What retention drops before its turn is counted and reported as a gap.
+// after each chunk was applied. So a crash repeats a chunk and leaves out nothing. A newer span
+// goes first. What retention drops before its turn is counted and reported as a gap.
 type Backlog struct {
 	name      string // of the projection
 	positions *projector.Positions
@@ -46,7 +46,8 @@ type Backlog struct {
 
 	done *Chunk // of the worker: it was applied, and is still to be taken out of left
 
-	// changing is held while the place is changed in the database and in memory. It comes before mu.
+	// changing is held while the place is changed in the database and in memory. It comes before
+	// mu.
 	changing sync.Mutex
 
 	mu       sync.Mutex    // guards what follows; held for a moment only
@@ -113,8 +114,8 @@ func (b *Backlog) change(f func(projector.Place) (projector.Place, error)) error
 	return nil
 }
 
-// Take takes over a span from the runner. It is projector.ErrBacklogFull if there are too many spans, or
-// the backlog is about to end.
+// Take takes over a span from the runner. It is projector.ErrBacklogFull if there are too many
+// spans, or the backlog is about to end.
 func (b *Backlog) Take(s journal.Span) error {
 	err := b.change(func(p projector.Place) (projector.Place, error) {
 		b.mu.Lock()
@@ -206,8 +207,8 @@ func (b *Backlog) fill(ctx context.Context) error {
 	return err
 }
 
-// drop leaves out the records of the newest span up to last, which retention has dropped: all that is
-// older is gone with it, in one gap.
+// drop leaves out the records of the newest span up to last, which retention has dropped: all that
+// is older is gone with it, in one gap.
 func (b *Backlog) drop(c Chunk, last uint64) error {
 	b.mu.Lock()
 	s := b.left[len(b.left)-1]
@@ -221,8 +222,8 @@ func (b *Backlog) drop(c Chunk, last uint64) error {
 	return err
 }
 
-// finish takes a chunk out of what is left. It counts for nothing if something was cut since the chunk
-// was begun.
+// finish takes a chunk out of what is left. It counts for nothing if something was cut since the
+// chunk was begun.
 func (b *Backlog) finish(c Chunk) (counts bool, err error) {
 	err = b.change(func(p projector.Place) (projector.Place, error) {
 		b.mu.Lock()

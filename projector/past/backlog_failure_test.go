@@ -20,8 +20,8 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// The database as it is before and after each batch is one that a crash may leave: whatever was not in the sink by then
-// is applied by what starts from it.
+// The database as it is before and after each batch is one that a crash may leave: whatever was not
+// in the sink by then is applied by what starts from it.
 func TestBacklogCrash(t *testing.T) {
 	db := openDB(t)
 	var mu sync.Mutex // guards what follows
@@ -160,7 +160,8 @@ func TestBacklogDrain(t *testing.T) {
 		if d := time.Since(began); d != 5*time.Second {
 			t.Errorf("it took %v", d)
 		}
-		// The next start goes on. The sink comes back in the last moment of a drain, after a long back-off.
+		// The next start goes on. The sink comes back in the last moment of a drain, after a long
+		// back-off.
 		p = newPair(t, db, m, failing)
 		p.start(t)
 		time.Sleep(10 * time.Minute)
@@ -176,7 +177,8 @@ func TestBacklogDrain(t *testing.T) {
 		if got := p.behind.applied(); !slices.Equal(got, backwards(6, 70)) {
 			t.Errorf("filled in %v", got)
 		}
-		// A backlog that ends takes nothing more, so that what the runner still can do is not put off.
+		// A backlog that ends takes nothing more, so that what the runner still can do is not put
+		// off.
 		m.Append(event("a", 1))
 		p = newPair(t, db, m, nil)
 		p.start(t)
@@ -202,7 +204,8 @@ func TestBacklogDrain(t *testing.T) {
 	})
 }
 
-// The journal is shorter than the ranges are: at the start, whichever starts first, and while it runs.
+// The journal is shorter than the ranges are: at the start, whichever starts first, and while it
+// runs.
 func TestBacklogBeyondTheJournalsEnd(t *testing.T) {
 	for _, order := range []string{"backlog first", "runner first", "while it runs"} {
 		db := openDB(t)
@@ -299,7 +302,8 @@ func TestBacklogGoesOnAfterFailures(t *testing.T) {
 	})
 }
 
-// When pulse.db cannot be written the runner goes on with the oldest: nothing is left to anybody who cannot remember it.
+// When pulse.db cannot be written the runner goes on with the oldest: nothing is left to anybody
+// who cannot remember it.
 func TestBacklogCannotBeSaved(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

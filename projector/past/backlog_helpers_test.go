@@ -177,7 +177,8 @@ func metric(tb testing.TB, reg *prometheus.Registry, name string) float64 {
 	return sum
 }
 
-// fill appends n events at once, so that the batches of a runner that waits do not depend on chance.
+// fill appends n events at once, so that the batches of a runner that waits do not depend on
+// chance.
 func fill(m *projectortest.Memory, n int) {
 	events := make([]*codec.Event, n)
 	for i := range events {

@@ -37,10 +37,12 @@ func (l limited) State(ctx context.Context) (journal.State, error) {
 	return s, nil
 }
 
-// about compares with a tolerance of two seconds and a bit: the status is a second old at most, and so is what it is made of.
+// about compares with a tolerance of two seconds and a bit: the status is a second old at most, and
+// so is what it is made of.
 func about(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) <= 2.1 }
 
-// What the backlog has not filled in counts, however live the runner is; and the log warns once a minute.
+// What the backlog has not filled in counts, however live the runner is; and the log warns once a
+// minute.
 func TestSecondsToLossOfTheBacklog(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

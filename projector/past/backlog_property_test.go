@@ -22,9 +22,10 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// TestBacklogLosesNothing does at random what can happen: events, outages of the sink, writes that fail half-way, a sink that is
-// wiped, crashes, retention, drains. In the end every record that the journal still has is in the sink, every other
-// was applied since the sink was last wiped or is in a gap that was reported, and the counts add up.
+// TestBacklogLosesNothing does at random what can happen: events, outages of the sink, writes that
+// fail half-way, a sink that is wiped, crashes, retention, drains. In the end every record that the
+// journal still has is in the sink, every other was applied since the sink was last wiped or is in
+// a gap that was reported, and the counts add up.
 func TestBacklogLosesNothing(t *testing.T) {
 	const seeds = 25
 	seen := make(map[string]int)

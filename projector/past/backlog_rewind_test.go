@@ -12,7 +12,8 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// A wiped sink gets everything again, whoever finds it out, and the chunk under way puts nothing back.
+// A wiped sink gets everything again, whoever finds it out, and the chunk under way puts nothing
+// back.
 func TestBacklogRewind(t *testing.T) {
 	for _, finder := range []string{"the backlog", "the runner", "another"} {
 		db := openDB(t)

@@ -29,8 +29,8 @@ type pair struct {
 	log      lockedBuffer
 }
 
-// newPair makes a runner that applies 5 records at a time and jumps when it is more than 20 behind, and
-// a backlog that takes 10 at a time. prepare may change them before they start.
+// newPair makes a runner that applies 5 records at a time and jumps when it is more than 20 behind,
+// and a backlog that takes 10 at a time. prepare may change them before they start.
 func newPair(t *testing.T, db *bbolt.DB, m projector.Source, prepare func(*pair)) *pair {
 	t.Helper()
 	p := &pair{live: &recorder{name: "p"}, behind: &recorder{name: "p"}, registry: prometheus.NewRegistry()}
@@ -156,7 +156,8 @@ func TestBacklogIsFilledInNewestFirstBehindTheLive(t *testing.T) {
 	})
 }
 
-// Less than the threshold is caught up in order, and so is everything when the projection holds its position back.
+// Less than the threshold is caught up in order, and so is everything when the projection holds its
+// position back.
 func TestBacklogIsForWhatIsFarBehind(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -12,9 +12,10 @@
 //
 // What is left to do is kept in pulse.db, and changed after each step and before the next: a crash
 // repeats one step, and leaves out nothing. A sink that keeps what it takes in memory for a while
-// ([projector.Persister]) makes a step durable first; for replays that is done every few seconds. So
-// steps have to be idempotent.
+// ([projector.Persister]) makes a step durable first; for replays that is done every few seconds.
+// So steps have to be idempotent.
 //
-// A step that fails is tried again for as long as it takes. A replay ends by being done, canceled, or
-// impossible (its projection does not exist any more), never because InfluxDB or the journal was away.
+// A step that fails is tried again for as long as it takes. A replay ends by being done, canceled,
+// or impossible (its projection does not exist any more), never because InfluxDB or the journal was
+// away.
 package past

@@ -43,7 +43,8 @@ const All = "all"
 type Request struct {
 	// Projections are names of targets, or "all".
 	Projections []string
-	// From is included, To is not. To is now if it is zero. From must be before To and not in the future.
+	// From is included, To is not. To is now if it is zero. From must be before To and not in the
+	// future.
 	From, To time.Time
 	// DryRun: count only.
 	DryRun bool
@@ -62,7 +63,8 @@ type Job struct {
 	Finished    time.Time `json:"finished,omitzero"`
 	// Progress goes from 0 to 1.
 	Progress float64 `json:"progress"`
-	// SecondsLeft is an estimate from how it went since the start of the job (or of the server); nil if there is none.
+	// SecondsLeft is an estimate from how it went since the start of the job (or of the server);
+	// nil if there is none.
 	SecondsLeft *float64 `json:"seconds_left"`
 	// LastError is why the job failed, or what holds up one that is running: it tries again.
 	LastError string `json:"last_error,omitempty"`
@@ -123,7 +125,8 @@ func (p *Part) note(notes []string) {
 	}
 }
 
-// record is a job as it is stored. It is never changed once others can see it: a change makes another.
+// record is a job as it is stored. It is never changed once others can see it: a change makes
+// another.
 type record struct {
 	Job
 	Runs []progress `json:"runs"` // by part
@@ -137,8 +140,8 @@ type progress struct {
 	Cursor  json.RawMessage `json:"cursor,omitempty"`
 	Total   uint64          `json:"total"` // of Left, at the beginning
 	Left    uint64          `json:"left"`
-	// Seen are the stretches of time that there were events of, and Quiet what they were joined with: 0 in a part
-	// that was planned by a Pulse that did not keep them.
+	// Seen are the stretches of time that there were events of, and Quiet what they were joined
+	// with: 0 in a part that was planned by a Pulse that did not keep them.
 	Seen  Seen          `json:"seen,omitempty"`
 	Quiet time.Duration `json:"quiet,omitempty"`
 }

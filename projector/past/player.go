@@ -30,8 +30,8 @@ type batch struct {
 	gap     *journal.GapError
 }
 
-// play takes the sink through a chunk. A chunk that failed goes on where it was if it is the next one
-// to be played; else it begins again. account counts the records, unless it is nil.
+// play takes the sink through a chunk. A chunk that failed goes on where it was if it is the next
+// one to be played; else it begins again. account counts the records, unless it is nil.
 func (p *player) play(ctx context.Context, c Chunk, account *projector.Account) (played, error) {
 	if p.next == 0 || p.chunk != c {
 		p.next = 0

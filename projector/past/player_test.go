@@ -54,8 +54,8 @@ func events(m *projectortest.Memory, n int) {
 	}
 }
 
-// What is missing is counted once, at either end of the chunk and within; numbers after the journal's end
-// are the runner's to count.
+// What is missing is counted once, at either end of the chunk and within; numbers after the
+// journal's end are the runner's to count.
 func TestAChunkIsPlayedAsFarAsTheJournalHasIt(t *testing.T) {
 	for _, tt := range []struct {
 		first, last uint64

@@ -37,10 +37,11 @@ type Options struct {
 	Targets []Target
 	// Share is how much of the time replays work: 0 < Share <= 1 (0: 0.5).
 	Share float64
-	// Quiet is how long the journal may hold nothing before a note of a replay says so (0: two minutes).
+	// Quiet is how long the journal may hold nothing before a note of a replay says so (0: two
+	// minutes).
 	Quiet time.Duration
-	// Rejects lists the records of the backlog that cannot be read (nil: they are counted and logged
-	// only).
+	// Rejects lists the records of the backlog that cannot be read (nil: they are counted and
+	// logged only).
 	Rejects *projector.Rejects
 	// Logger gets the log (nil: none), Registerer the metrics (nil: a private one).
 	Logger     *slog.Logger
@@ -100,8 +101,8 @@ type work interface {
 	failed(err error) (failures int)
 }
 
-// New returns a queue with the work that the database holds. Nothing runs before Start. The error says
-// which option is wrong, or that the database cannot be read.
+// New returns a queue with the work that the database holds. Nothing runs before Start. The error
+// says which option is wrong, or that the database cannot be read.
 func New(o Options) (*Queue, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -133,8 +134,8 @@ func New(o Options) (*Queue, error) {
 	return q, nil
 }
 
-// Start loads the backlog and starts the worker. It fails if it was called before, or after Stop. Else
-// the error means that the database or the journal cannot be read; the queue is stopped then.
+// Start loads the backlog and starts the worker. It fails if it was called before, or after Stop.
+// Else the error means that the database or the journal cannot be read; the queue is stopped then.
 func (q *Queue) Start(ctx context.Context) error {
 	if !q.begin() || q.ctx.Err() != nil {
 		return errors.New("past: a queue can be started once only")
@@ -175,9 +176,9 @@ func (q *Queue) Stop(ctx context.Context) error {
 	}
 }
 
-// Drain ends the replays, goes on with the backlog until nothing of it is left or ctx ends, and stops.
-// The error says how much of the backlog is left: the next start goes on with it. From the call on the
-// runner can add nothing.
+// Drain ends the replays, goes on with the backlog until nothing of it is left or ctx ends, and
+// stops. The error says how much of the backlog is left: the next start goes on with it. From the
+// call on the runner can add nothing.
 func (q *Queue) Drain(ctx context.Context) error {
 	q.Replays.end()
 	if q.Backlog != nil {
@@ -237,8 +238,8 @@ func (q *Queue) urgent() (work, context.Context) {
 	return nil, nil
 }
 
-// pause waits for d (0: for ever), or until something more urgent may have come. A drain ends it, and
-// one that begins while draining is short.
+// pause waits for d (0: for ever), or until something more urgent may have come. A drain ends it,
+// and one that begins while draining is short.
 func (q *Queue) pause(d time.Duration) {
 	if q.hurry.Err() != nil {
 		retry.Sleep(q.ctx, min(d, backoffDrain))

@@ -33,7 +33,8 @@ type Replays struct {
 
 	run *run // of the worker: the job under way; nil: none
 
-	// changing is held from the beginning of a change to its end in the database. It is taken before mu.
+	// changing is held from the beginning of a change to its end in the database. It is taken
+	// before mu.
 	changing sync.Mutex
 
 	mu      sync.Mutex // guards what follows
@@ -74,8 +75,8 @@ func (j *Replays) end() {
 	j.stopped = true
 }
 
-// Create adds a job after the others, durably. The error wraps ErrInvalid, ErrTooMany or ErrStopped, or
-// is that of the database.
+// Create adds a job after the others, durably. The error wraps ErrInvalid, ErrTooMany or
+// ErrStopped, or is that of the database.
 func (j *Replays) Create(q Request) (Job, error) {
 	r, err := newRecord(q, j.names, j.o.Now())
 	if err != nil {
@@ -109,7 +110,8 @@ func (j *Replays) Create(q Request) (Job, error) {
 	return job, nil
 }
 
-// List returns all jobs, the newest first: the unfinished ones and the last 50 of the others. It is never nil.
+// List returns all jobs, the newest first: the unfinished ones and the last 50 of the others. It is
+// never nil.
 func (j *Replays) List() []Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -130,8 +132,8 @@ func (j *Replays) Get(id string) (Job, error) {
 	return Job{}, fmt.Errorf("%w: %s", ErrNotFound, id)
 }
 
-// Cancel ends a job, durably, and leaves what it has written. A job that has ended stays as it is. The
-// error is ErrNotFound, or that of the database.
+// Cancel ends a job, durably, and leaves what it has written. A job that has ended stays as it is.
+// The error is ErrNotFound, or that of the database.
 func (j *Replays) Cancel(id string) (Job, error) {
 	j.mu.Lock()
 	r := j.find(id)

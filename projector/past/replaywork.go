@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// persistEvery is how often steps are made durable for a Persister, and then their progress is saved.
+	// persistEvery is how often steps are made durable for a Persister, and then their progress is
+	// saved.
 	persistEvery = 5 * time.Second
 	leaveTimeout = 5 * time.Second // at a stop
 )
@@ -45,8 +46,8 @@ func (j *Replays) next() *record {
 	return nil
 }
 
-// step does one step of the oldest unfinished job: it begins the job, plans a part, does a step of one,
-// or ends it.
+// step does one step of the oldest unfinished job: it begins the job, plans a part, does a step of
+// one, or ends it.
 func (j *Replays) step(ctx context.Context) (rest time.Duration, err error) {
 	r := j.next()
 	if r == nil {
@@ -104,8 +105,8 @@ func (j *Replays) close() {
 	j.current = current{}
 }
 
-// leave is the end of the worker. It saves what is shown; if that fails the next start does a little
-// again.
+// leave is the end of the worker. It saves what is shown; if that fails the next start does a
+// little again.
 func (j *Replays) leave() {
 	if j.run == nil {
 		return
@@ -242,8 +243,8 @@ func (j *Replays) add(r *record, i int, s Step) {
 	}
 }
 
-// note changes the job under way. It is errEnded if the job has ended meanwhile. What is not durable
-// is shown only: it is saved with the next change that is, and a crash undoes it.
+// note changes the job under way. It is errEnded if the job has ended meanwhile. What is not
+// durable is shown only: it is saved with the next change that is, and a crash undoes it.
 func (j *Replays) note(durable bool, f func(*record)) error {
 	save := j.save
 	if !durable {

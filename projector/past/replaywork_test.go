@@ -137,7 +137,8 @@ func TestJobsRunOneAtATimeInOrder(t *testing.T) {
 	})
 }
 
-// A target that is away for an hour is no failure of the job: it is shown, logged once a minute, and over when it is back.
+// A target that is away for an hour is no failure of the job: it is shown, logged once a minute,
+// and over when it is back.
 func TestATargetThatIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -254,7 +255,8 @@ func TestCancelWhileAStepIsSaved(t *testing.T) {
 	}
 }
 
-// What pulse.db does not take is tried again; nothing is done a second time meanwhile, and nothing shown that is not saved.
+// What pulse.db does not take is tried again; nothing is done a second time meanwhile, and nothing
+// shown that is not saved.
 func TestACursorThatCannotBeSaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := &fakeTarget{name: "raw", steps: 3, takes: time.Second}

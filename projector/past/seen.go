@@ -9,7 +9,8 @@ import (
 const (
 	// defaultQuiet is two polls of a minute.
 	defaultQuiet = 2 * time.Minute
-	// maxSeen bounds the stretches that are kept of a part, and maxHoles the notes about what is between them.
+	// maxSeen bounds the stretches that are kept of a part, and maxHoles the notes about what is
+	// between them.
 	maxSeen  = 128
 	maxHoles = 5
 )
@@ -20,12 +21,12 @@ type Stretch struct {
 	To   int64 `json:"to"`
 }
 
-// Seen are the stretches that were gone over, in order, with more than quiet between any two of them. The zero
-// value is none.
+// Seen are the stretches that were gone over, in order, with more than quiet between any two of
+// them. The zero value is none.
 type Seen []Stretch
 
-// Add takes in another stretch, and joins those that quiet or less lies between. The events of a step come about
-// in order, so it looks from the end.
+// Add takes in another stretch, and joins those that quiet or less lies between. The events of a
+// step come about in order, so it looks from the end.
 func (s Seen) Add(x Stretch, quiet time.Duration) Seen {
 	i := len(s)
 	for i > 0 && s[i-1].From > x.From {

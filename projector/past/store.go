@@ -12,8 +12,8 @@ import (
 
 var replaysBucket = []byte("replays")
 
-// load reads the jobs, in the order of their creation. One that cannot be read is logged and left where it is: a replay
-// can be asked for again, and is no reason not to start.
+// load reads the jobs, in the order of their creation. One that cannot be read is logged and left
+// where it is: a replay can be asked for again, and is no reason not to start.
 func (j *Replays) load() error {
 	err := j.o.DB.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(replaysBucket)

@@ -8,10 +8,10 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// Target is a view that can be rebuilt. Its methods are called from one goroutine. They may block for
-// as long as the work takes, and return early when ctx ends. An error is temporary: the same call
-// follows after a back-off, unless the error wraps ErrInvalid, which fails the replay. A Target whose
-// sink keeps what it takes in memory for a while is a projector.Persister too.
+// Target is a view that can be rebuilt. Its methods are called from one goroutine. They may block
+// for as long as the work takes, and return early when ctx ends. An error is temporary: the same
+// call follows after a back-off, unless the error wraps ErrInvalid, which fails the replay. A
+// Target whose sink keeps what it takes in memory for a while is a projector.Persister too.
 type Target interface {
 	// Name is what a Request calls the view: short, constant, unique.
 	Name() string
@@ -24,7 +24,8 @@ type Target interface {
 
 // View is a projection to which the order of records does not matter, so that any chunk of records
 // can be applied again at any time. Its methods are called from one goroutine, and errors are
-// temporary. A View whose sink keeps what it takes in memory for a while is a projector.Persister too.
+// temporary. A View whose sink keeps what it takes in memory for a while is a projector.Persister
+// too.
 type View interface {
 	Sink
 	// Name is what a Request calls the view.
@@ -51,7 +52,8 @@ type Chunk struct {
 	journal.Span
 	// Range bounds the times of the events. The zero Range takes every record.
 	Range
-	// Newest is the newest record that a Sink was offered for the same Range; 0 if there is none yet.
+	// Newest is the newest record that a Sink was offered for the same Range; 0 if there is none
+	// yet.
 	Newest uint64
 
 	epoch int // of the backlog
@@ -109,8 +111,8 @@ type Counts struct {
 	Readings uint64 `json:"readings"`
 	// Points are the points or rows written.
 	Points uint64 `json:"points"`
-	// Expired are readings older than the view keeps. Refused are readings or rows that the sink will
-	// never take. Lost are records of the range that the journal does not have any more.
+	// Expired are readings older than the view keeps. Refused are readings or rows that the sink
+	// will never take. Lost are records of the range that the journal does not have any more.
 	Expired uint64 `json:"expired"`
 	Refused uint64 `json:"refused"`
 	Lost    uint64 `json:"lost"`

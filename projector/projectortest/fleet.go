@@ -8,7 +8,8 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// Fleet returns one poll of so many relays, now, with 10 readings each: the records 1 and following.
+// Fleet returns one poll of so many relays, now, with 10 readings each: the records 1 and
+// following.
 func Fleet(relays int) []journal.Record {
 	var records []journal.Record
 	for i := range relays {

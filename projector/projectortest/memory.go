@@ -1,6 +1,6 @@
-// Package projectortest holds a journal in memory for the tests of projections. It keeps the real reader's
-// promises and no more: records are valid until the next Read, gaps come as errors, and it can be made to
-// lose its beginning, its end or what is in between.
+// Package projectortest holds a journal in memory for the tests of projections. It keeps the real
+// reader's promises and no more: records are valid until the next Read, gaps come as errors, and it
+// can be made to lose its beginning, its end or what is in between.
 package projectortest
 
 import (
@@ -15,7 +15,8 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// Memory is a journal in memory. It may be used from any goroutine; in a synctest bubble it must be made there.
+// Memory is a journal in memory. It may be used from any goroutine; in a synctest bubble it must be
+// made there.
 type Memory struct {
 	mu      sync.Mutex
 	records []journal.Record // in order of Seq, holes allowed
@@ -235,7 +236,8 @@ func (r *memoryReader) Read(ctx context.Context, most int) ([]journal.Record, er
 	}
 }
 
-// poison spoils what the Read before the last returned, so that a projection that kept it is found out.
+// poison spoils what the Read before the last returned, so that a projection that kept it is found
+// out.
 func (r *memoryReader) poison() {
 	for i := range r.before {
 		if e := r.before[i].Event; e != nil {

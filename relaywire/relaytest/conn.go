@@ -1,12 +1,14 @@
 // Package relaytest plays relays for tests and benchmarks of whatever listens to them.
 //
-// [Conn] is one relay under the test's control, line by line: it can be honest, odd or hostile. It does nothing by
-// itself (it neither answers nor pings) and fails the test when the server does not say what was expected within its
-// timeout. [Fleet] is any number of honest relays in one process, as cheap as they can be made: one goroutine each,
-// no memory per reading, values that a test can predict, counters for what was sent. A Fleet needs no test, so that
-// benchmarks and commands can use it.
+// [Conn] is one relay under the test's control, line by line: it can be honest, odd or hostile. It
+// does nothing by itself (it neither answers nor pings) and fails the test when the server does not
+// say what was expected within its timeout. [Fleet] is any number of honest relays in one process,
+// as cheap as they can be made: one goroutine each, no memory per reading, values that a test can
+// predict, counters for what was sent. A Fleet needs no test, so that benchmarks and commands can
+// use it.
 //
-// Promise: both close what they opened, a Conn in the test's cleanup, a Fleet in Stop, and leave no goroutine behind.
+// Promise: both close what they opened, a Conn in the test's cleanup, a Fleet in Stop, and leave no
+// goroutine behind.
 package relaytest
 
 import (
@@ -26,8 +28,8 @@ import (
 // Timeout is how long a Conn waits for the server before it fails the test.
 const Timeout = time.Minute
 
-// Conn is one scripted relay. It belongs to the test's goroutine. Every method that cannot do what it says fails the
-// test.
+// Conn is one scripted relay. It belongs to the test's goroutine. Every method that cannot do what
+// it says fails the test.
 type Conn struct {
 	tb      testing.TB
 	conn    net.Conn
@@ -55,7 +57,8 @@ func DialTLS(tb testing.TB, addr string, config *tls.Config) *Conn {
 	return newConn(tb, conn)
 }
 
-// Connect dials and identifies: it returns when the server has said ok and beat. A token is optional.
+// Connect dials and identifies: it returns when the server has said ok and beat. A token is
+// optional.
 func Connect(tb testing.TB, addr, id string, token ...string) *Conn {
 	tb.Helper()
 	c := Dial(tb, addr)
@@ -82,8 +85,8 @@ func (c *Conn) Identify(id string, token ...string) {
 	c.ExpectPrefix("beat ")
 }
 
-// Add sends an add line and expects ok. Other lines that come in between (a poll of what was added before) are passed
-// over.
+// Add sends an add line and expects ok. Other lines that come in between (a poll of what was added
+// before) are passed over.
 func (c *Conn) Add(name string, tags ...string) {
 	c.tb.Helper()
 	line := "add " + name
@@ -123,7 +126,8 @@ func (c *Conn) Drip(text string) {
 	}
 }
 
-// Flood writes n bytes without a newline, or fewer if the server hangs up first, and returns how many were taken.
+// Flood writes n bytes without a newline, or fewer if the server hangs up first, and returns how
+// many were taken.
 func (c *Conn) Flood(n int) int {
 	chunk := strings.Repeat("x", 4<<10)
 	for sent := 0; ; sent += len(chunk) {
@@ -205,8 +209,8 @@ func (c *Conn) AwaitPrefix(prefix string) string {
 	}
 }
 
-// Poll waits for the next get, passing over other lines, answers it with the items ("cpu-used:1", ...) and returns
-// the names asked for. Without items it does not answer.
+// Poll waits for the next get, passing over other lines, answers it with the items ("cpu-used:1",
+// ...) and returns the names asked for. Without items it does not answer.
 func (c *Conn) Poll(items ...string) []string {
 	c.tb.Helper()
 	names := strings.Split(c.AwaitPrefix("get "), ",")
@@ -231,8 +235,8 @@ func (c *Conn) ExpectSilence(d time.Duration) {
 	}
 }
 
-// ExpectClosed passes over what the server still has to say, returns it, and fails the test unless the server then
-// closes the connection.
+// ExpectClosed passes over what the server still has to say, returns it, and fails the test unless
+// the server then closes the connection.
 func (c *Conn) ExpectClosed() (before []string) {
 	c.tb.Helper()
 	for {

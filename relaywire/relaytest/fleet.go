@@ -26,11 +26,12 @@ type FleetOptions struct {
 	N int
 	// Stats is how many stats each relay has, named stat_0, stat_1... Default 10.
 	Stats int
-	// Collectors is how many collectors, named c0, c1..., these stats are dealt out to: stat i belongs to collector i
-	// % Collectors. Default 1.
+	// Collectors is how many collectors, named c0, c1..., these stats are dealt out to: stat i
+	// belongs to collector i % Collectors. Default 1.
 	Collectors int
-	// Value is what stat answers to the relay's n-th poll; n counts the answered get lines of that relay from 1 and
-	// goes on after a reconnect. It is called from many goroutines. Default FleetValue.
+	// Value is what stat answers to the relay's n-th poll; n counts the answered get lines of that
+	// relay from 1 and goes on after a reconnect. It is called from many goroutines. Default
+	// FleetValue.
 	Value func(relay, stat int, n uint64) float64
 	// ID names a relay. Default FleetID.
 	ID func(relay int) string
@@ -40,15 +41,16 @@ type FleetOptions struct {
 	Token string
 	// TLS, if not nil, has the relays connect over TLS.
 	TLS *tls.Config
-	// Reconnect has a relay that lost its connection dial again, after 50 ms at first and up to a second later.
+	// Reconnect has a relay that lost its connection dial again, after 50 ms at first and up to a
+	// second later.
 	Reconnect bool
 	// Dials is how many relays connect at the same time. Default 64.
 	Dials int
-	// OnPoll, if not nil, is called after a relay has answered its n-th poll. It is called from many goroutines and
-	// holds that relay up.
+	// OnPoll, if not nil, is called after a relay has answered its n-th poll. It is called from
+	// many goroutines and holds that relay up.
 	OnPoll func(relay int, poll uint64)
-	// OnDisconnect, if not nil, is called when a relay lost its connection, other than by Stop. err says why; a
-	// server's error line is in it.
+	// OnDisconnect, if not nil, is called when a relay lost its connection, other than by Stop. err
+	// says why; a server's error line is in it.
 	OnDisconnect func(relay int, err error)
 }
 
@@ -61,17 +63,18 @@ func FleetStat(stat int) string { return "stat_" + strconv.Itoa(stat) }
 // FleetCollector is the name of a Fleet's collector: c0.
 func FleetCollector(collector int) string { return "c" + strconv.Itoa(collector) }
 
-// FleetValue is what a Fleet's relays answer unless told otherwise: a million times the stat's number plus the poll's
-// number.
+// FleetValue is what a Fleet's relays answer unless told otherwise: a million times the stat's
+// number plus the poll's number.
 func FleetValue(_, stat int, n uint64) float64 { return float64(stat)*1e6 + float64(n) }
 
-// Fleet is N honest relays: they identify, add their collectors, answer get, flush and override, and ping every beat.
-// Each is one goroutine, with half a kilobyte of buffer. All methods may be called from any goroutine.
+// Fleet is N honest relays: they identify, add their collectors, answer get, flush and override,
+// and ping every beat. Each is one goroutine, with half a kilobyte of buffer. All methods may be
+// called from any goroutine.
 type Fleet struct {
 	o      FleetOptions
 	relays []fleetRelay
-	// names finds a collector by the name in a get line; items[c] are the "c0-stat_0:" of its stats. Both are written
-	// before the first relay starts.
+	// names finds a collector by the name in a get line; items[c] are the "c0-stat_0:" of its
+	// stats. Both are written before the first relay starts.
 	names map[string]int
 	items [][]fleetItem
 	// buffers holds the got lines under way, so that an idle relay has none.
@@ -123,8 +126,9 @@ func NewFleet(o FleetOptions) *Fleet {
 	return f
 }
 
-// Start connects all relays and returns when each has been welcomed and has sent its adds. It fails with the first
-// relay's error, or ctx's, and has then stopped the fleet. With Reconnect it retries until ctx ends instead.
+// Start connects all relays and returns when each has been welcomed and has sent its adds. It fails
+// with the first relay's error, or ctx's, and has then stopped the fleet. With Reconnect it retries
+// until ctx ends instead.
 func (f *Fleet) Start(ctx context.Context) error {
 	type result struct{ err error }
 	results := make(chan result, f.o.N)
@@ -153,8 +157,8 @@ func (f *Fleet) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop closes every connection without a word, as a power cut would, and returns when all goroutines have ended. It
-// may be called more than once, also before Start.
+// Stop closes every connection without a word, as a power cut would, and returns when all
+// goroutines have ended. It may be called more than once, also before Start.
 func (f *Fleet) Stop() {
 	f.cancel()
 	for i := range f.relays {
@@ -163,8 +167,9 @@ func (f *Fleet) Stop() {
 	f.wg.Wait()
 }
 
-// Finish says no more, and returns when the server has taken what was said and closed every connection, or a minute
-// has passed. Stop takes what is under way with it: a connection that is closed while something is unread is reset, at both ends.
+// Finish says no more, and returns when the server has taken what was said and closed every
+// connection, or a minute has passed. Stop takes what is under way with it: a connection that is
+// closed while something is unread is reset, at both ends.
 func (f *Fleet) Finish() {
 	f.finishing.Store(true)
 	f.cancel()
@@ -208,8 +213,8 @@ func (f *Fleet) Disconnects() uint64 { return f.disconnects.Load() }
 // Complaints is how many error lines the server sent to welcomed relays.
 func (f *Fleet) Complaints() uint64 { return f.complaints.Load() }
 
-// Err is the newest reason for which a relay could not connect or lost its connection, or the server's newest error
-// line; nil if there was none.
+// Err is the newest reason for which a relay could not connect or lost its connection, or the
+// server's newest error line; nil if there was none.
 func (f *Fleet) Err() error {
 	if p := f.lastErr.Load(); p != nil {
 		return *p
@@ -217,7 +222,8 @@ func (f *Fleet) Err() error {
 	return nil
 }
 
-// run is the life of one relay. ready is called once: when it was first welcomed, or when it gave up before that.
+// run is the life of one relay. ready is called once: when it was first welcomed, or when it gave
+// up before that.
 func (f *Fleet) run(i int, slots chan struct{}, ready func(error)) {
 	told := false
 	tell := func(err error) {
@@ -258,15 +264,16 @@ func (f *Fleet) run(i int, slots chan struct{}, ready func(error)) {
 	}
 }
 
-// connect dials, identifies, adds and then serves until the connection ends. It always returns an error.
+// connect dials, identifies, adds and then serves until the connection ends. It always returns an
+// error.
 func (f *Fleet) connect(i int, slots chan struct{}, welcomed func()) error {
 	select {
 	case slots <- struct{}{}:
 	case <-f.ctx.Done():
 		return f.ctx.Err()
 	}
-	// Dialling needs more stack than serving does. On a goroutine of its own it is given back: an idle relay costs 8
-	// KiB instead of 12.
+	// Dialling needs more stack than serving does. On a goroutine of its own it is given back: an
+	// idle relay costs 8 KiB instead of 12.
 	welcoming := make(chan welcome, 1)
 	go func() { welcoming <- f.welcome(i) }()
 	w := <-welcoming
@@ -337,8 +344,8 @@ func (f *Fleet) forget(i int, conn net.Conn) {
 	r.mu.Unlock()
 }
 
-// serve answers until the connection ends. The read deadline is the beat's clock: it is moved only when it has
-// passed, which costs nothing per poll.
+// serve answers until the connection ends. The read deadline is the beat's clock: it is moved only
+// when it has passed, which costs nothing per poll.
 func (f *Fleet) serve(i int, conn net.Conn, lines *relaywire.Reader) error {
 	var complaint error      // of the server's last line: it may be about to hang up, or only refuse one thing
 	beat := 30 * time.Second // until the server says otherwise

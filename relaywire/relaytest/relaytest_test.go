@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// serve accepts connections until the test ends and gives each to handle in a goroutine of its own; they are closed
-// when handle returns.
+// serve accepts connections until the test ends and gives each to handle in a goroutine of its own;
+// they are closed when handle returns.
 func serve(t *testing.T, handle func(conn net.Conn)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -115,7 +115,8 @@ func (p *pollServer) handle(conn net.Conn) {
 				if _, err := fmt.Sscanf(string(r.Stat), "stat_%d", &stat); err != nil || r.Err != nil {
 					p.wrong.Add(1)
 				}
-				// Consecutive polls differ by exactly one: nothing is sent twice and nothing is left out.
+				// Consecutive polls differ by exactly one: nothing is sent twice and nothing is
+				// left out.
 				if last, ok := stats[string(r.Stat)]; ok && r.Value != last+1 || r.Value < float64(stat)*1e6 {
 					p.wrong.Add(1)
 				}

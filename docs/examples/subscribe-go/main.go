@@ -1,5 +1,5 @@
-// Command subscribe prints what a Pulse server collects: everything that it has stored and that this program has not
-// acknowledged before, then what comes.
+// Command subscribe prints what a Pulse server collects: everything that it has stored and that
+// this program has not acknowledged before, then what comes.
 //
 //	go run . nats://127.0.0.1:4222 secret
 package main

@@ -15,14 +15,16 @@ import (
 type Report struct {
 	Files int   // of points
 	Bytes int64 // in them
-	// Logs are the files of the log that an earlier release kept; the next Open puts their points into the files.
+	// Logs are the files of the log that an earlier release kept; the next Open puts their points
+	// into the files.
 	Logs     int
 	LogBytes int64
 	// Damages are what the next Open would set aside, or miss.
 	Damages []influx.Damage
 }
 
-// Check compares all files in the directory of a store that is not open with what was written, and changes nothing.
+// Check compares all files in the directory of a store that is not open with what was written, and
+// changes nothing.
 func Check(dir string) (Report, error) {
 	f, err := examine(dir, math.MaxInt64)
 	if err != nil {

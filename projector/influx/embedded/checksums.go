@@ -21,10 +21,11 @@ import (
 
 const (
 	dataSuffix = "." + tsm1.TSMFileExtension
-	// verifyAtOnce is how many bytes of files are read before the engine is opened: a fraction of a second's work. If
-	// there are more, all of them are read behind it.
+	// verifyAtOnce is how many bytes of files are read before the engine is opened: a fraction of a
+	// second's work. If there are more, all of them are read behind it.
 	verifyAtOnce = 128 << 20
-	// verifyPiece and verifyPause are how files are read behind the engine's back: some 100 MB a second at most.
+	// verifyPiece and verifyPause are how files are read behind the engine's back: some 100 MB a
+	// second at most.
 	verifyPiece = 1 << 20
 	verifyPause = 10 * time.Millisecond
 )
@@ -84,7 +85,8 @@ func describeWith(path string, pause func() error, check func(*tsm1.TSMReader) e
 	return file, err
 }
 
-// reading opens a data file. The engine's reader trusts what it reads, and may panic or fault over a damaged file.
+// reading opens a data file. The engine's reader trusts what it reads, and may panic or fault over
+// a damaged file.
 func reading(path string, visit func(*tsm1.TSMReader) error) (err error) {
 	f, err := plainfile.Open(path)
 	if err != nil {
@@ -104,8 +106,8 @@ func reading(path string, visit func(*tsm1.TSMReader) error) (err error) {
 	return errors.Join(err, r.Close())
 }
 
-// checkBlocks compares each block of a file with the checksum that the engine wrote beside it. What lies between the
-// blocks has none.
+// checkBlocks compares each block of a file with the checksum that the engine wrote beside it. What
+// lies between the blocks has none.
 func checkBlocks(pause func() error) func(*tsm1.TSMReader) error {
 	return func(r *tsm1.TSMReader) error {
 		read := 0
@@ -125,8 +127,8 @@ func checkBlocks(pause func() error) func(*tsm1.TSMReader) error {
 	}
 }
 
-// verify reads a file. known is what the manifest says of it; without that it is as good as its blocks are, and what the
-// manifest is to say comes back.
+// verify reads a file. known is what the manifest says of it; without that it is as good as its
+// blocks are, and what the manifest is to say comes back.
 func verify(path string, known *dataFile, pause func() error) (dataFile, error) {
 	if known == nil {
 		return describeWith(path, pause, checkBlocks(pause))
@@ -167,8 +169,8 @@ func (l *ledger) verifyFile(name string, pause func() error) error {
 	return nil
 }
 
-// verifyShard verifies the files of a shard, also those that were before: the engine looks at no checksum when it merges, and
-// what it writes would have right ones.
+// verifyShard verifies the files of a shard, also those that were before: the engine looks at no
+// checksum when it merges, and what it writes would have right ones.
 func (l *ledger) verifyShard(shard string) error {
 	for _, name := range l.filesOf(shard) {
 		if err := l.verifyFile(name, noPause); err != nil {
@@ -206,7 +208,8 @@ func (l *ledger) filesOf(shard string) (names []string) {
 	return names
 }
 
-// doubt has a file verified again, and taken out if it is damaged. It reports false if the file is gone meanwhile.
+// doubt has a file verified again, and taken out if it is damaged. It reports false if the file is
+// gone meanwhile.
 func (l *ledger) doubt(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -231,7 +234,8 @@ func (l *ledger) toVerify() (names []string) {
 	return names
 }
 
-// verifyBehind reads the files that were too many to be read before the engine was opened, and takes out what is damaged.
+// verifyBehind reads the files that were too many to be read before the engine was opened, and
+// takes out what is damaged.
 func (s *Store) verifyBehind(ctx context.Context) {
 	pause := func() error {
 		select {

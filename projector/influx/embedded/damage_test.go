@@ -183,8 +183,8 @@ func TestOneBit(t *testing.T) {
 	}
 }
 
-// A damaged block takes no other with it: the damage is of its time alone, and every point of the file's other blocks is
-// there.
+// A damaged block takes no other with it: the damage is of its time alone, and every point of the
+// file's other blocks is there.
 func TestDamagedBlockTakesNoOther(t *testing.T) {
 	st := stored{dir: t.TempDir(), points: make(map[cell]float64)}
 	s := open(t, embedded.Options{Dir: st.dir})
@@ -234,8 +234,8 @@ func TestDamagedBlockTakesNoOther(t *testing.T) {
 	}
 }
 
-// A bit that flips after the file was verified is found before the file is merged with others, which would give the damage
-// a right checksum.
+// A bit that flips after the file was verified is found before the file is merged with others,
+// which would give the damage a right checksum.
 func TestDamagedBlockIsNotMerged(t *testing.T) {
 	st := stored{dir: t.TempDir(), points: make(map[cell]float64)}
 	s := open(t, embedded.Options{Dir: st.dir})

@@ -60,8 +60,8 @@ func shardsByID(schema meta.Data) map[uint64]shardTime {
 	return shards
 }
 
-// examine compares what is in a directory with what its manifest says, and changes nothing. It reads the files if they
-// have limit bytes at most.
+// examine compares what is in a directory with what its manifest says, and changes nothing. It
+// reads the files if they have limit bytes at most.
 func examine(dir string, limit int64) (f *findings, err error) {
 	f = &findings{manifest: manifest{Files: make(map[string]dataFile)}, unverified: make(map[string]bool), damaged: make(map[string]dataFile)}
 	found, total, err := dataFiles(dir)
@@ -84,8 +84,8 @@ func examine(dir string, limit int64) (f *findings, err error) {
 	if m != nil {
 		f.manifest.Damages = m.Damages
 	} else if err == nil {
-		// An earlier release kept none, and its log has no checksums; or somebody removed it, and files with it. What is
-		// there cannot be verified, but the journal can write it again.
+		// An earlier release kept none, and its log has no checksums; or somebody removed it, and
+		// files with it. What is there cannot be verified, but the journal can write it again.
 		if _, err := os.Lstat(filepath.Join(dir, "meta", "meta.db")); err == nil {
 			f.everything(manifestName, errUnverified, time.Time{})
 		}
@@ -97,7 +97,8 @@ func examine(dir string, limit int64) (f *findings, err error) {
 	return f, nil
 }
 
-// everything notes that anything may be missing: from a time on, or, when from is zero, perhaps nothing at all.
+// everything notes that anything may be missing: from a time on, or, when from is zero, perhaps
+// nothing at all.
 func (f *findings) everything(what string, why error, from time.Time) {
 	for _, policy := range []influx.Policy{influx.PolicyRaw, influx.PolicyAggregate} {
 		f.damages = append(f.damages, influx.Damage{Found: now(), What: what, Why: why.Error(), Policy: policy, From: from, To: now()})
@@ -106,7 +107,8 @@ func (f *findings) everything(what string, why error, from time.Time) {
 
 func now() time.Time { return time.Now().UTC() }
 
-// examineSchema finds out which schema is right: meta.db, or what the manifest has of it. whole says that there is one.
+// examineSchema finds out which schema is right: meta.db, or what the manifest has of it. whole
+// says that there is one.
 func (f *findings) examineSchema(dir string, m *manifest, data bool) (whole bool, err error) {
 	name := filepath.Join("meta", "meta.db")
 	file, err := plainfile.ReadFile(filepath.Join(dir, name))
@@ -166,7 +168,8 @@ func decodeSchema(file []byte) (schema meta.Data, err error) {
 	return schema, schema.UnmarshalBinary(file)
 }
 
-// continues says whether a schema can have come of an earlier one: what was there and has not expired is there, unchanged.
+// continues says whether a schema can have come of an earlier one: what was there and has not
+// expired is there, unchanged.
 func continues(schema, earlier meta.Data) bool {
 	if schema.MaxShardID < earlier.MaxShardID || schema.MaxShardGroupID < earlier.MaxShardGroupID || len(schema.Databases) < len(earlier.Databases) {
 		return false
@@ -199,7 +202,8 @@ func continues(schema, earlier meta.Data) bool {
 // expired says whether a point of time t is older than the policy keeps.
 func (s shardTime) expired(t, at time.Time) bool { return s.keep > 0 && t.Add(s.keep).Before(at) }
 
-// dataFiles are the files of points in a directory, by their names in the manifest, with their sizes.
+// dataFiles are the files of points in a directory, by their names in the manifest, with their
+// sizes.
 func dataFiles(dir string) (files map[string]int64, total int64, err error) {
 	files = make(map[string]int64)
 	data := filepath.Join(dir, "data")
@@ -231,7 +235,8 @@ func dataFiles(dir string) (files map[string]int64, total int64, err error) {
 	return files, total, err
 }
 
-// examineFiles compares the files with the manifest, if there is one, and reads them if read says so.
+// examineFiles compares the files with the manifest, if there is one, and reads them if read says
+// so.
 func (f *findings) examineFiles(dir string, m *manifest, found map[string]int64, read bool) {
 	shards, at := shardsByID(f.schema), time.Now()
 	if m == nil {
@@ -295,7 +300,8 @@ func (f *findings) damage(name string, file dataFile, shards map[uint64]shardTim
 	f.damages = append(f.damages, damageOf(name, file, shards, why))
 }
 
-// damageOf is the damage of a data file: the times that the manifest has, or else those of its shard.
+// damageOf is the damage of a data file: the times that the manifest has, or else those of its
+// shard.
 func damageOf(name string, file dataFile, shards map[uint64]shardTime, why error) influx.Damage {
 	d := influx.Damage{Found: now(), What: path.Join("data", name), Why: why.Error()}
 	shard, ok := shards[shardOf(name)]
@@ -309,7 +315,8 @@ func damageOf(name string, file dataFile, shards map[uint64]shardTime, why error
 	return d
 }
 
-// strayShards are directories of shards that an older schema does not have: their numbers will be used again.
+// strayShards are directories of shards that an older schema does not have: their numbers will be
+// used again.
 func (f *findings) strayShards(dir string, shards map[uint64]shardTime) {
 	paths, _ := filepath.Glob(filepath.Join(dir, "data", "*", "*", "*")) // the pattern is good
 	for _, p := range paths {

@@ -52,7 +52,8 @@ func flushShard(ctx context.Context, shard *tsdb.Shard) error {
 		return nil
 	}
 	shard.SetCompactionsEnabled(true) // an idle shard writes no snapshots
-	// The engine's next snapshot after a failed one is the failed one again. A second one has what came since.
+	// The engine's next snapshot after a failed one is the failed one again. A second one has what
+	// came since.
 	times := 1
 	if attempts, _ := engine.Cache.Statistics(nil)[0].Values["snapshotCount"].(int64); attempts > 0 {
 		times = 2
@@ -65,7 +66,8 @@ func flushShard(ctx context.Context, shard *tsdb.Shard) error {
 	return nil
 }
 
-// writeSnapshot writes what is in memory to a file. The engine may be at that already, which takes a moment.
+// writeSnapshot writes what is in memory to a file. The engine may be at that already, which takes
+// a moment.
 func writeSnapshot(ctx context.Context, engine *tsm1.Engine) error {
 	for {
 		err := engine.WriteSnapshot()

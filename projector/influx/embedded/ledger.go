@@ -16,8 +16,9 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// ledger keeps the manifest as the engine makes and removes files. A file is noted before it gets its name, and
-// forgotten before it goes, so that the manifest never misses a file that need not be there.
+// ledger keeps the manifest as the engine makes and removes files. A file is noted before it gets
+// its name, and forgotten before it goes, so that the manifest never misses a file that need not be
+// there.
 type ledger struct {
 	dir    string // of the store
 	schema func() meta.Data
@@ -42,7 +43,8 @@ func (l *ledger) path(name string) string {
 	return filepath.Join(l.dir, "data", filepath.FromSlash(name))
 }
 
-// FileFinishing implements tsdb.FileStoreObserver: a file is written and gets its name next. An error undoes it.
+// FileFinishing implements tsdb.FileStoreObserver: a file is written and gets its name next. An
+// error undoes it.
 func (l *ledger) FileFinishing(path string) error {
 	name, ok := l.name(path)
 	if !ok {
@@ -65,7 +67,8 @@ func (l *ledger) FileFinishing(path string) error {
 	return l.save()
 }
 
-// FileUnlinking implements tsdb.FileStoreObserver: a file goes next, and what others have taken over from it has its name.
+// FileUnlinking implements tsdb.FileStoreObserver: a file goes next, and what others have taken
+// over from it has its name.
 func (l *ledger) FileUnlinking(path string) error {
 	name, ok := l.name(path)
 	if !ok {
@@ -94,7 +97,8 @@ func (l *ledger) arrived() (changed bool) {
 	return changed
 }
 
-// confirm makes durable what the manifest has to say of everything that was written before the call.
+// confirm makes durable what the manifest has to say of everything that was written before the
+// call.
 func (l *ledger) confirm() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -191,8 +195,8 @@ func (s *Store) Note(d influx.Damage) error {
 // Damaged holds a value when there is a damage that is not settled.
 func (s *Store) Damaged() <-chan struct{} { return s.ledger.damaged }
 
-// Settle has f say of each damage that is not settled what becomes of it, and remembers that durably. The store may find
-// more meanwhile.
+// Settle has f say of each damage that is not settled what becomes of it, and remembers that
+// durably. The store may find more meanwhile.
 func (s *Store) Settle(f func(*influx.Damage)) error {
 	l := s.ledger
 	l.mu.Lock()

@@ -23,8 +23,9 @@ const maxDamages = 64
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// manifest says what the directory held when it was last written: which files, and what is in them. The engine has no
-// such list: a file that is gone is not missed, and what it reads from a damaged one it takes for true.
+// manifest says what the directory held when it was last written: which files, and what is in them.
+// The engine has no such list: a file that is gone is not missed, and what it reads from a damaged
+// one it takes for true.
 type manifest struct {
 	// Schema is meta.db.
 	Schema []byte `json:"schema"`
@@ -38,7 +39,8 @@ type manifest struct {
 type dataFile struct {
 	Size     int64  `json:"size"`
 	Checksum uint32 `json:"crc32c"`
-	// Index is the checksum of the index at its end, 0 if an earlier release wrote the manifest: see salvage.go.
+	// Index is the checksum of the index at its end, 0 if an earlier release wrote the manifest:
+	// see salvage.go.
 	Index uint32 `json:"index_crc32c,omitempty"`
 	// Min and Max are the times of the oldest and the newest point, in ns.
 	Min int64 `json:"min"`

@@ -17,15 +17,16 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// A block of a data file has a checksum, but says nothing of the series and the times that it belongs to: these are in the
-// index at the file's end, which has none. With the index's checksum in the manifest the intact blocks of a damaged file
-// can be told from the others.
+// A block of a data file has a checksum, but says nothing of the series and the times that it
+// belongs to: these are in the index at the file's end, which has none. With the index's checksum
+// in the manifest the intact blocks of a damaged file can be told from the others.
 
-// salvageSuffix is that of the file with the intact blocks until it takes the damaged one's place. The engine removes what
-// a crash leaves of such files.
+// salvageSuffix is that of the file with the intact blocks until it takes the damaged one's place.
+// The engine removes what a crash leaves of such files.
 const salvageSuffix = "." + tsm1.TmpTSMFileExtension
 
-// indexChecksum is that of a data file's index and what follows it: the last 8 bytes say where it begins.
+// indexChecksum is that of a data file's index and what follows it: the last 8 bytes say where it
+// begins.
 func indexChecksum(path string, size int64) (uint32, error) {
 	f, err := plainfile.Open(path)
 	if err != nil {
@@ -45,8 +46,9 @@ func indexChecksum(path string, size int64) (uint32, error) {
 	return crc32.Checksum(index, castagnoli), err
 }
 
-// salvage writes the intact blocks of a damaged file to one beside it, puts it on the list, and narrows the damage to the
-// blocks that are not intact. It reports false when nothing can be taken from the file. The ledger's mu is held.
+// salvage writes the intact blocks of a damaged file to one beside it, puts it on the list, and
+// narrows the damage to the blocks that are not intact. It reports false when nothing can be taken
+// from the file. The ledger's mu is held.
 func (s *Store) salvage(d *influx.Damage, known dataFile) bool {
 	path := s.below(d.What)
 	kept, all, lost, err := copyIntact(path, path+salvageSuffix, known)
@@ -77,7 +79,8 @@ var errNotIntact = errors.New("its index is not known to be intact")
 // blockTimes are the times of the oldest and the newest point of blocks.
 type blockTimes struct{ min, max int64 }
 
-// copyIntact copies the intact blocks of the file from, and says how many of all they are, and when the others are of.
+// copyIntact copies the intact blocks of the file from, and says how many of all they are, and when
+// the others are of.
 func copyIntact(from, to string, known dataFile) (kept, all int, lost blockTimes, err error) {
 	if known.Index == 0 {
 		return 0, 0, lost, errNotIntact

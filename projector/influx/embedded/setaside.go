@@ -41,7 +41,8 @@ func (s *Store) mend(f *findings) error {
 	return removeDerived(s.o.Dir)
 }
 
-// removeDerived removes what the engine makes again of the data files, as it does after a restore: so it is never damaged.
+// removeDerived removes what the engine makes again of the data files, as it does after a restore:
+// so it is never damaged.
 func removeDerived(dir string) error {
 	for _, pattern := range []string{filepath.Join("*", tsdb.SeriesFileDirectory), filepath.Join("*", "*", "*", "fields.idx*")} {
 		paths, err := filepath.Glob(filepath.Join(dir, "data", pattern))
@@ -57,8 +58,8 @@ func removeDerived(dir string) error {
 	return nil
 }
 
-// setAside moves what is damaged aside, after it was noted: a crash in between finds it again. Of those that known has the
-// intact blocks stay. The ledger's mu is held.
+// setAside moves what is damaged aside, after it was noted: a crash in between finds it again. Of
+// those that known has the intact blocks stay. The ledger's mu is held.
 func (s *Store) setAside(damages []influx.Damage, known map[string]dataFile) error {
 	to := "aside-" + now().Format("20060102T150405Z")
 	salvaged := make(map[string]bool)
@@ -113,8 +114,8 @@ func (s *Store) move(d influx.Damage) error {
 
 func (s *Store) below(name string) string { return filepath.Join(s.o.Dir, filepath.FromSlash(name)) }
 
-// importLog takes over the log of an earlier release: what is in it goes into files. What cannot be read of it is kept
-// aside, and cut off.
+// importLog takes over the log of an earlier release: what is in it goes into files. What cannot be
+// read of it is kept aside, and cut off.
 func (s *Store) importLog() error {
 	l, wal := s.ledger, filepath.Join(s.o.Dir, "wal")
 	segments, err := filepath.Glob(filepath.Join(wal, "*", "*", "*", tsm1.WALFilePrefix+"*."+tsm1.WALFileExtension))
@@ -145,8 +146,8 @@ func (s *Store) importLog() error {
 	return l.write()
 }
 
-// mendLog cuts off what cannot be read of a log segment, from the first entry that makes no sense: the engine would throw
-// it away.
+// mendLog cuts off what cannot be read of a log segment, from the first entry that makes no sense:
+// the engine would throw it away.
 func (s *Store) mendLog(path string) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -217,8 +218,8 @@ func copyFile(from io.ReadSeeker, to string) error {
 	return errors.Join(err, f.Close())
 }
 
-// unopened are directories of shards that the engine has left out because it could not open them. It says so in its log
-// only.
+// unopened are directories of shards that the engine has left out because it could not open them.
+// It says so in its log only.
 func (s *Store) unopened() (damages []influx.Damage) {
 	schema := s.meta.Data()
 	shards := shardsByID(schema)
@@ -247,7 +248,8 @@ func (l *ledger) forget(damages []influx.Damage) {
 	}
 }
 
-// mendPatience is how often the engine is opened, each time without the shards that it could not open before.
+// mendPatience is how often the engine is opened, each time without the shards that it could not
+// open before.
 const mendPatience = 3
 
 // startWhole starts the engine with all shards that can be opened, and moves the others aside.

@@ -14,8 +14,8 @@ import (
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
-// dirWithLog is a directory as an earlier release leaves it: 10 points in files, 10 in the log of the same shard. segment
-// is the log's.
+// dirWithLog is a directory as an earlier release leaves it: 10 points in files, 10 in the log of
+// the same shard. segment is the log's.
 func dirWithLog(t *testing.T, from time.Time) (dir, segment string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -56,8 +56,8 @@ func dirWithLog(t *testing.T, from time.Time) (dir, segment string) {
 	return dir, segments[0]
 }
 
-// The log that an earlier release has left is taken over. What cannot be read at its end is kept, and told with the times
-// that it may have been of.
+// The log that an earlier release has left is taken over. What cannot be read at its end is kept,
+// and told with the times that it may have been of.
 func TestLogOfAnEarlierRelease(t *testing.T) {
 	from := time.Now().Truncate(time.Hour).Add(-90 * time.Minute)
 	for name, tail := range map[string][]byte{

@@ -18,8 +18,8 @@ func errOr(err error) error {
 	return err
 }
 
-// percent returns part as a percentage of whole within 0 and 100: counters read one after the other can disagree by a
-// little.
+// percent returns part as a percentage of whole within 0 and 100: counters read one after the other
+// can disagree by a little.
 func percent(part, whole float64) float64 { return min(max(100*part/whole, 0), 100) }
 
 // cpuCollector counts from its creation to the first poll, and from poll to poll.
@@ -29,8 +29,8 @@ func cpuCollector(h host) relay.CollectorFunc {
 		now, err := h.cpu()
 		before, usable := last, lastErr == nil && err == nil
 		last, lastErr = now, err
-		// Counters that went backwards (a resumed virtual machine), or did not move between two polls in one tick,
-		// say nothing.
+		// Counters that went backwards (a resumed virtual machine), or did not move between two
+		// polls in one tick, say nothing.
 		total := cpuTotal(now) - cpuTotal(before)
 		if !usable || total <= 0 {
 			return nil
@@ -83,8 +83,9 @@ func loadCollector(h host) relay.CollectorFunc {
 	}
 }
 
-// diskCollector reports what df does: used as a share of used and free together, without what is reserved for root. It
-// reports nothing while another file system is at the path: below an unmounted one there is its parent's.
+// diskCollector reports what df does: used as a share of used and free together, without what is
+// reserved for root. It reports nothing while another file system is at the path: below an
+// unmounted one there is its parent's.
 func diskCollector(h host, m mount) relay.CollectorFunc {
 	return func() map[string]float64 {
 		s, err := h.space(m.path)
@@ -99,8 +100,8 @@ func diskCollector(h host, m mount) relay.CollectorFunc {
 	}
 }
 
-// netCollector counts from its creation to the first poll, and from poll to poll. When another interface has taken the
-// name, it begins anew with that one's counters.
+// netCollector counts from its creation to the first poll, and from poll to poll. When another
+// interface has taken the name, it begins anew with that one's counters.
 func netCollector(h host, name string) relay.CollectorFunc {
 	read := func() (c iface, at time.Time, ok bool) {
 		all, err := h.interfaces()

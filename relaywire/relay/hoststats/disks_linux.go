@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// systemMounts reads this process's own mounts: those of process 1, which may be in another namespace, are paths of
-// another tree.
+// systemMounts reads this process's own mounts: those of process 1, which may be in another
+// namespace, are paths of another tree.
 func systemMounts() ([]mount, error) {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -31,8 +31,8 @@ func systemMounts() ([]mount, error) {
 	return all, nil
 }
 
-// mountedAt returns the device at path and the id of the mount, which is 0 where the kernel does not tell it (before
-// 5.8, or behind a filter of system calls).
+// mountedAt returns the device at path and the id of the mount, which is 0 where the kernel does
+// not tell it (before 5.8, or behind a filter of system calls).
 func mountedAt(path string) (device, id uint64, err error) {
 	var sx unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &sx); err == nil {
@@ -48,7 +48,8 @@ func mountedAt(path string) (device, id uint64, err error) {
 	return uint64(st.Dev), 0, nil
 }
 
-// systemSpace asks the file system for its numbers and its device through one descriptor, so that they belong together.
+// systemSpace asks the file system for its numbers and its device through one descriptor, so that
+// they belong together.
 func systemSpace(path string) (space, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -93,7 +94,8 @@ func parseMounts(table []byte, onDevice map[string]bool) (all []mountEntry) {
 	return all
 }
 
-// parseFilesystems reads which types of file systems are on devices. ZFS says that it is not, and is.
+// parseFilesystems reads which types of file systems are on devices. ZFS says that it is not, and
+// is.
 func parseFilesystems(kinds []byte) map[string]bool {
 	onDevice := map[string]bool{"zfs": true}
 	for line := range bytes.Lines(kinds) {

@@ -27,8 +27,8 @@ type host struct {
 // mount is a mounted file system.
 type mount struct {
 	path, fstype string
-	// device tells file systems apart as space.device does, store where they keep their bytes: subvolumes are several
-	// devices with one store.
+	// device tells file systems apart as space.device does, store where they keep their bytes:
+	// subvolumes are several devices with one store.
 	device uint64
 	store  string
 }
@@ -39,7 +39,8 @@ type space struct {
 	total, used, free uint64
 }
 
-// iface is a network interface. The index is its own for as long as it exists; the name may go to another one.
+// iface is a network interface. The index is its own for as long as it exists; the name may go to
+// another one.
 type iface struct {
 	name     string
 	index    int
@@ -80,7 +81,8 @@ func systemInterfaces() ([]iface, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Counters have a name only. They are those of an interface that had the name before and after they were read.
+	// Counters have a name only. They are those of an interface that had the name before and after
+	// they were read.
 	index := make(map[string]int, len(before))
 	for _, i := range before {
 		index[i.Name] = i.Index

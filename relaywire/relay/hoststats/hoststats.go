@@ -1,12 +1,13 @@
-// Package hoststats has the collectors for the machine a relay runs on: processor, memory, swap, load, file systems
-// and network interfaces, read through gopsutil. It is the only part of the relay library that needs more than the
-// standard library.
+// Package hoststats has the collectors for the machine a relay runs on: processor, memory, swap,
+// load, file systems and network interfaces, read through gopsutil. It is the only part of the
+// relay library that needs more than the standard library.
 //
-// Promise: [Watch] keeps a relay's collectors as the machine is: what appears (a disk, an interface, swap) is added
-// within half a minute, what goes away is removed. [Collectors] looks at the machine once and returns a collector for
-// everything it finds, each with a name of its own; what goes away later yields no reading from then on. A reading
-// belongs to a device and not to a path or a name: a path where another file system is mounted, or none any more,
-// yields nothing, and a rate is never counted from one interface to another that has taken its name. A value that
+// Promise: [Watch] keeps a relay's collectors as the machine is: what appears (a disk, an
+// interface, swap) is added within half a minute, what goes away is removed. [Collectors] looks at
+// the machine once and returns a collector for everything it finds, each with a name of its own;
+// what goes away later yields no reading from then on. A reading belongs to a device and not to a
+// path or a name: a path where another file system is mounted, or none any more, yields nothing,
+// and a rate is never counted from one interface to another that has taken its name. A value that
 // cannot be read is left out, never sent as 0.
 //
 //	collector       tag               stats
@@ -37,8 +38,8 @@ type Named struct {
 	Collector relay.Collector
 }
 
-// Collectors returns the machine's collectors. Each may be added to one relay; a second relay needs a second call,
-// because rates are counted from poll to poll.
+// Collectors returns the machine's collectors. Each may be added to one relay; a second relay needs
+// a second call, because rates are counted from poll to poll.
 func Collectors() []Named { return collectors(thisHost()) }
 
 // AddTo adds all of Collectors to r. It stops at the first that r refuses.
@@ -51,8 +52,8 @@ func AddTo(r *relay.Relay) error {
 	return nil
 }
 
-// found is a collector that the machine can have, before it is made. It is the same one at the next look if its name,
-// its tag and its device are.
+// found is a collector that the machine can have, before it is made. It is the same one at the next
+// look if its name, its tag and its device are.
 type found struct {
 	name, tag string
 	device    uint64 // of a file system
@@ -69,8 +70,8 @@ func (f found) named(tags []string) Named {
 	return Named{Name: f.name, Tags: tags, Collector: f.make()}
 }
 
-// look is what the machine has, by kind. A kind that could not be looked at has an error, which says nothing about what
-// is there.
+// look is what the machine has, by kind. A kind that could not be looked at has an error, which
+// says nothing about what is there.
 func look(h host) []kind {
 	var all []kind
 	for _, find := range []func(host) ([]found, error){findCPU, findRAM, findSwap, findLoad, findDisks, findNetworks} {
@@ -163,7 +164,8 @@ func tag(key, value string) string {
 	return t[:min(len(t), relaywire.MaxTag)]
 }
 
-// clean replaces spaces, control characters, what is not ASCII and the reserved characters by underscores.
+// clean replaces spaces, control characters, what is not ASCII and the reserved characters by
+// underscores.
 func clean(s, reserved string) string {
 	return strings.Map(func(c rune) rune {
 		if c <= ' ' || c >= 0x7f || strings.ContainsRune(reserved, c) {
@@ -183,8 +185,8 @@ func unique(name string, taken map[string]bool) string {
 	return result
 }
 
-// mounts returns the physical file systems, one for each store, and / in any case (in a container it is none). They are
-// sorted by path.
+// mounts returns the physical file systems, one for each store, and / in any case (in a container
+// it is none). They are sorted by path.
 func mounts(h host) ([]mount, error) {
 	all, err := h.mounts()
 	if err != nil {
@@ -199,8 +201,8 @@ func mounts(h host) ([]mount, error) {
 		if s, err := h.space(m.path); err != nil || s.total == 0 || s.device != m.device {
 			continue
 		}
-		// A store can be mounted many times over (bind mounts, subvolumes): the shortest path is the one that people
-		// mean.
+		// A store can be mounted many times over (bind mounts, subvolumes): the shortest path is
+		// the one that people mean.
 		if old, ok := best[m.store]; !ok || len(m.path) < len(old.path) || len(m.path) == len(old.path) && m.path < old.path {
 			best[m.store] = m
 		}
@@ -214,8 +216,9 @@ func mounts(h host) ([]mount, error) {
 	return list, nil
 }
 
-// interfaces returns the network interfaces that are worth watching, sorted: neither the loopback nor the ends that
-// come and go with containers (veth, Calico's cali and Cilium's lxc) and virtual machines (libvirt's vnet).
+// interfaces returns the network interfaces that are worth watching, sorted: neither the loopback
+// nor the ends that come and go with containers (veth, Calico's cali and Cilium's lxc) and virtual
+// machines (libvirt's vnet).
 func interfaces(h host) (names []string, err error) {
 	all, err := h.interfaces()
 	if err != nil {

@@ -191,7 +191,8 @@ func TestNetworkRates(t *testing.T) {
 	step("the same later", still)
 }
 
-// TestDiskIsADevice: what is reported under a mount point is that file system's, whatever is at the path.
+// TestDiskIsADevice: what is reported under a mount point is that file system's, whatever is at the
+// path.
 func TestDiskIsADevice(t *testing.T) {
 	m := newMachine()
 	c := find(t, collectors(m.host()), "disk_var_lib_a").Collector

@@ -28,9 +28,9 @@ type offers interface {
 	RemoveCollector(name string)
 }
 
-// Watch adds all of [Collectors] to r, with tags in front of their own, and keeps them as the machine is until Close.
-// The error is that of the first collector that r refuses. A collector of the same name that the program has added
-// itself stays.
+// Watch adds all of [Collectors] to r, with tags in front of their own, and keeps them as the
+// machine is until Close. The error is that of the first collector that r refuses. A collector of
+// the same name that the program has added itself stays.
 func Watch(r *relay.Relay, tags []string) (*Watcher, error) { return watch(thisHost(), r, tags) }
 
 func watch(h host, r offers, tags []string) (*Watcher, error) {
@@ -71,7 +71,8 @@ func (w *Watcher) run(ctx context.Context) {
 	}
 }
 
-// apply makes the relay's collectors those that were seen. It returns the first refusal and goes on behind it.
+// apply makes the relay's collectors those that were seen. It returns the first refusal and goes on
+// behind it.
 func (w *Watcher) apply(seen []kind) (err error) {
 	if w.have == nil {
 		w.have = make([][]found, len(seen))
