@@ -132,7 +132,7 @@ func TestPipeInTheJournal(t *testing.T) {
 			if err := unix.Mkfifo(path, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			var log bytes.Buffer
 			j, err := Open(ctx, Options{Dir: dir, Marker: marker, Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -232,7 +232,7 @@ func TestDamagedOldBlockIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); j.Losses().Events == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10*time.Minute); j.Losses().Events == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the damage was not found")
 		}
