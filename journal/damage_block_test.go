@@ -232,7 +232,7 @@ func TestDamagedOldBlockIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10*time.Minute); j.Losses().Events == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Minute); j.Losses().Events == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the damage was not found")
 		}
