@@ -364,6 +364,31 @@ func TestDamagedOldBlockIsReadFirst(t *testing.T) {
 	}
 }
 
+// The damaged number of a block's first event does not make a loss of what lies between it and the block before.
+func TestDamagedFirstNumberOfAnOldBlock(t *testing.T) {
+	dir, marker, lastOf := prepare(t, false)
+	edit(t, block(dir, 2), func(b []byte) []byte {
+		b[4+5] ^= 1 // 2^40 more
+		return b
+	})
+	passRecent()
+	j, err := tryOpen(t, Options{Dir: dir, Marker: marker, verifyBytes: 1, olderPause: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeJournal(t, j)
+	older := *j.older.Load()
+	v := verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: t.TempDir(), fsync: (*os.File).Sync}
+	for i := range len(older) - 1 {
+		if err := j.verifyOne(&v, older, i); err != nil {
+			t.Fatal(err)
+		}
+		if got := j.Losses(); got.Events != 1 || got.Ranges[0].From != lastOf[0]+1 {
+			t.Errorf("losses %+v", got)
+		}
+	}
+}
+
 // contentsTo counts the events up to the last one, and collects the gaps between them.
 func contentsTo(t *testing.T, j *Journal, last uint64) (n int, gaps []GapError) {
 	t.Helper()
