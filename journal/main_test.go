@@ -15,8 +15,10 @@ func TestMain(m *testing.M) {
 		run() // a child process that a test started, to be killed
 		return
 	}
-	goleak.VerifyTestMain(m)
-
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		template.remove()
+		os.Exit(code)
+	}))
 }
 
 // children are what the test binary can be started as, by the value of PULSE_JOURNAL_CHILD.
