@@ -134,7 +134,7 @@ func TestPipeInTheJournal(t *testing.T) {
 			if err := unix.Mkfifo(path, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			var log bytes.Buffer
 			j, err := Open(ctx, Options{Dir: dir, Marker: marker, Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -237,7 +237,7 @@ func TestDamagedOldBlockIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); j.Losses().Events == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Minute); j.Losses().Events == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the damage was not found")
 		}
@@ -369,6 +369,31 @@ func TestDamagedOldBlockIsReadFirst(t *testing.T) {
 		got := j.Losses()
 		if got.Events != want.Missing() || len(got.Ranges) != 1 || got.Ranges[0].From != want.From || got.Ranges[0].To != want.To {
 			t.Errorf("losses %+v, want %v", got, want)
+		}
+	}
+}
+
+// The damaged number of a block's first event does not make a loss of what lies between it and the block before.
+func TestDamagedFirstNumberOfAnOldBlock(t *testing.T) {
+	dir, marker, lastOf := prepare(t, false)
+	edit(t, block(dir, 2), func(b []byte) []byte {
+		b[4+5] ^= 1 // 2^40 more
+		return b
+	})
+	passRecent()
+	j, err := tryOpen(t, Options{Dir: dir, Marker: marker, verifyBytes: 1, olderPause: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeJournal(t, j)
+	older := *j.older.Load()
+	v := verifier{msgs: filepath.Join(streamDir(dir), "msgs"), aside: t.TempDir(), fsync: (*os.File).Sync}
+	for i := range len(older) - 1 {
+		if err := j.verifyOne(&v, older, i); err != nil {
+			t.Fatal(err)
+		}
+		if got := j.Losses(); got.Events != 1 || got.Ranges[0].From != lastOf[0]+1 {
+			t.Errorf("losses %+v", got)
 		}
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -28,8 +30,42 @@ const damageEvents = 900
 // and its marker. lastOf holds the last number in each block.
 func prepare(t *testing.T, stale bool) (dir string, marker *memMarker, lastOf []uint64) {
 	t.Helper()
-	dir, marker = t.TempDir(), &memMarker{}
-	j := open(t, Options{Dir: dir, Marker: marker, Sync: SyncEvery(time.Minute)})
+	dir = t.TempDir()
+	lastOf, m := template.make(t)
+	if err := os.CopyFS(dir, os.DirFS(template.dir)); err != nil {
+		t.Fatal(err)
+	}
+	if stale {
+		spoilIndex(t, dir)
+	}
+	return dir, &memMarker{m: &m}, lastOf
+}
+
+// template is the journal that prepare hands out copies of: it is written once, by the first test
+// that wants it, and removed by TestMain.
+var template damageTemplate
+
+type damageTemplate struct {
+	mu     sync.Mutex
+	dir    string
+	lastOf []uint64
+	marker Marker
+}
+
+func (d *damageTemplate) make(t *testing.T) (lastOf []uint64, marker Marker) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lastOf != nil {
+		return slices.Clone(d.lastOf), d.marker
+	}
+	dir, err := os.MkdirTemp("", "pulse-journal-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.dir = dir // from here on TestMain removes it, also when this test fails
+	m := &memMarker{}
+	j := open(t, Options{Dir: dir, Marker: m, Sync: SyncEvery(time.Minute)})
 	e := sample("r", 0)
 	e.Collectors[0].Name = strings.Repeat("x", 20<<10)
 	blocks := 0
@@ -53,10 +89,14 @@ func prepare(t *testing.T, stale bool) (dir string, marker *memMarker, lastOf []
 		t.Fatalf("the journal has %d blocks", len(lastOf))
 	}
 	closeJournal(t, j)
-	if stale {
-		spoilIndex(t, dir)
+	d.lastOf, d.marker = lastOf, *m.m
+	return slices.Clone(lastOf), d.marker
+}
+
+func (d *damageTemplate) remove() {
+	if d.dir != "" {
+		os.RemoveAll(d.dir)
 	}
-	return dir, marker, lastOf
 }
 
 // spoilIndex leaves the journal without its index, as a kill -9 does.

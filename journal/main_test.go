@@ -17,8 +17,10 @@ func TestMain(m *testing.M) {
 		run() // a child process that a test started, to be killed
 		return
 	}
-	goleak.VerifyTestMain(m)
-
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		template.remove()
+		os.Exit(code)
+	}))
 }
 
 // children are what the test binary can be started as, by the value of PULSE_JOURNAL_CHILD.
@@ -47,7 +49,7 @@ func tryOpen(tb testing.TB, o Options) (*Journal, error) {
 	if o.Logger == nil {
 		o.Logger = testLog(tb)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	j, err := Open(ctx, o)
 	if err != nil {
@@ -59,7 +61,7 @@ func tryOpen(tb testing.TB, o Options) (*Journal, error) {
 
 func closeJournal(tb testing.TB, j *Journal) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	if err := j.Close(ctx); err != nil {
 		tb.Errorf("closing: %v", err)
@@ -91,7 +93,7 @@ func appendN(tb testing.TB, j *Journal, relay string, from, n int) (last uint64)
 // readN reads n records, failing at a gap.
 func readN(tb testing.TB, r *Reader, n int) (seqs []uint64, times []int64) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Minute)
 	defer cancel()
 	for len(seqs) < n {
 		recs, err := r.Read(ctx, n-len(seqs))

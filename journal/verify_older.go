@@ -62,7 +62,14 @@ func (j *Journal) verifyOne(v *verifier, list []int, i int) error {
 	}
 	lost := slices.DeleteFunc(v.numbers(list, i, s), known)
 	if len(lost) == 0 {
-		if cut := v.behind(list, i, s); !known(cut) {
+		cut := v.behind(list, i, s)
+		if known(cut) {
+			return nil
+		}
+		if state, err = j.State(j.ctx); err != nil { // retention may have dropped it since
+			return err
+		}
+		if !known(cut) {
 			j.tellLost(cut, state, "the server read a damaged block before it was verified, and cut it: the journal lost events")
 		}
 		return nil
@@ -85,11 +92,17 @@ func (j *Journal) verifyOne(v *verifier, list []int, i int) error {
 
 // behind are the numbers between block list[i] and the next.
 func (v *verifier) behind(list []int, i int, s blockScan) Span {
-	next, ok, err := firstEvent(blockPath(v.msgs, list[i+1]))
-	if err != nil || !ok || s.last == 0 {
+	path := blockPath(v.msgs, list[i+1])
+	first, ok, err := firstEvent(path)
+	if err != nil || !ok || s.last == 0 || first.seq == s.last+1 {
 		return Span{}
 	}
-	return Span{s.last + 1, next.seq - 1}
+	// The number may be damaged: what counts is the first event with the right checksum.
+	next, _, err := scanFile(path, list[i+1])
+	if err != nil || next.first == 0 {
+		return Span{}
+	}
+	return Span{s.last + 1, next.first - 1}
 }
 
 func (j *Journal) tellLost(l Span, now State, msg string, args ...any) {

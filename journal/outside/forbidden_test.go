@@ -128,7 +128,7 @@ func (s *stage) unharmed() {
 	}
 	began := time.Now()
 	s.last = appendN(t, s.j, "web1", int(s.last), 20)
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("20 appends took %v", took)
 	}
 	if seqs := readN(t, s.reader, 20); seqs[19] != s.last {
@@ -188,7 +188,7 @@ func TestOutsideForbiddenCalls(t *testing.T) {
 			t.Errorf("%s: %s %v", call, m.Data, m.Header)
 		}
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("the answers took %v", took)
 	}
 	s.unharmed()
