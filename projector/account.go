@@ -2,7 +2,6 @@ package projector
 
 import (
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -11,34 +10,6 @@ import (
 	"github.com/nanopack/pulse/internal/metric"
 	"github.com/nanopack/pulse/journal"
 )
-
-// Losses are what a projection could not apply.
-type Losses struct {
-	// Rejected counts records that could not be read or applied.
-	Rejected uint64 `json:"rejected"`
-	// Lost counts the records that were missing from the journal. Gaps are the newest such gaps.
-	Lost uint64 `json:"lost"`
-	Gaps []Gap  `json:"gaps,omitempty"`
-}
-
-// Gap is a range of records that were missing from the journal when the projection came to them.
-type Gap struct {
-	From   uint64    `json:"from"`
-	To     uint64    `json:"to"`
-	Count  uint64    `json:"count"`
-	Reason string    `json:"reason"`
-	Time   time.Time `json:"time"`
-}
-
-// maxGaps is how many gaps are listed.
-const maxGaps = 16
-
-// plus returns the sum of two.
-func (l Losses) plus(other Losses) Losses {
-	gaps := slices.Concat(l.Gaps, other.Gaps)
-	slices.SortStableFunc(gaps, func(a, b Gap) int { return a.Time.Compare(b.Time) })
-	return Losses{Rejected: l.Rejected + other.Rejected, Lost: l.Lost + other.Lost, Gaps: gaps[max(0, len(gaps)-maxGaps):]}
-}
 
 // AccountOptions configure an Account. Projection is required.
 type AccountOptions struct {
@@ -91,12 +62,6 @@ func NewAccount(o AccountOptions) *Account {
 		lost:          counter("lost_records_total", "Records missing in those gaps."),
 		stateFailures: counter("state_write_failures_total", "Positions or rejects that could not be saved in pulse.db."),
 	}
-}
-
-// opts are a projection's own: its name is a constant label, so that projections share a registry.
-func opts(projection, name, help string) prometheus.Opts {
-	return prometheus.Opts{Namespace: "pulse", Subsystem: "projector", Name: name, Help: help,
-		ConstLabels: prometheus.Labels{"projection": projection}}
 }
 
 // Losses returns what was counted so far.

@@ -10,29 +10,19 @@ import (
 // applyAll applies a batch, however long it takes. It returns early only when the runner is
 // stopped.
 func (r *Runner) applyAll(records []journal.Record) {
-	if !r.draining() && r.behind() >= 2*uint64(r.o.BatchRecords) {
-		r.readAhead(r.idle)
+	if !r.draining() && r.progress.behind() >= 2*uint64(r.o.BatchRecords) {
+		r.intake.readAhead(r.idle)
 	}
 	r.account.Unreadable(records)
 	if t := timeOf(records); t != 0 {
-		r.setOldest(time.Unix(0, t))
+		r.progress.setOldest(time.Unix(0, t))
 	}
 	if !r.apply(records) {
 		return
 	}
-	r.account.Applied(len(records))
-	for i := len(records) - 1; i >= 0; i-- {
-		if e := records[i].Event; e != nil {
-			at := time.Unix(0, e.Time)
-			r.update(func(s *Status) { s.AppliedTime = at.UTC() })
-			r.setOldest(at) // about: the next is not read yet
-			break
-		}
-	}
 	r.works = true
-	r.advanced()
-	if time.Since(r.savedAt) >= r.o.SaveEvery {
-		r.saveOrLog()
+	if time.Since(r.checkpoint.savedAt) >= r.o.SaveEvery {
+		r.checkpoint.saveOrLog(r.ctx)
 	}
 }
 
@@ -40,16 +30,17 @@ func (r *Runner) applyAll(records []journal.Record) {
 // done.
 func (r *Runner) apply(records []journal.Record) bool {
 	last := records[len(records)-1].Seq
-	var position uint64
-	err := r.attempt(func() (err error) {
-		position, err = r.o.Projection.Apply(r.ctx, records)
+	err := r.retrier.attempt(func() error {
+		position, err := r.o.Projection.Apply(r.ctx, records)
+		if err == nil {
+			r.account.Applied(len(records))
+			r.progress.done(last, position, newest(records))
+		}
 		return err
 	})
 	refused, ok := errors.AsType[*RejectError](err)
 	switch {
 	case err == nil:
-		r.applied = last
-		r.place.move(position)
 		return true
 	case !ok:
 		return false
@@ -62,8 +53,18 @@ func (r *Runner) apply(records []journal.Record) bool {
 		rej.Relay = e.Relay
 	}
 	r.account.Reject(rej)
-	r.place.pass(last)
+	r.progress.pass(last)
 	return true
+}
+
+// newest is the time of the last of the records that is an event; zero if none is.
+func newest(records []journal.Record) time.Time {
+	for i := len(records) - 1; i >= 0; i-- {
+		if e := records[i].Event; e != nil {
+			return time.Unix(0, e.Time)
+		}
+	}
+	return time.Time{}
 }
 
 // passGap goes on after records that are missing, or at the journal's end if that is before the
@@ -71,14 +72,14 @@ func (r *Runner) apply(records []journal.Record) bool {
 func (r *Runner) passGap(g *journal.GapError) {
 	if g.Reason != journal.GapRewound {
 		r.account.Gap(g, runnerGapMessage)
-		r.place.pass(g.To)
+		r.progress.pass(g.To)
 		return
 	}
 	// The journal is shorter than it was: what the projection holds in memory may be gone from it.
-	r.setBack(min(g.From-1, r.applied))
+	r.checkpoint.setBack(min(g.From-1, r.progress.applied()))
 	r.closeReader()
-	r.attempt(func() error {
-		if err := r.save(); err != nil {
+	r.retrier.attempt(func() error {
+		if err := r.checkpoint.save(r.ctx); err != nil {
 			return err
 		}
 		state, err := r.o.Journal.State(r.ctx)
@@ -89,17 +90,44 @@ func (r *Runner) passGap(g *journal.GapError) {
 	})
 }
 
-const runnerGapMessage = "records are missing from the journal; the projection goes on behind them"
-
-// timeOf is the time of the first of the records that has one, ns since 1970; 0 if none has.
-func timeOf(records []journal.Record) int64 {
-	for i := range records {
-		switch rec := &records[i]; {
-		case rec.Event != nil:
-			return rec.Event.Time
-		case rec.Relay != nil:
-			return rec.Relay.Time
-		}
+// jump leaves the records up to the journal's end to the backlog and goes on there, if the end is
+// far away. It is called with records at hand, and after a batch was applied: so the sink works,
+// and the reader knows of no shorter journal. It reports whether the runner jumped.
+func (r *Runner) jump() bool {
+	applied := r.progress.applied()
+	if r.o.Backlog == nil || !r.works || r.progress.behind() <= r.o.JumpBehind || r.progress.position() != applied || r.draining() {
+		return false
 	}
-	return 0
+	state, err := stateSoon(r.ctx, r.o.Journal)
+	if err != nil || state.LastSeq <= applied+r.o.JumpBehind {
+		return false
+	}
+	r.works = false // not again before the next batch was applied
+	if !r.checkpoint.leave(r.ctx, state) {
+		return false
+	}
+	r.closeReader()
+	return true
+}
+
+// rewind goes back, if that was asked for.
+func (r *Runner) rewind() {
+	if !r.checkpoint.rewinding.Load() {
+		return
+	}
+	r.log.Warn("the journal is projected again from its first record on")
+	r.closeReader()
+	r.retrier.attempt(func() error {
+		state, err := r.o.Journal.State(r.ctx)
+		if err != nil {
+			return err
+		}
+		r.checkpoint.restart(max(state.FirstSeq, 1) - 1)
+		r.works, r.exhausted = false, false
+		if err := r.begin(r.ctx, state); err != nil {
+			return err
+		}
+		r.checkpoint.rewinding.Store(false)
+		return nil
+	})
 }

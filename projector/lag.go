@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"time"
 
@@ -12,14 +13,21 @@ import (
 )
 
 const (
+	// measureEvery is how often a runner's lag is measured.
+	measureEvery = time.Second
 	// growthOver is the time over which the journal's growth is measured.
 	growthOver = time.Minute
 	// lossNear is how near a loss is when the log begins to warn of it.
 	lossNear = time.Hour
 )
 
-// lookout is what look remembers from one second to the next.
-type lookout struct {
+// lagMeter notes once a second how far the journal is ahead of a runner, also while an Apply takes
+// long or a back-off lasts.
+type lagMeter struct {
+	journal  Source
+	progress *progress
+	log      *slog.Logger
+
 	growth growth
 	state  journal.State // the last that the journal told
 	seq    uint64        // a record whose time was looked up
@@ -27,33 +35,33 @@ type lookout struct {
 	warned rate.Sometimes
 }
 
-// look notes once a second how far the journal is, also while an Apply takes long or a back-off
-// lasts.
-func (r *Runner) look() {
-	t := time.NewTicker(tickEvery)
+// run measures until ctx ends.
+func (l *lagMeter) run(ctx context.Context) {
+	l.warned = rate.Sometimes{First: 1, Interval: time.Minute}
+	t := time.NewTicker(measureEvery)
 	defer t.Stop()
-	l := lookout{warned: rate.Sometimes{First: 1, Interval: time.Minute}}
 	for {
 		select {
 		case <-t.C:
-			r.measure(&l)
-		case <-r.ctx.Done():
+			l.measure(ctx)
+		case <-ctx.Done():
 			return
 		}
 	}
 }
 
 // measure brings the status up to date.
-func (r *Runner) measure(l *lookout) {
-	if state, err := r.state(); err == nil {
+func (l *lagMeter) measure(ctx context.Context) {
+	p := l.progress
+	if state, err := stateSoon(ctx, l.journal); err == nil {
 		l.state = state
 		l.growth.note(time.Now(), state.LastSeq)
-		r.knownEnd.Store(state.LastSeq)
+		p.end.Store(state.LastSeq)
 	}
-	backlog, oldest := r.backlog()
-	r.mu.Lock()
-	applied, since := r.status.Applied, r.oldest
-	r.mu.Unlock()
+	backlog, oldest := p.left()
+	p.mu.Lock()
+	applied, since := p.status.Applied, p.oldest
+	p.mu.Unlock()
 	var loss *float64
 	if backlog > 0 || applied < l.state.LastSeq {
 		own := backlog == 0
@@ -61,50 +69,43 @@ func (r *Runner) measure(l *lookout) {
 			oldest = applied + 1
 		}
 		if !own || since.IsZero() {
-			since = r.madeAt(l, oldest)
+			since = l.madeAt(ctx, oldest)
 		}
 		if own {
-			r.foundOldest(applied, since)
+			p.foundOldest(applied, since)
 		}
-		loss = l.growth.secondsToLoss(l.state, oldest, since, r.now())
+		loss = l.growth.secondsToLoss(l.state, oldest, since, p.now())
 	}
 	var lag uint64
 	var waits bool
-	r.update(func(s *Status) {
-		r.settle(s, max(l.state.LastSeq, s.Applied)-s.Applied)
+	p.update(func(s *Status) {
+		p.settle(s, max(l.state.LastSeq, s.Applied)-s.Applied)
 		s.Backlog, s.SecondsToLoss = backlog, loss
 		lag = s.Lag
-		waits = backlog > 0 || lag > 0 && s.LastError != "" || lag > uint64(r.o.BatchRecords)
+		waits = backlog > 0 || lag > 0 && s.LastError != "" || lag > p.batch
 	})
 	if loss == nil || *loss >= lossNear.Seconds() || !waits {
 		return
 	}
 	l.warned.Do(func() {
-		r.log.Warn("the journal will drop records before they are applied: bring the sink back, or raise --journal-retention and --journal-max-bytes",
+		l.log.Warn("the journal will drop records before they are applied: bring the sink back, or raise --journal-retention and --journal-max-bytes",
 			"in", time.Duration(*loss*float64(time.Second)).Round(time.Second), "waiting", lag+backlog)
 	})
 }
 
-// state asks the journal.
-func (r *Runner) state() (journal.State, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, tickEvery)
-	defer cancel()
-	return r.o.Journal.State(ctx)
-}
-
 // madeAt looks up when the record seq was made, or the next that is there; zero if the journal does
 // not tell.
-func (r *Runner) madeAt(l *lookout, seq uint64) time.Time {
+func (l *lagMeter) madeAt(ctx context.Context, seq uint64) time.Time {
 	if seq < l.state.FirstSeq {
 		return l.state.FirstTime
 	}
 	if l.seq == seq {
 		return l.time
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, tickEvery)
+	ctx, cancel := context.WithTimeout(ctx, measureEvery)
 	defer cancel()
 	errFound := errors.New("found")
-	err := r.o.Journal.Range(ctx, journal.Span{First: seq, Last: l.state.LastSeq}, func(records []journal.Record, _ *journal.GapError) error {
+	err := l.journal.Range(ctx, journal.Span{First: seq, Last: l.state.LastSeq}, func(records []journal.Record, _ *journal.GapError) error {
 		if t := timeOf(records); t != 0 {
 			l.seq, l.time = seq, time.Unix(0, t)
 			return errFound

@@ -34,3 +34,9 @@ func newMetrics(reg prometheus.Registerer, projection string) *metrics {
 	m.toLoss.Set(math.Inf(1))
 	return m
 }
+
+// opts are a projection's own: its name is a constant label, so that projections share a registry.
+func opts(projection, name, help string) prometheus.Opts {
+	return prometheus.Opts{Namespace: "pulse", Subsystem: "projector", Name: name, Help: help,
+		ConstLabels: prometheus.Labels{"projection": projection}}
+}

@@ -6,108 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/nanopack/pulse/internal/retry"
+	"github.com/nanopack/pulse/journal"
 )
-
-// defaultBatch is how many records a batch holds at most.
-const defaultBatch = 1000
-
-// StartPolicy says where a runner begins. The zero value is FromPosition.
-type StartPolicy struct {
-	from startFrom
-	time time.Time
-}
-
-type startFrom uint8
 
 const (
-	fromPosition startFrom = iota
-	fromTime
-	fromEnd
+	// tickEvery is how often a Ticker is called.
+	tickEvery = time.Second
+	// drainPatience is how long a drain waits for records that the journal's end promises and that
+	// do not come: the journal has lost them then.
+	drainPatience = 2 * time.Second
 )
-
-// FromPosition begins after the saved position, or at the journal's start if there is none.
-func FromPosition() StartPolicy { return StartPolicy{} }
-
-// FromTime begins at the first record that was stored at t or later. No position is loaded or
-// saved.
-func FromTime(t time.Time) StartPolicy { return StartPolicy{from: fromTime, time: t} }
-
-// FromEnd begins after the last record that the journal holds at the start. No position is loaded
-// or saved.
-func FromEnd() StartPolicy { return StartPolicy{from: fromEnd} }
-
-// RunnerOptions configure a Runner. Projection and Journal are required, and Positions if Start is
-// FromPosition.
-type RunnerOptions struct {
-	Projection Projection
-	Journal    Source
-	Positions  *Positions
-	// Rejects lists the records that cannot be read or applied (nil: they are counted and logged
-	// only).
-	Rejects *Rejects
-	// BatchRecords is how many records a batch holds at most (0: 1,000).
-	BatchRecords int
-	// Linger is how long the runner waits after a batch that was not full, so that the next is
-	// larger: for sinks that fsync every write. Records wait up to that long.
-	Linger time.Duration
-	// SaveEvery is how often the position is saved at most (0: a second). A sink that has to write
-	// files before that, see Persister, wants it less often; after a crash so much of the journal
-	// is applied again.
-	SaveEvery time.Duration
-	// Start is where to begin.
-	Start StartPolicy
-	// Backlog fills in what the runner leaves out when it is far behind, so that it is soon live
-	// again (nil: it goes on with the oldest). It keeps the position in the database of Positions.
-	Backlog Backlog
-	// JumpBehind is how many records the runner may be behind the journal's end and still catch up
-	// in order, if it has a Backlog (0: 5,000).
-	JumpBehind uint64
-	// Logger gets the runner's log (nil: none), Registerer its metrics (nil: a private one).
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
-	// Now is the clock that projections are told and that ages are counted by (nil: time.Now).
-	Now func() time.Time
-}
-
-func (o RunnerOptions) withDefaults() (RunnerOptions, error) {
-	if o.Projection == nil || o.Journal == nil {
-		return o, errors.New("projector: RunnerOptions needs a Projection and a Journal")
-	}
-	if o.Start.from == fromPosition && o.Positions == nil {
-		return o, errors.New("projector: RunnerOptions needs Positions, or another Start than FromPosition")
-	}
-	if o.Start.from != fromPosition {
-		o.Positions = nil
-	}
-	if b := o.Backlog; b != nil && (o.Positions == nil || b.Backlog().Name != o.Projection.Name()) {
-		return o, errors.New("projector: a Backlog needs Start FromPosition, and the projection's name")
-	}
-	if o.JumpBehind == 0 {
-		o.JumpBehind = jumpBehind
-	}
-	if o.BatchRecords <= 0 {
-		o.BatchRecords = defaultBatch
-	}
-	if o.SaveEvery <= 0 {
-		o.SaveEvery = saveEvery
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Registerer == nil {
-		o.Registerer = prometheus.NewRegistry()
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return o, nil
-}
 
 // Runner takes one projection through the journal. Start it once; its methods may be called from
 // any goroutine.
@@ -115,8 +26,6 @@ type Runner struct {
 	o       RunnerOptions
 	log     *slog.Logger
 	account *Account
-	metrics *metrics
-	now     func() time.Time
 
 	ctx     context.Context // ends with Stop
 	cancel  context.CancelFunc
@@ -124,22 +33,21 @@ type Runner struct {
 	endIdle context.CancelFunc
 	done    chan struct{} // closed when the goroutine has ended, after result was set
 
-	// Of the runner's goroutine, and of Start before it.
-	intake
-	place
-	failures  retry.Failures
+	// progress, checkpoint, retrier and intake are the runner's parts, for its goroutine, and for
+	// Start before that; lag has a goroutine of its own.
+	progress   progress
+	checkpoint checkpoint
+	retrier    retrier
+	intake     intake
+	lag        lagMeter
+	measuring  sync.WaitGroup // for lag's goroutine
+
+	// Of the runner's goroutine.
 	nextTick  time.Time
 	works     bool // the last batch was applied, since the last jump
 	exhausted bool // draining, and the journal has nothing more to give
 
-	// knownEnd is the journal's end when it was last looked at, a second ago: asking costs a round
-	// trip.
-	knownEnd atomic.Uint64
-	looking  sync.WaitGroup // for the goroutine that looks at the journal's end
-
 	mu      sync.Mutex // guards what follows
-	status  Status
-	oldest  time.Time // about when the first record that is not applied was made; zero: not known
 	started bool
 	drain   bool   // a drain was asked for
 	target  uint64 // where it ends
@@ -157,14 +65,22 @@ func NewRunner(o RunnerOptions) (*Runner, error) {
 		o:       o,
 		log:     o.Logger.With("projection", name),
 		account: NewAccount(AccountOptions{Projection: name, Rejects: o.Rejects, Logger: o.Logger, Registerer: o.Registerer, Now: o.Now}),
-		metrics: newMetrics(o.Registerer, name),
-		now:     o.Now,
 		done:    make(chan struct{}),
-		intake:  intake{source: o.Journal, most: o.BatchRecords},
-		status:  Status{Name: name, State: StateNew},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.idle, r.endIdle = context.WithCancel(r.ctx)
+	metrics := newMetrics(o.Registerer, name)
+	r.progress = progress{
+		account: r.account, backlog: o.Backlog, metrics: metrics, now: o.Now,
+		batch: uint64(o.BatchRecords), idle: r.idle, status: Status{Name: name, State: StateNew},
+	}
+	r.checkpoint = checkpoint{
+		projection: o.Projection, positions: o.Positions, backlog: o.Backlog,
+		progress: &r.progress, account: r.account, metrics: metrics, log: r.log,
+	}
+	r.retrier = retrier{log: r.log, account: r.account, progress: &r.progress, ctx: r.ctx, idle: r.idle}
+	r.intake = intake{source: o.Journal, most: o.BatchRecords}
+	r.lag = lagMeter{journal: o.Journal, progress: &r.progress, log: r.log}
 	return r, nil
 }
 
@@ -187,10 +103,19 @@ func (r *Runner) Start(ctx context.Context) error {
 		r.finish(err)
 		return err
 	}
-	r.looking.Go(r.look)
-	go r.run()
+	r.measuring.Go(func() { r.lag.run(r.ctx) })
+	go func() { r.finish(r.loop()) }()
 	return nil
 }
+
+// Status returns how the runner is doing. It may be called from any goroutine and at any time.
+func (r *Runner) Status() Status { return r.progress.current() }
+
+// Rewind has the runner project the whole journal again, from its first record on: its sink lost
+// what it had. It returns when that is certain, also over a crash, and the runner begins as soon as
+// the batch under way is applied. What its backlog had left is part of that, and forgotten. It may
+// be called from any goroutine, the projection's own and that of its backlog among them.
+func (r *Runner) Rewind() error { return r.checkpoint.beginAgain() }
 
 // Stop ends the runner where it is, saves its position and waits for its goroutine. It may be
 // called twice.
@@ -199,7 +124,7 @@ func (r *Runner) Stop() {
 	r.mu.Lock()
 	if !r.started {
 		r.started = true
-		r.status.State = StateStopped
+		r.progress.update(func(s *Status) { s.State = StateStopped })
 		close(r.done)
 	}
 	r.mu.Unlock()
@@ -231,9 +156,10 @@ func (r *Runner) Drain(ctx context.Context) error {
 	case <-ctx.Done():
 		r.Stop()
 	}
+	status := r.Status()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.status.State == StateDrained {
+	if status.State == StateDrained {
 		return r.result
 	}
 	err = r.result
@@ -241,8 +167,184 @@ func (r *Runner) Drain(ctx context.Context) error {
 		err = context.Cause(ctx)
 	}
 	return fmt.Errorf("projector: %s stopped at record %d of %d, the rest follows after the next start: %w",
-		r.o.Projection.Name(), r.status.Applied, state.LastSeq, err)
+		r.o.Projection.Name(), status.Applied, state.LastSeq, err)
 }
 
 // draining reports whether Drain or Stop was called.
 func (r *Runner) draining() bool { return r.idle.Err() != nil }
+
+// open finds the beginning, and has the projection begin there.
+func (r *Runner) open(ctx context.Context) error {
+	state, err := r.o.Journal.State(ctx)
+	if err != nil {
+		return err
+	}
+	r.progress.end.Store(state.LastSeq)
+	switch r.o.Start.from {
+	case fromPosition:
+		err = r.checkpoint.load(ctx, state)
+	case fromTime:
+		var first uint64
+		first, err = FirstAt(ctx, r.o.Journal, state, r.o.Start.time)
+		r.progress.begin(max(first, 1)-1, time.Time{})
+	case fromEnd:
+		r.progress.begin(state.LastSeq, time.Time{})
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.begin(ctx, state); err != nil {
+		return err
+	}
+	r.nextTick = time.Now().Add(tickEvery)
+	r.checkpoint.savedAt = time.Now()
+	return r.intake.open(r.progress.applied() + 1)
+}
+
+func (r *Runner) begin(ctx context.Context, state journal.State) error {
+	if b, ok := r.o.Projection.(Beginner); ok {
+		return b.Begin(ctx, Origin{Position: r.progress.position(), First: state.FirstSeq, Last: state.LastSeq})
+	}
+	return nil
+}
+
+// loop runs until the runner is stopped, which is no error, or drained.
+func (r *Runner) loop() error {
+	for r.ctx.Err() == nil {
+		if end, ok := r.end(); ok && (r.exhausted || r.progress.applied() >= end) && !r.checkpoint.rewinding.Load() {
+			return r.flush()
+		}
+		r.step()
+	}
+	return nil
+}
+
+// end is where a drain ends, and false if there is none.
+func (r *Runner) end() (uint64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.target, r.drain
+}
+
+// step reads one batch and applies it, and ticks if it is time.
+func (r *Runner) step() {
+	r.rewind()
+	records, err := r.read()
+	gap, isGap := errors.AsType[*journal.GapError](err)
+	switch {
+	case err == nil:
+		r.retrier.recovered()
+		if !r.jump() {
+			r.applyAll(records)
+		}
+		if r.ctx.Err() != nil {
+			return // stopped in a back-off, perhaps: the status keeps the error
+		}
+	case r.ctx.Err() != nil:
+		return
+	case isGap:
+		r.retrier.recovered()
+		r.passGap(gap)
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
+		r.retrier.recovered() // nothing came before the next tick, or a drain began
+	default:
+		r.retrier.failed(fmt.Errorf("reading the journal: %w", err))
+		r.closeReader()
+		return
+	}
+	if !time.Now().Before(r.nextTick) {
+		r.tick()
+	} else if err == nil && len(records) < r.o.BatchRecords && r.o.Linger > 0 && r.progress.behind() == 0 && !r.checkpoint.rewinding.Load() {
+		retry.Sleep(r.idle, min(r.o.Linger, time.Until(r.nextTick)))
+	}
+}
+
+// read reads the next batch. It gives up when the next tick is due or a drain begins. While
+// draining, it finds out that the journal has nothing more to give.
+func (r *Runner) read() ([]journal.Record, error) {
+	if err := r.intake.open(r.progress.applied() + 1); err != nil {
+		return nil, err
+	}
+	if !r.draining() {
+		ctx, cancel := context.WithDeadline(r.idle, r.nextTick)
+		defer cancel()
+		return r.intake.read(ctx)
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, drainPatience)
+	defer cancel()
+	records, err := r.intake.read(ctx)
+	if err != nil && ctx.Err() != nil && r.ctx.Err() == nil && r.nothingLeft() {
+		r.log.Warn("the journal does not give its last records; they are lost", "from", r.progress.applied()+1)
+		r.exhausted = true
+	}
+	return records, err
+}
+
+// nothingLeft reports whether the reader has seen everything. A journal that does not answer is no
+// proof.
+func (r *Runner) nothingLeft() bool {
+	ctx, cancel := context.WithTimeout(r.ctx, drainPatience)
+	defer cancel()
+	_, err := r.o.Journal.State(ctx)
+	return err == nil && r.intake.reader.Pending() == 0
+}
+
+// closeReader makes the next read open another reader.
+func (r *Runner) closeReader() {
+	if err := r.intake.close(); err != nil {
+		r.log.Warn("closing the journal's reader failed", "error", err)
+	}
+}
+
+// tick lets the projection do what time brings, saves the position and notes how far the journal
+// got.
+func (r *Runner) tick() {
+	// From the end, not the beginning: a tick that takes longer than tickEvery must not keep
+	// records from being read.
+	defer func() { r.nextTick = time.Now().Add(tickEvery) }()
+	if t, ok := r.o.Projection.(Ticker); ok {
+		r.moveTo(t.Tick)
+	}
+	if r.o.SaveEvery <= tickEvery || time.Since(r.checkpoint.savedAt) >= r.o.SaveEvery {
+		r.checkpoint.saveOrLog(r.ctx)
+	}
+	r.progress.advance(func(*Status) {})
+}
+
+// flush is the end of a drain.
+func (r *Runner) flush() error {
+	if f, ok := r.o.Projection.(Flusher); ok {
+		return r.moveTo(f.Flush)
+	}
+	return nil
+}
+
+// moveTo moves the position to the one that Tick or Flush returns.
+func (r *Runner) moveTo(next func(context.Context, time.Time) (uint64, error)) error {
+	return r.retrier.attempt(func() error {
+		position, err := next(r.ctx, r.o.Now())
+		if err == nil {
+			r.progress.move(position)
+		}
+		return err
+	})
+}
+
+// finish is the end of the runner: nothing else is under way.
+func (r *Runner) finish(err error) {
+	state := StateStopped
+	if err == nil && r.ctx.Err() == nil {
+		state = StateDrained
+	}
+	r.cancel()
+	r.measuring.Wait()
+	r.closeReader()
+	if serr := r.checkpoint.save(r.ctx); serr != nil {
+		err = errors.Join(err, serr)
+	}
+	r.mu.Lock()
+	r.result = err
+	r.mu.Unlock()
+	r.progress.update(func(s *Status) { s.State = state })
+	close(r.done)
+}

@@ -55,10 +55,15 @@ func (s journalSource) ReadFromTime(t time.Time) (Reader, error) {
 }
 
 const (
+	// statePatience is how long a journal may take to say what it holds, where nothing depends on
+	// it.
+	statePatience = time.Second
 	// endPatience is how long a look-up waits for a record that may not be there.
 	endPatience = 200 * time.Millisecond
 	// lookups bounds how often a look-up asks again.
 	lookups = 5
+	// lookupRecords is how many records it asks for.
+	lookupRecords = 1000
 )
 
 // FirstAt returns the number of the first record that was stored at t or later, or the number after
@@ -89,7 +94,7 @@ func FirstAt(ctx context.Context, source Source, state journal.State, t time.Tim
 func readSome(ctx context.Context, source Source, reader Reader) ([]journal.Record, error) {
 	for range lookups {
 		wait, cancel := context.WithTimeout(ctx, endPatience)
-		records, err := reader.Read(wait, defaultBatch)
+		records, err := reader.Read(wait, lookupRecords)
 		late := wait.Err() != nil
 		cancel()
 		if err == nil || !late || ctx.Err() != nil {
@@ -106,3 +111,23 @@ func readSome(ctx context.Context, source Source, reader Reader) ([]journal.Reco
 }
 
 var errQuiet = errors.New("the journal does not give its records")
+
+// timeOf is the time of the first of the records that has one, ns since 1970; 0 if none has.
+func timeOf(records []journal.Record) int64 {
+	for i := range records {
+		switch rec := &records[i]; {
+		case rec.Event != nil:
+			return rec.Event.Time
+		case rec.Relay != nil:
+			return rec.Relay.Time
+		}
+	}
+	return 0
+}
+
+// stateSoon asks the journal what it holds, and gives up after statePatience.
+func stateSoon(ctx context.Context, source Source) (journal.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, statePatience)
+	defer cancel()
+	return source.State(ctx)
+}

@@ -1,9 +1,6 @@
 package projector
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // State is what a runner is doing.
 type State string
@@ -48,93 +45,4 @@ type Status struct {
 	FailingSince time.Time `json:"failing_since,omitzero"`
 	// Losses are the backlog's too.
 	Losses
-}
-
-// Status returns how the runner is doing. It may be called from any goroutine and at any time.
-func (r *Runner) Status() Status {
-	r.mu.Lock()
-	s := r.status
-	r.mu.Unlock()
-	s.Losses = r.account.Losses()
-	if r.o.Backlog != nil {
-		b := r.o.Backlog.Backlog()
-		s.Backlog, s.Losses = b.Records, s.Losses.plus(b.Losses)
-	}
-	return s
-}
-
-// backlog is how many records the backlog has left, and the oldest of them.
-func (r *Runner) backlog() (records, from uint64) {
-	if r.o.Backlog == nil {
-		return 0, 0
-	}
-	b := r.o.Backlog.Backlog()
-	return b.Records, b.From
-}
-
-// update changes the status under its lock.
-func (r *Runner) update(f func(*Status)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := &r.status
-	f(s)
-	r.metrics.position.Set(float64(s.Position))
-	r.metrics.lag.Set(float64(s.Lag))
-	r.metrics.lagSeconds.Set(s.LagSeconds)
-	r.metrics.backlog.Set(float64(s.Backlog))
-	toLoss := math.Inf(1)
-	if s.SecondsToLoss != nil {
-		toLoss = *s.SecondsToLoss
-	}
-	r.metrics.toLoss.Set(toLoss)
-}
-
-// behind is how many records the journal is known to have that are not applied.
-func (r *Runner) behind() uint64 { return max(r.knownEnd.Load(), r.applied) - r.applied }
-
-// advanced notes where the projection is, and how many records are before it.
-func (r *Runner) advanced() {
-	behind := r.behind()
-	backlog, _ := r.backlog()
-	r.update(func(s *Status) {
-		s.Position, s.Applied, s.Backlog = r.position, r.applied, backlog
-		if behind == 0 && backlog == 0 {
-			s.SecondsToLoss = nil
-		}
-		r.settle(s, behind)
-	})
-}
-
-// settle notes how far behind the projection is. The lock is held.
-func (r *Runner) settle(s *Status, behind uint64) {
-	s.Lag, s.LagSeconds = behind, 0
-	if behind > 0 && !r.oldest.IsZero() {
-		s.LagSeconds = max(0, r.now().Sub(r.oldest).Seconds())
-	}
-	switch {
-	case s.LastError != "":
-		s.State = StateFailing
-	case r.draining():
-		s.State = StateDraining
-	case behind > uint64(r.o.BatchRecords):
-		s.State = StateCatchingUp
-	default:
-		s.State = StateLive
-	}
-}
-
-// setOldest notes about when the first record that is not applied was made; zero: not known.
-func (r *Runner) setOldest(t time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.oldest = t
-}
-
-// foundOldest notes what was looked up, unless the runner has gone on meanwhile.
-func (r *Runner) foundOldest(applied uint64, t time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.oldest.IsZero() && r.status.Applied == applied {
-		r.oldest = t
-	}
 }
