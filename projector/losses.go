@@ -3,15 +3,17 @@ package projector
 import (
 	"slices"
 	"time"
+
+	"github.com/nanopack/pulse/internal/apijson"
 )
 
 // Losses are what a projection could not apply.
 type Losses struct {
 	// Rejected counts records that could not be read or applied.
-	Rejected uint64 `json:"rejected"`
+	Rejected uint64 `json:"-"`
 	// Lost counts the records that were missing from the journal. Gaps are the newest such gaps.
 	Lost uint64 `json:"lost"`
-	Gaps []Gap  `json:"gaps,omitempty"`
+	Gaps []Gap  `json:"gaps"`
 }
 
 // Gap is a range of records that were missing from the journal when the projection came to them.
@@ -21,6 +23,13 @@ type Gap struct {
 	Count  uint64    `json:"count"`
 	Reason string    `json:"reason"`
 	Time   time.Time `json:"time"`
+}
+
+// MarshalJSON shows the gap as the API does.
+func (g Gap) MarshalJSON() ([]byte, error) {
+	type plain Gap // without this method
+	g.Time = apijson.Time(g.Time)
+	return apijson.Marshal(plain(g))
 }
 
 // maxGaps is how many gaps are listed.

@@ -31,11 +31,13 @@ func (p *progress) current() Status {
 	p.mu.Lock()
 	s := p.status
 	p.mu.Unlock()
+	s.Failing = s.State == StateFailing
 	s.Losses = p.account.Losses()
 	if p.backlog != nil {
 		b := p.backlog.Backlog()
 		s.Backlog, s.Losses = b.Records, s.Losses.plus(b.Losses)
 	}
+	s.Gaps = append([]Gap{}, s.Gaps...) // never null
 	return s
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/apijson"
 	"github.com/nanopack/pulse/internal/seal"
 )
 
@@ -38,6 +39,22 @@ type Reject struct {
 	Reason string `json:"reason"`
 	// Time is when it was refused.
 	Time time.Time `json:"time"`
+}
+
+// storedReject is a Reject as it is stored, by its tags.
+type storedReject Reject
+
+// MarshalJSON shows the reject as the API does.
+func (r Reject) MarshalJSON() ([]byte, error) {
+	return apijson.Marshal(struct {
+		Projection string    `json:"projection"`
+		Sequence   uint64    `json:"sequence"`
+		Relay      string    `json:"relay"`
+		Stat       string    `json:"stat"`
+		Count      int       `json:"count"`
+		Reason     string    `json:"reason"`
+		Time       time.Time `json:"time"`
+	}{r.Projection, r.Seq, r.Relay, r.Stat, max(1, r.Count), r.Reason, apijson.Time(r.Time)})
 }
 
 // Rejects lists what sinks refused, in bbolt: bucket "rejects", in it a bucket per projection, in

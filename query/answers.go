@@ -11,13 +11,7 @@ import (
 	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/kapa"
-)
-
-// What an implementation of Replays wraps so that the API answers with the fitting status.
-var (
-	ErrNotFound = errors.New("not found") // 404
-	ErrInvalid  = errors.New("invalid")   // 400
-	ErrTooMany  = errors.New("too many")  // 409
+	"github.com/nanopack/pulse/projector/past"
 )
 
 // httpError is an answer that is not 2xx: the status, the text that the client gets, and the cause.
@@ -54,9 +48,9 @@ func answerTo(err error) *httpError {
 		{ingest.ErrConnected, http.StatusConflict, false},
 		{ingest.ErrInvalid, http.StatusBadRequest, false},
 		{ingest.ErrTooMany, http.StatusBadRequest, false},
-		{ErrNotFound, http.StatusNotFound, false},
-		{ErrInvalid, http.StatusBadRequest, false},
-		{ErrTooMany, http.StatusConflict, false},
+		{past.ErrNotFound, http.StatusNotFound, false},
+		{past.ErrInvalid, http.StatusBadRequest, false},
+		{past.ErrTooMany, http.StatusConflict, false},
 	} {
 		switch {
 		case !errors.Is(err, kind.is):

@@ -15,7 +15,9 @@ import (
 	"github.com/nanopack/pulse/internal/apijson"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/kapa"
+	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/latest"
+	"github.com/nanopack/pulse/projector/past"
 )
 
 var update = flag.Bool("update", false, "write the answers of the golden cases anew")
@@ -139,17 +141,17 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 	w.journal.state = journal.State{FirstSeq: 11, LastSeq: 1010, FirstTime: testNow.Add(-time.Hour), LastTime: testNow,
 		Messages: 1000, Bytes: 100_000, MaxBytes: 1_000_000, Retention: 7 * 24 * time.Hour}
 	toLoss := 35640.0
-	w.proj.list = []Projection{
-		{Name: "latest", Position: 1010, Applied: 1010, State: "running"},
+	w.proj.list = []projector.Status{
+		{Name: "latest", Position: 1010, Applied: 1010, State: "running", Losses: projector.Losses{Gaps: []projector.Gap{}}},
 		{Name: "influx_raw", Position: 900, Applied: 910, Lag: 100, LagSeconds: 360, State: "retrying", Failing: true,
-			LastError: "connection refused", Backlog: 40, SecondsToLoss: &toLoss, Lost: 7,
-			Gaps: []Gap{{From: 100, To: 106, Count: 7, Reason: "dropped by retention", Time: testNow.Add(-time.Hour)}}},
+			LastError: "connection refused", Backlog: 40, SecondsToLoss: &toLoss, Losses: projector.Losses{Lost: 7,
+				Gaps: []projector.Gap{{From: 100, To: 106, Count: 7, Reason: "dropped by retention", Time: testNow.Add(-time.Hour)}}}},
 	}
-	w.rejects.list = []Reject{
-		{Projection: "influx_raw", Sequence: 17, Count: 3, Reason: "points beyond retention policy", Time: testNow.Add(-time.Hour)},
-		{Projection: "influx_aggregates", Sequence: 900, Relay: "web1", Stat: "cpu_used", Reason: "field type conflict <float>",
+	w.rejects.list = []projector.Reject{
+		{Projection: "influx_raw", Seq: 17, Count: 3, Reason: "points beyond retention policy", Time: testNow.Add(-time.Hour)},
+		{Projection: "influx_aggregates", Seq: 900, Relay: "web1", Stat: "cpu_used", Reason: "field type conflict <float>",
 			Time: testNow.In(time.FixedZone("", 7200))},
-		{Projection: "influx_raw", Sequence: 901, Relay: "web2", Stat: "load_1", Count: 1, Reason: "field type conflict", Time: testNow},
+		{Projection: "influx_raw", Seq: 901, Relay: "web2", Stat: "load_1", Count: 1, Reason: "field type conflict", Time: testNow},
 	}
 	if opts["tickets"] == "all taken" {
 		for range maxTickets {
@@ -269,40 +271,40 @@ func goldenAlerts(f *fakeAlerts, state string) {
 func goldenReplays(f *fakeReplays, state string) {
 	left := 12.5
 	since := testNow.Add(-time.Hour)
-	running := Replay{ID: "2", Projections: []string{"raw", "aggregates"}, From: testNow.Add(-6 * time.Hour), To: testNow.Add(-time.Hour),
-		State: ReplayRunning, Created: testNow.Add(-time.Minute), Started: testNow.Add(-50 * time.Second), Progress: 0.42, SecondsLeft: &left,
+	running := past.Job{ID: "2", Projections: []string{"raw", "aggregates"}, From: testNow.Add(-6 * time.Hour), To: testNow.Add(-time.Hour),
+		State: past.StateRunning, Created: testNow.Add(-time.Minute), Started: testNow.Add(-50 * time.Second), Progress: 0.42, SecondsLeft: &left,
 		LastError: "connection refused",
-		Parts: []ReplayPart{
-			{Projection: "raw", State: ReplayDone, Events: 456, EventsTotal: 456, Readings: 1230, Points: 1225, Expired: 3, Refused: 2, Lost: 10,
+		Parts: []past.Part{
+			{Projection: "raw", State: past.StateDone, Counts: past.Counts{Events: 456, Readings: 1230, Points: 1225, Expired: 3, Refused: 2, Lost: 10}, EventsTotal: 456,
 				Notes: []string{"the journal begins at 2026-11-23T05:00:00Z; what was before is not in it"}},
-			{Projection: "aggregates", State: ReplayRunning, Events: 1, EventsTotal: 456},
+			{Projection: "aggregates", State: past.StateRunning, Counts: past.Counts{Events: 1}, EventsTotal: 456},
 		}}
-	done := Replay{ID: "1", Projections: []string{"raw"}, From: since.In(time.FixedZone("", 7200)), To: testNow, DryRun: true, State: ReplayDone,
+	done := past.Job{ID: "1", Projections: []string{"raw"}, From: since.In(time.FixedZone("", 7200)), To: testNow, DryRun: true, State: past.StateDone,
 		Created: since, Started: since, Finished: testNow, Progress: 1}
-	f.list = []Replay{running, done}
-	f.create = func(r ReplayRequest) (Replay, error) {
+	f.list = []past.Job{running, done}
+	f.create = func(r past.Request) (past.Job, error) {
 		switch {
 		case state == "full":
-			return Replay{}, fmt.Errorf("%w replays are waiting: 16; cancel one or wait", ErrTooMany)
+			return past.Job{}, fmt.Errorf("%w replays are waiting: 16; cancel one or wait", past.ErrTooMany)
 		case state == "broken":
-			return Replay{}, errors.New("writing the state file: no space left on device")
+			return past.Job{}, errors.New("writing the state file: no space left on device")
 		case len(r.Projections) == 0:
-			return Replay{}, fmt.Errorf("%w: projection is missing; it may be raw, aggregates or all", ErrInvalid)
+			return past.Job{}, fmt.Errorf("%w: projection is missing; it may be raw, aggregates or all", past.ErrInvalid)
 		case r.To.IsZero():
 			r.To = testNow
 		}
-		return Replay{ID: "3", Projections: r.Projections, From: r.From, To: r.To, DryRun: r.DryRun, State: ReplayWaiting, Created: testNow,
-			Parts: []ReplayPart{{Projection: "raw", State: ReplayWaiting}}}, nil
+		return past.Job{ID: "3", Projections: r.Projections, From: r.From, To: r.To, DryRun: r.DryRun, State: past.StateWaiting, Created: testNow,
+			Parts: []past.Part{{Projection: "raw", State: past.StateWaiting}}}, nil
 	}
-	f.get = func(id string) (Replay, error) {
+	f.get = func(id string) (past.Job, error) {
 		if id != "2" {
-			return Replay{}, fmt.Errorf("%w: no replay %s: GET /replay lists them", ErrNotFound, id)
+			return past.Job{}, fmt.Errorf("%w: no replay %s: GET /replay lists them", past.ErrNotFound, id)
 		}
 		return running, nil
 	}
-	f.cancel = func(id string) (Replay, error) {
+	f.cancel = func(id string) (past.Job, error) {
 		r, err := f.get(id)
-		r.State, r.Finished = ReplayCanceled, testNow
+		r.State, r.Finished = past.StateCanceled, testNow
 		return r, err
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +20,9 @@ import (
 	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/kapa"
+	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/latest"
+	"github.com/nanopack/pulse/projector/past"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -47,9 +48,9 @@ type (
 		asked []statement
 	}
 	fakeRelays      struct{ relays []ingest.Relay }
-	fakeProjections struct{ list []Projection }
+	fakeProjections struct{ list []projector.Status }
 	fakeRejects     struct {
-		list []Reject
+		list []projector.Reject
 		err  error
 	}
 	fakeAlerts struct {
@@ -75,10 +76,10 @@ type (
 		subscribe func(LiveRequest) (LiveStream, error)
 	}
 	fakeReplays struct {
-		create func(ReplayRequest) (Replay, error)
-		list   []Replay
-		get    func(id string) (Replay, error)
-		cancel func(id string) (Replay, error)
+		create func(past.Request) (past.Job, error)
+		list   []past.Job
+		get    func(id string) (past.Job, error)
+		cancel func(id string) (past.Job, error)
 	}
 )
 
@@ -160,9 +161,11 @@ func (f *fakeInflux) Ping(ctx context.Context) (string, error) {
 	return f.ping(ctx)
 }
 
-func (f *fakeRelays) Relays() []ingest.Relay                        { return append([]ingest.Relay{}, f.relays...) }
-func (f *fakeProjections) Projections() []Projection                { return f.list }
-func (f *fakeRejects) Rejects(context.Context) ([]Reject, error)    { return slices.Clone(f.list), f.err }
+func (f *fakeRelays) Relays() []ingest.Relay               { return append([]ingest.Relay{}, f.relays...) }
+func (f *fakeProjections) Projections() []projector.Status { return f.list }
+func (f *fakeRejects) List() ([]projector.Reject, error) {
+	return append([]projector.Reject{}, f.list...), f.err
+}
 func (f *fakeJournal) State(context.Context) (journal.State, error) { return f.state, f.err }
 func (f *fakeJournal) Losses() journal.Losses                       { return f.lost }
 func (f *fakeJournal) Healthy() error                               { return f.healthy }
@@ -188,10 +191,16 @@ func (f *fakeControl) Override(_ context.Context, o ingest.OverrideRequest) (ing
 
 func (f *fakeControl) Flush(relays []string) int { return f.flush(relays) }
 
-func (f *fakeReplays) Create(_ context.Context, r ReplayRequest) (Replay, error) { return f.create(r) }
-func (f *fakeReplays) List() []Replay                                            { return slices.Clone(f.list) }
-func (f *fakeReplays) Get(id string) (Replay, error)                             { return f.get(id) }
-func (f *fakeReplays) Cancel(id string) (Replay, error)                          { return f.cancel(id) }
+// Create validates the range, as the queue of replays does.
+func (f *fakeReplays) Create(r past.Request) (past.Job, error) {
+	if err := r.Validate(testNow); err != nil {
+		return past.Job{}, err
+	}
+	return f.create(r)
+}
+func (f *fakeReplays) List() []past.Job                   { return append([]past.Job{}, f.list...) }
+func (f *fakeReplays) Get(id string) (past.Job, error)    { return f.get(id) }
+func (f *fakeReplays) Cancel(id string) (past.Job, error) { return f.cancel(id) }
 
 // world is a server and what it reads.
 type world struct {

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/nanopack/pulse/internal/apijson"
+	"github.com/nanopack/pulse/projector"
 )
 
 // rejects lists what sinks refused for good, the newest first.
@@ -16,24 +16,17 @@ func (s *Server) rejects(w http.ResponseWriter, r *http.Request, _ params) error
 	if err != nil {
 		return err
 	}
-	rejects, err := s.o.Rejects.Rejects(r.Context())
+	rejects, err := s.o.Rejects.List()
 	if err != nil {
 		return err
 	}
-	answer := []Reject{}
-	for _, reject := range rejects {
-		if projection == "" || reject.Projection == projection {
-			answer = append(answer, reject)
-		}
+	if projection != "" {
+		rejects = slices.DeleteFunc(rejects, func(r projector.Reject) bool { return r.Projection != projection })
 	}
-	slices.SortStableFunc(answer, func(a, b Reject) int {
-		return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.Sequence, a.Sequence), cmp.Compare(a.Projection, b.Projection))
+	slices.SortStableFunc(rejects, func(a, b projector.Reject) int {
+		return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.Seq, a.Seq), cmp.Compare(a.Projection, b.Projection))
 	})
-	for i := range answer {
-		answer[i].Count = max(1, answer[i].Count)
-		answer[i].Time = apijson.Time(answer[i].Time)
-	}
-	s.writeJSON(w, http.StatusOK, answer)
+	s.writeJSON(w, http.StatusOK, rejects)
 	return nil
 }
 

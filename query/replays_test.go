@@ -3,6 +3,7 @@ package query
 import (
 	"errors"
 	"fmt"
+	"github.com/nanopack/pulse/projector/past"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,14 +13,14 @@ import (
 // What is asked for reaches the source; its errors choose the status.
 func TestReplays(t *testing.T) {
 	w := startWorld(t, nil)
-	var got ReplayRequest
+	var got past.Request
 	var fail error
-	w.replays.create = func(r ReplayRequest) (Replay, error) { got = r; return Replay{ID: "a/b"}, fail }
-	byID := func(id string) (Replay, error) {
+	w.replays.create = func(r past.Request) (past.Job, error) { got = r; return past.Job{ID: "a/b"}, fail }
+	byID := func(id string) (past.Job, error) {
 		if id != "a/b" {
 			t.Errorf("id %q", id)
 		}
-		return Replay{ID: id}, fail
+		return past.Job{ID: id}, fail
 	}
 	w.replays.get, w.replays.cancel = byID, byID
 
@@ -39,9 +40,9 @@ func TestReplays(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for status, err := range map[int]error{
-		http.StatusBadRequest:          fmt.Errorf("%w: why", ErrInvalid),
-		http.StatusNotFound:            fmt.Errorf("%w: why", ErrNotFound),
-		http.StatusConflict:            fmt.Errorf("%w: why", ErrTooMany),
+		http.StatusBadRequest:          fmt.Errorf("%w: why", past.ErrInvalid),
+		http.StatusNotFound:            fmt.Errorf("%w: why", past.ErrNotFound),
+		http.StatusConflict:            fmt.Errorf("%w: why", past.ErrTooMany),
 		http.StatusInternalServerError: errors.New("why"),
 	} {
 		fail = err
@@ -66,7 +67,7 @@ func TestReplays(t *testing.T) {
 // A request that is not what it seems is refused, and says which field.
 func TestReplayRequestsRefused(t *testing.T) {
 	w := startWorld(t, nil)
-	w.replays.create = func(r ReplayRequest) (Replay, error) { t.Errorf("made %+v", r); return Replay{}, nil }
+	w.replays.create = func(r past.Request) (past.Job, error) { t.Errorf("made %+v", r); return past.Job{}, nil }
 	for body, part := range map[string]string{
 		`null`: "JSON object", `[]`: "JSON object", `"x"`: "JSON object", `{`: "JSON object", `{"from":"6h"`: "JSON object", `{"from":}`: "JSON object",
 		`{"from":"6h"}{"from":"6h"}`:                        "more than one",

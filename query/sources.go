@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"time"
 
 	"github.com/influxdata/influxdb1-client/models"
 
@@ -10,7 +9,9 @@ import (
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/kapa"
+	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/latest"
+	"github.com/nanopack/pulse/projector/past"
 )
 
 // The API reads and changes everything through the interfaces of this file. The values that go
@@ -102,51 +103,26 @@ type Consumers interface {
 
 // Projections reports how far the views are.
 type Projections interface {
-	Projections() []Projection
+	Projections() []projector.Status
 }
 
-// Projection is the state of one view.
-type Projection struct {
-	Name       string  `json:"name"`
-	State      string  `json:"state"`       // in the runner's words
-	Failing    bool    `json:"failing"`     // its sink does not take what it gets: /readyz says degraded
-	Position   uint64  `json:"position"`    // saved: a restart begins after it
-	Applied    uint64  `json:"applied"`     // last sequence applied
-	Lag        uint64  `json:"lag"`         // events not applied yet, those of Backlog aside
-	LagSeconds float64 `json:"lag_seconds"` // age of the oldest of these
-	Backlog    uint64  `json:"backlog"`     // events passed over, to be live again soon, that are being filled in
-	// SecondsToLoss is how long until the journal drops the first event that is not applied, if it
-	// goes on like this. It is null when none waits or the journal keeps everything.
-	SecondsToLoss *float64 `json:"seconds_to_loss"`
-	Lost          uint64   `json:"lost"`                 // records that the journal had lost before they were applied
-	Gaps          []Gap    `json:"gaps"`                 // where: the newest of them, oldest first
-	LastError     string   `json:"last_error,omitempty"` // shown by /status only
-}
-
-// Gap is a range of records that the journal did not have any more.
-type Gap struct {
-	From   uint64    `json:"from"` // the first sequence missing
-	To     uint64    `json:"to"`   // the last
-	Count  uint64    `json:"count"`
-	Reason string    `json:"reason"`
-	Time   time.Time `json:"time"` // when it was found
-}
-
-// Rejects lists what sinks refused for good. Without it (Options.Rejects nil) there is no route for
-// it.
+// Rejects lists what sinks refused for good. *projector.Rejects is the implementation. Without it
+// (Options.Rejects nil) there is no route for it.
 type Rejects interface {
-	// Rejects returns what is kept of them, of all projections and in any order. It reads nothing but
-	// local state. The slice belongs to the caller.
-	Rejects(ctx context.Context) ([]Reject, error)
+	// List returns what is kept of them, of all projections. It reads nothing but local state. The
+	// slice belongs to the caller and is not nil.
+	List() ([]projector.Reject, error)
 }
 
-// Reject is something that a sink will never take.
-type Reject struct {
-	Projection string    `json:"projection"` // its name
-	Sequence   uint64    `json:"sequence"`   // of the journal's record
-	Relay      string    `json:"relay"`      // "" when it is not known, or there were many
-	Stat       string    `json:"stat"`       // "" when it was a whole record, or many readings
-	Count      int       `json:"count"`      // readings, or records that could not be read; 0 is shown as 1
-	Reason     string    `json:"reason"`     // in the sink's words
-	Time       time.Time `json:"time"`       // when it was refused
+// Replays rebuild ranges of the views from the journal. *past.Replays is the implementation. Without it
+// (Options.Replays nil) there are no routes for it. Its methods read and write nothing but local state.
+type Replays interface {
+	// Create adds a replay, which runs on its own.
+	Create(past.Request) (past.Job, error)
+	// List returns those that are waiting, running or ended lately, the newest first. The slice belongs
+	// to the caller and is not nil.
+	List() []past.Job
+	Get(id string) (past.Job, error)
+	// Cancel ends a replay and returns what became of it. A replay that has ended stays as it is.
+	Cancel(id string) (past.Job, error)
 }

@@ -6,35 +6,36 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/apijson"
+	"github.com/nanopack/pulse/projector"
 )
 
 type (
 	// Status is the answer of /status.
 	Status struct {
-		State         string        `json:"state"` // as /readyz
-		Reasons       []string      `json:"reasons"`
-		Version       string        `json:"version"`
-		UptimeSeconds float64       `json:"uptime_seconds"`
-		Journal       StatusJournal `json:"journal"`
-		Projections   []Projection  `json:"projections"`
-		Influx        StatusInflux  `json:"influx"`
-		StateFile     []StateDamage `json:"state_file_damages,omitempty"`
-		Relays        StatusRelays  `json:"relays"`
+		State         string             `json:"state"` // as /readyz
+		Reasons       []string           `json:"reasons"`
+		Version       string             `json:"version"`
+		UptimeSeconds float64            `json:"uptime_seconds"`
+		Journal       StatusJournal      `json:"journal"`
+		Projections   []projector.Status `json:"projections"`
+		Influx        StatusInflux       `json:"influx"`
+		StateFile     []StateDamage      `json:"state_file_damages,omitempty"`
+		Relays        StatusRelays       `json:"relays"`
 	}
 	// StatusJournal is what the journal holds. Error is why the journal cannot be written, or cannot
 	// answer.
 	StatusJournal struct {
-		FirstSequence    uint64    `json:"first_sequence"`
-		LastSequence     uint64    `json:"last_sequence"`
-		FirstTime        time.Time `json:"first_time,omitzero"`
-		LastTime         time.Time `json:"last_time,omitzero"`
-		Messages         uint64    `json:"messages"`
-		Bytes            uint64    `json:"bytes"`
-		MaxBytes         int64     `json:"max_bytes"`
-		RetentionSeconds float64   `json:"retention_seconds"`
-		Lost             uint64    `json:"lost"` // events that it held and lost: damage, not retention
-		Gaps             []Gap     `json:"gaps"` // where, found since the start: the newest, oldest first
-		Error            string    `json:"error,omitempty"`
+		FirstSequence    uint64          `json:"first_sequence"`
+		LastSequence     uint64          `json:"last_sequence"`
+		FirstTime        time.Time       `json:"first_time,omitzero"`
+		LastTime         time.Time       `json:"last_time,omitzero"`
+		Messages         uint64          `json:"messages"`
+		Bytes            uint64          `json:"bytes"`
+		MaxBytes         int64           `json:"max_bytes"`
+		RetentionSeconds float64         `json:"retention_seconds"`
+		Lost             uint64          `json:"lost"` // events that it held and lost: damage, not retention
+		Gaps             []projector.Gap `json:"gaps"` // where, found since the start: the newest, oldest first
+		Error            string          `json:"error,omitempty"`
 	}
 	// StatusInflux reports whether InfluxDB answers.
 	StatusInflux struct {
@@ -84,13 +85,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error 
 		Version:       s.o.Version,
 		UptimeSeconds: s.o.Now().Sub(s.started).Truncate(time.Second).Seconds(),
 		Journal:       s.statusJournal(r.Context()),
-		Projections:   []Projection{},
+		Projections:   append([]projector.Status{}, s.o.Projections.Projections()...),
 		Influx:        s.statusInflux(r.Context()),
 		StateFile:     s.o.StateFile,
-	}
-	for _, p := range s.o.Projections.Projections() {
-		p.Gaps = inSeconds(p.Gaps)
-		answer.Projections = append(answer.Projections, p)
 	}
 	for _, relay := range s.o.Relays.Relays() {
 		if relay.Connected {
@@ -114,10 +111,10 @@ func (s *Server) statusJournal(ctx context.Context) StatusJournal {
 		FirstSequence: state.FirstSeq, LastSequence: state.LastSeq,
 		FirstTime: apijson.Time(state.FirstTime), LastTime: apijson.Time(state.LastTime),
 		Messages: state.Messages, Bytes: state.Bytes, MaxBytes: state.MaxBytes, RetentionSeconds: state.Retention.Seconds(),
-		Lost: lost.Events, Gaps: []Gap{},
+		Lost: lost.Events, Gaps: []projector.Gap{},
 	}
 	for _, l := range lost.Ranges {
-		j.Gaps = append(j.Gaps, Gap{From: l.From, To: l.To, Count: l.To - l.From + 1, Reason: l.Reason, Time: apijson.Time(l.Found)})
+		j.Gaps = append(j.Gaps, projector.Gap{From: l.From, To: l.To, Count: l.To - l.From + 1, Reason: l.Reason, Time: l.Found})
 	}
 	if err != nil {
 		j.Error = err.Error()
@@ -137,14 +134,4 @@ func (s *Server) statusInflux(ctx context.Context) StatusInflux {
 		i.Damages = s.o.Damages()
 	}
 	return i
-}
-
-// inSeconds returns a copy with whole seconds, never nil.
-func inSeconds(gaps []Gap) []Gap {
-	list := make([]Gap, len(gaps))
-	for i, g := range gaps {
-		g.Time = apijson.Time(g.Time)
-		list[i] = g
-	}
-	return list
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/projector"
 )
 
 // Liveness and readiness ask nothing that may hang: they answer while everything outside does not.
@@ -19,7 +20,7 @@ func TestHealthLooksAtNothingOutside(t *testing.T) {
 	w.journal.err = errors.New("no state")
 	w.do(t, "GET", "/healthz", "", "-").want(t, 200, `{"status":"ok"}`+"\n")
 	w.do(t, "GET", "/readyz", "", "-").want(t, 200, `{"status":"ready","reasons":[]}`+"\n")
-	w.proj.list = []Projection{{Name: "influx_raw", Failing: true, LastError: "http://user:secret@influx"}, {Name: "mist"}}
+	w.proj.list = []projector.Status{{Name: "influx_raw", Failing: true, LastError: "http://user:secret@influx"}, {Name: "mist"}}
 	a := w.do(t, "GET", "/readyz", "", "-")
 	a.contains(t, 200, `"degraded"`)
 	a.contains(t, 200, "influx_raw is failing")
@@ -64,9 +65,9 @@ func TestUptime(t *testing.T) {
 // route.
 func TestRejects(t *testing.T) {
 	w := startWorld(t, nil)
-	w.rejects.list = []Reject{
-		{Projection: "raw", Sequence: 1, Time: testNow}, {Projection: "raw", Sequence: 2, Time: testNow},
-		{Projection: "old", Sequence: 9, Time: testNow.Add(-1)}, {Projection: "aggregates", Sequence: 2, Time: testNow},
+	w.rejects.list = []projector.Reject{
+		{Projection: "raw", Seq: 1, Time: testNow}, {Projection: "raw", Seq: 2, Time: testNow},
+		{Projection: "old", Seq: 9, Time: testNow.Add(-1)}, {Projection: "aggregates", Seq: 2, Time: testNow},
 	}
 	const format = `{"projection":%q,"sequence":%d,"relay":"","stat":"","count":1,"reason":"","time":"2026-11-23T10:20:30Z"}`
 	raw1, raw2 := fmt.Sprintf(format, "raw", 1), fmt.Sprintf(format, "raw", 2)

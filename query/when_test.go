@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"github.com/nanopack/pulse/projector/past"
 	"strings"
 	"testing"
 	"time"
@@ -92,8 +93,8 @@ func FuzzWhen(f *testing.F) {
 // a server that is somewhere else.
 func TestLocalTimesOfTheServer(t *testing.T) {
 	w := startWorld(t, func(o *Options) { o.Location = time.FixedZone("IST", 5*3600+1800) })
-	var got ReplayRequest
-	w.replays.create = func(r ReplayRequest) (Replay, error) { got = r; return Replay{ID: "1"}, nil }
+	var got past.Request
+	w.replays.create = func(r past.Request) (past.Job, error) { got = r; return past.Job{ID: "1"}, nil }
 	w.do(t, "POST", "/replay", `{"projection":"all","from":"2026-11-20","to":"yesterday 14:00"}`).contains(t, 202, "")
 	if !got.From.Equal(time.Date(2026, 11, 19, 18, 30, 0, 0, time.UTC)) || !got.To.Equal(time.Date(2026, 11, 22, 8, 30, 0, 0, time.UTC)) {
 		t.Errorf("a replay from %s to %s", got.From, got.To)

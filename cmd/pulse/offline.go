@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/nanopack/pulse/query"
+	"github.com/nanopack/pulse/projector/past"
 )
 
 // openOffline opens everything that a server with that configuration would open, and starts
@@ -29,11 +29,11 @@ func openOffline(ctx context.Context, config *Config, log *slog.Logger) (*App, e
 // does the replay, and stops. It returns the replay once that has ended, also if ctx ended it
 // (canceled); the error says why there was no replay. It calls progress now and then, and never
 // after it returned.
-func replayOffline(ctx context.Context, config *Config, request query.ReplayRequest, progress func(query.Replay), log *slog.Logger) (_ query.Replay, err error) {
+func replayOffline(ctx context.Context, config *Config, request past.Request, progress func(past.Job), log *slog.Logger) (_ past.Job, err error) {
 	background := context.WithoutCancel(ctx) // what was begun is ended in order
 	a, err := openOffline(background, config, log)
 	if err != nil {
-		return query.Replay{}, err
+		return past.Job{}, err
 	}
 	defer func() {
 		stopping, cancel := context.WithTimeout(background, stopTimeout)
@@ -41,12 +41,12 @@ func replayOffline(ctx context.Context, config *Config, request query.ReplayRequ
 		err = errors.Join(err, a.Stop(stopping))
 	}()
 	if err := a.startProjections(background); err != nil {
-		return query.Replay{}, err
+		return past.Job{}, err
 	}
-	jobs := replays{a.past.Replays}
-	job, err := jobs.Create(ctx, request)
+	jobs := a.past.Replays
+	job, err := jobs.Create(request)
 	if err != nil {
-		return query.Replay{}, err
+		return past.Job{}, err
 	}
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()

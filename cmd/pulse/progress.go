@@ -11,7 +11,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/internal/logqueue"
-	"github.com/nanopack/pulse/query"
+	"github.com/nanopack/pulse/projector/past"
 )
 
 // isTerminal reports whether a person watches what is written. /dev/null passes for a terminal,
@@ -55,7 +55,7 @@ type sample struct {
 const rateOver = 10 * time.Second
 
 // show shows the progress of a replay.
-func (l *progressLine) show(job query.Replay) {
+func (l *progressLine) show(job past.Job) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
@@ -72,7 +72,7 @@ func (l *progressLine) show(job query.Replay) {
 }
 
 // describe returns the progress of a replay as one line. The caller holds mu.
-func (l *progressLine) describe(job query.Replay, now time.Time) string {
+func (l *progressLine) describe(job past.Job, now time.Time) string {
 	var events, total uint64
 	for _, p := range job.Parts {
 		events, total = events+p.Events, total+p.EventsTotal
@@ -81,7 +81,7 @@ func (l *progressLine) describe(job query.Replay, now time.Time) string {
 		l.samples = l.samples[1:]
 	}
 	l.samples = append(l.samples, sample{now, events})
-	if job.State == query.ReplayWaiting {
+	if job.State == past.StateWaiting {
 		return fmt.Sprintf("replay %s is waiting for its turn", job.ID)
 	}
 	text := fmt.Sprintf("replay %s: %.0f%%, %s of %s events", job.ID, 100*min(max(job.Progress, 0), 1), human.Thousands(events), human.Thousands(total))

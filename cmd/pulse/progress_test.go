@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/query"
+	"github.com/nanopack/pulse/projector/past"
 )
 
 // On a terminal one line is written over, and what else is said stands above it.
@@ -17,7 +17,7 @@ func TestProgressLine(t *testing.T) {
 	now := replayFrom
 	l := &progressLine{w: &b, terminal: true, now: func() time.Time { return now }}
 	at := func(progress float64) {
-		l.show(aReplay(query.ReplayRunning, progress))
+		l.show(aReplay(past.StateRunning, progress))
 		now = now.Add(5 * time.Second)
 	}
 	at(0)
@@ -37,7 +37,7 @@ func TestProgressLine(t *testing.T) {
 	}
 
 	b.Reset()
-	job := aReplay(query.ReplayRunning, 1)
+	job := aReplay(past.StateRunning, 1)
 	job.LastError = strings.Repeat("no\n", 99)
 	l.show(job)
 	if text := b.String(); len(text) != 78 || strings.Contains(text, "\n") {
@@ -51,7 +51,7 @@ func TestProgressLines(t *testing.T) {
 	now := replayFrom
 	l := &progressLine{w: &b, every: 10 * time.Second, now: func() time.Time { return now }}
 	for range 60 {
-		l.show(aReplay(query.ReplayRunning, 0.5))
+		l.show(aReplay(past.StateRunning, 0.5))
 		now = now.Add(time.Second)
 	}
 	l.end()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/migrations"
+	"github.com/nanopack/pulse/projector/past"
 	"github.com/nanopack/pulse/query"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
@@ -191,7 +192,7 @@ func repaired(get func(string, any) error, status *query.Status) error {
 		if d.Replay == "" && d.Projection != "" && d.LostFrom.IsZero() {
 			return fmt.Errorf("there is no replay of %+v", d)
 		}
-		var job query.Replay
+		var job past.Job
 		if d.Replay == "" {
 			continue
 		}

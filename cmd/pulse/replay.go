@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/human"
+	"github.com/nanopack/pulse/projector/past"
 	"github.com/nanopack/pulse/query"
 )
 
@@ -37,7 +38,7 @@ type replayCommand struct {
 	// offline replays without a server. It returns what became of
 	// the replay, ended, also when ctx ended it (canceled), or why there was none. It calls
 	// progress now and then, never after it returned.
-	offline func(ctx context.Context, config *Config, request query.ReplayRequest, progress func(query.Replay), log *slog.Logger) (query.Replay, error)
+	offline func(ctx context.Context, config *Config, request past.Request, progress func(past.Job), log *slog.Logger) (past.Job, error)
 }
 
 const replayHelp = `Rebuild what InfluxDB holds of a range of time from the journal, behind live traffic:
@@ -82,7 +83,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	w := &replayWatch{replayCommand: r, command: c, client: client, line: line}
 
 	// ^C must not leave a replay that nobody knows of.
-	var job query.Replay
+	var job past.Job
 	err = client.ask(context.WithoutCancel(ctx), http.MethodPost, "/replay", order, &job)
 	answer, answered := errors.AsType[*apiError](err)
 	switch {
@@ -111,9 +112,9 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 		return code
 	}
 	switch {
-	case job.State == query.ReplayDone:
+	case job.State == past.StateDone:
 		return exitOK
-	case job.State == query.ReplayFailed:
+	case job.State == past.StateFailed:
 		return c.failed(fmt.Errorf("it failed: %s", job.LastError))
 	default:
 		return c.failed(errors.New("it was canceled: what was written until then stays"))
@@ -130,8 +131,8 @@ type replayOrder struct {
 }
 
 // requestOf checks the flags as far as that is possible without a server.
-func requestOf(projection, from, to string, dryRun bool, now time.Time, local *time.Location) (q query.ReplayRequest, order replayOrder, err error) {
-	q = query.ReplayRequest{Projections: []string{projection}, DryRun: dryRun}
+func requestOf(projection, from, to string, dryRun bool, now time.Time, local *time.Location) (q past.Request, order replayOrder, err error) {
+	q = past.Request{Projections: []string{projection}, DryRun: dryRun}
 	order = replayOrder{Projection: projection, DryRun: dryRun}
 	switch projection {
 	case "raw", "aggregates", "all":
@@ -175,7 +176,7 @@ type replayWatch struct {
 // watch asks the server for the progress of a replay until the replay has ended. The server may be
 // away for a while, because a replay goes on after a restart. When ctx ends, watch cancels the
 // replay. It returns an error if it does not know how the replay ended.
-func (w *replayWatch) watch(ctx context.Context, job query.Replay) (query.Replay, error) {
+func (w *replayWatch) watch(ctx context.Context, job past.Job) (past.Job, error) {
 	path := "/replay/" + url.PathEscape(job.ID)
 	tick := time.NewTicker(w.poll)
 	defer tick.Stop()
@@ -187,7 +188,7 @@ func (w *replayWatch) watch(ctx context.Context, job query.Replay) (query.Replay
 			return w.cancel(path, job)
 		case <-tick.C:
 		}
-		var next query.Replay
+		var next past.Job
 		err := w.client.ask(ctx, http.MethodGet, path, nil, &next)
 		answer, answered := errors.AsType[*apiError](err)
 		switch {
@@ -213,7 +214,7 @@ func (w *replayWatch) watch(ctx context.Context, job query.Replay) (query.Replay
 }
 
 // cancel asks the server to cancel a replay.
-func (w *replayWatch) cancel(path string, job query.Replay) (query.Replay, error) {
+func (w *replayWatch) cancel(path string, job past.Job) (past.Job, error) {
 	w.line.print(fmt.Sprintf("canceling replay %s; ^C again leaves at once", job.ID))
 	if err := w.client.ask(context.Background(), http.MethodDelete, path, nil, &job); err != nil {
 		return job, fmt.Errorf("replay %s is not canceled and goes on: %w", job.ID, err)
@@ -222,9 +223,9 @@ func (w *replayWatch) cancel(path string, job query.Replay) (query.Replay, error
 }
 
 // offline replays without a server.
-func (w *replayWatch) offline(ctx context.Context, config *Config, request query.ReplayRequest) (query.Replay, error) {
+func (w *replayWatch) offline(ctx context.Context, config *Config, request past.Request) (past.Job, error) {
 	if _, err := os.Stat(config.DataDir); err != nil {
-		return query.Replay{}, fmt.Errorf("--data-dir: %w", err)
+		return past.Job{}, fmt.Errorf("--data-dir: %w", err)
 	}
 	w.line.print(fmt.Sprintf("no server answers at %s: replaying from %s", w.client.base, config.DataDir))
 	stop := context.AfterFunc(ctx, func() { w.line.print("canceling; ^C again leaves at once") })
@@ -233,13 +234,13 @@ func (w *replayWatch) offline(ctx context.Context, config *Config, request query
 }
 
 // printReplay writes how a replay ended. Times are local, with their offset from UTC.
-func printReplay(w io.Writer, job query.Replay, local *time.Location) error {
+func printReplay(w io.Writer, job past.Job, local *time.Location) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "replay %s, %s to %s: %s", job.ID, job.From.In(local).Format(time.RFC3339), job.To.In(local).Format(time.RFC3339), job.State)
 	if !job.Started.IsZero() && !job.Finished.IsZero() {
 		fmt.Fprintf(&b, " in %s", human.Seconds(job.Finished.Sub(job.Started).Seconds()))
 	}
-	if job.State == query.ReplayDone && !slices.ContainsFunc(job.Parts, func(p query.ReplayPart) bool { return p.Events+p.Lost > 0 }) {
+	if job.State == past.StateDone && !slices.ContainsFunc(job.Parts, func(p past.Part) bool { return p.Events+p.Lost > 0 }) {
 		b.WriteString(", and there was nothing to replay")
 	}
 	if job.DryRun {

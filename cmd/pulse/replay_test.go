@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/query"
+	"github.com/nanopack/pulse/projector/past"
 )
 
 // replayServer is a server as far as `pulse replay` sees one: it has one
@@ -36,14 +36,14 @@ type replayServer struct {
 var replayFrom = time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
 
 // aReplay is replay 3 with so much done.
-func aReplay(state string, progress float64) query.Replay {
+func aReplay(state past.State, progress float64) past.Job {
 	left := 60 * (1 - progress)
-	r := query.Replay{ID: "3", Projections: []string{"raw", "aggregates"}, From: replayFrom, To: replayFrom.Add(12 * time.Hour), State: state,
+	r := past.Job{ID: "3", Projections: []string{"raw", "aggregates"}, From: replayFrom, To: replayFrom.Add(12 * time.Hour), State: state,
 		Created: replayFrom, Started: replayFrom, Progress: progress, SecondsLeft: &left,
-		Parts: []query.ReplayPart{
-			{Projection: "raw", State: state, Events: uint64(progress * 100_000), EventsTotal: 100_000, Readings: uint64(progress * 1e6), Points: 999_000,
-				Expired: 700, Refused: 200, Lost: 100, Notes: []string{"the journal begins at 2026-11-20T01:00:00Z"}},
-			{Projection: "aggregates", State: state, Events: 7, EventsTotal: 7, Readings: 70, Points: 3, Notes: []string{}},
+		Parts: []past.Part{
+			{Projection: "raw", State: state, EventsTotal: 100_000, Counts: past.Counts{Events: uint64(progress * 100_000), Readings: uint64(progress * 1e6),
+				Points: 999_000, Expired: 700, Refused: 200, Lost: 100}, Notes: []string{"the journal begins at 2026-11-20T01:00:00Z"}},
+			{Projection: "aggregates", State: state, EventsTotal: 7, Counts: past.Counts{Events: 7, Readings: 70, Points: 3}, Notes: []string{}},
 		}}
 	if r.Ended() {
 		r.Finished, r.SecondsLeft = r.Started.Add(92*time.Second), nil
@@ -52,7 +52,7 @@ func aReplay(state string, progress float64) query.Replay {
 }
 
 // look answers with a replay.
-func look(r query.Replay) func(http.ResponseWriter) {
+func look(r past.Job) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) { _ = json.NewEncoder(w).Encode(r) }
 }
 
@@ -87,7 +87,7 @@ func (s *replayServer) answer(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		s.body = string(b)
 		w.WriteHeader(http.StatusAccepted)
-		look(aReplay(query.ReplayWaiting, 0))(w)
+		look(aReplay(past.StateWaiting, 0))(w)
 	case route == "GET /replay/3":
 		n := s.asked
 		s.asked++
@@ -97,7 +97,7 @@ func (s *replayServer) answer(w http.ResponseWriter, r *http.Request) {
 		s.looks[min(n, len(s.looks)-1)](w)
 	case route == "DELETE /replay/3":
 		s.canceled = true
-		look(aReplay(query.ReplayCanceled, 0.5))(w)
+		look(aReplay(past.StateCanceled, 0.5))(w)
 	default:
 		http.NotFound(w, r)
 	}
@@ -124,11 +124,11 @@ func replayQuickly(ctx context.Context, change func(*replayCommand), args ...str
 // What became of a replay is printed, and is the exit code.
 func TestReplayCommand(t *testing.T) {
 	t.Setenv("TZ", "")
-	failed := aReplay(query.ReplayFailed, 0.5)
+	failed := aReplay(past.StateFailed, 0.5)
 	failed.LastError = "there is no projection raw"
-	dry := aReplay(query.ReplayDone, 1)
+	dry := aReplay(past.StateDone, 1)
 	dry.DryRun = true
-	lost := query.Replay{ID: "3", State: query.ReplayRunning, LastError: "dial tcp: connection refused"}
+	lost := past.Job{ID: "3", State: past.StateRunning, LastError: "dial tcp: connection refused"}
 	for _, test := range []struct {
 		name           string
 		looks          []func(http.ResponseWriter)
@@ -137,7 +137,7 @@ func TestReplayCommand(t *testing.T) {
 		body           string
 		stdout, stderr []string // what they hold
 	}{
-		{"done", []func(http.ResponseWriter){look(aReplay(query.ReplayRunning, 0.25)), look(aReplay(query.ReplayRunning, 0.75)), look(aReplay(query.ReplayDone, 1))},
+		{"done", []func(http.ResponseWriter){look(aReplay(past.StateRunning, 0.25)), look(aReplay(past.StateRunning, 0.75)), look(aReplay(past.StateDone, 1))},
 			[]string{"--from", "6h", "--projection", "raw"}, exitOK, `{"projection":"raw","from":"6h","dry_run":false}`,
 			[]string{"replay 3, 2026-11-20T00:00:00Z to 2026-11-20T12:00:00Z: done in 1m32s\n",
 				"                    EVENTS      READINGS        POINTS     EXPIRED     REFUSED        LOST\n" +
@@ -150,11 +150,11 @@ func TestReplayCommand(t *testing.T) {
 			[]string{"done in 1m32s (dry run: nothing was changed)\n"}, nil},
 		{"failed", []func(http.ResponseWriter){look(failed)}, []string{"--from", "6h"}, exitFailure, "",
 			[]string{": failed in 1m32s\n"}, []string{"pulse replay: it failed: there is no projection raw\n"}},
-		{"canceled by somebody else", []func(http.ResponseWriter){look(aReplay(query.ReplayCanceled, 0.5))}, []string{"--from", "6h"}, exitFailure, "",
+		{"canceled by somebody else", []func(http.ResponseWriter){look(aReplay(past.StateCanceled, 0.5))}, []string{"--from", "6h"}, exitFailure, "",
 			[]string{": canceled in 1m32s\n"}, []string{"pulse replay: it was canceled: what was written until then stays\n"}},
-		{"held up", []func(http.ResponseWriter){look(lost), look(aReplay(query.ReplayDone, 1))}, []string{"--from", "6h"}, exitOK, "", nil,
+		{"held up", []func(http.ResponseWriter){look(lost), look(aReplay(past.StateDone, 1))}, []string{"--from", "6h"}, exitOK, "", nil,
 			[]string{", held up: dial tcp: connection refused\n"}},
-		{"the server restarts", []func(http.ResponseWriter){look(aReplay(query.ReplayRunning, 0.25)), breaksOff, breaksOff, answers(503), look(aReplay(query.ReplayDone, 1))},
+		{"the server restarts", []func(http.ResponseWriter){look(aReplay(past.StateRunning, 0.25)), breaksOff, breaksOff, answers(503), look(aReplay(past.StateDone, 1))},
 			[]string{"--from", "6h"}, exitOK, "", []string{"done in"},
 			[]string{"the server does not answer: ", "EOF; asking on for 10s\n", "the server is back\n"}},
 		{"the server forgot it", []func(http.ResponseWriter){answers(404)}, []string{"--from", "6h"}, exitFailure, "", nil,
@@ -194,9 +194,9 @@ func TestReplayCommand(t *testing.T) {
 // clock. What nothing was found of is said.
 func TestReplayDates(t *testing.T) {
 	now := func() time.Time { return time.Date(2026, 11, 27, 20, 30, 0, 0, time.UTC) } // the 28th in India
-	empty := query.Replay{ID: "3", State: query.ReplayDone, From: replayFrom, To: replayFrom.Add(time.Hour),
-		Parts: []query.ReplayPart{{Projection: "raw", State: query.ReplayDone, Notes: []string{"the journal has nothing from here to there"}},
-			{Projection: "aggregates", State: query.ReplayDone, Notes: []string{"the journal has nothing from here to there"}}}}
+	empty := past.Job{ID: "3", State: past.StateDone, From: replayFrom, To: replayFrom.Add(time.Hour),
+		Parts: []past.Part{{Projection: "raw", State: past.StateDone, Notes: []string{"the journal has nothing from here to there"}},
+			{Projection: "aggregates", State: past.StateDone, Notes: []string{"the journal has nothing from here to there"}}}}
 	for _, test := range []struct {
 		zone, from, to string
 		body           string
@@ -227,7 +227,7 @@ func TestReplayDates(t *testing.T) {
 // server refuses says which field.
 func TestReplayRefusals(t *testing.T) {
 	t.Setenv("TZ", "")
-	s := newReplayServer(t, look(aReplay(query.ReplayDone, 1)))
+	s := newReplayServer(t, look(aReplay(past.StateDone, 1)))
 	refusing := func(status int) string {
 		s := newReplayServer(t, breaksOff)
 		s.refuse = status
@@ -262,9 +262,9 @@ func TestReplayRefusals(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) {
-				r.offline = func(context.Context, *Config, query.ReplayRequest, func(query.Replay), *slog.Logger) (query.Replay, error) {
+				r.offline = func(context.Context, *Config, past.Request, func(past.Job), *slog.Logger) (past.Job, error) {
 					t.Error("it replayed")
-					return query.Replay{}, nil
+					return past.Job{}, nil
 				}
 			}, append([]string{"--api", s.URL}, test.args...)...)
 			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
@@ -281,7 +281,7 @@ func TestReplayRefusals(t *testing.T) {
 
 // ^C has the server cancel the replay, also one that came while it was asked for.
 func TestReplayCancel(t *testing.T) {
-	s := newReplayServer(t, look(aReplay(query.ReplayRunning, 0.5)))
+	s := newReplayServer(t, look(aReplay(past.StateRunning, 0.5)))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	s.onLook = func(n int) {
@@ -296,7 +296,7 @@ func TestReplayCancel(t *testing.T) {
 		t.Errorf("exit %d, canceled %t, stdout %q, stderr %q", code, canceled, stdout, stderr)
 	}
 
-	s = newReplayServer(t, look(aReplay(query.ReplayRunning, 0.5)))
+	s = newReplayServer(t, look(aReplay(past.StateRunning, 0.5)))
 	code, _, _ = replayQuickly(ctx, nil, "--api", s.URL, "--from", "6h")
 	if _, canceled, _ := s.saw(); code != exitFailure || !canceled {
 		t.Errorf("^C at the beginning: exit %d, canceled %t", code, canceled)
@@ -305,7 +305,7 @@ func TestReplayCancel(t *testing.T) {
 
 // A ^C that the server does not hear of is told.
 func TestReplayCancelOfALostServer(t *testing.T) {
-	s := newReplayServer(t, look(aReplay(query.ReplayRunning, 0.5)))
+	s := newReplayServer(t, look(aReplay(past.StateRunning, 0.5)))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	s.onLook = func(int) {
@@ -320,7 +320,7 @@ func TestReplayCancelOfALostServer(t *testing.T) {
 
 // A server that stays away is given up, and the replay is not.
 func TestReplayPatience(t *testing.T) {
-	s := newReplayServer(t, look(aReplay(query.ReplayRunning, 0.5)), breaksOff)
+	s := newReplayServer(t, look(aReplay(past.StateRunning, 0.5)), breaksOff)
 	code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) { r.patience = 50 * time.Millisecond }, "--api", s.URL, "--from", "6h")
 	if code != exitFailure || stdout != "" || !strings.Contains(stderr, "replay 3 goes on when it is back, "+s.URL+"/replay/3 tells how it does") {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
@@ -332,7 +332,7 @@ func TestReplayPatience(t *testing.T) {
 
 // The certificate of a server that speaks TLS only is trusted if it was given.
 func TestReplayTLS(t *testing.T) {
-	s := &replayServer{looks: []func(http.ResponseWriter){look(aReplay(query.ReplayDone, 1))}}
+	s := &replayServer{looks: []func(http.ResponseWriter){look(aReplay(past.StateDone, 1))}}
 	s.Server = httptest.NewTLSServer(http.HandlerFunc(s.answer))
 	defer s.Close()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
@@ -355,24 +355,24 @@ func TestReplayWithoutAServer(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		args []string
-		end  string
+		end  past.State
 		err  error
 		code int
 	}{
-		{"flags", []string{"--data-dir", dir, "--influx-address", "embedded", "--retention", "3", "--log-level", "warn"}, query.ReplayDone, nil, exitOK},
-		{"config file", []string{"--config-file", file}, query.ReplayDone, nil, exitOK},
-		{"canceled", []string{"--data-dir", dir, "--retention=3"}, query.ReplayCanceled, nil, exitFailure},
+		{"flags", []string{"--data-dir", dir, "--influx-address", "embedded", "--retention", "3", "--log-level", "warn"}, past.StateDone, nil, exitOK},
+		{"config file", []string{"--config-file", file}, past.StateDone, nil, exitOK},
+		{"canceled", []string{"--data-dir", dir, "--retention=3"}, past.StateCanceled, nil, exitFailure},
 		{"error", []string{"--data-dir", dir, "--retention=3"}, "", errors.New("another pulse uses the data dir"), exitFailure},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got *Config
 			code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) {
-				r.offline = func(_ context.Context, config *Config, request query.ReplayRequest, progress func(query.Replay), log *slog.Logger) (query.Replay, error) {
+				r.offline = func(_ context.Context, config *Config, request past.Request, progress func(past.Job), log *slog.Logger) (past.Job, error) {
 					got = config
 					if back := time.Since(request.From).Round(time.Minute); back != 6*time.Hour || !request.To.IsZero() || request.Projections[0] != "aggregates" {
 						t.Errorf("%+v", request)
 					}
-					progress(aReplay(query.ReplayRunning, 0.5))
+					progress(aReplay(past.StateRunning, 0.5))
 					log.Warn("as it happens")
 					return aReplay(test.end, 1), test.err
 				}
@@ -391,7 +391,7 @@ func TestReplayWithoutAServer(t *testing.T) {
 	}
 
 	// A server that answers does it, with the token of the config file.
-	s := newReplayServer(t, look(aReplay(query.ReplayDone, 1)))
+	s := newReplayServer(t, look(aReplay(past.StateDone, 1)))
 	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h", "--config-file", file); code != exitFailure || !strings.Contains(stderr, "--token") {
 		t.Errorf("exit %d, %q", code, stderr)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/human"
+	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/query"
 )
 
@@ -66,7 +67,7 @@ func printStatus(w io.Writer, s query.Status) error {
 	if gaps > 0 {
 		fmt.Fprintf(t, "\nGAP IN\tFROM\tTO\tRECORDS\tFOUND\tREASON\n")
 	}
-	list := func(name string, gaps []query.Gap) {
+	list := func(name string, gaps []projector.Gap) {
 		for _, g := range gaps {
 			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\n", name, g.From, g.To, human.Thousands(g.Count), g.Time.UTC().Format(time.DateTime+"Z"), g.Reason)
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/query"
 )
 
@@ -39,10 +40,10 @@ func TestStatusCommand(t *testing.T) {
 	status := query.Status{
 		State: "degraded", Reasons: []string{"projection influx_raw is failing: /status says why"}, Version: "0.3.0", UptimeSeconds: 11531,
 		Journal: query.StatusJournal{FirstTime: at, Messages: 1234567, Bytes: 123_456_789, MaxBytes: 10e9, RetentionSeconds: 7 * 24 * 3600},
-		Projections: []query.Projection{
-			{Name: "latest", State: "live", Gaps: []query.Gap{}},
-			{Name: "influx_raw", State: "failing", Failing: true, Lag: 100_000, LagSeconds: 360, Backlog: 40, SecondsToLoss: &toLoss, Lost: 7,
-				Gaps: []query.Gap{{From: 100, To: 106, Count: 7, Reason: "dropped by retention", Time: at}}, LastError: "connection refused"},
+		Projections: []projector.Status{
+			{Name: "latest", State: "live"},
+			{Name: "influx_raw", State: "failing", Failing: true, Lag: 100_000, LagSeconds: 360, Backlog: 40, SecondsToLoss: &toLoss, LastError: "connection refused",
+				Losses: projector.Losses{Lost: 7, Gaps: []projector.Gap{{From: 100, To: 106, Count: 7, Reason: "dropped by retention", Time: at}}}},
 		},
 		Influx: query.StatusInflux{Error: "connection refused"},
 		Relays: query.StatusRelays{Connected: 2, Disconnected: 1, Collectors: 9},

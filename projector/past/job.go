@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/internal/apijson"
 )
 
 // Errors of Jobs; test with errors.Is.
@@ -50,7 +52,32 @@ type Request struct {
 	DryRun bool
 }
 
-// Job is a replay as others see it. All times are UTC.
+// Validate says what is wrong with the range. The error is ErrInvalid.
+func (q Request) Validate(now time.Time) error {
+	now, from, to := now.UTC(), q.From.UTC(), q.To.UTC()
+	if q.To.IsZero() {
+		to = now
+	}
+	switch {
+	case from.Year() < firstYear || from.Year() > lastYear:
+		return &rangeError{fmt.Sprintf("from must be a time between %d and %d", firstYear, lastYear)}
+	case to.Year() > lastYear:
+		return &rangeError{fmt.Sprintf("to must be a time between %d and %d", firstYear, lastYear)}
+	case from.After(now):
+		return &rangeError{fmt.Sprintf("from is %s, which is in the future: it is now %s", from.Format(time.RFC3339), now.Format(time.RFC3339))}
+	case !from.Before(to):
+		return &rangeError{fmt.Sprintf("from must be before to (from=%s, to=%s)", from.Format(time.RFC3339), to.Format(time.RFC3339))}
+	}
+	return nil
+}
+
+// rangeError says what is wrong with a range. It is ErrInvalid to errors.Is.
+type rangeError struct{ text string }
+
+func (e *rangeError) Error() string   { return e.text }
+func (e *rangeError) Is(t error) bool { return t == ErrInvalid }
+
+// Job is a replay as others see it. The JSON form is the API's. All times are UTC.
 type Job struct {
 	ID          string    `json:"id"`
 	Projections []string  `json:"projections"`
@@ -80,6 +107,21 @@ type Part struct {
 	EventsTotal uint64 `json:"events_total"`
 	// Notes are for people; never nil.
 	Notes []string `json:"notes"`
+}
+
+// Ended reports whether nothing will change any more.
+func (j Job) Ended() bool { return j.State.final() }
+
+// MarshalJSON shows the part as the API does: how many events there are follows how many were gone over.
+func (p Part) MarshalJSON() ([]byte, error) {
+	return apijson.Marshal(struct {
+		Projection  string `json:"projection"`
+		State       State  `json:"state"`
+		Events      uint64 `json:"events"` // in place of the one in Counts
+		EventsTotal uint64 `json:"events_total"`
+		Counts
+		Notes []string `json:"notes"`
+	}{p.Projection, p.State, p.Events, p.EventsTotal, p.Counts, append([]string{}, p.Notes...)})
 }
 
 // summary is what became of a part, for the log.
@@ -205,6 +247,9 @@ const firstYear, lastYear = 1970, 2261
 
 // newRecord makes a job of a request; names are those of all targets.
 func newRecord(q Request, names []string, now time.Time) (*record, error) {
+	if err := q.Validate(now); err != nil {
+		return nil, err
+	}
 	var projections []string
 	for _, p := range q.Projections {
 		if p == All {
@@ -225,18 +270,7 @@ func newRecord(q Request, names []string, now time.Time) (*record, error) {
 	if q.To.IsZero() {
 		q.To = now
 	}
-	q.From, q.To = q.From.UTC(), q.To.UTC()
-	switch {
-	case q.From.Year() < firstYear || q.From.Year() > lastYear:
-		return nil, fmt.Errorf("%w: from must be a time between %d and %d", ErrInvalid, firstYear, lastYear)
-	case q.To.Year() > lastYear:
-		return nil, fmt.Errorf("%w: to must be a time between %d and %d", ErrInvalid, firstYear, lastYear)
-	case q.From.After(now):
-		return nil, fmt.Errorf("%w: from is %s, which is in the future", ErrInvalid, q.From.Format(time.RFC3339))
-	case !q.From.Before(q.To):
-		return nil, fmt.Errorf("%w: from is %s; it must be before to, %s", ErrInvalid, q.From.Format(time.RFC3339), q.To.Format(time.RFC3339))
-	}
-	r := &record{Job: Job{Projections: projections, From: q.From, To: q.To, DryRun: q.DryRun, State: StateWaiting, Created: now}}
+	r := &record{Job: Job{Projections: projections, From: q.From.UTC(), To: q.To.UTC(), DryRun: q.DryRun, State: StateWaiting, Created: now}}
 	for _, p := range projections {
 		r.Parts = append(r.Parts, Part{Projection: p, State: StateWaiting, Notes: []string{}})
 		r.Runs = append(r.Runs, progress{})

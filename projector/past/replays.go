@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/apijson"
 	"github.com/nanopack/pulse/internal/retry"
 	"github.com/nanopack/pulse/projector"
 )
@@ -176,6 +177,7 @@ func (j *Replays) find(id string) *record {
 // view is a record for others. mu is held.
 func (j *Replays) view(r *record) Job {
 	job := r.clone().Job
+	job.Created, job.Started, job.Finished = apijson.Time(job.Created), apijson.Time(job.Started), apijson.Time(job.Finished)
 	if j.current.seq != r.seq || r.State != StateRunning {
 		return job
 	}
