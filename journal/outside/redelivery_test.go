@@ -74,11 +74,8 @@ func TestOutsideOldConsumersAreBounded(t *testing.T) {
 	appendMany(t, j, 3000)
 	js := j.current().JetStream
 	for i := range 20 {
-		cfg := jetstream.ConsumerConfig{Durable: fmt.Sprint("old-", i), AckPolicy: jetstream.AckExplicitPolicy, AckWait: 10 * time.Millisecond,
+		cfg := jetstream.ConsumerConfig{Durable: fmt.Sprint("old-", i), AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Hour,
 			MaxAckPending: 10_000, InactiveThreshold: time.Hour}
-		if i%2 == 1 {
-			cfg.BackOff, cfg.MaxDeliver = []time.Duration{10 * time.Millisecond, time.Minute}, 100
-		}
 		c, err := js.CreateConsumer(patient(t), journal.StreamName, cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -94,6 +91,13 @@ func TestOutsideOldConsumersAreBounded(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+		}
+		cfg.AckWait = 10 * time.Millisecond // only now: nothing comes twice before
+		if i%2 == 1 {
+			cfg.BackOff, cfg.MaxDeliver = []time.Duration{10 * time.Millisecond, time.Minute}, 100
+		}
+		if _, err := js.UpdateConsumer(patient(t), journal.StreamName, cfg); err != nil {
+			t.Fatal(err)
 		}
 	}
 	closeJournal(t, j)
