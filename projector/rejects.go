@@ -41,7 +41,7 @@ type Reject struct {
 	Time time.Time `json:"time"`
 }
 
-// storedReject is a Reject as it is stored, by its tags.
+// storedReject is a Reject as bbolt holds it: JSON by the tags of Reject.
 type storedReject Reject
 
 // MarshalJSON shows the reject as the API does.
@@ -124,7 +124,7 @@ func (r *Rejects) Replace(projection string, gone func(Reject) bool, still ...Re
 		var keys [][]byte
 		err = l.bucket.ForEach(func(k, v []byte) error {
 			var old Reject
-			if err := json.Unmarshal(seal.Open(v), &old); err != nil {
+			if err := json.Unmarshal(seal.Open(v), (*storedReject)(&old)); err != nil {
 				return err
 			}
 			if !keep[old.key()] && gone(old) {
@@ -178,7 +178,7 @@ func openList(top *bbolt.Bucket, projection string) (*rejectList, error) {
 	return l, b.ForEach(func(_, v []byte) error {
 		l.n++
 		var old Reject
-		if err := json.Unmarshal(seal.Open(v), &old); err != nil {
+		if err := json.Unmarshal(seal.Open(v), (*storedReject)(&old)); err != nil {
 			return err
 		}
 		l.listed[old.key()] = true
@@ -201,7 +201,7 @@ func (l *rejectList) add(rej Reject) error {
 	if err != nil {
 		return err
 	}
-	v, err := json.Marshal(rej)
+	v, err := json.Marshal(storedReject(rej))
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (r *Rejects) List() ([]Reject, error) {
 		return top.ForEachBucket(func(name []byte) error {
 			return top.Bucket(name).ForEach(func(_, v []byte) error {
 				var rej Reject
-				if err := json.Unmarshal(seal.Open(v), &rej); err != nil {
+				if err := json.Unmarshal(seal.Open(v), (*storedReject)(&rej)); err != nil {
 					return fmt.Errorf("a reject of %s: %w", name, err)
 				}
 				list = append(list, rej)

@@ -31,6 +31,9 @@ func FuzzReplayBody(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		request, err := parseReplay(body, testNow, time.UTC)
+		if err == nil {
+			err = request.Validate(testNow)
+		}
 		if err != nil {
 			if err.Error() == "" || strings.ContainsAny(err.Error(), "\r\n") {
 				t.Fatalf("%q: %q is no line that says why", body, err)

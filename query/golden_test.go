@@ -270,22 +270,26 @@ func goldenAlerts(f *fakeAlerts, state string) {
 // goldenReplays has 2, which is running, and 1, which is done; state may be full or broken.
 func goldenReplays(f *fakeReplays, state string) {
 	left := 12.5
+	now := testNow.Truncate(time.Second) // as past tells its times
 	since := testNow.Add(-time.Hour)
 	running := past.Job{ID: "2", Projections: []string{"raw", "aggregates"}, From: testNow.Add(-6 * time.Hour), To: testNow.Add(-time.Hour),
-		State: past.StateRunning, Created: testNow.Add(-time.Minute), Started: testNow.Add(-50 * time.Second), Progress: 0.42, SecondsLeft: &left,
+		State: past.StateRunning, Created: now.Add(-time.Minute), Started: now.Add(-50 * time.Second), Progress: 0.42, SecondsLeft: &left,
 		LastError: "connection refused",
 		Parts: []past.Part{
 			{Projection: "raw", State: past.StateDone, Counts: past.Counts{Events: 456, Readings: 1230, Points: 1225, Expired: 3, Refused: 2, Lost: 10}, EventsTotal: 456,
 				Notes: []string{"the journal begins at 2026-11-23T05:00:00Z; what was before is not in it"}},
 			{Projection: "aggregates", State: past.StateRunning, Counts: past.Counts{Events: 1}, EventsTotal: 456},
 		}}
-	done := past.Job{ID: "1", Projections: []string{"raw"}, From: since.In(time.FixedZone("", 7200)), To: testNow, DryRun: true, State: past.StateDone,
-		Created: since, Started: since, Finished: testNow, Progress: 1}
+	done := past.Job{ID: "1", Projections: []string{"raw"}, From: since, To: testNow, DryRun: true, State: past.StateDone, Parts: []past.Part{},
+		Created: now.Add(-time.Hour), Started: now.Add(-time.Hour), Finished: now, Progress: 1}
 	f.list = []past.Job{running, done}
 	f.create = func(r past.Request) (past.Job, error) {
+		if err := r.Validate(testNow); err != nil {
+			return past.Job{}, err
+		}
 		switch {
 		case state == "full":
-			return past.Job{}, fmt.Errorf("%w replays are waiting: 16; cancel one or wait", past.ErrTooMany)
+			return past.Job{}, fmt.Errorf("%w: 16; cancel one or wait", past.ErrTooMany)
 		case state == "broken":
 			return past.Job{}, errors.New("writing the state file: no space left on device")
 		case len(r.Projections) == 0:
@@ -293,18 +297,18 @@ func goldenReplays(f *fakeReplays, state string) {
 		case r.To.IsZero():
 			r.To = testNow
 		}
-		return past.Job{ID: "3", Projections: r.Projections, From: r.From, To: r.To, DryRun: r.DryRun, State: past.StateWaiting, Created: testNow,
+		return past.Job{ID: "3", Projections: r.Projections, From: r.From, To: r.To, DryRun: r.DryRun, State: past.StateWaiting, Created: now,
 			Parts: []past.Part{{Projection: "raw", State: past.StateWaiting}}}, nil
 	}
 	f.get = func(id string) (past.Job, error) {
 		if id != "2" {
-			return past.Job{}, fmt.Errorf("%w: no replay %s: GET /replay lists them", past.ErrNotFound, id)
+			return past.Job{}, fmt.Errorf("%w: %s", past.ErrNotFound, id)
 		}
 		return running, nil
 	}
 	f.cancel = func(id string) (past.Job, error) {
 		r, err := f.get(id)
-		r.State, r.Finished = past.StateCanceled, testNow
+		r.State, r.Finished = past.StateCanceled, now
 		return r, err
 	}
 }

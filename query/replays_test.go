@@ -15,7 +15,10 @@ func TestReplays(t *testing.T) {
 	w := startWorld(t, nil)
 	var got past.Request
 	var fail error
-	w.replays.create = func(r past.Request) (past.Job, error) { got = r; return past.Job{ID: "a/b"}, fail }
+	w.replays.create = func(r past.Request) (past.Job, error) {
+		got = r
+		return past.Job{ID: "a/b", Projections: []string{}, Parts: []past.Part{}}, fail
+	}
 	byID := func(id string) (past.Job, error) {
 		if id != "a/b" {
 			t.Errorf("id %q", id)

@@ -54,7 +54,7 @@ func TestJobJSON(t *testing.T) {
 	}
 	want := `{"id":"7","projections":["raw"],"from":"1970-01-01T00:00:00Z","to":"1970-01-01T00:01:00Z","dry_run":false,"state":"waiting",` +
 		`"created":"1970-01-01T00:01:30Z","progress":0,"seconds_left":null,"parts":[{"projection":"raw","state":"waiting",` +
-		`"events":0,"readings":0,"points":0,"expired":0,"refused":0,"lost":0,"events_total":0,"notes":[]}]}`
+		`"events":0,"events_total":0,"readings":0,"points":0,"expired":0,"refused":0,"lost":0,"notes":[]}]}`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}
