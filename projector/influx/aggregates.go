@@ -86,8 +86,8 @@ type AggregatesOptions struct {
 //
 // If the journal has dropped records that are needed to count a window again, the window is frozen:
 // its rows stay as they are, and its late readings are counted and listed (unless there are no rows
-// to keep: see RowsGone). If the journal lost its last records, the index forgets these records too,
-// and the rows are made of the records that are left. A changed interval applies from the next
+// to keep: see RowsGone). If the journal lost its last records, the index forgets these records
+// too, and the rows are made of the records that are left. A changed interval applies from the next
 // window on that no event has touched. Windows never overlap.
 //
 // A replay (NewAggregatesPast) writes a window's rows again between two batches, and follows the

@@ -132,8 +132,8 @@ func (a *Aggregates) replayNext(ctx context.Context, r past.Range, c *windowsCur
 	return nil
 }
 
-// newest finds the newest window that ends after from and begins before the time before, in memory
-// or else in the index. w is nil if the window is not in memory.
+// newest finds the newest window that ends after from and begins earlier than before, in memory or
+// else in the index. w is nil if the window is not in memory.
 func (a *Aggregates) newest(from, before int64) (w *window, e indexEntry, ok bool, err error) {
 	e, ok, err = a.index.newest(before)
 	if err != nil {

@@ -161,7 +161,7 @@ func (r *response) text() string {
 	return text
 }
 
-// failure returns the error for an answer to any operation that is no success.
+// failure returns the error for an unsuccessful answer to any operation.
 func (r *response) failure(op string) *Error {
 	text := r.text()
 	e := &Error{Op: op, Kind: Temporary, Status: r.status, Err: errors.New(cut.Text(text, maxSaid))}

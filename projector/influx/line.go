@@ -88,7 +88,7 @@ func appendEscaped(dst []byte, s, special string) []byte {
 }
 
 // CheckFields returns the fields of p that InfluxDB takes, p.Fields itself if it takes all of them.
-// If it does not, or if p has no fields, CheckFields counts the point in res.
+// If a field is refused, or if p has no fields, CheckFields counts the point in res.
 func CheckFields(p *Point, res *WriteResult) []Field {
 	for i := range p.Fields {
 		if err := CheckField(p, &p.Fields[i]); err != nil {

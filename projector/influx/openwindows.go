@@ -89,8 +89,8 @@ func (a *Aggregates) recount(ctx context.Context, w *window, below journal.Spans
 	return nil
 }
 
-// countRecords counts the events of w in the records from of the journal, and returns the records
-// that the journal does not have. dirty marks the rows to be written.
+// countRecords reads the records in from, counts the events of w, and returns the records that the
+// journal does not have. dirty marks the rows to be written.
 func (a *Aggregates) countRecords(ctx context.Context, w *window, from journal.Spans, dirty bool) (missing []journal.Span, err error) {
 	for _, s := range from {
 		next := s.First
@@ -163,7 +163,7 @@ func (a *Aggregates) closeIf(ctx context.Context, due func(*window) bool) error 
 	return nil
 }
 
-// evict forgets closed and frozen windows that are written, except the keep last used of them.
+// evict forgets closed and frozen windows that are written, except the last used, keep in number.
 func (a *Aggregates) evict(keep int) {
 	if len(a.windows) <= keep {
 		return
