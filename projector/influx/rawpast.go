@@ -186,8 +186,8 @@ func (p *RawPast) count(records []journal.Record) (c past.Counts) {
 	return c
 }
 
-// End implements past.Sink. After a replay's chunk it replaces the rejects of the records that were
-// offered by the readings refused now.
+// End implements past.Sink. After a replay's chunk it replaces the rejects of the offered records:
+// of these only the readings that were refused now stay listed.
 func (p *RawPast) End() error {
 	if p.w.o.Rejects == nil || len(p.listed)+len(p.still) == 0 {
 		return nil

@@ -176,7 +176,7 @@ func (w *rawWriter) flush(ctx context.Context, now time.Time, done *rawWritten) 
 func (w *rawWriter) refuse(refusals []refusal, now time.Time) (rejects []projector.Reject) {
 	var unlisted projector.Reject
 	for _, f := range refusals {
-		if f.count < f.to-f.from { // it is not known which of the points
+		if f.count < f.to-f.from { // some of the points, not known which
 			first, last := w.origins[f.from].seq, w.origins[f.to-1].seq
 			rejects = append(rejects, projector.Reject{Seq: first, To: last, Count: f.count,
 				Reason: fmt.Sprintf("%s (records %d to %d)", f.reason, first, last)})
