@@ -244,7 +244,7 @@ func TestRowsGone(t *testing.T) {
 
 func TestTheJournalLostItsEnd(t *testing.T) {
 	w := newWorld(t, 1)
-	w.store.check = nil // what the journal lost is not counted any more
+	w.store.check = nil // the readings that the journal lost are not counted any more
 	for i := range 10 {
 		w.send(event("web1", w.clock.Add(time.Duration(i)*time.Second), nil, stat("cpu", float64(i))))
 	}

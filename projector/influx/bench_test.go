@@ -40,8 +40,8 @@ func fleetRecords(relays, stats int, at time.Time) []journal.Record {
 	return records
 }
 
-// BenchmarkAggregates1M measures a million readings of 10,000 series with one poll a minute, and
-// compares that with decoding the same events alone.
+// BenchmarkAggregates1M is the case of the budget: a million readings of 10,000 series with one
+// poll a minute. It is compared with decoding the same events alone.
 func BenchmarkAggregates1M(b *testing.B) {
 	var encoded [][]byte
 	for poll := range 100 {

@@ -38,7 +38,7 @@ type sink struct {
 	*sinkCounters
 }
 
-// sinkCounters count what a projection writes.
+// sinkCounters count the points that a projection writes.
 type sinkCounters struct{ written, dropped, refused, schemas, limits prometheus.Counter }
 
 // tally counts the points of the writes that succeeded.

@@ -100,8 +100,8 @@ func (r *Raw) Apply(ctx context.Context, records []journal.Record) (uint64, erro
 // Persist makes the points durable.
 func (r *Raw) Persist(ctx context.Context) error { return r.w.o.Store.Flush(ctx, PolicyRaw) }
 
-// list adds rejects to the list to, and logs the first. If they cannot be listed, that is logged
-// and stops nothing.
+// list lists rejects in to, and logs the first. A failure to list them is logged, and stops
+// nothing.
 func list(to *projector.Rejects, log *slog.Logger, projection string, now time.Time, rejects []projector.Reject) {
 	sign(log, projection, now, rejects)
 	if to == nil || len(rejects) == 0 {

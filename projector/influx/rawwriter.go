@@ -27,7 +27,7 @@ type rawWriter struct {
 	points   []Point
 	fields   []Field
 	origins  []origin // of the points
-	expired  int      // readings left out as too old since the last write, counted when the next one succeeds
+	expired  int      // readings too old since the last write; counted when the next one succeeds
 	skipped  []origin // readings not offered since the last write
 
 	// round counts how often all series are offered again: only refusals of this round count.
@@ -48,7 +48,7 @@ func newRawCounters(reg prometheus.Registerer) *rawCounters {
 	}
 }
 
-// rawSeries is what is known of a series.
+// rawSeries holds the form of a series for the store, and its newest refusal.
 type rawSeries struct {
 	series  *Series
 	refused refused

@@ -120,7 +120,7 @@ func (s *stage) cells() map[cell]float64 {
 	return maps.Clone(s.store.cells)
 }
 
-// drop deletes what was stored for [from, to).
+// drop deletes the stored points and rows of [from, to).
 func (s *stage) drop(from, to time.Duration) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
