@@ -324,7 +324,7 @@ func TestAggregatesExtremes(t *testing.T) {
 	w.store.want(t, PolicyAggregate, web1, at, "neg", -math.MaxFloat64)
 	w.store.want(t, PolicyAggregate, web1, at, "same", 1e308)
 	w.store.want(t, PolicyAggregate, web1, at, "same:sum", math.MaxFloat64)
-	w.store.want(t, PolicyAggregate, web1, at, "both:sum", 1.5e308) // the sum left the range of float64 in between
+	w.store.want(t, PolicyAggregate, web1, at, "both:sum", 1.5e308) // the sum overflowed in between
 	w.store.want(t, PolicyAggregate, web1, at, "both", 0.5e308)
 	w.store.want(t, PolicyAggregate, web1, at, "tenth", 0.1) // 0.1+0.1+0.1 is more than three times it
 	w.store.want(t, PolicyAggregate, web1, at, "neg:sum", -math.MaxFloat64)

@@ -21,7 +21,7 @@ func TestExternalIsBounded(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			_, _ = io.WriteString(conn, head+long+"\r\n\r\n") // the store may have closed the connection
+			_, _ = io.WriteString(conn, head+long+"\r\n\r\n") // the store may have hung up
 		}
 	}
 	for name, says := range map[string]func(w http.ResponseWriter, r *http.Request, body string){

@@ -236,7 +236,7 @@ func TestReplayGoesOnAfterARestart(t *testing.T) {
 		s.drop(0, 24*time.Hour)
 		writes := 0
 		s.change(func(f *fakeStore) {
-			f.before = func(points []Point) (int, error) { // the store takes some writes and then no more
+			f.before = func(points []Point) (int, error) { // some writes succeed, then none
 				writes++
 				if most := map[bool]int{false: 3, true: 60}[points[0].Series.Measurement() == "aggregate"]; writes > most {
 					return len(points) / 2, errDown
@@ -357,7 +357,7 @@ func TestReplayOfExpiredReadings(t *testing.T) {
 		s := newStage(t)
 		s.live(s.minutes("web1", 0, 360)...)
 		s.stop()
-		s.retention = time.Since(s.began.Add(30*time.Minute + 5*time.Second)) // half an hour and one event have expired
+		s.retention = time.Since(s.began.Add(30*time.Minute + 5*time.Second)) // half an hour and an event expire
 		s.start()
 		s.drop(0, time.Hour)
 		job := s.replay(0, time.Hour, "all")
