@@ -11,12 +11,13 @@ import (
 // Embedded is the address that means the engine in this process.
 const Embedded = "embedded"
 
-// secret matches what may hold a password in anything meant as an address.
+// secret matches the part of an address, valid or not, that may hold a password: all up to the last
+// @.
 var secret = regexp.MustCompile(`^.*@`)
 
-// ParseAddress reads an InfluxDB address: http or https, a host, perhaps a
-// port, a path (of a proxy in front), and user:password@. The error repeats
-// the address without the password and says what is expected.
+// ParseAddress parses an InfluxDB address: http or https, a host, and optionally user:password@, a
+// port and a path (of a proxy in front). The error repeats the address without the password and
+// says which form is expected.
 func ParseAddress(address string) (*url.URL, error) {
 	fail := func(why string) (*url.URL, error) {
 		return nil, fmt.Errorf("InfluxDB address %q: %s: expected http://host:8086 or https://host:8086, "+
@@ -44,8 +45,7 @@ func ParseAddress(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// isLoopback says whether u is this machine, where compressing costs more than
-// it saves.
+// isLoopback reports whether u is this machine, where compressing costs more than it saves.
 func isLoopback(u *url.URL) bool {
 	host := u.Hostname()
 	ip := net.ParseIP(host)

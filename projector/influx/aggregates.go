@@ -20,19 +20,20 @@ import (
 )
 
 const (
-	// grace is how long after its end a window waits for events that were on their way.
+	// grace is how long after its end a window stays open for events that are still on their way.
 	grace = 10 * time.Second
-	// flushFirst after a window has got its first unwritten reading it is written, but not sooner
-	// than flushEvery after the last time: history is there within a minute and a half of a start,
-	// and one write a minute is enough.
+	// flushFirst is how long after the first unwritten reading the windows are written, but not
+	// sooner than flushEvery after the last time. So history is there within a minute and a half
+	// of a start, and one write a minute is enough.
 	flushFirst = 30 * time.Second
 	flushEvery = time.Minute
-	// keepClosed is how many closed windows stay in memory for late events, maxWindows how many
-	// there may be in all before the least used are closed early (they can be counted again from
-	// the journal).
+	// keepClosed is how many closed windows stay in memory for late events. maxWindows is how many
+	// there may be in all before every window is closed early. Then all but the last used are
+	// forgotten, because they can be counted again from the journal.
 	keepClosed = 2
 	maxWindows = 32
-	// renewSeries is from how many series on a relay that drops most of its stats is known anew.
+	// renewSeries is the number of series above which a relay is made again in the cache if fewer
+	// than half of its series had readings in its last window.
 	renewSeries = 64
 )
 
@@ -47,10 +48,11 @@ type AggregatesOptions struct {
 	DB *bbolt.DB
 	// Interval is the length of a window. Windows begin at whole multiples of it since 1970 UTC.
 	Interval time.Duration
-	// Retention is how long the policy keeps rows: windows that ended before are not written (0:
-	// all are).
+	// Retention is how long the policy keeps rows. Windows that ended earlier are not written (0:
+	// all windows are).
 	Retention time.Duration
-	// Rejects lists what InfluxDB will never take (nil: it is counted and logged only).
+	// Rejects lists the rows and readings that are left out for good (nil: they are only counted
+	// and logged).
 	Rejects *projector.Rejects
 	// Logger gets the log (nil: none), Registerer the metrics (nil: a private one).
 	Logger     *slog.Logger
@@ -59,39 +61,44 @@ type AggregatesOptions struct {
 	Now func() time.Time
 }
 
-// Aggregates writes windows of readings: policy one_week, measurement aggregate, time = the
-// window's start, a row per set of tags, and for each stat the fields `stat` (the mean),
-// `stat:count`, `:sum`, `:min`, `:max` and `:last` (of the reading that is last in the journal). It
-// is a projection for one runner.
+// Aggregates writes windows of readings under the policy one_week, in the measurement aggregate. A
+// row's time is its window's start. A window has a row per set of tags, with these fields for each
+// stat: `stat` (the mean), `stat:count`, `:sum`, `:min`, `:max` and `:last` (the value of the
+// reading that comes last in the journal). Aggregates is a projection for one runner.
 //
-// # Why the rows are right whatever happens
+// # Why the rows are always right
 //
-// A row is always the fold of all readings of its series in its window that the journal had up to
-// some record, in the journal's order; writing it again overwrites. Three rules keep it so:
+// A row is always the fold of all readings of its tags in its window that the journal had up to
+// some record, in the journal's order. Writing a row again overwrites it. Three rules keep the rows
+// so:
 //
-//  1. The position stays before the first record of every open window, and before every late record that is not written
-//     yet. So after a crash all of them come again, and the memory that was lost is counted anew.
-//  2. Before rows are written, the index in pulse.db says of which records they are made (a window's extents), in
-//     the transaction before the write. So a record below the position is in the index of its window, or in none. When
-//     a window that is not in memory gets an event, its extents below that event are read again from the journal
-//     and counted first: a late event (a clock that stepped back, a slow relay) never makes a row of its own.
-//  3. A window is not written before the fold has come to the end of its extents: after a restart, or while a crash's
-//     records come again, a complete row is never replaced by one of fewer readings, not even for a while.
+//  1. The position stays before the first record of every open window, and before every late record
+//     that is not written yet. So after a crash all these records come again, and the readings that
+//     memory lost are counted again.
+//  2. Before rows are written, a transaction saves in the index in pulse.db which records the rows
+//     are made of (a window's extents). So a record up to the position is in the index entry of its
+//     window, or in no entry. When an event comes for a window that is not in memory, the window's
+//     extents before that event are first read again from the journal and counted. So a late event
+//     (from a clock that stepped back, or a slow relay) never makes a row of its own.
+//  3. A window is not written before the fold has reached the end of the window's extents. So after
+//     a restart, and while records come again after a crash, a complete row is never replaced by a
+//     row of fewer readings, not even for a short time.
 //
-// If the journal has dropped some of a window's records by then, the window is frozen: its rows
-// stay as they are, and the late readings are counted and listed (unless there are none: see
-// RowsGone). If the journal lost its end, the index forgets those records too: what is left in the
-// journal counts. A changed interval applies from the next window on that no event has touched;
-// windows never overlap.
+// If the journal has dropped records that are needed to count a window again, the window is frozen:
+// its rows stay as they are, and its late readings are counted and listed (unless there are no rows
+// to keep: see RowsGone). If the journal lost its last records, the index forgets these records
+// too, and the rows are made of the records that are left. A changed interval applies from the next
+// window on that no event has touched. Windows never overlap.
 //
-// A replay (NewAggregatesPast) writes a window's rows again between two batches, and keeps to the
-// rules: a window that the fold has whole is written as it is; another is counted from all its
-// extents, written, and forgotten. So its row is never made of fewer readings than the one it
-// replaces.
+// A replay (NewAggregatesPast) writes a window's rows again between two batches, and follows the
+// same rules. A window that the fold holds completely is written as it is. Any other window is
+// counted from all its extents, written, and forgotten. So a row is never replaced by a row of
+// fewer readings.
 //
-// A window closes when an event comes that is more than the grace behind its end, when the wall
-// clock is and nothing came for as long, or when nothing came for it in a whole interval: a clock
-// that was once far ahead holds nothing back.
+// A window closes when an event comes whose time is the grace or more after the window's end. It
+// also closes when the wall clock passes that point and no event came for it during the grace, or
+// when no event came for it during the interval and the grace. So a clock that was once far ahead
+// holds nothing back.
 type Aggregates struct {
 	o     AggregatesOptions
 	sink  *sink
@@ -101,14 +108,14 @@ type Aggregates struct {
 	cache      lookup.Cache[relayState, struct{}]
 	readings   []aggReading
 	windows    []*window // all in memory
-	current    *window   // where the last event went
+	current    *window   // of the last event
 	head       uint64    // the last record that was folded
-	dirtySince time.Time // when the first reading came that is in no row; zero: there is none
+	dirtySince time.Time // when the first unwritten reading came; zero: all are written
 	flushedAt  time.Time
 	rows       rowBuffer
-	rowsGone   atomic.Bool // Begin is to clear the index
+	rowsGone   atomic.Bool // Begin must clear the index
 
-	// turn holds one while somebody works on what is above: the runner, or a replay.
+	// turn holds one element while the runner or a replay works on the fields above.
 	turn chan struct{}
 
 	closed, late, recounts, expired, lost, unusable prometheus.Counter
@@ -156,7 +163,7 @@ func newWindowGauge(reg prometheus.Registerer) prometheus.Gauge {
 // Name is "influx_aggregates".
 func (a *Aggregates) Name() string { return "influx_aggregates" }
 
-// Begin forgets what is in memory: records behind the position will come.
+// Begin forgets the windows in memory, because every record after the position will come.
 func (a *Aggregates) Begin(ctx context.Context, span projector.Origin) error {
 	if err := a.enter(ctx); err != nil {
 		return err
@@ -176,16 +183,16 @@ func (a *Aggregates) Begin(ctx context.Context, span projector.Origin) error {
 	return a.index.begin(span.Last)
 }
 
-// RowsGone notes that InfluxDB has none of the rows any more. Rows are then made of what the
-// journal holds, also that of a window of which it has dropped the first records: a row of a part
-// is more than none. Call it before the journal is projected again from its first record on; it may
-// be called from any goroutine.
+// RowsGone notes that InfluxDB holds none of the rows any more. From then on rows are made of the
+// records that the journal holds, even if it has dropped the first records of a window: a row of
+// some readings is better than no row. Call RowsGone before the journal is projected again from its
+// first record. It may be called from any goroutine.
 func (a *Aggregates) RowsGone() error {
-	a.rowsGone.Store(true) // the batch under way may save windows yet
+	a.rowsGone.Store(true) // a running batch may still save windows
 	return a.index.clear()
 }
 
-// Oldest is the start of the oldest window that rows were written of, and zero if none is known.
+// Oldest returns the start of the oldest window with written rows, and zero if none is known.
 func (a *Aggregates) Oldest() (time.Time, error) {
 	e, ok, err := a.index.oldest()
 	if err != nil || !ok {
@@ -208,7 +215,7 @@ func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint6
 		if e := rec.Event; e != nil {
 			latest = e
 			if rec.Seq <= a.head {
-				continue // offered again after a failed write: it is in memory
+				continue // offered again after a failed write; already in memory
 			}
 			w, err := a.windowOf(ctx, e.Time, rec.Seq, now)
 			if err != nil {
@@ -219,8 +226,8 @@ func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint6
 		a.head = max(a.head, rec.Seq)
 	}
 	if latest != nil {
-		// The newest event's time, not the highest: a clock that was once ahead must not close
-		// everything after it.
+		// Use the time of the last event, not the highest time: a clock that was once ahead must
+		// not close every window after it.
 		if err := a.closeIf(ctx, func(w *window) bool { return latest.Time >= w.end+int64(grace) }); err != nil {
 			return 0, err
 		}
@@ -229,7 +236,7 @@ func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint6
 	return a.position(), nil
 }
 
-// fold adds an event's readings to its window; nil is a window that is expired.
+// fold adds an event's readings to its window w. A nil w means that the window has expired.
 func (a *Aggregates) fold(w *window, seq uint64, e *codec.Event, now time.Time) {
 	if w == nil {
 		a.expired.Add(float64(e.Readings()))
@@ -256,7 +263,8 @@ func (a *Aggregates) fold(w *window, seq uint64, e *codec.Event, now time.Time) 
 	}
 }
 
-// count adds an event's readings to the accumulators, and says whether there were any.
+// count adds an event's readings to the accumulators, and reports whether there were any. dirty
+// marks them to be written.
 func (a *Aggregates) count(w *window, e *codec.Event, dirty bool) bool {
 	w.events++
 	relay := a.cache.Relay(e.Relay)
@@ -285,7 +293,7 @@ func (a *Aggregates) count(w *window, e *codec.Event, dirty bool) bool {
 	return some
 }
 
-// block finds or makes the relay's block of a window.
+// block returns the relay's block of a window, and makes it if there is none.
 func (a *Aggregates) block(w *window, relay *aggRelay) *block {
 	b := w.blocks[relay.ID]
 	if b == nil {
@@ -297,7 +305,7 @@ func (a *Aggregates) block(w *window, relay *aggRelay) *block {
 		relay.Data.blocks++
 		w.blocks[relay.ID] = b
 	}
-	// If the relay is known anew since the block was made, the block goes on with what it knew.
+	// If the relay was made again since the block was made, the block goes on with its own relay.
 	if b.relay == relay {
 		relay.Data.window, relay.Data.block = w, b
 	}
@@ -318,8 +326,8 @@ func (a *Aggregates) position() uint64 {
 // Persist makes the rows durable.
 func (a *Aggregates) Persist(ctx context.Context) error { return a.o.Store.Flush(ctx, PolicyAggregate) }
 
-// enter waits for the caller's turn, and leave ends it: only one of the runner and a replay works
-// on the windows at a time, or an older row could replace a newer one.
+// enter waits for the caller's turn, and leave ends it. Only one of the runner and a replay works
+// on the windows at a time; otherwise an older row could replace a newer one.
 func (a *Aggregates) enter(ctx context.Context) error {
 	select {
 	case a.turn <- struct{}{}:
@@ -331,7 +339,7 @@ func (a *Aggregates) enter(ctx context.Context) error {
 
 func (a *Aggregates) leave() { <-a.turn }
 
-// Tick closes windows by the wall clock and writes the open ones once a minute.
+// Tick closes windows by the wall clock, and writes unwritten readings at most once a minute.
 func (a *Aggregates) Tick(ctx context.Context, now time.Time) (uint64, error) {
 	if err := a.enter(ctx); err != nil {
 		return 0, err
@@ -361,8 +369,8 @@ func (a *Aggregates) tick(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Flush writes everything that is not written. Open windows stay open: more may come after the next
-// start.
+// Flush writes every reading that is not written. Open windows stay open, because more of their
+// events may come after the next start.
 func (a *Aggregates) Flush(ctx context.Context, now time.Time) (uint64, error) {
 	if err := a.enter(ctx); err != nil {
 		return 0, err
@@ -380,7 +388,7 @@ func (a *Aggregates) flush(ctx context.Context, now time.Time) error {
 	}
 	a.flushedAt, a.dirtySince = now, time.Time{}
 	for _, w := range a.windows {
-		if w.dirty { // held back
+		if w.dirty { // held back: see window.hold
 			a.dirtySince = now
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// recount is the model: a plain fold of every event of the journal, in its order.
+// recount is the model: a plain fold of every event of the journal, in the journal's order.
 func recount(m *projectortest.Memory, interval time.Duration) map[cell]float64 {
 	want := make(map[cell]float64)
 	m.Events(func(_ uint64, e *codec.Event) {
@@ -43,7 +43,7 @@ func recount(m *projectortest.Memory, interval time.Duration) map[cell]float64 {
 				want[at(":last")] = s.Value
 				want[at(":sum")] += s.Value
 				want[at(":count")] = n + 1
-				// A rounded sum of equal numbers can be more than their number times the greatest.
+				// The rounded sum of equal numbers can be greater than the count times the number.
 				want[at("")] = min(max(want[at(":sum")]/(n+1), want[at(":min")]), want[at(":max")])
 			}
 		}
@@ -135,7 +135,7 @@ func (w *world) event() *codec.Event {
 	return e
 }
 
-// apply offers a batch; one that failed is offered again as it was.
+// apply offers a batch. A batch that failed is offered again unchanged.
 func (w *world) apply() bool {
 	if w.pending == nil {
 		if w.reader.Pending() == 0 {
@@ -176,8 +176,8 @@ type asked struct {
 	cursor  json.RawMessage
 }
 
-// replay does a step of a replay, also between two attempts of a batch, and begins one at random if
-// there is none.
+// replay does one step of a replay, also between two attempts of a batch. If there is no replay, it
+// begins one of a random range.
 func (w *world) replay() {
 	if w.again == nil {
 		from := w.clock.Add(-time.Duration(w.rng.IntN(45)) * time.Minute)
@@ -197,21 +197,21 @@ func (w *world) step() (past.Step, error) {
 	return target.Step(w.tb.Context(), w.again.Range, w.again.cursor)
 }
 
-// begin begins a replay, of one window a step half of the time.
+// begin begins a replay. Half of the replays do one window a step.
 func (w *world) begin(from, to time.Time, dry bool) {
 	c := windowsCursor{Before: to.UnixNano()}
 	w.again = &asked{past.Range{From: from, To: to, DryRun: dry, Quiet: time.Minute}, time.Duration(w.rng.IntN(2)) * time.Second, c.encode()}
 }
 
-// lose takes the rows of a window out of the store, as somebody who deletes them does.
+// lose deletes the rows of a window from the store, as a person could.
 func (w *world) lose() {
 	at := w.clock.Add(-time.Duration(w.rng.IntN(30)) * time.Minute).Truncate(w.interval).UnixNano()
 	maps.DeleteFunc(w.store.cells, func(c cell, _ float64) bool { return c.time == at })
 }
 
 // TestAggregatesEqualARecount does at random everything that can happen to the projection, and
-// compares the rows with a recount of the journal. Replays of random ranges go on meanwhile. In
-// every other round rows are deleted too, and a replay of everything brings them back in the end.
+// compares the rows with a recount of the journal. Replays of random ranges run meanwhile. In every
+// other round rows are deleted too, and a replay of all time brings them back at the end.
 func TestAggregatesEqualARecount(t *testing.T) {
 	for seed := range uint64(40) {
 		w := newWorld(t, seed)
@@ -219,7 +219,7 @@ func TestAggregatesEqualARecount(t *testing.T) {
 		down := false
 		w.store.before = func(points []Point) (int, error) {
 			if down || r.IntN(20) == 0 {
-				return r.IntN(len(points) + 1), errDown // some may have been stored
+				return r.IntN(len(points) + 1), errDown // some points may have been stored
 			}
 			return 0, nil
 		}

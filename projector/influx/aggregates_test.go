@@ -20,7 +20,7 @@ var (
 	_ projector.Flusher    = (*Aggregates)(nil)
 )
 
-// send appends events and applies all there is, once.
+// send appends events, and applies once all records that there are.
 func (w *world) send(events ...*codec.Event) uint64 {
 	w.tb.Helper()
 	w.journal.Append(events...)
@@ -83,7 +83,7 @@ func TestOpenWindowIsWrittenEarlyAndThenOnceAMinuteIfItChanged(t *testing.T) {
 		w.send(event("web1", w.clock, nil, stat("cpu", 1)))
 		w.at(w.clock.Add(10 * time.Second))
 	}
-	w.at(began.Add(30 * time.Minute)) // and then none
+	w.at(began.Add(30 * time.Minute)) // and then no readings
 	if len(written) < 3 || len(written) > 5 || written[0] > 45*time.Second {
 		t.Fatalf("written after %v", written)
 	}
@@ -111,7 +111,7 @@ func TestPositionStaysBeforeTheOldestOpenWindow(t *testing.T) {
 		t.Fatalf("position %d once the first window is closed, want 2", p)
 	}
 	w.store.want(t, PolicyAggregate, web1, start.UnixNano(), "cpu:count", 2)
-	// Nothing comes any more: the wall clock closes the second.
+	// No event comes any more: the wall clock closes the second window.
 	w.clock = start.Add(71 * time.Second)
 	if p := w.at(start.Add(2*time.Minute + grace + 2*time.Second)); p != 4 {
 		t.Fatalf("position %d after the wall clock passed the window's end, want 4", p)
@@ -128,7 +128,7 @@ func TestAClockThatWasAheadHoldsNothingBack(t *testing.T) {
 	if p := w.position[len(w.position)-1]; p < 20 {
 		t.Fatalf("position %d of 31: the window of the future holds it", p)
 	}
-	if n := len(w.a.windows); n > keepClosed+2 { // one more within its grace
+	if n := len(w.a.windows); n > keepClosed+2 { // one more window is within its grace
 		t.Errorf("%d windows in memory", n)
 	}
 	w.at(w.clock.Add(5 * time.Minute))
@@ -171,7 +171,7 @@ func TestLateEventCountsItsWindowAgain(t *testing.T) {
 	if n := counted(t, reg, "pulse_projector_window_recounts_total"); n != 1 {
 		t.Errorf("%v recounts counted", n)
 	}
-	if n := w.journal.OpenReaders(); n != 2 { // the world's own, before and after the reboot
+	if n := w.journal.OpenReaders(); n != 2 { // of the world, before and after the reboot
 		t.Errorf("%d readers are open", n)
 	}
 }
@@ -200,15 +200,15 @@ func TestLateEventForAWindowWhoseEventsAreGoneChangesNothing(t *testing.T) {
 	if len(was) == 0 {
 		t.Error("the test did not run")
 	}
-	// The rest goes on.
+	// The other windows go on.
 	if p := w.position[len(w.position)-1]; p != 61 {
 		t.Errorf("position %d, want 61: the frozen window holds nothing", p)
 	}
 }
 
-// InfluxDB was emptied, and the journal has dropped a part of a window: its row is made of the
-// rest. Without knowing that the rows are gone, the window would be left as it is, which is
-// nothing.
+// InfluxDB was emptied, and the journal has dropped a part of a window: the row is made of the
+// other records. If the rows were not known to be gone, the window would be left as it is: without
+// a row.
 func TestRowsGone(t *testing.T) {
 	w := newWorld(t, 1)
 	w.interval = time.Minute
@@ -226,7 +226,7 @@ func TestRowsGone(t *testing.T) {
 	if err := w.a.RowsGone(); err != nil {
 		t.Fatal(err)
 	}
-	w.at(w.clock.Add(2 * time.Minute)) // with no window left to count them
+	w.at(w.clock.Add(2 * time.Minute)) // no window is open any more
 	if err := w.a.Begin(t.Context(), projector.Origin{Position: 2, First: 3, Last: w.journal.Last()}); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestRowsGone(t *testing.T) {
 
 func TestTheJournalLostItsEnd(t *testing.T) {
 	w := newWorld(t, 1)
-	w.store.check = nil // what the journal lost is not counted any more
+	w.store.check = nil // the readings that the journal lost are not counted any more
 	for i := range 10 {
 		w.send(event("web1", w.clock.Add(time.Duration(i)*time.Second), nil, stat("cpu", float64(i))))
 	}
@@ -257,7 +257,7 @@ func TestTheJournalLostItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	compare(t, w.store, recount(w.journal, w.interval))
-	// All of it: numbers begin again.
+	// The journal lost all records: its numbers begin again.
 	w.journal.Cut(0)
 	w.boot(0)
 	w.send(event("web1", start.Add(25*time.Second), nil, stat("cpu", 1)))
@@ -324,7 +324,7 @@ func TestAggregatesExtremes(t *testing.T) {
 	w.store.want(t, PolicyAggregate, web1, at, "neg", -math.MaxFloat64)
 	w.store.want(t, PolicyAggregate, web1, at, "same", 1e308)
 	w.store.want(t, PolicyAggregate, web1, at, "same:sum", math.MaxFloat64)
-	w.store.want(t, PolicyAggregate, web1, at, "both:sum", 1.5e308) // it left the range in between
+	w.store.want(t, PolicyAggregate, web1, at, "both:sum", 1.5e308) // the sum overflowed in between
 	w.store.want(t, PolicyAggregate, web1, at, "both", 0.5e308)
 	w.store.want(t, PolicyAggregate, web1, at, "tenth", 0.1) // 0.1+0.1+0.1 is more than three times it
 	w.store.want(t, PolicyAggregate, web1, at, "neg:sum", -math.MaxFloat64)
@@ -376,9 +376,8 @@ func TestAggregatesOptions(t *testing.T) {
 	}
 }
 
-// InfluxDB takes long to make fields. A relay with thousands of stats must not
-// make one write of them that no timeout is long enough for, and nothing of
-// it may get lost when its row is written in parts.
+// InfluxDB takes long to make fields. A relay with thousands of stats must not be one write that
+// takes longer than any timeout, and no field may get lost when its row is written in parts.
 func TestAggregatesWideRelay(t *testing.T) {
 	w := newWorld(t, 1)
 	const stats = 1500

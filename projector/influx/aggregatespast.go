@@ -11,19 +11,19 @@ import (
 	"github.com/nanopack/pulse/projector/past"
 )
 
-// stepFor is for how long a step of a replay writes windows; the last one may take longer.
+// stepFor is how long a step of a replay starts on new windows; the last window may take longer.
 const stepFor = 300 * time.Millisecond
 
-// aggregatesPast replays windows, in turns with the runner of the aggregates.
+// aggregatesPast replays windows, and takes turns with the runner of the aggregates.
 type aggregatesPast struct {
 	a       *Aggregates
 	stepFor time.Duration
 }
 
-// NewAggregatesPast returns the target "aggregates": it writes the rows of the windows that have a
-// part in a range of time again, whole, and clears from the rejects what is not refused any more.
-// The windows are those in memory and in the index; a window whose records the journal has dropped
-// in part stays as it is.
+// NewAggregatesPast returns the target "aggregates". It writes all rows of the windows that overlap
+// a range of time again, and removes from the rejects the rows that are not refused any more. The
+// windows are those in memory and in the index. If the journal has dropped some of a window's
+// records, the window stays as it is.
 func NewAggregatesPast(a *Aggregates) past.Target { return &aggregatesPast{a, stepFor} }
 
 // Name is "aggregates".
@@ -32,12 +32,12 @@ func (t *aggregatesPast) Name() string { return "aggregates" }
 // Persist implements projector.Persister.
 func (t *aggregatesPast) Persist(ctx context.Context) error { return t.a.Persist(ctx) }
 
-// windowsCursor is what is left to do.
+// windowsCursor is the position of a replay: which windows are left to do.
 type windowsCursor struct {
-	// Before is the start of the last window that was done: what begins before it is left. Its unit
-	// is a nanosecond.
+	// Before is the start of the last window that was done, in ns: the windows that begin before
+	// this time are left.
 	Before int64 `json:"before"`
-	// Lost are the records of windows that the journal does not have any more.
+	// Lost are the ranges of windows' records that the journal does not have any more.
 	Lost [][2]uint64 `json:"lost,omitempty"`
 }
 
@@ -59,7 +59,7 @@ func (t *aggregatesPast) Plan(ctx context.Context, r past.Range) (past.Plan, err
 	return p, nil
 }
 
-// left is about how many records the windows have that are not done.
+// left returns about how many records the windows have that are not done.
 func (t *aggregatesPast) left(r past.Range, c *windowsCursor) (uint64, error) {
 	var list []journal.Span
 	err := t.a.index.overlapping(r.From.UnixNano(), c.Before, func(e indexEntry) { list = append(list, e.records...) })
@@ -71,7 +71,7 @@ func (c *windowsCursor) encode() json.RawMessage {
 	return b
 }
 
-// lose takes in records that are missing, and returns how many of them are new.
+// lose adds missing records to c.Lost, and returns how many of them are new there.
 func (c *windowsCursor) lose(list []journal.Span) uint64 {
 	var known journal.Spans
 	for _, x := range c.Lost {
@@ -86,8 +86,8 @@ func (c *windowsCursor) lose(list []journal.Span) uint64 {
 	return known.Records() - before
 }
 
-// Step implements past.Target. It does windows, the newest first, until the time of a step is over.
-// An error is temporary: what was done is safe.
+// Step implements past.Target. It replays windows, the newest first, until the time of the step is
+// over. After an error the windows that were done stay done.
 func (t *aggregatesPast) Step(ctx context.Context, r past.Range, cursor json.RawMessage) (s past.Step, err error) {
 	var c windowsCursor
 	if err := json.Unmarshal(cursor, &c); err != nil {
@@ -100,7 +100,7 @@ func (t *aggregatesPast) Step(ctx context.Context, r past.Range, cursor json.Raw
 			return past.Step{}, err
 		}
 		if err != nil {
-			break // it comes again, and what is done is not lost
+			break // the next step tries again; the windows done are kept
 		}
 		some = true
 	}
@@ -111,13 +111,13 @@ func (t *aggregatesPast) Step(ctx context.Context, r past.Range, cursor json.Raw
 	return s, nil
 }
 
-// replayNext writes the rows of the newest window that is left, and adds up in s what it did.
+// replayNext writes the rows of the newest window that is left, and adds its counts to s.
 func (a *Aggregates) replayNext(ctx context.Context, r past.Range, c *windowsCursor, s *past.Step) error {
 	if err := a.enter(ctx); err != nil {
 		return err
 	}
 	defer a.leave()
-	a.rows.known = nil // somebody may have dropped fields
+	a.rows.known = nil // someone may have dropped fields in InfluxDB
 	w, e, ok, err := a.newest(r.From.UnixNano(), c.Before)
 	if err != nil {
 		return err
@@ -132,8 +132,8 @@ func (a *Aggregates) replayNext(ctx context.Context, r past.Range, c *windowsCur
 	return nil
 }
 
-// newest finds the newest window that ends after from and begins before a time: in memory, or else
-// in the index.
+// newest finds the newest window that ends after from and begins earlier than before, in memory or
+// else in the index. w is nil if the window is not in memory.
 func (a *Aggregates) newest(from, before int64) (w *window, e indexEntry, ok bool, err error) {
 	e, ok, err = a.index.newest(before)
 	if err != nil {
@@ -153,8 +153,8 @@ func (a *Aggregates) replayWindow(ctx context.Context, r past.Range, w *window, 
 	seen := s.Seen.Add(past.Stretch{From: e.start, To: e.end}, r.Quiet)
 	inMemory := w != nil && !w.frozen && a.head >= w.hold
 	if !inMemory {
-		// Also while the fold is on its way to the end of the extents: here all of them are
-		// counted.
+		// This is also the case while the fold has not reached the end of the extents: all extents
+		// are counted here.
 		w = &window{start: e.start, end: e.end, records: e.records, indexed: e.records.Last(), closed: true, blocks: make(map[string]*block)}
 		defer a.release(w)
 		missing, err := a.countRecords(ctx, w, e.records, true)
@@ -190,7 +190,7 @@ func (a *Aggregates) replayWindow(ctx context.Context, r past.Range, w *window, 
 	return nil
 }
 
-// rewrite writes all rows of a window, and puts the list of those that are refused right.
+// rewrite writes all rows of a window, and replaces the window's rejects by the rows refused now.
 func (a *Aggregates) rewrite(ctx context.Context, w *window, inMemory bool) error {
 	w.dirty = true
 	for _, b := range w.blocks {
@@ -203,7 +203,7 @@ func (a *Aggregates) rewrite(ctx context.Context, w *window, inMemory bool) erro
 	still, err := a.writeDirty(ctx, []*window{w})
 	if err != nil {
 		if inMemory && a.dirtySince.IsZero() {
-			a.dirtySince = a.o.Now() // it is dirty now, and written with the others
+			a.dirtySince = a.o.Now() // the window is dirty now: flush writes it
 		}
 		return err
 	}
@@ -216,7 +216,7 @@ func (a *Aggregates) rewrite(ctx context.Context, w *window, inMemory bool) erro
 	return a.o.Rejects.Replace(a.Name(), func(rej projector.Reject) bool { return rej.Window.Equal(start) }, still...)
 }
 
-// readings counts the readings of a window, points the points that all its rows are written as.
+// readings counts a window's readings; points counts the points that all its rows make.
 func (w *window) readings() uint64 {
 	var n uint64
 	for _, b := range w.blocks {

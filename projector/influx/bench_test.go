@@ -27,7 +27,7 @@ func (nullStore) Query(context.Context, string, map[string]any) ([]models.Row, e
 }
 func (nullStore) Close() error { return nil }
 
-// fleetRecords is one event of each relay.
+// fleetRecords returns one event of each relay.
 func fleetRecords(relays, stats int, at time.Time) []journal.Record {
 	var records []journal.Record
 	for i := range relays {
@@ -40,8 +40,8 @@ func fleetRecords(relays, stats int, at time.Time) []journal.Record {
 	return records
 }
 
-// BenchmarkAggregates1M is the budget's case: a million readings of 10,000 series, a poll a minute,
-// against decoding the same events alone.
+// BenchmarkAggregates1M is the case of the budget: a million readings of 10,000 series with one
+// poll a minute. It is compared with decoding the same events alone.
 func BenchmarkAggregates1M(b *testing.B) {
 	var encoded [][]byte
 	for poll := range 100 {

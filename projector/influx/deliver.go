@@ -15,17 +15,18 @@ import (
 const (
 	// writePoints is about how many points are written at once.
 	writePoints = 10_000
-	// splitFields is from how many fields on they are written in two halves at the same time:
-	// InfluxDB takes a write with one core, and each write costs it an fsync, which is not worth it
-	// for less.
+	// splitFields is the number of fields from which on points are written in two halves at the
+	// same time. InfluxDB uses one core for a write, and each write costs it an fsync, so a second
+	// write does not pay for fewer fields.
 	splitFields = 5000
-	// searchWrites bounds the writes spent on finding out which points of a batch were refused.
+	// searchWrites bounds the writes that search one write for its refused points.
 	searchWrites = 64
 	alarmEvery   = 10 * time.Minute
 )
 
-// sink writes a projection's points, many of them in two writes at a time: it makes the schema
-// where it is missing, and finds what is refused. It belongs to the projection's goroutine.
+// sink writes a projection's points, many of them in two writes at a time. It makes the schema if
+// the schema is missing, and finds the points that are refused. It belongs to the projection's
+// goroutine.
 type sink struct {
 	store   Store
 	policy  Policy
@@ -37,7 +38,7 @@ type sink struct {
 	*sinkCounters
 }
 
-// sinkCounters count what a projection writes.
+// sinkCounters count the points that a projection writes.
 type sinkCounters struct{ written, dropped, refused, schemas, limits prometheus.Counter }
 
 // tally counts the points of the writes that succeeded.
@@ -64,21 +65,22 @@ func newSinkCounters(reg prometheus.Registerer, projection string) *sinkCounters
 	}
 }
 
-// newCounter makes a counter of one projection, or finds the one that an earlier instance left.
+// newCounter makes a counter of one projection, or returns the counter of an earlier instance.
 func newCounter(reg prometheus.Registerer, projection, name, help string) prometheus.Counter {
 	return metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{Namespace: "pulse", Subsystem: "projector",
 		Name: name, Help: help, ConstLabels: prometheus.Labels{"projection": projection}}))
 }
 
-// refusal says that count of the points [from, to) were refused: all of them, or some and it is not
-// known which.
+// refusal means that count points of [from, to) were refused. If count is less than to-from, it is
+// not known which of them.
 type refusal struct {
 	from, to, count int
 	reason          string
 }
 
-// write writes points. The refusals are those that the store will never take; the others are
-// durable. An error is temporary: offer the same points again.
+// write writes points. It returns the points that the store will never take. The others are stored,
+// and durable after the next Flush, or dropped as too old. After an error, offer the same points
+// again.
 func (s *sink) write(ctx context.Context, points []Point) ([]refusal, error) {
 	if len(points) == 0 {
 		return nil, nil
@@ -131,7 +133,7 @@ func (s *sink) write(ctx context.Context, points []Point) ([]refusal, error) {
 	return refusals, nil
 }
 
-// halves are what is written at the same time.
+// halves returns the parts of points that are written at the same time.
 func halves(points []Point) [][]Point {
 	fields := 0
 	for i := range points {
@@ -143,7 +145,7 @@ func halves(points []Point) [][]Point {
 	return [][]Point{points}
 }
 
-// alarm says that a limit of InfluxDB costs readings.
+// alarm counts that a limit of InfluxDB costs readings, and logs it at most every alarmEvery.
 func (s *sink) alarm(reason string) {
 	s.limits.Inc()
 	if s.alarmed.IsZero() || time.Since(s.alarmed) > alarmEvery {
@@ -152,7 +154,7 @@ func (s *sink) alarm(reason string) {
 	}
 }
 
-// try writes, after making the schema if that was missing.
+// try writes points, after making the schema if the schema was missing.
 func (s *sink) try(ctx context.Context, points []Point) (WriteResult, error) {
 	if err := s.ensureSchema(ctx); err != nil {
 		return WriteResult{}, err
@@ -176,9 +178,9 @@ func (s *sink) ensureSchema(ctx context.Context) error {
 	return nil
 }
 
-// search finds the refused points among points[from:to], of which res was the result, by writing
-// halves of them again: the store does not say which. Writing again is harmless. A budget of writes
-// bounds it.
+// search appends the refused points among points[from:to] to found. res is the result of writing
+// them. The store does not say which points it refused, so search writes halves of them again,
+// which is harmless. budget is how many writes it may still use.
 func (s *sink) search(ctx context.Context, points []Point, from, to int, res WriteResult, budget *int, found []refusal) ([]refusal, error) {
 	if res.Rejected == 0 {
 		return found, nil

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// largeBatch is enough for two writes at the same time.
+// largeBatch returns enough points for two writes at the same time.
 func largeBatch() []Point {
 	points := make([]Point, splitFields+1000)
 	for i := range points {
@@ -19,8 +19,8 @@ func largeBatch() []Point {
 	return points
 }
 
-// What is refused in either of the two writes is found where it is in the whole, and everything
-// else is stored.
+// A point that is refused in either of the two writes is found at its index in the whole batch, and
+// all other points are stored.
 func TestLargeBatchRefusals(t *testing.T) {
 	store, points := newFakeStore(), largeBatch()
 	refused := map[float64]bool{7: true, 4500: true, 5999: true}
@@ -48,11 +48,11 @@ func TestLargeBatchRefusals(t *testing.T) {
 	}
 }
 
-// Either of the two writes may find the schema gone, which is made again, or fail, and then the
-// batch is not taken.
+// Either of the two writes may find the schema missing, and then the schema is made again. Either
+// may fail, and then the batch is not taken.
 func TestLargeBatchFailures(t *testing.T) {
 	lost := &Error{Op: "write", Kind: Schema, Err: errors.New("database not found")}
-	for _, first := range []bool{true, false} { // which half meets it
+	for _, first := range []bool{true, false} { // which half fails
 		meets := func(p []Point) bool { return (p[0].Fields[0].Value == 0) == first }
 		store, points, made := newFakeStore(), largeBatch(), 0
 		store.before = func(p []Point) (int, error) {

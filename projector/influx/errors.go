@@ -9,8 +9,8 @@ import (
 	"github.com/nanopack/pulse/internal/cut"
 )
 
-// Error texts of InfluxDB 1.6 to 1.8, by their beginnings: neither the HTTP
-// API nor the engine has types or codes for these.
+// These are beginnings of error texts of InfluxDB 1.6 to 1.8. Neither the HTTP API nor the engine
+// has types or codes for these errors.
 var (
 	schemaTexts = []string{"database not found", "retention policy not found"}
 	busyTexts   = []string{
@@ -21,9 +21,9 @@ var (
 	notFiniteTexts = []string{"json: unsupported value"} // of encoding/json in the server
 )
 
-// StatementError types the error text that a statement ended with: a missing
-// database or policy is Schema, an overloaded or closing server Temporary, and
-// all else the statement's own fault, Invalid. status may be 0.
+// StatementError returns an error with the Kind that the error text of a statement means: Schema
+// for a missing database or policy, Temporary for an overloaded or closing server, and Invalid (the
+// statement's own fault) for any other text. status may be 0.
 func StatementError(status int, text string) *Error {
 	e := &Error{Op: "query", Kind: Invalid, Status: status, Err: errors.New(cut.Text(text, maxSaid))}
 	if hasAnyPrefix(text, schemaTexts) {
@@ -34,12 +34,12 @@ func StatementError(status int, text string) *Error {
 	return e
 }
 
-// NotFinite reports whether a value of the answer was infinite or no number at all,
-// which the HTTP API cannot say. The embedded engine answers such values.
+// NotFinite reports whether a value of the answer was infinite or not a number, which the HTTP API
+// cannot express. The embedded engine returns such values.
 func (e *Error) NotFinite() bool { return e.Err != nil && hasAnyPrefix(e.Err.Error(), notFiniteTexts) }
 
-// Unanswered reports whether an error is that nothing takes connections at the server's address,
-// which is not resolved, not reachable, or has nobody who listens.
+// Unanswered reports whether err means that nothing accepts connections at the server's address:
+// the address cannot be resolved or reached, or no server listens there.
 func Unanswered(err error) bool {
 	e, ours := errors.AsType[*Error](err)
 	operation, network := errors.AsType[*net.OpError](err)
@@ -55,8 +55,8 @@ func hasAnyPrefix(s string, prefixes []string) bool {
 	return false
 }
 
-// ContextError is the error of a call that ended because its context did; nil
-// while ctx has not ended.
+// ContextError returns the error of a call that ended because ctx ended; nil while ctx has not
+// ended.
 func ContextError(op string, ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil

@@ -16,7 +16,7 @@ import (
 	"github.com/influxdata/influxdb1-client/models"
 )
 
-// Compression says whether writes are sent gzipped.
+// Compression selects whether writes are sent gzipped.
 type Compression int
 
 const (
@@ -24,7 +24,7 @@ const (
 	CompressAuto Compression = iota
 	// CompressOn always compresses.
 	CompressOn
-	// CompressOff never does.
+	// CompressOff never compresses.
 	CompressOff
 )
 
@@ -40,9 +40,9 @@ type ExternalOptions struct {
 
 // external is a Store that speaks to an InfluxDB 1.x server.
 //
-// The request is ours and not the client's: influxdb1-client takes no context,
-// drops a write's status, and puts statements into the URL, where they meet
-// length limits and access logs. Its response types and decoder are used.
+// It makes its own requests, because the client of influxdb1-client takes no context, drops a
+// write's status, and puts statements into the URL, where they meet length limits and access logs.
+// Only the client's response types and decoder are used.
 type external struct {
 	base     *url.URL // without user and password
 	user     string
@@ -58,14 +58,14 @@ type external struct {
 	mu     sync.Mutex // guards closed, and calls.Add against Close
 	closed bool
 	calls  sync.WaitGroup
-	done   context.Context // ends with Close, and with it every query
+	done   context.Context // ended by Close; ends every call but writes
 	stop   context.CancelFunc
 }
 
 var _ Store = (*external)(nil)
 
-// OpenExternal returns a store on the server at o.Address. It does not connect:
-// a server that is not there is a Temporary error of each call, not of this.
+// OpenExternal returns a store on the server at o.Address. It does not connect: if the server is
+// away, OpenExternal succeeds, and each call of the store fails with a Temporary error.
 func OpenExternal(o ExternalOptions) (Store, error) {
 	u, err := ParseAddress(o.Address)
 	if err != nil {
@@ -137,11 +137,11 @@ func (e *external) Ping(ctx context.Context) (string, error) {
 	return resp.version, nil
 }
 
-// Flush implements Store: the server has made each write durable.
+// Flush implements Store. It has nothing to do: the server has made each write durable.
 func (e *external) Flush(ctx context.Context, _ Policy) error { return ContextError("flush", ctx) }
 
-// Query implements Store. Every statement goes by POST: those that change
-// something have to, and the others keep out of URLs and access logs.
+// Query implements Store. Every statement is sent by POST. InfluxDB requires POST for statements
+// that change something, and POST keeps the others out of URLs and access logs.
 func (e *external) Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error) {
 	_, bound, err := Parse(statement, params)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// Whatever an InfluxDB answers, or what is taken for one, little of it is in the errors, the
-// rejects and the version.
+// Whatever an InfluxDB (or another server in its place) answers, only a short part of the answer
+// gets into errors, rejects and the version.
 func TestExternalIsBounded(t *testing.T) {
 	long := strings.Repeat("very long ", 1<<17)
 	raw := func(head string) func(w http.ResponseWriter, _ *http.Request, _ string) {
@@ -21,7 +21,7 @@ func TestExternalIsBounded(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			_, _ = io.WriteString(conn, head+long+"\r\n\r\n") // the other end may have had enough
+			_, _ = io.WriteString(conn, head+long+"\r\n\r\n") // the store may have hung up
 		}
 	}
 	for name, says := range map[string]func(w http.ResponseWriter, r *http.Request, body string){

@@ -19,11 +19,11 @@ import (
 	"github.com/nanopack/pulse/internal/cut"
 )
 
-// defaultMaxAnswer bounds what is read of an answer: some 5 million values.
+// defaultMaxAnswer bounds the bytes that are read of an answer; they hold some 5 million values.
 const defaultMaxAnswer = 256 << 20
 
-// What is taken of an answer's headers, and kept of the texts in it: they end in logs, rejects and
-// answers of the API.
+// These are the limits, in bytes, of an answer's headers and of the texts that are kept of an
+// answer. The texts end up in logs, rejects and answers of the API.
 const (
 	maxHeaders = 64 << 10
 	maxSaid    = 1000
@@ -36,15 +36,15 @@ type request struct {
 	method, path string
 	params       url.Values // in the URL
 	form, gzip   bool       // what body holds
-	body         []byte     // kept until bodies is 0
+	body         []byte     // not reused until bodies is 0
 	bodies       atomic.Int32
 }
 
-// reusable says whether nobody reads body any more. The transport may still
-// be at it after a server answered without having read everything.
+// reusable reports whether nothing reads body any more. The transport may still read it after a
+// server answered without having read the whole request.
 func (r *request) reusable() bool { return r.bodies.Load() == 0 }
 
-// openBody returns body as the transport wants it; it closes each.
+// openBody returns a new reader of body for the transport, which closes each reader.
 func (r *request) openBody() (io.ReadCloser, error) {
 	r.bodies.Add(1)
 	return &requestBody{Reader: bytes.NewReader(r.body), bodies: &r.bodies}, nil
@@ -63,7 +63,7 @@ func (b *requestBody) Close() error {
 	return nil
 }
 
-// response is an answer read to its end.
+// response is an answer that was read to its end.
 type response struct {
 	status  int
 	version string // "" if it does not come from an InfluxDB
@@ -71,8 +71,8 @@ type response struct {
 	body    []byte
 }
 
-// do sends one request and reads the answer, whatever its status. Its error is
-// an *Error: there was no answer in time.
+// do sends one request and reads the answer, whatever its status. The error is an *Error: the store
+// is closed, the request is not valid, the answer is too large, or no answer came in time.
 func (e *external) do(ctx context.Context, r *request) (*response, error) {
 	e.mu.Lock()
 	if e.closed {
@@ -103,8 +103,8 @@ func (e *external) do(ctx context.Context, r *request) (*response, error) {
 	if r.gzip {
 		req.Header.Set("Content-Encoding", "gzip")
 	}
-	// Not sent: tells the transport that repeating the request on a fresh
-	// connection is harmless when the server has closed the idle one.
+	// An Idempotency-Key of nil is not sent. It tells the transport that it may repeat the request
+	// on a new connection if the server has closed the idle one.
 	req.Header["Idempotency-Key"] = nil
 	if r.body != nil {
 		req.ContentLength = int64(len(r.body))
@@ -137,7 +137,7 @@ func (e *external) do(ctx context.Context, r *request) (*response, error) {
 	case ctx.Err() != nil:
 		err = fmt.Errorf("no answer from %s within %v: %w", e.base.Host, e.timeout, ctx.Err())
 	default:
-		// The URL in a *url.Error repeats what the Error says.
+		// Take the cause out of a *url.Error: its URL repeats what the Error says.
 		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err
 		}
@@ -145,7 +145,7 @@ func (e *external) do(ctx context.Context, r *request) (*response, error) {
 	return nil, &Error{Op: r.op, Kind: Temporary, Err: cut.Error(err, maxSaid)}
 }
 
-// text is the error message of an answer.
+// text returns the error message of an answer.
 func (r *response) text() string {
 	var answer struct{ Error string }
 	if json.Unmarshal(r.body, &answer) == nil && answer.Error != "" {
@@ -161,7 +161,7 @@ func (r *response) text() string {
 	return text
 }
 
-// failure types an answer that is no success, of any operation.
+// failure returns the error for an unsuccessful answer to any operation.
 func (r *response) failure(op string) *Error {
 	text := r.text()
 	e := &Error{Op: op, Kind: Temporary, Status: r.status, Err: errors.New(cut.Text(text, maxSaid))}
@@ -200,7 +200,7 @@ func (r *response) rows() ([]models.Row, error) {
 	return rows, nil
 }
 
-// normalise gives the values of a row the types that Store promises.
+// normalise converts the values of a row to the types that Store promises.
 func normalise(row *models.Row) error {
 	for _, values := range row.Values {
 		for i, v := range values {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// An answer without end is given up, and says what to do.
+// The store stops reading an answer without end, and the error says what to do.
 func TestAnswerTooLarge(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -29,7 +29,7 @@ func TestAnswerTooLarge(t *testing.T) {
 	}
 }
 
-// Whatever a server answers is rows of the promised types, or an Error.
+// Every answer of a server becomes rows of the promised types, or an Error.
 func FuzzAnswer(f *testing.F) {
 	for _, body := range []string{
 		`{"results":[{"statement_id":0,"series":[{"name":"cpu","tags":{"host":"a"},"columns":["time","mean","s","b","n"],"values":[[1,2.5,"x",true,null]]}]}]}`,

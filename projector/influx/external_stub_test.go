@@ -22,7 +22,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// stub is an InfluxDB that answers every request by a function.
+// stub starts an InfluxDB that answers every request by a function, and opens a store on it.
 func stub(t *testing.T, o influx.ExternalOptions, answer func(w http.ResponseWriter, r *http.Request, body string)) influx.Store {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -57,7 +57,7 @@ func answer(w http.ResponseWriter, status int, body string) {
 	io.WriteString(w, body)
 }
 
-// batch is n points of one hour, with one host each.
+// batch returns n points of one hour, each with its own host.
 func batch(n int) []influx.Point {
 	points := make([]influx.Point, n)
 	for i := range points {
@@ -70,7 +70,7 @@ func batch(n int) []influx.Point {
 	return points
 }
 
-// The table of what /write answers and what it means.
+// TestWriteAnswers lists the answers of /write and what they mean.
 func TestWriteAnswers(t *testing.T) {
 	const ok = influx.Kind(-1)
 	for _, c := range []struct {
@@ -136,7 +136,7 @@ func TestWriteAnswers(t *testing.T) {
 	}
 }
 
-// A partial answer of a proxy is no statement about the points.
+// A proxy's answer of status 400 says nothing about the points.
 func TestWriteForeign400(t *testing.T) {
 	s := stub(t, influx.ExternalOptions{}, func(w http.ResponseWriter, _ *http.Request, _ string) {
 		w.Header().Del("X-Influxdb-Version")
@@ -147,8 +147,8 @@ func TestWriteForeign400(t *testing.T) {
 	}
 }
 
-// 413 halves the requests until they pass, remembers the size, and gives up on
-// a point that is too large by itself, and on that one only.
+// A 413 halves the requests until they pass, and the store remembers the size. It gives up only on
+// a point that is too large by itself.
 func TestWriteTooLarge(t *testing.T) {
 	for _, c := range []influx.Compression{influx.CompressOff, influx.CompressOn} {
 		var requests, refused, lines atomic.Int64
@@ -179,9 +179,8 @@ func TestWriteTooLarge(t *testing.T) {
 	}
 }
 
-// A server answers for one shard only: refusals of a batch over several hours
-// are asked for hour by hour, so that the counts are whole and an error of
-// another shard is not taken for success.
+// A server answers for one shard only. So after a refusal a batch over several hours is sent again
+// hour by hour: the counts are complete, and an error of another shard is not taken for success.
 func TestWriteRefusalsByHour(t *testing.T) {
 	var requests atomic.Int64
 	fail := ""
@@ -289,8 +288,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A server that accepts and never answers: the store's own limit ends the call,
-// the caller's context ends it sooner, and Close ends what only reads.
+// A server accepts and never answers. The store's own limit ends the call, the caller's context
+// ends it sooner, and Close ends a query.
 func TestHanging(t *testing.T) {
 	hang := func(_ http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() }
 	s := stub(t, influx.ExternalOptions{Timeout: 100 * time.Millisecond}, hang)
@@ -317,8 +316,8 @@ func TestHanging(t *testing.T) {
 	}
 }
 
-// A connection that the server closes just as it is used again costs nothing:
-// a write may be repeated, and the transport knows.
+// A server closes a connection just as it is used again. This costs nothing, because the transport
+// knows that a write may be repeated.
 func TestWriteOnAConnectionJustClosed(t *testing.T) {
 	var requests atomic.Int64
 	s := stub(t, influx.ExternalOptions{}, func(w http.ResponseWriter, _ *http.Request, body string) {

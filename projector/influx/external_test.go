@@ -24,7 +24,7 @@ func openExternal(tb testing.TB, o influx.ExternalOptions) influx.Store {
 	return s
 }
 
-// The suite over real servers; with gzip on one of them.
+// The suite runs over real servers; one of them gets gzip.
 func TestSuiteExternal(t *testing.T) {
 	for _, c := range []struct {
 		version     testtools.InfluxDB
@@ -47,8 +47,8 @@ func TestSuiteExternal(t *testing.T) {
 	}
 }
 
-// A real server that is killed, comes back, hangs, is wiped: every state has
-// its kind, and the next write after it goes through.
+// A real server is killed, comes back, hangs, and is wiped. Every state has its Kind, and the next
+// write after it succeeds.
 func TestExternalOutages(t *testing.T) {
 	t.Parallel()
 	server := testtools.StartInfluxd(t, testtools.InfluxDB18)
@@ -90,8 +90,8 @@ func TestExternalOutages(t *testing.T) {
 	write("repaired", 0, true)
 }
 
-// The server's own limits on series: the new ones are lost, with an alarm, and
-// the known ones are written.
+// The server has limits on series: new series are lost, with an alarm, and known series are
+// written.
 func TestExternalLimits(t *testing.T) {
 	t.Parallel()
 	for line, version := range map[string]testtools.InfluxDB{
@@ -125,7 +125,7 @@ func TestExternalAuth(t *testing.T) {
 	} {
 		s := right
 		if strings.Contains(statement, `"admin"`) {
-			s = none // the first user may be made by anybody
+			s = none // anyone may make the first user
 		}
 		if _, err := s.Query(t.Context(), statement, nil); err != nil {
 			t.Fatalf("%s: %v", statement, err)

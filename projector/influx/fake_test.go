@@ -25,10 +25,10 @@ type cell struct {
 type fakeStore struct {
 	mu    sync.Mutex
 	cells map[cell]float64
-	// before is called with every write; an error fails it. stored is how many of the points are
-	// stored all the same.
+	// before is called with every write. If it returns an error, the write fails, and stored is how
+	// many of the points are stored all the same.
 	before func(points []Point) (stored int, err error)
-	// refuse says of a point why it is refused; "" takes it.
+	// refuse returns the reason why a point is refused, or "" if it is not refused.
 	refuse func(p *Point) string
 	// oldest is the time before which points are dropped.
 	oldest int64

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// maxKey is the longest series key with its field that InfluxDB takes
+// maxKey is the largest size in bytes of a series key with its field that InfluxDB takes
 // (models.MaxKeyLength).
 const maxKey = 65535
 
@@ -24,9 +24,9 @@ const (
 	maxTime = math.MaxInt64 - 1
 )
 
-// AppendLine appends p in line protocol with a newline, and counts in res what
-// InfluxDB would not take: such fields are left out, and a point without any
-// other is not written at all.
+// AppendLine appends p to dst in line protocol, with a newline. It leaves out the fields that
+// InfluxDB would not take, and writes nothing if no field is left. A point of which anything was
+// left out is counted in res.
 func AppendLine(dst []byte, p *Point, res *WriteResult) []byte {
 	fields := CheckFields(p, res)
 	if len(fields) == 0 {
@@ -46,9 +46,8 @@ func AppendLine(dst []byte, p *Point, res *WriteResult) []byte {
 	return append(dst, '\n')
 }
 
-// CheckField says why InfluxDB would not take the field of p, nil if it would.
-// Both stores refuse by this rule before they write, so that a point means the
-// same to either.
+// CheckField returns the reason why InfluxDB would not take field f of p; nil if it would. Both
+// stores apply this rule before they write, so that a point means the same to both of them.
 func CheckField(p *Point, f *Field) error {
 	switch {
 	case p.Series.measurement == "":
@@ -88,8 +87,8 @@ func appendEscaped(dst []byte, s, special string) []byte {
 	return dst
 }
 
-// CheckFields returns the fields of p that InfluxDB takes, p.Fields itself if
-// it takes all of them, and counts the point in res if it does not.
+// CheckFields returns the fields of p that InfluxDB takes, p.Fields itself if it takes all of them.
+// If a field is refused, or if p has no fields, CheckFields counts the point in res.
 func CheckFields(p *Point, res *WriteResult) []Field {
 	for i := range p.Fields {
 		if err := CheckField(p, &p.Fields[i]); err != nil {

@@ -41,8 +41,8 @@ func TestNewSeries(t *testing.T) {
 	}
 }
 
-// Whatever the strings are: the line is one line, parses by InfluxDB's own
-// parser into the same point, and the key is the one that the engine makes.
+// Whatever the strings are, the line is a single line, InfluxDB's own parser parses it into the
+// same point, and the key is the one that the engine makes.
 func FuzzLine(f *testing.F) {
 	for _, s := range []string{
 		"cpu", "a b", "a,b", "a=b", `a\`, `\`, `\\`, `a\,`, `a\ b`, `a\=b`, `\"`, `"`, "#x", "a#!~#b", "#!~", "\x00", "\n", "\r\n", "\t",

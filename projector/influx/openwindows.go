@@ -12,8 +12,8 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// windowOf finds the window of an event, in memory, in the index, or new. It is nil if the window
-// has expired. An error is temporary, and nothing has changed then.
+// windowOf returns the window of an event of time t, from memory, from the index, or a new one. It
+// returns nil if the window has expired. An error is temporary: call it again with the same event.
 func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time.Time) (*window, error) {
 	if w := a.current; w != nil && w.contains(t) {
 		return w, nil
@@ -52,8 +52,9 @@ func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time
 	return w, nil
 }
 
-// bound gives a new window its place: a whole multiple of the interval, unless windows of another
-// interval are in the way (free is the time that the index leaves around t).
+// bound sets the start and the end of a new window that holds t. The start is a whole multiple of
+// the interval, unless windows of another interval are in the way. freeStart and freeEnd bound the
+// time around t that is in no window of the index.
 func (a *Aggregates) bound(w *window, t, freeStart, freeEnd int64) {
 	interval := int64(a.o.Interval)
 	w.start = floor.Div(t, interval) * interval
@@ -68,8 +69,8 @@ func (a *Aggregates) bound(w *window, t, freeStart, freeEnd int64) {
 	}
 }
 
-// recount counts the events of w in the records below, all before seq, from the journal. If it has
-// dropped some of them the window is frozen.
+// recount counts the events of w in the records below, which are all before seq, again from the
+// journal. If the journal has dropped some of these records, the window is frozen.
 func (a *Aggregates) recount(ctx context.Context, w *window, below journal.Spans, seq uint64) error {
 	a.recounts.Inc()
 	missing, err := a.countRecords(ctx, w, below, false)
@@ -88,8 +89,8 @@ func (a *Aggregates) recount(ctx context.Context, w *window, below journal.Spans
 	return nil
 }
 
-// countRecords counts the events of w in records of the journal, and returns the records that it
-// does not have. dirty is whether their rows are to be written.
+// countRecords reads the records in from, counts the events of w, and returns the records that the
+// journal does not have. dirty marks the rows to be written.
 func (a *Aggregates) countRecords(ctx context.Context, w *window, from journal.Spans, dirty bool) (missing []journal.Span, err error) {
 	for _, s := range from {
 		next := s.First
@@ -109,14 +110,14 @@ func (a *Aggregates) countRecords(ctx context.Context, w *window, from journal.S
 		if err != nil {
 			return nil, fmt.Errorf("counting the window of %s again: %w", windowName(w.start), err)
 		}
-		if next <= s.Last { // the journal ends before it
+		if next <= s.Last { // the journal ends before s.Last
 			missing = append(missing, journal.Span{First: next, Last: s.Last})
 		}
 	}
 	return missing, nil
 }
 
-// makeRoom closes and forgets windows before another comes.
+// makeRoom closes and forgets windows if memory is full. t is the time of the event that comes.
 func (a *Aggregates) makeRoom(ctx context.Context, t int64) error {
 	if len(a.windows) < maxWindows {
 		return nil
@@ -138,7 +139,7 @@ func (a *Aggregates) makeRoom(ctx context.Context, t int64) error {
 	return nil
 }
 
-// closeIf writes and closes the open windows that are due.
+// closeIf writes and closes the open windows for which due is true, except those held back.
 func (a *Aggregates) closeIf(ctx context.Context, due func(*window) bool) error {
 	var closing []*window
 	for _, w := range a.windows {
@@ -162,7 +163,7 @@ func (a *Aggregates) closeIf(ctx context.Context, due func(*window) bool) error 
 	return nil
 }
 
-// evict forgets closed windows that are written, except the keep that got an event last.
+// evict forgets closed and frozen windows that are written, except the last used, keep in number.
 func (a *Aggregates) evict(keep int) {
 	if len(a.windows) <= keep {
 		return
@@ -187,7 +188,7 @@ func (a *Aggregates) evict(keep int) {
 	a.inMemory.Set(float64(len(a.windows)))
 }
 
-// release takes a window's blocks away, and forgets the relays that are in no other.
+// release removes a window's blocks, and forgets the relays that have a block in no other window.
 func (a *Aggregates) release(w *window) {
 	for _, b := range w.blocks {
 		d := &b.relay.Data

@@ -11,9 +11,9 @@ import (
 	"github.com/influxdata/influxql"
 )
 
-// Parse binds the parameters of a Query as literals, so that a value can only
-// be a value, and holds the statement to be one. Both stores ask it before
-// anything else: the answer is an *Error with Kind Invalid whatever the server.
+// Parse parses a statement and binds the parameters of a Query as literals, so that a value can
+// only be a value. It accepts exactly one statement. Both stores call Parse first, so that a bad
+// statement is an *Error with Kind Invalid whatever the server.
 func Parse(statement string, params map[string]any) (*influxql.Query, map[string]any, error) {
 	bound, err := bindParams(params)
 	if err != nil {
@@ -31,9 +31,9 @@ func Parse(statement string, params map[string]any) (*influxql.Query, map[string
 	return q, bound, nil
 }
 
-// bindParams checks and normalises the parameters of a Query to string, bool,
-// int64 and float64. Everything else is refused, maps above all: InfluxDB 1.8
-// takes {"identifier": ...} and {"regex": ...} for syntax.
+// bindParams checks the parameters of a Query and converts them to string, bool, int64 or float64.
+// It refuses everything else, maps above all, because InfluxDB 1.8 reads {"identifier": ...} and
+// {"regex": ...} as syntax.
 func bindParams(params map[string]any) (map[string]any, error) {
 	bound := make(map[string]any, len(params))
 	for name, v := range params {
@@ -62,8 +62,8 @@ func invalidParam(name, format string, args ...any) *Error {
 	return &Error{Op: "query", Kind: Invalid, Err: fmt.Errorf("parameter %s: %s", name, fmt.Sprintf(format, args...))}
 }
 
-// encodeParams writes bound parameters as the JSON that the server reads. It
-// tells integers and floats apart by the decimal point and takes no exponent.
+// encodeParams writes bound parameters as the JSON that the server reads. The server tells a float
+// from an integer by the decimal point, and takes no exponent.
 func encodeParams(bound map[string]any) (string, error) {
 	wire := make(map[string]any, len(bound))
 	for name, v := range bound {

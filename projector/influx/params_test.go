@@ -9,8 +9,8 @@ import (
 	"github.com/influxdata/influxql"
 )
 
-// A bound string is a string literal with exactly that value in exactly that
-// statement, whatever is in it.
+// Whatever a bound string holds, it becomes a string literal with exactly that value in exactly
+// that statement.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"web1", "", `x' OR '1'='1`, `'; DROP DATABASE "statistics"; --`, "$v", `\'`, `\`, "/.*/", "\n", "\x00", "\xff", "é", "now()", "1h", "true", `"`,
@@ -46,7 +46,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("strings %q and %d numbers, bound %q", strings, literals, text)
 		}
 
-		// What goes to a server reads back as what was bound.
+		// The parameters sent to a server read back as the values that were bound.
 		wire, err := encodeParams(bound)
 		if err != nil {
 			t.Fatal(err)

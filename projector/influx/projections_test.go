@@ -102,7 +102,7 @@ func (p *pipeline) drain() {
 	}
 }
 
-// number asks for one number.
+// number runs a statement whose answer is one number.
 func (p *pipeline) number(statement string) float64 {
 	p.tb.Helper()
 	rows, err := p.store.Query(p.tb.Context(), statement, nil)
@@ -116,8 +116,8 @@ func (p *pipeline) number(statement string) float64 {
 	return v
 }
 
-// TestJournalToInfluxDB takes events through restarts into the real engine, and compares both
-// policies with a count of the events.
+// TestJournalToInfluxDB writes events into the real engine, with restarts in between, and compares
+// both policies with a count of the events.
 func TestJournalToInfluxDB(t *testing.T) {
 	p := newPipeline(t)
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -167,8 +167,8 @@ func TestJournalToInfluxDB(t *testing.T) {
 	}
 }
 
-// TestSchemaDroppedWhileRunning drops the database under the running projections, as somebody
-// cleaning up does.
+// TestSchemaDroppedWhileRunning drops the database under the running projections, as a person who
+// cleans up could.
 func TestSchemaDroppedWhileRunning(t *testing.T) {
 	p := newPipeline(t)
 	p.start()

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// maxSeries bounds the series that are remembered; beyond it those not seen lately are
-	// forgotten.
+	// maxSeries bounds the series that are remembered. Above it, the series that were not seen
+	// lately are forgotten.
 	maxSeries = 500_000
 	// refusedFor is how long the readings of a series that InfluxDB refused are not offered again.
 	refusedFor = 10 * time.Minute
@@ -25,13 +25,14 @@ const (
 // RawOptions configure a Raw. Store is required.
 type RawOptions struct {
 	Store Store
-	// EnsureSchema makes the database and the policies if they are not there. It is called before
-	// the first write and when a write finds them gone, perhaps from several goroutines (nil: they
-	// are there).
+	// EnsureSchema makes the database and the policies if they are missing. It is called before the
+	// first write, and when a write finds them missing, perhaps from several goroutines (nil: they
+	// exist).
 	EnsureSchema func(context.Context) error
-	// Retention is how long the policy keeps points: older readings are not written (0: all are).
+	// Retention is how long the policy keeps points. Older readings are not written (0: all are).
 	Retention time.Duration
-	// Rejects lists what InfluxDB will never take (nil: it is counted and logged only).
+	// Rejects lists the readings that InfluxDB will never take (nil: they are only counted and
+	// logged).
 	Rejects *projector.Rejects
 	// Logger gets the log (nil: none), Registerer the metrics (nil: a private one).
 	Logger     *slog.Logger
@@ -59,15 +60,16 @@ func (o RawOptions) withDefaults() (RawOptions, error) {
 // rawProjection is the name of the projection of raw points.
 const rawProjection = "influx_raw"
 
-// Raw writes every reading as a point: policy one_day, measurement and field named after the stat,
-// tags as package lookup makes them. It is a projection for one runner; RawPast goes over the past
-// for it.
+// Raw writes every reading as a point under the policy one_day. The measurement and the field are
+// named after the stat, and the tags are those that package lookup makes. Raw is a projection for
+// one runner; RawPast writes past records for it.
 //
-// A reading's point has the event's time plus one nanosecond for each reading of the same series
-// before it in the same event: always the same, so that writing again overwrites and never adds,
-// and no reading overwrites another. Readings older than the policy keeps are left out and counted.
-// What InfluxDB refuses is listed with its sequence, and that series is left alone for ten minutes
-// in the same hour, so that one bad series does not slow the others down for ever.
+// A reading's point has the event's time plus one nanosecond for each earlier reading of the same
+// series in the same event. This time is always the same, so that writing again overwrites and
+// never adds, and no reading overwrites another. Readings older than the policy keeps are left out
+// and counted. A reading that InfluxDB refuses is listed with its sequence. For the next ten
+// minutes no reading of that series in the same hour is offered, so that one bad series does not
+// slow the others down for ever.
 type Raw struct{ w *rawWriter }
 
 // NewRaw returns the projection influx_raw.
@@ -82,7 +84,7 @@ func NewRaw(o RawOptions) (*Raw, error) {
 // Name is "influx_raw".
 func (r *Raw) Name() string { return rawProjection }
 
-// Begin begins again after the position.
+// Begin begins again after the saved position.
 func (r *Raw) Begin(_ context.Context, from projector.Origin) error {
 	r.w.done = from.Position
 	return nil
@@ -98,7 +100,7 @@ func (r *Raw) Apply(ctx context.Context, records []journal.Record) (uint64, erro
 // Persist makes the points durable.
 func (r *Raw) Persist(ctx context.Context) error { return r.w.o.Store.Flush(ctx, PolicyRaw) }
 
-// list lists rejects and logs the first. That a reject cannot be listed is logged, and stops
+// list lists rejects in to, and logs the first. A failure to list them is logged, and stops
 // nothing.
 func list(to *projector.Rejects, log *slog.Logger, projection string, now time.Time, rejects []projector.Reject) {
 	sign(log, projection, now, rejects)
@@ -110,7 +112,7 @@ func list(to *projector.Rejects, log *slog.Logger, projection string, now time.T
 	}
 }
 
-// sign completes rejects and logs the first.
+// sign sets the projection and the time of rejects, and logs the first.
 func sign(log *slog.Logger, projection string, now time.Time, rejects []projector.Reject) {
 	if len(rejects) == 0 {
 		return

@@ -27,7 +27,7 @@ func event(relay string, at time.Time, tags []string, stats ...codec.Stat) *code
 	return &codec.Event{Relay: relay, Time: at.UnixNano(), Collectors: []codec.Collector{{Name: "c", Tags: tags, Stats: stats}}}
 }
 
-// batch numbers events from first.
+// batch makes records of events, numbered from first.
 func batch(first uint64, events ...*codec.Event) []journal.Record {
 	var records []journal.Record
 	for i, e := range events {
@@ -105,7 +105,7 @@ func TestRawGoesOnInsideABatchThatFailed(t *testing.T) {
 		records = append(records, journal.Record{Seq: uint64(i + 1), Event: e})
 	}
 	store.before = func([]Point) (int, error) {
-		if store.writes%3 == 0 { // of the two that go together, now one and now the other
+		if store.writes%3 == 0 { // either of the two writes of a pair, in turn
 			return 10, errDown
 		}
 		return 0, nil
@@ -249,7 +249,7 @@ func TestRawRefusedPointsAreFoundListedAndLeftAlone(t *testing.T) {
 	if n := counted(t, reg, "pulse_projector_points_refused_total"); n != 2 {
 		t.Errorf("%v refused points counted", n)
 	}
-	// Again: the two series are not offered, so that nothing has to be searched.
+	// In the next batch the two series are not offered, so that no search is needed.
 	before := store.writes
 	if _, err := r.Apply(t.Context(), batch(101, events...)); err != nil {
 		t.Fatal(err)
@@ -257,7 +257,7 @@ func TestRawRefusedPointsAreFoundListedAndLeftAlone(t *testing.T) {
 	if store.writes != before+1 || counted(t, reg, "pulse_projector_readings_refused_total") != 2 {
 		t.Errorf("%d writes for the second batch", store.writes-before)
 	}
-	// Ten minutes later they are, and it goes well.
+	// Ten minutes later they are offered again, and stored.
 	now = now.Add(refusedFor + time.Second)
 	store.refuse = nil
 	if _, err := r.Apply(t.Context(), batch(201, events...)); err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// clockSlack is by how much an event's time and the time at which it was stored may be apart.
+	// clockSlack is by how much an event's time may differ from the time at which it was stored.
 	clockSlack = time.Minute
 	// maxRanges bounds the spans of records of one replay.
 	maxRanges = 64
@@ -24,12 +24,12 @@ const (
 	maxStill = 1000
 )
 
-// RawPast goes over the past for Raw, with a memory of its own: it fills in what an outage left,
-// and is the replay "raw". It is a past.View, for one goroutine.
+// RawPast goes over past records for Raw, with a memory of its own. It fills in the records that an
+// outage left out, and is the replay "raw". It is a past.View, for one goroutine.
 //
-// A replay writes the points of the events in a range of time again, as Raw does, and clears from
-// the rejects what is not refused any more. A series that InfluxDB refuses is offered again by each
-// chunk, and for each hour.
+// A replay writes the points of the events in a range of time again, as Raw does, and removes from
+// the rejects the readings that are not refused any more. Each chunk offers a series that InfluxDB
+// refused again, for each hour.
 type RawPast struct {
 	w       *rawWriter
 	journal projector.Source
@@ -37,22 +37,22 @@ type RawPast struct {
 
 	backlog, replay *rawCounters
 
-	// Of the chunk under way, if it is a replay's.
+	// These fields belong to the current chunk, if it is a replay's.
 	chunk   past.Chunk
-	listed  map[rejected]bool // the rejects of its records, as the chunk found them
-	offered map[uint64]bool   // by record of those: it was gone over
+	listed  map[rejected]bool // the rejects of its records before the chunk
+	offered map[uint64]bool   // by sequence of listed: the record was applied
 	still   []projector.Reject
 	newest  uint64 // the newest record offered
 }
 
-// rejected tells rejects apart.
+// rejected identifies a reject.
 type rejected struct {
 	seq         uint64
 	relay, stat string
 }
 
-// NewRawPast returns what goes over the past for NewRaw(o). db has the index of windows, which
-// knows where events are that came late or from a clock that was wrong (nil: there is none).
+// NewRawPast returns the RawPast that goes with NewRaw(o). db holds the index of windows, which
+// knows the records of events that came late or from a wrong clock (nil: there is no index).
 func NewRawPast(o RawOptions, from projector.Source, db *bbolt.DB) (*RawPast, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -62,21 +62,21 @@ func NewRawPast(o RawOptions, from projector.Source, db *bbolt.DB) (*RawPast, er
 		return nil, errors.New("influx: going over the past needs a journal")
 	}
 	w := newRawWriter(o)
-	// What replays write is counted by package past.
+	// Package past counts what replays write, so these counters are not registered with the others.
 	return &RawPast{w: w, journal: from, index: windowIndex{db: db}, backlog: w.counters, replay: newRawCounters(prometheus.NewRegistry())}, nil
 }
 
 // Name is "raw".
 func (p *RawPast) Name() string { return "raw" }
 
-// Projection is that of Raw.
+// Projection is the name of Raw's projection.
 func (p *RawPast) Projection() string { return rawProjection }
 
 // Persist makes the points durable.
 func (p *RawPast) Persist(ctx context.Context) error { return p.w.o.Store.Flush(ctx, PolicyRaw) }
 
-// Find implements past.View. Events are found by the time at which they were stored, a minute more
-// on both sides, and through the index of windows.
+// Find implements past.View. It finds events by the time at which they were stored, with a minute
+// more on both sides, and through the index of windows.
 func (p *RawPast) Find(ctx context.Context, r past.Range) (past.Found, error) {
 	state, err := p.journal.State(ctx)
 	if err != nil {
@@ -186,7 +186,8 @@ func (p *RawPast) count(records []journal.Record) (c past.Counts) {
 	return c
 }
 
-// End implements past.Sink. It puts the list of rejects right for the records of a replay's chunk.
+// End implements past.Sink. After a replay's chunk it replaces the rejects of the offered records:
+// of these only the readings that were refused now stay listed.
 func (p *RawPast) End() error {
 	if p.w.o.Rejects == nil || len(p.listed)+len(p.still) == 0 {
 		return nil
@@ -197,8 +198,8 @@ func (p *RawPast) End() error {
 	}, p.still...)
 }
 
-// extentNotes say what of a range lies before or after all that the journal has; nil if nothing
-// does.
+// extentNotes return notes about the parts of a range before the first or after the last record of
+// the journal; nil if there are none.
 func extentNotes(state journal.State, from, to time.Time) []string {
 	first, last := state.FirstTime, state.LastTime
 	switch {

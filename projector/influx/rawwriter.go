@@ -23,18 +23,18 @@ type rawWriter struct {
 
 	cache    lookup.Cache[struct{}, rawSeries]
 	readings []lookup.Reading[struct{}, rawSeries]
-	done     uint64 // records up to here are written: a batch that is offered again goes on after them
+	done     uint64 // the last record written: a batch that is offered again goes on after it
 	points   []Point
 	fields   []Field
 	origins  []origin // of the points
-	expired  int      // readings left out since the last write, counted when it succeeds
-	skipped  []origin // readings left alone since then
+	expired  int      // readings too old since the last write; counted when the next one succeeds
+	skipped  []origin // readings not offered since the last write
 
-	// round counts the times that everything is offered again, refused or not.
+	// round counts how often all series are offered again: only refusals of this round count.
 	round int
 }
 
-// rawCounters count what is written, and readings that are not.
+// rawCounters count the points that are written, and the readings that are not.
 type rawCounters struct {
 	*sinkCounters
 	expired, skipped prometheus.Counter
@@ -48,33 +48,33 @@ func newRawCounters(reg prometheus.Registerer) *rawCounters {
 	}
 }
 
-// rawSeries is what is known of a series.
+// rawSeries holds the form of a series for the store, and its newest refusal.
 type rawSeries struct {
 	series  *Series
 	refused refused
 }
 
-// refused is the newest refusal of a series. A shard holds whole hours, and refuses all of a series
-// or nothing.
+// refused is the newest refusal of a series. A shard holds whole hours, and refuses either all
+// points of a series or none.
 type refused struct {
-	hour   int64 // since 1970
+	hour   int64 // hours since 1970
 	until  time.Time
 	round  int
 	reason string
 }
 
-// origin is where a point comes from.
+// origin is the record and the series that a point was made of.
 type origin struct {
 	seq    uint64
 	series *lookup.Series[struct{}, rawSeries]
 }
 
-// reject is the reject of the reading.
+// reject returns the reject of the origin's reading.
 func (o origin) reject(reason string) projector.Reject {
 	return projector.Reject{Seq: o.seq, Relay: o.series.Set.Relay.ID, Stat: o.series.Stat, Reason: reason}
 }
 
-// rawWritten is what became of some records.
+// rawWritten is the outcome of writing some records.
 type rawWritten struct {
 	past.Counts // Points, Expired and Refused
 	rejects     []projector.Reject
@@ -87,18 +87,18 @@ func newRawWriter(o RawOptions) *rawWriter {
 	return w
 }
 
-// countWith counts from now on with other counters.
+// countWith makes c the counters from now on.
 func (w *rawWriter) countWith(c *rawCounters) { w.counters, w.sink.sinkCounters = c, c.sinkCounters }
 
-// write writes the readings of the records. It returns what was written also with an error: then
-// the same records are to be offered again, and it goes on where it was.
+// write writes the readings of the records. It returns what was written also with an error. Then
+// the same records should be offered again, and write goes on after the last record it wrote.
 func (w *rawWriter) write(ctx context.Context, records []journal.Record) (done rawWritten, err error) {
 	now := w.o.Now()
 	oldest := int64(minTime)
 	if w.o.Retention > 0 {
 		oldest = now.Add(-w.o.Retention).UnixNano()
 	}
-	w.clear() // of an attempt that failed
+	w.clear() // the points of an attempt that failed
 	for i := range records {
 		rec := &records[i]
 		if rec.Seq <= w.done {
@@ -150,7 +150,7 @@ func (w *rawWriter) clear() {
 	w.expired, w.skipped = 0, w.skipped[:0]
 }
 
-// flush writes the points, and adds to done what became of them.
+// flush writes the points, and adds their outcome to done.
 func (w *rawWriter) flush(ctx context.Context, now time.Time, done *rawWritten) error {
 	before := w.sink.tally
 	refusals, err := w.sink.write(ctx, w.points)
@@ -171,11 +171,12 @@ func (w *rawWriter) flush(ctx context.Context, now time.Time, done *rawWritten) 
 	return nil
 }
 
-// refuse leaves the series of refused points alone from now on, and returns their rejects.
+// refuse notes the series of refused points, so that they are not offered for a while, and returns
+// the rejects.
 func (w *rawWriter) refuse(refusals []refusal, now time.Time) (rejects []projector.Reject) {
 	var unlisted projector.Reject
 	for _, f := range refusals {
-		if f.count < f.to-f.from { // which of them is not known
+		if f.count < f.to-f.from { // some of the points, not known which
 			first, last := w.origins[f.from].seq, w.origins[f.to-1].seq
 			rejects = append(rejects, projector.Reject{Seq: first, To: last, Count: f.count,
 				Reason: fmt.Sprintf("%s (records %d to %d)", f.reason, first, last)})
@@ -202,7 +203,7 @@ func (w *rawWriter) refuse(refusals []refusal, now time.Time) (rejects []project
 	return rejects
 }
 
-// storedTags are tags in the store's type.
+// storedTags converts tags to the store's type.
 func storedTags(tags []lookup.Tag) []Tag {
 	stored := make([]Tag, len(tags))
 	for i, t := range tags {

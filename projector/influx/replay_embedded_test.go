@@ -17,7 +17,7 @@ import (
 	"github.com/nanopack/pulse/projector/past"
 )
 
-// rows is what is stored of a range, under both policies.
+// rows returns all that is stored of a range under both policies.
 func (p *pipeline) rows(from, to time.Time) map[string][]models.Row {
 	p.tb.Helper()
 	all := make(map[string][]models.Row)
@@ -31,9 +31,9 @@ func (p *pipeline) rows(from, to time.Time) map[string][]models.Row {
 	return all
 }
 
-// TestReplayIntoInfluxDB drops the real engine's database and has an hour of it rebuilt from the
-// real journal, field for field. (InfluxDB's DELETE of a range is a data race of its own where a
-// shard has several files.)
+// TestReplayIntoInfluxDB drops the real engine's database, rebuilds an hour of it from the real
+// journal, and compares every field. (The test does not delete a range, because InfluxDB's DELETE
+// has a data race of its own if a shard has several files.)
 func TestReplayIntoInfluxDB(t *testing.T) {
 	p := newPipeline(t)
 	ctx := t.Context()

@@ -9,8 +9,8 @@ import (
 	"github.com/nanopack/pulse/projector/past"
 )
 
-// What the journal does not have any more is counted; aggregates that have lost a part of their
-// events stay as they are.
+// Records that the journal does not have any more are counted. Windows that have lost a part of
+// their events stay as they are.
 func TestReplayOverAGap(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 360)...)
@@ -27,7 +27,7 @@ func TestReplayOverAGap(t *testing.T) {
 		if aggregates.Events != 294 || aggregates.Lost != 63 || len(aggregates.Notes) != 2 || !strings.Contains(aggregates.Notes[1], "00:33:00Z") {
 			t.Errorf("aggregates: %+v", aggregates)
 		}
-		// All of it.
+		// The journal drops all of its records.
 		s.journal.Trim(361)
 		job = s.replay(0, time.Hour, "all")
 		s.same(was)
@@ -37,7 +37,7 @@ func TestReplayOverAGap(t *testing.T) {
 	})
 }
 
-// The index of windows knows where events are that came from a clock that was wrong.
+// The index of windows knows the records of events that came from a wrong clock.
 func TestReplayFindsEventsOfAWrongClock(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 2*time.Hour, 60)...)
@@ -65,7 +65,7 @@ func TestReplayOfNothing(t *testing.T) {
 	})
 }
 
-// The journal may be away at any moment of a replay.
+// The journal may be unreachable at any moment of a replay.
 func TestReplayWhileTheJournalIsAway(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 60)...)
@@ -77,7 +77,7 @@ func TestReplayWhileTheJournalIsAway(t *testing.T) {
 		if job := s.await(id, func(j past.Job) bool { return j.LastError != "" }); !strings.Contains(job.LastError, away.Error()) {
 			t.Errorf("%+v", job)
 		}
-		failed := false // again, after the first window
+		failed := false // the journal fails again, after the first window
 		s.change(func(f *fakeStore) {
 			f.before = func(points []Point) (int, error) {
 				if !failed && points[0].Series.Measurement() == "aggregate" {
@@ -95,8 +95,8 @@ func TestReplayWhileTheJournalIsAway(t *testing.T) {
 	})
 }
 
-// A journal that lost its end in the middle of a replay: the replay ends, and does not wait for
-// records that will never come.
+// A journal loses its last records in the middle of a replay. The replay ends, and does not wait
+// for records that will never come.
 func TestReplayOfAJournalThatLostItsEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 6000)...)

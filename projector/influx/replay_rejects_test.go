@@ -13,7 +13,7 @@ import (
 	"github.com/nanopack/pulse/projector/past"
 )
 
-// listed are the rejects of a projection, as sequence, relay and stat.
+// listed returns the rejects of a projection, as sequence, relay and stat.
 func (s *stage) listed(projection string) []string {
 	var list []string
 	for _, rej := range must(s.rejects.List()) {
@@ -25,7 +25,7 @@ func (s *stage) listed(projection string) []string {
 	return list
 }
 
-// refuse makes the store refuse points.
+// refuse sets which points the store refuses, and why.
 func (s *stage) refuse(f func(p *Point) string) {
 	s.change(func(store *fakeStore) { store.refuse = f })
 }
@@ -39,7 +39,7 @@ func host(p *Point) string {
 	return ""
 }
 
-// The cause of some refusals is gone, that of others is not.
+// The cause of some refusals is gone, and the cause of others is not.
 func TestReplayOfRejects(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.refuse(func(p *Point) string {
@@ -63,7 +63,7 @@ func TestReplayOfRejects(t *testing.T) {
 			return ""
 		})
 		for range 2 {
-			// Only the first two minutes: what is listed of later ones stays.
+			// Replay only the first two minutes: rejects of later readings stay.
 			job := s.replay(0, 2*time.Minute, "all")
 			raw, aggregates := job.Parts[0], job.Parts[1]
 			if raw.Readings != 72 || raw.Refused != 12 || raw.Points != 60 || aggregates.Points != 4 || aggregates.Refused != 0 {
@@ -85,7 +85,7 @@ func TestReplayOfRejects(t *testing.T) {
 			if left < 2 || leftRows != 1 || still == 0 {
 				t.Errorf("%d and %d of another range, %d that are refused still: %+v", left, leftRows, still, must(s.rejects.List()))
 			}
-			// Each reading that was listed and is refused still is listed still.
+			// Each reading that was listed and is still refused is still listed.
 			now := s.listed("influx_raw")
 			for _, line := range before {
 				if strings.HasSuffix(line, "web2 ram") && !slices.Contains(now, line) {
@@ -111,9 +111,9 @@ func TestReplayOfRejects(t *testing.T) {
 	})
 }
 
-// A live Raw leaves a refused series alone for ten minutes, whatever the readings' times: a replay
-// offers it again in each hour. What was listed in that hour stays listed, although it is not
-// offered.
+// A refused series is left alone for ten minutes, but only in the same hour of event times: a
+// replay offers it again in each hour. A reject of the refused hour stays listed, although its
+// reading is not offered.
 func TestReplayOffersARefusedSeriesAgainInEachHour(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		bad := s.began.Add(time.Hour).UnixNano() // the hour before it is refused
@@ -144,7 +144,7 @@ func TestReplayOffersARefusedSeriesAgainInEachHour(t *testing.T) {
 	})
 }
 
-// A reject that stands for readings of several records goes when all of them were replayed.
+// A reject that stands for readings of several records is removed when all of them were replayed.
 func TestReplayOfARejectOfManyRecords(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 60)...)
@@ -163,7 +163,7 @@ func TestReplayOfARejectOfManyRecords(t *testing.T) {
 	})
 }
 
-// Records that cannot be read stay listed; a dry run takes nothing from the list.
+// Records that cannot be read stay listed. A dry run removes nothing from the list.
 func TestReplayLeavesWhatItDidNotOffer(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.journal.AppendBad(codec.ErrDecode)
@@ -184,8 +184,8 @@ func TestReplayLeavesWhatItDidNotOffer(t *testing.T) {
 	})
 }
 
-// A replay of aggregates does not need the live projection: that may be stopped, failing, or on its
-// way through the journal again.
+// A replay of aggregates does not need the live projection, which may be stopped, failing, or
+// reading the journal again.
 func TestReplayWithoutTheLiveProjection(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 60)...)
@@ -204,8 +204,8 @@ func TestReplayWithoutTheLiveProjection(t *testing.T) {
 	})
 }
 
-// A window of which the fold has a part only, after a crash, is replayed whole: not from what is in
-// memory.
+// A window of which the fold has only a part after a crash is replayed completely, and not from the
+// part in memory.
 func TestReplayOfAWindowThatTheFoldHasAPartOf(t *testing.T) {
 	w := newWorld(t, 1)
 	start := w.clock
@@ -232,7 +232,7 @@ func TestReplayOfAWindowThatTheFoldHasAPartOf(t *testing.T) {
 	compare(t, w.store, recount(w.journal, w.interval))
 }
 
-// What fails in a replay is written by the live projection, if the window is in memory.
+// If a replay fails to write a window, the live projection writes it, if the window is in memory.
 func TestAReplayThatFailsLeavesNothingBehind(t *testing.T) {
 	w := newWorld(t, 1)
 	start := w.clock

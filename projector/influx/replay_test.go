@@ -17,8 +17,7 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// stage is a journal, a store, both live projections and replays over them. It lives in a synctest
-// bubble.
+// stage is a journal, a store, both live projections, and replays over them, in a synctest bubble.
 type stage struct {
 	tb         testing.TB
 	journal    *projectortest.Memory
@@ -71,7 +70,7 @@ func (s *stage) stop() {
 	}
 }
 
-// live appends events and waits until they are written, in closed windows too.
+// live appends events, and waits until they are written and their windows are closed.
 func (s *stage) live(events ...*codec.Event) {
 	s.tb.Helper()
 	s.journal.Append(events...)
@@ -83,7 +82,7 @@ func (s *stage) live(events ...*codec.Event) {
 	}
 }
 
-// minutes are n events of a relay, one every ten seconds from an offset to the beginning on.
+// minutes returns n events of a relay, one every ten seconds, the first at offset from began.
 func (s *stage) minutes(relay string, offset time.Duration, n int) []*codec.Event {
 	var events []*codec.Event
 	for i := range n {
@@ -121,7 +120,7 @@ func (s *stage) cells() map[cell]float64 {
 	return maps.Clone(s.store.cells)
 }
 
-// drop deletes what was stored for [from, to).
+// drop deletes the stored points and rows of [from, to).
 func (s *stage) drop(from, to time.Duration) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
@@ -187,8 +186,8 @@ func TestReplayBringsBackWhatWasDeletedAndTwiceChangesNothing(t *testing.T) {
 	})
 }
 
-// from is included and to is not, to the nanosecond; a window that has a part in the range is
-// written whole.
+// From is included and To is not, to the nanosecond. A window that overlaps the range is written
+// completely.
 func TestReplayWritesTheRangeOnly(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 60)...)
@@ -228,8 +227,8 @@ func TestReplayOfADryRunChangesNothing(t *testing.T) {
 	})
 }
 
-// Restarts in the middle of it, between steps and within: what was done is not counted twice, and
-// the result is whole.
+// Restarts happen in the middle of a replay, between its steps and during them. Work that was done
+// is not counted twice, and the result is complete.
 func TestReplayGoesOnAfterARestart(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 6000)...)
@@ -237,7 +236,7 @@ func TestReplayGoesOnAfterARestart(t *testing.T) {
 		s.drop(0, 24*time.Hour)
 		writes := 0
 		s.change(func(f *fakeStore) {
-			f.before = func(points []Point) (int, error) { // it takes some writes and then no more
+			f.before = func(points []Point) (int, error) { // some writes succeed, then none
 				writes++
 				if most := map[bool]int{false: 3, true: 60}[points[0].Series.Measurement() == "aggregate"]; writes > most {
 					return len(points) / 2, errDown
@@ -280,7 +279,7 @@ func (s *stage) writes() int {
 func TestReplayCanceled(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 60)...)
-		// The second waits in the first's place; then the first is one that cannot go on.
+		// A replay that cannot go on is canceled: it writes nothing more, and the next replay runs.
 		s.change(func(f *fakeStore) { f.before = fail(errDown) })
 		for _, projection := range []string{"raw", "aggregates"} {
 			id := s.create(0, time.Hour, projection).ID
@@ -304,7 +303,7 @@ func TestReplayCanceled(t *testing.T) {
 	})
 }
 
-// Half of all writes fail, some of them half-way.
+// Half of all writes fail, and some of these after storing a part of the points.
 func TestReplayIntoAFailingStore(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.live(s.minutes("web1", 0, 6000)...)
@@ -358,7 +357,7 @@ func TestReplayOfExpiredReadings(t *testing.T) {
 		s := newStage(t)
 		s.live(s.minutes("web1", 0, 360)...)
 		s.stop()
-		s.retention = time.Since(s.began.Add(30*time.Minute + 5*time.Second)) // half an hour and an event
+		s.retention = time.Since(s.began.Add(30*time.Minute + 5*time.Second)) // half an hour and an event expire
 		s.start()
 		s.drop(0, time.Hour)
 		job := s.replay(0, time.Hour, "all")

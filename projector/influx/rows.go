@@ -13,9 +13,9 @@ import (
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
-// newStats is how many stats that InfluxDB has not seen yet go into one Write, six fields each. It
-// makes a new field by copying all fields of the measurement, so thousands at once would take
-// longer than any timeout, and everybody else's rows would wait.
+// newStats is how many stats that InfluxDB has not seen yet go into one Write at most, with six
+// fields each. InfluxDB makes a new field by copying all fields of the measurement. So thousands at
+// once would take longer than any timeout, and delay the rows of all other relays.
 const newStats = 200
 
 // rowBuffer is the memory for one write's points.
@@ -25,13 +25,13 @@ type rowBuffer struct {
 	origin []*block // of the points
 	seqs   []uint64
 	keys   map[string]*[6]string
-	// known are the stats that InfluxDB has fields for, in the shards of the day knownDay (ns):
-	// shards know their own only.
+	// known are the stats that InfluxDB has fields for in the shards of the day knownDay, in days
+	// since 1970. A shard knows only its own fields.
 	known    map[string]struct{}
 	knownDay int64
 }
 
-// fieldKeys are the names of a stat's fields.
+// fieldKeys returns the names of a stat's fields.
 func (b *rowBuffer) fieldKeys(stat string) *[6]string {
 	keys := b.keys[stat]
 	if keys == nil {
@@ -45,16 +45,16 @@ func (b *rowBuffer) fieldKeys(stat string) *[6]string {
 	return keys
 }
 
-// write writes the dirty rows of windows, and lists what InfluxDB refuses.
+// write writes the dirty rows of windows, and lists the rows that InfluxDB refuses.
 func (a *Aggregates) write(ctx context.Context, windows []*window) error {
 	rejects, err := a.writeDirty(ctx, windows)
 	list(a.o.Rejects, a.log, a.Name(), a.o.Now(), rejects)
 	return err
 }
 
-// writeDirty writes the dirty rows of windows: first the index, then the rows. What was written is
-// not dirty any more even if a later part fails. Windows that are held back stay dirty. It returns
-// what InfluxDB refuses, also with an error.
+// writeDirty writes the dirty rows of windows: first the index, then the rows. Rows that were
+// written are not dirty any more, even if a later part fails. Windows that are held back stay
+// dirty. writeDirty returns the rows that InfluxDB refuses, also with an error.
 func (a *Aggregates) writeDirty(ctx context.Context, windows []*window) (rejects []projector.Reject, err error) {
 	var dirty, unknown []*window
 	for _, w := range windows {
@@ -104,7 +104,7 @@ func (a *Aggregates) writeDirty(ctx context.Context, windows []*window) (rejects
 	return rejects, nil
 }
 
-// addRows makes a block's dirty rows.
+// addRows adds a block's dirty rows to the buffer.
 func (a *Aggregates) addRows(w *window, b *block) {
 	buf := &a.rows
 	for _, set := range b.relay.Sets {
@@ -114,14 +114,14 @@ func (a *Aggregates) addRows(w *window, b *block) {
 				continue
 			}
 			if s.Stat == timeKey {
-				continue // no field can have that name; raw lists it
+				continue // no field can have that name; Raw lists the reading
 			}
 			c := &b.accs[s.Index]
 			n := float64(c.count)
 			mean := wide.Mean(c.sum, c.scaled, n, c.min, c.max)
 			sum := min(max(wide.Sum(c.sum, c.scaled), -math.MaxFloat64), math.MaxFloat64) // InfluxDB has no infinities
 			k := buf.fieldKeys(s.Stat)
-			if len(buf.fields)-first == 6*newStats { // a wide row in several points, which InfluxDB makes one again
+			if len(buf.fields)-first == 6*newStats { // split a wide row; InfluxDB joins its points
 				a.addPoint(w, b, set, first)
 				first = len(buf.fields)
 			}
@@ -134,7 +134,7 @@ func (a *Aggregates) addRows(w *window, b *block) {
 	}
 }
 
-// addPoint makes a point of the fields from first on.
+// addPoint makes a point of the buffer's fields from first on.
 func (a *Aggregates) addPoint(w *window, b *block, set *lookup.Set[relayState, struct{}], first int) {
 	buf, d := &a.rows, &b.relay.Data
 	for len(d.rows) <= set.Index {
@@ -149,7 +149,7 @@ func (a *Aggregates) addPoint(w *window, b *block, set *lookup.Set[relayState, s
 	buf.seqs = append(buf.seqs, w.records.Last())
 }
 
-// writeRows writes the rows in the buffer, and returns what InfluxDB refuses.
+// writeRows writes the rows in the buffer, and returns those that InfluxDB refuses.
 func (a *Aggregates) writeRows(ctx context.Context) (rejects []projector.Reject, err error) {
 	defer a.resetRows()
 	var refusals []refusal
@@ -191,8 +191,8 @@ func (a *Aggregates) resetRows() {
 	a.rows.origin, a.rows.seqs = a.rows.origin[:0], a.rows.seqs[:0]
 }
 
-// portion is the end of what is written at once from a point on: all there is, unless that brings
-// too many new stats.
+// portion returns the end of the points, from a point on, that go into one write: all the rest,
+// unless a new day begins or there are too many new stats.
 func (b *rowBuffer) portion(from int) int {
 	fresh := 0
 	for to := from; to < len(b.points); to++ {

@@ -12,9 +12,9 @@ type Tag struct {
 	Key, Value string
 }
 
-// Series is a measurement and its tags, in the form InfluxDB keeps them: made
-// once, then shared by all its points and safe for concurrent use, because
-// nothing ever changes it.
+// Series is a measurement and its tags, in the form in which InfluxDB keeps them. It is made once
+// and then shared by all its points. It is safe for concurrent use, because nothing ever changes
+// it.
 type Series struct {
 	measurement string
 	tags        []Tag
@@ -23,11 +23,10 @@ type Series struct {
 	native atomic.Value // see Native
 }
 
-// NewSeries sorts tags by key, drops those InfluxDB does not keep (without a
-// key or a value, or named time) and all but the first of those with the same
-// key, and replaces the characters that the line protocol has no way to write;
-// see Clean. The caller's slice is left as it is. An empty measurement gives a
-// series whose points every store rejects.
+// NewSeries makes a series. It replaces the characters that the line protocol cannot carry (see
+// Clean), and sorts the tags by key. It drops the tags that InfluxDB does not keep: those without a
+// key or a value, those named time, and all but the first with the same key. The caller's slice
+// stays as it is. An empty measurement gives a series whose points every store rejects.
 func NewSeries(measurement string, tags ...Tag) *Series {
 	s := &Series{measurement: CleanMeasurement(measurement)}
 	s.tags = make([]Tag, 0, len(tags))
@@ -59,12 +58,12 @@ func (s *Series) Measurement() string { return s.measurement }
 // to the series.
 func (s *Series) Tags() []Tag { return s.tags }
 
-// Key returns the escaped key: equal for equal series only.
+// Key returns the key, escaped for the line protocol. It is equal for equal series only.
 func (s *Series) Key() string { return s.key }
 
-// Native returns the form that a store keeps of the series beside the text:
-// build is called the first time, perhaps more than once when several
-// goroutines come first together. All callers must build the same type.
+// Native returns the form in which a store keeps the series. build makes it on the first call, and
+// may be called more than once if several goroutines call first. All callers must build the same
+// type.
 func (s *Series) Native(build func(*Series) any) any {
 	if v := s.native.Load(); v != nil {
 		return v
@@ -77,13 +76,15 @@ func (s *Series) Native(build func(*Series) any) any {
 // timeKey names the one column that can be neither a tag nor a field.
 const timeKey = "time"
 
-// Clean returns s with what the line protocol cannot carry replaced by a look-
-// alike, so that two names never become one by losing a character: control
-// characters by their Unicode pictures, bytes that are not UTF-8 by U+FFFD, and
-// a backslash that would escape what follows it (a comma, an equals sign, a
-// space, a quote or the end) by U+FF3C, and the # of "#!~", with which InfluxDB
-// joins a series and a field on disk, by U+FF03. Tag values, tag keys and field
-// keys are stored like this: a filter on a tag must be cleaned the same way.
+// Clean returns s with each character that the line protocol cannot carry replaced by a look-alike,
+// so that two names never become equal by losing a character. It replaces:
+//
+//   - a control character by its Unicode picture
+//   - bytes that are not UTF-8 by U+FFFD
+//   - by U+FF3C a backslash that would escape a comma, an equals sign, a space, a quote or the end
+//   - by U+FF03 the # of "#!~", with which InfluxDB joins a series and a field on disk
+//
+// Tag keys, tag values and field keys are stored like this, so a filter must be cleaned like them.
 func Clean(s string) string {
 	if !needsCleaning(s) {
 		return s
@@ -107,8 +108,8 @@ func Clean(s string) string {
 	return b.String()
 }
 
-// CleanMeasurement is Clean for a measurement, where a leading # would make
-// the line a comment, stored nowhere and without an error.
+// CleanMeasurement is Clean for a measurement. It also replaces a leading #, which would make the
+// line a comment, stored nowhere and without an error.
 func CleanMeasurement(s string) string {
 	s = Clean(s)
 	if strings.HasPrefix(s, "#") {
@@ -120,14 +121,14 @@ func CleanMeasurement(s string) string {
 func needsCleaning(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c < 0x20 || c == '\\' || c == '#' || c >= 0x7f {
-			return true // perhaps: the slow way knows
+			return true // perhaps: Clean finds out
 		}
 	}
 	return false
 }
 
-// escapesNext says whether the backslash at s[i] would swallow what follows.
-// A run of backslashes counts as one: the parser pairs them up.
+// escapesNext reports whether the backslash at s[i] would escape the character after it. A run of
+// backslashes counts as one, because the parser pairs them.
 func escapesNext(s string, i int) bool {
 	for i++; i < len(s); i++ {
 		switch s[i] {

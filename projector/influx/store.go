@@ -1,14 +1,13 @@
-// Package influx keeps the journal's readings in InfluxDB: every reading as a
-// point (raw.go) and the windows computed from them (aggregates.go).
+// Package influx keeps the journal's readings in InfluxDB: every reading as a point (raw.go), and
+// the windows computed from the readings (aggregates.go).
 //
-// Both projections write through one seam, Store, with two implementations:
-// OpenExternal speaks to an InfluxDB 1.x server over HTTP, and package
-// embedded runs the InfluxDB 1.8 engine inside this process. One behavioural
-// suite (package influxtest) holds them to the same promises: what was written
-// before a Flush that returns nil is durable, writing the same
-// points again overwrites and never adds, and what the database will never
-// take is counted in the result instead of failing the batch. Nothing here
-// retries, buffers or drops on its own: that is the runner's part.
+// Both projections write through one interface, Store, with two implementations. OpenExternal
+// speaks to an InfluxDB 1.x server over HTTP, and package embedded runs the InfluxDB 1.8 engine
+// inside this process. One behavioural suite (package influxtest) holds both to the same promises.
+// Points written before a Flush that returns nil are durable. Writing the same points again
+// overwrites and never adds. Points that the database will never take are counted in the result,
+// and do not fail the batch. Nothing here retries, buffers or drops on its own: the runner does
+// that.
 package influx
 
 import (
@@ -42,65 +41,64 @@ type Point struct {
 	Time   int64 // nanoseconds since 1970, UTC
 }
 
-// Field is a named value of a point. Every value Pulse writes is a float, so
-// no field ever conflicts with another of our own making.
+// Field is a named value of a point. Every value that Pulse writes is a float, so two fields
+// written by Pulse never conflict.
 type Field struct {
 	Key   string
 	Value float64
 }
 
-// Store is an InfluxDB. All methods may be called from any goroutine. All of
-// them stop early, with an error that wraps the context's, when ctx ends; a
-// write cut short like that may have been stored.
+// Store is an InfluxDB. All methods may be called from any goroutine. When ctx ends, each method
+// stops early with an error that wraps the context's; a write that was stopped like this may have
+// been stored.
 type Store interface {
-	// Ping asks whether the store is there and returns its version.
+	// Ping checks that the store is there and returns its version.
 	Ping(ctx context.Context) (version string, err error)
 
-	// Write stores points under a retention policy. Points and their fields are not kept and not
-	// changed. A nil error means that every point is either stored, and durable after the next
-	// Flush, or counted in the result. With an error the result is zero and the same points should
-	// be offered again, which is harmless: equal measurement, tags and time overwrite. The error is
-	// an *Error; its Kind says what helps. Batches of any size are accepted and split as the server
-	// needs it; 1,000 to 10,000 points are written fastest.
+	// Write stores points under a retention policy. It does not keep or change the points or their
+	// fields. A nil error means that every point is either stored, and durable after the next
+	// Flush, or counted in the result. After an error the result is zero, and the same points
+	// should be offered again. This is harmless, because a point with equal measurement, tags and
+	// time overwrites. The error is an *Error; its Kind says what helps. Batches of any size are
+	// accepted, and split as the server needs it; 1,000 to 10,000 points are written fastest.
 	Write(ctx context.Context, policy Policy, points []Point) (WriteResult, error)
 
-	// Flush returns nil when all that was written under a policy before the
-	// call survives a crash. The embedded store writes a file for that, so it
-	// is called once in a while; a server has made writes durable already.
+	// Flush returns nil when all points written under a policy before the call survive a crash. The
+	// embedded store writes a file for that, so Flush is called only once in a while. A server has
+	// made its writes durable already.
 	Flush(ctx context.Context, policy Policy) error
 
-	// Query runs one InfluxQL statement; $name in it stands for params[name],
-	// a string, bool, float64, integer or time.Time (nothing else is
-	// accepted, so that a parameter is a value and never syntax).
+	// Query runs one InfluxQL statement. $name in the statement stands for params[name]: a string,
+	// bool, float64, integer or time.Time. Nothing else is accepted, so that a parameter is a value
+	// and never syntax.
 	//
-	// Values of the rows are the same whatever the store: the column "time"
-	// is an int64 (ns), every other number a float64, and the rest string,
-	// bool or nil. The error is an *Error; one with Kind Invalid means that
-	// the statement itself was refused.
+	// The values in the rows have the same types with every store. The column "time" is an int64
+	// (ns), every other number is a float64, and the rest are string, bool or nil. The error is an
+	// *Error; Kind Invalid means that the statement itself was refused.
 	Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error)
 
-	// Close waits for calls that are under way and releases everything. It
-	// may be called twice. Later calls return an *Error that wraps ErrClosed.
+	// Close waits for running calls and releases everything. It may be called twice. Later calls of
+	// the other methods return an *Error that wraps ErrClosed.
 	Close() error
 }
 
-// WriteResult counts what a successful Write did not store. None of these
-// points will ever be taken, so that the caller counts them and goes on.
+// WriteResult counts the points that a successful Write did not store. The store will never take
+// these points, so the caller counts them and goes on.
 type WriteResult struct {
 	// Dropped points were older than the retention policy keeps.
 	Dropped int
-	// Rejected points were refused: another field type, not representable in
-	// InfluxDB (NaN, a field named time, a key over 64 KiB), or a new series
-	// beyond the server's limits. The other points of the batch are stored.
+	// Rejected points were refused: they have another field type, cannot be stored in InfluxDB
+	// (NaN, a field named time, a key over 64 KiB), or need a new series beyond the server's
+	// limits. The other points of the batch are stored.
 	Rejected int
-	// Limit says that some of Rejected met max-series-per-database or
-	// max-values-per-tag: every new series is being lost, which wants an alarm.
+	// Limit reports whether some of Rejected met max-series-per-database or max-values-per-tag.
+	// Then every new series is lost, so it should raise an alarm.
 	Limit bool
 	// Reason is the text of the first refusal; empty if nothing was rejected.
 	Reason string
 }
 
-// limitTexts begin the reasons with which InfluxDB refuses any new series.
+// limitTexts are the beginnings of the reasons with which InfluxDB refuses any new series.
 var limitTexts = []string{"max-values-per-tag limit exceeded", "max-series-per-database limit exceeded"}
 
 // Refuse counts n refused points and their reason.
@@ -121,14 +119,13 @@ func (r *WriteResult) Refuse(n int, reason string) {
 type Kind int
 
 const (
-	// Temporary: back off and offer the same call again. The zero value,
-	// because trying again is the safe answer to what is not understood.
+	// Temporary: back off and offer the same call again. It is the zero value, because trying again
+	// is the safe answer to an unknown error.
 	Temporary Kind = iota
 	// Schema: the database or the retention policy is not there. Create the
 	// schema and try again.
 	Schema
-	// Auth: user and password are refused. Nothing helps but a new
-	// configuration, so stop and say so.
+	// Auth: user and password are refused. Only a new configuration helps, so stop and report it.
 	Auth
 	// Invalid: the statement or its parameters are wrong; never retried.
 	Invalid
@@ -151,7 +148,7 @@ func (k Kind) String() string {
 // ErrClosed is wrapped by the errors of a store that was closed.
 var ErrClosed = errors.New("the InfluxDB store is closed")
 
-// Error is what every method of a Store fails with.
+// Error is the error of every method of a Store.
 type Error struct {
 	Op     string // ping, write, flush or query
 	Kind   Kind

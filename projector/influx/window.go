@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// extentGap is how many records that do not belong to a window an extent may take in: reading
-	// them again is cheaper than another extent.
+	// extentGap is how many records may lie between two of a window's records in one extent:
+	// reading them again is cheaper than another extent.
 	extentGap  = 10_000
 	maxExtents = 16
 )
 
-// takeIn adds a record to those in which a window's events are: every event lies in a range, in
-// order, and up to extentGap records that are none of its own lie between. Records come in order;
-// one that is not above the last was taken in before.
+// takeIn adds a record to a window's extents. Each record of the window lies in an extent. The
+// extents are in order; if there are more than maxExtents, the closest are joined. Records come in
+// order, and a record that is not above the last one is in an extent already.
 func takeIn(x journal.Spans, seq uint64) journal.Spans {
 	n := len(x)
 	if n > 0 {
@@ -40,30 +40,30 @@ func takeIn(x journal.Spans, seq uint64) journal.Spans {
 type window struct {
 	start, end int64 // ns: [start, end)
 	records    journal.Spans
-	indexed    uint64 // records.last() as the index has it
-	// hold is the last record that rows of this window may have been made of. Until the fold has
-	// come there again, after a restart, the window is not written: a row is never replaced by one
-	// made of fewer readings.
+	indexed    uint64 // records.Last() as the index has it
+	// hold is the last record of which rows of this window may have been made. After a restart the
+	// window is not written until the fold has reached this record again, so that a row is never
+	// replaced by a row made of fewer readings.
 	hold uint64
-	// pin is the first record that rows and index do not have yet, 0 if there is none: the position
-	// stays before it. An open window keeps the pin at its first record, so that it is counted anew
-	// after a restart.
+	// pin is the first record that rows and index do not have yet; 0 if there is none. The position
+	// stays before pin. An open window keeps pin at its first record, so that the window is counted
+	// again after a restart.
 	pin uint64
-	// closed: complete as far as anybody knows. Events that come still are late.
+	// closed: complete as far as is known. Events that come later are late.
 	closed bool
-	// frozen: some of its events are not in the journal any more, and not here either. Its rows are
-	// left as they are.
+	// frozen: some of its events are neither in the journal nor in memory any more. Its rows stay
+	// as they are.
 	frozen bool
 	dirty  bool
-	// touched and used are when and with which record the last event came.
+	// touched is when the last event came, and used is the record of that event.
 	touched time.Time
 	used    uint64
 	events  uint64            // counted
 	blocks  map[string]*block // by relay
 }
 
-// block holds one relay's part of a window, by lookup.Series.Index of relay. A relay that is known
-// anew since has other numbers, so the block keeps the one that it was made with.
+// block holds one relay's part of a window. accs is indexed by lookup.Series.Index of relay. A
+// relay that was made again has other indexes, so the block keeps the relay it was made with.
 type block struct {
 	relay *aggRelay
 	accs  []acc
@@ -77,13 +77,13 @@ type (
 
 // relayState is what the aggregates keep of a relay.
 type relayState struct {
-	window *window // the window of block: where the last event went
+	window *window // the window of block, of the last event
 	block  *block
 	rows   []*Series // by lookup.Set.Index
 	blocks int       // in all windows
 }
 
-// acc is what a window knows of one series.
+// acc accumulates the readings of one series in a window.
 type acc struct {
 	sum, min, max, last float64 // sum as package wide has it
 	count               uint32
@@ -91,8 +91,8 @@ type acc struct {
 	dirty               bool
 }
 
-// add takes a reading. The order of the journal is the order of the sums, so that counting again
-// gives the same bits.
+// add adds a reading. Readings are added in the journal's order, so that counting again gives the
+// same bits.
 func (a *acc) add(v float64) {
 	if a.count == 0 {
 		a.min, a.max = v, v
@@ -106,7 +106,7 @@ func (a *acc) add(v float64) {
 	a.count++
 }
 
-// contains says whether an event of time t belongs to the window.
+// contains reports whether an event of time t belongs to the window.
 func (w *window) contains(t int64) bool { return t >= w.start && t < w.end }
 
 // used counts the series of the block that have readings.

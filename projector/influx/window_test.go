@@ -19,7 +19,7 @@ func TestExtentsHoldEveryRecordAndStaySmall(t *testing.T) {
 			x = takeIn(x, seq)
 			added = append(added, seq)
 		}
-		x = takeIn(x, seq) // again changes nothing
+		x = takeIn(x, seq) // adding it again changes nothing
 		if len(x) > maxExtents {
 			t.Fatalf("%d extents", len(x))
 		}
@@ -76,7 +76,8 @@ func TestIndexFindsAndPrunes(t *testing.T) {
 			t.Errorf("find(%d) = %+v, %t, %v", tt.t, e, ok, err)
 		}
 	}
-	// Within the retention nothing goes; beyond it the oldest go until five are left.
+	// Within the retention no entry is deleted. Beyond it the oldest are deleted until five are
+	// left.
 	put(50, 60, 50)
 	put(60, 70, 60)
 	if _, ok, _ := x.find(-20); !ok || x.n != 6 {
@@ -86,7 +87,7 @@ func TestIndexFindsAndPrunes(t *testing.T) {
 	if _, ok, _ := x.find(-20); ok || x.n != 5 {
 		t.Errorf("not pruned beyond the retention: %d", x.n)
 	}
-	// The journal's end was lost: what is behind is forgotten.
+	// The journal lost its last records: the index forgets the records after 25.
 	if err := x.begin(25); err != nil {
 		t.Fatal(err)
 	}

@@ -15,16 +15,15 @@ import (
 
 var windowsBucket = []byte("windows")
 
-// windowIndex remembers in bbolt, bucket "windows", which windows have rows, and of which records
-// these were made: start → end and extents. The windows in it do not overlap. The bucket's sequence
-// is the highest record in it.
+// windowIndex stores in bbolt, bucket "windows", which windows have rows, and which records the
+// rows were made of: start → end and extents. The windows in the index do not overlap.
 //
-// An entry is saved before the rows are written that need it, so that there is no row made of a
-// record that the entry does not know.
+// An entry is saved before the rows that need it are written, so that no row is made of a record
+// that the entry does not know.
 type windowIndex struct {
 	db *bbolt.DB
-	// keep is how many entries there may be before old ones go, retention how old they must be
-	// then, in ns.
+	// keep is how many entries there may be before old entries are deleted. retention is how old,
+	// in ns, a deleted entry must be.
 	keep      int
 	retention int64
 	n         int
@@ -91,8 +90,8 @@ func decodeIndexEntry(key, value []byte) (indexEntry, error) {
 	return e, nil
 }
 
-// begin makes the bucket, and forgets the records behind the journal's end: their numbers will be
-// used again.
+// begin makes the bucket, and forgets the records after the journal's last record: their numbers
+// will be used again.
 func (x *windowIndex) begin(last uint64) error {
 	return x.update(func(b *bbolt.Bucket) error {
 		x.n = 0
@@ -129,8 +128,8 @@ func (x *windowIndex) begin(last uint64) error {
 	})
 }
 
-// find returns the window that t falls into, and false with the free time around t if there is
-// none.
+// find returns the window that contains t and true, or the free time around t and false if there is
+// no such window.
 func (x *windowIndex) find(t int64) (e indexEntry, ok bool, err error) {
 	free := indexEntry{start: math.MinInt64, end: math.MaxInt64}
 	err = x.view(func(c *bbolt.Cursor) error {
@@ -165,10 +164,10 @@ func (x *windowIndex) find(t int64) (e indexEntry, ok bool, err error) {
 	return e, ok, err
 }
 
-// overlapping visits the windows that have a part in [from, to), oldest first.
+// overlapping visits the windows that overlap [from, to), oldest first.
 func (x *windowIndex) overlapping(from, to int64, visit func(indexEntry)) error {
 	return x.view(func(c *bbolt.Cursor) error {
-		k, v := lastBefore(c, from) // it may reach into the range
+		k, v := lastBefore(c, from) // this window may reach into the range
 		if k == nil {
 			k, v = c.First()
 		}
@@ -198,7 +197,7 @@ func (x *windowIndex) oldest() (e indexEntry, ok bool, err error) {
 	return x.one((*bbolt.Cursor).First)
 }
 
-// one returns the window that a cursor is moved to.
+// one returns the window to which move moves a cursor, and false if there is none.
 func (x *windowIndex) one(move func(*bbolt.Cursor) (key, value []byte)) (e indexEntry, ok bool, err error) {
 	err = x.view(func(c *bbolt.Cursor) (err error) {
 		if k, v := move(c); k != nil {
@@ -220,7 +219,7 @@ func (x *windowIndex) view(f func(*bbolt.Cursor) error) error {
 	}))
 }
 
-// failure is an error of the index; nil stays nil.
+// failure adds the path of the file to an error of the index; nil stays nil.
 func (x *windowIndex) failure(err error) error {
 	if err != nil {
 		err = fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
@@ -228,7 +227,7 @@ func (x *windowIndex) failure(err error) error {
 	return err
 }
 
-// clear forgets all windows. Unlike the other changes it may come from any goroutine.
+// clear forgets all windows. Unlike other changes of the index, it may come from any goroutine.
 func (x *windowIndex) clear() error {
 	return x.failure(x.db.Update(func(tx *bbolt.Tx) error {
 		if tx.Bucket(windowsBucket) == nil {
@@ -238,7 +237,7 @@ func (x *windowIndex) clear() error {
 	}))
 }
 
-// lastBefore moves to the last window that begins before a time.
+// lastBefore moves the cursor to the last window that begins before t.
 func lastBefore(c *bbolt.Cursor, t int64) (key, value []byte) {
 	if k, _ := c.Seek(indexKey(t)); k == nil {
 		return c.Last()
@@ -271,12 +270,13 @@ func (x *windowIndex) save(windows []*window) error {
 	return err
 }
 
-// prune deletes the oldest entries beyond keep if they are beyond the retention too, seen from the
-// newest that was just saved: a clock that was once far ahead cannot empty the index.
+// prune deletes the oldest entries beyond keep, if they are also older than the retention. Their
+// age is measured from newest, the newest start that was just saved. So a clock that was once far
+// ahead cannot empty the index.
 func (x *windowIndex) prune(b *bbolt.Bucket, newest int64, n *int) error {
 	for *n > x.keep {
 		k, v := b.Cursor().First()
-		if k == nil { // cleared since it was counted
+		if k == nil { // cleared since n was counted
 			*n = 0
 			return nil
 		}

@@ -27,9 +27,9 @@ type encoder struct {
 
 var errTooLarge = errors.New("the server refuses the size of the request")
 
-// bodyLimit is how many bytes of lines go into a request: halved when a server
-// (or a proxy before it) answers 413, and never raised again, because its
-// limit is a setting.
+// bodyLimit is how many bytes of lines go into a request. When a server (or a proxy before it)
+// answers 413, the limit becomes half the size of that request. It is never raised again, because
+// the limit of the server is a setting.
 type bodyLimit struct{ bytes atomic.Int64 }
 
 func (l *bodyLimit) shrink(tooLarge int) {
@@ -42,8 +42,8 @@ func (l *bodyLimit) shrink(tooLarge int) {
 	}
 }
 
-// Write implements Store. Points are sent in order, in as many requests as the
-// size limit asks for.
+// Write implements Store. It sends the points in order, in as many requests as the size limit
+// needs.
 func (e *external) Write(ctx context.Context, policy Policy, points []Point) (WriteResult, error) {
 	var total WriteResult
 	for len(points) > 0 {
@@ -66,7 +66,8 @@ func (r *WriteResult) add(other WriteResult) {
 	}
 }
 
-// writeSome sends the first n points, as many as fit into a request.
+// writeSome sends the first n points, as many as fit into a request. n is 0 if it must be called
+// again with the same points.
 func (e *external) writeSome(ctx context.Context, policy Policy, points []Point) (n int, res WriteResult, err error) {
 	enc := e.encoders.Get().(*encoder)
 	enc.lines = enc.lines[:0]
@@ -100,12 +101,12 @@ func (e *external) writeSome(ctx context.Context, policy Policy, points []Point)
 		return n, res, nil
 	case errors.Is(err, errTooLarge):
 		e.limit.shrink(size)
-		return 0, WriteResult{}, nil // again, with less
+		return 0, WriteResult{}, nil // try again with a smaller request
 	case err != nil:
 		return 0, res, err
 	case outcome.Rejected > 0 && !sameHour(points[:n]):
-		// The server answers for the first shard that refused something, and
-		// says nothing about the others: ask again shard by shard.
+		// The server reports only the first shard that refused points, and nothing about the
+		// others. So send the points again shard by shard.
 		res, err = e.writeByHour(ctx, policy, points[:n])
 		return n, res, err
 	}
@@ -113,7 +114,7 @@ func (e *external) writeSome(ctx context.Context, policy Policy, points []Point)
 	return n, res, nil
 }
 
-// send posts the encoder's lines and gives the encoder back.
+// send posts the encoder's lines and returns the encoder to the pool.
 func (e *external) send(ctx context.Context, policy Policy, enc *encoder) (*response, error) {
 	body := enc.lines
 	if e.gzip {
@@ -138,8 +139,8 @@ func (e *external) send(ctx context.Context, policy Policy, enc *encoder) (*resp
 	return answer, err
 }
 
-// writeByHour sends points hour by hour. Shards hold whole hours (the shortest
-// shard group), so that each request meets one shard and its answer is whole.
+// writeByHour sends points hour by hour. A shard holds whole hours (the shortest shard group), so
+// that each request meets one shard and its answer is complete.
 func (e *external) writeByHour(ctx context.Context, policy Policy, points []Point) (WriteResult, error) {
 	sorted := slices.Clone(points)
 	slices.SortStableFunc(sorted, func(a, b Point) int {
@@ -182,8 +183,8 @@ func sameHour(points []Point) bool {
 	return true
 }
 
-// written reads the answer to a write of so many lines. An outcome with refusals is
-// a success: the rest is stored. docs/failures/influx.md lists the cases.
+// written reads the answer to a write of so many lines. An answer with refusals is a success,
+// because the other lines are stored. docs/failures/influx.md lists the cases.
 func (r *response) written(lines int) (WriteResult, error) {
 	var res WriteResult
 	switch r.status {
@@ -193,7 +194,7 @@ func (r *response) written(lines int) (WriteResult, error) {
 		return res, errTooLarge
 	case http.StatusBadRequest:
 		if r.version == "" {
-			break // a proxy's opinion says nothing about the points
+			break // a proxy's answer says nothing about the points
 		}
 		text := r.text()
 		if reason, ok := strings.CutPrefix(text, "partial write: "); ok {
@@ -201,12 +202,12 @@ func (r *response) written(lines int) (WriteResult, error) {
 			if strings.HasPrefix(reason, "points beyond retention policy") {
 				res.Dropped = dropped
 			} else {
-				// Unparsable lines are listed, not counted.
+				// The server lists unparsable lines and does not count them.
 				res.Refuse(max(dropped, strings.Count(reason, "unable to parse "), 1), reason)
 			}
 			return res, nil
 		}
-		if strings.HasPrefix(text, "unable to parse ") { // none of them was
+		if strings.HasPrefix(text, "unable to parse ") { // no line was parsed
 			res.Refuse(lines, text)
 			return res, nil
 		}
