@@ -99,7 +99,8 @@ func TestRunnerPositionBeyondTheJournalsEnd(t *testing.T) {
 		if p.spans[0] != (projector.Origin{Position: 4, First: 1, Last: 4}) {
 			t.Fatalf("it began at %+v", p.spans)
 		}
-		// The same while it runs: the reader's next call finds it out.
+		// The same while the runner runs: the next call of the reader finds that the journal was
+		// set back.
 		m.Fail(errors.New("the server restarts"))
 		synctest.Wait()
 		m.Cut(5)
