@@ -41,7 +41,7 @@ func TestRunnerStopEndsABackoffAtOnce(t *testing.T) {
 func TestRunnerDrain(t *testing.T) {
 	tests := []struct {
 		name    string
-		down    time.Duration // the sink fails for so long after Drain
+		down    time.Duration // how long the sink fails after Drain
 		within  time.Duration
 		applied uint64
 		flushed int

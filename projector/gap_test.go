@@ -88,7 +88,7 @@ func TestRunnerPositionBeyondTheJournalsEnd(t *testing.T) {
 		if seq, err := positions.Load("p"); err != nil || seq != 4 {
 			t.Fatalf("after Start the saved position is %d, %v: a crash now would skip new events", seq, err)
 		}
-		m.Append(event("b", 1), event("b", 2)) // 5 and 6 again
+		m.Append(event("b", 1), event("b", 2)) // records 5 and 6 again
 		synctest.Wait()
 		if got := p.applied(); !slices.Equal(got, []uint64{5, 6}) {
 			t.Fatalf("applied %v", got)

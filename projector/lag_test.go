@@ -171,7 +171,7 @@ func TestSecondsToLoss(t *testing.T) {
 				reg := prometheus.NewRegistry()
 				r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Registerer: reg})
 				start(t, r)
-				time.Sleep(time.Second / 2) // do not act at the moments when the runner checks the journal
+				time.Sleep(time.Second / 2) // not when the runner checks the journal
 				for i := range 120 {
 					if !tt.idle {
 						fill(m.Memory, 1)

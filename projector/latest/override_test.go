@@ -94,7 +94,7 @@ func TestCancelledOverride(t *testing.T) {
 	w.override(0, codec.RelayEvent{Collector: "sl", Interval: 60 * sec, Duration: time.Hour, Reason: "override B"})
 	w.read(0, "sl")
 	w.want(120*sec, "sl", true)
-	w.override(50*sec, codec.RelayEvent{Collector: "sl", Reason: "override C cancelled"}) // a fast override
+	w.override(50*sec, codec.RelayEvent{Collector: "sl", Reason: "override C cancelled"}) // C was fast
 	w.want(120*sec, "sl", true)
 	w.override(50*sec, codec.RelayEvent{Collector: "sl", Reason: "override B cancelled"})
 	w.want(60*sec, "sl", true)

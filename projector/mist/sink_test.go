@@ -158,7 +158,7 @@ func TestMistConnectionLost(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		r.apply(1, 2)
-		sleep(300 * time.Millisecond) // after a connection that lasted, the first pause is short again
+		sleep(300 * time.Millisecond) // the first pause is short again
 		r.wantValues(1, 2)
 		r.wantMetric(1, "reconnects_total")
 		r.wantMetric(failures+1, "failures_total")

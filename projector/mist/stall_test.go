@@ -24,7 +24,7 @@ func TestMistStallsWhileReading(t *testing.T) {
 			if c.Serve(4) != nil { // a ping and three readings
 				t.Error("the connection ended early")
 			}
-			if _, err := c.Read(make([]byte, 10)); err != nil { // and a part of the next line, unless that is in the buffer already
+			if _, err := c.Read(make([]byte, 10)); err != nil { // part of a line, unless it is buffered
 				t.Error(err)
 			}
 			c.Stall()
@@ -109,7 +109,7 @@ func TestMistDoesNotAnswer(t *testing.T) {
 				}
 			})
 			r := newRig(t, server, mist.Options{MaxAge: 20 * time.Second}).start()
-			sleep(39 * time.Second) // the pings at 0, 10 and 20 s are answered, the one at 30 s is not
+			sleep(39 * time.Second) // pings at 0, 10 and 20 s are answered, at 30 s not
 			if s := r.Status(); !s.Connected {
 				t.Errorf("status %+v", s)
 			}

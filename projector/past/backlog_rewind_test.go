@@ -113,7 +113,7 @@ func TestBacklogRewindDuringAJump(t *testing.T) {
 		m := projectortest.NewMemory()
 		fill(m, 100)
 		var p *pair
-		batches, rewound := 0, false // used by the runner's goroutine: in the first second no other one asks for the state
+		batches, rewound := 0, false // only the runner's goroutine uses these in the first second
 		hold := make(chan struct{})
 		p = newPair(t, db, asked{m, func() {
 			if batches == 1 && !rewound {

@@ -93,7 +93,7 @@ func TestHubCuts(t *testing.T) {
 	for i := range list {
 		f := &follower{t: t, request: requests[i], seen: make(map[uint64]said)}
 		list[i] = f
-		s, err := h.Subscribe(stream.Request{Resume: true}) // so that a follower that is cut immediately has an id
+		s, err := h.Subscribe(stream.Request{Resume: true}) // gives followers that are cut at once an id
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -51,7 +51,7 @@ func TestBackup(t *testing.T) {
 	})
 	for round := range 3 {
 		want := 0
-		for hour := range 4 { // a shard each
+		for hour := range 4 { // one shard each
 			host := fmt.Sprintf("%d-%d", round, hour)
 			write(t, s, points(host, time.Now().Add(-time.Duration(hour)*time.Hour-time.Minute), 500))
 			want += 500

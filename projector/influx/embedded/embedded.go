@@ -58,7 +58,7 @@ type Options struct {
 	QueryTimeout   time.Duration // for queries whose context has no earlier deadline; 0 means 1 minute
 	RetentionCheck time.Duration // how often expired data is deleted; 0 means 30 minutes
 
-	maxValues   int   // of a tag; 0 means the engine's 100,000. Tests make it small.
+	maxValues   int   // limit on a tag's values; 0 means the engine's 100,000. Tests make it small.
 	verifyLimit int64 // 0 means verifyAtOnce. Tests make it small.
 }
 
@@ -112,7 +112,7 @@ type Store struct {
 	down  error      // why there is no engine: restart could not open it
 	calls sync.WaitGroup
 	once  sync.Once
-	err   error // of Close
+	err   error // result of Close
 }
 
 var _ influx.Store = (*Store)(nil)

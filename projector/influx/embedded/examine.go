@@ -320,7 +320,7 @@ func damageOf(name string, file dataFile, shards map[uint64]shardTime, why error
 // strayShards notes as damaged the directories of shards that the restored, older schema does not
 // have. Their numbers will be used again.
 func (f *findings) strayShards(dir string, shards map[uint64]shardTime) {
-	paths, _ := filepath.Glob(filepath.Join(dir, "data", "*", "*", "*")) // the pattern is good
+	paths, _ := filepath.Glob(filepath.Join(dir, "data", "*", "*", "*")) // the pattern is valid
 	for _, p := range paths {
 		name, err := filepath.Rel(filepath.Join(dir, "data"), p)
 		name = filepath.ToSlash(name)

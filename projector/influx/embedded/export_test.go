@@ -9,7 +9,7 @@ func (o *Options) SetVerifyLimit(n int64) { o.verifyLimit = n }
 // Verified waits until all files that Open left for later were read.
 func (s *Store) Verified() { s.verifying.Wait() }
 
-// Merge has the engine merge the files of each shard soon.
+// Merge makes the engine merge the files of each shard soon.
 func (s *Store) Merge() error {
 	for _, id := range s.data.ShardIDs() {
 		if err := s.data.Shard(id).ScheduleFullCompaction(); err != nil {

@@ -23,7 +23,7 @@ var errReopening = errors.New("the engine is being opened again after a failed w
 // opens the engine again. A full cache is not such a failure, because the engine empties the cache
 // by itself.
 func (s *Store) failed(err error) {
-	if !strings.Contains(err.Error(), "cache-max-memory-size exceeded") { // the engine has no error type for it
+	if !strings.Contains(err.Error(), "cache-max-memory-size exceeded") { // the engine has no type for it
 		s.broken.Store(true)
 	}
 }

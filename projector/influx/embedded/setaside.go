@@ -107,7 +107,7 @@ func (s *Store) move(d influx.Damage) error {
 	if err := os.MkdirAll(filepath.Dir(s.below(d.Aside)), 0o700); err != nil {
 		return err
 	}
-	if err := os.Rename(s.below(d.What), s.below(d.Aside)); !errors.Is(err, fs.ErrNotExist) { // it may have been moved with its directory
+	if err := os.Rename(s.below(d.What), s.below(d.Aside)); !errors.Is(err, fs.ErrNotExist) { // moved with its directory, perhaps
 		return err
 	}
 	return nil
@@ -224,7 +224,7 @@ func copyFile(from io.ReadSeeker, to string) error {
 func (s *Store) unopened() (damages []influx.Damage) {
 	schema := s.meta.Data()
 	shards := shardsByID(schema)
-	paths, _ := filepath.Glob(filepath.Join(s.o.Dir, "data", "*", "*", "*")) // the pattern is good
+	paths, _ := filepath.Glob(filepath.Join(s.o.Dir, "data", "*", "*", "*")) // the pattern is valid
 	for _, p := range paths {
 		name, err := filepath.Rel(filepath.Join(s.o.Dir, "data"), p)
 		name = filepath.ToSlash(name)

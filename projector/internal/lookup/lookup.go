@@ -26,7 +26,7 @@ type Series[R, S any] struct {
 	Set  *Set[R, S]
 	// Index numbers the series of a relay: 0 to Relay.Len()-1, as long as no series was forgotten.
 	Index int
-	// Data is the owner's.
+	// Data belongs to the owner of the Cache.
 	Data S
 
 	pass uint64 // the event in which the series was last seen
@@ -48,7 +48,7 @@ type Relay[R, S any] struct {
 	// ID is the relay's id. Sets are its sets of tags, in the order of their first readings.
 	ID   string
 	Sets []*Set[R, S]
-	// Data is the owner's.
+	// Data belongs to the owner of the Cache.
 	Data R
 
 	cache  *Cache[R, S]
