@@ -67,7 +67,8 @@ func noPause() error { return nil }
 // describe reads a file that was just written and returns its manifest entry.
 func describe(path string) (dataFile, error) { return describeWith(path, noPause, nil) }
 
-// describeWith does the same and also has check read the content of the file.
+// describeWith works like describe, and also calls check with a reader of the file. pause is called
+// after each piece.
 func describeWith(path string, pause func() error, check func(*tsm1.TSMReader) error) (file dataFile, err error) {
 	if file.Size, file.Checksum, err = checksum(path, pause); err != nil {
 		return file, err
