@@ -11,8 +11,9 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// While a batch is applied the next is read, and no more than that; what was read ahead is applied
-// in its turn, a gap in it is told, and the batch at hand stays as it is meanwhile.
+// While a batch is applied, the runner reads the next batch and no more. It applies the batch that
+// was read ahead in turn and reports a gap in it. Meanwhile the batch that is being applied does
+// not change.
 func TestRunnerReadsAhead(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -24,7 +25,7 @@ func TestRunnerReadsAhead(t *testing.T) {
 		var reads []int
 		p := &recorder{name: "p"}
 		p.apply = func(records []journal.Record) error {
-			synctest.Wait() // until the reader has nothing to do
+			synctest.Wait() // wait until the reader has nothing to do
 			reads = append(reads, m.Reads())
 			for _, r := range records {
 				if r.Event.Time != int64(r.Seq) {
@@ -49,7 +50,7 @@ func TestRunnerReadsAhead(t *testing.T) {
 	})
 }
 
-// A runner that is stopped, or whose reader is given up, leaves nothing behind that reads.
+// When a runner is stopped, or gives up its reader, no goroutine is left that reads.
 func TestRunnerStopsReadingAhead(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -41,7 +41,7 @@ func TestRunnerStopEndsABackoffAtOnce(t *testing.T) {
 func TestRunnerDrain(t *testing.T) {
 	tests := []struct {
 		name    string
-		down    time.Duration // the sink fails for so long after Drain
+		down    time.Duration // how long the sink fails after Drain
 		within  time.Duration
 		applied uint64
 		flushed int
@@ -112,12 +112,12 @@ func TestRunnerDrainDoesNotWaitForWhatComesLater(t *testing.T) {
 		m := projectortest.NewMemory()
 		m.Append(event("a", 1))
 		p := &recorder{name: "p", apply: func([]journal.Record) error {
-			m.Append(event("a", 2)) // one more for each that is applied
+			m.Append(event("a", 2)) // one more record for each applied batch
 			return nil
 		}}
 		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), BatchRecords: 1})
 		start(t, r)
-		// No Wait: it would never end.
+		// No synctest.Wait here, because it would never return.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := r.Drain(ctx); err != nil {
@@ -131,7 +131,7 @@ func TestRunnerDrainWithoutTheLastRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		m.Append(event("a", 1), event("a", 2), event("a", 3))
-		m.Lose(3, 3) // the state still says 3
+		m.Lose(3, 3) // the last sequence of the state is still 3
 		p := &recorder{name: "p"}
 		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
 		start(t, r)

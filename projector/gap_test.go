@@ -88,7 +88,7 @@ func TestRunnerPositionBeyondTheJournalsEnd(t *testing.T) {
 		if seq, err := positions.Load("p"); err != nil || seq != 4 {
 			t.Fatalf("after Start the saved position is %d, %v: a crash now would skip new events", seq, err)
 		}
-		m.Append(event("b", 1), event("b", 2)) // 5 and 6 again
+		m.Append(event("b", 1), event("b", 2)) // records 5 and 6 again
 		synctest.Wait()
 		if got := p.applied(); !slices.Equal(got, []uint64{5, 6}) {
 			t.Fatalf("applied %v", got)
@@ -99,7 +99,8 @@ func TestRunnerPositionBeyondTheJournalsEnd(t *testing.T) {
 		if p.spans[0] != (projector.Origin{Position: 4, First: 1, Last: 4}) {
 			t.Fatalf("it began at %+v", p.spans)
 		}
-		// The same while it runs: the reader's next call finds it out.
+		// The same while the runner runs: the next call of the reader finds that the journal was
+		// set back.
 		m.Fail(errors.New("the server restarts"))
 		synctest.Wait()
 		m.Cut(5)

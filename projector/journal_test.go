@@ -12,9 +12,9 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// TestRunnerOnARealJournal takes a projection through a journal that grows, with a sink that fails
-// at times, and over restarts: every record is applied, in order, and only what was not saved comes
-// twice.
+// TestRunnerOnARealJournal runs a projection over a growing journal, with a sink that sometimes
+// fails, and restarts it. Every record must be applied, in order, and only records whose position
+// was not saved may be applied twice.
 func TestRunnerOnARealJournal(t *testing.T) {
 	j := journaltest.Open(t)
 	positions := projector.NewPositions(openDB(t))

@@ -18,7 +18,7 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// limited is a journal with limits, whose events have 100 bytes each.
+// limited is a journal with limits. Each of its events has 100 bytes.
 type limited struct {
 	*projectortest.Memory
 	retention time.Duration
@@ -41,11 +41,11 @@ func (l limited) State(ctx context.Context) (journal.State, error) {
 	return s, nil
 }
 
-// about compares with a tolerance of two seconds and a bit: the status is a second old at most, and
-// so is what it is made of.
+// about compares with a tolerance of 2.1 s: the status is a second old at most, and so is the data
+// that it is made of.
 func about(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) <= 2.1 }
 
-// The status goes on being right while Apply does not come back, and while a back-off lasts.
+// The status stays right while Apply does not return and during a back-off.
 func TestStatusWhileTheSinkDoesNotAnswer(t *testing.T) {
 	for _, sink := range []string{"blocks", "fails"} {
 		db := openDB(t)
@@ -88,13 +88,12 @@ func TestStatusWhileTheSinkDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// After a start with the sink away the age is that of the first record that waits, not of anything
-// else.
+// After a start with an unavailable sink, LagSeconds is the age of the first record that waits.
 func TestStatusAfterAStartWithNothingApplied(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := limited{Memory: projectortest.NewMemory(), retention: 24 * time.Hour}
-		for i := range 20 { // an hour apart: the first is 20 hours old
+		for i := range 20 { // an hour apart; the first event is 20 hours old
 			m.Append(event("a", time.Now().Add(time.Duration(i-20)*time.Hour).UnixNano()))
 		}
 		positions := projector.NewPositions(db)
@@ -109,7 +108,8 @@ func TestStatusAfterAStartWithNothingApplied(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		r.Stop()
-		// A start that cannot read gets the time with a reader of its own, as soon as that works.
+		// A runner whose reader cannot read gets the time of the record with another reader, as
+		// soon as that reader works.
 		m.Fail(errors.New("broken"))
 		r = newRunner(t, projector.RunnerOptions{Projection: p, Journal: failsLater{m}, Positions: positions})
 		m.Fail(nil)
@@ -122,7 +122,7 @@ func TestStatusAfterAStartWithNothingApplied(t *testing.T) {
 	})
 }
 
-// failsLater is a journal whose first reader fails.
+// failsLater is a journal whose readers fail to read more than one record at a time.
 type failsLater struct{ limited }
 
 func (f failsLater) ReadFrom(seq uint64) (projector.Reader, error) {
@@ -133,7 +133,7 @@ func (f failsLater) ReadFrom(seq uint64) (projector.Reader, error) {
 type failingReader struct{ projector.Reader }
 
 func (r *failingReader) Read(ctx context.Context, most int) ([]journal.Record, error) {
-	if most > 1 { // a runner's
+	if most > 1 { // this is the runner's own read
 		return nil, errors.New("cannot read")
 	}
 	return r.Reader.Read(ctx, most)
@@ -146,10 +146,10 @@ func TestSecondsToLoss(t *testing.T) {
 		maxBytes  int64
 		idle      bool // the journal does not grow
 		trim      uint64
-		want      float64 // -1: none
+		want      float64 // -1: SecondsToLoss is nil
 	}{
 		{name: "age", retention: 3 * time.Hour, want: 2*3600 - 120},
-		// 100 bytes a second, and 120 records of them at the end.
+		// The journal gets 100 bytes a second and has 120 records at the end.
 		{name: "size", maxBytes: 1_000_000, want: 10_000 - 220},
 		{name: "the sooner of both, size", retention: 24 * time.Hour, maxBytes: 1_000_000, want: 10_000 - 220},
 		{name: "the sooner of both, age", retention: 2 * time.Hour, maxBytes: 1_000_000, want: 3600 - 120},
@@ -171,7 +171,7 @@ func TestSecondsToLoss(t *testing.T) {
 				reg := prometheus.NewRegistry()
 				r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Registerer: reg})
 				start(t, r)
-				time.Sleep(time.Second / 2) // not at the instants of the looks
+				time.Sleep(time.Second / 2) // not when the runner checks the journal
 				for i := range 120 {
 					if !tt.idle {
 						fill(m.Memory, 1)
@@ -199,7 +199,7 @@ func TestSecondsToLoss(t *testing.T) {
 	}
 }
 
-// A projection that keeps up warns of nothing, however short the retention is.
+// A projection that keeps up logs no warning, however short the retention is.
 func TestNoWarningOfALossThatIsNotNear(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

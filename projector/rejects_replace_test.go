@@ -18,7 +18,7 @@ func TestRejectsReplace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// 1 to 3 were tried again: 2 is still refused, and 9 is refused now.
+	// Records 1 to 3 were tried again: 2 is still refused, and 9 is refused now.
 	tried := func(rej projector.Reject) bool { return rej.Seq >= 1 && rej.Seq <= 3 }
 	for range 2 {
 		if err := r.Replace("p", tried, reject("p", 2, began.Add(time.Hour)), reject("p", 9, began.Add(time.Hour))); err != nil {
@@ -47,7 +47,7 @@ func TestRejectsReplace(t *testing.T) {
 			t.Errorf("%d is of %v, want %v", seq, at[seq], time)
 		}
 	}
-	// What went can be listed again.
+	// A removed reject can be listed again.
 	if err := r.Add(reject("p", 1, began)); err != nil {
 		t.Fatal(err)
 	}

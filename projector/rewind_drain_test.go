@@ -11,9 +11,8 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// A drain that begins while the last batch finds out that the sink lost
-// everything is not over before all of it was applied again: "drained" says that
-// the sink has it.
+// A drain begins while the last batch finds that the sink lost everything. The drain does not end
+// before all records were applied again, because "drained" means that the sink has every record.
 func TestRunnerRewindWithTheLastBatchOfADrain(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// A sink that lost everything gets the whole journal again, and the saved
-// position says so before Rewind returns.
+// A sink that lost everything gets the whole journal again. Rewind saves the new position before it
+// returns.
 func TestRunnerRewind(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -47,8 +47,7 @@ func TestRunnerRewind(t *testing.T) {
 	})
 }
 
-// What a runner had under way when it was rewound does not save its old
-// position over the new one.
+// A call that was under way during a rewind does not save its old position over the new one.
 func TestRunnerRewindSurvivesAStop(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

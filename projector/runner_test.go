@@ -52,7 +52,7 @@ func TestRunnerAppliesEverythingOnceAndSavesTheLast(t *testing.T) {
 		if n := m.OpenReaders(); n != 0 {
 			t.Fatalf("%d readers are left open", n)
 		}
-		// The next one goes on behind it.
+		// The next runner goes on after record 27.
 		m.Append(event("web1", 28))
 		p2 := &recorder{name: "p"}
 		r = newRunner(t, projector.RunnerOptions{Projection: p2, Journal: m, Positions: positions})
@@ -149,7 +149,7 @@ func TestRunnerLingers(t *testing.T) {
 		p := &recorder{name: "p"}
 		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Linger: 200 * time.Millisecond})
 		start(t, r)
-		for i := range 1000 { // an event a millisecond for a second
+		for i := range 1000 { // one event each millisecond, for a second
 			m.Append(event("a", int64(i)))
 			time.Sleep(time.Millisecond)
 		}

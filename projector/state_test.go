@@ -79,7 +79,7 @@ func TestRejectsAreBoundedListedOnceAndNewestFirst(t *testing.T) {
 			Time: began.Add(time.Duration(i) * time.Second)})
 	}
 	for from := 0; from < len(many); from += 300 {
-		for range 2 { // the same again changes nothing
+		for range 2 { // adding the same rejects again changes nothing
 			if err := r.Add(many[from : from+300]...); err != nil {
 				t.Fatal(err)
 			}

@@ -9,8 +9,8 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// Ticks that take longer than the time between them (a slow disk, a busy
-// InfluxDB) leave room for records.
+// Records are still read when ticks take longer than the time between them (a slow disk, a busy
+// InfluxDB).
 func TestRunnerSlowTicksDoNotKeepRecordsFromBeingRead(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

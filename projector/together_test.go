@@ -11,7 +11,7 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// plain applies and nothing else.
+// plain is a projection that only applies.
 type plain struct {
 	name string
 	did  *[]string
@@ -21,10 +21,10 @@ type plain struct {
 func (p *plain) Name() string { return p.name }
 func (p *plain) Apply(_ context.Context, records []journal.Record) (uint64, error) {
 	*p.did = append(*p.did, p.name+" applies")
-	return 0, p.err // the position is Together's
+	return 0, p.err // Together decides the position
 }
 
-// full begins and ticks too.
+// full is a projection that also begins and ticks.
 type full struct{ plain }
 
 func (f *full) Begin(_ context.Context, span projector.Origin) error {
@@ -37,7 +37,7 @@ func (f *full) Tick(context.Context, time.Time) (uint64, error) {
 	return 0, f.err
 }
 
-// Every member gets what it wants, in order; an error is the runner's to see.
+// Every member gets the calls that it implements, in order. The runner gets an error of any member.
 func TestTogether(t *testing.T) {
 	var did []string
 	first, second := &full{plain{name: "a", did: &did}}, &plain{name: "b", did: &did}

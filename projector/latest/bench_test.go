@@ -13,8 +13,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// fleet is 10,000 relays with 10 stats each: 100,000 series; a service has 100 relays, a zone
-// 1,000.
+// fleet returns the events of 10,000 relays with 10 stats each: 100,000 series. A service has 100
+// relays, a zone 1,000.
 func fleet(at int64) []journal.Record {
 	var records []journal.Record
 	for i := range 10_000 {
@@ -28,7 +28,8 @@ func fleet(at int64) []journal.Record {
 	return records
 }
 
-// single is 100,000 relays with one stat: the most a query of one stat can meet.
+// single returns the events of 100,000 relays with one stat: the largest number of series for one
+// stat.
 func single(at int64) []journal.Record {
 	var records []journal.Record
 	for i := range 100_000 {
@@ -72,7 +73,7 @@ func BenchmarkSelect100k(b *testing.B) {
 	}
 }
 
-// BenchmarkSelectWhileWriting queries one filter while the fleet's readings pour in.
+// BenchmarkSelectWhileWriting queries with one filter while the fleet's readings are written.
 func BenchmarkSelectWhileWriting(b *testing.B) {
 	l := latest.New(latest.Options{})
 	records := fleet(1)

@@ -11,8 +11,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// TestForgottenRelay: its series are gone at once, and everything that was made of them with the
-// next Tick.
+// TestForgottenRelay checks that the series of a forgotten relay are no longer selected, and that
+// the next Tick removes everything that was made of them.
 func TestForgottenRelay(t *testing.T) {
 	l := latest.New(latest.Options{})
 	now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
@@ -31,8 +31,7 @@ func TestForgottenRelay(t *testing.T) {
 		journaltest.Event("web1", at(0), "cpu", []string{"zone:x"}, stat("used", 1), stat("used", 2), stat("own", 9)),
 		journaltest.Event("web2", at(0), "cpu", nil, stat("used", 3)))
 
-	// What says nothing of the relay's end changes nothing, nor does the end of a relay that is not
-	// known.
+	// Other kinds of events, and the forgetting of an unknown relay, change nothing.
 	for _, kind := range []codec.RelayEventKind{codec.RelayDisconnected, codec.RelayRemoved} {
 		records := forgotten("web1", at(1))
 		records[0].Relay.Kind = kind
@@ -59,7 +58,7 @@ func TestForgottenRelay(t *testing.T) {
 		t.Errorf("left: %v %v", stats, keys)
 	}
 
-	// It comes back, before the journal has the event and after it.
+	// The relay comes back, before the journal has the event and after it.
 	apply(t, l, 11, journaltest.Event("web1", at(2), "cpu", []string{"zone:x"}, stat("used", 4)))
 	if _, err := l.Apply(t.Context(), forgotten("web1", at(1))); err != nil {
 		t.Fatal(err)

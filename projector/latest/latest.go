@@ -1,15 +1,15 @@
 // Package latest keeps the newest reading of every series in memory.
 //
-// It is a projection without a position: a runner rebuilds it from the journal's last two poll
-// intervals at every start. Newest means last in the journal, whatever the clocks said, so that a
-// clock that was once ahead does not keep an old value for ever. Readings are indexed by stat and
-// by (stat, tag): a query with a filter touches the series that the filter names and no others.
-// Queries run concurrently with each other; the writer interrupts them for some tens of
+// Latest is a projection without a position: at every start a runner rebuilds it from the last two
+// poll intervals of the journal. The newest reading is the last one in the journal, whatever the
+// clocks said. So a clock that was once ahead does not keep an old value for ever. Readings are
+// indexed by stat and by (stat, tag): a query with a filter touches only the series that the filter
+// names. Queries run concurrently with each other; the writer interrupts them for some tens of
 // microseconds at a time.
 //
-// A series that was not seen for Options.MaxAge is forgotten, so that memory follows what is alive.
-// The series of a relay that is forgotten (codec.RelayForgotten) are not selected any more, and are
-// forgotten with the next Tick.
+// A series that was not seen for Options.MaxAge is forgotten, so that memory is used for live
+// series only. When a relay is forgotten (codec.RelayForgotten), its series are no longer selected,
+// and the next Tick forgets them.
 package latest
 
 import (
@@ -27,11 +27,11 @@ import (
 )
 
 const (
-	// DefaultMaxAge is how long a series that is silent is kept.
+	// DefaultMaxAge is how long a series without new readings is kept.
 	DefaultMaxAge = 24 * time.Hour
 	// DefaultPollInterval is how often collectors are polled.
 	DefaultPollInterval = time.Minute
-	// lockReadings is about how many readings are written under one hold of the lock.
+	// lockReadings is roughly how many readings are written while the lock is held once.
 	lockReadings = 512
 	sweepEvery   = time.Minute
 )
@@ -41,16 +41,16 @@ type Tag = lookup.Tag
 
 // Reading is the newest reading of a series.
 type Reading struct {
-	// Time is the reading's, in nanoseconds since 1970 UTC.
+	// Time is the time of the reading, in nanoseconds since 1970 UTC.
 	Time  int64
 	Value float64
-	// Tags are the series' tags, `host` among them, sorted by key. They must not be changed.
+	// Tags are the tags of the series, including `host`, sorted by key. They must not be changed.
 	Tags []Tag
 }
 
-// Options configure a Latest. The zero value is good.
+// Options configures a Latest. The zero value is ready to use.
 type Options struct {
-	// MaxAge is how long a series is kept that gets no readings (0: DefaultMaxAge).
+	// MaxAge is how long a series without new readings is kept (0: DefaultMaxAge).
 	MaxAge time.Duration
 	// PollInterval is how often collectors are polled without an override (0: DefaultPollInterval).
 	PollInterval time.Duration
@@ -58,20 +58,20 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Latest is the projection. Apply and Tick are the runner's; everything else may be called from any
-// goroutine.
+// Latest is the projection. The runner calls Apply and Tick. Override must be called before the
+// runner starts; all other methods may be called from any goroutine.
 type Latest struct {
 	maxAge, poll time.Duration
 
-	// Of the runner's goroutine.
+	// Only the runner's goroutine uses these fields.
 	cache     lookup.Cache[struct{}, slot]
 	readings  []lookup.Reading[struct{}, slot]
 	applied   uint64
 	nextSweep time.Time
-	overrides map[string]map[string][]hold // that are slow, by relay and collector
+	overrides map[string]map[string][]hold // slow overrides, by relay and collector
 
-	// mu guards the tables and what is in them. The runner's goroutine is the only writer, and
-	// reads without it.
+	// mu guards the tables and their content. The runner's goroutine is the only writer, so it
+	// reads without mu.
 	mu     sync.RWMutex
 	tables map[string]*table // by stat
 	keys   map[string]int    // how many series have a tag with this key
@@ -106,10 +106,10 @@ func New(o Options) *Latest {
 	return l
 }
 
-// Name is "latest".
+// Name returns "latest".
 func (l *Latest) Name() string { return "latest" }
 
-// Apply takes the readings of the records. It never fails.
+// Apply stores the readings of the records. It never fails.
 func (l *Latest) Apply(_ context.Context, records []journal.Record) (uint64, error) {
 	for i := 0; i < len(records); {
 		l.mu.Lock()
@@ -129,7 +129,7 @@ func (l *Latest) Apply(_ context.Context, records []journal.Record) (uint64, err
 	return l.applied, nil
 }
 
-// take takes the readings of one event, under the lock, and counts them.
+// take stores the readings of one event and returns how many there are. mu is held.
 func (l *Latest) take(e *codec.Event) int {
 	l.readings = l.cache.Relay(e.Relay).Resolve(e, l.readings[:0])
 	for i := range l.readings {
@@ -147,9 +147,9 @@ func (l *Latest) take(e *codec.Event) int {
 	return len(l.readings)
 }
 
-// forget gives the rows of a relay a time at which nobody selects them, under the lock, and counts
-// them: the sweep of the next Tick takes them out. It leaves readings alone that are newer than the
-// event: the relay may have come back before the journal had the event.
+// forget gives the rows of a relay a time at which no query selects them, and counts the rows. The
+// sweep of the next Tick removes them. forget leaves readings alone that are newer than the event,
+// because the relay may have come back before the event was in the journal. mu is held.
 func (l *Latest) forget(e *codec.RelayEvent) int {
 	delete(l.overrides, e.Relay)
 	r := l.cache.Find(e.Relay)
@@ -185,7 +185,7 @@ func (l *Latest) add(s *lookup.Series[struct{}, slot]) {
 	l.series.Inc()
 }
 
-// Tick forgets silent series, once a minute or after a relay was forgotten. It never fails.
+// Tick forgets silent series, once a minute and after a relay was forgotten. It never fails.
 func (l *Latest) Tick(_ context.Context, now time.Time) (uint64, error) {
 	if l.nextSweep.IsZero() {
 		l.nextSweep = now.Add(sweepEvery)
@@ -198,8 +198,8 @@ func (l *Latest) Tick(_ context.Context, now time.Time) (uint64, error) {
 	return l.applied, nil
 }
 
-// sweep forgets the series whose newest reading is further than maxAge from now: before it, or
-// behind it by a clock that was ahead.
+// sweep forgets the series whose newest reading is older than maxAge, or, because of a clock that
+// was ahead, more than maxAge in the future.
 func (l *Latest) sweep(now time.Time) {
 	oldest, newest := now.Add(-l.maxAge).UnixNano(), now.Add(l.maxAge).UnixNano()
 	thinned := make(map[*lookup.Relay[struct{}, slot]]bool)
@@ -213,7 +213,7 @@ func (l *Latest) sweep(now time.Time) {
 		if gone == 0 {
 			continue
 		}
-		// The new table is built beside the old one, which nobody but this goroutine changes.
+		// The new table is built beside the old one, which only this goroutine changes.
 		next := newTable(len(t.rows) - gone)
 		var dead []*lookup.Series[struct{}, slot]
 		for i := range t.rows {
@@ -256,11 +256,12 @@ func (l *Latest) sweep(now time.Time) {
 }
 
 // Select visits the newest reading of every series of stat that matches the filters and is not
-// older than since (nanoseconds since 1970 UTC), in no particular order. While an override has a
-// collector polled less often than every PollInterval, its readings may be older by twice the
-// difference: since is taken for two poll intervals ago. A series matches if for each key of
-// filters its tag has one of the values given; a series without that tag has the value "". visit
-// must be quick and must not call back: the writer waits for it.
+// older than since (nanoseconds since 1970 UTC), in no particular order. since is expected to be
+// two poll intervals ago. While an override makes a collector's polls rarer than every
+// PollInterval, the collector's readings may be older by twice the difference of the intervals. A
+// series matches if for each key of filters its tag has one of the given values; a series without
+// the tag has the value "". visit must be quick and must not call back, because the writer waits
+// for it.
 func (l *Latest) Select(stat string, filters map[string][]string, since int64, visit func(Reading)) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -268,8 +269,9 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 	if t == nil {
 		return
 	}
-	// The key whose values have the fewest series leads; the others are checked one by one. No list
-	// says which series lack a tag, so a key that may be missing never leads.
+	// Go through the series of the key whose values have the fewest series, and check the other
+	// filters for each. No list has the series that lack a tag, so a key with the value "" never
+	// leads.
 	lead, fewest := "", math.MaxInt
 	for key, values := range filters {
 		if slices.Contains(values, "") {
@@ -312,7 +314,7 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 	}
 }
 
-// filter is one key of the filters: walking a map for every row would cost more than all else.
+// filter is one key of the filters. A slice of filters is much faster for each row than the map.
 type filter struct {
 	key    string
 	values []string
@@ -339,7 +341,7 @@ func (l *Latest) Stats() []string {
 	return sortedKeys(l.tables)
 }
 
-// TagKeys returns the keys of the tags that series have, sorted: what can be filtered by.
+// TagKeys returns the tag keys of all series, sorted. These are the keys that filters can use.
 func (l *Latest) TagKeys() []string {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

@@ -38,7 +38,7 @@ func apply(tb testing.TB, l *latest.Latest, first uint64, events ...*codec.Event
 	}
 }
 
-// values selects and returns the values, sorted.
+// values returns the values that Select visits, sorted.
 func values(l *latest.Latest, stat string, filters map[string][]string, since int64) []float64 {
 	var vs []float64
 	l.Select(stat, filters, since, func(r latest.Reading) { vs = append(vs, r.Value) })
@@ -173,8 +173,8 @@ func TestSilentSeriesAreForgottenAndComeBack(t *testing.T) {
 	}
 }
 
-// TestAgainstAScan compares the index with looking at every series, while series come, go and
-// change.
+// TestAgainstAScan compares the answers of the index with a scan of every series, while series
+// come, go and change.
 func TestAgainstAScan(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	l := latest.New(latest.Options{MaxAge: time.Hour})

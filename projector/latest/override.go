@@ -9,23 +9,24 @@ import (
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
-// hold is an override that has a collector polled less often than usual.
+// hold is an override that makes the polls of a collector rarer than usual.
 type hold struct {
 	name     string // the event's reason, which names the override
 	interval time.Duration
 	ends     int64 // ns since 1970 UTC
 }
 
-// Override tells of an override that began before the records that Apply will get. It is for the
-// time before the runner starts.
+// Override applies an override that began before the records that Apply will get. It must be called
+// before the runner starts.
 func (l *Latest) Override(e codec.RelayEvent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.override(&e)
 }
 
-// override takes an override's beginning or end, under the lock, and counts the rows that it
-// changed. Readings may be older from the beginning on, since the next poll is that far away.
+// override applies the beginning or the cancellation of an override, and counts the rows that it
+// changed. mu is held. Readings may be older from the beginning of the override on, because the
+// next poll may be a whole interval away.
 func (l *Latest) override(e *codec.RelayEvent) int {
 	if e.Duration == 0 {
 		return l.cancel(e)
@@ -44,8 +45,8 @@ func (l *Latest) override(e *codec.RelayEvent) int {
 	return l.rowsOf(e, func(r *row) { r.slack = max(r.slack, slack) })
 }
 
-// cancel takes the end of an override before its time. What was read last stays fresh until the
-// next regular poll is answered: as if it had been read now.
+// cancel applies the cancellation of an override. The last readings stay fresh until the next
+// regular poll is answered: they count as read at the time of the cancellation.
 func (l *Latest) cancel(e *codec.RelayEvent) int {
 	collectors := l.overrides[e.Relay]
 	holds, known := collectors[e.Collector]
@@ -55,7 +56,7 @@ func (l *Latest) cancel(e *codec.RelayEvent) int {
 	name := strings.TrimSuffix(e.Reason, " cancelled")
 	left := slices.DeleteFunc(slices.Clone(holds), func(h hold) bool { return h.name == name })
 	if len(left) == len(holds) {
-		return 0 // one that was not slow
+		return 0 // the override was not slow
 	}
 	collectors[e.Collector] = left
 	if len(left) == 0 {
@@ -65,7 +66,7 @@ func (l *Latest) cancel(e *codec.RelayEvent) int {
 	return l.rowsOf(e, func(r *row) { r.slack = max(slack, min(r.slack, max(0, e.Time-r.time))) })
 }
 
-// rowsOf visits the rows of a collector that is known, under the lock, and counts them.
+// rowsOf visits the rows of a known collector and counts them. mu is held.
 func (l *Latest) rowsOf(e *codec.RelayEvent, visit func(*row)) int {
 	n := 0
 	if r := l.cache.Find(e.Relay); r != nil {
@@ -79,8 +80,8 @@ func (l *Latest) rowsOf(e *codec.RelayEvent, visit func(*row)) int {
 	return n
 }
 
-// extend gives the rows of the event's readings the slack of their collectors, under the lock.
-// l.readings are those of the event.
+// extend gives the rows of the event's readings the slack of their collectors. l.readings must be
+// those of the event. mu is held.
 func (l *Latest) extend(e *codec.Event, collectors map[string][]hold) {
 	i := 0
 	for c := range e.Collectors {
@@ -94,7 +95,7 @@ func (l *Latest) extend(e *codec.Event, collectors map[string][]hold) {
 	}
 }
 
-// slack is that of a reading made at a time.
+// slack returns the slack, in ns, of a reading made at the time at, under the overrides holds.
 func (l *Latest) slack(holds []hold, at int64) (slack int64) {
 	for _, h := range holds {
 		if h.ends > at {
@@ -104,10 +105,11 @@ func (l *Latest) slack(holds []hold, at int64) (slack int64) {
 	return slack
 }
 
-// slackOf is how much older than usual a reading may be: two intervals, as ever.
+// slackOf returns how much older than usual, in ns, a reading may be. A reading may always be two
+// intervals old.
 func (l *Latest) slackOf(interval time.Duration) int64 { return 2 * int64(interval-l.poll) }
 
-// pruneOverrides forgets what has ended.
+// pruneOverrides forgets the overrides that have ended.
 func (l *Latest) pruneOverrides(now time.Time) {
 	for relay, collectors := range l.overrides {
 		for name, holds := range collectors {

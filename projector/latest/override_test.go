@@ -11,8 +11,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// pollWorld is a Latest of a server that polls every 5 s, asked as the API asks: what is not older
-// than two polls.
+// pollWorld is a Latest of a server that polls every 5 s. Like the API it selects readings that are
+// not older than two polls.
 type pollWorld struct {
 	*testing.T
 	l   *latest.Latest
@@ -27,7 +27,7 @@ func newPollWorld(t *testing.T) *pollWorld {
 
 func at(d time.Duration) int64 { return began.Add(d).UnixNano() }
 
-// read applies an event of web1 with a reading of each of two collectors.
+// read applies an event of web1 with two readings of each collector.
 func (w *pollWorld) read(d time.Duration, collectors ...string) {
 	w.Helper()
 	e := &codec.Event{Relay: "web1", Time: at(d)}
@@ -47,7 +47,7 @@ func (w *pollWorld) override(d time.Duration, e codec.RelayEvent) {
 	}
 }
 
-// want checks whether the stats of a collector are there at a time.
+// want checks whether the stats of a collector are selected at a time.
 func (w *pollWorld) want(d time.Duration, collector string, there bool) {
 	w.Helper()
 	for _, s := range []string{"_a", "_b"} {
@@ -59,14 +59,15 @@ func (w *pollWorld) want(d time.Duration, collector string, there bool) {
 
 const sec = time.Second
 
-// TestSlowOverride: a reading may be two intervals old, those that the collector is polled at.
+// TestSlowOverride checks that a reading may be as old as two of the intervals at which its
+// collector is polled.
 func TestSlowOverride(t *testing.T) {
 	w := newPollWorld(t)
 	w.read(0, "sl", "cpu")
 	w.want(10*sec, "sl", true)
 	w.want(11*sec, "sl", false)
 	w.override(2*sec, codec.RelayEvent{Collector: "sl", Interval: 30 * sec, Duration: 90 * sec, Reason: "override A"})
-	w.want(32*sec, "sl", true) // the next poll may be that far away
+	w.want(32*sec, "sl", true) // the next poll may be 30 s away
 	w.want(11*sec, "cpu", false)
 	w.read(32*sec, "cpu", "sl")
 	w.want(92*sec, "sl", true)
@@ -74,31 +75,31 @@ func TestSlowOverride(t *testing.T) {
 	w.want(43*sec, "cpu", false)
 	w.read(62*sec, "sl")
 	w.want(122*sec, "sl", true)
-	w.read(93*sec, "sl") // after its end
+	w.read(93*sec, "sl") // after the end of the override
 	w.want(103*sec, "sl", true)
 	w.want(104*sec, "sl", false)
 
-	// A faster one takes nothing away, since its end may come before the next regular poll.
+	// A fast override does not shorten the limit, because it may end before the next regular poll.
 	w.override(100*sec, codec.RelayEvent{Collector: "sl", Interval: sec, Duration: 20 * sec, Reason: "override B"})
 	w.read(101*sec, "sl")
 	w.want(111*sec, "sl", true)
 	w.want(112*sec, "sl", false)
 }
 
-// TestCancelledOverride: until the next regular poll is answered the last reading stays, and no
-// longer.
+// TestCancelledOverride checks that the last reading stays until the next regular poll is answered,
+// and no longer.
 func TestCancelledOverride(t *testing.T) {
 	w := newPollWorld(t)
 	w.override(0, codec.RelayEvent{Collector: "sl", Interval: 20 * sec, Duration: time.Hour, Reason: "override A"})
 	w.override(0, codec.RelayEvent{Collector: "sl", Interval: 60 * sec, Duration: time.Hour, Reason: "override B"})
 	w.read(0, "sl")
 	w.want(120*sec, "sl", true)
-	w.override(50*sec, codec.RelayEvent{Collector: "sl", Reason: "override C cancelled"}) // a fast one
+	w.override(50*sec, codec.RelayEvent{Collector: "sl", Reason: "override C cancelled"}) // C was fast
 	w.want(120*sec, "sl", true)
 	w.override(50*sec, codec.RelayEvent{Collector: "sl", Reason: "override B cancelled"})
 	w.want(60*sec, "sl", true)
 	w.want(61*sec, "sl", false)
-	w.read(60*sec, "sl") // A holds on
+	w.read(60*sec, "sl") // override A is still in force
 	w.want(100*sec, "sl", true)
 	w.override(70*sec, codec.RelayEvent{Collector: "sl", Reason: "override A cancelled"})
 	w.want(80*sec, "sl", true)
@@ -107,7 +108,8 @@ func TestCancelledOverride(t *testing.T) {
 	w.want(82*sec, "sl", false)
 }
 
-// TestOverrideBeforeTheStart: one that is told, and then read again, is one.
+// TestOverrideBeforeTheStart checks that an override counts once if it is both given to Override
+// and read from the journal.
 func TestOverrideBeforeTheStart(t *testing.T) {
 	w := newPollWorld(t)
 	e := codec.RelayEvent{Relay: "web1", Time: at(0), Kind: codec.RelayOverride, Collector: "sl", Interval: 30 * sec, Duration: time.Hour, Reason: "override A"}
@@ -120,9 +122,9 @@ func TestOverrideBeforeTheStart(t *testing.T) {
 	w.want(72*sec, "sl", false)
 }
 
-// TestSlowSeriesAreKept: what is polled less often than series are kept without readings stays, and
-// goes when its time is over, as does what was known of the override; so does all of a relay that
-// is forgotten.
+// TestSlowSeriesAreKept checks that a series stays if it is polled less often than MaxAge. The
+// series goes when its time is over, and so does the record of its override. A forgotten relay
+// loses all of this at once.
 func TestSlowSeriesAreKept(t *testing.T) {
 	w := newPollWorld(t)
 	tick := func(d time.Duration) {
@@ -146,7 +148,7 @@ func TestSlowSeriesAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.want(2*day, "sl", false)
-	w.read(2*day+sec, "sl") // a new relay of that id
+	w.read(2*day+sec, "sl") // a new relay with that id
 	w.want(2*day+12*sec, "sl", false)
 	tick(5 * day)
 	if got := w.l.Stats(); len(got) != 0 {

@@ -70,7 +70,8 @@ func BenchmarkEncode(b *testing.B) {
 	})
 }
 
-// BenchmarkApply is what the runner's goroutine pays for a reading, with nobody reading the queue.
+// BenchmarkApply measures the cost of a reading for the runner's goroutine while nobody reads the
+// queue.
 func BenchmarkApply(b *testing.B) {
 	m, err := New(Options{Address: "mist:1445", MaxAge: 24 * time.Hour})
 	if err != nil {

@@ -34,11 +34,11 @@ type rig struct {
 	registry *prometheus.Registry
 	log      *buffer
 	seq      uint64
-	applied  int // readings
+	applied  int // the number of readings
 }
 
-// newRig connects a publisher to a mist, through memory if the mist does not listen. It starts
-// nothing.
+// newRig makes a publisher for a mist and starts nothing. The connection is in memory if the mist
+// does not listen.
 func newRig(t *testing.T, server *misttest.Mist, o mist.Options) *rig {
 	t.Helper()
 	r := &rig{t: t, server: server, registry: prometheus.NewRegistry(), log: new(buffer)}
@@ -62,8 +62,8 @@ func (r *rig) start() *rig {
 	return r
 }
 
-// apply applies n events of one reading each, with the values first, first+1, ...; their time is
-// now.
+// apply applies n events of one reading each, with the values first, first+1, ... and the current
+// time.
 func (r *rig) apply(first, n int) {
 	r.t.Helper()
 	for i := range n {
@@ -84,7 +84,8 @@ func (r *rig) applyValues(values ...float64) {
 	r.applied += len(values)
 }
 
-// stop stops, within the time that a stop may take, and checks that every reading is accounted for.
+// stop stops the publisher, checks that this does not take too long, and that every reading is
+// accounted for.
 func (r *rig) stop() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -108,7 +109,7 @@ func (r *rig) accounted() {
 	}
 }
 
-// metric is the value of a metric, with the label reason if one is given.
+// metric returns the value of a metric, with the label reason if one is given.
 func (r *rig) metric(name string, reason ...string) int {
 	r.t.Helper()
 	families, err := r.registry.Gather()
@@ -136,7 +137,7 @@ func (r *rig) wantMetric(want int, name string, reason ...string) {
 	}
 }
 
-// wantValues checks what mist got: the values of these, in this order.
+// wantValues checks that mist got exactly these values, in this order.
 func (r *rig) wantValues(want ...int) {
 	r.t.Helper()
 	var got []string
@@ -155,19 +156,19 @@ func numbers(from, to int) (list []int) {
 	return list
 }
 
-// bubble runs a test with a mist in memory and a clock of its own.
+// bubble runs a test in a synctest bubble, with a mist in memory.
 func bubble(t *testing.T, token string, f func(t *testing.T, server *misttest.Mist)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { f(t, misttest.Pipe(t, token)) })
 }
 
-// sleep lets d pass in a bubble, and then everybody come to rest.
+// sleep lets d pass in a bubble, and then waits until all goroutines are blocked.
 func sleep(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// buffer is a log.
+// buffer is a buffer for a log.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -41,8 +41,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// FuzzLine: whatever the names, the line is one line, and reads back as the tags and the value that
-// went in.
+// FuzzLine checks, for any names, that the text is one line and decodes to the same tags and the
+// same value.
 func FuzzLine(f *testing.F) {
 	f.Add("host0", "stat_0", "service:web1\x1fguy", 0.763)
 	f.Add("", "", "", math.SmallestNonzeroFloat64)
@@ -50,7 +50,7 @@ func FuzzLine(f *testing.F) {
 	f.Add("\xff", "\xed\xa0\x80", "\xc3\x28\x1f\u2028\U0010ffff\ufffd", math.Copysign(0, -1))
 	f.Fuzz(func(t *testing.T, relay, stat, sent string, value float64) {
 		if math.IsNaN(value) || math.IsInf(value, 0) {
-			return // the journal holds none
+			return // the journal holds no such values
 		}
 		c := &codec.Collector{Tags: strings.Split(sent, "\x1f")}
 		got := line(relay, c, stat, value)

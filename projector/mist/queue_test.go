@@ -14,7 +14,7 @@ func numbered(from, to int) []message {
 	return list
 }
 
-// TestQueueLikeASlice does at random what can be done, and compares with the plain way.
+// TestQueueLikeASlice does random operations on a queue and compares the queue with a slice.
 func TestQueueLikeASlice(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 200 {
@@ -22,7 +22,7 @@ func TestQueueLikeASlice(t *testing.T) {
 		q := newQueue(limit)
 		var want []message
 		next := 1
-		var last []message // popped, perhaps put back
+		var last []message // the messages popped last, which may be put back
 		for range 200 {
 			switch rng.IntN(5) {
 			case 0, 1:

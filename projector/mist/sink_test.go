@@ -33,7 +33,7 @@ func TestMistPublishes(t *testing.T) {
 		}
 		r.wantMetric(1, "connected")
 		r.wantMetric(0, "queued")
-		// What is no reading is passed by.
+		// Records without readings are skipped.
 		for _, rec := range []journal.Record{{Seq: 9, Relay: &codec.RelayEvent{}}, {Seq: 10, Err: errors.New("unreadable")}} {
 			if position, err := r.Apply(t.Context(), []journal.Record{rec}); position != rec.Seq || err != nil {
 				t.Errorf("Apply returned %d, %v", position, err)
@@ -54,7 +54,7 @@ func TestMistPublishes(t *testing.T) {
 	})
 }
 
-// As Pulse 0.2 did it for its own relays.
+// The format is that of Pulse 0.2 for its own relays.
 func TestMistDecimals(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		r := newRig(t, server, mist.Options{Decimals: 4}).start()
@@ -104,8 +104,8 @@ func TestMistRefusesTheToken(t *testing.T) {
 	}
 }
 
-// TestMistAbsent: nobody is there for an hour. The attempts become rare, the log stays short, and
-// what is sent when mist comes is not older than MaxAge.
+// TestMistAbsent checks that, while mist is absent for an hour, the attempts become rare and the
+// log stays short. When mist comes, only readings not older than MaxAge are sent.
 func TestMistAbsent(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		server.Refuse(true)
@@ -133,7 +133,7 @@ func TestMistAbsent(t *testing.T) {
 		}
 		server.Refuse(false)
 		sleep(5 * time.Second)
-		r.wantValues(358, 359) // 15 s and 25 s old by now
+		r.wantValues(358, 359) // these readings are 15 s and 25 s old now
 		r.wantMetric(358, "dropped_total", "old")
 		r.wantMetric(int(tries.Load())-1, "failures_total")
 		r.wantMetric(0, "reconnects_total")
@@ -158,7 +158,7 @@ func TestMistConnectionLost(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		r.apply(1, 2)
-		sleep(300 * time.Millisecond) // the first pause again, after a connection that had lasted
+		sleep(300 * time.Millisecond) // the first pause is short again
 		r.wantValues(1, 2)
 		r.wantMetric(1, "reconnects_total")
 		r.wantMetric(failures+1, "failures_total")
@@ -166,8 +166,8 @@ func TestMistConnectionLost(t *testing.T) {
 	})
 }
 
-// TestMistClosesEveryConnection: a mist that answers and closes, always, is not a reason to connect
-// in a loop.
+// TestMistClosesEveryConnection checks that the sink does not connect in a tight loop when mist
+// answers and then closes every connection.
 func TestMistClosesEveryConnection(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		server.Script(func(c *misttest.Conn) { _ = c.Serve(1) })
@@ -183,7 +183,7 @@ func TestMistClosesEveryConnection(t *testing.T) {
 	})
 }
 
-// TestMistStaysConnected: a day of nothing to say.
+// TestMistStaysConnected checks that the connection survives a day without readings.
 func TestMistStaysConnected(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		r := newRig(t, server, mist.Options{}).start()
@@ -195,7 +195,7 @@ func TestMistStaysConnected(t *testing.T) {
 	})
 }
 
-// floodHalf is half of what mist may send between two pings.
+// floodHalf is half of the bytes that mist may send between two pings.
 const floodHalf = 512 << 10
 
 func TestMistQueueIsFull(t *testing.T) {
@@ -214,7 +214,8 @@ func TestMistQueueIsFull(t *testing.T) {
 	})
 }
 
-// TestMistRunnerIsBehind: events that were old when they were read from the journal are not live.
+// TestMistRunnerIsBehind checks that events are not sent if they were already old when the runner
+// read them from the journal.
 func TestMistRunnerIsBehind(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		var ahead atomic.Int64

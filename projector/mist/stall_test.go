@@ -12,8 +12,8 @@ import (
 	"github.com/nanopack/pulse/projector/mist/misttest"
 )
 
-// TestMistStallsWhileReading: mist stops reading in the middle of a line. The line is sent again,
-// whole, on the next connection; nothing is published twice.
+// TestMistStallsWhileReading checks that, when mist stops reading in the middle of a line, the
+// whole line is sent again on the next connection, and nothing is published twice.
 func TestMistStallsWhileReading(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		server.Script(func(c *misttest.Conn) {
@@ -24,16 +24,16 @@ func TestMistStallsWhileReading(t *testing.T) {
 			if c.Serve(4) != nil { // a ping and three readings
 				t.Error("the connection ended early")
 			}
-			if _, err := c.Read(make([]byte, 10)); err != nil { // and a bit, unless the line is in the buffer already
+			if _, err := c.Read(make([]byte, 10)); err != nil { // part of a line, unless it is buffered
 				t.Error(err)
 			}
 			c.Stall()
 		})
 		r := newRig(t, server, mist.Options{})
-		r.apply(1, 2000) // more than the double's buffer
+		r.apply(1, 2000) // more than the buffer of the test mist
 		r.start()
 		sleep(4 * time.Second)
-		r.apply(2001, 5) // Apply does not wait
+		r.apply(2001, 5) // Apply must not wait
 		if s := r.Status(); !s.Connected || s.Queued < 1000 {
 			t.Errorf("status %+v", s)
 		}
@@ -49,7 +49,7 @@ func TestMistStallsWhileReading(t *testing.T) {
 			}
 			got = append(got, v)
 		}
-		// What was in mist's own buffer when it stalled is gone with it.
+		// The readings in mist's own buffer were lost when mist stalled.
 		if !slices.Equal(got[:3], numbers(1, 3)) || got[len(got)-1] != 2005 || !slices.IsSorted(got) || len(slices.Compact(got)) != len(got) || len(got) < 1900 {
 			t.Errorf("mist got %d: %v ... %v", len(got), got[:5], got[len(got)-3:])
 		}
@@ -58,7 +58,7 @@ func TestMistStallsWhileReading(t *testing.T) {
 	})
 }
 
-// TestMistStallsAndWhatIsOldByThenIsNotSent is the same for longer than MaxAge.
+// TestMistStallsAndWhatIsOldByThenIsNotSent is the same test with a stall longer than MaxAge.
 func TestMistStallsAndWhatIsOldByThenIsNotSent(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		server.Script(func(c *misttest.Conn) {
@@ -95,7 +95,7 @@ func TestMistDoesNotAnswer(t *testing.T) {
 				t.Errorf("status %+v", s)
 			}
 			r.stop()
-			r.wantValues() // nothing is said to who may be no mist
+			r.wantValues() // no readings go to a server that may not be mist
 		})
 	})
 	t.Run("any more", func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestMistDoesNotAnswer(t *testing.T) {
 				}
 			})
 			r := newRig(t, server, mist.Options{MaxAge: 20 * time.Second}).start()
-			sleep(39 * time.Second) // pings at 0, 10, 20 are answered, that at 30 is not
+			sleep(39 * time.Second) // pings at 0, 10 and 20 s are answered, at 30 s not
 			if s := r.Status(); !s.Connected {
 				t.Errorf("status %+v", s)
 			}
@@ -173,7 +173,8 @@ func TestMistSendsGarbage(t *testing.T) {
 	}
 }
 
-// TestMistAnswersInPieces: an answer is found wherever it begins, and whatever comes in between.
+// TestMistAnswersInPieces checks that an answer is found wherever it begins and whatever comes
+// before it.
 func TestMistAnswersInPieces(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		server.Script(func(c *misttest.Conn) {
@@ -218,7 +219,7 @@ func TestMistFloods(t *testing.T) {
 	})
 }
 
-// TestMistMaySayMuch: half a megabyte with every answer, and every reading sent back three times.
+// TestMistMaySayMuch sends half a megabyte with every answer, and every reading back three times.
 func TestMistMaySayMuch(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		server.Script(func(c *misttest.Conn) {

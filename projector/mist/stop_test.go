@@ -12,7 +12,7 @@ import (
 	"github.com/nanopack/pulse/projector/mist/misttest"
 )
 
-// took runs f and says how long it took, which is exact in a bubble.
+// took runs f and returns how long f took, which is exact in a bubble.
 func took(f func()) time.Duration {
 	began := time.Now()
 	f()
@@ -23,12 +23,12 @@ func TestStopSendsWhatIsQueued(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		r := newRig(t, server, mist.Options{})
 		r.apply(1, 3000)
-		r.start() // and is not connected yet
+		r.start() // the sink is not connected yet
 		if d := took(r.stop); d > 100*time.Millisecond {
 			t.Errorf("the stop took %v", d)
 		}
 		r.wantValues(numbers(1, 3000)...)
-		r.stop() // again
+		r.stop() // a second Stop
 		r.apply(1, 2)
 		r.accounted()
 		r.wantMetric(2, "dropped_total", "stopped")
@@ -53,7 +53,7 @@ func TestStopWaitsASecondForAStalledMist(t *testing.T) {
 	})
 }
 
-// TestStopWaitsUntilMistHasReadEverything, which its answer to a last ping says.
+// TestStopWaitsUntilMistHasReadEverything checks that Stop waits for mist's answer to a last ping.
 func TestStopWaitsUntilMistHasReadEverything(t *testing.T) {
 	bubble(t, "", func(t *testing.T, server *misttest.Mist) {
 		server.Script(func(c *misttest.Conn) {
@@ -87,7 +87,7 @@ func TestStopDoesNotWaitForAnAbsentMist(t *testing.T) {
 					r.apply(1, readings)
 					want := time.Duration(0)
 					if name == "hangs" && readings > 0 {
-						want = time.Second // it may still come
+						want = time.Second // the connection may still come
 					}
 					if d := took(r.stop); d != want {
 						t.Errorf("the stop took %v, want %v", d, want)

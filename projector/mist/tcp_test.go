@@ -27,7 +27,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// listen returns a publisher on a mist that listens on TCP, both with the token.
+// listen returns a publisher for a mist that listens on TCP. Both use the token.
 func listen(t *testing.T, token string, o mist.Options) *rig {
 	t.Helper()
 	server := misttest.Listen(t, token)
@@ -63,7 +63,7 @@ func TestTCPRefusals(t *testing.T) {
 			r := listen(t, "", mist.Options{})
 			r.server.Script(tt.script)
 			r.start()
-			r.apply(1, 100_000) // more than the sockets hold
+			r.apply(1, 100_000) // more than the socket buffers hold
 			eventually(t, "a failure", func() bool { return r.metric("failures_total") > 0 })
 			eventually(t, "an error that says "+tt.want, func() bool { return strings.Contains(r.Status().LastError, tt.want) })
 			r.stop()
@@ -78,14 +78,14 @@ func TestTCPRefusals(t *testing.T) {
 	})
 }
 
-// TestTCPStall: a mist that stops reading does not keep Apply waiting, nor the stop.
+// TestTCPStall checks that a mist that stops reading delays neither Apply nor Stop.
 func TestTCPStall(t *testing.T) {
 	r := listen(t, "", mist.Options{Queue: 1000})
 	r.server.Script(func(c *misttest.Conn) { _ = c.Serve(1); c.Stall() })
 	r.start()
 	eventually(t, "the connection", func() bool { return r.Status().Connected })
 	began := time.Now()
-	r.apply(1, 200_000) // 18 MB: more than the sockets hold
+	r.apply(1, 200_000) // 18 MB: more than the socket buffers hold
 	if d := time.Since(began); d > 20*time.Second {
 		t.Errorf("Apply took %v", d)
 	}
@@ -95,8 +95,8 @@ func TestTCPStall(t *testing.T) {
 	r.stop()
 }
 
-// TestTCPNothingOldArrivesLater: what the kernel still held when a stalled mist was given up does
-// not reach it when it comes to its senses.
+// TestTCPNothingOldArrivesLater checks that readings in the kernel's buffer do not reach a stalled
+// mist that reads again after the sink gave up the connection.
 func TestTCPNothingOldArrivesLater(t *testing.T) {
 	r := listen(t, "", mist.Options{MaxAge: 200 * time.Millisecond}) // a ping must be answered within 100 ms
 	given, ended := make(chan struct{}), make(chan error, 1)
@@ -118,8 +118,8 @@ func TestTCPNothingOldArrivesLater(t *testing.T) {
 	r.stop()
 }
 
-// TestMistOnARealJournal takes the projection through a journal with a runner: it begins at the
-// end, goes through a mist that is lost and one that stalls, and the runner is never held up.
+// TestMistOnARealJournal runs the projection on a journal with a runner. The runner begins after
+// the last record of the journal, and is not held up by a mist that is lost or one that stalls.
 func TestMistOnARealJournal(t *testing.T) {
 	j := journaltest.Open(t)
 	r := listen(t, "secret", mist.Options{})
@@ -133,7 +133,7 @@ func TestMistOnARealJournal(t *testing.T) {
 		r.applied += n
 	}
 	appendEvents(20)
-	r.applied = 0 // it was not there then
+	r.applied = 0 // the runner was not there yet
 	runner, err := projector.NewRunner(projector.RunnerOptions{Projection: r.Sink, Journal: projector.FromJournal(j), Start: projector.FromEnd()})
 	if err != nil {
 		t.Fatal(err)

@@ -8,8 +8,9 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// TestTopicsAlwaysEqualAnEncodingFromScratch: collectors come and go and change their tags and
-// stats, the cache is swept and overflows; every message is what encoding it anew gives.
+// TestTopicsAlwaysEqualAnEncodingFromScratch compares every message with one that is encoded from
+// scratch, while collectors come and go and change their tags and stats, and the cache is swept and
+// overflows.
 func TestTopicsAlwaysEqualAnEncodingFromScratch(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	topics := newTopics()
@@ -65,7 +66,7 @@ func TestTopicsForgetWhatIsSilent(t *testing.T) {
 	if topics.cache.Sweep(); topics.cache.Len() != 1 || topics.cache.Find("b") != nil {
 		t.Fatalf("%d series are left, want a's y", topics.cache.Len())
 	}
-	for i := range 3 * 500 { // names that never repeat
+	for i := range 3 * 500 { // the names of the stats never repeat
 		topics.max = 500
 		topics.appendMessages(nil, event("a", fmt.Sprint(i)))
 		if n := topics.cache.Len(); n > 501 {

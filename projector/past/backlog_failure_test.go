@@ -20,13 +20,13 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// The database as it is before and after each batch is one that a crash may leave: whatever was not
-// in the sink by then is applied by what starts from it.
+// A crash may leave the database as it is before or after each batch. A runner and a backlog that
+// start from such a database apply every record that was not in the sink at the time of the crash.
 func TestBacklogCrash(t *testing.T) {
 	db := openDB(t)
-	var mu sync.Mutex // guards what follows
+	var mu sync.Mutex // guards the variables below
 	var crashes []string
-	sunk := make(map[string]map[uint64]bool) // by file: what the sink had
+	sunk := make(map[string]map[uint64]bool) // by file: the records that the sink had
 	sink := make(map[uint64]bool)
 	dir := t.TempDir()
 	crash := func() {
@@ -103,7 +103,7 @@ func TestBacklogRetentionOvertakesIt(t *testing.T) {
 			}
 		})
 		p.start(t)
-		time.Sleep(2 * time.Second) // 91 to 100 are applied, 81 to 90 are being tried
+		time.Sleep(2 * time.Second) // 91 to 100 are applied, 81 to 90 are being applied
 		m.Trim(62)
 		m.Lose(71, 73)
 		takes.Store(always)
@@ -160,8 +160,8 @@ func TestBacklogDrain(t *testing.T) {
 		if d := time.Since(began); d != 5*time.Second {
 			t.Errorf("it took %v", d)
 		}
-		// The next start goes on. The sink comes back in the last moment of a drain, after a long
-		// back-off.
+		// The next start continues the backlog. The sink comes back in the last moment of a drain,
+		// after a long back-off.
 		p = newPair(t, db, m, failing)
 		p.start(t)
 		time.Sleep(10 * time.Minute)
@@ -177,8 +177,8 @@ func TestBacklogDrain(t *testing.T) {
 		if got := p.behind.applied(); !slices.Equal(got, backwards(6, 70)) {
 			t.Errorf("filled in %v", got)
 		}
-		// A backlog that ends takes nothing more, so that what the runner still can do is not put
-		// off.
+		// A backlog that is ending takes no more records, so that the runner applies them before it
+		// stops.
 		m.Append(event("a", 1))
 		p = newPair(t, db, m, nil)
 		p.start(t)
@@ -195,7 +195,7 @@ func TestBacklogDrain(t *testing.T) {
 		if err := p.backlog.Drain(t.Context()); err != nil {
 			t.Error(err)
 		}
-		// One that was not started does not wait.
+		// The Drain of a backlog that was not started does not wait.
 		p = newPair(t, db, m, nil)
 		if err := p.backlog.Drain(t.Context()); err != nil {
 			t.Error(err)
@@ -204,8 +204,8 @@ func TestBacklogDrain(t *testing.T) {
 	})
 }
 
-// The journal is shorter than the ranges are: at the start, whichever starts first, and while it
-// runs.
+// The journal ends before the ranges of the backlog do: at the start, whether the backlog or the
+// runner starts first, and while both run.
 func TestBacklogBeyondTheJournalsEnd(t *testing.T) {
 	for _, order := range []string{"backlog first", "runner first", "while it runs"} {
 		db := openDB(t)
@@ -251,7 +251,7 @@ func TestBacklogBeyondTheJournalsEnd(t *testing.T) {
 			if seq := position(t, db); seq != 40 {
 				t.Errorf("%s: position %d", order, seq)
 			}
-			fill(m, 10) // their numbers were used before
+			fill(m, 10) // these records get numbers that were used before
 			time.Sleep(3 * time.Second)
 			down.Store(false)
 			time.Sleep(time.Minute)
@@ -269,7 +269,7 @@ func TestBacklogBeyondTheJournalsEnd(t *testing.T) {
 	}
 }
 
-// Everything that can fail around a chunk is tried again and shown.
+// Every failure around a chunk is tried again and shown in the status.
 func TestBacklogGoesOnAfterFailures(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -302,8 +302,8 @@ func TestBacklogGoesOnAfterFailures(t *testing.T) {
 	})
 }
 
-// When pulse.db cannot be written the runner goes on with the oldest: nothing is left to anybody
-// who cannot remember it.
+// When pulse.db cannot be written, the runner goes on with the oldest record: it leaves no records
+// to a backlog that cannot remember them.
 func TestBacklogCannotBeSaved(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

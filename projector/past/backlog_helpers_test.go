@@ -20,7 +20,7 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// openDB opens a bbolt database in a directory of the test's own.
+// openDB opens a bbolt database in a temporary directory of the test.
 func openDB(tb testing.TB) *bbolt.DB {
 	tb.Helper()
 	db, err := bbolt.Open(filepath.Join(tb.TempDir(), "pulse.db"), 0o600, &bbolt.Options{Timeout: time.Second, NoSync: true})
@@ -35,13 +35,13 @@ func openDB(tb testing.TB) *bbolt.DB {
 	return db
 }
 
-// recorder is a projection that notes what it was given. Its function fields change what it does.
+// recorder is a projection that records its calls. Its function fields change its behaviour.
 type recorder struct {
 	name  string
-	apply func(records []journal.Record) error // before anything is noted
+	apply func(records []journal.Record) error // called before anything is recorded
 	tick  func(now time.Time) (uint64, error)
 	flush func() (uint64, error)
-	// position tells what Apply returns; nil is the last record.
+	// position returns the result of Apply; nil means the last record.
 	position func(last uint64) uint64
 
 	mu      sync.Mutex
@@ -104,7 +104,7 @@ func (r *recorder) sizes() []int {
 	return append([]int(nil), r.batches...)
 }
 
-// numbers is first..last.
+// numbers returns the numbers from first to last.
 func numbers(first, last uint64) []uint64 {
 	var s []uint64
 	for ; first <= last; first++ {
@@ -113,12 +113,12 @@ func numbers(first, last uint64) []uint64 {
 	return s
 }
 
-// event is an event with one reading.
+// event returns an event with one reading.
 func event(relay string, t int64) *codec.Event {
 	return journaltest.Event(relay, t, "cpu", nil, codec.Stat{ID: "used", Value: float64(t)})
 }
 
-// newRunner makes a runner whose missing options are filled in.
+// newRunner makes a runner and fails the test on an error.
 func newRunner(tb testing.TB, o projector.RunnerOptions) *projector.Runner {
 	tb.Helper()
 	r, err := projector.NewRunner(o)
@@ -135,7 +135,7 @@ func start(tb testing.TB, r *projector.Runner) {
 	}
 }
 
-// lockedBuffer is a log that can be read while it is written.
+// lockedBuffer is a buffer for a log that can be read while it is written.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -155,7 +155,7 @@ func (b *lockedBuffer) count(s string) int {
 
 func logTo(b *lockedBuffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
-// metric sums a metric over its labels.
+// metric returns the sum of a metric over its labels.
 func metric(tb testing.TB, reg *prometheus.Registry, name string) float64 {
 	tb.Helper()
 	families, err := reg.Gather()
@@ -177,8 +177,7 @@ func metric(tb testing.TB, reg *prometheus.Registry, name string) float64 {
 	return sum
 }
 
-// fill appends n events at once, so that the batches of a runner that waits do not depend on
-// chance.
+// fill appends n events at once, so that the batches of a waiting runner do not depend on chance.
 func fill(m *projectortest.Memory, n int) {
 	events := make([]*codec.Event, n)
 	for i := range events {

@@ -14,7 +14,8 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// TestBacklogOnARealJournal has two outages and a restart behind it before the sink comes back.
+// TestBacklogOnARealJournal fills in a backlog after two outages, with a restart before the sink
+// comes back.
 func TestBacklogOnARealJournal(t *testing.T) {
 	j := journaltest.Open(t)
 	db := openDB(t)

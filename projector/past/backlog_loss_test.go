@@ -14,7 +14,7 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// limited is a journal with limits, whose events have 100 bytes each.
+// limited is a journal with limits. Each of its events has 100 bytes.
 type limited struct {
 	*projectortest.Memory
 	retention time.Duration
@@ -37,12 +37,12 @@ func (l limited) State(ctx context.Context) (journal.State, error) {
 	return s, nil
 }
 
-// about compares with a tolerance of two seconds and a bit: the status is a second old at most, and
-// so is what it is made of.
+// about compares with a tolerance of 2.1 s: the status is a second old at most, and so is the data
+// that it is made of.
 func about(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) <= 2.1 }
 
-// What the backlog has not filled in counts, however live the runner is; and the log warns once a
-// minute.
+// SecondsToLoss covers the records that the backlog has not filled in, even when the runner itself
+// is live. The log warns once a minute.
 func TestSecondsToLossOfTheBacklog(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestSecondsToLossOfTheBacklog(t *testing.T) {
 			}
 		})
 		p.start(t)
-		synctest.Wait() // 1 to 5 are applied: the rest, 95 records, is the backlog's
+		synctest.Wait() // 1 to 5 are applied; the other 95 records are the backlog's
 		for range 5*60 + 10 {
 			fill(m.Memory, 1)
 			time.Sleep(time.Second)
@@ -74,7 +74,7 @@ func TestSecondsToLossOfTheBacklog(t *testing.T) {
 		if n := p.log.count("the journal will drop records"); n != 6 {
 			t.Errorf("%d warnings in 310 s", n)
 		}
-		// The same after a restart, when the time has to be looked up.
+		// The same after a restart, when the time of the record has to be looked up.
 		p.stop()
 		p = newPair(t, db, m, func(q *pair) { q.behind.apply = p.behind.apply })
 		p.start(t)

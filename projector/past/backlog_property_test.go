@@ -22,10 +22,10 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// TestBacklogLosesNothing does at random what can happen: events, outages of the sink, writes that
-// fail half-way, a sink that is wiped, crashes, retention, drains. In the end every record that the
-// journal still has is in the sink, every other was applied since the sink was last wiped or is in
-// a gap that was reported, and the counts add up.
+// TestBacklogLosesNothing does random operations: events, outages of the sink, writes that fail
+// half-way, a sink that is wiped, crashes, retention, drains. In the end every record that the
+// journal still has is in the sink. Every other record was applied since the sink was last wiped or
+// is in a gap that was reported. The counts must add up.
 func TestBacklogLosesNothing(t *testing.T) {
 	const seeds = 25
 	seen := make(map[string]int)
@@ -53,7 +53,7 @@ func (w *world) status() projector.BacklogStatus { return w.backlog.Backlog.Back
 type world struct {
 	t      *testing.T
 	seed   uint64
-	rnd    *rand.Rand // of the test's goroutine
+	rnd    *rand.Rand // used by the test's goroutine only
 	m      *projectortest.Memory
 	dir    string
 	seenMu sync.Mutex
@@ -66,22 +66,22 @@ type world struct {
 	registry *prometheus.Registry
 	rewound  bool // in this session
 
-	schema sync.Mutex // as cmd/pulse has one
+	schema sync.Mutex // cmd/pulse has such a mutex
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	down    bool
-	exists  bool // the sink's schema
+	exists  bool // the sink has its schema
 	sunk    map[uint64]bool
-	gaps    map[uint64]int // of this session: how often a record was in one
-	lost    uint64         // in them
+	gaps    map[uint64]int // in this session: how often a record was in a gap
+	lost    uint64         // records in these gaps
 	covered map[uint64]bool
-	first   uint64 // where the last projection from the beginning on began
+	first   uint64 // the first record of the last projection from the beginning
 	writes  int
 }
 
 var errSinkDown = errors.New("down")
 
-// sinkOf is a projection into the world's sink.
+// sinkOf is a projection that writes into the sink of the world.
 type sinkOf struct {
 	w    *world
 	live bool
@@ -104,7 +104,7 @@ func (s sinkOf) Apply(ctx context.Context, records []journal.Record) (uint64, er
 	w.writes++
 	pause := time.Duration(w.writes*7919%200) * time.Millisecond
 	w.mu.Unlock()
-	time.Sleep(pause) // so that all else can happen meanwhile
+	time.Sleep(pause) // so that other things can happen meanwhile
 	if !w.has() {
 		if err := w.ensure(); err != nil {
 			return 0, err
@@ -120,7 +120,8 @@ func (w *world) has() bool {
 	return w.exists
 }
 
-// ensure makes the schema; before it does, what is projected into the sink begins again.
+// ensure makes the schema. Before that it makes everything that is projected into the sink begin
+// again.
 func (w *world) ensure() error {
 	w.schema.Lock()
 	defer w.schema.Unlock()
@@ -130,7 +131,7 @@ func (w *world) ensure() error {
 	if err := w.runner.Rewind(); err != nil {
 		return err
 	}
-	w.mu.Lock() // no sleep in here: time stands still while a goroutine waits for a mutex
+	w.mu.Lock() // no sleep here: time stands still while a goroutine waits for a mutex
 	defer w.mu.Unlock()
 	if w.down {
 		return errSinkDown
@@ -233,7 +234,7 @@ func (w *world) start(file string) {
 	}
 }
 
-// end ends a session, whose runner and backlog are stopped.
+// end stops the runner and the backlog of a session and checks the counts of the session.
 func (w *world) end() {
 	w.runner.Stop()
 	_ = w.backlog.Stop(context.Background())
@@ -253,7 +254,7 @@ func (w *world) end() {
 	}
 }
 
-// crash leaves what is in the database and the sink at this moment.
+// crash keeps the content that the database and the sink have at this moment.
 func (w *world) crash() {
 	synctest.Wait()
 	file := w.file()
@@ -330,7 +331,7 @@ func (w *world) run() {
 	w.mu.Lock()
 	w.down = false
 	w.mu.Unlock()
-	fill(w.m, 1) // so that a wipe is found out
+	fill(w.m, 1) // so that a wipe is found
 	time.Sleep(10 * time.Minute)
 	s := w.runner.Status()
 	if s.Lag != 0 || s.Backlog != 0 || s.Applied != w.m.Last() || s.SecondsToLoss != nil || s.State != projector.StateLive || w.status().Records > 0 {

@@ -12,15 +12,15 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// A wiped sink gets everything again, whoever finds it out, and the chunk under way puts nothing
-// back.
+// A wiped sink gets everything again, whoever finds the wipe. The chunk under way does not undo
+// this.
 func TestBacklogRewind(t *testing.T) {
 	for _, finder := range []string{"the backlog", "the runner", "another"} {
 		db := openDB(t)
 		synctest.Test(t, func(t *testing.T) {
 			m := projectortest.NewMemory()
 			fill(m, 100)
-			var mu sync.Mutex // guards what follows
+			var mu sync.Mutex // guards the variables below
 			sink := make(map[uint64]int)
 			wiped := false
 			var p *pair
@@ -61,13 +61,13 @@ func TestBacklogRewind(t *testing.T) {
 				p.behind.apply = func(records []journal.Record) error {
 					take(records)
 					if records[0].Seq == 51 {
-						time.Sleep(3 * time.Second) // the runner is live meanwhile
+						time.Sleep(3 * time.Second) // meanwhile the runner becomes live
 						if finder == "the backlog" {
 							if err := wipe(); err != nil {
 								return err
 							}
 						}
-						time.Sleep(3 * time.Second) // and has jumped again
+						time.Sleep(3 * time.Second) // meanwhile the runner jumps again
 					}
 					return nil
 				}
@@ -95,7 +95,7 @@ func TestBacklogRewind(t *testing.T) {
 	}
 }
 
-// asked is a journal that tells when it is asked for its state.
+// asked is a journal that calls state whenever it is asked for its state.
 type asked struct {
 	*projectortest.Memory
 	state func()
@@ -106,14 +106,14 @@ func (a asked) State(ctx context.Context) (journal.State, error) {
 	return a.Memory.State(ctx)
 }
 
-// A sink that turns out to be wiped while the runner is about to jump: the position stays 0.
+// When a sink is found wiped while the runner is about to jump, the position stays 0.
 func TestBacklogRewindDuringAJump(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		fill(m, 100)
 		var p *pair
-		batches, rewound := 0, false // of the runner's goroutine: in the first second nobody else asks
+		batches, rewound := 0, false // only the runner's goroutine uses these in the first second
 		hold := make(chan struct{})
 		p = newPair(t, db, asked{m, func() {
 			if batches == 1 && !rewound {

@@ -23,14 +23,14 @@ import (
 type pair struct {
 	runner   *projector.Runner
 	backlog  *past.Queue
-	live     *recorder // the runner's projection
-	behind   *recorder // what the backlog's records go to
+	live     *recorder // the projection of the runner
+	behind   *recorder // the projection that gets the backlog's records
 	registry *prometheus.Registry
 	log      lockedBuffer
 }
 
-// newPair makes a runner that applies 5 records at a time and jumps when it is more than 20 behind,
-// and a backlog that takes 10 at a time. prepare may change them before they start.
+// newPair makes a runner that applies 5 records at a time and jumps when more than 20 records wait,
+// and a backlog that takes 10 at a time. prepare may change the pair before the two are made.
 func newPair(t *testing.T, db *bbolt.DB, m projector.Source, prepare func(*pair)) *pair {
 	t.Helper()
 	p := &pair{live: &recorder{name: "p"}, behind: &recorder{name: "p"}, registry: prometheus.NewRegistry()}
@@ -54,7 +54,7 @@ func newQueue(t *testing.T, o past.Options) *past.Queue {
 	return q
 }
 
-// view is a View that applies records as a projection does.
+// view is a View that applies records with a projection.
 type view struct{ p projector.Projection }
 
 func (v view) Name() string           { return v.p.Name() }
@@ -84,10 +84,10 @@ func (p *pair) stop() {
 	_ = p.backlog.Stop(context.Background())
 }
 
-// status is how the backlog is doing.
+// status returns the status of the backlog.
 func (p *pair) status() projector.BacklogStatus { return p.backlog.Backlog.Backlog() }
 
-// position is the saved position of p.
+// position returns the saved position of the projection p.
 func position(t *testing.T, db *bbolt.DB) uint64 {
 	t.Helper()
 	seq, err := projector.NewPositions(db).Load("p")
@@ -97,7 +97,7 @@ func position(t *testing.T, db *bbolt.DB) uint64 {
 	return seq
 }
 
-// backwards is first..last in chunks of 10 from the end.
+// backwards returns the numbers from first to last in chunks of 10, the last chunk first.
 func backwards(first, last uint64) []uint64 {
 	var s []uint64
 	for last >= first {
@@ -156,8 +156,8 @@ func TestBacklogIsFilledInNewestFirstBehindTheLive(t *testing.T) {
 	})
 }
 
-// Less than the threshold is caught up in order, and so is everything when the projection holds its
-// position back.
+// The runner applies fewer records than the threshold in order. If the projection holds its
+// position back, the runner applies all records in order.
 func TestBacklogIsForWhatIsFarBehind(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -182,7 +182,8 @@ func TestBacklogIsForWhatIsFarBehind(t *testing.T) {
 	}
 }
 
-// Each outage leaves a range; the newest goes first, also between two chunks of another.
+// Each outage leaves a range of records. The newest range is filled in first, even between two
+// chunks of an older range.
 func TestBacklogNewerRangesGoFirst(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -205,7 +206,7 @@ func TestBacklogNewerRangesGoFirst(t *testing.T) {
 			return nil
 		}
 		p.start(t)
-		synctest.Wait() // in the chunk of 41 to 50
+		synctest.Wait() // the backlog is in the chunk of 41 to 50
 		down.Store(true)
 		fill(m, 50)
 		time.Sleep(time.Minute)
@@ -228,7 +229,7 @@ func TestBacklogNewerRangesGoFirst(t *testing.T) {
 	})
 }
 
-// A backlog takes 64 ranges; then the runner goes on with the oldest.
+// A backlog takes 64 ranges; then the runner goes on with the oldest record.
 func TestBacklogIsBounded(t *testing.T) {
 	db := openDB(t)
 	synctest.Test(t, func(t *testing.T) {

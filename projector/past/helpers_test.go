@@ -31,19 +31,19 @@ func openDB(tb testing.TB) *bbolt.DB {
 	return db
 }
 
-// fakeTarget has a number of steps of one event each.
+// fakeTarget is a target with a number of steps of one event each.
 type fakeTarget struct {
 	name  string
 	steps int
-	takes time.Duration // each step
-	fail  func() error  // of Plan and Step, before they do anything
-	seen  Seen          // of each step; nil: all of the range
+	takes time.Duration // duration of each step
+	fail  func() error  // called by Plan and Step before anything else
+	seen  Seen          // result of each step; nil: all of the range
 
 	mu    sync.Mutex
-	began []time.Time // of the steps
+	began []time.Time // when the steps began
 	done  []int       // the steps' numbers, counting down
 	plans int
-	// ranges are those that were planned.
+	// ranges are the planned ranges.
 	ranges []Range
 }
 
@@ -157,7 +157,7 @@ func create(tb testing.TB, j *Queue, projections ...string) Job {
 	return job
 }
 
-// await waits until a job is as it should be.
+// await waits until ok returns true for a job, and returns the job.
 func await(tb testing.TB, j *Queue, id string, what string, ok func(Job) bool) Job {
 	tb.Helper()
 	deadline := time.Now().Add(time.Hour)

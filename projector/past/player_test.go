@@ -14,9 +14,9 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// notes is a Sink that notes what it was given.
+// notes is a Sink that records its calls.
 type notes struct {
-	apply func(records []journal.Record) error // before anything is noted
+	apply func(records []journal.Record) error // called before anything is recorded
 	seqs  []uint64
 	begun int
 }
@@ -54,8 +54,8 @@ func events(m *projectortest.Memory, n int) {
 	}
 }
 
-// What is missing is counted once, at either end of the chunk and within; numbers after the
-// journal's end are the runner's to count.
+// Missing records are counted once, at either end of the chunk and within it. Records after the
+// last sequence of the journal are not counted here, because the runner counts them.
 func TestAChunkIsPlayedAsFarAsTheJournalHasIt(t *testing.T) {
 	for _, tt := range []struct {
 		first, last uint64
@@ -93,7 +93,8 @@ func TestAChunkIsPlayedAsFarAsTheJournalHasIt(t *testing.T) {
 	}
 }
 
-// A journal that loses its end cuts the chunk off: the numbers after it are other records' now.
+// When a journal loses its last records, the chunk ends there, because the numbers after that point
+// belong to other records now.
 func TestAChunkOfAJournalThatLosesItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
@@ -115,7 +116,8 @@ func TestAChunkOfAJournalThatLosesItsEnd(t *testing.T) {
 	})
 }
 
-// A chunk that failed goes on where it was; after another chunk it begins again.
+// A chunk that failed goes on after its last applied batch. If another chunk was played in between,
+// it begins again.
 func TestAChunkGoesOnWhereItFailed(t *testing.T) {
 	m := projectortest.NewMemory()
 	events(m, 2500)

@@ -44,7 +44,7 @@ func TestJobFromCreateToDone(t *testing.T) {
 	})
 }
 
-// The API shows a Job as it is.
+// The API returns a Job in its JSON form.
 func TestJobJSON(t *testing.T) {
 	job := Job{ID: "7", Projections: []string{"raw"}, From: time.Unix(0, 0).UTC(), To: time.Unix(60, 0).UTC(), State: StateWaiting,
 		Created: time.Unix(90, 0).UTC(), Parts: []Part{{Projection: "raw", State: StateWaiting, Notes: []string{}}}}
@@ -129,7 +129,7 @@ func TestTooManyJobs(t *testing.T) {
 func TestFinishedJobsAreForgottenInTheEnd(t *testing.T) {
 	db := openDB(t)
 	j := newQueue(t, Options{DB: db, Targets: []Target{&fakeTarget{name: "raw"}}})
-	first := create(t, j, "raw") // it is not finished, so it stays
+	first := create(t, j, "raw") // this job is not finished, so it is kept
 	for range keepFinished + 5 {
 		if _, err := j.Cancel(create(t, j, "raw").ID); err != nil {
 			t.Fatal(err)
@@ -143,7 +143,7 @@ func TestFinishedJobsAreForgottenInTheEnd(t *testing.T) {
 	}
 }
 
-// A restart between any two steps repeats none of them and leaves none out.
+// A restart between any two steps repeats no step and leaves no step out.
 func TestJobsGoOnAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := openDB(t)
@@ -188,13 +188,13 @@ func TestAProjectionThatIsGoneFailsTheJob(t *testing.T) {
 		if !strings.Contains(job.LastError, "no projection old") || job.Parts[0].State != StateFailed {
 			t.Errorf("%+v", job)
 		}
-		awaitState(t, j, create(t, j, "raw").ID, StateDone) // the others go on
+		awaitState(t, j, create(t, j, "raw").ID, StateDone) // the other jobs go on
 		raw.setFail(func() error { return fmt.Errorf("%w: the cursor", ErrInvalid) })
 		awaitState(t, j, create(t, j, "raw").ID, StateFailed)
 	})
 }
 
-// A stored job that cannot be read is no reason not to start.
+// A stored job that cannot be read does not prevent the start.
 func TestAStoredJobThatCannotBeRead(t *testing.T) {
 	db := openDB(t)
 	create(t, newQueue(t, Options{DB: db, Targets: []Target{&fakeTarget{name: "raw"}}}), "raw")
@@ -210,7 +210,7 @@ func TestAStoredJobThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// Everybody may call at any time.
+// All methods may be called concurrently at any time.
 func TestJobsAreSafe(t *testing.T) {
 	j := start(t, newQueue(t, Options{Targets: []Target{&fakeTarget{name: "raw", steps: 20}}, Share: 1}))
 	var wg sync.WaitGroup

@@ -21,7 +21,7 @@ import (
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// The worker works for its share of the time, and not longer.
+// The worker works for its share of the time, and no longer.
 func TestShare(t *testing.T) {
 	for share, period := range map[float64]time.Duration{0: 2 * time.Second, 0.25: 4 * time.Second, 1: time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// A pause is for what was worked, and not for the time that a step had to wait.
+// A pause depends on the time that a step worked, not on the time that the step waited.
 func TestShareOfWhatAStepSaysItWorked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := &workedTarget{fakeTarget{name: "raw", steps: 3, takes: 10 * time.Second}}
@@ -57,7 +57,7 @@ func (w *workedTarget) Step(ctx context.Context, r Range, at json.RawMessage) (S
 	return s, err
 }
 
-// What an outage left goes before a replay, also between two steps of it.
+// The backlog of an outage goes before a replay, even between two steps of the replay.
 func TestBacklogGoesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
@@ -137,8 +137,8 @@ func TestJobsRunOneAtATimeInOrder(t *testing.T) {
 	})
 }
 
-// A target that is away for an hour is no failure of the job: it is shown, logged once a minute,
-// and over when it is back.
+// A target that is away for an hour does not fail the job. The error is shown, logged once a
+// minute, and cleared when the target is back.
 func TestATargetThatIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -228,12 +228,12 @@ func TestCancelAsAStepEnds(t *testing.T) {
 	})
 }
 
-// A cancel that comes while a step is being saved is neither lost nor overwritten.
+// A cancellation during the save of a step is neither lost nor overwritten.
 func TestCancelWhileAStepIsSaved(t *testing.T) {
 	j := newQueue(t, Options{Targets: []Target{&fakeTarget{name: "raw", steps: 3}}})
 	id, saves, canceled := create(t, j, "raw").ID, 0, make(chan error, 1)
 	j.update = func(f func(*bbolt.Tx) error) error {
-		if saves++; saves == 3 { // the start, the plan, the first step
+		if saves++; saves == 3 { // the saves of the start, the plan and the first step
 			go func() {
 				_, err := j.Cancel(id)
 				canceled <- err
@@ -241,7 +241,7 @@ func TestCancelWhileAStepIsSaved(t *testing.T) {
 			select {
 			case err := <-canceled:
 				canceled <- err
-			case <-time.After(50 * time.Millisecond): // it waits for this save
+			case <-time.After(50 * time.Millisecond): // Cancel waits for this save
 			}
 		}
 		return j.Replays.o.DB.Update(f)
@@ -255,8 +255,8 @@ func TestCancelWhileAStepIsSaved(t *testing.T) {
 	}
 }
 
-// What pulse.db does not take is tried again; nothing is done a second time meanwhile, and nothing
-// shown that is not saved.
+// A save that pulse.db refuses is tried again. Meanwhile no step is done a second time, and nothing
+// is shown that is not saved.
 func TestACursorThatCannotBeSaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := &fakeTarget{name: "raw", steps: 3, takes: time.Second}

@@ -13,8 +13,8 @@ import (
 
 func at(minute int) int64 { return int64(minute) * int64(time.Minute) }
 
-// What lies between the stretches, in whatever order they come, is what there
-// was nothing for.
+// The holes between the stretches are the times without events, in whatever order the stretches
+// come.
 func TestSeen(t *testing.T) {
 	var s Seen
 	for _, x := range []Stretch{{at(10), at(10)}, {at(11), at(11)}, {at(13), at(14)}, {at(30), at(31)}, {at(20), at(21)}, {at(12), at(12)}, {at(18), at(40)}} {
@@ -32,7 +32,7 @@ func TestSeen(t *testing.T) {
 	}
 }
 
-// Random events, in a random order: the holes are those of all events in order.
+// For random events in a random order the holes are the same as for all events in order.
 func TestSeenEqualsASort(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 500 {
@@ -72,8 +72,8 @@ func TestSeenIsBounded(t *testing.T) {
 	}
 }
 
-// A replay of what the journal does not have says so; of what it has in part,
-// which part.
+// A replay of a range that the journal does not have says so. If the journal has a part of the
+// range, the replay names the missing part.
 func TestAReplayOfNothingSaysSo(t *testing.T) {
 	for name, test := range map[string]struct {
 		seen Seen
@@ -112,7 +112,7 @@ func TestAReplayOfNothingSaysSo(t *testing.T) {
 	}
 }
 
-// hour is a minute of the hour in which a synctest bubble begins.
+// hour returns the time of a minute, in ns, in the hour in which a synctest bubble begins.
 func hour(minute int) int64 {
 	return time.Date(2000, 1, 1, 0, minute, 0, 0, time.UTC).UnixNano()
 }

@@ -50,7 +50,7 @@ func round(t testing.TB, h *Hub, records []journal.Record, seq *uint64, buf []by
 	}
 	for _, s := range streams {
 		for s.pos < *seq {
-			s.lingerTo = time.Time{} // what it is to wait is not the question
+			s.lingerTo = time.Time{} // do not linger, because the test does not measure time
 			var err error
 			if buf, err = s.Next(context.Background(), buf[:0]); err != nil {
 				t.Fatal(err)
@@ -77,7 +77,7 @@ func TestHubWithoutClientsCostsNothing(t *testing.T) {
 	}
 }
 
-// The memory of messages comes in pieces of 64 KiB; nothing else is allocated.
+// The memory for messages is allocated in pieces of 64 KiB; nothing else is allocated.
 func TestHubSteadyStateAllocations(t *testing.T) {
 	h := begunHub(t, Options{RingRecords: 2000})
 	all, some := subscribed(t, h, Request{}), subscribed(t, h, Request{Stat: "stat_3"})
@@ -92,7 +92,7 @@ func TestHubSteadyStateAllocations(t *testing.T) {
 	}
 }
 
-// FuzzHubMessage compares messages with what encoding/json makes of the same.
+// FuzzHubMessage decodes messages with encoding/json and compares them with the event.
 func FuzzHubMessage(f *testing.F) {
 	f.Add("web1", "cpu_used", "service:web", 0.25)
 	f.Add("a\nb\r\n\n", "\x00\u2028\"\\", "k\xff:v\xc3\x28\u2029", math.SmallestNonzeroFloat64)
@@ -127,7 +127,7 @@ func FuzzHubMessage(f *testing.F) {
 		}
 		same := func(got, want string) {
 			t.Helper()
-			b, _ := json.Marshal(want) // U+FFFD for what is not UTF-8
+			b, _ := json.Marshal(want) // invalid UTF-8 becomes U+FFFD
 			var w string
 			if err := json.Unmarshal(b, &w); err != nil || got != w {
 				t.Fatalf("%q became %q", want, got)
@@ -164,7 +164,7 @@ func BenchmarkHubNobody(b *testing.B) {
 	}
 }
 
-// BenchmarkHub is what a message costs the hub and its streams, without HTTP.
+// BenchmarkHub measures the cost of a message for the hub and its streams, without HTTP.
 func BenchmarkHub(b *testing.B) {
 	for _, tt := range []struct {
 		name    string

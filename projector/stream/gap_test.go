@@ -9,7 +9,7 @@ import (
 	"github.com/nanopack/pulse/projector/stream"
 )
 
-// What the journal does not have any more, or never had.
+// A stream reports the records that the journal no longer has, or never had.
 func TestHubGaps(t *testing.T) {
 	fill := func(h *hubRig, n int) {
 		for i := range n {
@@ -123,7 +123,7 @@ func TestHubGaps(t *testing.T) {
 	})
 }
 
-// A runner that finds the journal shorter says so to the hub.
+// A runner that finds that the journal was set back tells the hub.
 func TestHubRunnerRewound(t *testing.T) {
 	h := newHub(t, stream.Options{}).start()
 	c := h.subscribe(stream.Request{})

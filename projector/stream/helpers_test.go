@@ -69,7 +69,7 @@ func (r *hubRig) start() *hubRig {
 	return r
 }
 
-// begin is a runner's begin by hand; apply, then, is its batch.
+// begin calls Begin as a runner does. Each apply is then a batch of the runner.
 func (r *hubRig) begin(position uint64) *hubRig {
 	r.t.Helper()
 	if err := r.Begin(r.t.Context(), projector.Origin{Position: position}); err != nil {
@@ -78,7 +78,7 @@ func (r *hubRig) begin(position uint64) *hubRig {
 	return r
 }
 
-// apply appends events to the journal and applies them, one a batch.
+// apply appends events to the journal and applies them, one in each batch.
 func (r *hubRig) apply(events ...*codec.Event) {
 	r.t.Helper()
 	for _, e := range events {
@@ -130,11 +130,11 @@ func (r *hubRig) wantMetric(want int, name string, reason ...string) {
 type client struct {
 	*stream.Subscription
 	t      testing.TB
-	events []streamtest.Event // received and not looked at
-	id     string             // the last one
+	events []streamtest.Event // received and not yet returned
+	id     string             // the id of the last event
 }
 
-// next returns the next event, blocks without data included.
+// next returns the next event, including blocks without data.
 func (c *client) next() streamtest.Event {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -178,7 +178,7 @@ func (c *client) wantEOF() {
 	}
 }
 
-// parse splits what must be whole events.
+// parse splits b into events. b must end with a complete event.
 func parse(t testing.TB, b []byte) (events []streamtest.Event) {
 	t.Helper()
 	if !bytes.HasSuffix(b, []byte("\n\n")) {
@@ -193,7 +193,7 @@ func parse(t testing.TB, b []byte) (events []streamtest.Event) {
 	}
 }
 
-// said is the data of a message, as a client decodes it.
+// said is the decoded data of a message.
 type said struct {
 	Relay    string        `json:"relay"`
 	Time     int64         `json:"time"`
@@ -218,7 +218,8 @@ func decode(t testing.TB, data string) said {
 	return m
 }
 
-// expect is what a stream must say of an event, made the plain way; no readings: nothing.
+// expect returns the message that a stream must send for an event, made in a simple way. Without
+// readings the stream must send nothing.
 func expect(e *codec.Event, q stream.Request) said {
 	m := said{Relay: e.Relay, Time: e.Time}
 	for _, c := range e.Collectors {
@@ -242,7 +243,7 @@ func expect(e *codec.Event, q stream.Request) said {
 	return m
 }
 
-// follower checks a stream, over any number of cuts, against the journal.
+// follower compares a stream, over any number of cuts, with the journal.
 type follower struct {
 	t       testing.TB
 	request stream.Request
@@ -273,7 +274,7 @@ func (f *follower) take(ev streamtest.Event) {
 	}
 }
 
-// resume is the request with which the follower goes on.
+// resume returns the request with which the follower goes on after a cut.
 func (f *follower) resume() stream.Request {
 	q := f.request
 	if f.id != "" {
@@ -286,7 +287,7 @@ func (f *follower) resume() stream.Request {
 	return q
 }
 
-// check compares with the journal from behind a record on.
+// check compares the messages with all records of the journal after the record behind.
 func (f *follower) check(m *projectortest.Memory, behind uint64) {
 	f.t.Helper()
 	want := 0

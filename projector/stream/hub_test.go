@@ -23,7 +23,7 @@ func one(relay string, stat string, v float64, tags ...string) *codec.Event {
 	return journaltest.Event(relay, 1000, "c", tags, codec.Stat{ID: stat, Value: v})
 }
 
-// data is the data of the message of one's event.
+// data returns the data of the message for the event that one makes.
 func data(relay, stat string, v float64) string {
 	return fmt.Sprintf(`{"relay":%q,"time":1000,"readings":[{"stat":%q,"value":%v,"tags":{"host":%q}}]}`, relay, stat, v, relay)
 }
@@ -54,16 +54,16 @@ func TestHubMessage(t *testing.T) {
 	noneOrB.wantShown("readings", "3", `{"relay":"web2","time":1000,"readings":[{"stat":"used","value":5,"tags":{"host":"web2","service":"b"}}]}`)
 	h.wantMetric(6, "sent_total")
 
-	// From the journal it is the same.
+	// The messages from the journal are the same.
 	again := h.subscribe(stream.Request{Resume: true})
 	again.wantShown("readings", "1", first+idle+","+used+","+ram+"]}")
 	cpuAgain := h.subscribe(stream.Request{Resume: true, Stat: "used", Filters: map[string][]string{"service": {"a", "b"}, "host": {"web1"}}})
 	cpuAgain.wantShown("readings", "1", first+used+"]}")
 }
 
-// Streams are cut at random bytes while readings flow, thousands of times, over a ring so small
-// that they fall out of it and go between journal and ring all the time. Each sees every matching
-// record once, in order.
+// Streams are cut at random bytes while readings flow, thousands of times. The ring is so small
+// that the streams often fall out of it and change between journal and ring. Each stream sees every
+// matching record once, in order.
 func TestHubCuts(t *testing.T) {
 	const cuts, followers = 1000, 3
 	h := newHub(t, stream.Options{RingRecords: 40, Readers: 2}).start()
@@ -93,7 +93,7 @@ func TestHubCuts(t *testing.T) {
 	for i := range list {
 		f := &follower{t: t, request: requests[i], seen: make(map[uint64]said)}
 		list[i] = f
-		s, err := h.Subscribe(stream.Request{Resume: true}) // so that a follower that is cut at once has an id
+		s, err := h.Subscribe(stream.Request{Resume: true}) // gives followers that are cut at once an id
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,8 +130,8 @@ func TestHubCuts(t *testing.T) {
 	}
 }
 
-// session is one connection: some Nexts and a cut at a random byte, or, with until, all up to that
-// record.
+// session is one connection. It calls Next some times and cuts the stream at a random byte, or, if
+// until is set, reads all messages up to that record.
 func (f *follower) session(h *hubRig, rng *rand.Rand, until uint64) {
 	s, err := h.Subscribe(f.resume())
 	if err != nil {
@@ -209,10 +209,10 @@ func TestHubRingIsBoundedByBytes(t *testing.T) {
 		}
 	}
 	h.apply(one("a", "s", 1, "tag:"+strings.Repeat("x", 20_000)), one("b", "s", 2))
-	h.wantMetric(1, "ring_records") // what is larger than the ring is in it alone
+	h.wantMetric(1, "ring_records") // a record larger than the ring is the only one in the ring
 }
 
-// A client whose ring goes on before the first Next misses nothing.
+// A client misses nothing if the ring advances before its first Next.
 func TestHubFromNow(t *testing.T) {
 	h := newHub(t, stream.Options{}).begin(0)
 	h.apply(one("a", "s", 1))
@@ -262,8 +262,8 @@ func TestHubLimits(t *testing.T) {
 	}
 }
 
-// Only so many streams read the journal at a time; the others say a word now and then, and get
-// their turn.
+// The number of streams that read the journal at a time is limited. The other streams get a beat
+// now and then, and later their turn.
 func TestHubReadersTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, stream.Options{Readers: 1, RingRecords: 8}).begin(0)
@@ -278,7 +278,7 @@ func TestHubReadersTakeTurns(t *testing.T) {
 			t.Fatalf("the one that waits says %+v", ev)
 		}
 		h.wantMetric(1, "readers")
-		// The first one has had its turn; it lets go as soon as another waits.
+		// The first stream has had its turn, and gives it up as soon as another waits.
 		got := make(chan streamtest.Event, 1)
 		go func() {
 			ev := second.shown()
@@ -313,7 +313,7 @@ func TestHubHeartbeats(t *testing.T) {
 				t.Fatalf("beat %d after %v", i, d)
 			}
 		}
-		// Many records without a match: the place is said before the next beat.
+		// After many records without a match the stream sends its position before the next beat.
 		began = time.Now()
 		for range 20_000 {
 			h.apply(one("a", "s", 1))
@@ -321,7 +321,7 @@ func TestHubHeartbeats(t *testing.T) {
 		if ev := c.next(); ev.Comment != "" || ev.ID != "20010" {
 			t.Fatalf("%+v", ev)
 		}
-		// From the journal too.
+		// The same when the stream reads from the journal.
 		c.Close()
 		c = h.subscribe(stream.Request{Stat: "other", Resume: true})
 		h.apply(one("a", "other", 1))
@@ -335,8 +335,8 @@ func TestHubHeartbeats(t *testing.T) {
 	})
 }
 
-// What comes within a few milliseconds of the last write is written together; the first after a
-// quiet time at once.
+// Messages that come within a few milliseconds of the last write are written together. The first
+// message after a quiet time is written at once.
 func TestHubLingers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, stream.Options{}).begin(0)
@@ -380,7 +380,7 @@ func TestHubContextEnds(t *testing.T) {
 	}
 }
 
-// A record whose text would be too large comes without some of its readings, and says so.
+// A message that would be too large comes without some of its readings, and says how many.
 func TestHubMessagesAreBounded(t *testing.T) {
 	e := journaltest.Event("a", 1, "c", []string{"tag:" + strings.Repeat("x", 60_000)})
 	for i := range 100 {
@@ -403,7 +403,7 @@ func TestHubMessagesAreBounded(t *testing.T) {
 	}
 }
 
-// Apply may keep nothing of the records: the journal in memory spoils them.
+// Apply must not keep anything of the records: the journal in memory overwrites them afterwards.
 func TestHubKeepsNothingOfRecords(t *testing.T) {
 	h := newHub(t, stream.Options{}).start()
 	c := h.subscribe(stream.Request{})
@@ -417,7 +417,7 @@ func TestHubKeepsNothingOfRecords(t *testing.T) {
 	}
 }
 
-// The real journal, with a real runner and a client that is cut off.
+// This test uses a real journal, a real runner and a client that is cut off.
 func TestHubOverAJournal(t *testing.T) {
 	j := journaltest.Open(t)
 	source := projector.FromJournal(j)

@@ -17,15 +17,14 @@ import (
 	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
 )
 
-// AddFile takes one file of a backup: its name below the store's directory, with
-// slashes, its size in bytes, and its content, which is read to the end before
-// it returns.
+// AddFile takes one file of a backup: its name below the store's directory, with slashes, its size
+// in bytes, and its content. AddFile must read the content to the end before it returns.
 type AddFile func(name string, size int64, content io.Reader) error
 
-// Backup hands the schema and every shard to add, with all that was written
-// before the call, while writes and queries go on. Put in place of an empty
-// directory they open as a store that was closed then. A shard that expires
-// meanwhile is left out. It stops when ctx ends or add fails.
+// Backup passes the schema and every shard to add, with everything that was written before the
+// call. Writes and queries go on meanwhile. The files, put into an empty directory, open like a
+// store that was closed at that time. A shard that expires during the backup is left out. Backup
+// stops when ctx ends or add fails.
 func (s *Store) Backup(ctx context.Context, add AddFile) error {
 	if err := s.enter("backup", ctx); err != nil {
 		return err
@@ -35,7 +34,7 @@ func (s *Store) Backup(ctx context.Context, add AddFile) error {
 	if err := addSchema(schema, add); err != nil {
 		return fmt.Errorf("embedded InfluxDB: backup of the schema: %w", err)
 	}
-	// Not the shards that there are, of which some may be younger than the schema.
+	// The shards come from the schema, because some of the shards on disk may be newer than it.
 	m := manifest{Files: make(map[string]dataFile)}
 	for _, id := range shardsOf(schema) {
 		if err := s.backupShard(ctx, id, add, &m); err != nil {
@@ -94,10 +93,10 @@ func addFile(from, name string, add AddFile) error {
 	return add(name, info.Size(), f)
 }
 
-// backupShard adds the files of one shard. It is not counted as a call while
-// they are read, which takes as long as their receiver likes: they are links
-// that nobody else knows of. m gets what the manifest says of them; without that a
-// restored store reads more to verify them, and no less is right.
+// backupShard adds the files of one shard. The files are links that nobody else knows of, so
+// reading them is not counted as a call: it takes as long as the receiver likes. m gets the
+// manifest's entries of the files. A restored store without an entry reads more to verify the file,
+// and is just as correct.
 func (s *Store) backupShard(ctx context.Context, id uint64, add AddFile, m *manifest) (err error) {
 	links, name, err := s.snapshot(ctx, id)
 	if errors.Is(err, tsdb.ErrShardNotFound) {
@@ -124,13 +123,14 @@ func (s *Store) backupShard(ctx context.Context, id uint64, add AddFile, m *mani
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) && s.expired(ctx, id) {
-		return nil // and took the links along
+		return nil // and its links were deleted with it
 	}
 	return err
 }
 
-// snapshot writes what the shard holds in memory to its files and links them
-// aside. name is the shard's directory below that of all data.
+// snapshot writes what the shard holds in memory to files and makes links to all files of the
+// shard. links is the directory of the links; name is the shard's directory, relative to that of
+// all data.
 func (s *Store) snapshot(ctx context.Context, id uint64) (links, name string, err error) {
 	if err := s.enter("backup", ctx); err != nil {
 		return "", "", err
@@ -140,8 +140,8 @@ func (s *Store) snapshot(ctx context.Context, id uint64) (links, name string, er
 		return "", "", tsdb.ErrShardNotFound
 	}
 	for {
-		// A snapshot of its own may be under way, which takes a moment. Without
-		// what is in memory the backup would miss acknowledged points.
+		// The engine may be writing a snapshot by itself, which takes a moment. Without what is in
+		// memory the backup would miss acknowledged points.
 		links, err = s.data.CreateShardSnapshot(id, false)
 		if !errors.Is(err, tsm1.ErrSnapshotInProgress) {
 			return links, filepath.ToSlash(name), err
@@ -156,7 +156,7 @@ func (s *Store) snapshot(ctx context.Context, id uint64) (links, name string, er
 	}
 }
 
-// expired tells whether the shard is gone.
+// expired reports whether the shard no longer exists.
 func (s *Store) expired(ctx context.Context, id uint64) bool {
 	if s.enter("backup", ctx) != nil {
 		return false

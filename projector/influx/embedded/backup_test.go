@@ -15,7 +15,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
-// intoDir puts a backup in place.
+// intoDir returns an AddFile that writes the files of a backup into dir.
 func intoDir(dir string) embedded.AddFile {
 	return func(name string, size int64, content io.Reader) error {
 		path := filepath.Join(dir, filepath.FromSlash(name))
@@ -34,8 +34,8 @@ func intoDir(dir string) embedded.AddFile {
 	}
 }
 
-// A backup made while others write holds everything that was acknowledged
-// before it began, in every shard, and opens as a store.
+// A backup made during writes holds everything that was acknowledged before the backup began, in
+// every shard, and opens as a store.
 func TestBackup(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, embedded.Options{Dir: dir})
@@ -51,7 +51,7 @@ func TestBackup(t *testing.T) {
 	})
 	for round := range 3 {
 		want := 0
-		for hour := range 4 { // a shard each
+		for hour := range 4 { // one shard each
 			host := fmt.Sprintf("%d-%d", round, hour)
 			write(t, s, points(host, time.Now().Add(-time.Duration(hour)*time.Hour-time.Minute), 500))
 			want += 500

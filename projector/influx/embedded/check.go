@@ -13,13 +13,13 @@ import (
 
 // Report is what Check found.
 type Report struct {
-	Files int   // of points
-	Bytes int64 // in them
-	// Logs are the files of the log that an earlier release kept; the next Open puts their points
-	// into the files.
+	Files int   // number of files of points
+	Bytes int64 // their total size
+	// Logs is how many files the log of an earlier release has; the next Open writes their points
+	// to the data files.
 	Logs     int
 	LogBytes int64
-	// Damages are what the next Open would set aside, or miss.
+	// Damages are what the next Open would set aside or find missing.
 	Damages []influx.Damage
 }
 
@@ -52,7 +52,8 @@ func Check(dir string) (Report, error) {
 	return r, nil
 }
 
-// checkLog finds out what cannot be read of a log segment, nil if all can be, and how long it is.
+// checkLog returns the damage of a log segment, nil if all of the segment can be read, and the size
+// of the segment in bytes.
 func checkLog(dir, path string, shards map[uint64]shardTime) (_ *influx.Damage, size int64, _ error) {
 	f, err := plainfile.Open(path)
 	if err != nil {

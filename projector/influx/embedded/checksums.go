@@ -22,17 +22,17 @@ import (
 const (
 	dataSuffix = "." + tsm1.TSMFileExtension
 	// verifyAtOnce is how many bytes of files are read before the engine is opened: a fraction of a
-	// second's work. If there are more, all of them are read behind it.
+	// second's work. If there are more bytes, all files are read while the engine runs.
 	verifyAtOnce = 128 << 20
-	// verifyPiece and verifyPause are how files are read behind the engine's back: some 100 MB a
-	// second at most.
+	// verifyPiece and verifyPause limit how fast files are read while the engine runs: a pause
+	// after each piece makes some 100 MB a second at most.
 	verifyPiece = 1 << 20
 	verifyPause = 10 * time.Millisecond
 )
 
 var errChanged = errors.New("its content is not what was written")
 
-// merged says whether a file was made of others. Their names end in how often.
+// merged reports whether a file was made of other files. The end of its name counts the merges.
 func merged(name string) bool {
 	_, sequence, err := tsm1.DefaultParseFileName(name)
 	return err == nil && sequence > 1
@@ -64,10 +64,11 @@ func checksum(path string, pause func() error) (size int64, sum uint32, err erro
 
 func noPause() error { return nil }
 
-// describe reads what the manifest is to say of a file that was just written.
+// describe reads a file that was just written and returns its manifest entry.
 func describe(path string) (dataFile, error) { return describeWith(path, noPause, nil) }
 
-// describeWith also has check look at what is in the file.
+// describeWith works like describe, and also calls check with a reader of the file. pause is called
+// after each piece.
 func describeWith(path string, pause func() error, check func(*tsm1.TSMReader) error) (file dataFile, err error) {
 	if file.Size, file.Checksum, err = checksum(path, pause); err != nil {
 		return file, err
@@ -85,8 +86,8 @@ func describeWith(path string, pause func() error, check func(*tsm1.TSMReader) e
 	return file, err
 }
 
-// reading opens a data file. The engine's reader trusts what it reads, and may panic or fault over
-// a damaged file.
+// reading opens a data file and calls visit with its reader. The engine's reader trusts what it
+// reads, so a damaged file may make it panic or fault; reading returns this as an error.
 func reading(path string, visit func(*tsm1.TSMReader) error) (err error) {
 	f, err := plainfile.Open(path)
 	if err != nil {
@@ -106,8 +107,8 @@ func reading(path string, visit func(*tsm1.TSMReader) error) (err error) {
 	return errors.Join(err, r.Close())
 }
 
-// checkBlocks compares each block of a file with the checksum that the engine wrote beside it. What
-// lies between the blocks has none.
+// checkBlocks compares each block of a file with the checksum that the engine wrote beside it. The
+// bytes between the blocks have no checksum.
 func checkBlocks(pause func() error) func(*tsm1.TSMReader) error {
 	return func(r *tsm1.TSMReader) error {
 		read := 0
@@ -127,8 +128,8 @@ func checkBlocks(pause func() error) func(*tsm1.TSMReader) error {
 	}
 }
 
-// verify reads a file. known is what the manifest says of it; without that it is as good as its
-// blocks are, and what the manifest is to say comes back.
+// verify reads a file and compares it with known, its manifest entry. Without an entry, verify
+// checks the blocks of the file and returns a new entry for the manifest.
 func verify(path string, known *dataFile, pause func() error) (dataFile, error) {
 	if known == nil {
 		return describeWith(path, pause, checkBlocks(pause))
@@ -140,7 +141,8 @@ func verify(path string, known *dataFile, pause func() error) (dataFile, error) 
 	return *known, err
 }
 
-// verifyFile verifies a file that was not read yet since the start, and notes that it is.
+// verifyFile verifies a file that was not read since the start, and notes that the file is
+// verified.
 func (l *ledger) verifyFile(name string, pause func() error) error {
 	l.mu.Lock()
 	todo := l.unverified[name]
@@ -159,7 +161,7 @@ func (l *ledger) verifyFile(name string, pause func() error) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.unverified[name] { // it is still there
+	if l.unverified[name] { // the file still exists
 		delete(l.unverified, name)
 		l.m.Files[name] = file
 		if !ok {
@@ -169,8 +171,8 @@ func (l *ledger) verifyFile(name string, pause func() error) error {
 	return nil
 }
 
-// verifyShard verifies the files of a shard, also those that were before: the engine looks at no
-// checksum when it merges, and what it writes would have right ones.
+// verifyShard verifies all files of a shard, also those that were verified before. The engine
+// checks no checksum when it merges files, and would write correct checksums over damaged content.
 func (l *ledger) verifyShard(shard string) error {
 	for _, name := range l.filesOf(shard) {
 		if err := l.verifyFile(name, noPause); err != nil {
@@ -191,7 +193,7 @@ func (l *ledger) verifyShard(shard string) error {
 	return nil
 }
 
-// filesOf are the files of a shard.
+// filesOf returns the names of the files of a shard.
 func (l *ledger) filesOf(shard string) (names []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -208,8 +210,8 @@ func (l *ledger) filesOf(shard string) (names []string) {
 	return names
 }
 
-// doubt has a file verified again, and taken out if it is damaged. It reports false if the file is
-// gone meanwhile.
+// doubt has a file verified again, and taken out if it is damaged. It reports false if the file no
+// longer exists.
 func (l *ledger) doubt(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -224,7 +226,7 @@ func (l *ledger) doubt(name string) bool {
 	return true
 }
 
-// toVerify are the files that were not read yet.
+// toVerify returns the names of the files that were not read yet.
 func (l *ledger) toVerify() (names []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -234,8 +236,8 @@ func (l *ledger) toVerify() (names []string) {
 	return names
 }
 
-// verifyBehind reads the files that were too many to be read before the engine was opened, and
-// takes out what is damaged.
+// verifyBehind reads the files that are not verified yet while the engine runs, and takes out the
+// damaged ones.
 func (s *Store) verifyBehind(ctx context.Context) {
 	pause := func() error {
 		select {
@@ -260,7 +262,7 @@ func (s *Store) verifyBehind(ctx context.Context) {
 	s.o.Logger.Debug("the files of InfluxDB were verified")
 }
 
-// verifyDoubted verifies files that a merge came upon, until ctx ends.
+// verifyDoubted verifies the files that verifyShard found damaged during a merge, until ctx ends.
 func (s *Store) verifyDoubted(ctx context.Context) {
 	for {
 		select {
@@ -272,7 +274,7 @@ func (s *Store) verifyDoubted(ctx context.Context) {
 	}
 }
 
-// awaits says whether a file is still to be verified.
+// awaits reports whether a file is still to be verified.
 func (l *ledger) awaits(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -296,7 +298,7 @@ func (s *Store) takeOut(name string, why error) error {
 	})
 }
 
-// shardOf is the number of the shard that a file belongs to, 0 if its name has none.
+// shardOf returns the number of the shard that a file belongs to, 0 if its name has none.
 func shardOf(name string) (id uint64) {
 	parts := strings.Split(name, "/")
 	if len(parts) < 3 {

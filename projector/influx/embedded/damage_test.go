@@ -17,7 +17,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
-// stored is a directory of a stopped store, and what is in it.
+// stored is the directory of a stopped store, and the points in it.
 type stored struct {
 	dir    string
 	points map[cell]float64
@@ -60,7 +60,7 @@ func fill(t *testing.T) stored {
 	return st
 }
 
-// read reads everything.
+// read reads every point of both policies.
 func read(t *testing.T, s influx.Store) map[cell]float64 {
 	t.Helper()
 	cells := make(map[cell]float64)
@@ -87,7 +87,8 @@ func (st stored) copy(t *testing.T) string {
 	return dir
 }
 
-// check opens a damaged copy: nothing is there that was not written, and what is missing is told.
+// check opens a damaged copy of the store. The copy must hold no point that was not written, and
+// its damages must cover every missing point.
 func (st stored) check(t *testing.T, dir string, limit int64) []influx.Damage {
 	t.Helper()
 	o := embedded.Options{Dir: dir}
@@ -127,7 +128,7 @@ func (st stored) check(t *testing.T, dir string, limit int64) []influx.Damage {
 	return damages
 }
 
-// files are the files below a directory.
+// files returns the paths of the files below a directory.
 func files(t *testing.T, dir string) (paths []string) {
 	t.Helper()
 	if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -141,7 +142,8 @@ func files(t *testing.T, dir string) (paths []string) {
 	return paths
 }
 
-// One bit anywhere in any file: what is read is what was written, and what is missing is told.
+// After a bit flip in any file the store returns only points that were written, and reports the
+// missing ones.
 func TestOneBit(t *testing.T) {
 	st := fill(t)
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -166,7 +168,7 @@ func TestOneBit(t *testing.T) {
 		}
 		limit := int64(0)
 		if i%2 == 1 {
-			limit = -1 // everything behind the engine
+			limit = -1 // verify all files while the engine runs
 		}
 		damages := st.check(t, dir, limit)
 		if len(damages) > 0 {
@@ -183,15 +185,15 @@ func TestOneBit(t *testing.T) {
 	}
 }
 
-// A damaged block takes no other with it: the damage is of its time alone, and every point of the
-// file's other blocks is there.
+// A damaged block costs no other block: the damage covers the times of that block only, and every
+// point of the file's other blocks is still there.
 func TestDamagedBlockTakesNoOther(t *testing.T) {
 	st := stored{dir: t.TempDir(), points: make(map[cell]float64)}
 	s := open(t, embedded.Options{Dir: st.dir})
 	exec(t, s, createRaw, createAggregates)
 	from := time.Now().Add(-20 * time.Minute)
 	var batch []influx.Point
-	for i := range 10 { // a block each, of times of their own
+	for i := range 10 { // one block each, with different times
 		batch = append(batch, points(fmt.Sprint("host", i), from.Add(time.Duration(i)*100*time.Second), 100)...)
 	}
 	if _, err := s.Write(t.Context(), influx.PolicyRaw, batch); err != nil {
@@ -234,8 +236,8 @@ func TestDamagedBlockTakesNoOther(t *testing.T) {
 	}
 }
 
-// A bit that flips after the file was verified is found before the file is merged with others,
-// which would give the damage a right checksum.
+// A bit that flips after the file was verified is found before the file is merged with others. A
+// merge would write a correct checksum over the damaged block.
 func TestDamagedBlockIsNotMerged(t *testing.T) {
 	st := stored{dir: t.TempDir(), points: make(map[cell]float64)}
 	s := open(t, embedded.Options{Dir: st.dir})
@@ -279,7 +281,8 @@ func TestDamagedBlockIsNotMerged(t *testing.T) {
 	}
 }
 
-// What is gone, cut or replaced is told, and the rest is there.
+// The store reports a file that is missing, cut or replaced, and keeps the points of all other
+// files.
 func TestDamagedFiles(t *testing.T) {
 	st := fill(t)
 	each := func(pattern string, change func(path string) error) func(t *testing.T, dir string) {
@@ -304,7 +307,7 @@ func TestDamagedFiles(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func(t *testing.T, dir string)
 		told   string
-		points bool // some are missing
+		points bool // some points are missing
 	}{
 		"nothing":              {func(*testing.T, string) {}, "", false},
 		"a file is gone":       {each("data/statistics/one_day/*/*.tsm", os.Remove), "it is gone", true},

@@ -1,19 +1,18 @@
-// Package embedded is an influx.Store that needs no InfluxDB: the storage and
-// query engine of InfluxDB 1.8 inside this process, with the same schema and
-// the same InfluxQL, in a directory of its own.
+// Package embedded is an influx.Store that needs no InfluxDB: it runs the storage and query engine
+// of InfluxDB 1.8 inside this process, with the same schema and the same InfluxQL, in a directory
+// of its own.
 //
-// There is no log of what was written: the journal is that. What a Write took is
-// in memory until the next Flush writes it to files, and survives kill -9 from
-// then on. A manifest (manifest.go) says which files there ought to be and what
-// is in them. Open compares: what is missing or damaged is moved aside, kept,
-// and told by Damages, so that the caller can have it written again.
+// The store has no log of what was written, because the journal is such a log. The points of a
+// Write are in memory until the next Flush writes them to files; from then on they survive kill -9.
+// A manifest (manifest.go) lists the files that should exist and what is in them. Open compares the
+// files with the manifest. It moves damaged files aside and keeps them; Damages reports every
+// damaged or missing file, so that the caller can have its points written again.
 //
-// Retention and shard creation run in the background; at most
-// Options.MaxQueries statements run at a time and further ones wait their turn.
-// Close interrupts queries, waits for writes and leaves nothing running. A disk
-// that was full is no reason to restart: the engine is opened again by the first
-// Write that finds space. One process at a time may have a directory open; the
-// caller holds that lock.
+// Retention and shard creation run in the background. At most Options.MaxQueries statements run at
+// a time and further ones wait their turn. Close interrupts queries, waits for writes and leaves
+// nothing running. A full disk does not need a restart: the first Write that finds space opens the
+// engine again. One process at a time may have a directory open; the caller must hold a lock for
+// that.
 package embedded
 
 import (
@@ -41,14 +40,14 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// Version is what Ping answers: the engine's version and where it runs.
+// Version is the answer of Ping: the version of the engine and where it runs.
 const Version = "1.8.10+embedded"
 
-// Sizes chosen for a small daemon beside other work; the engine's own defaults
-// (25 MB, 1 GB) are for a machine of its own.
+// These sizes suit a small daemon beside other work; the engine's own defaults (25 MB, 1 GB) are
+// for a machine of its own.
 const (
 	cacheSnapshot = 8 << 20   // a shard's cache is written to a file at this size
-	cacheMax      = 256 << 20 // and beyond this, writes are refused for a while
+	cacheMax      = 256 << 20 // above this size, writes are refused for a while
 )
 
 // Options configures a Store. Only Dir is required.
@@ -59,7 +58,7 @@ type Options struct {
 	QueryTimeout   time.Duration // for queries whose context has no earlier deadline; 0 means 1 minute
 	RetentionCheck time.Duration // how often expired data is deleted; 0 means 30 minutes
 
-	maxValues   int   // of a tag; 0 means the engine's 100,000. Tests make it small.
+	maxValues   int   // limit on a tag's values; 0 means the engine's 100,000. Tests make it small.
 	verifyLimit int64 // 0 means verifyAtOnce. Tests make it small.
 }
 
@@ -85,11 +84,11 @@ func (o *Options) validate() error {
 	return nil
 }
 
-// Store is the engine. Its methods may be called from any goroutine.
+// Store is an open engine. Its methods may be called from any goroutine.
 type Store struct {
 	o Options
 
-	// The engine: made by start, and again by reopen, which has mu and waits for calls.
+	// start makes the engine; restart makes it again while it holds mu and no call is running.
 	meta      *meta.Client
 	data      *tsdb.Store
 	points    *coordinator.PointsWriter
@@ -100,27 +99,27 @@ type Store struct {
 	stopCh    <-chan struct{}
 
 	ledger    *ledger
-	verifying sync.WaitGroup     // the goroutine that reads files behind the engine
-	doubting  sync.WaitGroup     // the goroutine that reads files again
-	unverify  context.CancelFunc // ends both
+	verifying sync.WaitGroup     // the goroutine that verifies files while the engine runs
+	doubting  sync.WaitGroup     // the goroutine that verifies doubted files again
+	unverify  context.CancelFunc // ends both goroutines
 
 	turns   chan struct{} // one token per running query
 	timeout time.Duration
 	broken  atomic.Bool // a write failed: see reopen
 	closing atomic.Bool // Close was called
 
-	mu    sync.Mutex // guards down, and calls.Add against Close and reopen
-	down  error      // why there is no engine: reopen could not open it
+	mu    sync.Mutex // guards down and calls.Add: no call begins during Close or restart
+	down  error      // why there is no engine: restart could not open it
 	calls sync.WaitGroup
 	once  sync.Once
-	err   error // of Close
+	err   error // result of Close
 }
 
 var _ influx.Store = (*Store)(nil)
 
-// Open starts the engine on a directory, which it makes if needed, and reads
-// what an earlier run left there: milliseconds to seconds, by the number of
-// series. What is damaged there is set aside first: see Damages.
+// Open starts the engine on a directory, which it makes if needed, and reads what an earlier run
+// left there. This takes milliseconds to seconds, depending on the number of series. Open first
+// sets damaged files aside: see Damages.
 func Open(o Options) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -159,8 +158,8 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// start makes the engine and opens it. What it opened is closed again when it
-// fails. log says that there is the log of an earlier release to be read.
+// start makes the engine and opens it. If start fails, it closes what it has opened. log says that
+// the engine must read the log of an earlier release.
 func (s *Store) start(log bool) error {
 	o, zap := s.o, newZap(s.o.Logger)
 	s.resume()
@@ -173,7 +172,7 @@ func (s *Store) start(log bool) error {
 
 	dc := tsdb.NewConfig()
 	dc.Dir = filepath.Join(o.Dir, "data")
-	dc.WALDir = dc.Dir // the engine makes directories there, log or not
+	dc.WALDir = dc.Dir // the engine makes directories there even without a log
 	if log {
 		dc.WALDir = filepath.Join(o.Dir, "wal")
 	}
@@ -191,8 +190,8 @@ func (s *Store) start(log bool) error {
 	s.data.EngineOptions.FileStoreObserver = s.ledger
 	s.data.WithLogger(zap)
 
-	// The points writer serves SELECT INTO and tells which shard a point
-	// belongs to; Write then goes to the shards itself (see write.go).
+	// The points writer serves SELECT INTO and maps points to shards. Write then writes to the
+	// shards itself (see write.go).
 	s.points = coordinator.NewPointsWriter()
 	s.points.MetaClient, s.points.TSDBStore = s.meta, s.data
 	s.points.WithLogger(zap)
@@ -227,13 +226,13 @@ func (s *Store) start(log bool) error {
 	return nil
 }
 
-// resume lets queries run.
+// resume lets queries run again after stop.
 func (s *Store) resume() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.stopCh = cancel, ctx.Done()
 }
 
-// openError says what could not be opened, and what to do.
+// openError returns an error that says what could not be opened, and what to do.
 func openError(dir, what string, err error) error {
 	advice := fmt.Sprintf("restore %s from a backup, or move it away: it is filled again with what the journal holds", dir)
 	if errors.Is(err, fs.ErrPermission) {
@@ -260,7 +259,7 @@ func (s *Store) open() error {
 	return nil
 }
 
-// Ping answers at once: the engine is there as long as the store is open.
+// Ping answers at once, because the engine is there as long as the store is open.
 func (s *Store) Ping(ctx context.Context) (string, error) {
 	if err := s.enter("ping", ctx); err != nil {
 		return "", err
@@ -269,8 +268,8 @@ func (s *Store) Ping(ctx context.Context) (string, error) {
 	return Version, nil
 }
 
-// enter counts a call in, or says why it may not begin. The caller ends it
-// with calls.Done.
+// enter counts a call that begins, or returns why the call may not begin. After a nil error the
+// caller ends the call with calls.Done.
 func (s *Store) enter(op string, ctx context.Context) error {
 	if err := influx.ContextError(op, ctx); err != nil {
 		return err
@@ -287,8 +286,8 @@ func (s *Store) enter(op string, ctx context.Context) error {
 	return nil
 }
 
-// Close interrupts running queries, waits for writes under way, writes what is
-// in memory to files and closes them.
+// Close interrupts running queries, waits for the writes under way, writes what is in memory to
+// files and closes the files.
 func (s *Store) Close() error {
 	s.once.Do(func() {
 		s.closing.Store(true)
@@ -306,8 +305,8 @@ func (s *Store) Close() error {
 	return s.err
 }
 
-// shutdown closes what open opened, in the order InfluxDB's own server does:
-// those that use the data first. Each of them may be closed unopened.
+// shutdown closes what open opened, in the order of InfluxDB's own server: first the parts that use
+// the data. Each part may be closed even if it was never opened.
 func (s *Store) shutdown() error {
 	s.stop()
 	s.retention.Close()

@@ -56,7 +56,7 @@ const (
 	createAggregates = `CREATE RETENTION POLICY "one_week" ON "statistics" DURATION 1w REPLICATION 1`
 )
 
-// points are n readings from a time on, a second apart.
+// points returns n readings, one second apart, the first at from.
 func points(host string, from time.Time, n int) []influx.Point {
 	series := influx.NewSeries("cpu", influx.Tag{Key: "host", Value: host})
 	out := make([]influx.Point, n)
@@ -150,7 +150,7 @@ func TestTwoInOneProcess(t *testing.T) {
 	}
 }
 
-// Expired data goes away by itself: the retention service runs.
+// Expired data is deleted, because the retention service runs.
 func TestRetention(t *testing.T) {
 	s := open(t, embedded.Options{Dir: t.TempDir(), RetentionCheck: 20 * time.Millisecond})
 	exec(t, s, createRaw)
@@ -173,7 +173,8 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// slow takes seconds, so that it is certainly running when something happens.
+// slow returns a statement that takes seconds, so that it is certainly still running when the test
+// acts.
 func slow(t *testing.T, s influx.Store) (statement string) {
 	t.Helper()
 	from := time.Now().Truncate(time.Hour).Add(-2 * time.Hour)
@@ -182,7 +183,7 @@ func slow(t *testing.T, s influx.Store) (statement string) {
 	return `SELECT stddev("cpu") FROM ` + sources + ` GROUP BY time(1s) fill(none)`
 }
 
-// Queries beyond MaxQueries wait, as long as their context lets them.
+// Queries beyond MaxQueries wait, until their context ends.
 func TestQueriesTakeTurns(t *testing.T) {
 	s := open(t, embedded.Options{Dir: t.TempDir(), MaxQueries: 1})
 	exec(t, s, createRaw)
@@ -192,7 +193,7 @@ func TestQueriesTakeTurns(t *testing.T) {
 	go func() { _, err := s.Query(ctx, statement, nil); ended <- err }()
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		// Refused as soon as the slow one has begun.
+		// This query times out as soon as the slow one has begun.
 		soon, stop := context.WithTimeout(t.Context(), 5*time.Millisecond)
 		_, err := s.Query(soon, "SHOW DATABASES", nil)
 		stop()
@@ -208,7 +209,7 @@ func TestQueriesTakeTurns(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the slow query: %v", err)
 	}
-	exec(t, s, "SHOW DATABASES") // the turn was given back
+	exec(t, s, "SHOW DATABASES") // the slow query no longer holds its turn
 }
 
 func TestQueryTimeout(t *testing.T) {
@@ -228,8 +229,8 @@ func TestQueryTimeout(t *testing.T) {
 	}
 }
 
-// Close in the middle of everything: calls end with a result or ErrClosed, and
-// what was acknowledged is there afterwards.
+// Close under load: calls end with a result or ErrClosed, and every acknowledged point is there
+// afterwards.
 func TestCloseUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	s, err := embedded.Open(embedded.Options{Dir: dir, MaxQueries: 2})
@@ -276,7 +277,7 @@ func TestCloseUnderLoad(t *testing.T) {
 	}
 }
 
-// The engine's chatter is debug, its warnings are warnings.
+// The engine's info messages are logged as debug, its warnings as warnings.
 func TestLog(t *testing.T) {
 	var buf bytes.Buffer
 	open(t, embedded.Options{Dir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(&buf, nil))}).Close()
@@ -293,8 +294,8 @@ func BenchmarkWrite(b *testing.B) {
 	influxtest.BenchmarkWrite(b, open(b, embedded.Options{Dir: b.TempDir()}))
 }
 
-// The engine's limit on the values of a tag: new series beyond it are refused
-// and counted, with an alarm, and known ones are written.
+// Beyond the engine's limit on the values of a tag new series are refused and counted, and Limit is
+// set. Known series are written.
 func TestLimits(t *testing.T) {
 	const limit, beyond = 200, 50
 	o := embedded.Options{Dir: t.TempDir()}
@@ -307,7 +308,7 @@ func TestLimits(t *testing.T) {
 		many[i] = influx.Point{Series: influx.NewSeries("cpu", influx.Tag{Key: "host", Value: fmt.Sprint("h", i)}),
 			Fields: []influx.Field{{Key: "cpu", Value: 1}}, Time: at}
 	}
-	write(t, s, many[:limit]) // the engine looks once a batch
+	write(t, s, many[:limit]) // the engine checks the limit once a batch
 	res, err := s.Write(t.Context(), influx.PolicyRaw, many[limit-10:])
 	if err != nil || res.Rejected != beyond || !res.Limit || !strings.Contains(res.Reason, "max-values-per-tag") {
 		t.Errorf("%+v, %v, expected %d rejected by the limit", res, err, beyond)

@@ -19,30 +19,30 @@ import (
 	"github.com/nanopack/pulse/internal/plainfile"
 )
 
-// findings are what examine found in a directory.
+// findings is what examine found in a directory.
 type findings struct {
-	manifest manifest // without what is damaged, and with what is found to be good
-	// unverified are the files that were not read: there are too many.
+	manifest manifest // without the damaged files, and with the files that were found intact
+	// unverified are the files that were not read, because there are too many of them.
 	unverified map[string]bool
 	damages    []influx.Damage
-	// damaged are the files among them, by Damage.What, that may hold intact blocks.
+	// damaged are the damaged files that may hold intact blocks, by Damage.What.
 	damaged map[string]dataFile
-	// schema is the schema in force. restore says that meta.db is to be written again with it.
+	// schema is the schema in force. restore says that meta.db must be written again with it.
 	schema  meta.Data
 	restore bool
-	log     bool // an earlier release has kept a log here
+	log     bool // an earlier release kept a log here
 	files   int
 	bytes   int64
 }
 
-// shardTime is what the schema says of a shard.
+// shardTime is what the schema contains about a shard.
 type shardTime struct {
 	policy   influx.Policy
 	from, to time.Time // to is excluded
 	keep     time.Duration
 }
 
-// shardsByID are the shards that ought to be there.
+// shardsByID returns the shards that the schema contains, except deleted ones.
 func shardsByID(schema meta.Data) map[uint64]shardTime {
 	shards := make(map[uint64]shardTime)
 	for _, database := range schema.Databases {
@@ -60,8 +60,8 @@ func shardsByID(schema meta.Data) map[uint64]shardTime {
 	return shards
 }
 
-// examine compares what is in a directory with what its manifest says, and changes nothing. It
-// reads the files if they have limit bytes at most.
+// examine compares the content of a directory with its manifest, and changes nothing. It reads the
+// files if they have limit bytes at most.
 func examine(dir string, limit int64) (f *findings, err error) {
 	f = &findings{manifest: manifest{Files: make(map[string]dataFile)}, unverified: make(map[string]bool), damaged: make(map[string]dataFile)}
 	found, total, err := dataFiles(dir)
@@ -74,18 +74,19 @@ func examine(dir string, limit int64) (f *findings, err error) {
 	m, err := readManifest(dir)
 	switch {
 	case errors.Is(err, errManifest):
-		// Which files there were is not known any more.
+		// The list of the files that should exist is lost.
 		f.everything(manifestName, err, time.Time{})
 	case err != nil:
 		return nil, err
 	case f.log:
-		m = nil // and has not kept the manifest, if there was one
+		m = nil // that release did not keep a manifest up to date
 	}
 	if m != nil {
 		f.manifest.Damages = m.Damages
 	} else if err == nil {
-		// An earlier release kept none, and its log has no checksums; or somebody removed it, and
-		// files with it. What is there cannot be verified, but the journal can write it again.
+		// Either an earlier release wrote the files: it kept no manifest, and its log has no
+		// checksums. Or somebody removed the manifest, and perhaps files with it. The files cannot
+		// be verified, but the journal can write their points again.
 		if _, err := os.Lstat(filepath.Join(dir, "meta", "meta.db")); err == nil {
 			f.everything(manifestName, errUnverified, time.Time{})
 		}
@@ -97,8 +98,8 @@ func examine(dir string, limit int64) (f *findings, err error) {
 	return f, nil
 }
 
-// everything notes that anything may be missing: from a time on, or, when from is zero, perhaps
-// nothing at all.
+// everything notes, for both policies, that any point since from may be missing. A zero from means
+// that it is not known whether any point is missing.
 func (f *findings) everything(what string, why error, from time.Time) {
 	for _, policy := range []influx.Policy{influx.PolicyRaw, influx.PolicyAggregate} {
 		f.damages = append(f.damages, influx.Damage{Found: now(), What: what, Why: why.Error(), Policy: policy, From: from, To: now()})
@@ -107,8 +108,8 @@ func (f *findings) everything(what string, why error, from time.Time) {
 
 func now() time.Time { return time.Now().UTC() }
 
-// examineSchema finds out which schema is right: meta.db, or what the manifest has of it. whole
-// says that there is one.
+// examineSchema decides which schema is right: meta.db, or its copy in the manifest. whole reports
+// whether there is a right one. It is true for a new directory, too.
 func (f *findings) examineSchema(dir string, m *manifest, data bool) (whole bool, err error) {
 	name := filepath.Join("meta", "meta.db")
 	file, err := plainfile.ReadFile(filepath.Join(dir, name))
@@ -122,7 +123,7 @@ func (f *findings) examineSchema(dir string, m *manifest, data bool) (whole bool
 	case special:
 		cause = err
 	case missing && m == nil && !data:
-		return true, nil // a new directory
+		return true, nil // this is a new directory
 	case missing:
 		cause = errGone
 	default:
@@ -143,7 +144,7 @@ func (f *findings) examineSchema(dir string, m *manifest, data bool) (whole bool
 			return true, nil
 		}
 	}
-	// Nobody knows which times the files belong to.
+	// Without a schema the times of the files are unknown.
 	f.everything(filepath.ToSlash(name), cause, time.Unix(0, 0).UTC())
 	f.damages = append(f.damages, influx.Damage{Found: now(), What: "data", Why: "the schema that belongs to it is damaged"})
 	f.restore, f.schema = true, meta.Data{}
@@ -155,7 +156,7 @@ var (
 	errUnverified = errors.New("there is none that says what there was: an earlier release wrote these files, or it was removed")
 )
 
-// decodeSchema reads a meta.db.
+// decodeSchema reads the content of a meta.db.
 func decodeSchema(file []byte) (schema meta.Data, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -168,8 +169,8 @@ func decodeSchema(file []byte) (schema meta.Data, err error) {
 	return schema, schema.UnmarshalBinary(file)
 }
 
-// continues says whether a schema can have come of an earlier one: what was there and has not
-// expired is there, unchanged.
+// continues reports whether a schema can have come from an earlier one: everything of the earlier
+// one that has not expired is in it, unchanged.
 func continues(schema, earlier meta.Data) bool {
 	if schema.MaxShardID < earlier.MaxShardID || schema.MaxShardGroupID < earlier.MaxShardGroupID || len(schema.Databases) < len(earlier.Databases) {
 		return false
@@ -199,11 +200,11 @@ func continues(schema, earlier meta.Data) bool {
 	return true
 }
 
-// expired says whether a point of time t is older than the policy keeps.
+// expired reports whether a point of time t is older than the policy keeps points.
 func (s shardTime) expired(t, at time.Time) bool { return s.keep > 0 && t.Add(s.keep).Before(at) }
 
-// dataFiles are the files of points in a directory, by their names in the manifest, with their
-// sizes.
+// dataFiles returns the sizes of the files of points in a directory, by their names in the
+// manifest, and the total size.
 func dataFiles(dir string) (files map[string]int64, total int64, err error) {
 	files = make(map[string]int64)
 	data := filepath.Join(dir, "data")
@@ -235,8 +236,8 @@ func dataFiles(dir string) (files map[string]int64, total int64, err error) {
 	return files, total, err
 }
 
-// examineFiles compares the files with the manifest, if there is one, and reads them if read says
-// so.
+// examineFiles compares the files with the manifest, if there is one. It also reads the files if
+// read is true.
 func (f *findings) examineFiles(dir string, m *manifest, found map[string]int64, read bool) {
 	shards, at := shardsByID(f.schema), time.Now()
 	if m == nil {
@@ -272,7 +273,8 @@ func (f *findings) examineFiles(dir string, m *manifest, found map[string]int64,
 
 func (f *findings) examineFile(dir, name string, known *dataFile, shards map[uint64]shardTime, read bool) {
 	if !read {
-		// What the engine could not open it would leave out with its whole shard.
+		// A file that the engine cannot open would make it leave out the whole shard, so open each
+		// file here.
 		if err := reading(filepath.Join(dir, "data", filepath.FromSlash(name)), func(*tsm1.TSMReader) error { return nil }); err != nil {
 			file := dataFile{}
 			if known != nil {
@@ -300,13 +302,13 @@ func (f *findings) damage(name string, file dataFile, shards map[uint64]shardTim
 	f.damages = append(f.damages, damageOf(name, file, shards, why))
 }
 
-// damageOf is the damage of a data file: the times that the manifest has, or else those of its
-// shard.
+// damageOf returns the damage of a data file. Its times are those of the manifest's entry, or else
+// those of the shard.
 func damageOf(name string, file dataFile, shards map[uint64]shardTime, why error) influx.Damage {
 	d := influx.Damage{Found: now(), What: path.Join("data", name), Why: why.Error()}
 	shard, ok := shards[shardOf(name)]
 	if !ok {
-		return d // the schema knows nothing of it, and nobody saw it
+		return d // the schema does not have its shard, so nobody saw its points
 	}
 	d.Policy, d.From, d.To = shard.policy, shard.from.UTC(), shard.to.Add(-1).UTC()
 	if file.Size > 0 && file.Max != 0 {
@@ -315,10 +317,10 @@ func damageOf(name string, file dataFile, shards map[uint64]shardTime, why error
 	return d
 }
 
-// strayShards are directories of shards that an older schema does not have: their numbers will be
-// used again.
+// strayShards notes as damaged the directories of shards that the restored, older schema does not
+// have. Their numbers will be used again.
 func (f *findings) strayShards(dir string, shards map[uint64]shardTime) {
-	paths, _ := filepath.Glob(filepath.Join(dir, "data", "*", "*", "*")) // the pattern is good
+	paths, _ := filepath.Glob(filepath.Join(dir, "data", "*", "*", "*")) // the pattern is valid
 	for _, p := range paths {
 		name, err := filepath.Rel(filepath.Join(dir, "data"), p)
 		name = filepath.ToSlash(name)

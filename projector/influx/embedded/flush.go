@@ -12,7 +12,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// Flush implements influx.Store: it writes to files what the policy's shards hold in memory.
+// Flush implements influx.Store: it writes what the policy's shards hold in memory to files.
 func (s *Store) Flush(ctx context.Context, policy influx.Policy) error {
 	if err := s.enter("flush", ctx); err != nil {
 		return err
@@ -24,7 +24,8 @@ func (s *Store) Flush(ctx context.Context, policy influx.Policy) error {
 	return nil
 }
 
-// flush flushes the shards of a policy, or all of them, and notes the files in the manifest.
+// flush flushes the shards of a policy, or all shards if policy is empty, and notes their files in
+// the manifest.
 func (s *Store) flush(ctx context.Context, policy string) error {
 	for _, id := range s.data.ShardIDs() {
 		shard := s.data.Shard(id)
@@ -45,15 +46,15 @@ func (s *Store) flush(ctx context.Context, policy string) error {
 func flushShard(ctx context.Context, shard *tsdb.Shard) error {
 	e, err := shard.Engine()
 	if err != nil {
-		return nil // it is being deleted: what it holds has expired
+		return nil // the shard is being deleted, because its points have expired
 	}
 	engine, ok := e.(*tsm1.Engine)
 	if !ok || engine.Cache.Size() == 0 {
 		return nil
 	}
 	shard.SetCompactionsEnabled(true) // an idle shard writes no snapshots
-	// The engine's next snapshot after a failed one is the failed one again. A second one has what
-	// came since.
+	// After a failed snapshot the engine's next snapshot writes only the points of the failed one.
+	// A second snapshot writes the points that came since.
 	times := 1
 	if attempts, _ := engine.Cache.Statistics(nil)[0].Values["snapshotCount"].(int64); attempts > 0 {
 		times = 2
@@ -66,8 +67,8 @@ func flushShard(ctx context.Context, shard *tsdb.Shard) error {
 	return nil
 }
 
-// writeSnapshot writes what is in memory to a file. The engine may be at that already, which takes
-// a moment.
+// writeSnapshot writes what is in memory to a file. It waits while the engine itself is writing a
+// snapshot, which takes a moment.
 func writeSnapshot(ctx context.Context, engine *tsm1.Engine) error {
 	for {
 		err := engine.WriteSnapshot()

@@ -13,13 +13,13 @@ import (
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
-// victimDir tells the test binary to be the process that is killed.
+// victimDir is the environment variable that makes the test binary the process that is killed.
 const victimDir = "PULSE_TEST_VICTIM_DIR"
 
-// victimBatch is how many points one acknowledged write of the victim has.
+// victimBatch is how many points are in one acknowledged write of the victim.
 const victimBatch = 50
 
-// victim writes and flushes for ever and prints a line for each time.
+// victim writes and flushes for ever, and prints a line after each flush.
 func victim(dir string) {
 	s, err := embedded.Open(embedded.Options{Dir: dir})
 	if err == nil {
@@ -38,7 +38,8 @@ func victim(dir string) {
 	os.Exit(1)
 }
 
-// What was flushed before kill -9 is there, time after time, and nothing is taken for damaged.
+// Points that were flushed before kill -9 are there after each restart, and nothing is taken for
+// damaged.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	acked := 0
@@ -67,7 +68,7 @@ func TestKill(t *testing.T) {
 			}
 		}
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed: there is an error always
+		_ = cmd.Wait() // always an error, because the process was killed
 		s, err := embedded.Open(embedded.Options{Dir: dir})
 		if err != nil {
 			t.Fatal(err)
@@ -75,7 +76,7 @@ func TestKill(t *testing.T) {
 		if d := s.Damages(); len(d) > 0 {
 			t.Errorf("round %d: taken for damaged: %+v", round, d)
 		}
-		// The write under way may be there as well, once a round.
+		// In each round the write under way may have been stored as well.
 		if n := count(t, s); n < acked*victimBatch || n > (acked+round+1)*victimBatch {
 			t.Errorf("round %d: %d points are there, %d were acknowledged", round, n, acked*victimBatch)
 		}

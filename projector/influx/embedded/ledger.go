@@ -16,24 +16,25 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// ledger keeps the manifest as the engine makes and removes files. A file is noted before it gets
-// its name, and forgotten before it goes, so that the manifest never misses a file that need not be
-// there.
+// ledger keeps the manifest up to date while the engine makes and removes files. The manifest gets
+// a file before the file has its final name, and loses it before the file is deleted. So the
+// manifest never reports a file as missing that need not exist.
 type ledger struct {
-	dir    string // of the store
+	dir    string // the directory of the store
 	schema func() meta.Data
 
-	mu sync.Mutex // guards what follows
+	mu sync.Mutex // guards the fields below
 	m  manifest
-	// unverified are the files that were not read yet since the start: see checksums.go.
+	// unverified are the files that were not read since the start: see checksums.go.
 	unverified map[string]bool
-	damaged    chan struct{} // holds one: there is a damage that is not settled
-	doubted    chan struct{} // holds one: a file that was verified is to be verified again
+	damaged    chan struct{} // holds one value: a damage is not settled
+	doubted    chan struct{} // holds one value: a verified file is to be verified again
 }
 
 var _ tsdb.FileStoreObserver = (*ledger)(nil)
 
-// name is a data file's name in the manifest.
+// name returns the name in the manifest of the data file at path. ok is false if the file is not a
+// data file.
 func (l *ledger) name(path string) (name string, ok bool) {
 	name, err := filepath.Rel(filepath.Join(l.dir, "data"), strings.TrimSuffix(path, ".tmp"))
 	return filepath.ToSlash(name), err == nil && strings.HasSuffix(name, dataSuffix)
@@ -43,15 +44,15 @@ func (l *ledger) path(name string) string {
 	return filepath.Join(l.dir, "data", filepath.FromSlash(name))
 }
 
-// FileFinishing implements tsdb.FileStoreObserver: a file is written and gets its name next. An
-// error undoes it.
+// FileFinishing implements tsdb.FileStoreObserver. The engine calls it when a file is written,
+// before the file gets its final name. After an error the engine does not keep the file.
 func (l *ledger) FileFinishing(path string) error {
 	name, ok := l.name(path)
 	if !ok {
 		return nil
 	}
 	if merged(name) {
-		// What is merged with others cannot be verified any more.
+		// After a merge the merged files cannot be verified any more.
 		if err := l.verifyShard(filepath.ToSlash(filepath.Dir(name))); err != nil {
 			return err
 		}
@@ -67,8 +68,8 @@ func (l *ledger) FileFinishing(path string) error {
 	return l.save()
 }
 
-// FileUnlinking implements tsdb.FileStoreObserver: a file goes next, and what others have taken
-// over from it has its name.
+// FileUnlinking implements tsdb.FileStoreObserver. The engine calls it before it deletes a file.
+// The files that replace the deleted one have their final names by then.
 func (l *ledger) FileUnlinking(path string) error {
 	name, ok := l.name(path)
 	if !ok {
@@ -82,7 +83,8 @@ func (l *ledger) FileUnlinking(path string) error {
 	return l.save()
 }
 
-// arrived notes which pending files have their names.
+// arrived notes which pending files have their final names, and reports whether any of them has. mu
+// is held.
 func (l *ledger) arrived() (changed bool) {
 	for name, file := range l.m.Files {
 		if !file.Pending {
@@ -97,8 +99,8 @@ func (l *ledger) arrived() (changed bool) {
 	return changed
 }
 
-// confirm makes durable what the manifest has to say of everything that was written before the
-// call.
+// confirm makes the manifest durable, with the files and the schema of everything that was written
+// before the call.
 func (l *ledger) confirm() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,7 +108,7 @@ func (l *ledger) confirm() error {
 	shards := shardsByID(l.schema())
 	maps.DeleteFunc(l.m.Files, func(name string, _ dataFile) bool {
 		_, ok := shards[shardOf(name)]
-		return !ok // it has expired
+		return !ok // the shard has expired
 	})
 	schema := l.schema()
 	b, err := schema.MarshalBinary()
@@ -119,14 +121,14 @@ func (l *ledger) confirm() error {
 	return l.save()
 }
 
-// begin writes the manifest once the engine is open.
+// begin writes the manifest when the engine has been opened.
 func (l *ledger) begin() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.save()
 }
 
-// save writes the manifest. mu is held.
+// save writes the manifest with the current schema. mu is held.
 func (l *ledger) save() error {
 	schema := l.schema()
 	b, err := schema.MarshalBinary()
@@ -137,7 +139,7 @@ func (l *ledger) save() error {
 	return l.write()
 }
 
-// write is save with the schema as it was.
+// write writes the manifest without taking the schema from the engine. mu is held.
 func (l *ledger) write() error {
 	content, err := l.m.encode()
 	if err == nil {
@@ -149,7 +151,7 @@ func (l *ledger) write() error {
 	return nil
 }
 
-// file is what the manifest says of a file.
+// file returns the manifest's entry of a file. The second result is false if there is none.
 func (l *ledger) file(name string) (dataFile, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -157,7 +159,8 @@ func (l *ledger) file(name string) (dataFile, bool) {
 	return f, ok
 }
 
-// add notes damages. mu is held.
+// add notes damages. When there are more than maxDamages, it forgets the oldest settled one first.
+// mu is held.
 func (l *ledger) add(damages ...influx.Damage) {
 	l.m.Damages = append(l.m.Damages, damages...)
 	for len(l.m.Damages) > maxDamages {
@@ -176,14 +179,14 @@ func (l *ledger) wake() {
 	}
 }
 
-// Damages are what was found damaged in the directory, the oldest first.
+// Damages returns the damages that were found in the directory, the oldest first.
 func (s *Store) Damages() []influx.Damage {
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
 	return slices.Clone(s.ledger.m.Damages)
 }
 
-// Note remembers a damage that the store cannot see by itself, durably.
+// Note records a damage that the store cannot detect by itself, durably.
 func (s *Store) Note(d influx.Damage) error {
 	l := s.ledger
 	l.mu.Lock()
@@ -192,11 +195,12 @@ func (s *Store) Note(d influx.Damage) error {
 	return l.write()
 }
 
-// Damaged holds a value when there is a damage that is not settled.
+// Damaged returns a channel that holds a value when a damage is not settled.
 func (s *Store) Damaged() <-chan struct{} { return s.ledger.damaged }
 
-// Settle has f say of each damage that is not settled what becomes of it, and remembers that
-// durably. The store may find more meanwhile.
+// Settle calls f for each damage that is not settled; f records in the damage what is done about
+// it. Settle then saves the damages durably. f runs under the ledger's mutex. The store may find
+// more damages meanwhile.
 func (s *Store) Settle(f func(*influx.Damage)) error {
 	l := s.ledger
 	l.mu.Lock()

@@ -8,9 +8,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newZap returns a zap logger that hands the engine's messages to log, one
-// level lower than the engine has them: what it reports as info (each file it
-// opens and each compaction) is for debugging Pulse.
+// newZap returns a zap logger that passes the engine's messages to log. Messages of level info
+// (each file that the engine opens and each compaction) become debug, because they are for
+// debugging Pulse.
 func newZap(log *slog.Logger) *zap.Logger {
 	return zap.New(&slogCore{log: log.With("engine", "influxdb")})
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/nanopack/pulse/internal/plainfile"
 )
 
-// manifestName is the file in the store's directory that says what ought to be in the others.
+// manifestName is the file in the store's directory that lists what should be in the other files.
 const manifestName = "manifest"
 
 // maxDamages is how many damages the manifest remembers.
@@ -23,33 +23,34 @@ const maxDamages = 64
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// manifest says what the directory held when it was last written: which files, and what is in them.
-// The engine has no such list: a file that is gone is not missed, and what it reads from a damaged
-// one it takes for true.
+// manifest lists what the directory held when the manifest was last written: which files, and what
+// is in them. The engine has no such list: it does not notice a missing file, and it takes the
+// content of a damaged file for true.
 type manifest struct {
-	// Schema is meta.db.
+	// Schema is the content of meta.db.
 	Schema []byte `json:"schema"`
 	// Files are the data files, by their names below data/, with slashes.
 	Files map[string]dataFile `json:"files"`
-	// Damages are what was found, the newest last.
+	// Damages are the damages that were found, the newest last.
 	Damages []influx.Damage `json:"damages,omitempty"`
 }
 
-// dataFile is a file of points. The engine never changes one.
+// dataFile describes a file of points. The engine never changes such a file.
 type dataFile struct {
 	Size     int64  `json:"size"`
 	Checksum uint32 `json:"crc32c"`
-	// Index is the checksum of the index at its end, 0 if an earlier release wrote the manifest:
-	// see salvage.go.
+	// Index is the checksum of the index at the end of the file, 0 if an earlier release wrote the
+	// manifest: see salvage.go.
 	Index uint32 `json:"index_crc32c,omitempty"`
 	// Min and Max are the times of the oldest and the newest point, in ns.
 	Min int64 `json:"min"`
 	Max int64 `json:"max"`
-	// Pending: it had not got its name yet. What it holds was promised to nobody.
+	// Pending says that the file did not have its final name yet. Nobody was promised the points in
+	// it.
 	Pending bool `json:"pending,omitempty"`
 }
 
-// errManifest says that a manifest is there and is not as it was written.
+// errManifest means that the manifest exists but its content is not what was written.
 var errManifest = errors.New("its checksum does not fit its content")
 
 // readManifest reads the manifest of a directory, and returns nil if there is none.
@@ -79,7 +80,8 @@ func checksumLine(content []byte) string {
 	return fmt.Sprintf("%08x", crc32.Checksum(content, castagnoli))
 }
 
-// encode is the manifest as it is in its file: a line with the checksum of what follows.
+// encode returns the content of the manifest file: a line with the checksum of the rest, then the
+// rest.
 func (m *manifest) encode() ([]byte, error) {
 	content, err := json.Marshal(m)
 	if err != nil {
@@ -88,7 +90,7 @@ func (m *manifest) encode() ([]byte, error) {
 	return append([]byte(checksumLine(content)+"\n"), content...), nil
 }
 
-// writeFile puts a file in the place of another, durably.
+// writeFile replaces a file with a new one, durably.
 func writeFile(path string, content []byte) error {
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

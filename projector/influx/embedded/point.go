@@ -9,13 +9,12 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// point shows an influx.Point to the engine as a models.Point, so that nothing
-// is formatted and parsed again, and iterates over its own fields as the
-// engine's points do. It is used by one goroutine at a time, and nothing of
-// it is kept once the write has returned.
+// point presents an influx.Point to the engine as a models.Point, so that nothing is formatted and
+// parsed again. Like the engine's own points it iterates over its own fields. One goroutine at a
+// time uses a point, and the engine keeps nothing of it after the write has returned.
 //
-// The methods that change a point or print it come from the nil embedded
-// interface: a write never calls them, and a call would panic.
+// The methods that change or print a point come from the nil embedded interface: a write never
+// calls them, and a call would panic.
 type point struct {
 	models.Point
 	series *influx.Series
@@ -47,7 +46,7 @@ func (p *point) ForEachTag(fn func(k, v []byte) bool) {
 	}
 }
 
-// HashID chooses among the shards of a group, of which a single node has one.
+// HashID chooses among the shards of a shard group; on a single node a group has one shard.
 func (p *point) HashID() uint64 {
 	h := models.NewInlineFNV64a()
 	h.Write(p.Key())
@@ -82,7 +81,7 @@ func (p *point) IntegerValue() (int64, error)   { panic("embedded: every field i
 func (p *point) UnsignedValue() (uint64, error) { panic("embedded: every field is a float") }
 func (p *point) BooleanValue() (bool, error)    { panic("embedded: every field is a float") }
 
-// tagsOf is the engine's form of a series' tags, made once per series.
+// tagsOf returns the tags of a series in the engine's form, which is made once per series.
 func tagsOf(s *influx.Series) models.Tags {
 	return s.Native(func(s *influx.Series) any {
 		tags := make(models.Tags, len(s.Tags()))
@@ -93,6 +92,6 @@ func tagsOf(s *influx.Series) models.Tags {
 	}).(models.Tags)
 }
 
-// bytesOf lends a string's bytes without a copy. The engine reads names, keys
-// and tags, and clones what it keeps; it never writes to them.
+// bytesOf returns the bytes of a string without a copy. The engine reads names, keys and tags, and
+// clones what it keeps; it never writes to them.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

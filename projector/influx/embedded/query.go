@@ -13,8 +13,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// Query implements influx.Store. It waits for its turn when MaxQueries
-// statements are running.
+// Query implements influx.Store. It waits for its turn while MaxQueries statements are running.
 func (s *Store) Query(ctx context.Context, statement string, params map[string]any) ([]client.Row, error) {
 	if err := s.enter("query", ctx); err != nil {
 		return nil, err
@@ -42,7 +41,7 @@ func (s *Store) Query(ctx context.Context, statement string, params map[string]a
 	return rows, err
 }
 
-// note has the manifest know the schema that a statement has changed, perhaps.
+// note saves the manifest, because the statement may have changed the schema.
 func (s *Store) note() error {
 	if err := s.ledger.confirm(); err != nil {
 		return &influx.Error{Op: "query", Kind: influx.Temporary, Err: err}
@@ -67,7 +66,7 @@ func (s *Store) run(ctx context.Context, q *influxql.Query) ([]client.Row, error
 
 	var rows []client.Row
 	var failed error
-	// Always drained: the executor closes the channel when it has let go.
+	// The channel is always drained: the executor closes it when it no longer uses the query.
 	for r := range s.executor.ExecuteQuery(q, query.ExecutionOptions{
 		Database:         influx.Database,
 		Authorizer:       query.OpenAuthorizer,
@@ -98,8 +97,8 @@ func (s *Store) run(ctx context.Context, q *influxql.Query) ([]client.Row, error
 	}
 }
 
-// appendRow adds the engine's row in the client's form. The engine sends a
-// long series in several rows, which are one in the answer.
+// appendRow adds the engine's row in the client's form. The engine sends a long series in several
+// rows; appendRow joins them into one.
 func appendRow(rows []client.Row, row *models.Row) []client.Row {
 	out := client.Row{Name: row.Name, Tags: row.Tags, Columns: row.Columns, Values: row.Values}
 	for _, values := range out.Values {
@@ -114,14 +113,14 @@ func appendRow(rows []client.Row, row *models.Row) []client.Row {
 	return append(rows, out)
 }
 
-// value gives a column what influx.Store promises.
+// value converts the value of a column to the type that influx.Store promises.
 func value(v any) any {
 	switch v := v.(type) {
 	case time.Time:
 		return v.UnixNano()
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil // what JSON cannot say; 0/0 in a statement
+			return nil // JSON has no such number; a statement may compute 0/0
 		}
 		return v
 	case int64:

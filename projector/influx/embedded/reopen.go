@@ -11,25 +11,25 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// spaceBeforeReopen is how many bytes must be writable before the engine is
-// opened again: that needs some, and without them queries had better go on.
+// spaceBeforeReopen is how many bytes must be writable before the engine is opened again. Opening
+// needs some space; without it, queries should go on with the engine as it is.
 const spaceBeforeReopen = 1 << 20
 
-// errReopening is what a query gets that was cut short by a reopen.
+// errReopening is the error of a query that a restart of the engine cut short.
 var errReopening = errors.New("the engine is being opened again after a failed write; ask again")
 
-// failed notes that the engine could not write. A log or series file that could
-// not be written once fails at every write from then on, also when the disk has
-// space again, so the next Write opens the engine again first. A cache that is
-// full is no such failure: the engine empties it by itself.
+// failed notes that the engine could not write. After a failed write to a log or series file every
+// later write to that file fails too, even when the disk has space again. So the next Write first
+// opens the engine again. A full cache is not such a failure, because the engine empties the cache
+// by itself.
 func (s *Store) failed(err error) {
 	if !strings.Contains(err.Error(), "cache-max-memory-size exceeded") { // the engine has no type for it
 		s.broken.Store(true)
 	}
 }
 
-// reopen closes the engine and opens it again, if a write has failed. While
-// nothing can be written to the disk it leaves the engine as it is and says so.
+// reopen closes the engine and opens it again, if a write has failed. While nothing can be written
+// to the disk, reopen leaves the engine as it is and returns an error.
 func (s *Store) reopen() error {
 	if !s.broken.Load() {
 		return nil
@@ -39,7 +39,7 @@ func (s *Store) reopen() error {
 	}
 	again := false
 	err := s.restart(func() error {
-		again = s.broken.Load() // or another write was here first
+		again = s.broken.Load() // false if another write has reopened the engine meanwhile
 		return nil
 	})
 	if err != nil {
@@ -51,18 +51,18 @@ func (s *Store) reopen() error {
 	return nil
 }
 
-// restart closes the engine, calls between, and opens it again. Queries are
-// interrupted, other calls wait. An engine whose memory cannot be written to
-// files is left open; when the engine does not open, the store answers with the
-// reason until a later restart succeeds.
+// restart closes the engine, calls between, and opens the engine again. Queries are interrupted,
+// other calls wait. If the engine's memory cannot be written to files, the engine stays open. If
+// the engine does not open, the store returns the reason from its calls until a later restart
+// succeeds.
 func (s *Store) restart(between func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing.Load() {
-		return nil // enter says it
+		return nil // enter returns ErrClosed
 	}
 	s.stop()
-	s.calls.Wait() // no new ones: they need mu
+	s.calls.Wait() // no new calls begin: they need mu
 	if s.down == nil {
 		if err := s.flush(context.Background(), ""); err != nil {
 			s.resume()
@@ -79,7 +79,7 @@ func (s *Store) restart(between func() error) error {
 	return err
 }
 
-// probe tells whether the disk takes anything.
+// probe returns an error if the disk does not take spaceBeforeReopen bytes.
 func (s *Store) probe() (err error) {
 	path := filepath.Join(s.o.Dir, "probe")
 	defer func() {
@@ -104,7 +104,7 @@ func (s *Store) probe() (err error) {
 	return nil
 }
 
-// interrupted is why a query ended before its time.
+// interrupted returns the reason why a query was interrupted.
 func (s *Store) interrupted() error {
 	if s.closing.Load() {
 		return &influx.Error{Op: "query", Err: influx.ErrClosed}

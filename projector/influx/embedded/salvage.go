@@ -17,16 +17,16 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// A block of a data file has a checksum, but says nothing of the series and the times that it
-// belongs to: these are in the index at the file's end, which has none. With the index's checksum
-// in the manifest the intact blocks of a damaged file can be told from the others.
+// A block of a data file has a checksum, but does not contain its series and its times. These are
+// in the index at the end of the file, and the index has no checksum. The manifest holds a checksum
+// of the index, so that the intact blocks of a damaged file can be told from the others.
 
-// salvageSuffix is that of the file with the intact blocks until it takes the damaged one's place.
-// The engine removes what a crash leaves of such files.
+// salvageSuffix is the suffix of the file with the intact blocks until it replaces the damaged
+// file. The engine removes such files after a crash.
 const salvageSuffix = "." + tsm1.TmpTSMFileExtension
 
-// indexChecksum is that of a data file's index and what follows it: the last 8 bytes say where it
-// begins.
+// indexChecksum returns the checksum of a data file's index and of what follows the index. The last
+// 8 bytes of the file say where the index begins.
 func indexChecksum(path string, size int64) (uint32, error) {
 	f, err := plainfile.Open(path)
 	if err != nil {
@@ -46,9 +46,9 @@ func indexChecksum(path string, size int64) (uint32, error) {
 	return crc32.Checksum(index, castagnoli), err
 }
 
-// salvage writes the intact blocks of a damaged file to one beside it, puts it on the list, and
-// narrows the damage to the blocks that are not intact. It reports false when nothing can be taken
-// from the file. The ledger's mu is held.
+// salvage writes the intact blocks of a damaged file to a new file beside it, enters the new file
+// in the manifest, and narrows the damage to the blocks that are not intact. It reports false when
+// nothing can be taken from the damaged file. The ledger's mu is held.
 func (s *Store) salvage(d *influx.Damage, known dataFile) bool {
 	path := s.below(d.What)
 	kept, all, lost, err := copyIntact(path, path+salvageSuffix, known)
@@ -60,14 +60,14 @@ func (s *Store) salvage(d *influx.Damage, known dataFile) bool {
 		err = syncDir(filepath.Dir(path))
 	}
 	if err != nil {
-		_ = os.Remove(path + salvageSuffix) // the engine does it as well
+		_ = os.Remove(path + salvageSuffix) // the engine removes it as well
 		s.o.Logger.Debug("nothing of a damaged file of InfluxDB is kept", "file", path, "why", err)
 		return false
 	}
 	s.ledger.m.Files[strings.TrimPrefix(d.What, "data/")] = file
 	d.Why = fmt.Sprintf("%s; %d of its %d blocks are intact and stay", d.Why, kept, all)
 	if kept == all {
-		d.Policy, d.From, d.To = "", time.Time{}, time.Time{} // no point was in what is damaged
+		d.Policy, d.From, d.To = "", time.Time{}, time.Time{} // no point is damaged
 		return true
 	}
 	d.From, d.To = time.Unix(0, lost.min).UTC(), time.Unix(0, lost.max).UTC()
@@ -76,11 +76,11 @@ func (s *Store) salvage(d *influx.Damage, known dataFile) bool {
 
 var errNotIntact = errors.New("its index is not known to be intact")
 
-// blockTimes are the times of the oldest and the newest point of blocks.
+// blockTimes are the times of the oldest and the newest point in some blocks, in ns.
 type blockTimes struct{ min, max int64 }
 
-// copyIntact copies the intact blocks of the file from, and says how many of all they are, and when
-// the others are of.
+// copyIntact copies the intact blocks of the file from. It returns how many blocks it kept, how
+// many blocks the file has, and the times of the lost blocks.
 func copyIntact(from, to string, known dataFile) (kept, all int, lost blockTimes, err error) {
 	if known.Index == 0 {
 		return 0, 0, lost, errNotIntact
@@ -113,7 +113,7 @@ func copyIntact(from, to string, known dataFile) (kept, all int, lost blockTimes
 				return err
 			}
 		}
-		return w.WriteIndex() // of no block it is an error
+		return w.WriteIndex() // fails if no block was intact
 	})
-	return kept, all, lost, errors.Join(err, w.Close()) // which syncs
+	return kept, all, lost, errors.Join(err, w.Close()) // Close syncs the file
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// mend makes of a directory one that the engine can open: what is damaged is moved aside and noted.
+// mend makes a directory one that the engine can open: it moves damaged files aside and notes them.
 func (s *Store) mend(f *findings) error {
 	l := s.ledger
 	l.mu.Lock()
@@ -41,8 +41,8 @@ func (s *Store) mend(f *findings) error {
 	return removeDerived(s.o.Dir)
 }
 
-// removeDerived removes what the engine makes again of the data files, as it does after a restore:
-// so it is never damaged.
+// removeDerived removes the files that the engine makes again from the data files, as it does after
+// a restore. So these files are never damaged.
 func removeDerived(dir string) error {
 	for _, pattern := range []string{filepath.Join("*", tsdb.SeriesFileDirectory), filepath.Join("*", "*", "*", "fields.idx*")} {
 		paths, err := filepath.Glob(filepath.Join(dir, "data", pattern))
@@ -58,8 +58,9 @@ func removeDerived(dir string) error {
 	return nil
 }
 
-// setAside moves what is damaged aside, after it was noted: a crash in between finds it again. Of
-// those that known has the intact blocks stay. The ledger's mu is held.
+// setAside notes the damages and then moves the damaged files aside. After a crash in between, the
+// next Open finds the damaged files again. known holds the manifest entries of the files whose
+// intact blocks stay. The ledger's mu is held.
 func (s *Store) setAside(damages []influx.Damage, known map[string]dataFile) error {
 	to := "aside-" + now().Format("20060102T150405Z")
 	salvaged := make(map[string]bool)
@@ -74,7 +75,7 @@ func (s *Store) setAside(damages []influx.Damage, known map[string]dataFile) err
 	s.ledger.add(damages...)
 	for _, d := range damages {
 		s.o.Logger.Warn("InfluxDB's files are not as they were written", "what", s.below(d.What), "why", d.Why, "aside", d.Aside)
-		if d.What == manifestName { // it is written anew next
+		if d.What == manifestName { // it is written again next
 			if err := s.move(d); err != nil {
 				return err
 			}
@@ -106,7 +107,7 @@ func (s *Store) move(d influx.Damage) error {
 	if err := os.MkdirAll(filepath.Dir(s.below(d.Aside)), 0o700); err != nil {
 		return err
 	}
-	if err := os.Rename(s.below(d.What), s.below(d.Aside)); !errors.Is(err, fs.ErrNotExist) { // with its directory, perhaps
+	if err := os.Rename(s.below(d.What), s.below(d.Aside)); !errors.Is(err, fs.ErrNotExist) { // moved with its directory, perhaps
 		return err
 	}
 	return nil
@@ -114,8 +115,8 @@ func (s *Store) move(d influx.Damage) error {
 
 func (s *Store) below(name string) string { return filepath.Join(s.o.Dir, filepath.FromSlash(name)) }
 
-// importLog takes over the log of an earlier release: what is in it goes into files. What cannot be
-// read of it is kept aside, and cut off.
+// importLog takes over the log of an earlier release: it writes the points of the log to files. It
+// cuts off the unreadable end of a segment and keeps a copy of the segment aside.
 func (s *Store) importLog() error {
 	l, wal := s.ledger, filepath.Join(s.o.Dir, "wal")
 	segments, err := filepath.Glob(filepath.Join(wal, "*", "*", "*", tsm1.WALFilePrefix+"*."+tsm1.WALFileExtension))
@@ -136,7 +137,7 @@ func (s *Store) importLog() error {
 			return openError(s.o.Dir, "the log", err)
 		}
 	}
-	// In one step: half a log would be taken for one that was damaged.
+	// Remove the log in one step, because the next Open would take half a log for a damaged one.
 	gone := filepath.Join(s.o.Dir, "wal.gone")
 	if err := errors.Join(os.RemoveAll(gone), os.Rename(wal, gone), os.RemoveAll(gone)); err != nil {
 		return err
@@ -146,8 +147,8 @@ func (s *Store) importLog() error {
 	return l.write()
 }
 
-// mendLog cuts off what cannot be read of a log segment, from the first entry that makes no sense:
-// the engine would throw it away.
+// mendLog cuts off the unreadable end of a log segment, from the first invalid entry on: the engine
+// would throw it away. It first copies the whole segment aside.
 func (s *Store) mendLog(path string) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -188,7 +189,7 @@ func (s *Store) mendLog(path string) (err error) {
 	return errors.Join(f.Truncate(good), f.Sync())
 }
 
-// logDamage is the damage of a log segment that can be read up to good, of size bytes.
+// logDamage returns the damage of a log segment of size bytes that can be read up to byte good.
 func logDamage(dir, path string, good, size int64, shards map[uint64]shardTime) (*influx.Damage, error) {
 	name, err := filepath.Rel(filepath.Join(dir, "wal"), path)
 	if err != nil {
@@ -218,12 +219,12 @@ func copyFile(from io.ReadSeeker, to string) error {
 	return errors.Join(err, f.Close())
 }
 
-// unopened are directories of shards that the engine has left out because it could not open them.
-// It says so in its log only.
+// unopened returns a damage for each directory of a shard that the engine has left out because it
+// could not open it. The engine reports such a shard in its log only.
 func (s *Store) unopened() (damages []influx.Damage) {
 	schema := s.meta.Data()
 	shards := shardsByID(schema)
-	paths, _ := filepath.Glob(filepath.Join(s.o.Dir, "data", "*", "*", "*")) // the pattern is good
+	paths, _ := filepath.Glob(filepath.Join(s.o.Dir, "data", "*", "*", "*")) // the pattern is valid
 	for _, p := range paths {
 		name, err := filepath.Rel(filepath.Join(s.o.Dir, "data"), p)
 		name = filepath.ToSlash(name)
@@ -236,7 +237,7 @@ func (s *Store) unopened() (damages []influx.Damage) {
 	return damages
 }
 
-// forget takes the files of directories that were moved aside out of the manifest. mu is held.
+// forget removes the files of directories that were moved aside from the manifest. mu is held.
 func (l *ledger) forget(damages []influx.Damage) {
 	for _, d := range damages {
 		for name := range l.m.Files {
@@ -248,8 +249,8 @@ func (l *ledger) forget(damages []influx.Damage) {
 	}
 }
 
-// mendPatience is how often the engine is opened, each time without the shards that it could not
-// open before.
+// mendPatience is how often the engine is opened at most, each time without the shards that it
+// could not open before.
 const mendPatience = 3
 
 // startWhole starts the engine with all shards that can be opened, and moves the others aside.

@@ -7,8 +7,8 @@ import (
 	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
 )
 
-// wholeEntries is up to where a segment of size bytes can be read. An entry is
-// its type (a byte), its length (four, big-endian) and so many bytes.
+// wholeEntries returns up to which byte a segment of size bytes can be read. An entry is its type
+// (1 byte), the length of its data (4 bytes, big-endian) and the data.
 func wholeEntries(f io.ReaderAt, size int64) (int64, error) {
 	const header = 5
 	var end int64
@@ -23,7 +23,7 @@ func wholeEntries(f io.ReaderAt, size int64) (int64, error) {
 		}
 		end = next
 	}
-	// The lengths are sound; now what the engine makes of the entries.
+	// The lengths are sound. Now check that the engine can read the entries.
 	r := tsm1.NewWALSegmentReader(io.NopCloser(io.NewSectionReader(f, 0, end)))
 	for r.Next() {
 		if _, err := r.Read(); err != nil {

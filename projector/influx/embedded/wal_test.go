@@ -14,8 +14,8 @@ import (
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
-// dirWithLog is a directory as an earlier release leaves it: 10 points in files, 10 in the log of
-// the same shard. segment is the log's.
+// dirWithLog makes a directory as an earlier release leaves it: 10 points in files, and 10 in the
+// log of the same shard. segment is the path of the log's only segment.
 func dirWithLog(t *testing.T, from time.Time) (dir, segment string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -56,8 +56,8 @@ func dirWithLog(t *testing.T, from time.Time) (dir, segment string) {
 	return dir, segments[0]
 }
 
-// The log that an earlier release has left is taken over. What cannot be read at its end is kept,
-// and told with the times that it may have been of.
+// Open takes over the log that an earlier release has left. It keeps the unreadable end of the log,
+// and reports a damage with the times that the lost points may have.
 func TestLogOfAnEarlierRelease(t *testing.T) {
 	from := time.Now().Truncate(time.Hour).Add(-90 * time.Minute)
 	for name, tail := range map[string][]byte{
@@ -86,7 +86,8 @@ func TestLogOfAnEarlierRelease(t *testing.T) {
 				if n := count(t, s); n != 20 {
 					t.Errorf("round %d: %d points are there, 20 were written", round, n)
 				}
-				// An earlier release has no manifest, so all is projected again besides.
+				// An earlier release has no manifest. That is a damage, too, and everything is
+				// projected again.
 				damages := slices.DeleteFunc(s.Damages(), func(d influx.Damage) bool { return d.What == "manifest" && d.From.IsZero() })
 				if (len(damages) == 1) != (tail != nil) {
 					t.Fatalf("round %d: damages: %+v", round, damages)

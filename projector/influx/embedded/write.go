@@ -11,8 +11,8 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// chunk is how many points go to the engine at once: enough to make one fsync
-// cheap, few enough to notice a cancelled context.
+// chunk is how many points are passed to the engine at once: enough to spread the cost of a call,
+// few enough to notice a cancelled context.
 const chunk = 10_000
 
 // Write implements influx.Store.
@@ -39,9 +39,9 @@ func (s *Store) Write(ctx context.Context, policy influx.Policy, points []influx
 	return res, nil
 }
 
-// writeChunk goes to the shards one after the other, and not through the
-// points writer: that one returns at the first shard's refusal, while others
-// are still being written and whatever they answer is lost.
+// writeChunk writes to the shards one after the other, without the points writer. The points writer
+// returns when the first shard refuses points, while other shards are still being written, and
+// loses their answers.
 func (s *Store) writeChunk(policy influx.Policy, points []influx.Point, res *influx.WriteResult) error {
 	rp, err := s.meta.RetentionPolicy(influx.Database, string(policy))
 	if err != nil || rp == nil {
@@ -58,7 +58,7 @@ func (s *Store) writeChunk(policy influx.Policy, points []influx.Point, res *inf
 		Database: influx.Database, RetentionPolicy: string(policy), Points: batch,
 	})
 	if err != nil {
-		return writeError(err) // the schema is written whole each time: nothing is left broken
+		return writeError(err) // the schema file is replaced as a whole: nothing is left broken
 	}
 	res.Dropped += len(mapping.Dropped)
 	for id, shardPoints := range mapping.Points {
@@ -78,8 +78,8 @@ func (s *Store) writeChunk(policy influx.Policy, points []influx.Point, res *inf
 	return nil
 }
 
-// writeError types what the engine failed with. That a policy vanished between
-// our look and the engine's shows in the text only.
+// writeError gives an error of the engine its Kind. Only the text of the error shows that a policy
+// was dropped between writeChunk's check and the engine's.
 func writeError(err error) *influx.Error {
 	e := influx.StatementError(0, err.Error())
 	if e.Kind != influx.Schema {
@@ -88,8 +88,8 @@ func writeError(err error) *influx.Error {
 	return &influx.Error{Op: "write", Kind: e.Kind, Err: err}
 }
 
-// convert shows the points to the engine, without the fields that InfluxDB
-// would refuse, which it counts.
+// convert makes the engine's form of the points, without the fields that InfluxDB would refuse. It
+// counts in res each point with such a field or with no field.
 func convert(points []influx.Point, res *influx.WriteResult) []models.Point {
 	own := make([]point, len(points))
 	batch := make([]models.Point, 0, len(points))

@@ -12,7 +12,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// The time is an int64, every other number a float64 whatever the function.
+// The time is an int64; every other number is a float64, whatever the function.
 func testNormalised(t *testing.T, b *bench) {
 	b.createSchema()
 	at := now()
@@ -85,7 +85,7 @@ func testParameters(t *testing.T, b *bench) {
 	}
 }
 
-// A value stays a value, whatever it looks like: it selects its own rows and
+// A parameter stays a value, whatever it looks like: it selects only the rows that have it, and
 // changes nothing.
 func testInjection(t *testing.T, b *bench) {
 	b.createSchema()
@@ -131,8 +131,8 @@ func testBadStatements(t *testing.T, b *bench) {
 	}
 }
 
-// A context that has ended or ends is seen, named in the error, and harms no
-// later call.
+// A call stops when its context has ended or ends, returns an error that wraps the context's error,
+// and harms no later call.
 func testCancelled(t *testing.T, b *bench) {
 	b.createSchema()
 	at := now()

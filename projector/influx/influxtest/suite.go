@@ -1,5 +1,5 @@
-// Package influxtest holds every influx.Store to the same behaviour: one suite,
-// run over the embedded engine and over real servers.
+// Package influxtest tests that every influx.Store behaves in the same way: one suite runs on the
+// embedded engine and on real servers.
 package influxtest
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// RunSuite runs every case on a store of its own from open, which returns an
-// empty one (without the database) and closes it with the test.
+// RunSuite runs every case on a new store. open returns an empty store (without the database), and
+// closes it when the test ends.
 func RunSuite(t *testing.T, open func(t *testing.T) influx.Store) {
 	for _, c := range []struct {
 		name string
@@ -45,13 +45,13 @@ func RunSuite(t *testing.T, open func(t *testing.T) influx.Store) {
 	}
 }
 
-// bench is one case's store, with what all cases need.
+// bench holds the store of one case and the helper methods of all cases.
 type bench struct {
 	*testing.T
 	store influx.Store
 }
 
-// now is the middle of an hour that one_day holds in any case.
+// now returns the middle of an hour that one_day always holds.
 func now() time.Time { return time.Now().Truncate(time.Hour).Add(-90 * time.Minute) }
 
 func (b *bench) ctx() context.Context {
@@ -60,7 +60,7 @@ func (b *bench) ctx() context.Context {
 	return ctx
 }
 
-// CreateSchema makes what the migrations make.
+// CreateSchema makes the same schema as the migrations.
 func CreateSchema(tb testing.TB, store influx.Store) {
 	tb.Helper()
 	for _, statement := range []string{
@@ -78,7 +78,7 @@ func (b *bench) createSchema() {
 	CreateSchema(b, b.store)
 }
 
-// write stores points in one_day; all of them have to be taken.
+// write stores points in one_day and fails unless the store takes all of them.
 func (b *bench) write(points ...influx.Point) {
 	b.Helper()
 	if res := b.writeTo(influx.PolicyRaw, points); res != (influx.WriteResult{}) {
@@ -104,7 +104,7 @@ func (b *bench) query(statement string, params map[string]any) []models.Row {
 	return rows
 }
 
-// value returns the one value of a column of a one-row answer.
+// value returns the only value of a column in an answer of one row.
 func (b *bench) value(statement, column string, params map[string]any) any {
 	b.Helper()
 	rows := b.query(statement, params)
@@ -128,7 +128,7 @@ func (b *bench) wantError(what string, err error, kind influx.Kind) {
 	}
 }
 
-// point is a reading: a field named like its measurement.
+// point returns a reading: its field is named like its measurement.
 func point(stat string, at time.Time, value float64, tags ...influx.Tag) influx.Point {
 	return influx.Point{
 		Series: influx.NewSeries(stat, tags...),

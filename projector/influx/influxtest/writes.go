@@ -20,9 +20,7 @@ func testPing(t *testing.T, b *bench) {
 	}
 }
 
-// A server that was wiped says so by kind, before and after it had a schema,
-// for the database and for one policy, and takes writes again once repaired.
-// testFlush: what was written is durable when Flush returns nil.
+// testFlush checks that Flush returns nil; then everything that was written is durable.
 func testFlush(t *testing.T, b *bench) {
 	b.createSchema()
 	b.write(point("cpu", now(), 1, host(1)))
@@ -33,6 +31,8 @@ func testFlush(t *testing.T, b *bench) {
 	}
 }
 
+// A wiped server refuses calls with the Kind Schema, whether it never had a schema or lost it, and
+// whether the database or one policy is missing. After the repair it takes writes again.
 func testMissingSchema(t *testing.T, b *bench) {
 	points := []influx.Point{point("cpu", now(), 1, host(1))}
 	refused := func(what string) {
@@ -99,7 +99,7 @@ func testWriteRead(t *testing.T, b *bench) {
 	}
 }
 
-// What idempotence rests on: the same series and time is the same point.
+// Points with the same series and time are the same point. Idempotence depends on this.
 func testOverwrite(t *testing.T, b *bench) {
 	b.createSchema()
 	at := now()
@@ -108,15 +108,15 @@ func testOverwrite(t *testing.T, b *bench) {
 	b.write(p)
 	b.write(point("cpu", at, 5, influx.Tag{Key: "a", Value: "1"}, influx.Tag{Key: "b", Value: "2"}))
 	p.Fields = []influx.Field{{Key: "other", Value: 9}}
-	b.write(p) // another field joins the point
+	b.write(p) // adds another field to the point
 	rows := b.query(`SELECT "cpu", "other" FROM "statistics"."one_day"."cpu"`, nil)
 	if len(rows) != 1 || len(rows[0].Values) != 1 || rows[0].Values[0][1] != 5.0 || rows[0].Values[0][2] != 9.0 {
 		t.Fatalf("rows %v, expected one with 5 and 9", rows)
 	}
 }
 
-// Awkward strings come back as they are, or as Clean says, at every place of a
-// point and through a bound parameter.
+// Awkward strings come back unchanged, or as Clean changes them, at every place of a point and
+// through a bound parameter.
 var awkward = []string{
 	"a b", " lead", "trail ", "a,b", ",", "a=b", "=", "a,b=c d", `say "hi"`, `"`, "it's", `back\slash`, `a\b\c`,
 	`C:\`, `\`, `\\`, `\,`, `\ x`, `\=`, `a\\,b`, `\"`, "#first", "a#b", "a#!~#b", "x#!~", "é", "日本語", "🙂", "a\u00a0b",
@@ -146,7 +146,7 @@ func testAwkwardBytes(t *testing.T, b *bench) {
 		series = influx.NewSeries(s, host(i))
 		b.write(influx.Point{Series: series, Fields: []influx.Field{{Key: "f", Value: 1}}, Time: at.UnixNano()})
 		if strings.HasPrefix(s, "_") {
-			continue // InfluxDB may keep such names to itself when asked for them
+			continue // InfluxDB may hide measurements with such names
 		}
 		if got := b.value(`SELECT "f", "host" FROM "statistics"."one_day".`+influxql.QuoteIdent(series.Measurement())+
 			` WHERE "host" = $host`, "f", map[string]any{"host": host(i).Value}); got != 1.0 {
@@ -155,8 +155,8 @@ func testAwkwardBytes(t *testing.T, b *bench) {
 	}
 }
 
-// Each of these is refused by itself and counted; the rest of the batch, and
-// the other fields of the same point, are stored.
+// Each bad point or field is refused by itself and counted. The rest of the batch, and the other
+// fields of the same point, are stored.
 func testUnstorable(t *testing.T, b *bench) {
 	b.createSchema()
 	at := now()
@@ -200,7 +200,7 @@ func testBeyondRetention(t *testing.T, b *bench) {
 		points = append(points, point("cpu", at.Add(time.Duration(-i)*time.Hour), 1, host(1)))
 	}
 	res := b.writeTo(influx.PolicyRaw, points)
-	// 90 to 149 minutes old are the newest; the policy keeps 8 h.
+	// The newest point is 90 to 149 minutes old; the policy keeps 8 h.
 	if res.Rejected != 0 || res.Dropped < 12 || res.Dropped > 14 {
 		t.Fatalf("%+v, expected 12 to 14 dropped", res)
 	}
@@ -209,8 +209,8 @@ func testBeyondRetention(t *testing.T, b *bench) {
 	}
 }
 
-// Somebody else's integers under our name: our floats are refused by it, shard
-// by shard, and all others are stored and counted right.
+// A field that holds another client's integers refuses Pulse's floats, shard by shard. All other
+// points are stored and counted correctly.
 func testTypeConflict(t *testing.T, b *bench) {
 	b.createSchema()
 	at := now()

@@ -10,7 +10,7 @@ import (
 const hex = "0123456789abcdef"
 
 // AppendString appends s as a JSON string. Each byte that is not part of valid UTF-8 becomes
-// U+FFFD. Control bytes are escaped, so that the text never ends a line.
+// U+FFFD. Control bytes are escaped, so that the text contains no newline.
 func AppendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	for i := 0; i < len(s); {

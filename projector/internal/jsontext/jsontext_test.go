@@ -8,7 +8,8 @@ import (
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
 
-// FuzzAppendString: encoding/json reads back what was appended, whatever the bytes were.
+// FuzzAppendString checks that encoding/json reads back the string that was appended, whatever its
+// bytes were.
 func FuzzAppendString(f *testing.F) {
 	f.Add("host0", "a\nb\"\\\x00\x7f")
 	f.Add("\xff\xed\xa0\x80", "\xc3\x28\u2028\U0010ffff\ufffd")

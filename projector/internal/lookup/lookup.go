@@ -1,15 +1,15 @@
-// Package lookup finds what a projection keeps of each reading's series, without an allocation and
-// mostly without hashing.
+// Package lookup finds the data that a projection keeps for the series of each reading, without an
+// allocation and mostly without hashing.
 //
-// A relay answers a poll much as it answered the last one: the same collectors, the same stats, the
-// same order. So a relay remembers where each place of its last event led, and a reading costs one
-// comparison of (interned) strings. Whatever moved is found through maps, and remembered at its new
-// place. A series is a stat id and the tags of [Tags]; two collectors of a relay with the same tags
-// share their series.
+// A relay answers a poll much as it answered the last one: the same collectors and the same stats
+// in the same order. So a relay remembers which series was at each place of its last event, and a
+// reading costs one comparison of (interned) strings. When the series at a place has changed, maps
+// find it and the relay remembers it at its new place. A series is a stat id and the tags of
+// [Tags]; two collectors of a relay with the same tags share their series.
 //
-// A [Cache] belongs to one goroutine. It grows with the series it is shown; its owner bounds it
-// with [Cache.Sweep], [Cache.Drop] or [Relay.Keep], each of which only forgets: a series that comes
-// again is made again.
+// A [Cache] belongs to one goroutine. It grows with every new series. Its owner limits its size
+// with [Cache.Sweep], [Cache.Drop] or [Relay.Keep]. These only forget series: when a forgotten
+// series comes again, it is made again.
 package lookup
 
 import (
@@ -21,34 +21,34 @@ import (
 
 // Series is one stat under one set of tags.
 type Series[R, S any] struct {
-	// Stat is the stat's id, Set the tags.
+	// Stat is the id of the stat, and Set has the tags.
 	Stat string
 	Set  *Set[R, S]
-	// Index numbers the series of a relay: 0 to Relay.Len()-1, as long as nothing was forgotten.
+	// Index numbers the series of a relay: 0 to Relay.Len()-1, as long as no series was forgotten.
 	Index int
-	// Data is the owner's.
+	// Data belongs to the owner of the Cache.
 	Data S
 
-	pass uint64 // the event that it was last seen in
-	nth  int64  // its readings in that event before the current one
+	pass uint64 // the event in which the series was last seen
+	nth  int64  // how many readings the series had in that event before the current one
 }
 
-// Set is one set of tags of a relay with its series.
+// Set is one set of tags of a relay, with its series.
 type Set[R, S any] struct {
 	Relay  *Relay[R, S]
 	Tags   []Tag
 	Series []*Series[R, S]
-	// Index numbers the sets of a relay as Series.Index does the series.
+	// Index numbers the sets of a relay, as Series.Index numbers the series.
 	Index  int
 	byStat map[string]*Series[R, S]
 }
 
-// Relay is what is known of one relay.
+// Relay holds the series of one relay.
 type Relay[R, S any] struct {
-	// ID is the relay's id, Sets its sets of tags in the order of their first reading.
+	// ID is the relay's id. Sets are its sets of tags, in the order of their first readings.
 	ID   string
 	Sets []*Set[R, S]
-	// Data is the owner's.
+	// Data belongs to the owner of the Cache.
 	Data R
 
 	cache  *Cache[R, S]
@@ -62,7 +62,7 @@ type Relay[R, S any] struct {
 	used   uint64
 }
 
-// collector remembers where the stats of one collector led.
+// collector remembers which series the stats of one collector belong to.
 type collector[R, S any] struct {
 	name   string
 	tags   []string
@@ -71,7 +71,7 @@ type collector[R, S any] struct {
 	byStat map[string]*Series[R, S]
 }
 
-// Reading is one reading of an event with its series.
+// Reading is one reading of an event, with its series.
 type Reading[R, S any] struct {
 	Series *Series[R, S]
 	Value  float64
@@ -79,25 +79,24 @@ type Reading[R, S any] struct {
 	Nth int64
 }
 
-// sweepEvery is how often Expire sweeps. A series that was forgotten too early only costs being
-// made again.
+// sweepEvery is how often Expire sweeps. If a series is forgotten too early, it is only made again.
 const sweepEvery = 5 * time.Minute
 
-// Cache holds the relays. The zero value is ready.
+// Cache holds the relays. The zero value is ready to use.
 type Cache[R, S any] struct {
-	// Tags makes the tags of a series of the relay's id and the tags that its collector sent. nil
-	// is [Tags]. It is set before the first use.
+	// Tags makes the tags of a series from the relay's id and the tags that the collector sent. nil
+	// means [Tags]. It must be set before the first use of the Cache.
 	Tags func(relay string, sent []string) []Tag
 
 	relays map[string]*Relay[R, S]
-	pass   uint64 // counts events: the cache's clock
+	pass   uint64 // the number of events so far; serves as the cache's clock
 	mark   uint64 // the pass of the last Sweep
 	series int
 
-	nextSweep time.Time // of Expire
+	nextSweep time.Time // when Expire sweeps next
 }
 
-// Relay returns what is known of a relay, new if need be.
+// Relay returns the relay with the id. It makes the relay if there is none.
 func (c *Cache[R, S]) Relay(id string) *Relay[R, S] {
 	r := c.relays[id]
 	if r == nil {
@@ -113,13 +112,13 @@ func (c *Cache[R, S]) Relay(id string) *Relay[R, S] {
 	return r
 }
 
-// Find returns what is known of a relay, nil if nothing is.
+// Find returns the relay with the id, nil if there is none.
 func (c *Cache[R, S]) Find(id string) *Relay[R, S] { return c.relays[id] }
 
-// Len counts the series.
+// Len returns the number of series.
 func (c *Cache[R, S]) Len() int { return c.series }
 
-// Drop forgets a relay. Whoever still holds it may go on using it.
+// Drop forgets a relay. An owner that still holds the relay may go on using it.
 func (c *Cache[R, S]) Drop(r *Relay[R, S]) {
 	if c.relays[r.ID] == r {
 		delete(c.relays, r.ID)
@@ -140,7 +139,7 @@ func (c *Cache[R, S]) Sweep() {
 	c.mark = c.pass
 }
 
-// Expire calls Sweep when five minutes are over by the clock now, which may be set back.
+// Expire calls Sweep when five minutes have passed on the clock of now. That clock may be set back.
 func (c *Cache[R, S]) Expire(now time.Time) {
 	wait := c.nextSweep.Sub(now)
 	if wait > 0 && wait <= sweepEvery {
@@ -152,10 +151,10 @@ func (c *Cache[R, S]) Expire(now time.Time) {
 	c.nextSweep = now.Add(sweepEvery)
 }
 
-// Len counts the series of the relay.
+// Len returns the number of series of the relay.
 func (r *Relay[R, S]) Len() int { return r.series }
 
-// Collector visits the series to which the readings of a collector led lately, each once.
+// Collector visits once each series that the latest readings of a collector belong to.
 func (r *Relay[R, S]) Collector(name string, visit func(*Series[R, S])) {
 	if col := r.byName[name]; col != nil {
 		for _, s := range col.byStat {
@@ -164,7 +163,7 @@ func (r *Relay[R, S]) Collector(name string, visit func(*Series[R, S])) {
 	}
 }
 
-// Keep forgets the series for which keep is false.
+// Keep forgets the series for which keep returns false.
 func (r *Relay[R, S]) Keep(keep func(*Series[R, S]) bool) {
 	before := r.series
 	r.series = 0
@@ -227,9 +226,10 @@ func (r *Relay[R, S]) Resolve(e *codec.Event, dst []Reading[R, S]) []Reading[R, 
 	return dst
 }
 
-// findCollector finds a collector that was not at its place, and puts it there.
+// findCollector finds or makes a collector that was not at its place, and remembers it at the
+// place.
 func (r *Relay[R, S]) findCollector(place int, sent *codec.Collector) *collector[R, S] {
-	if r.hints > 4*r.series+1024 { // names that never repeat
+	if r.hints > 4*r.series+1024 { // the names of collectors or stats never repeat
 		r.forgetPlaces()
 	}
 	col := r.byName[sent.Name]
@@ -251,7 +251,7 @@ func (r *Relay[R, S]) findCollector(place int, sent *codec.Collector) *collector
 	return col
 }
 
-// findSeries finds a series that was not at its place, and puts it there.
+// findSeries finds or makes a series that was not at its place, and remembers it at the place.
 func (r *Relay[R, S]) findSeries(col *collector[R, S], place int, stat string) *Series[R, S] {
 	s := col.byStat[stat]
 	if s == nil {

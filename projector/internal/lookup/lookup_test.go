@@ -52,7 +52,7 @@ func TestResolveSharesSeriesAndCountsWithinAnEvent(t *testing.T) {
 	var c cache
 	r := c.Relay("web1")
 	e := event(col("a", []string{"x:1"}, "used", "idle", "used"), col("b", []string{"bare", "x:1"}, "used"), col("c", nil, "used"))
-	for range 3 { // by maps first, then by place
+	for range 3 { // the maps find the series first, then their places
 		got := r.Resolve(e, nil)
 		if len(got) != 5 || c.Len() != 3 || r.Len() != 3 {
 			t.Fatalf("%d readings of %d series", len(got), c.Len())
@@ -69,7 +69,7 @@ func TestResolveSharesSeriesAndCountsWithinAnEvent(t *testing.T) {
 	}
 }
 
-// TestResolveFollowsEveryChange compares with the plain way: a map by stat and tags.
+// TestResolveFollowsEveryChange compares Resolve with a simple map by stat and tags.
 func TestResolveFollowsEveryChange(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var c cache
@@ -122,7 +122,7 @@ func TestForgetting(t *testing.T) {
 		id := fmt.Sprint("r", i)
 		c.Relay(id).Resolve(&codec.Event{Relay: id, Collectors: []codec.Collector{col("c", nil, "a", "b")}}, nil)
 	}
-	c.Sweep() // marks
+	c.Sweep() // sets the mark for the next Sweep
 	e := &codec.Event{Relay: "r1", Collectors: []codec.Collector{col("c", nil, "b")}}
 	before := c.Relay("r1").Resolve(e, nil)[0].Series
 	c.Sweep()

@@ -10,11 +10,11 @@ import (
 // Tag is one key and value of a series.
 type Tag struct{ Key, Value string }
 
-// Tags gives the tags of a reading as every view of Pulse keeps them: the relay's id as `host`,
-// then what the collector sent as `key:value`, sorted by key. The relay's id wins over a `host` tag
-// that the relay sent; of two tags with one key the first wins. Bare words, tags without a key or a
-// value, and the key `time` (no InfluxDB column but the point's own can have that name) are not
-// kept.
+// Tags returns the tags of a reading as every view of Pulse keeps them, sorted by key: the relay's
+// id as `host`, and the `key:value` tags that the collector sent. The relay's id wins over a `host`
+// tag that the relay sent; of two tags with one key the first wins. Bare words, tags without a key
+// or a value, and the key `time` are not kept: in InfluxDB only the time of a point can have the
+// name `time`.
 func Tags(relay string, sent []string) []Tag {
 	tags := make([]Tag, 1, 1+len(sent))
 	tags[0] = Tag{influxnames.Host, relay}
@@ -32,8 +32,8 @@ func Tags(relay string, sent []string) []Tag {
 	return tags
 }
 
-// appendKey appends a form of tags that is equal for equal tags only: each string behind its
-// length.
+// appendKey appends an encoding of tags that is equal for equal tags only: the length of each
+// string, then the string.
 func appendKey(dst []byte, tags []Tag) []byte {
 	for _, t := range tags {
 		for _, s := range [...]string{t.Key, t.Value} {

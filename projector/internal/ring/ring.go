@@ -1,16 +1,17 @@
-// Package ring holds a queue in a slice whose memory is used again.
+// Package ring provides a queue in a slice whose memory is used again.
 package ring
 
-// Ring is a queue that grows up to Max elements. Its elements have numbers in their order, which
-// grow for ever: whoever keeps a number can tell later whether its element is still there.
+// Ring is a queue of up to Max elements. Its elements are numbered in their order, and numbers are
+// never used again: a number can show later whether its element is still in the ring.
 //
 // A Ring belongs to one goroutine, or is used under its owner's lock.
 type Ring[T any] struct {
-	// Max bounds the elements. The owner drops one before it pushes another into a full ring.
+	// Max is the largest number of elements. When the ring is full, the owner drops an element
+	// before it pushes another.
 	Max int
 
-	slots       []T    // a power of two of them
-	first, next uint64 // numbers of the oldest element, and of the one to come
+	slots       []T    // their number is a power of two
+	first, next uint64 // numbers of the oldest element, and of the next one
 }
 
 // Len counts the elements.
@@ -22,10 +23,11 @@ func (r *Ring[T]) Full() bool { return r.Len() >= r.Max }
 // First returns the number of the oldest element.
 func (r *Ring[T]) First() uint64 { return r.first }
 
-// Next returns the number of the element to come.
+// Next returns the number that the next pushed element gets.
 func (r *Ring[T]) Next() uint64 { return r.next }
 
-// At returns the element numbered n, which must be there. It is valid until the ring is changed.
+// At returns the element with the number n, which must be in the ring. The pointer is valid until
+// the ring is changed.
 func (r *Ring[T]) At(n uint64) *T { return &r.slots[n&uint64(len(r.slots)-1)] }
 
 // Push appends v. The ring must not be full.
@@ -35,15 +37,15 @@ func (r *Ring[T]) Push(v T) {
 	*r.At(r.next - 1) = v
 }
 
-// Drop removes the oldest element and lets go of what it holds.
+// Drop removes the oldest element and clears its slot, so that its memory can be freed.
 func (r *Ring[T]) Drop() {
 	var zero T
 	*r.At(r.first) = zero
 	r.first++
 }
 
-// PutBack puts v before all elements. It undoes a Drop: there are no more PutBacks than Drops, and
-// the ring must not be full.
+// PutBack puts v before all elements. It undoes a Drop: there must not be more PutBacks than Drops,
+// and the ring must not be full.
 func (r *Ring[T]) PutBack(v T) {
 	r.grow()
 	r.first--

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestLikeASlice does at random what can be done, and compares with a slice.
+// TestLikeASlice does random operations on a ring and compares the ring with a slice.
 func TestLikeASlice(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
