@@ -36,7 +36,7 @@ func ExampleNew() {
 	// Output: got load-load:21.5
 }
 
-// serveOnce takes one relay, polls each collector that it adds, and passes its answers on.
+// serveOnce takes one relay, polls each collector that the relay adds, and passes the answers on.
 func serveOnce(listener net.Listener, answers chan<- string) {
 	conn, err := listener.Accept()
 	if err != nil {
