@@ -242,7 +242,7 @@ func TestDamage(t *testing.T) {
 			}
 		}},
 		{"an unreadable block", func(t *testing.T, dir string, _ bool) {
-			// root reads everything, so a directory stands in for a file that gives an error
+			// root can read every file, so a directory stands in for a file that gives an error
 			if err := os.Remove(block(dir, 2)); err != nil {
 				t.Fatal(err)
 			}

@@ -98,7 +98,7 @@ func openBolt(path string) (*bbolt.DB, error) {
 	}
 }
 
-// guard is boltfile.Guard that turns a damage into an ErrDamaged.
+// guard runs f as boltfile.Guard does, and returns a damage as an ErrDamaged.
 func guard(f func() error) error {
 	err := boltfile.Guard(f)
 	if damaged, ok := errors.AsType[*boltfile.DamagedError](err); ok {

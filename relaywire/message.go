@@ -44,7 +44,7 @@ const (
 	VerbPong                 // server: still here
 	VerbBeat                 // server: ping this often
 	VerbGet                  // server: collect these now
-	VerbFlush                // server: forget what the collectors gathered
+	VerbFlush                // server: discard the collectors' samples
 	VerbOverride             // server: sample these more often for a while
 	VerbOK                   // both: done
 	VerbClose                // relay: going away
@@ -52,7 +52,7 @@ const (
 	verbs
 )
 
-// String returns the verb as it stands on the wire; "unknown" for VerbUnknown.
+// String returns the verb as it is written on the wire; "unknown" for VerbUnknown.
 func (v Verb) String() string {
 	switch v {
 	case VerbID:

@@ -40,7 +40,7 @@ func Sample(c Collector, interval time.Duration, reduce Reduction) Collector {
 	return sampled{Collector: c, interval: max(interval, MinInterval), reduce: reduce}
 }
 
-// MinInterval is the shortest interval at which a collector is sampled, whoever asks for it.
+// MinInterval is the shortest interval at which a collector is sampled, also by an override.
 const MinInterval = 10 * time.Millisecond
 
 type sampled struct {

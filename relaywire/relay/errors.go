@@ -24,7 +24,7 @@ var (
 	// ErrRefused is a server that answered the id with something other than ok, or sent an error
 	// line because it refuses something or closes the connection. Detail holds the server's words.
 	ErrRefused = errors.New("the server refused")
-	// ErrSilent is a server that did not answer in time: neither the id nor, later, a ping.
+	// ErrSilent is a server that did not answer the id, or later a ping, in time.
 	ErrSilent = errors.New("the server did not answer in time")
 	// ErrSlow is a server that polls but does not read the answers.
 	ErrSlow = errors.New("the server reads too slowly: more than 4 MiB waited to be sent")

@@ -25,7 +25,7 @@ type Relay struct {
 	// the server wants no token.
 	saidUnasked bool
 
-	mu            sync.Mutex  // guards what follows; taken before session.mu and worker.mu
+	mu            sync.Mutex  // guards the fields below; taken before session.mu and worker.mu
 	token         string      // of the next connection
 	tls           *tls.Config // of the next connection
 	closed        bool

@@ -40,7 +40,7 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	mu        sync.Mutex // guards what follows; taken inside Relay.mu, never the other way round
+	mu        sync.Mutex // guards the fields below; taken inside Relay.mu, never the other way round
 	out       []byte     // whole lines that wait to be written
 	finishing bool       // write the remaining lines, then close the connection
 	hungUp    bool       // the last line has been written
@@ -56,7 +56,7 @@ func newSession(r *Relay, conn net.Conn, lines *relaywire.Reader) *session {
 // for the session's goroutines.
 func (s *session) serve() error {
 	var wg sync.WaitGroup
-	// The end of the session, for whatever reason, unblocks the reader and the writer.
+	// The end of the session, for any reason, unblocks the reader and the writer.
 	unblock := context.AfterFunc(s.ctx, func() { _ = s.conn.Close() })
 	defer unblock()
 	wg.Go(s.write)

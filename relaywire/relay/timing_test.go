@@ -81,7 +81,7 @@ func TestPauses(t *testing.T) {
 				t.Errorf("a pause of %v after %v", pause, outage)
 			}
 		}
-		// In a minute 120 to 240, in the nine after it 108 to 216, and the first few.
+		// 120 to 240 in the first minute, 108 to 216 in the next nine, and the first few.
 		if n := len(attempts); n < 220 || n > 470 {
 			t.Errorf("%d attempts in ten minutes", n)
 		}

@@ -16,7 +16,7 @@ type Info struct {
 	// Name and Tags are those that the collector was added with.
 	Name string
 	Tags []string
-	// Interval is how often it is sampled now; 0 if only polls collect it.
+	// Interval is how often the collector is sampled now; 0 if only polls collect it.
 	Interval time.Duration
 	// OverriddenUntil is when an override by the server ends; zero if there is none.
 	OverriddenUntil time.Time
@@ -24,7 +24,7 @@ type Info struct {
 	// answer.
 	Values   map[string]float64
 	Answered time.Time
-	// Collections counts the calls of Collect, Panics those that panicked.
+	// Collections counts the calls of Collect, Panics the calls that panicked.
 	Collections, Panics uint64
 	// Timeouts counts the polls that were answered without the collector because it took too long.
 	Timeouts uint64

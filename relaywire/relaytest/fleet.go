@@ -50,7 +50,7 @@ type FleetOptions struct {
 	// many goroutines and delays that relay.
 	OnPoll func(relay int, poll uint64)
 	// OnDisconnect, if not nil, is called when a relay lost its connection, except by Stop. err is
-	// the reason and contains the server's error line.
+	// the reason and contains the server's error line, if there was one.
 	OnDisconnect func(relay int, err error)
 }
 
