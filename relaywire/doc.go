@@ -50,17 +50,16 @@
 //
 // # Who may speak when
 //
-// The relay speaks first. Its first line is id, and it says nothing else until the ok comes. Even a
-// relay that has a token leaves it out of the first id line, so that no server gets a secret that
-// it did not ask for. A server that wants no token answers ok. A server that wants a token answers
-// with the reason of [ErrMissingToken] and waits for a second id line, with the token, on the same
-// connection. Older servers answer with [ErrWrongToken] and close the connection; they take id {id}
-// {token} on the next connection. A server that wants no token discards token:{token}, but it
-// cannot know that the last word of id {id} {token} is not part of the id, as in Pulse 0.2. After
-// the ok both sides speak whenever they like. Answers come in the order of the requests, but an ok
-// does not name its request, so neither side waits for one (Pulse 0.2 does not answer add and
-// remove at all). A got may be split over several lines. Both sides ignore lines with an unknown
-// verb.
+// The relay speaks first, and it sends only id lines until the ok comes. Even a relay that has a
+// token leaves it out of the first id line, so that no server gets a secret that it did not ask
+// for. A server that wants no token answers ok. A server that wants a token answers with the reason
+// of [ErrMissingToken] and waits for a second id line, with the token, on the same connection.
+// Older servers answer with [ErrWrongToken] and close the connection; they take id {id} {token} on
+// the next connection. A server that wants no token discards token:{token}, but it cannot know that
+// the last word of id {id} {token} is not part of the id, as in Pulse 0.2. After the ok both sides
+// speak whenever they like. Answers come in the order of the requests, but an ok does not name its
+// request, so neither side waits for one (Pulse 0.2 does not answer add and remove at all). A got
+// may be split over several lines. Both sides ignore lines with an unknown verb.
 //
 // # Limits
 //
