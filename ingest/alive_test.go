@@ -11,8 +11,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// crash ends the server with the state file as it is at this moment, and starts another one after
-// down.
+// crash stops the server but keeps the state file of this moment, as a kill would, and starts
+// another server after down.
 func (w *world) crash(down time.Duration) {
 	w.t.Helper()
 	settle()
@@ -27,7 +27,8 @@ func (w *world) crash(down time.Duration) {
 	w.start()
 }
 
-// wantSeen checks that a relay is not connected and was heard last at a time, within a few seconds.
+// wantSeen checks that a relay is not connected and was last heard at the given time, with a
+// tolerance of aliveEvery and a second.
 func (w *world) wantSeen(id string, at time.Time) {
 	w.t.Helper()
 	r := w.relay(id)
@@ -43,14 +44,14 @@ func (p *peer) hold(d time.Duration) {
 	p.answer(stop)
 }
 
-// TestCrashKeepsWhatWasTrue: after a server that ran for long was killed, the next one knows when
-// each relay was heard last and since when it has been gone.
+// TestCrashKeepsWhatWasTrue: after a server that ran for long was killed, the next server knows
+// when each relay was last heard and since when it has not been connected.
 func TestCrashKeepsWhatWasTrue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval, o.Limits.KnownFor = 5*time.Second, 4*time.Hour })
 		w.gone("gone")
 		gone := time.Now()
-		w.gone("web1") // an older connection of it
+		w.gone("web1") // an older connection of web1
 		time.Sleep(time.Hour)
 		p := w.connect("web1")
 		p.send("add cpu")
@@ -59,7 +60,7 @@ func TestCrashKeepsWhatWasTrue(t *testing.T) {
 		mute.want("get cpu")
 		mute.send("got cpu:1")
 		heard := time.Now()
-		go func() { // it pings, and answers nothing more
+		go func() { // the relay pings, and answers no more polls
 			for tick := time.NewTicker(20 * time.Second); ; <-tick.C {
 				if _, err := mute.conn.Write([]byte("ping\n")); err != nil {
 					tick.Stop()
@@ -76,11 +77,11 @@ func TestCrashKeepsWhatWasTrue(t *testing.T) {
 			t.Errorf("mute: last seen %v before its last reading", d)
 		}
 
-		// A second crash, before anybody has come back.
+		// A second crash before any relay has reconnected.
 		time.Sleep(30 * time.Second)
 		w.crash(0)
 		w.wantSeen("web1", crashed)
-		// Four hours after the relays went, not before, they are forgotten.
+		// The relays are forgotten four hours after they left, and not before.
 		time.Sleep(2 * time.Hour)
 		if got := w.relays(); !slices.Equal(got, []string{"mute", "web1"}) {
 			t.Errorf("Relays lists %v, want those that were connected when the server died", got)
@@ -96,7 +97,8 @@ func TestCrashKeepsWhatWasTrue(t *testing.T) {
 	})
 }
 
-// TestCrashAfterARelayLeft: its record is newer than what was noted of those that are connected.
+// TestCrashAfterARelayLeft: the record of a relay that left is newer than the times that are stored
+// for connected relays.
 func TestCrashAfterARelayLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, before := range []time.Duration{0, 100 * time.Millisecond, time.Second, aliveEvery, time.Minute} {
@@ -123,8 +125,8 @@ func TestCrashAfterARelayLeft(t *testing.T) {
 	})
 }
 
-// TestOldStateFile: a state file of a release that did not note who is connected is read as that
-// release did.
+// TestOldStateFile: a state file of a release that did not store who is connected is read as that
+// release read it.
 func TestOldStateFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -166,7 +168,7 @@ func TestOldStateFile(t *testing.T) {
 	})
 }
 
-// TestNobodyConnectedWritesNothing: a server without relays leaves the disk alone.
+// TestNobodyConnectedWritesNothing: a server without relays does not write to the disk.
 func TestNobodyConnectedWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -182,8 +184,8 @@ func TestNobodyConnectedWritesNothing(t *testing.T) {
 	})
 }
 
-// TestAliveIsRetried: while the state file takes nothing it is said once, and what is noted
-// afterwards is right.
+// TestAliveIsRetried: while the state file cannot be written, the failure is logged once, and the
+// times that are stored later are right.
 func TestAliveIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
@@ -200,7 +202,7 @@ func TestAliveIsRetried(t *testing.T) {
 			w.srv.keeper.store.mu.Lock()
 			w.srv.keeper.store.db = db
 			w.srv.keeper.store.mu.Unlock()
-			w.srv.env.changes.wake <- struct{}{} // after which the store's goroutine sees it
+			w.srv.env.changes.wake <- struct{}{} // wakes the store's goroutine, which then sees db
 			settle()
 		}
 		setDB(closedDB(t))

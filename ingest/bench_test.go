@@ -12,7 +12,7 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// BenchmarkGot is one got line to one event in a journal that takes it at once.
+// BenchmarkGot turns one got line into one event in a journal that accepts it at once.
 func BenchmarkGot(b *testing.B) {
 	for _, c := range []struct{ collectors, stats int }{{1, 10}, {10, 1}, {10, 10}, {100, 10}} {
 		b.Run(fmt.Sprintf("collectors=%d/stats=%d", c.collectors, c.stats), func(b *testing.B) {
@@ -36,8 +36,8 @@ func BenchmarkGot(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleRelay is what a connected relay with ten collectors costs, and how long they take to
-// connect.
+// BenchmarkIdleRelay measures the memory of a connected relay with ten collectors, and how long the
+// relays take to connect.
 func BenchmarkIdleRelay(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
 		b.Run(fmt.Sprintf("relays=%d", n), func(b *testing.B) {
@@ -51,7 +51,7 @@ func BenchmarkIdleRelay(b *testing.B) {
 	}
 }
 
-// countingJournal takes everything and counts.
+// countingJournal accepts everything and counts the readings.
 type countingJournal struct{ readings atomic.Uint64 }
 
 func (j *countingJournal) Append(_ context.Context, e *codec.Event) (uint64, error) {
@@ -62,8 +62,8 @@ func (j *countingJournal) AppendRelayEvent(context.Context, *codec.RelayEvent) (
 	return 0, nil
 }
 
-// BenchmarkFleet is a fleet in the same process, polled every second for the time of the benchmark:
-// one iteration is a second.
+// BenchmarkFleet polls a fleet in the same process every second for the time of the benchmark: one
+// iteration is a second.
 func BenchmarkFleet(b *testing.B) {
 	for _, c := range []struct{ relays, stats int }{{9500, 10}, {2000, 100}} {
 		b.Run(fmt.Sprintf("relays=%d/stats=%d", c.relays, c.stats), func(b *testing.B) {
@@ -85,14 +85,14 @@ func BenchmarkFleet(b *testing.B) {
 	}
 }
 
-// BenchmarkPoll is what asking one relay costs, without the writing.
+// BenchmarkPoll polls one relay, without the writing to the connection.
 func BenchmarkPoll(b *testing.B) {
 	var names []string
 	for i := range 10 {
 		names = append(names, fmt.Sprintf("collector%d", i))
 	}
 	s, _ := benchSession(b, Options{Journal: discard{}, PollInterval: time.Hour}, names...)
-	s.writing = true // nobody writes
+	s.writing = true // no goroutine writes
 	r := s.relay
 	b.ReportAllocs()
 	for b.Loop() {
@@ -104,8 +104,8 @@ func BenchmarkPoll(b *testing.B) {
 	}
 }
 
-// BenchmarkFleetJournal is BenchmarkFleet with a journal that fsyncs: readings that are lost or
-// skipped say that the machine cannot.
+// BenchmarkFleetJournal is BenchmarkFleet with a journal that fsyncs. Lost or skipped readings show
+// that the machine is too slow.
 func BenchmarkFleetJournal(b *testing.B) {
 	for _, c := range []struct{ relays, stats int }{{9500, 10}, {2000, 100}} {
 		b.Run(fmt.Sprintf("relays=%d/stats=%d", c.relays, c.stats), func(b *testing.B) {

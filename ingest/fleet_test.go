@@ -66,8 +66,8 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
-// TestFleetLosesNothing: 500 relays with 10 stats each over TCP, polled every second. The journal
-// gets every reading that was sent, with the value that was sent, in order.
+// TestFleetLosesNothing polls 500 relays with 10 stats each over TCP every second. The journal gets
+// every reading that was sent, with its value, in order.
 func TestFleetLosesNothing(t *testing.T) {
 	const relays, stats = 500, 10
 	j := &fakeJournal{}
@@ -94,8 +94,8 @@ func TestFleetLosesNothing(t *testing.T) {
 		}
 		return len(polls) == relays
 	})
-	// A stop waits a second for answers, so what is to be compared with the journal is said before
-	// it.
+	// Stop waits only a second for answers, so the fleet finishes before the stop and nothing is
+	// lost between both.
 	fleet.Finish()
 	sent := fleet.Sent()
 	if err := srv.Stop(ctx); err != nil {
@@ -104,7 +104,7 @@ func TestFleetLosesNothing(t *testing.T) {
 	if got := uint64(j.readings); got != sent {
 		t.Errorf("%d readings in the journal, %d were sent", got, sent)
 	}
-	// How many answers take longer than a second is the machine's affair; none of them may be lost.
+	// How many answers take longer than a second depends on the machine; none of them may be lost.
 	t.Logf("%v polls were not answered within a second", counterValue(t, srv.env.m.skipped)+counterValue(t, srv.env.m.unanswered))
 	times, polls := map[string]int64{}, map[string]float64{}
 	for _, e := range j.events {
@@ -120,9 +120,9 @@ func TestFleetLosesNothing(t *testing.T) {
 	}
 }
 
-// checkFleetEvent compares an event with what relaytest's fleet answers to its n-th poll: five
-// readings of each of two collectors, or of one, when the server polled before the second was
-// added.
+// checkFleetEvent compares an event with the answer of relaytest's fleet to its n-th poll: five
+// readings of each of two collectors, or of one collector if the server polled before the second
+// was added.
 func checkFleetEvent(t *testing.T, e *codec.Event, n float64) {
 	t.Helper()
 	if len(e.Collectors) == 0 || len(e.Collectors) > 2 || e.Readings() != 5*len(e.Collectors) {
@@ -144,7 +144,7 @@ func checkFleetEvent(t *testing.T, e *codec.Event, n float64) {
 	}
 }
 
-// TestFleetReconnects: all connections break at once, again and again; every relay is back and
+// TestFleetReconnects: all connections break at once, several times. Every relay reconnects and is
 // polled each time.
 func TestFleetReconnects(t *testing.T) {
 	const relays = 200
@@ -182,7 +182,7 @@ func TestTLS(t *testing.T) {
 	if before := c.ExpectClosed(); len(before) != 1 || before[0] != "error replaced: another connection came with the same id" {
 		t.Errorf("the older connection was told %q", before)
 	}
-	// Somebody who does not speak TLS.
+	// A client that does not speak TLS.
 	plain := relaytest.Dial(t, srv.Addr().String())
 	plain.Send("id web2 s3cret")
 	plain.ExpectClosed()
@@ -211,8 +211,8 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
-// TestErrorLineOverTCP: over a real socket the error line arrives even when unread input is behind
-// it.
+// TestErrorLineOverTCP: over a real socket the error line arrives even if the relay's input is
+// still unread.
 func TestErrorLineOverTCP(t *testing.T) {
 	srv := tcpServer(t, Options{Journal: &fakeJournal{}})
 	for range 20 {
@@ -224,10 +224,10 @@ func TestErrorLineOverTCP(t *testing.T) {
 	}
 }
 
-// fleetEnv makes this test binary play the relays for another one: "address number".
+// fleetEnv makes this test binary run the relays for another test process: "address number".
 const fleetEnv = "PULSE_INGEST_TEST_FLEET"
 
-// playFleet connects the relays, says so, and keeps them until its input ends.
+// playFleet connects the relays, prints "connected", and keeps the relays until its input ends.
 func playFleet(arg string) {
 	var addr string
 	var n int
@@ -245,8 +245,8 @@ func playFleet(arg string) {
 	fleet.Stop()
 }
 
-// otherProcess has another process connect n relays to srv; it returns how long that took. The
-// relays go when the test ends.
+// otherProcess makes another process connect n relays to srv and returns how long that took. The
+// relays disconnect when the test ends.
 func otherProcess(tb testing.TB, srv *Server, n int) time.Duration {
 	tb.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -271,8 +271,8 @@ func otherProcess(tb testing.TB, srv *Server, n int) time.Duration {
 	return time.Since(start)
 }
 
-// idleBytes connects n relays with ten collectors each, lets every one be polled once, and returns
-// what each then costs, and how long connecting took.
+// idleBytes connects n relays with ten collectors each and waits until each was polled once. It
+// returns the memory that one relay uses then, and how long connecting took.
 func idleBytes(tb testing.TB, n int) (rss, heap float64, took time.Duration) {
 	srv := tcpServer(tb, Options{Journal: discard{}, PollInterval: time.Hour})
 	settleMemory()
@@ -292,8 +292,8 @@ func settleMemory() {
 	debug.FreeOSMemory()
 }
 
-// memory returns the resident set, where the system says it (0 elsewhere), and Go's own view of
-// heap and stacks.
+// memory returns the resident set, if the system reports it (else 0), and the heap and stacks as
+// reported by Go.
 func memory() (rss, heap float64) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -309,7 +309,7 @@ func memory() (rss, heap float64) {
 func TestIdleRelayMemory(t *testing.T) {
 	limit := 16.0 * 1024
 	if raceEnabled {
-		limit *= 10 // shadow memory
+		limit *= 10 // the race detector's memory
 	}
 	rss, heap, _ := idleBytes(t, 1000)
 	if rss > limit || heap > limit {

@@ -60,7 +60,7 @@ func TestForgetRelay(t *testing.T) {
 			if err := w.srv.Forget(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
-			// At once, not when the store comes round to it.
+			// The relay is removed at once, not at the store's next write.
 			if got := w.storedRelays(); slices.Contains(got, id) {
 				t.Errorf("%s is still stored", id)
 			}
@@ -80,7 +80,7 @@ func TestForgetRelay(t *testing.T) {
 			t.Errorf("Relays lists %v after a restart", got)
 		}
 
-		// It comes back as a new relay: nothing is asked before it has added something.
+		// The relay comes back as a new one: it is not polled before it has added something.
 		p := w.connect("a")
 		p.wantSilence(10 * time.Second)
 		p.add("cpu")
@@ -91,7 +91,8 @@ func TestForgetRelay(t *testing.T) {
 	})
 }
 
-// TestForgetRefusals: what cannot be forgotten stays as it is, and the error says what to do.
+// TestForgetRefusals: a relay that cannot be forgotten is left unchanged, and the error says what
+// to do.
 func TestForgetRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -123,8 +124,8 @@ func TestForgetRefusals(t *testing.T) {
 	})
 }
 
-// TestForgetIsJournaledFirst: what the journal does not have is not forgotten, and can be tried
-// again.
+// TestForgetIsJournaledFirst: if the journal refuses the event, the relay is not forgotten, and
+// Forget can be tried again.
 func TestForgetIsJournaledFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		full := errors.New("disk full")
@@ -160,7 +161,7 @@ func TestForgetIsJournaledFirst(t *testing.T) {
 	})
 }
 
-// TestForgetWhileItConnects: a relay that comes back while it is being forgotten stays.
+// TestForgetWhileItConnects: a relay that reconnects while it is being forgotten stays.
 func TestForgetWhileItConnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		held, free := make(chan struct{}), make(chan struct{})
@@ -193,7 +194,7 @@ func TestForgetWhileItConnects(t *testing.T) {
 	})
 }
 
-// TestForgetEndsOverrides: an override holds on for the other relays, over a restart too, and can
+// TestForgetEndsOverrides: an override continues for the other relays, even over a restart, and can
 // be cancelled for them.
 func TestForgetEndsOverrides(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -222,7 +223,7 @@ func TestForgetEndsOverrides(t *testing.T) {
 		w.stop()
 		w.start()
 		check()
-		p := w.connect("a") // a new one
+		p := w.connect("a") // a new relay a
 		p.add("cpu")
 		p.want("get cpu")
 		b = w.dial()
@@ -244,8 +245,8 @@ func TestForgetEndsOverrides(t *testing.T) {
 	})
 }
 
-// TestCancelAfterForget: the relays that are left are told, though the override is another value
-// since.
+// TestCancelAfterForget: the remaining relays get the cancellation, although the override has
+// become another value since.
 func TestCancelAfterForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -272,8 +273,8 @@ func TestCancelAfterForget(t *testing.T) {
 	})
 }
 
-// TestCleanlyStoppedRelayIsRemembered: a host that was shut down is as silent as one that died,
-// until somebody forgets it.
+// TestCleanlyStoppedRelayIsRemembered: a relay whose host was shut down is remembered like one
+// whose host died, until somebody forgets it.
 func TestCleanlyStoppedRelayIsRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -300,8 +301,8 @@ func TestCleanlyStoppedRelayIsRemembered(t *testing.T) {
 	})
 }
 
-// TestAutomaticForgettingIsJournaled: projections learn of it whoever decided it, also when the
-// time passed while the server was down.
+// TestAutomaticForgettingIsJournaled: projections learn that a relay was forgotten also when the
+// server decides it, and also when the time limit passed while the server was down.
 func TestAutomaticForgettingIsJournaled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.Limits.Known = 2 })
@@ -331,8 +332,8 @@ func TestAutomaticForgettingIsJournaled(t *testing.T) {
 	})
 }
 
-// TestForgottenComesAfterTheReadings: an event's time tells what was before it, whatever the clock
-// did.
+// TestForgottenComesAfterTheReadings: the forgotten event has a later time than the readings before
+// it, even if the clock was set back.
 func TestForgottenComesAfterTheReadings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back time.Duration

@@ -9,9 +9,9 @@ import (
 	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// Tokens of relays are guessed at the pace at which tokens of the API are. A fleet behind an
-// address from which somebody guesses is let in, once one of it was; relays that give no token
-// guess nothing.
+// Guesses of relay tokens are limited as guesses of API tokens are. From an address with too many
+// guesses, the right token is accepted only if it was accepted from there before. A relay that
+// gives no token does not guess.
 func TestGuessedTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.Token = "s3cret" })
@@ -37,8 +37,8 @@ func TestGuessedTokens(t *testing.T) {
 		want(fleet, "s3cret", true, false)
 		want(guesser, "", false, false)
 
-		// Over the wire it is told how long to wait; what has no address of the internet counts as
-		// one.
+		// The relay is told how long to wait. All connections without an IP address count as one
+		// address.
 		for i := range guesses.Limit {
 			p := w.dial()
 			p.send(fmt.Sprint("id web1 guess", i))

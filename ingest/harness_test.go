@@ -20,16 +20,16 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// fakeJournal keeps what it is given, in the order in which it came. append and relayEvent, if set,
-// are asked first.
+// fakeJournal keeps all events in the order in which they came. If append or relayEvent is set, it
+// is called first.
 type fakeJournal struct {
 	append     func(ctx context.Context, e *codec.Event) error
 	relayEvent func(ctx context.Context, e *codec.RelayEvent) error
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	events   []codec.Event
 	relays   []codec.RelayEvent
-	lines    []string // both, as text
+	lines    []string // all events as text
 	readings int
 }
 
@@ -120,12 +120,12 @@ func relayEventText(e *codec.RelayEvent) string {
 	return strings.Join(parts, " ")
 }
 
-// pipes is a listener of net.Pipe connections, for tests whose time is synctest's.
+// pipes is a listener of net.Pipe connections, for tests with synctest's clock.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
-	// fail, if set, is asked by Accept first.
+	// fail, if set, is called first by Accept.
 	fail func() error
 }
 
@@ -148,15 +148,15 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
 
-// dial returns the relay's end.
+// dial returns the relay's end of a new connection.
 func (p *pipes) dial() net.Conn {
 	ours, theirs := net.Pipe()
 	p.conns <- theirs
 	return ours
 }
 
-// world is a server with everything around it. It can be stopped and started again on the same
-// state file.
+// world is a server with its surroundings. It can be stopped and started again on the same state
+// file.
 type world struct {
 	t       testing.TB
 	path    string
@@ -261,7 +261,7 @@ func (w *world) wantMetric(want float64, name string, labels ...string) {
 	}
 }
 
-// relay returns what Relays says about one relay.
+// relay returns the entry of one relay in Relays.
 func (w *world) relay(id string) Relay {
 	w.t.Helper()
 	for _, r := range w.srv.Relays() {
@@ -273,14 +273,14 @@ func (w *world) relay(id string) Relay {
 	return Relay{}
 }
 
-// peer is the relay's end of a connection: what the server says is read all the time.
+// peer is the relay's end of a connection. The server's lines are read all the time.
 type peer struct {
 	t     testing.TB
 	conn  net.Conn
-	lines chan string // closed when the connection is
+	lines chan string // closed when the connection is closed
 }
 
-// dial connects without a word.
+// dial connects without sending anything.
 func (w *world) dial() *peer {
 	p := &peer{t: w.t, conn: w.ln.dial(), lines: make(chan string, 10_000)}
 	go func() {
@@ -346,7 +346,7 @@ func (p *peer) wantClosed() {
 	}
 }
 
-// wantSilence lets time pass in which the server has to say nothing.
+// wantSilence checks that the server sends nothing for d.
 func (p *peer) wantSilence(d time.Duration) {
 	p.t.Helper()
 	select {
@@ -356,7 +356,7 @@ func (p *peer) wantSilence(d time.Duration) {
 	}
 }
 
-// add adds collectors and expects the oks.
+// add sends adds and expects the oks.
 func (p *peer) add(names ...string) {
 	p.t.Helper()
 	for _, n := range names {
@@ -366,7 +366,7 @@ func (p *peer) add(names ...string) {
 }
 
 // answer answers every get with one reading for each name, until the connection ends or stop is
-// closed. Pings keep it alive.
+// closed. It pings to keep the connection open.
 func (p *peer) answer(stop <-chan struct{}) {
 	ping := time.NewTicker(20 * time.Second)
 	defer ping.Stop()
@@ -387,7 +387,7 @@ func (p *peer) answer(stop <-chan struct{}) {
 	}
 }
 
-// settle waits until nothing moves without the clock.
+// settle waits until every goroutine is blocked.
 func settle() { synctest.Wait() }
 
 func counterValue(t testing.TB, c prometheus.Counter) float64 {

@@ -13,10 +13,10 @@ import (
 )
 
 // TestHostileRelays: whatever one connection does, an honest relay beside it is polled on time and
-// loses nothing, and the server is rid of the hostile one within a minute and a half.
+// loses nothing, and the server closes the hostile connection within a minute and a half.
 func TestHostileRelays(t *testing.T) {
 	for name, c := range map[string]struct {
-		// attack misbehaves until it is told to stop or its writes fail.
+		// attack misbehaves until stop is closed or its writes fail.
 		attack func(w *world, stop <-chan struct{})
 		metric []string // with at least one count afterwards
 	}{
@@ -178,7 +178,7 @@ func TestHostileRelays(t *testing.T) {
 	}
 }
 
-// talk connects, says text and reads whatever comes back.
+// talk connects, sends text and discards everything that comes back.
 func talk(w *world, text string) io.WriteCloser {
 	c := w.ln.dial()
 	go io.Copy(io.Discard, c)
@@ -234,7 +234,7 @@ func TestAnyLineKeepsARelay(t *testing.T) {
 	})
 }
 
-// TestQueueIsBounded: what others than the relay itself cause to be written to it cannot pile up.
+// TestQueueIsBounded: lines that are not caused by the relay itself cannot pile up in its queue.
 func TestQueueIsBounded(t *testing.T) {
 	s, _ := benchSession(t, Options{})
 	s.writing = true // and blocked

@@ -26,8 +26,8 @@ func openJournal(tb testing.TB) *journal.Journal {
 	return j
 }
 
-// TestLibraryRelay: our own relay library against the server, through an override, a flush and a
-// restart of the connection.
+// TestLibraryRelay runs our own relay library against the server, through an override, a flush and
+// a reconnect.
 func TestLibraryRelay(t *testing.T) {
 	j := &fakeJournal{}
 	srv := tcpServer(t, Options{Journal: j, PollInterval: time.Hour})
@@ -67,7 +67,7 @@ func TestLibraryRelay(t *testing.T) {
 	}
 }
 
-// TestRealJournal: what a fleet sends is what a reader of the journal finds, event for event.
+// TestRealJournal: a reader of the journal finds exactly the events that a fleet has sent.
 func TestRealJournal(t *testing.T) {
 	const relays = 50
 	j := openJournal(t)

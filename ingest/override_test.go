@@ -13,7 +13,8 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// polls counts the get lines that ask for the collector within d, answering each and pinging.
+// polls counts the get lines within d that ask for the collector. It answers each get line and
+// pings.
 func (p *peer) polls(collector string, d time.Duration) (n int, other []string) {
 	p.t.Helper()
 	end := time.After(d)
@@ -108,7 +109,7 @@ func TestOverrideLeavesOthersInPhase(t *testing.T) {
 		if n, _ := p.polls("ram", 10*time.Minute); n != 10 {
 			t.Errorf("ram was polled %d times in 10 minutes beside an override of cpu, want 10", n)
 		}
-		w.wantMetric(0, "polls_skipped_total") // what is due together comes in one line
+		w.wantMetric(0, "polls_skipped_total") // collectors that are due together are polled by one line
 	})
 }
 
@@ -130,11 +131,11 @@ func TestOverrideSurvivesReconnectAndRestart(t *testing.T) {
 		if n, _ := p.polls("cpu", 20*time.Second); n < 10 || n > 11 {
 			t.Errorf("%d polls in 20 s after a reconnect, want one every 2 s", n)
 		}
-		// A relay that was not there when it was made never gets it.
+		// A relay that connects after the override was made never gets it.
 		late := w.connect("web2")
 		late.add("cpu")
 		late.want("get cpu")
-		late.send("got cpu:1") // else Stop waits for it
+		late.send("got cpu:1") // otherwise Stop waits for the answer
 		if got := time.Duration(w.relay("web2").Collectors[0].Interval); got != time.Minute {
 			t.Errorf("a relay that came later is polled every %v", got)
 		}
@@ -155,7 +156,7 @@ func TestOverrideSurvivesReconnectAndRestart(t *testing.T) {
 		late.want("get cpu")
 		late.send("got cpu:1")
 		late.wantSilence(time.Second)
-		// Ended while the server is down: gone, also from the state file.
+		// An override that ends while the server is down is removed, also from the state file.
 		w.stop()
 		time.Sleep(10 * time.Second)
 		w.start()
@@ -191,7 +192,7 @@ func TestNewerOverrideHolds(t *testing.T) {
 		settle()
 		p = w.connect("web1")
 		p.want("override 3600 cpu:10")
-		p.want("override 3600 cpu:20") // the last one said is the one that counts
+		p.want("override 3600 cpu:20") // the last override is the one that counts
 		if err := w.srv.CancelOverride(newer.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -222,8 +223,8 @@ func TestNewerOverrideHolds(t *testing.T) {
 	})
 }
 
-// TestSlowOverrideEndsOnTime: one that makes polls rarer must not delay the first poll after its
-// end.
+// TestSlowOverrideEndsOnTime: an override that makes polls rarer must not delay the first poll
+// after its end.
 func TestSlowOverrideEndsOnTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })
@@ -294,7 +295,7 @@ func TestOverrideRefusals(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		w.connect("web1")
-		mustOverride(t, w, time.Minute, every("cpu", time.Second)) // the ended ones count no more
+		mustOverride(t, w, time.Minute, every("cpu", time.Second)) // ended overrides do not count
 		w.stop()
 		if _, err := w.srv.Override(t.Context(), ok); !errors.Is(err, ErrStopped) {
 			t.Errorf("after Stop: %v, want ErrStopped", err)
@@ -305,7 +306,7 @@ func TestOverrideRefusals(t *testing.T) {
 	})
 }
 
-// TestOverrideIsStoredBeforeItHolds: what cannot be stored does not take effect.
+// TestOverrideIsStoredBeforeItHolds: an override that cannot be stored does not take effect.
 func TestOverrideIsStoredBeforeItHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -360,8 +361,8 @@ func TestFlush(t *testing.T) {
 	})
 }
 
-// TestCancelIsJournaledForAbsentRelays: projections learn of it though the relay has not connected
-// since the restart, or is not known.
+// TestCancelIsJournaledForAbsentRelays: projections learn of a cancellation for a relay that has
+// not connected since the restart. For a forgotten relay there is no further event.
 func TestCancelIsJournaledForAbsentRelays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)

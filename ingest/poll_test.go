@@ -16,7 +16,7 @@ func TestFirstPollGathersAddsWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
 		p := w.connect("web1")
-		for range 3 { // long connected without anything to poll: every phase has come by
+		for range 3 { // connected for so long, without anything to poll, that every phase has passed
 			time.Sleep(50 * time.Second)
 			p.send("ping")
 			p.want("pong")
@@ -69,7 +69,7 @@ func TestLaterAddIsPolledSoonAndThenWithTheOthers(t *testing.T) {
 		p.send("got a:1")
 		p.add("b")
 		start := time.Now()
-		p.want("get b") // though its relay may have nothing to say about it
+		p.want("get b") // even if the relay has no reading of b
 		if d := time.Since(start); d > time.Second {
 			t.Errorf("the first poll of b came after %v", d)
 		}
@@ -148,8 +148,8 @@ func TestLongGetIsSeveralLines(t *testing.T) {
 	})
 }
 
-// TestStuckRelayDelaysNobody: one relay never reads; the fifty beside it are polled on time until
-// it is thrown out, and afterwards.
+// TestStuckRelayDelaysNobody: one relay never reads. The fifty beside it are polled on time until
+// the stuck relay is disconnected, and afterwards.
 func TestStuckRelayDelaysNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })
@@ -167,8 +167,8 @@ func TestStuckRelayDelaysNobody(t *testing.T) {
 		last := make([]time.Time, len(peers))
 		for round := range 4 {
 			for range peers {
-				// Whoever is next: all wait on channels of their own, so look at each in turn once
-				// everything is still.
+				// The test does not know which relay is polled next, so it looks at each channel
+				// when every goroutine is blocked.
 				for i, p := range peers {
 					select {
 					case line := <-p.lines:
@@ -218,15 +218,15 @@ func TestAfter(t *testing.T) {
 		if (uint64(got)-phase%uint64(interval))%uint64(interval) != 0 {
 			t.Fatalf("after(%d, %d, %d) = %d is not in phase", from, interval, phase, got)
 		}
-		// What divides the interval meets it.
+		// An interval three times as long is polled in step with the shorter one.
 		if again := after(got-1, interval*3, phase); again != got && (again-got)%int64(interval) != 0 {
 			t.Fatalf("an interval three times as long is polled at %d, out of step with %d", again, got)
 		}
 	}
 }
 
-// TestTheEarliestPollCounts: of the times that a poll was asked for the earliest counts, and an
-// idle relay sets no timer.
+// TestTheEarliestPollCounts: if several times are asked for, the earliest counts. A relay whose
+// session has ended sets no timer.
 func TestTheEarliestPollCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := benchSession(t, Options{}, "a")
@@ -254,8 +254,8 @@ func TestTheEarliestPollCounts(t *testing.T) {
 	})
 }
 
-// TestNoPollRightAfterTheFirst: relays whose phase comes just after their first poll are not asked
-// twice in a row, and none waits for its second poll longer than an interval and a second.
+// TestNoPollRightAfterTheFirst: relays whose phase comes just after their first poll are not polled
+// twice in a row, and no relay waits for its second poll longer than an interval and a second.
 func TestNoPollRightAfterTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })

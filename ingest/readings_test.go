@@ -20,19 +20,19 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// lineSession is a session that does not run: its lines are handed to it.
+// lineSession is a session without goroutines: the test passes lines to it.
 type lineSession struct {
 	*session
 	relay *relay
 }
 
-// got hands it a got line.
+// got passes a got line to the session.
 func (s *lineSession) got(args []byte) {
 	s.handle(s.relay, relaywire.Message{Verb: relaywire.VerbGot, Args: args})
 }
 
-// benchSession returns a session of a relay with the collectors, without a server: for calling got
-// by hand.
+// benchSession returns a session of a relay with the given collectors, without a server, so that a
+// test can call got directly.
 func benchSession(tb testing.TB, o Options, collectors ...string) (*lineSession, *fakeJournal) {
 	tb.Helper()
 	j := &fakeJournal{}
@@ -88,7 +88,7 @@ func TestRejections(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, j := benchSession(t, Options{}, "a", "b")
-			for line := range 3 { // every line is judged alike
+			for line := range 3 { // every line has the same result
 				s.got([]byte(c.line))
 				total := 0
 				for _, why := range reasons {
@@ -134,7 +134,7 @@ func TestSeriesLimitKeepsKnownSeries(t *testing.T) {
 	if got := counterValue(t, s.env.m.denied.WithLabelValues(deniedSeries)); got != 1 {
 		t.Errorf("the relay was told %v times, want once", got)
 	}
-	// What a removed collector had is free again.
+	// The stats of a removed collector no longer count towards the limit.
 	s.relay.mu.Lock()
 	s.relay.collectors.drop(s.relay.collectors.byName["a"])
 	s.relay.mu.Unlock()
@@ -146,7 +146,7 @@ func TestSeriesLimitKeepsKnownSeries(t *testing.T) {
 
 func TestManyStatsInAnyOrder(t *testing.T) {
 	s, j := benchSession(t, Options{}, "a")
-	for _, step := range []int{1, 7, 49, 99} { // each prime to 100: another order
+	for _, step := range []int{1, 7, 49, 99} { // all coprime to 100: each gives another order
 		var items []string
 		for i := range 100 {
 			items = append(items, fmt.Sprintf("a-s%d:%d", i*step%100, i))
@@ -185,7 +185,7 @@ func TestEventTimesIncrease(t *testing.T) {
 	if got := at(time.Minute); got != now.UnixNano() {
 		t.Errorf("the clock has caught up: %d, want %d", got, now.UnixNano())
 	}
-	// A clock that was far ahead for a moment must not tie the relay to that time.
+	// A clock that was far ahead for a moment must not keep the relay's times there.
 	at(24 * time.Hour)
 	if got := at(-24 * time.Hour); got != now.UnixNano() {
 		t.Errorf("the clock was set back a day: %d, want %d", got, now.UnixNano())
@@ -213,8 +213,8 @@ func TestLostReadingsAreCounted(t *testing.T) {
 	}
 }
 
-// TestTooLargeEventsAreSplit: nothing of a line is lost because the journal takes only so much at a
-// time.
+// TestTooLargeEventsAreSplit: no reading is lost because a line is too large for one event of the
+// journal.
 func TestTooLargeEventsAreSplit(t *testing.T) {
 	j := &fakeJournal{append: func(_ context.Context, e *codec.Event) error {
 		if e.Readings() > 10 {
@@ -239,7 +239,7 @@ func TestTooLargeEventsAreSplit(t *testing.T) {
 		}
 		last = e.Time
 	}
-	// One collector that is too large alone cannot be split.
+	// A single collector that is too large cannot be split.
 	j.append = func(context.Context, *codec.Event) error { return journal.ErrTooLarge }
 	s.got([]byte("c1:1"))
 	if got := counterValue(t, s.env.m.lost); got != 1 {
@@ -264,7 +264,7 @@ func TestBlockedJournalBlocksOnlyItsSession(t *testing.T) {
 		other.send("got a:1", "ping")
 		settle()
 		w.wantMetric(1, "readings_total")
-		// However long the journal takes: the relay was not silent.
+		// The relay was not silent, however long the journal takes.
 		go slow.send("ping")
 		stop := make(chan struct{})
 		go other.answer(stop)
@@ -286,14 +286,14 @@ func TestGotAllocatesNothing(t *testing.T) {
 	s.got(line)
 	limit := 1.0
 	if raceEnabled {
-		limit = 20 // under the race detector a sync.Pool forgets at random
+		limit = 20 // a sync.Pool drops values at random under the race detector
 	}
 	if n := testing.AllocsPerRun(1000, func() { s.got(line) }); n >= limit {
 		t.Errorf("%v allocations a line of ten readings, want none", n)
 	}
 }
 
-// discard is a journal that takes everything.
+// discard is a journal that accepts everything.
 type discard struct{}
 
 func (discard) Append(context.Context, *codec.Event) (uint64, error) { return 1, nil }
@@ -301,9 +301,8 @@ func (discard) AppendRelayEvent(context.Context, *codec.RelayEvent) (uint64, err
 	return 1, nil
 }
 
-// FuzzGot checks what has to hold whatever a relay sends: an event has finite readings of
-// registered collectors, no stat of a collector twice, and every item of the line is either in it
-// or counted.
+// FuzzGot checks every input: an event has only finite readings of registered collectors and no
+// stat of a collector twice, and every item of the line is either in the event or counted.
 func FuzzGot(f *testing.F) {
 	for _, line := range []string{"cpu-used:1,ram:2", "cpu:1,cpu:2", "a-b-c:5,,plain:4", "cpu-x:NaN,cpu-x:1e400", "cpu-\xff:1", "ram-a:1,cpu-a:1,ram-b:2", " cpu - x : 1 "} {
 		f.Add([]byte(line))
@@ -349,9 +348,10 @@ func FuzzGot(f *testing.F) {
 	})
 }
 
-// Two collectors share a series (the same stat, the same tags): projections give their readings
-// successive nanoseconds from the event's time on, so an event that is dated just after the last
-// one, because the clock stepped back, must not begin within those.
+// TestEventsLeaveRoomForSharedSeries: two collectors share a series (the same stat, the same tags),
+// and projections give their readings successive nanoseconds from the event's time on. If the clock
+// steps back, the next event comes just after the last one, and must not begin within these
+// nanoseconds.
 func TestEventsLeaveRoomForSharedSeries(t *testing.T) {
 	now := time.Unix(1000, 0)
 	s, j := benchSession(t, Options{Now: func() time.Time { return now }}, "c1:service:web", "c2:service:web")

@@ -50,7 +50,7 @@ func TestRegistrySurvivesRestart(t *testing.T) {
 		w.wantMetric(0, "relays_connected")
 		w.wantMetric(1, "relays_known")
 
-		// It is polled for what it had at once, before it adds anything.
+		// The relay is polled at once for its stored collectors, before it adds any.
 		p = w.connect("web1")
 		start := time.Now()
 		p.want("get cpu,ram,disk")
@@ -90,7 +90,7 @@ func TestReconnectIsPolledAtOnce(t *testing.T) {
 		w := newWorld(t, nil)
 		p := w.connect("web1")
 		p.add("a")
-		p.want("get a") // unanswered: a new connection owes nothing
+		p.want("get a") // unanswered; a new connection does not wait for that answer
 		p.conn.Close()
 		settle()
 		if r := w.relay("web1"); r.Connected {
@@ -103,8 +103,8 @@ func TestReconnectIsPolledAtOnce(t *testing.T) {
 	})
 }
 
-// A relay that has never answered, and takes back what it added, is not remembered. One that has
-// answered is: see TestCleanlyStoppedRelayIsRemembered.
+// TestCleanCloseLeavesNothing: a relay that has never answered and removes its collectors is not
+// remembered. A relay that has answered is: see TestCleanlyStoppedRelayIsRemembered.
 func TestCleanCloseLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -156,7 +156,7 @@ func TestSecondConnectionWins(t *testing.T) {
 	})
 }
 
-// from is a connection with an address.
+// from is a connection with a given remote address.
 type from struct {
 	net.Conn
 	addr string
@@ -164,8 +164,8 @@ type from struct {
 
 func (f from) RemoteAddr() net.Addr { return &net.UnixAddr{Name: f.addr, Net: "tcp"} }
 
-// TestReplacedIsTold: of two hosts with one id the log and Relays name both, and say how often they
-// have replaced each other; that a relay has come back is another matter.
+// TestReplacedIsTold: if two hosts use one id, the log and Relays name both and say how often they
+// have replaced each other. A single host that reconnects is logged differently.
 func TestReplacedIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &logLines{}
@@ -208,7 +208,7 @@ func TestReplacedIsTold(t *testing.T) {
 	})
 }
 
-// TestReplacedWhileStuck: the older connection never reads; the newer is served at once.
+// TestReplacedWhileStuck: the older connection never reads; the newer one is served at once.
 func TestReplacedWhileStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -294,7 +294,7 @@ func TestForgetting(t *testing.T) {
 			t.Errorf("remembered %v, want %v: the latest three", got, want)
 		}
 		w.wantMetric(2, "relays_forgotten_total")
-		// One that comes back is no longer among them; age counts from its last going.
+		// A relay that reconnects is no longer counted; its age starts at its last disconnect.
 		time.Sleep(50 * time.Minute)
 		p := w.connect("relay-3")
 		p.conn.Close()
@@ -309,7 +309,7 @@ func TestForgetting(t *testing.T) {
 		if got, want := ids(), []string{"relay-3"}; !slices.Equal(got, want) {
 			t.Errorf("remembered %v after a restart, want %v", got, want)
 		}
-		// A restart after the time is over forgets too.
+		// Relays whose time ended while the server was down are forgotten after the restart.
 		w.stop()
 		time.Sleep(2 * time.Hour)
 		w.start()
@@ -371,8 +371,8 @@ func TestRelayEventFailuresAreCounted(t *testing.T) {
 	})
 }
 
-// TestRegistryUnderFire has relays come, go, add, remove and replace each other at random, and
-// checks what has to hold at every moment.
+// TestRegistryUnderFire connects, disconnects and replaces relays and adds and removes collectors
+// at random, and checks the invariants at every moment.
 func TestRegistryUnderFire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval, o.Limits.Known = time.Second, 3 })

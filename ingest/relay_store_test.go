@@ -18,7 +18,7 @@ func TestCrashedServerRemembersWhoWasConnected(t *testing.T) {
 		w := newWorld(t, nil)
 		p := w.connect("web1")
 		p.add("a")
-		time.Sleep(time.Second) // written behind by now
+		time.Sleep(time.Second) // the store has written by now
 		stored := map[string][]byte{}
 		w.db.View(func(tx *bolt.Tx) error {
 			return tx.Bucket(relaysBucket).ForEach(func(k, v []byte) error {
@@ -32,7 +32,7 @@ func TestCrashedServerRemembersWhoWasConnected(t *testing.T) {
 	})
 }
 
-// TestWriteBehindCoalesces: two hundred relays with ten adds each are a handful of transactions.
+// TestWriteBehindCoalesces: two hundred relays with ten adds each need only a few transactions.
 func TestWriteBehindCoalesces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -81,7 +81,7 @@ func TestUnreadableStateIsLeftOut(t *testing.T) {
 		if got := w.srv.Overrides(); len(got) != 0 {
 			t.Errorf("Overrides lists %v", got)
 		}
-		// A relay whose record was unreadable registers anew and is stored again.
+		// A relay whose record was unreadable registers again and is stored again.
 		p = w.connect("torn")
 		p.add("b")
 		p.want("get b")
@@ -98,7 +98,7 @@ func TestStoreRetries(t *testing.T) {
 		}
 		broken.Close() // every transaction fails from now on
 		healthy := w.db
-		w.srv.keeper.store.mu.Lock() // the store's goroutine reads db only after it has seen a change under this lock
+		w.srv.keeper.store.mu.Lock() // the store's goroutine reads db only after a change under this lock
 		w.srv.keeper.store.db = broken
 		w.srv.keeper.store.mu.Unlock()
 		p := w.connect("web1")

@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// TestEventTimesAreNotUsedAgain: while the clock is behind a relay's last event, times stand nearly
-// still. A server that is killed and started again then knows that event from the registry, but not
-// those after it, and must not give their times to others: points of one time overwrite each other.
+// TestEventTimesAreNotUsedAgain: while the clock is behind a relay's last event, event times grow
+// only by nanoseconds. After a kill, the next server knows the last stored event from the registry,
+// but not later ones. It must not use their times again, because points with the same time
+// overwrite each other.
 func TestEventTimesAreNotUsedAgain(t *testing.T) {
 	e := &env{Options: Options{PollInterval: time.Minute}, overrides: &overrideStore{}}
 	r := newRelay(e, "web1")

@@ -29,7 +29,7 @@ func TestRelayLimit(t *testing.T) {
 		c.send("id c")
 		c.want("error too many relays: the limit is 2")
 		c.wantClosed()
-		again := w.connect("b") // takes its own place
+		again := w.connect("b") // replaces its own connection
 		w.wantMetric(1, "connections_refused_total", "reason", refusedRelays)
 		a.send("close")
 		a.wantClosed()
@@ -55,7 +55,7 @@ func TestUnidentifiedLimit(t *testing.T) {
 		p.want("error too many connections: 3 have not said their id yet")
 		p.wantClosed()
 		w.wantMetric(1, "connections_refused_total", "reason", refusedUnidentified)
-		// Many at once: more than are told, and all are closed.
+		// Many connections at once, more than get an error line: all are closed.
 		for range maxRefusals + 50 {
 			conn := w.ln.dial()
 			defer conn.Close()
@@ -139,7 +139,7 @@ func TestAcceptErrorsBackOff(t *testing.T) {
 	})
 }
 
-// logLines counts what is logged.
+// logLines counts log lines.
 type logLines struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -164,7 +164,7 @@ func TestListenerClosedByOthers(t *testing.T) {
 		w.ln.Close()
 		settle()
 		p.add("a")
-		p.want("get a") // who is connected is served
+		p.want("get a") // connected relays are still served
 		w.wantMetric(1, "accept_errors_total")
 	})
 }
@@ -212,8 +212,8 @@ func TestStopTakesWhatIsUnderWay(t *testing.T) {
 	})
 }
 
-// TestStopCutsOffInTime: a journal that takes nothing, a relay that never stops talking and one
-// that does not read cannot keep Stop from ending.
+// TestStopCutsOffInTime: a journal that blocks and a relay that does not read cannot keep Stop from
+// ending.
 func TestStopCutsOffInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &fakeJournal{append: func(ctx context.Context, _ *codec.Event) error { <-ctx.Done(); return ctx.Err() }}
@@ -312,8 +312,8 @@ func TestStartTwiceStopAtOnce(t *testing.T) {
 	})
 }
 
-// TestStopWhileConnecting: connections that arrive while the server stops are closed, and nothing
-// is left.
+// TestStopWhileConnecting: connections that arrive while the server stops are closed, and no
+// goroutine or connection is left.
 func TestStopWhileConnecting(t *testing.T) {
 	for range 20 {
 		db, err := bolt.Open(t.TempDir()+"/pulse.db", 0o600, &bolt.Options{NoSync: true})
@@ -390,7 +390,8 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// TestNewLeavesNothingBehind: a New that fails can be tried again with the same registerer.
+// TestNewLeavesNothingBehind: after a New that failed, New can be called again with the same
+// registerer.
 func TestNewLeavesNothingBehind(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	o := Options{Listener: newPipes(), Journal: &fakeJournal{}, DB: closedDB(t), Registerer: reg}

@@ -6,8 +6,8 @@ import (
 	"testing/synctest"
 )
 
-// TestTokenChanges changes the token under a relay that is connected: it stays, and the next one
-// needs the new token.
+// TestTokenChanges changes the token while a relay is connected: the relay stays, and the next
+// connection needs the new token.
 func TestTokenChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.Token = "one" })

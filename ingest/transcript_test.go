@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// TestTranscripts plays testdata/transcripts/*/session.txt against a server and compares what the
-// journal got with journal.txt. > is said by the relay, < by the server; raw > has no line end of
-// its own.
+// TestTranscripts plays testdata/transcripts/*/session.txt against a server and compares the
+// journal's events with journal.txt. > is sent by the relay, < by the server; raw > is sent without
+// a line end.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/transcripts/*/session.txt")
 	if err != nil || len(files) < 15 {

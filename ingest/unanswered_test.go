@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// polled answers the polls of a relay until d is over: answer says how long it takes to answer the
-// nth poll, from 1, and whether it answers at all. Like a relay of 0.2 it does one thing after the
-// other; pings are sent beside. It returns when each poll came and how many lay unread at most.
+// polled answers the polls of a relay for d. answer returns how long the relay needs to answer the
+// nth poll, counted from 1, and whether it answers at all. Like a relay of 0.2 it handles one poll
+// after the other, but it pings meanwhile. polled returns when each poll came and the largest
+// number of polls that waited at the same time.
 func (p *peer) polled(d time.Duration, answer func(n int) (time.Duration, bool)) (at []time.Duration, pile int) {
 	start, end := time.Now(), time.After(d)
 	ping := time.NewTicker(20 * time.Second)
@@ -54,8 +55,8 @@ func (p *peer) polled(d time.Duration, answer func(n int) (time.Duration, bool))
 	}
 }
 
-// TestUnansweredPollDoesNotSlowTheNext: a relay that has nothing to say now and then, and says
-// nothing then, is polled as often as one that always answers.
+// TestUnansweredPollDoesNotSlowTheNext: a relay that sometimes has no readings and does not answer
+// then is polled as often as a relay that always answers.
 func TestUnansweredPollDoesNotSlowTheNext(t *testing.T) {
 	for _, every := range []int{2, 3, 6} {
 		t.Run(fmt.Sprint("answers every ", every), func(t *testing.T) {
@@ -81,7 +82,8 @@ func TestUnansweredPollDoesNotSlowTheNext(t *testing.T) {
 }
 
 // TestSlowRelayIsPolledAsItAnswers: polls do not pile up at a relay that needs longer than the
-// interval for each, a tenth more or less, and it nearly always has one to answer.
+// interval for each answer, with a variation of a tenth. The relay nearly always has a poll to
+// answer.
 func TestSlowRelayIsPolledAsItAnswers(t *testing.T) {
 	for _, takes := range []time.Duration{900, 1000, 1050, 1300, 1500, 2000, 2500, 3000, 4000, 5000, 7000, 10000, 20000, 50000} {
 		takes *= time.Millisecond
@@ -102,8 +104,8 @@ func TestSlowRelayIsPolledAsItAnswers(t *testing.T) {
 	}
 }
 
-// TestStuckRelayGetsFewPolls: a relay that pings and never answers finds no pile of polls when it
-// comes to itself, and is then polled as ever.
+// TestStuckRelayGetsFewPolls: a relay that pings but does not answer is polled rarely, and at the
+// normal rate again after its next answer.
 func TestStuckRelayGetsFewPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval = time.Second })
@@ -131,17 +133,18 @@ func TestStuckRelayGetsFewPolls(t *testing.T) {
 }
 
 // TestReturningRelayIsPolledWhenItIsReady: the poll that comes with the welcome is too early for a
-// relay that adds its collectors a moment later. What it adds is polled soon, as if it were new.
+// relay that adds its collectors a moment later. These collectors are polled soon, as if they were
+// new.
 func TestReturningRelayIsPolledWhenItIsReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for i := range 20 { // of all phases
+		for i := range 20 { // with different phases
 			w := newWorld(t, func(o *Options) { o.PollInterval = 5 * time.Second })
 			id := fmt.Sprint("web", i)
 			w.gone(id)
 			p := w.connect(id)
 			p.want("get cpu")
 			time.Sleep(500 * time.Millisecond)
-			p.add("cpu") // a poll may be there already
+			p.add("cpu") // a poll may have come already
 			for start := time.Now(); ; {
 				line := p.next()
 				if d := time.Since(start); line == "get cpu" && d > time.Second {
@@ -157,8 +160,8 @@ func TestReturningRelayIsPolledWhenItIsReady(t *testing.T) {
 	})
 }
 
-// TestReturningRelayIsNotPolledTwice: one that answers the poll of its welcome has had its first
-// poll.
+// TestReturningRelayIsNotPolledTwice: a relay that answers the poll of its welcome gets no second
+// first poll.
 func TestReturningRelayIsNotPolledTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -174,8 +177,8 @@ func TestReturningRelayIsNotPolledTwice(t *testing.T) {
 	})
 }
 
-// TestSkippedPollIsCaughtUp: what is polled once an hour does not lose its poll because an answer
-// of what is polled every second is late at that moment.
+// TestSkippedPollIsCaughtUp: a collector that is polled once an hour does not lose its poll when
+// the answer of a collector that is polled every second is late at that moment.
 func TestSkippedPollIsCaughtUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.PollInterval = time.Hour })

@@ -18,7 +18,7 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// fsyncGate is an fsync that a test holds up, counts, and makes fail.
+// fsyncGate is an fsync that a test can delay, count and make fail.
 type fsyncGate struct {
 	calls atomic.Int64
 	fail  atomic.Pointer[error]
@@ -84,7 +84,7 @@ func TestGroupCommit(t *testing.T) {
 		}()
 	}
 	add(0)
-	<-g.in // the first is being synced, alone
+	<-g.in // the first event is being synced alone
 	for i := 1; i < n; i++ {
 		add(i)
 	}
@@ -107,7 +107,7 @@ func TestGroupCommit(t *testing.T) {
 		}
 		seen[s] = true
 	}
-	// What Append returned is where the event is.
+	// Append returned the sequence of each event.
 	r := from1(t, j, 1)
 	for got := 0; got < n; {
 		recs, err := r.Read(t.Context(), 100)
@@ -149,8 +149,8 @@ func TestBatchesAreBounded(t *testing.T) {
 	}
 }
 
-// Events of one relay that are appended one after the other are read in that order, whatever others
-// do.
+// Events of one relay that are appended one after the other are read in that order, whatever other
+// relays append.
 func TestOrderPerRelay(t *testing.T) {
 	j := open(t, Options{Sync: SyncEvery(time.Minute)})
 	const relays, each = 50, 100
@@ -202,7 +202,7 @@ func TestAppendCanceled(t *testing.T) {
 	go func() { _, err := j.Append(ctx, sample("waiting", 2)); waiting <- err }()
 	queued(t, j, 1)
 	cancel()
-	// The one being written may be stored or not; the one that was waiting is not.
+	// The event that was being written may be stored or not; the event that waited is not stored.
 	if err := <-taken; !errors.Is(err, ErrUnknown) || !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled while it was written: %v", err)
 	}
@@ -243,7 +243,7 @@ func TestAppendRefusesWhatCannotBeStored(t *testing.T) {
 	if got := value(t, j.m.lostReadings.WithLabelValues("invalid")); got != 40 {
 		t.Errorf("%v readings counted", got)
 	}
-	// The largest that fits goes through, batch limits or not.
+	// The largest event that fits is stored, whatever the limits of a batch are.
 	large.Collectors[0].Name = ""
 	data, _ := codec.EncodeEvent(nil, large)
 	large.Collectors[0].Name = strings.Repeat("x", MaxEventBytes-len(data))
@@ -341,7 +341,7 @@ func TestCloseWithWaitingAppends(t *testing.T) {
 	}
 }
 
-// A Close whose time is over does not wait for what hangs in the queue; it says so.
+// A Close whose context has ended does not wait for the queue, and its error says so.
 func TestCloseDeadline(t *testing.T) {
 	g := newFsyncGate()
 	j, err := tryOpen(t, Options{fsync: g.fsync})

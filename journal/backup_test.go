@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// intoDir puts a backup in place.
+// intoDir returns an AddFile that writes a backup's files to dir.
 func intoDir(dir string) AddFile {
 	return func(name string, size int64, content io.Reader) error {
 		path := filepath.Join(dir, filepath.FromSlash(name))
@@ -30,8 +30,8 @@ func intoDir(dir string) AddFile {
 	}
 }
 
-// checkCopy opens a backup as a journal, reads it to its end without a hole and appends to it. It
-// returns what it held.
+// checkCopy opens a backup as a journal, checks that it has no gap, reads all of it and appends to
+// it. It returns the state of the copy.
 func checkCopy(t *testing.T, dir string) State {
 	t.Helper()
 	copied := open(t, Options{Dir: dir})
@@ -55,8 +55,8 @@ func checkCopy(t *testing.T, dir string) State {
 	return state
 }
 
-// A backup that is made while others append opens as a journal without a hole that goes at least as
-// far as the backup said.
+// A backup that is made while others append opens as a journal without a gap, and holds at least
+// the events up to the sequence that Backup returned.
 func TestBackup(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "before", 0, 100)
@@ -87,8 +87,8 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// Retention that drops blocks in the middle of a backup takes them from the front of the copy: it
-// has no hole.
+// If retention drops blocks during a backup, they are missing at the front of the copy: the copy
+// has no gap.
 func TestBackupWhileBlocksAreDropped(t *testing.T) {
 	j := open(t, Options{MaxBytes: minMaxBytes, Sync: SyncEvery(time.Minute)})
 	fill := func(from, n int) {

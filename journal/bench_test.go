@@ -73,8 +73,8 @@ func benchAppend(b *testing.B, goroutines int, do func(*codec.Event) error) {
 	reportReadings(b, cpu)
 }
 
-// reportReadings reports how many of the ten readings of each event there were a second, and the
-// processor time of one, everything in this process included.
+// reportReadings reports the readings a second, with ten readings an event, and the processor time
+// of one reading, including everything in this process.
 func reportReadings(b *testing.B, cpuBefore time.Duration) {
 	b.StopTimer()
 	readings := 10 * float64(b.N)
@@ -82,7 +82,7 @@ func reportReadings(b *testing.B, cpuBefore time.Duration) {
 	b.ReportMetric(float64(ownCPU(b)-cpuBefore)/readings, "cpu-ns/reading")
 }
 
-// ownCPU is the processor time that this process has used.
+// ownCPU returns the processor time that this process has used.
 func ownCPU(tb testing.TB) time.Duration {
 	var self syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
@@ -91,9 +91,10 @@ func ownCPU(tb testing.TB) time.Duration {
 	return time.Duration(self.Utime.Nano() + self.Stime.Nano())
 }
 
-// BenchmarkStraight publishes the same events, encoded before, straight to JetStream with
-// SyncAlways: in atomic batches, the only group commit that the server has. While the batch of one
-// publisher is written, those of the others come in; more than four make it no faster.
+// BenchmarkStraight publishes the same events, already encoded, directly to JetStream with
+// SyncAlways. It uses atomic batches, the only group commit that the server has. While the batch of
+// one publisher is written, the batches of the others come in; more than four publishers make it no
+// faster.
 func BenchmarkStraight(b *testing.B) {
 	const publishers = 4
 	for _, size := range []int{10, 100, 1000} {
@@ -150,7 +151,7 @@ func BenchmarkStraight(b *testing.B) {
 	}
 }
 
-// publishBatch returns when an atomic batch of so many messages is durable.
+// publishBatch publishes an atomic batch of size messages and returns when it is durable.
 func publishBatch(nc *nats.Conn, id string, size int, data []byte) error {
 	for i := 1; ; i++ {
 		m := &nats.Msg{Subject: codec.ReadingsSubject + "web1", Data: data, Header: nats.Header{
@@ -203,8 +204,8 @@ func BenchmarkDrain(b *testing.B) {
 	b.ReportMetric(float64(events)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
-// BenchmarkLatency is the time from Append to the return of a Read that waits, with the fsync in
-// it.
+// BenchmarkLatency measures the time from Append to the return of a waiting Read, including the
+// fsync.
 func BenchmarkLatency(b *testing.B) {
 	for _, sync := range []SyncPolicy{SyncAlways(), SyncEvery(time.Second)} {
 		b.Run("sync="+sync.String(), func(b *testing.B) {

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A damaged record takes itself only: the server would cut the block there, and every intact event
-// after it. The block is kept as it was found.
+// A damaged record costs only itself, although the server would cut the block there and lose every
+// intact event after it. The block is kept as it was found.
 func TestDamagedRecordTakesNoOther(t *testing.T) {
 	current, mark, lastOf := prepare(t, false)
 	old := t.TempDir()
@@ -76,7 +76,7 @@ func TestDamagedRecordTakesNoOther(t *testing.T) {
 				t.Errorf("the next number is %d", last)
 			}
 			closeJournal(t, j)
-			// The loss is remembered, and not found again.
+			// The loss is remembered, and not found a second time.
 			j, err = tryOpen(t, Options{Dir: dir, Marker: marker})
 			if err != nil {
 				t.Fatal(err)
@@ -88,9 +88,9 @@ func TestDamagedRecordTakesNoOther(t *testing.T) {
 	}
 }
 
-// The last block is garbage from its beginning: what it held is a loss that Losses tells, with and
-// without an index, and also what came after the marker was saved, when a position proves that it
-// was there.
+// The last block is garbage from its beginning. Losses reports its events, with and without an
+// index. It also reports events that were appended after the marker was saved, if a position proves
+// that they existed.
 func TestLastBlockOverwritten(t *testing.T) {
 	for _, stale := range []bool{false, true} {
 		for _, reached := range []uint64{0, damageEvents} {
@@ -118,8 +118,7 @@ func TestLastBlockOverwritten(t *testing.T) {
 	}
 }
 
-// A pipe in the place of a file is not waited for, in the place of a block or of another file of
-// the server.
+// Open does not wait for a pipe in the place of a block or of another file of the server.
 func TestPipeInTheJournal(t *testing.T) {
 	for _, name := range []string{"2.blk", "index.db", "meta.inf", "obs"} {
 		t.Run(name, func(t *testing.T) {
@@ -152,8 +151,8 @@ func TestPipeInTheJournal(t *testing.T) {
 			if n, _ := contents(t, j, 1); n != want {
 				t.Errorf("%d events, want %d", n, want)
 			}
-			// In one of the directories: what a restore moves aside a second later has one of its
-			// own.
+			// The pipe is in one of the directories: a restore a second later moves files to
+			// another directory.
 			aside, err := filepath.Glob(filepath.Join(dir, "unreadable-*", name))
 			if err != nil || len(aside) != 1 || j.Report().Unreadable == "" {
 				t.Fatalf("aside are %v, %v", aside, err)
@@ -165,8 +164,8 @@ func TestPipeInTheJournal(t *testing.T) {
 	}
 }
 
-// Without space for the intact events of a damaged block the journal is not opened: the server
-// would cut them.
+// Without space for the intact events of a damaged block the journal is not opened, because the
+// server would cut these events.
 func TestDamagedBlockOnAFullDisk(t *testing.T) {
 	dir, marker, _ := prepare(t, false)
 	edit(t, block(dir, 3), func(b []byte) []byte {
@@ -190,8 +189,8 @@ func TestDamagedBlockOnAFullDisk(t *testing.T) {
 	}
 }
 
-// The only block is garbage after a clean stop. Its numbers stay used, all of its events are a
-// loss, which no reader takes for retention's, and a reader learns of it before another event
+// The only block is garbage after a clean stop. Its numbers stay used and all its events are
+// reported as lost, not as removed by retention. A reader learns of the loss before another event
 // comes.
 func TestOnlyBlockOverwritten(t *testing.T) {
 	const events = 50
@@ -225,8 +224,8 @@ func TestOnlyBlockOverwritten(t *testing.T) {
 	}
 }
 
-// A block that no start verifies and nobody reads is verified after the start: what is damaged is
-// told, the block is kept as it was, and the next start mends it.
+// A block that is not verified at a start and not read is verified after the start: its damage is
+// reported, the block is kept as it was, and the next start repairs it.
 func TestDamagedOldBlockIsFound(t *testing.T) {
 	dir, marker, lastOf := prepare(t, false)
 	damaged := spoilLength(t, dir)
@@ -268,8 +267,8 @@ func TestDamagedOldBlockIsFound(t *testing.T) {
 	}
 }
 
-// spoilLength damages the length of the third record in the second of the three blocks. It returns
-// the block.
+// spoilLength damages the length of the third record in the second of the three blocks and returns
+// the damaged block.
 func spoilLength(t *testing.T, dir string) (damaged []byte) {
 	t.Helper()
 	edit(t, block(dir, 2), func(b []byte) []byte {
@@ -280,15 +279,15 @@ func spoilLength(t *testing.T, dir string) (damaged []byte) {
 	return damaged
 }
 
-// passRecent returns when no event is of the recent past any more: what passes is the server's
-// time.
+// passRecent waits until no event belongs to the recent past. It really sleeps, because the server
+// uses its own clock.
 func passRecent() { time.Sleep(recentPast) }
 
-// A block that the server reads at its start, although its index is current, is verified and mended
-// before.
+// A block that the server reads at its start although its index is current is verified and repaired
+// before the server starts.
 func TestDamagedBlockThatTheStartReads(t *testing.T) {
 	const hour = time.Hour
-	for name, begins := range map[string][3]time.Duration{ // the blocks, from now on
+	for name, begins := range map[string][3]time.Duration{ // the times of the blocks, relative to now
 		"the clock was set back":       {-3 * hour, -2 * hour, hour},
 		"the time went on in between":  {-3 * hour, hour, -hour},
 		"retention cuts into it":       {-9 * hour, -8 * hour, -hour},
@@ -321,8 +320,8 @@ func TestDamagedBlockThatTheStartReads(t *testing.T) {
 	}
 }
 
-// beginAt gives the first event of block n, which the server's index tells nothing more of, another
-// time.
+// beginAt changes the time of the first event of block n. The server's index stays current, because
+// it is compared only with the checksum of the last record.
 func beginAt(t *testing.T, dir string, n int, at time.Time) {
 	t.Helper()
 	sum, err := blockHash(n)
@@ -344,7 +343,8 @@ func beginAt(t *testing.T, dir string, n int, at time.Time) {
 	})
 }
 
-// A block that is read before it is verified: the server cuts it, and the loss is told, once.
+// If a damaged block is read before it is verified, the server cuts it, and the loss is reported
+// once.
 func TestDamagedOldBlockIsReadFirst(t *testing.T) {
 	dir, marker, lastOf := prepare(t, false)
 	spoilLength(t, dir)
@@ -373,11 +373,12 @@ func TestDamagedOldBlockIsReadFirst(t *testing.T) {
 	}
 }
 
-// The damaged number of a block's first event does not make a loss of what lies between it and the block before.
+// A damaged number of a block's first event does not turn the numbers between that event and the
+// previous block into a loss.
 func TestDamagedFirstNumberOfAnOldBlock(t *testing.T) {
 	dir, marker, lastOf := prepare(t, false)
 	edit(t, block(dir, 2), func(b []byte) []byte {
-		b[4+5] ^= 1 // 2^40 more
+		b[4+5] ^= 1 // adds 2^40
 		return b
 	})
 	passRecent()
@@ -398,7 +399,7 @@ func TestDamagedFirstNumberOfAnOldBlock(t *testing.T) {
 	}
 }
 
-// contentsTo counts the events up to the last one, and collects the gaps between them.
+// contentsTo counts the events up to last and collects the gaps between them.
 func contentsTo(t *testing.T, j *Journal, last uint64) (n int, gaps []GapError) {
 	t.Helper()
 	r := from1(t, j, 1)

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// damage is done to the files of a journal of three blocks with 900 events, between two starts.
+// damage is a change to the files of a journal of three blocks with 900 events, between two starts.
 type damage struct {
 	name string
 	do   func(t *testing.T, dir string, stale bool)
-	// What Open must say; with emptied only when the index is stale too: a current one keeps the
-	// numbers, so that the journal opens, empty, and goes on behind them.
+	// err is what Open must return. With emptied, Open returns err only if the index is stale too:
+	// a current index keeps the numbers, so the journal opens empty and continues after them.
 	err     error
 	emptied bool
 	want    func(t *testing.T, j *Journal, lastOf []uint64, stale bool)
@@ -26,8 +26,8 @@ type damage struct {
 
 const damageEvents = 900
 
-// prepare makes a journal of several blocks with an index that is current, as after a clean stop,
-// and its marker. lastOf holds the last number in each block.
+// prepare makes a journal of three blocks and its marker. The index is current, as after a clean
+// stop, or missing if stale is set. lastOf holds the last number in each block.
 func prepare(t *testing.T, stale bool) (dir string, marker *memMarker, lastOf []uint64) {
 	t.Helper()
 	dir = t.TempDir()
@@ -41,8 +41,8 @@ func prepare(t *testing.T, stale bool) (dir string, marker *memMarker, lastOf []
 	return dir, &memMarker{m: &m}, lastOf
 }
 
-// template is the journal that prepare hands out copies of: it is written once, by the first test
-// that wants it, and removed by TestMain.
+// template is the journal that prepare copies. The first test that needs it writes it, and TestMain
+// removes it.
 var template damageTemplate
 
 type damageTemplate struct {
@@ -63,7 +63,7 @@ func (d *damageTemplate) make(t *testing.T) (lastOf []uint64, marker Marker) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.dir = dir // from here on TestMain removes it, also when this test fails
+	d.dir = dir // from here on TestMain removes it, even if this test fails
 	m := &memMarker{}
 	j := open(t, Options{Dir: dir, Marker: m, Sync: SyncEvery(time.Minute)})
 	e := sample("r", 0)
@@ -99,7 +99,7 @@ func (d *damageTemplate) remove() {
 	}
 }
 
-// spoilIndex leaves the journal without its index, as a kill -9 does.
+// spoilIndex removes the journal's index, as after a kill -9.
 func spoilIndex(t *testing.T, dir string) {
 	t.Helper()
 	if err := os.Remove(filepath.Join(streamDir(dir), "msgs", "index.db")); err != nil {
@@ -120,8 +120,8 @@ func edit(t *testing.T, path string, f func([]byte) []byte) {
 	}
 }
 
-// contents reads a journal to its end: the numbers, the gaps, and whether each number holds the
-// event it had.
+// contents reads a journal to its last event. It returns the number of events and the gaps, and
+// checks that each number holds its original event.
 func contents(t *testing.T, j *Journal, from uint64) (numbers int, gaps []GapError) {
 	t.Helper()
 	r := from1(t, j, from)
@@ -242,7 +242,7 @@ func TestDamage(t *testing.T) {
 			}
 		}},
 		{"an unreadable block", func(t *testing.T, dir string, _ bool) {
-			// root reads everything, so a directory stands in for a file that gives an error
+			// root can read every file, so a directory stands in for a file that gives an error
 			if err := os.Remove(block(dir, 2)); err != nil {
 				t.Fatal(err)
 			}
@@ -351,13 +351,13 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// A block that gives an error while the journal is open: the server tries it for ever, the reader
-// goes on behind.
+// If a block cannot be read while the journal is open, the server tries it for ever, but the reader
+// continues after it.
 func TestReaderPassesAnUnreadableBlock(t *testing.T) {
 	dir, marker, lastOf := prepare(t, false)
 	j := open(t, Options{Dir: dir, Marker: marker})
-	// The server has the file open, so it is started anew, past the look at the blocks that a start
-	// takes.
+	// The server has the file open. So it is restarted here without the check of the blocks that a
+	// start of the journal makes.
 	old := j.runs.current()
 	j.runs.set(nil)
 	old.blocks.close()
@@ -393,8 +393,8 @@ func TestReaderPassesAnUnreadableBlock(t *testing.T) {
 	}
 }
 
-// A start that was killed after the server had deleted the stream leaves the guard, and the next
-// one uses it.
+// If a start was killed after the server had deleted the stream, the hard links remain, and the
+// next start uses them.
 func TestGuardOfAnEarlierStart(t *testing.T) {
 	dir, marker, _ := prepare(t, true)
 	if _, err := linkBlocks(dir, time.Now(), (*os.File).Sync, scope{bytes: verifyBytes}); err != nil {

@@ -42,7 +42,7 @@ func ExampleJournal_Range() {
 			return nil
 		}
 		for _, record := range records {
-			if event := record.Event; event != nil { // else it is of the relay itself, or cannot be decoded
+			if event := record.Event; event != nil { // otherwise the relay's own event, or one that cannot be decoded
 				fmt.Println(record.Seq, event.Relay, event.Collectors[0].Stats[0].Value)
 			}
 		}

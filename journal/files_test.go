@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// noFiles takes the process's file descriptors away and gives them back, again and again, until it
-// is told to end, as a process does that is near its limit. Only in a process of its own.
+// noFiles takes away the process's file descriptors and gives them back, again and again until end
+// is called, like a process near its limit. It may be used only in a process of its own.
 func noFiles(t *testing.T) (end func()) {
 	t.Helper()
 	var old syscall.Rlimit
@@ -27,7 +27,7 @@ func noFiles(t *testing.T) (end func()) {
 				if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 					t.Error(err)
 				}
-				for begin := time.Now(); time.Since(begin) < 20*time.Microsecond; { // nothing waits for this: it is the disturbance
+				for begin := time.Now(); time.Since(begin) < 20*time.Microsecond; { // not a wait: this is the disturbance
 				}
 			}
 			select {
@@ -42,14 +42,14 @@ func noFiles(t *testing.T) (end func()) {
 	return end
 }
 
-// onBlock tells whether err is a lack of descriptors that a block's file met with.
+// onBlock reports whether err is a lack of descriptors at the file of a block.
 func onBlock(err error) bool {
 	var path *os.PathError
 	return errors.Is(err, syscall.EMFILE) && errors.As(err, &path) && filepath.Ext(path.Path) == ".blk"
 }
 
-// A lack of file descriptors says nothing about a block: none is moved aside, and the journal is
-// not called damaged.
+// A lack of file descriptors does not mean that a block is damaged: no block is moved aside, and
+// the journal is not reported as damaged.
 func TestTooManyOpenFiles(t *testing.T) {
 	if !inOwnProcess(t) {
 		return
@@ -83,7 +83,7 @@ func TestTooManyOpenFiles(t *testing.T) {
 	noFiles(t)
 	try("putBack", func() (string, error) {
 		if err := os.RemoveAll(streamDir(dir)); err != nil {
-			return "", err // as the server does; it may be short of descriptors too
+			return "", err // as the server does; RemoveAll may lack descriptors too
 		}
 		if _, err := os.Stat(streamDir(dir)); err == nil {
 			return "", nil
@@ -93,8 +93,8 @@ func TestTooManyOpenFiles(t *testing.T) {
 	})
 }
 
-// Open with too few file descriptors, from none on, fails in a way that leaves the journal where it
-// is, or opens it.
+// With too few file descriptors, from none on, Open either fails and leaves the journal in its
+// place, or opens it.
 func TestOpenWithFewFiles(t *testing.T) {
 	if !inOwnProcess(t) {
 		return
@@ -132,8 +132,8 @@ func TestOpenWithFewFiles(t *testing.T) {
 	}
 }
 
-// A start that was killed while the server deleted the stream, or while it was put back, leaves
-// some of its blocks. The guard has the others.
+// If a start was killed while the server deleted the stream, or while the stream was put back, only
+// some blocks are left. The hard links hold the others.
 func TestKilledWhilePuttingBack(t *testing.T) {
 	template, mark, _ := prepare(t, false)
 	for _, kept := range [][]int{{1}, {2}, {3}, {1, 2}, {2, 3}} {
@@ -162,7 +162,7 @@ func TestKilledWhilePuttingBack(t *testing.T) {
 	}
 }
 
-// Two restores in one second: both keep what they moved aside.
+// Two restores in one second both keep the files that they moved aside.
 func TestTwoRestoresInASecond(t *testing.T) {
 	dir, marker, _ := prepare(t, true)
 	now := time.Now()
@@ -173,7 +173,7 @@ func TestTwoRestoresInASecond(t *testing.T) {
 		if err := os.Remove(blockPath(linksDir(dir), 2)); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Mkdir(blockPath(linksDir(dir), 2), 0o700); err != nil { // gives an error to whoever reads it
+		if err := os.Mkdir(blockPath(linksDir(dir), 2), 0o700); err != nil { // every read of a directory fails
 			t.Fatal(err)
 		}
 		if _, restored, err := putBack(dir, now); err != nil || restored != 2 {
@@ -196,8 +196,9 @@ func TestTwoRestoresInASecond(t *testing.T) {
 	}
 }
 
-// Somebody removes the journal's files while it runs. The server goes on in files that have no name
-// any more: nothing of that may be acknowledged, and no empty journal may take the place.
+// Somebody removes the journal's files while it runs, and the server continues in files without a
+// name. Events in these files must not be acknowledged, and no empty journal may replace the old
+// one.
 func TestFilesRemovedWhileRunning(t *testing.T) {
 	for _, c := range []struct {
 		name    string

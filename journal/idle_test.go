@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A reader that was not read for a while finds heartbeats before its events,
-// and thinks nothing of them.
+// A reader that was not read for a while gets heartbeats before its events, and does not take them
+// for a problem.
 func TestReaderNotReadForAWhile(t *testing.T) {
 	t.Parallel()
 	var log logBuffer

@@ -19,9 +19,8 @@ import (
 
 func init() { children["append"] = appendChild }
 
-// appendChild appends from many goroutines until it is killed, and says on its standard output what
-// was acknowledged: "goroutine event number". A line is written in one piece, after Append
-// returned.
+// appendChild appends from many goroutines until it is killed. It prints each acknowledged event as
+// "relay event number". It prints a line in one piece, after Append has returned.
 func appendChild() {
 	dir := os.Getenv("PULSE_JOURNAL_DIR")
 	db, err := bbolt.Open(filepath.Join(dir, "pulse.db"), 0o600, nil)
@@ -39,7 +38,8 @@ func appendChild() {
 	var mu sync.Mutex
 	for g := range 32 {
 		go func() {
-			// Where this goroutine left off before is in its relay's name, given by the parent.
+			// The round, which the parent gives, makes the relay's name new, so that counting
+			// starts at 0.
 			for i := 0; ; i++ {
 				e := sample(os.Getenv("PULSE_JOURNAL_ROUND")+"-"+fmt.Sprint(g), i)
 				seq, err := j.Append(context.Background(), e)
@@ -55,8 +55,8 @@ func appendChild() {
 	select {}
 }
 
-// kill -9 in the middle of appending, again and again: nothing that was acknowledged is lost,
-// nothing is there twice.
+// After each kill -9 in the middle of appending, no acknowledged event is lost and no event is
+// stored twice.
 func TestKill(t *testing.T) {
 	type key struct {
 		relay string
@@ -82,7 +82,7 @@ func TestKill(t *testing.T) {
 			for n := 0; ; n++ {
 				line, err := in.ReadString('\n')
 				if err == io.EOF || strings.HasSuffix(line, "\n") == false {
-					break // an unfinished line may belong to an acknowledged event, or not
+					break // the event of an unfinished line may be acknowledged or not
 				}
 				var k key
 				var seq uint64

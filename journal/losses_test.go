@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Several readers find the same gap: it is one loss.
+// A gap that several readers find is one loss.
 func TestLossesAreCountedOnce(t *testing.T) {
 	var l losses
 	now := time.Now()

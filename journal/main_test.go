@@ -23,15 +23,15 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// children are what the test binary can be started as, by the value of PULSE_JOURNAL_CHILD.
+// children are the programs that the test binary can run as, by the value of PULSE_JOURNAL_CHILD.
 var children = map[string]func(){}
 
-// testLog sends the journal's log to the test's.
+// testLog returns a logger that writes to the test's log.
 func testLog(tb testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
-// open opens a journal and closes it at the test's end, if the test did not.
+// open opens a journal and closes it at the end of the test, if the test did not.
 func open(tb testing.TB, o Options) *Journal {
 	tb.Helper()
 	j, err := tryOpen(tb, o)

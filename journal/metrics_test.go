@@ -7,7 +7,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// value is what a counter or gauge stands at.
+// value returns the value of a counter or gauge.
 func value(tb testing.TB, c prometheus.Metric) float64 {
 	tb.Helper()
 	var m dto.Metric
@@ -20,7 +20,8 @@ func value(tb testing.TB, c prometheus.Metric) float64 {
 	return m.Counter.GetValue()
 }
 
-// A second journal on the same registry is refused, and one that was closed leaves nothing behind.
+// A second journal on the same registry is refused, and a closed journal leaves no metric
+// registered.
 func TestMetricsAreRegisteredOnce(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	j := open(t, Options{Registerer: reg})

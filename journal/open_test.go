@@ -100,7 +100,7 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%v is written %s", want, p)
 		}
 	}
-	// Limits that change are taken over, with the events.
+	// New limits are applied to an existing journal, and its events stay.
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir})
 	appendN(t, j, "r", 0, 3)
@@ -119,7 +119,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// Another journal in the place of the one that the marker knows.
+// Another journal is in the place of the one that the marker knows.
 func TestForeignJournal(t *testing.T) {
 	m, other := &memMarker{}, &memMarker{}
 	dir := t.TempDir()
@@ -136,12 +136,12 @@ func TestForeignJournal(t *testing.T) {
 	if _, err := tryOpen(t, Options{Dir: dir, Marker: &memMarker{m: &changed}}); !errors.Is(err, ErrForeign) {
 		t.Errorf("another event under the marker's number: %v", err)
 	}
-	// Without a marker, what is there is taken.
+	// Without a marker any journal is accepted.
 	j = open(t, Options{Dir: dir, Marker: &memMarker{}})
 	if n, _ := contents(t, j, 1); n != 5 || j.Report().Created {
 		t.Errorf("%d events, %+v", n, j.Report())
 	}
-	// A journal that opens is left alone, whatever SetAside says.
+	// A journal that can be opened is not set aside, even with SetAside.
 	closeJournal(t, j)
 	j = open(t, Options{Dir: dir, Marker: m, SetAside: true})
 	if n, _ := contents(t, j, 1); n != 5 || j.Report().SetAside != "" {
@@ -159,7 +159,7 @@ func TestRetention(t *testing.T) {
 	j := open(t, Options{Dir: dir, MaxBytes: minMaxBytes, Sync: SyncEvery(time.Minute)})
 	e := sample("r", 0)
 	e.Collectors[0].Name = strings.Repeat("x", 100<<10)
-	const n = 500 // 50 MB into 32
+	const n = 500 // 50 MB for a limit of 32
 	for i := range n {
 		e.Time = sample("r", i).Time
 		if _, err := j.Append(t.Context(), e); err != nil {
@@ -177,7 +177,7 @@ func TestRetention(t *testing.T) {
 	readGap(t, r, GapError{2, st.FirstSeq - 1, GapRetention})
 	readN(t, r, int(st.Messages))
 	closeJournal(t, j)
-	// By age, also what was there before the age was lowered.
+	// Events expire by age, even those that are older than the new, shorter retention.
 	j = open(t, Options{Dir: dir, MaxBytes: minMaxBytes, Retention: time.Second})
 	eventually(t, "everything expired", func() bool {
 		st, err := j.State(t.Context())
@@ -188,7 +188,7 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// Setting aside twice in one second keeps both.
+// Two journals that are set aside in one second are both kept.
 func TestSetAsideTwiceInASecond(t *testing.T) {
 	dir, now := filepath.Join(t.TempDir(), "journal"), time.Now()
 	seen := make(map[string]bool)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// cut is what is on the disk after a power loss: of each block what was synced last.
+// cut records what a disk holds after a power loss: of each block the part that was last synced.
 type cut struct {
 	mu    sync.Mutex
 	sizes map[string]int64
@@ -32,8 +32,8 @@ func (c *cut) fsync(f *os.File) error {
 	return nil
 }
 
-// What was acknowledged survives a power loss: it is in the part of the files that was synced
-// before.
+// Acknowledged events survive a power loss, because they are in the part of the files that was
+// synced before the acknowledgement.
 func TestPowerLoss(t *testing.T) {
 	c := &cut{sizes: make(map[string]int64)}
 	dir := t.TempDir()
@@ -66,8 +66,8 @@ func TestPowerLoss(t *testing.T) {
 	}
 	msgs := j.runs.current().msgs
 	eventually(t, "three blocks", func() bool { list, err := listBlocks(msgs); return err == nil && len(list) >= 3 })
-	// The power goes now. The copy gets everything acknowledged up to here, and of each block what
-	// was synced at some moment after.
+	// The power fails now. The copy must hold every event that was acknowledged before. Of each
+	// block it gets the part that was synced at some later moment.
 	want := acked.Load()
 	c.mu.Lock()
 	lost := t.TempDir()
@@ -93,8 +93,8 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// copyJournal copies the files of a journal, blocks only as far as sizes says, and without the
-// index.
+// copyJournal copies the files of a journal without the index, and of each block only as much as
+// sizes says.
 func copyJournal(t *testing.T, from, to string, sizes map[string]int64) {
 	t.Helper()
 	src, dst := streamDir(from), streamDir(to)
@@ -117,7 +117,7 @@ func copyJournal(t *testing.T, from, to string, sizes map[string]int64) {
 	for _, n := range list {
 		size, ok := sizes[blockPath(src+"/msgs", n)]
 		if !ok {
-			continue // its name was not on the disk either
+			continue // its name was not on the disk yet
 		}
 		in, err := os.Open(blockPath(src+"/msgs", n))
 		if err != nil {

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// visited reads a span and tells what was visited: "1-3", "gap 4-9 missing from the journal", ...
+// visited reads a span and returns its visits as text: "1-3", "gap 4-9 missing from the journal",
+// ...
 func visited(t *testing.T, j *Journal, span Span, during func(records []Record, gap *GapError)) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -79,13 +80,13 @@ func TestRange(t *testing.T) {
 	wantVisited(t, visited(t, j, Span{First: 0, Last: 3}, nil), "1-3")
 	wantVisited(t, visited(t, j, Span{First: 7, Last: 7}, nil), "7-7")
 	wantVisited(t, visited(t, j, Span{First: 1200, Last: 2300}, nil), "1200-2300")
-	// What is appended meanwhile is not visited.
+	// Events that are appended during Range are not visited.
 	n := 2500
 	wantVisited(t, visited(t, j, all, func([]Record, *GapError) {
 		appendN(t, j, "r", n, 10)
 		n += 10
 	}), "1-2500")
-	// The first error of visit ends it.
+	// The first error of visit ends Range.
 	stop := errors.New("stop")
 	visits := 0
 	if err := j.Range(t.Context(), all, func([]Record, *GapError) error { visits++; return stop }); err != stop || visits != 1 {
@@ -98,7 +99,7 @@ func TestRangeEnds(t *testing.T) {
 	appendN(t, j, "r", 0, 10)
 	ctx, cancel := context.WithCancel(t.Context())
 	run := j.runs.current()
-	j.runs.set(nil) // it would wait for the server
+	j.runs.set(nil) // Range waits for the server then
 	failed := make(chan error, 1)
 	go func() { failed <- j.Range(ctx, Span{1, 10}, func([]Record, *GapError) error { return nil }) }()
 	cancel()
@@ -115,15 +116,15 @@ func TestRangeEnds(t *testing.T) {
 func TestRangeGaps(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 100)
-	purge(t, j, 11) // what retention does
+	purge(t, j, 11) // as retention does
 	wantVisited(t, visited(t, j, Span{1, 100}, nil), "gap 1-10 "+GapRetention, "11-100")
 	wantVisited(t, visited(t, j, Span{3, 12}, nil), "gap 3-10 "+GapRetention, "11-12")
 	wantVisited(t, visited(t, j, Span{3, 7}, nil), "gap 3-7 "+GapRetention)
-	purge(t, j, 101) // nothing is left
+	purge(t, j, 101) // no event is left
 	wantVisited(t, visited(t, j, Span{1, 200}, nil), "gap 1-100 "+GapRetention)
 }
 
-// Retention overtakes a Range that has visited some records.
+// Retention drops events after Range has visited some records.
 func TestRangeOvertakenByRetention(t *testing.T) {
 	j := open(t, Options{Sync: SyncEvery(time.Minute)})
 	n := pullEvents + 2*rangeRead // more than a reader holds in memory
@@ -140,7 +141,7 @@ func TestRangeOvertakenByRetention(t *testing.T) {
 	}
 }
 
-// Records are missing in the middle, and the last ones are missing, after which nothing comes.
+// One record in the middle and the last record are missing; no event comes after the last one.
 func TestRangeOverDamage(t *testing.T) {
 	dir, marker, lastOf := prepare(t, false)
 	edit(t, block(dir, 2), func(b []byte) []byte { b[100] ^= 1; return b })
@@ -162,7 +163,8 @@ func TestRangeWithoutTheLastRecords(t *testing.T) {
 		fmt.Sprintf("%d-%d", damageEvents-5, damageEvents-1), fmt.Sprintf("gap %d-%d %s", damageEvents, damageEvents, GapLost))
 }
 
-// badDisk is a disk of which each fsync fails while it is set. It does not sync, to be quick.
+// badDisk is a disk on which each fsync fails while it is set. Otherwise fsync does nothing, to be
+// fast.
 type badDisk struct{ atomic.Bool }
 
 func (d *badDisk) fsync(*os.File) error {
@@ -172,8 +174,8 @@ func (d *badDisk) fsync(*os.File) error {
 	return nil
 }
 
-// breakServer makes the next fsync fail, so that the journal's server is restarted, and waits until
-// it is back.
+// breakServer makes the next fsync fail, so that the journal restarts its server, and waits until
+// the server is back.
 func breakServer(t *testing.T, j *Journal, d *badDisk, meanwhile func()) {
 	t.Helper()
 	d.Store(true)
@@ -199,16 +201,16 @@ func TestRangeOverARestartOfTheServer(t *testing.T) {
 	}), fmt.Sprintf("1-%d", n))
 }
 
-// The journal loses its end while Range is in the middle. Its numbers are used again at once, for
-// events that are not the ones of the span.
+// The journal loses its last events while Range is in the middle. Their numbers are used again at
+// once, for events that do not belong to the span.
 func TestRangeOfAJournalThatLosesItsEnd(t *testing.T) {
 	const n = 2 * rangeRead
-	for _, end := range []uint64{n / 4, n - 10} { // that the journal is set back to, when more than a half is visited
+	for _, end := range []uint64{n / 4, n - 10} { // where the journal ends after it was cut, when more than half is visited
 		var disk badDisk
 		dir := t.TempDir()
 		j := open(t, Options{Dir: dir, fsync: disk.fsync, retryMin: 5 * time.Millisecond})
 		appendN(t, j, "r", 0, n)
-		var last uint64 // that is visited before
+		var last uint64 // the last number visited before
 		got := visited(t, j, Span{1, math.MaxUint64}, func(records []Record, _ *GapError) {
 			if last > 0 || records[len(records)-1].Seq < n/2 {
 				return

@@ -49,7 +49,7 @@ func TestReaderFollows(t *testing.T) {
 	}
 }
 
-// The events are shown when they are durable, not when the server has them.
+// Readers get events when they are durable, not when the server has them.
 func TestReaderShowsDurableEventsOnly(t *testing.T) {
 	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync})
@@ -140,7 +140,7 @@ func TestReadFromTime(t *testing.T) {
 	}
 }
 
-// A reader that begins behind the end must not let events pass until its number comes.
+// A reader that begins beyond the last sequence must not skip events until its number comes.
 func TestReadFromBehindTheEnd(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 5)
@@ -153,7 +153,7 @@ func TestReadFromBehindTheEnd(t *testing.T) {
 	if got := value(t, j.m.gapEvents.WithLabelValues("rewound")); got != 94 {
 		t.Errorf("%v counted", got)
 	}
-	// Exactly at the end there is no gap.
+	// A reader that begins at the next sequence has no gap.
 	r = from1(t, j, 7)
 	appendN(t, j, "r", 6, 1)
 	if seqs, _ := readN(t, r, 1); seqs[0] != 7 {
@@ -164,21 +164,21 @@ func TestReadFromBehindTheEnd(t *testing.T) {
 func TestGaps(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 100)
-	purge(t, j, 11) // what retention does
+	purge(t, j, 11) // as retention does
 	r := from1(t, j, 5)
 	readGap(t, r, GapError{From: 5, To: 10, Reason: GapRetention})
 	if seqs, _ := readN(t, r, 90); seqs[0] != 11 || seqs[89] != 100 {
 		t.Fatalf("after the gap it reads %d to %d", seqs[0], seqs[89])
 	}
 	readGap(t, from1(t, j, 1), GapError{From: 1, To: 10, Reason: GapRetention})
-	// From the oldest on there is nothing missing.
+	// A reader from the oldest event on has no gap.
 	if seqs, _ := readN(t, from1(t, j, 0), 90); seqs[0] != 11 {
 		t.Fatalf("from the oldest it reads %d", seqs[0])
 	}
-	// A reader that is overtaken by retention while it reads.
+	// Retention drops events that this reader has not read yet.
 	slow := from1(t, j, 20)
 	readN(t, slow, 1)
-	slow.drop() // what it had in memory already
+	slow.drop() // the events that it had in memory
 	purge(t, j, 51)
 	readGap(t, slow, GapError{From: 21, To: 50, Reason: GapRetention})
 	readN(t, slow, 50)
@@ -187,7 +187,7 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// purge drops everything before seq.
+// purge drops every event before seq.
 func purge(t *testing.T, j *Journal, seq uint64) {
 	t.Helper()
 	m, err := j.runs.current().nc.Request("$JS.API.STREAM.PURGE.PULSE", fmt.Appendf(nil, `{"seq":%d}`, seq), 10*time.Second)
@@ -199,8 +199,8 @@ func purge(t *testing.T, j *Journal, seq uint64) {
 	}
 }
 
-// A reader whose place, and everything behind it, was dropped learns that at once: no event will
-// come to tell.
+// A reader whose position and all later events were dropped learns that at once, because no further
+// event comes that would show it.
 func TestAllExpired(t *testing.T) {
 	var log bytes.Buffer // read when the journal is closed
 	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -209,15 +209,15 @@ func TestAllExpired(t *testing.T) {
 	readN(t, overtaken, 3)
 	caught := from1(t, j, 1)
 	readN(t, caught, 10)
-	purge(t, j, 11) // what retention does
+	purge(t, j, 11) // as retention does
 	st, err := j.State(t.Context())
 	if err != nil || st.FirstSeq != 11 || st.LastSeq != 10 || st.Messages != 0 || !st.FirstTime.IsZero() {
 		t.Fatalf("%+v, %v", st, err)
 	}
 	r := from1(t, j, 5)
 	readGap(t, r, GapError{From: 5, To: 10, Reason: GapRetention})
-	// One that has a consumer looks when heartbeats come instead of events. What it had in memory
-	// is forgotten here.
+	// A reader with a consumer checks when heartbeats come instead of events. Its events in memory
+	// are dropped here.
 	overtaken.drop()
 	if err := overtaken.connect(t.Context()); err == nil {
 		t.Error("a consumer was made where nothing will come")
@@ -251,15 +251,15 @@ func TestAllExpired(t *testing.T) {
 	}
 }
 
-// A reader with a consumer that was overtaken by retention, or whose last events are missing, gets
-// heartbeats.
+// Retention has dropped the events of a reader with a consumer, or its last events are missing.
+// Such a reader gets only heartbeats.
 func TestStuck(t *testing.T) {
 	var log bytes.Buffer
 	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	appendN(t, j, "r", 0, 10)
 	r := from1(t, j, 1)
 	readN(t, r, 10)
-	r.next = 8 // as if 8 to 10 had been there and had not come
+	r.next = 8 // as if 8 to 10 existed but had not come
 	if r.stuck(t.Context()) {
 		t.Error("another consumer is made where nothing is pending")
 	}
@@ -273,8 +273,8 @@ func TestStuck(t *testing.T) {
 	}
 }
 
-// The server forgets a consumer that nobody asks. Its reader still knows what is behind it, and
-// makes another.
+// The server deletes a consumer that is not used. Its reader still knows how many events are
+// pending, and makes another consumer.
 func TestPendingWithoutConsumer(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 10)
@@ -303,7 +303,7 @@ func TestPendingWithoutConsumer(t *testing.T) {
 	}
 }
 
-// While the server does not answer, nothing is taken for read that was not.
+// While the server does not answer, no unread event is taken for read.
 func TestPendingWithoutServer(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 10)
@@ -341,7 +341,7 @@ func TestReaderClose(t *testing.T) {
 	}
 }
 
-// A message that is no event of ours is a record with an error, and the rest goes on.
+// A message that is not an event of Pulse is a record with an error, and reading continues.
 func TestUndecodable(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 1)
@@ -351,7 +351,7 @@ func TestUndecodable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The journal did not count on these; it notices, and its server is restarted.
+	// The journal did not expect these messages: it notices them and restarts its server.
 	_, err := j.Append(t.Context(), sample("r", 1))
 	if !errors.Is(err, ErrUnknown) {
 		t.Fatalf("an append after a foreign write: %v", err)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// full is a statfs of a disk that a test fills.
+// full is a statfs of a disk that a test can fill.
 type full struct{ free atomic.Uint64 }
 
 func (f *full) statfs(string) (uint64, uint64, error) { return f.free.Load(), 100 << 30, nil }
@@ -39,8 +39,8 @@ func TestDiskFullGuard(t *testing.T) {
 	if e, n := value(t, j.m.lostEvents.WithLabelValues("disk_full")), value(t, j.m.lostReadings.WithLabelValues("disk_full")); e != 3 || n != 30 {
 		t.Errorf("%v events and %v readings counted as lost", e, n)
 	}
-	readN(t, r, 5) // reading goes on
-	// The health follows without an append, in both directions.
+	readN(t, r, 5) // reading continues
+	// Healthy changes without an append, in both directions.
 	disk.free.Store(10 << 30)
 	eventually(t, "healthy again", func() bool { return j.Healthy() == nil })
 	disk.free.Store(0)
@@ -78,8 +78,8 @@ func TestMinFree(t *testing.T) {
 	}
 }
 
-// limitFiles makes every write beyond size bytes of a file fail, as a full disk does, until the
-// returned function is called.
+// limitFiles makes every write beyond size bytes of a file fail, as on a full disk, until lift is
+// called.
 func limitFiles(t *testing.T, size uint64) (lift func()) {
 	t.Helper()
 	signal.Ignore(syscall.SIGXFSZ)
@@ -102,9 +102,9 @@ func limitFiles(t *testing.T, size uint64) (lift func()) {
 	return lift
 }
 
-// inOwnProcess runs the calling test again in a process of its own and reports that one's result;
-// it is true there. A limit on files is the process's, and go test writes a log of its own from
-// this one.
+// inOwnProcess runs the calling test again in a process of its own and reports that process's
+// result. In that process it returns true. A limit on files applies to the whole process, and go
+// test writes a log from this one.
 func inOwnProcess(t *testing.T) bool {
 	t.Helper()
 	const alone = "PULSE_JOURNAL_ALONE"
@@ -120,8 +120,8 @@ func inOwnProcess(t *testing.T) bool {
 	return false
 }
 
-// The server says nothing when it cannot write. The journal must find out what was stored, answer
-// everybody, and resume by itself; a reader sees each event once.
+// The server does not report failed writes. The journal must find out which events were stored,
+// answer every append, and resume by itself. A reader gets each event once.
 func TestWriteError(t *testing.T) {
 	if !inOwnProcess(t) {
 		return
@@ -160,7 +160,7 @@ func TestWriteError(t *testing.T) {
 					failed.Add(1)
 				case errors.Is(err, ErrUnavailable):
 					failed.Add(1)
-					time.Sleep(time.Millisecond) // what a poll interval is to a relay
+					time.Sleep(time.Millisecond) // like a relay's poll interval
 				default:
 					t.Errorf("append: %v", err)
 					return
@@ -212,7 +212,7 @@ func TestWriteError(t *testing.T) {
 	}
 }
 
-// With nothing else in the queue, a batch that could only be written in part is answered exactly.
+// With nothing else in the queue, every append of a partly written batch gets an exact answer.
 func TestWriteErrorIsSettled(t *testing.T) {
 	if !inOwnProcess(t) {
 		return
@@ -240,7 +240,7 @@ func TestWriteErrorIsSettled(t *testing.T) {
 		add(n)
 	}
 	queued(t, j, 99)
-	lift := limitFiles(t, 20<<10) // the batch of 99 is some 40 kB
+	lift := limitFiles(t, 20<<10) // the batch of 99 is about 40 kB
 	g.open()
 	var stored, refused int
 	eventually(t, "the server was restarted", func() bool { return value(t, j.m.restarts) > 0 || j.Healthy() != nil })
@@ -284,7 +284,7 @@ func TestWriteErrorIsSettled(t *testing.T) {
 	}
 }
 
-// After a failed fsync nothing is acknowledged until what the kernel holds was written anew.
+// After a failed fsync nothing is acknowledged until the data in the kernel was written again.
 func TestFsyncError(t *testing.T) {
 	g := newFsyncGate()
 	dir := t.TempDir()
@@ -321,7 +321,7 @@ func TestFsyncError(t *testing.T) {
 	}
 }
 
-// A journal that is closed while its server cannot be restarted closes all the same.
+// A journal can be closed while its server cannot be restarted.
 func TestCloseWhileBroken(t *testing.T) {
 	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync, retryMin: time.Millisecond})

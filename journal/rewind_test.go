@@ -14,7 +14,7 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// cutAfter leaves of a block what comes up to the event numbered last.
+// cutAfter removes the records after the event numbered last from a block.
 func cutAfter(t *testing.T, path string, last uint64) {
 	t.Helper()
 	edit(t, path, func(b []byte) []byte {
@@ -30,9 +30,9 @@ func cutAfter(t *testing.T, path string, last uint64) {
 	})
 }
 
-// A disk that loses the journal's end under a running journal: the numbers are used again at once,
-// and a reader that comes when they are all in use must neither pass over the new events nor show
-// the old ones.
+// A disk loses the journal's last events while the journal runs, and their numbers are used again
+// at once. A reader that comes when all these numbers are in use must neither skip the new events
+// nor show the old ones.
 func TestRewoundWhileRunning(t *testing.T) {
 	g := newFsyncGate()
 	dir := t.TempDir()
@@ -40,14 +40,14 @@ func TestRewoundWhileRunning(t *testing.T) {
 	appendN(t, j, "r", 0, 100)
 	all, half, late := from1(t, j, 1), from1(t, j, 1), from1(t, j, 96)
 	readN(t, all, 100)
-	readN(t, half, 50) // the others are in its memory
+	readN(t, half, 50) // the others are in the reader's memory
 	for range 2 {
 		bad := error(syscall.EIO)
 		g.fail.Store(&bad)
 		if _, err := j.Append(t.Context(), sample("r", 100)); !errors.Is(err, ErrUnknown) {
 			t.Fatal(err)
 		}
-		// The server is stopped, and does not come back while fsync fails.
+		// The server is stopped and does not come back while fsync fails.
 		blocks, err := listBlocks(filepath.Join(streamDir(dir), "msgs"))
 		if err != nil || len(blocks) != 1 {
 			t.Fatal(blocks, err)
@@ -82,7 +82,7 @@ func TestRewoundWhileRunning(t *testing.T) {
 			t.Fatalf("number %d holds event %d", seq, times[i]-sample("", 0).Time)
 		}
 	}
-	// Told once: a new consumer brings no other gap.
+	// The gap is reported once: a new consumer finds no other gap.
 	all.drop()
 	appendN(t, j, "r", 0, 1)
 	readN(t, all, 1)
@@ -91,8 +91,8 @@ func TestRewoundWhileRunning(t *testing.T) {
 	}
 }
 
-// The server refuses events in the middle of a batch, of which only the last one's refusal is
-// answered. Those behind moved up: the batch may not be answered by counting.
+// The server refuses events in the middle of a batch, but answers only the refusal of the last one.
+// The later events got lower numbers, so the batch may not be answered by counting.
 func TestRefusedInTheMiddle(t *testing.T) {
 	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync, retryMin: 5 * time.Millisecond})
@@ -146,13 +146,13 @@ func TestRefusedInTheMiddle(t *testing.T) {
 	if last := appendN(t, j, "r", 9, 1); last != 5 {
 		t.Errorf("the next number is %d", last)
 	}
-	// All refused: nothing is stored, and that is certain.
+	// All events were refused, so it is certain that none is stored.
 	if !j.inOrder([]*request{{}}, 5, &embedded{last: 5}) {
 		t.Error("a batch of which nothing is stored counts as unknown")
 	}
 }
 
-// The newest block is written again at every restart, not only after a failed fsync of ours.
+// The newest block is written again at every restart, not only after a failed fsync of the journal.
 func TestRestartWritesTheNewestBlockAgain(t *testing.T) {
 	j := open(t, Options{retryMin: 5 * time.Millisecond})
 	appendN(t, j, "r", 0, 3)
@@ -161,7 +161,7 @@ func TestRestartWritesTheNewestBlockAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A foreign write makes the next number unexpected.
+	// A foreign write makes the next number an unexpected one.
 	if _, err := run.js.Publish(t.Context(), codec.ReadingsSubject+"x", []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +172,8 @@ func TestRestartWritesTheNewestBlockAgain(t *testing.T) {
 	if after, err := os.Stat(blockPath(run.msgs, 1)); err != nil || os.SameFile(before, after) {
 		t.Errorf("the block was not written anew, %v", err)
 	}
-	// A disk without room for that does not keep the server from coming back, unless an fsync of
-	// ours failed.
+	// If the disk has no room for the new copy, the server still comes back, unless an fsync of the
+	// journal has failed.
 	full := func(f *os.File) error { return &os.PathError{Op: "fsync", Path: f.Name(), Err: syscall.ENOSPC} }
 	other := &Journal{o: Options{Dir: j.o.Dir, fsync: full}}
 	stopped := &embedded{msgs: t.TempDir(), blocks: &blocks{}}
@@ -188,8 +188,8 @@ func TestRestartWritesTheNewestBlockAgain(t *testing.T) {
 	}
 }
 
-// The server may drop the stream at a restart inside, and that restart fail. The next one has the
-// blocks in the guard only: it writes those again and puts them back.
+// The server may drop the stream during a restart, and that restart may fail. Then only the hard
+// links hold the blocks: the next restart writes them again and puts them back.
 func TestStreamDroppedAtARestart(t *testing.T) {
 	g := newFsyncGate()
 	dir := t.TempDir()

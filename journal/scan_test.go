@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// smallBlock returns a block with events events as the server wrote it, and its number.
+// smallBlock returns the first block of a journal with that many events, as the server wrote it.
 func smallBlock(t testing.TB, events int) []byte {
 	t.Helper()
 	dir := t.TempDir()
@@ -41,7 +41,7 @@ func scanned(t testing.TB, data []byte) blockScan {
 	return scanBlock(data, sum)
 }
 
-// starts returns where the records of an intact block begin.
+// starts returns the offsets of the records in an intact block.
 func starts(data []byte) (list []int) {
 	for at := 0; at < len(data); at += int(binary.LittleEndian.Uint32(data[at:]) &^ lengthHeaders) {
 		list = append(list, at)
@@ -64,7 +64,7 @@ func TestScanBlock(t *testing.T) {
 		lost        []Span
 		inside      bool
 		torn        bool
-		tail        int // counted from the end
+		tail        int // offset from the end
 	}{
 		{"nothing", whole, 1, events, nil, false, false, 0},
 		{"a bit of a length", func(b []byte) []byte { b[begin[4]] ^= 4; return b }, 1, events, []Span{{5, 5}}, true, false, 0},
@@ -90,8 +90,8 @@ func TestScanBlock(t *testing.T) {
 	}
 }
 
-// However a block is damaged, what is kept of it are intact records of the original, in order, and
-// every record that the damage did not touch.
+// However a block is damaged, the kept records are intact records of the original, in order, and
+// include every record that the damage did not touch.
 func TestScanBlockProperty(t *testing.T) {
 	const events = 100
 	data := smallBlock(t, events)
@@ -100,7 +100,7 @@ func TestScanBlockProperty(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for round := range 300 {
 		b := slices.Clone(data)
-		touched := make(map[int]bool) // records
+		touched := make(map[int]bool) // records that the damage touched
 		for range 1 + rng.IntN(4) {
 			from := rng.IntN(len(b))
 			to := min(len(b), from+1+rng.IntN(1+rng.IntN(1500)))

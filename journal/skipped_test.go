@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// shown is an Outside whose clients see events when the server has them. Nobody connects.
+// shown is an Outside whose clients get events when the server has them. No client connects.
 type shown struct{}
 
 func (shown) Configure(*server.Options, string) (exports, accounts string) {
@@ -26,14 +26,14 @@ func (shown) Open(*Run) (OutsideRun, error)                            { return 
 func (shown) Committed([]Message)                                      {}
 func (shown) Close()                                                   {}
 
-// openShown opens a journal of which clients may see events.
+// openShown opens a journal whose clients may get events.
 func openShown(tb testing.TB, o Options) *Journal {
 	tb.Helper()
 	o.Outside = shown{}
 	return open(tb, o)
 }
 
-// appendMany appends n events of a second relay, together.
+// appendMany appends n events of a second relay concurrently.
 func appendMany(tb testing.TB, j *Journal, n int) {
 	tb.Helper()
 	var group errgroup.Group
@@ -72,16 +72,15 @@ func take(tb testing.TB, c jetstream.Consumer, n int) (seqs []uint64) {
 	return seqs
 }
 
-// An event that a client saw and that a power cut took back leaves a number that no other event
-// gets: a client that stands behind it passes over nothing, whether it keeps its position itself or
-// in a consumer. Readers see no gap.
+// If a power cut removes an event that a client got, no other event gets its number. So the client
+// skips no event, whether it keeps its position itself or in a consumer. Readers have no gap.
 func TestNumbersAreNotUsedTwice(t *testing.T) {
 	for name, sync := range map[string]SyncPolicy{"always": SyncAlways(), "interval": SyncEvery(time.Hour)} {
 		t.Run(name, func(t *testing.T) {
 			dir, image := t.TempDir(), t.TempDir()
 			j := openShown(t, Options{Dir: dir, Sync: sync})
 			appendN(t, j, "web1", 0, 10)
-			// What the disk has of it when the power goes.
+			// The state of the disk when the power fails.
 			if err := os.CopyFS(image, os.DirFS(dir)); err != nil {
 				t.Fatal(err)
 			}
@@ -115,13 +114,13 @@ func TestNumbersAreNotUsedTwice(t *testing.T) {
 	}
 }
 
-// A start that left numbers out, and a stop without an event: the marker knows the journal at the
-// next start, however it was stopped.
+// After a start that left numbers out, and a stop without an event, the marker still matches the
+// journal at the next start, however the journal was stopped.
 func TestStartAfterNumbersWereLeftOut(t *testing.T) {
 	dir, image, marker := t.TempDir(), t.TempDir(), &memMarker{}
 	j := openShown(t, Options{Dir: dir, Marker: marker})
 	appendN(t, j, "web1", 0, 10)
-	if err := os.CopyFS(image, os.DirFS(dir)); err != nil { // as a kill leaves it
+	if err := os.CopyFS(image, os.DirFS(dir)); err != nil { // as after a kill
 		t.Fatal(err)
 	}
 	closeJournal(t, j)
@@ -140,7 +139,7 @@ func TestStartAfterNumbersWereLeftOut(t *testing.T) {
 	}
 }
 
-// Numbers are left out only after an unclean stop while clients were let in.
+// Numbers are left out only after an unclean stop of a journal that let clients in.
 func TestNumbersAreLeftOutOnlyIfShown(t *testing.T) {
 	dir := t.TempDir()
 	for want := uint64(1); want <= 4; want++ {
@@ -161,7 +160,8 @@ func TestNumbersAreLeftOutOnlyIfShown(t *testing.T) {
 	if seq := appendN(t, j, "web1", 0, 1); seq != 6 {
 		t.Errorf("nobody was let in, and the next number is %d", seq)
 	}
-	// The door was open: the next start leaves numbers out, also without clients, and once.
+	// Clients were let in, so the next start leaves numbers out, even without clients, and only
+	// once.
 	image = t.TempDir()
 	if err := os.CopyFS(image, os.DirFS(j.o.Dir)); err != nil {
 		t.Fatal(err)
@@ -179,7 +179,8 @@ func TestNumbersAreLeftOutOnlyIfShown(t *testing.T) {
 	}
 }
 
-// The end that a journal lost to damage is left out too, so that its numbers are not used again.
+// Numbers of last events that were lost to damage are left out too, so that they are not used
+// again.
 func TestNumbersOfALostEndAreNotUsedAgain(t *testing.T) {
 	dir := t.TempDir()
 	store := &memMarker{}
@@ -200,8 +201,9 @@ func TestNumbersOfALostEndAreNotUsedAgain(t *testing.T) {
 	}
 }
 
-// A write error while clients are let in, after which the disk has less than they saw: the numbers
-// are not used again, readers go on without a gap, and the lost events are counted as lost.
+// A write error happens while clients are let in, and then the disk has fewer events than the
+// clients got. The numbers are not used again, readers continue without a gap, and the lost events
+// are counted.
 func TestNumbersLostWhileRunningAreNotUsedAgain(t *testing.T) {
 	g := newFsyncGate()
 	dir := t.TempDir()
@@ -224,7 +226,7 @@ func TestNumbersLostWhileRunningAreNotUsedAgain(t *testing.T) {
 	}
 	g.fail.Store(nil)
 	eventually(t, "appending resumed", func() bool { return j.Healthy() == nil })
-	if seq := appendN(t, j, "new", 1000, 1); seq != 102 { // 101 was written, and may have been shown
+	if seq := appendN(t, j, "new", 1000, 1); seq != 102 { // 101 was written and clients may have got it
 		t.Fatalf("the next number is %d", seq)
 	}
 	if seqs, _ := readN(t, r, 2); seqs[0] != 101 || seqs[1] != 102 {

@@ -32,7 +32,7 @@ func TestSpans(t *testing.T) {
 	}
 }
 
-// TestSpansAreSets compares with sets of numbers.
+// TestSpansAreSets compares Spans with sets of numbers.
 func TestSpansAreSets(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 300 {

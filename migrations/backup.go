@@ -7,9 +7,9 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Backup hands a copy of the state file to add, as it was at one moment, while
-// others read and write. The file is small and copied in memory first, so that
-// a slow receiver keeps no transaction open.
+// Backup passes to add a copy of the state file as of one moment, while other goroutines read and
+// write. The file is small. It is copied to memory first, so that a slow receiver keeps no
+// transaction open.
 func (s *State) Backup(add func(name string, size int64, content io.Reader) error) error {
 	var file bytes.Buffer
 	err := s.DB.View(func(tx *bbolt.Tx) error {

@@ -10,8 +10,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// A copy is of one moment, though its receiver is slow and others write
-// meanwhile, and opens as a state file.
+// A copy is of one moment and opens as a state file, although its receiver is slow and others write
+// at the same time.
 func TestBackup(t *testing.T) {
 	s, err := Open(t.TempDir(), Options{})
 	if err != nil {
@@ -33,7 +33,7 @@ func TestBackup(t *testing.T) {
 	put("before")
 	dir := t.TempDir()
 	if err := s.Backup(func(name string, size int64, content io.Reader) error {
-		put("after") // would wait for ever behind a transaction, if it had to grow the file
+		put("after") // if it had to grow the file, it would wait for ever for an open transaction
 		b, err := io.ReadAll(content)
 		if int64(len(b)) != size {
 			t.Errorf("%d bytes of %d", len(b), size)

@@ -8,7 +8,7 @@ import (
 	"github.com/nanopack/pulse/internal/seal"
 )
 
-// bolt0002Seals seals all values. From then on one that is damaged is noticed.
+// bolt0002Seals seals all values. After this step a damaged value is noticed.
 func bolt0002Seals(tx *bbolt.Tx) error {
 	return tx.ForEach(func(name []byte, b *bbolt.Bucket) error { return sealAll(name, b) })
 }
@@ -35,8 +35,8 @@ func sealAll(name []byte, b *bbolt.Bucket) error {
 	return nil
 }
 
-// isSchema reports whether a key is the schema's number. That has no seal, so that an earlier
-// release can read it; it has a sealed copy.
+// isSchema reports whether a key is the schema's number. The number has no seal, so that an earlier
+// release can read it; the bucket "meta" also holds a sealed copy.
 func isSchema(bucket, key []byte) bool {
 	return string(bucket) == metaBucket && string(key) == keySchema
 }

@@ -7,8 +7,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Check reads all of a state file that no process has open, and returns what the next Open would
-// take out. Check changes nothing. The error is an *Error, as Open's.
+// Check reads all of a state file that no process has open, and returns the damages that the next
+// Open would repair. Check changes nothing. The error is an *Error, as Open's.
 func Check(dir string) (found []Damage, err error) {
 	path := filepath.Join(dir, FileName)
 	missing, err := inspect(path)
@@ -38,7 +38,7 @@ func Check(dir string) (found []Damage, err error) {
 	return found, err
 }
 
-// damages returns what the next Open would take out.
+// damages returns the damages that the next Open would repair.
 func damages(db *bbolt.DB) (found []Damage, err error) {
 	err = db.View(func(tx *bbolt.Tx) error {
 		names, err := misnamed(tx, func(string) {})

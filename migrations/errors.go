@@ -2,11 +2,11 @@ package migrations
 
 import "errors"
 
-// What is wrong with a data dir, for errors.Is.
+// The kinds of an Error, for errors.Is.
 var (
 	// ErrInUse means that another process has the state file open.
 	ErrInUse = errors.New("another pulse uses this directory; stop it, or give this one its own")
-	// ErrDamaged means that the state file is not a whole one.
+	// ErrDamaged means that the state file is incomplete or differs from what was written.
 	ErrDamaged = errors.New("the state file is damaged; restore it from a backup, or move it away to begin with an empty registry (the journal beside it is kept and replayed)")
 	// ErrForeign means that the state file belongs to another program.
 	ErrForeign = errors.New("the state file is a database, but not pulse's; name another directory")
@@ -14,7 +14,7 @@ var (
 	ErrNewer = errors.New("the state file was written by a newer pulse; run that one, or restore the backup made before the upgrade")
 )
 
-// Error says which file could not be opened, and why.
+// Error names the file that could not be opened and the reason.
 type Error struct {
 	Path string
 	Kind error // one of the sentinels, or nil
@@ -32,7 +32,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap returns the kind and the cause, whichever there are.
+// Unwrap returns the kind and the cause, without those that are nil.
 func (e *Error) Unwrap() []error {
 	var errs []error
 	for _, err := range []error{e.Kind, e.Err} {

@@ -13,8 +13,8 @@ import (
 	"github.com/nanopack/pulse/internal/boltfile"
 )
 
-// lockTimeout is how long another process may take to close the file. bbolt's
-// own default waits for ever.
+// lockTimeout is how long Open waits for another process to close the file. bbolt waits for ever by
+// default.
 const lockTimeout = time.Second
 
 // inspect checks the file before bbolt opens it. missing means that there is no file.
@@ -42,9 +42,9 @@ func inspect(path string) (missing bool, err error) {
 	return false, nil
 }
 
-// createBolt makes a new state file. The file is whole under another name first,
-// so that a crash leaves no half of it under the right name. Of two processes
-// that start together one wins, and the other finds the file there.
+// createBolt makes a new state file. It completes the file under another name first, so that a
+// crash leaves no partial file under the right name. If two processes start together, one creates
+// the file and the other one finds it there.
 func createBolt(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
 	if err != nil {
@@ -62,7 +62,7 @@ func createBolt(path string) error {
 		return &Error{Path: path, Err: err}
 	}
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		// A file system without links: then the later of two wins.
+		// On a file system without links the later of two processes wins.
 		if err := os.Rename(f.Name(), path); err != nil {
 			return &Error{Path: path, Err: err}
 		}
@@ -81,8 +81,8 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// openBolt opens the file and reads all of it: damage is found here and not in
-// the middle of a run.
+// openBolt opens the file and reads all of it, so that damage is found at the start and not later
+// during the run.
 func openBolt(path string) (*bbolt.DB, error) {
 	db, err := boltfile.Open(path, lockTimeout)
 	damaged, isDamaged := errors.AsType[*boltfile.DamagedError](err)
@@ -98,7 +98,7 @@ func openBolt(path string) (*bbolt.DB, error) {
 	}
 }
 
-// guard is boltfile.Guard with an ErrDamaged.
+// guard runs f as boltfile.Guard does, and returns a damage as an ErrDamaged.
 func guard(f func() error) error {
 	err := boltfile.Guard(f)
 	if damaged, ok := errors.AsType[*boltfile.DamagedError](err); ok {

@@ -13,7 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// wholeFile is a state file large enough that damage may fall on meta pages,
+// wholeFile returns an undamaged state file that is large enough for damage to hit meta pages,
 // branches, leaves, overflow pages and the freelist.
 func wholeFile(tb testing.TB) []byte {
 	tb.Helper()
@@ -45,7 +45,7 @@ func wholeFile(tb testing.TB) []byte {
 	return data
 }
 
-// written is how much of the file counts: bbolt makes it longer ahead of need.
+// written is how many bytes of the file are in use: bbolt makes the file longer in advance.
 func written(data []byte) int {
 	size := 0
 	for page := range 2 {
@@ -56,8 +56,8 @@ func written(data []byte) int {
 	return size
 }
 
-// Every kind of damage is refused with what to do, and the file is left as it
-// was, with and without a journal beside it.
+// Every kind of damage is refused with an error that says what to do, and the file is left
+// unchanged, with and without a journal beside it.
 func TestDamaged(t *testing.T) {
 	whole := wholeFile(t)
 	page := os.Getpagesize()
@@ -103,7 +103,7 @@ func TestDamaged(t *testing.T) {
 				if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, data) {
 					t.Errorf("the damaged file was changed (%v)", err)
 				}
-				// The lock is free: the file can be replaced and pulse started.
+				// The lock is free: the file can be replaced and pulse can be started.
 				if err := os.WriteFile(path, whole, 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -117,8 +117,8 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// Any single garbled page is refused or harmless; nothing ever panics, and a
-// file that was opened can be written to.
+// Any single garbled page is refused or harmless. Open never panics, and a file that was opened can
+// be written to.
 func TestGarbledPages(t *testing.T) {
 	whole := wholeFile(t)
 	page := os.Getpagesize()
@@ -138,11 +138,11 @@ func TestGarbledPages(t *testing.T) {
 				for i := range at {
 					at[i] = byte(rng.Uint32())
 				}
-			case 1: // its header, where counts and lengths are
+			case 1: // its header with counts and lengths
 				for i := range at[:64] {
 					at[i] = byte(rng.Uint32())
 				}
-			case 2: // a page of somewhere else
+			case 2: // a copy of another page
 				other := rng.IntN(pages)
 				copy(at, whole[other*page:(other+1)*page])
 			}
@@ -169,7 +169,7 @@ func TestGarbledPages(t *testing.T) {
 	}
 }
 
-// What is at the path may be no file at all, or one that cannot be read.
+// The path may hold something other than a regular file, or a file that cannot be read.
 func TestNoFile(t *testing.T) {
 	for name, c := range map[string]struct {
 		make func(path string) error

@@ -9,16 +9,14 @@ import (
 	"github.com/influxdata/influxdb1-client/models"
 )
 
-// Influx runs InfluxQL statements on an InfluxDB 1.x, inside or outside of this
-// process, one at a time per call. $name in a statement stands for
-// params[name]. In rows the time is an int64 in nanoseconds and every other
-// number a float64.
+// Influx runs InfluxQL statements on an InfluxDB 1.x, inside or outside of this process, one at a
+// time per call. $name in a statement stands for params[name]. In rows the time is an int64 in
+// nanoseconds, and every other number is a float64.
 type Influx interface {
 	Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error)
 }
 
-// What Pulse keeps in InfluxDB. The names are those of Pulse 0.2, so that its
-// dashboards go on working.
+// The names in InfluxDB are those of Pulse 0.2, so that its dashboards keep working.
 const (
 	database        = "statistics"
 	rawPolicy       = "one_day"  // every reading; the default policy, as in 0.2
@@ -26,27 +24,26 @@ const (
 	aggregate       = "aggregate"
 )
 
-// RawRetention is how long single readings are kept in InfluxDB. The journal
-// keeps them longer.
+// RawRetention is how long single readings are kept in InfluxDB. The journal keeps them longer.
 const RawRetention = 8 * time.Hour
 
 // week is the unit of --retention, and its default.
 const week = 7 * 24 * time.Hour
 
-// Schema is what may differ between installations.
+// Schema holds the settings that may differ between installations.
 type Schema struct {
 	Aggregates time.Duration // how long aggregates are kept, whole weeks; 0 means one
-	// Missing is called before the database or a policy is made that is not there, and with which
-	// everything is gone that Pulse has ever written to it (nil: that is no matter). With an error
-	// nothing is made.
+	// Missing is called before a missing database or policy is made. A missing one means that
+	// everything that Pulse has ever written to it is lost. If Missing returns an error, nothing is
+	// made. Nil means that the loss does not matter.
 	Missing func() error
 }
 
-// EnsureInflux makes the database and its retention policies where they are
-// missing, alters policies that differ, and drops the continuous query of Pulse
-// 0.2, which would overwrite windows with its own. It changes nothing else, may
-// run at any time, any number of times and on several goroutines, and returns
-// what it did, one line each. Five short statements when there is nothing to do.
+// EnsureInflux makes the database and its retention policies where they are missing, alters
+// policies that differ, and drops the continuous query of Pulse 0.2, which would overwrite windows
+// with its own rows. It changes nothing else. It may run at any time, any number of times and on
+// several goroutines. It returns its changes, one line each. Without changes it runs three short
+// statements.
 func EnsureInflux(ctx context.Context, db Influx, schema Schema, log *slog.Logger) (done []string, err error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -92,7 +89,7 @@ func column(rows []models.Row, name string) []string {
 // influxDuration writes a duration as InfluxQL does in statements.
 func influxDuration(d time.Duration) string { return fmt.Sprintf("%ds", int64(d.Seconds())) }
 
-// sameDuration compares with what SHOW RETENTION POLICIES says: 168h0m0s.
+// sameDuration compares d with a duration that SHOW RETENTION POLICIES has shown, such as 168h0m0s.
 func sameDuration(shown string, d time.Duration) bool {
 	parsed, err := time.ParseDuration(shown)
 	return err == nil && parsed == d

@@ -30,8 +30,8 @@ func influx0001Schema(ctx context.Context, db Influx, schema Schema) (done []str
 		if err := missing(); err != nil {
 			return done, err
 		}
-		// With its default policy at once: without, the server may make one
-		// of its own, which keeps for ever.
+		// The statement includes the default policy, because otherwise the server may make one of
+		// its own, which keeps readings for ever.
 		if err := do(fmt.Sprintf("database %s created, policy %s keeps %s", database, rawPolicy, RawRetention), fmt.Sprintf("CREATE DATABASE %q WITH DURATION %s REPLICATION 1 NAME %q",
 			database, influxDuration(RawRetention), rawPolicy)); err != nil {
 			return done, err
@@ -55,8 +55,8 @@ func influx0001Schema(ctx context.Context, db Influx, schema Schema) (done []str
 		{rawPolicy, RawRetention, true},
 		{aggregatePolicy, schema.Aggregates, false},
 	} {
-		// The shard's duration goes along: a policy is never shorter than its
-		// shards, and an older one may have longer ones.
+		// The shard's duration is set too: a policy is never shorter than its shards, and an older
+		// policy may have longer shards.
 		terms := fmt.Sprintf("%q ON %q DURATION %s REPLICATION 1 SHARD DURATION %s", policy.name, database,
 			influxDuration(policy.keep), influxDuration(shardDuration(policy.keep)))
 		if policy.isDefault {
@@ -79,8 +79,8 @@ func influx0001Schema(ctx context.Context, db Influx, schema Schema) (done []str
 	return done, nil
 }
 
-// shardDuration is InfluxDB's own choice for what is kept that long. Data
-// expires by whole shards.
+// shardDuration returns InfluxDB's own choice for data that is kept that long. Data expires by
+// whole shards.
 func shardDuration(keep time.Duration) time.Duration {
 	switch {
 	case keep < 2*24*time.Hour:

@@ -16,8 +16,8 @@ import (
 	"github.com/nanopack/pulse/internal/seal"
 )
 
-// influx0002ContinuousQuery drops what filled the aggregates in Pulse 0.2: a
-// query in the server, which writes a mean of its own over every window.
+// influx0002ContinuousQuery drops the query in the server that filled the aggregates in Pulse 0.2.
+// That query writes a mean of its own over every window.
 func influx0002ContinuousQuery(ctx context.Context, db Influx, _ Schema) (done []string, err error) {
 	rows, err := db.Query(ctx, "SHOW CONTINUOUS QUERIES", nil)
 	if err != nil {
@@ -35,15 +35,15 @@ func influx0002ContinuousQuery(ctx context.Context, db Influx, _ Schema) (done [
 	return done, nil
 }
 
-// keyTakeOver holds, in the bucket "meta", how far TakeOver got: the end (ns) of
-// the newest rows that it has done and the moment (ns) of its first run, or "done".
+// keyTakeOver holds, in the bucket "meta", the progress of TakeOver: the end (ns) of the newest
+// rows that are done and the moment (ns) of its first run, or "done".
 const (
 	keyTakeOver = "takeover_02"
 	takenOver   = "done"
 )
 
-// takeOverSlice is how much history is read at once, and takeOverBatch how many
-// rows are written at once: what bounds the memory.
+// takeOverSlice is how much history is read at once, takeOverBatch how many rows are written at
+// once. Both bound the memory.
 const (
 	takeOverSlice = time.Hour
 	takeOverBatch = 5_000
@@ -56,32 +56,31 @@ type AggregateRow struct {
 	Time   int64 // ns
 }
 
-// ErrNotSettled is wrapped by TakeOver when what is left is too young.
+// ErrNotSettled is wrapped by TakeOver when the remaining windows are too young.
 var ErrNotSettled = errors.New("the newest windows are still being written")
 
 // TakeOverOptions configures TakeOver; DB, Influx and Write are required.
 type TakeOverOptions struct {
-	DB     *bbolt.DB // the state file, for how far it got
+	DB     *bbolt.DB // the state file, which keeps the progress
 	Influx Influx
-	// Write adds fields to rows. It returns when they are durable, and keeps
-	// none of its arguments.
+	// Write adds fields to rows. It returns when they are durable, and it does not keep its
+	// arguments.
 	Write func(ctx context.Context, rows []AggregateRow) error
-	// Settled is the age from which on nobody else writes the rows of a window:
-	// its length and a little more.
+	// Settled is the age of a window after which nobody else writes its rows: the length of a
+	// window and a little more.
 	Settled time.Duration
-	// Window is the length of a window; MeansUntil returns the start of one.
+	// Window is the length of a window; MeansUntil returns the start of a window.
 	Window time.Duration
 	Now    func() time.Time
 	Logger *slog.Logger
 }
 
-// TakeOver gives the aggregates that Pulse 0.2 left, one mean per window, the
-// fields that Pulse works with: :count = 1 and :sum, :min, :max and :last = the
-// mean. It only adds fields, and only where :count is missing, so that it may
-// be stopped, killed and repeated at will; done once, it returns 0 at once.
-// It reads an hour of history at a time, oldest first, up to the moment of its
-// first run, and may run beside everything else: what is younger than Settled it
-// leaves for a later call (ErrNotSettled). It returns how many rows it completed
+// TakeOver completes the aggregates of Pulse 0.2, which are one mean per window, with the fields
+// that Pulse works with: :count = 1 and :sum, :min, :max and :last = the mean. It only adds fields,
+// and only where :count is missing, so that it may be stopped, killed and repeated at any time.
+// Once it is done, later calls return 0 at once. It reads an hour of history at a time, oldest
+// first, up to the moment of its first run, and may run beside everything else. It leaves rows that
+// are younger than Settled for a later call (ErrNotSettled). It returns how many rows it completed
 // in this run.
 func TakeOver(ctx context.Context, o TakeOverOptions) (rows int, err error) {
 	if o.Now == nil {
@@ -120,9 +119,8 @@ func TakeOver(ctx context.Context, o TakeOverOptions) (rows int, err error) {
 	return rows, nil
 }
 
-// progress returns where to begin, which is where the last run ended, else the
-// hour of the oldest row, and where to end. Without any row there is nothing to
-// do, now or later.
+// progress returns where to begin and where to end. It begins where the last run ended, or else at
+// the hour of the oldest row. Without any row there is nothing to do, now or later.
 func (o *TakeOverOptions) progress(ctx context.Context) (from, end int64, done bool, err error) {
 	var saved string
 	err = o.DB.View(func(tx *bbolt.Tx) error {
@@ -153,7 +151,7 @@ func (o *TakeOverOptions) progress(ctx context.Context) (from, end int64, done b
 	return from, end, false, o.save(fmt.Sprint(from, " ", end))
 }
 
-// now is the present moment, by Now if there is one.
+// now returns the present moment: Now's if it is set.
 func (o *TakeOverOptions) now() time.Time {
 	if o.Now == nil {
 		return time.Now()
@@ -205,9 +203,9 @@ func (o *TakeOverOptions) slice(ctx context.Context, from, to int64) (n int, err
 	return n, write()
 }
 
-// missing returns the fields that a row of 0.2 lacks: five for each stat that
-// has a mean and no count. Names with a colon are fields of ours, as 0.2 could
-// not have a colon in a stat.
+// missing returns the fields that a row of 0.2 lacks: five for each stat that has a mean and no
+// count. Names with a colon are Pulse's own fields, because a stat of 0.2 could not contain a
+// colon.
 func missing(columns []string, values []any) map[string]float64 {
 	fields := map[string]float64{}
 	for i, stat := range columns {

@@ -13,19 +13,19 @@ import (
 	"github.com/nanopack/pulse/internal/seal"
 )
 
-// keyMeansUntil holds, in the bucket "meta", what MeansUntil found (ns).
+// keyMeansUntil holds, in the bucket "meta", the result of MeansUntil (ns).
 const keyMeansUntil = "means_until_02"
 
-// MeansUntil returns the moment (ns) before which aggregates may be those of
-// Pulse 0.2: one mean per window, of a number of readings that nobody knows.
-// TakeOver gives them a :count of 1, which says how many means a row is, and is
-// no weight beside the counts of rows that Pulse has counted itself. It is 0
-// for a database that has none. Once found it never changes.
+// MeansUntil returns the moment (ns) before which aggregates may be those of Pulse 0.2: one mean
+// per window, of an unknown number of readings. TakeOver gives such rows a :count of 1, which
+// counts means and must not be used as a weight beside the counts of rows that Pulse itself has
+// counted. The result is 0 for a database without rows of 0.2. Once found, the result never
+// changes.
 //
-// It is called before TakeOver: at the first run of that, the rows of 0.2 end
-// with the window before the present one. A database that an earlier release has
-// taken over has windows of ours since then, which the bucket "windows" lists. In
-// either case the oldest row shows whether there is anything of 0.2.
+// MeansUntil is called before TakeOver: at the first run of TakeOver the rows of 0.2 end with the
+// window before the present one. If an earlier release has taken over the database, its windows
+// since then are Pulse's own, and the bucket "windows" lists them. In either case the oldest row
+// shows whether there are rows of 0.2.
 func MeansUntil(ctx context.Context, o TakeOverOptions) (until int64, err error) {
 	var found bool
 	err = o.DB.View(func(tx *bbolt.Tx) error {
@@ -57,15 +57,15 @@ func MeansUntil(ctx context.Context, o TakeOverOptions) (until int64, err error)
 	})
 }
 
-// endOf02 returns the start of the first window that is none of 0.2, if oldest is
-// one of 0.2, and 0 if it is ours.
+// endOf02 returns the start of the first window that is not of 0.2, or 0 if the oldest row is not
+// of 0.2.
 func (o *TakeOverOptions) endOf02(oldest int64, takeOver string, windows *bbolt.Bucket) (end int64, err error) {
 	end = o.now().UnixNano()
 	switch takeOver {
 	case "":
 	case takenOver:
-		// The keys are the windows' starts, so that their order is that of time. Before the oldest
-		// row there are only windows that have expired, or had a wrong clock.
+		// The keys are the windows' starts, so they are in the order of time. Windows before the
+		// oldest row have expired, or their readings had a wrong clock.
 		first, _ := windows.Cursor().Seek(binary.BigEndian.AppendUint64(nil, uint64(oldest)^(1<<63)))
 		if len(first) == 8 {
 			end = int64(binary.BigEndian.Uint64(first) ^ (1 << 63))
@@ -85,8 +85,8 @@ func (o *TakeOverOptions) endOf02(oldest int64, takeOver string, windows *bbolt.
 	return end, nil
 }
 
-// isOf02 reports whether a row is one of Pulse 0.2, as it was or taken over:
-// without a count, or with a count of 1 and the mean in all other fields.
+// isOf02 reports whether a row is one of Pulse 0.2, unchanged or taken over: without a count, or
+// with a count of 1 and the mean in all other fields.
 func isOf02(columns []string, values []any) bool {
 	for i, stat := range columns {
 		mean, ok := values[i].(float64)

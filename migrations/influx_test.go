@@ -17,7 +17,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
-// eachStore runs a test over every InfluxDB that Pulse works with.
+// eachStore runs a test with every InfluxDB that Pulse works with.
 func eachStore(t *testing.T, run func(t *testing.T, store influx.Store)) {
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
@@ -51,7 +51,7 @@ func query(t *testing.T, store influx.Store, statement string) []models.Row {
 	return rows
 }
 
-// policies shows the policies as name/duration/shard duration/default.
+// policies returns the policies as name/duration/shard duration/default.
 func policies(t *testing.T, store influx.Store) string {
 	t.Helper()
 	var all []string
@@ -67,7 +67,8 @@ const (
 	oneWeek = "one_week/168h0m0s/24h0m0s/false"
 )
 
-// From whatever is there to what the flags say, and nothing the second time.
+// EnsureInflux changes any present schema to what the flags say, and changes nothing the second
+// time.
 func TestEnsureInflux(t *testing.T) {
 	eachStore(t, func(t *testing.T, store influx.Store) {
 		weeks := func(n int) migrations.Schema {
@@ -127,7 +128,7 @@ func TestEnsureInfluxRefusesAShortRetention(t *testing.T) {
 	}
 }
 
-// failing fails the nth statement, whichever it is.
+// failing fails the nth statement, whatever it is.
 type failing struct {
 	influx.Store
 	n int
@@ -142,8 +143,7 @@ func (f *failing) Query(ctx context.Context, statement string, params map[string
 	return f.Store.Query(ctx, statement, params)
 }
 
-// An InfluxDB that goes away at any statement fails the call, and the next call
-// finishes the work.
+// If the InfluxDB fails at any statement, the call fails, and the next call finishes the work.
 func TestEnsureInfluxInterrupted(t *testing.T) {
 	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -189,8 +189,8 @@ func (d *dropping) Query(ctx context.Context, statement string, params map[strin
 	return d.Store.Query(ctx, statement, params)
 }
 
-// A database that goes while its schema is looked at is not made again unsaid: what others wrote to
-// it a moment before is gone, and has to be written again.
+// A database that is dropped while EnsureInflux checks its schema is not made again before Missing
+// was called: rows that others wrote to it a moment before are lost and have to be written again.
 func TestEnsureInfluxSaysWhatIsMissing(t *testing.T) {
 	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -231,7 +231,7 @@ func TestEnsureInfluxSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// Without the consent of Missing nothing is made.
+// If Missing returns an error, nothing is made.
 func TestEnsureInfluxMakesNothingUnsaid(t *testing.T) {
 	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
 	if err != nil {

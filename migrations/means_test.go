@@ -41,7 +41,7 @@ func newMeans(t *testing.T, now time.Time) *means {
 	return m
 }
 
-// write writes a row: a mean alone for no count.
+// write writes a row. If count is 0, the row holds only a mean.
 func (m *means) write(t *testing.T, at time.Time, count float64, values ...float64) {
 	t.Helper()
 	fields := []influx.Field{{Key: "cpu", Value: values[0]}}
@@ -57,7 +57,7 @@ func (m *means) write(t *testing.T, at time.Time, count float64, values ...float
 	}
 }
 
-// set changes the state file as releases before did.
+// set changes the state file as earlier releases did.
 func (m *means) set(t *testing.T, takeOver string, windows ...time.Time) {
 	t.Helper()
 	err := m.state.DB.Update(func(tx *bbolt.Tx) error {
@@ -77,7 +77,7 @@ func (m *means) set(t *testing.T, takeOver string, windows ...time.Time) {
 	}
 }
 
-// want asks twice: what was found once stays.
+// want calls MeansUntil twice, because a result that was found once stays.
 func (m *means) want(t *testing.T, want time.Time) {
 	t.Helper()
 	ns := int64(0)

@@ -15,29 +15,29 @@ import (
 	"github.com/nanopack/pulse/internal/seal"
 )
 
-// damagedBucket keeps what was damaged: sequence → JSON of a Damage with the value.
+// damagedBucket keeps the damages: sequence → JSON of a Damage with the damaged value.
 const damagedBucket = "damaged"
 
-// maxDamages is how many damages are kept; the oldest go first.
+// maxDamages is how many damages are kept; the oldest are deleted first.
 const maxDamages = 100
 
-// Damage is a value of the state file that was not as it was written, which was taken out and is
-// kept, or a bucket's name, which was put right.
+// Damage is a value of the state file that differed from what was written and was removed, or a
+// bucket's name that was corrected. The bucket "damaged" keeps it.
 type Damage struct {
 	Found time.Time `json:"found"`
-	// What is the value: its buckets and its key, with slashes.
+	// What identifies the value: its buckets and its key, separated by slashes.
 	What string `json:"what"`
-	// Effect says what that means, or what was done about it.
+	// Effect is the consequence, or what was done about the damage.
 	Effect string `json:"effect"`
-	// Value is what was there.
+	// Value is the damaged value.
 	Value []byte `json:"value"`
 
-	rewinds string // the projection that begins again for it
+	rewinds string // the projection that begins again because of it
 }
 
-// effect says what happens to a value that is missing, by the bucket it was in. Where nothing else
-// would bring it back, the projection that it belongs to begins again at the journal's first
-// record.
+// effect returns what happens when a value is missing, by the bucket it was in. If nothing else
+// would restore the value, effect also returns the projection that has to begin again at the
+// journal's first record.
 func effect(in []string) (text string, rewinds string) {
 	switch in[0] {
 	case "meta":
@@ -76,7 +76,7 @@ func effect(in []string) (text string, rewinds string) {
 	return "it is gone", ""
 }
 
-// mend takes out the values that are not as they were sealed.
+// mend removes the values that do not match their seals.
 func (s *State) mend(log *slog.Logger) error {
 	return guard(func() error { return s.takeOutDamages(log) })
 }
@@ -122,7 +122,7 @@ func (s *State) takeOutDamages(log *slog.Logger) error {
 	return s.DB.View(boltfile.ReadAll)
 }
 
-// rewind has a projection begin at the journal's first record.
+// rewind makes a projection begin again at the journal's first record.
 func rewind(tx *bbolt.Tx, projection string) error {
 	b := tx.Bucket([]byte("positions"))
 	if b == nil || projection == "" {
@@ -131,10 +131,10 @@ func rewind(tx *bbolt.Tx, projection string) error {
 	return b.Delete([]byte(projection))
 }
 
-// sealedBuckets are those in which every value has a seal.
+// sealedBuckets are the buckets in which every value has a seal.
 var sealedBuckets = []string{metaBucket, "relays", "overrides", "positions", "backlog", "windows", "rejects", "replays", "alerts", "relays_alive"}
 
-// tree is what is whole of a bucket.
+// tree holds the undamaged part of a bucket.
 type tree struct {
 	sequence uint64
 	values   [][2][]byte
@@ -145,7 +145,7 @@ func newTree(b *bbolt.Bucket) *tree {
 	return &tree{sequence: b.Sequence(), buckets: make(map[string]*tree)}
 }
 
-// fill takes in what is whole, and returns what is not.
+// fill adds the undamaged values and buckets of b to the tree, and returns the damaged ones.
 func (t *tree) fill(at []string, b *bbolt.Bucket) (found []Damage) {
 	c := b.Cursor()
 	var last []byte
@@ -174,8 +174,8 @@ func (t *tree) fill(at []string, b *bbolt.Bucket) (found []Damage) {
 	return found
 }
 
-// replace puts the tree in the place of a bucket: a key that is damaged cannot be deleted, since
-// bbolt does not find it.
+// replace replaces a bucket by the tree. A damaged key cannot be deleted by itself, because bbolt
+// does not find it.
 func (t *tree) replace(tx *bbolt.Tx, name string) error {
 	if err := tx.DeleteBucket([]byte(name)); err != nil {
 		return err
@@ -208,7 +208,7 @@ func (t *tree) put(b *bbolt.Bucket) error {
 	return nil
 }
 
-// printable is a key as text, or in hexadecimal digits.
+// printable returns a key as text, or in hexadecimal digits if it is not printable ASCII.
 func printable(key []byte) string {
 	for _, c := range key {
 		if c < ' ' || c > '~' {
@@ -218,7 +218,7 @@ func printable(key []byte) string {
 	return string(key)
 }
 
-// keepDamages adds to the damages that are kept, and returns all of them.
+// keepDamages adds found to the damages in the file and returns all of them.
 func keepDamages(tx *bbolt.Tx, found []Damage) (all []Damage, err error) {
 	b, err := tx.CreateBucketIfNotExists([]byte(damagedBucket))
 	if err != nil {
@@ -254,13 +254,13 @@ func keepDamages(tx *bbolt.Tx, found []Damage) (all []Damage, err error) {
 	return all, err
 }
 
-// checkSchema compares the schema's number with its sealed copy. It is the one value without a
-// seal, and decides what the others are taken for.
+// checkSchema compares the schema's number with its sealed copy. The number is the only value
+// without a seal, and it decides how the other values are read.
 func checkSchema(tx *bbolt.Tx) error {
 	meta := tx.Bucket([]byte(metaBucket))
 	number, sealed := meta.Get([]byte(keySchema)), meta.Get([]byte(keySchemaSeal))
 	if sealed == nil || seal.Broken([]byte(keySchemaSeal), sealed) {
-		return meta.Put([]byte(keySchemaSeal), seal.Seal([]byte(keySchemaSeal), number)) // the number itself was good enough to come here
+		return meta.Put([]byte(keySchemaSeal), seal.Seal([]byte(keySchemaSeal), number)) // a wrong number would not have come this far
 	}
 	if !bytes.Equal(number, seal.Open(sealed)) {
 		return fmt.Errorf("%w: its schema is %q, and was written as %q", ErrDamaged, number, seal.Open(sealed))

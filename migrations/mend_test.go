@@ -18,7 +18,7 @@ import (
 	"github.com/nanopack/pulse/internal/seal"
 )
 
-// values are those of a state file, by buckets and key, without their seals.
+// values returns the values of a state file, by buckets and key, without their seals.
 func values(t *testing.T, db *bbolt.DB) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
@@ -89,7 +89,7 @@ func mustOpen(t *testing.T, dir string) *State {
 	return s
 }
 
-// The values of an earlier release are sealed, and are what they were.
+// Values of an earlier release are sealed and keep their content.
 func TestValuesAreSealed(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir)
@@ -111,8 +111,8 @@ func TestValuesAreSealed(t *testing.T) {
 	}
 }
 
-// A value that is damaged is taken out, told and kept; what nothing else would bring back begins
-// anew.
+// A damaged value is removed, reported and kept. If nothing else would restore the value, a
+// projection begins again.
 func TestDamagedValues(t *testing.T) {
 	for path, rewound := range map[string]string{
 		"relays/key 7": "", "alerts/definitions/key 3": "", "positions/influx_raw": "positions/influx_raw", "windows/key 1": "positions/influx_aggregates",
@@ -136,7 +136,7 @@ func TestDamagedValues(t *testing.T) {
 			}), s.Close()); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // it is remembered
+			for range 2 { // the damage is still reported at the next start
 				s = mustOpen(t, dir)
 				after := values(t, s.DB)
 				if len(s.Damages) != 1 || s.Damages[0].What != path || len(s.Damages[0].Value) == 0 || s.Damages[0].Effect == "" {
@@ -155,7 +155,8 @@ func TestDamagedValues(t *testing.T) {
 	}
 }
 
-// One bit anywhere: the file is refused, or every value is what it was, or it is told.
+// With one flipped bit anywhere, the file is refused, or every value is unchanged, or the damage is
+// reported.
 func TestOneBit(t *testing.T) {
 	whole := t.TempDir()
 	put(t, whole)
@@ -237,10 +238,10 @@ func big(t *testing.T) []byte {
 	return file
 }
 
-// The numbers in a file are not followed round a circle, nor to where there is no file: a page's
-// further pages, and the pages that a branch or a bucket leads to.
+// Open does not follow damaged page numbers in a circle or beyond the end of the file. The numbers
+// are those of a page's further pages and of the pages that a branch or a bucket leads to.
 func TestPageNumbers(t *testing.T) {
-	// As bbolt lays out a file.
+	// The layout of a file of bbolt.
 	const pageSize, pageHeader, branchPage, bucketHeader = 4096, 16, 1, 16
 	file := big(t)
 	order := binary.NativeEndian
@@ -272,7 +273,7 @@ func TestPageNumbers(t *testing.T) {
 			changed := bytes.Clone(file)
 			order.PutUint32(changed[at+12:], order.Uint32(page[12:])^further)
 			if !open(fmt.Sprintf("page %d (kind %d) with further pages ^%d", id, kind, further), changed) {
-				opened++ // a page that is free: nobody follows its numbers
+				opened++ // a free page, whose numbers nobody follows
 			}
 		}
 		if kind != branchPage {
@@ -306,7 +307,7 @@ func TestPageNumbers(t *testing.T) {
 	}
 }
 
-// A bucket whose name is damaged gets it back, with its values.
+// A bucket whose name is damaged gets its name back, with its values.
 func TestDamagedNames(t *testing.T) {
 	for _, c := range []struct{ in, from, to string }{
 		{"", "replays", "replayc"}, {"", "windows", "windovs"}, {"", "alerts", "alerus"}, {"alerts", "states", "statez"}, {"backlog", "influx_raw", "influx_rav"},
@@ -384,7 +385,8 @@ func TestUnknownBucketStays(t *testing.T) {
 	}
 }
 
-// The number that a bucket gives next has no seal: it is not one that is taken.
+// A bucket's sequence has no seal: the next number after a damage is not one that a key has
+// already.
 func TestDamagedSequence(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)

@@ -1,14 +1,13 @@
-// Package migrations opens Pulse's state file and brings it, and the InfluxDB
-// schema, to what this release needs.
+// Package migrations opens Pulse's state file and brings the file and the InfluxDB schema to the
+// form that this release needs.
 //
-// Opening the state file is the lock of the data dir: one process at a time.
-// A file that is empty, cut off, foreign or of a newer release is refused with
-// what to do and is left as it is; only a data dir without one gets a new one,
-// with a warning if there is a journal already: the registry begins empty then,
-// and every projection at the journal's start. Steps are numbered, run in order,
-// once, each in a transaction of its own together with the number that says that
-// it ran, and are frozen once released: what a later release wants otherwise is
-// a new step.
+// The open state file is the lock of the data dir: one process at a time. A file that is empty, cut
+// off, foreign or of a newer release is refused and left unchanged, and the error says what to do.
+// Only a data dir without a state file gets a new one. If the data dir has a journal already, Open
+// warns, because the registry begins empty then and every projection begins at the journal's first
+// record. Steps are numbered and run in order, once each. Each runs in one transaction, which also
+// stores the step's number. A step is frozen once released: a change in a later release is a new
+// step.
 package migrations
 
 import (
@@ -46,10 +45,10 @@ type Options struct {
 // State is the open state file. The database may be used from any goroutine.
 type State struct {
 	DB       *bbolt.DB
-	Identity string // of this installation: random, made once
-	Created  bool   // there was none before
-	// Damages are the values that were not as they were written, now or at an earlier start, the
-	// oldest first.
+	Identity string // random, made once for this installation
+	Created  bool   // the file did not exist before
+	// Damages are the values that differed from what was written, found now or at an earlier start,
+	// the oldest first.
 	Damages []Damage
 }
 
@@ -59,7 +58,7 @@ type step struct {
 	run  func(*bbolt.Tx) error
 }
 
-// steps in order; the schema's number is how many of them ran.
+// steps returns the steps in order; the schema's number is how many of them ran.
 func steps() []step {
 	return []step{
 		{"buckets", bolt0001Buckets},
@@ -67,9 +66,9 @@ func steps() []step {
 	}
 }
 
-// Open opens the state file of a data dir, making both where there is nothing
-// yet, and runs the steps that it lacks. It waits at most a second for another
-// process. The error is an *Error that says what to do.
+// Open opens the state file of a data dir and runs the steps that have not run yet. It makes the
+// directory and the file if they are missing. It waits at most a second for another process. The
+// error is an *Error that says what to do.
 func Open(dir string, o Options) (*State, error) {
 	log := o.Logger
 	if log == nil {
@@ -107,7 +106,7 @@ func Open(dir string, o Options) (*State, error) {
 	return s, nil
 }
 
-// Close closes the file and so releases the data dir.
+// Close closes the file, which releases the data dir.
 func (s *State) Close() error { return s.DB.Close() }
 
 func (s *State) readIdentity() error {
@@ -119,11 +118,11 @@ func (s *State) readIdentity() error {
 	})
 }
 
-// migrate checks whose the file is and runs the steps that it lacks.
+// migrate checks that the file is Pulse's and runs the steps that have not run on it.
 func migrate(db *bbolt.DB, log *slog.Logger) error { return runSteps(db, steps(), log) }
 
-// runSteps is migrate with the steps given. Without a log they belong to making
-// the file, which is no news.
+// runSteps is migrate with the given steps. A nil log means that the file is being made: those
+// steps are not logged.
 func runSteps(db *bbolt.DB, all []step, log *slog.Logger) error {
 	have, err := schema(db, len(all))
 	if err != nil {
@@ -155,8 +154,8 @@ func runSteps(db *bbolt.DB, all []step, log *slog.Logger) error {
 	return nil
 }
 
-// schema is the number of steps that ran on the file, 0 for a database with
-// nothing in it; an error if they are not, or not all, of those we know.
+// schema returns the number of steps that ran on the file, 0 for an empty database. The error means
+// that the file is not Pulse's or that a step ran which this release does not know.
 func schema(db *bbolt.DB, known int) (n int, err error) {
 	err = db.View(func(tx *bbolt.Tx) error {
 		name, _ := tx.Cursor().First()

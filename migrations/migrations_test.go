@@ -89,8 +89,8 @@ func TestForeignAndNewer(t *testing.T) {
 	}
 }
 
-// Processes that start together on a new directory: one gets it, the others are
-// told, and there is one identity.
+// Of several processes that start together on a new directory, one opens it and the others get
+// ErrInUse; there is one identity.
 func TestOpenTogether(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	var mu sync.Mutex
@@ -123,8 +123,8 @@ func TestOpenTogether(t *testing.T) {
 	}
 }
 
-// The error of a directory in use comes within two seconds, by which time the
-// lock's second is over.
+// The error of a directory in use comes after about lockTimeout: between half of it and ten times
+// as long.
 func TestLockIsNotWaitedForLong(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(dir, Options{})
@@ -161,7 +161,7 @@ func TestNewStateBesideAJournalIsWarnedOf(t *testing.T) {
 	}
 }
 
-// Every bucket that the rooms rely on is there, and stays with what is in it.
+// Every bucket that the other packages use exists, and keeps its content at the next start.
 func TestBuckets(t *testing.T) {
 	dir := t.TempDir()
 	for round := range 2 {

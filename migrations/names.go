@@ -10,7 +10,8 @@ import (
 	"github.com/nanopack/pulse/internal/seal"
 )
 
-// misnamed returns the buckets whose name is no bucket's, by that name: the name that they had.
+// misnamed returns the buckets with a damaged name: a map from the present name to the original
+// name. It calls unknown for the buckets whose original name cannot be found or is taken.
 func misnamed(tx *bbolt.Tx, unknown func(name string)) (map[string]string, error) {
 	found := make(map[string]string)
 	err := tx.ForEach(func(k []byte, _ *bbolt.Bucket) error {
@@ -26,7 +27,7 @@ func misnamed(tx *bbolt.Tx, unknown func(name string)) (map[string]string, error
 	return found, err
 }
 
-// rename gives the buckets whose name is damaged the name that they had.
+// rename gives the buckets with a damaged name their original name again.
 func rename(tx *bbolt.Tx, log *slog.Logger) (found []Damage, err error) {
 	names, err := misnamed(tx, func(name string) {
 		log.Warn("the state file has a bucket that this release does not know: it is left as it is", "path", tx.DB().Path(), "bucket", name)
@@ -56,8 +57,8 @@ func nameDamage(what, name string) Damage {
 	return Damage{Found: time.Now().UTC(), What: printable([]byte(what)), Effect: "its name was put right: " + name}
 }
 
-// raiseSequences makes the next number that a bucket gives higher than those of its keys. A
-// bucket's sequence has no seal, and with a lower one new values would replace old ones.
+// raiseSequences makes a bucket's sequence at least as high as the highest number in its keys. A
+// bucket's sequence has no seal, and with a lower sequence new values would replace old ones.
 func raiseSequences(b *bbolt.Bucket, name string) error {
 	switch name {
 	case "rejects":
@@ -72,7 +73,7 @@ func raiseSequences(b *bbolt.Bucket, name string) error {
 	return nil
 }
 
-// raiseSequence is for a bucket whose keys end with a number of eight bytes.
+// raiseSequence raises the sequence of a bucket whose keys end with a number of eight bytes.
 func raiseSequence(b *bbolt.Bucket) error {
 	highest := b.Sequence()
 	if err := b.ForEach(func(k, v []byte) error {
@@ -86,9 +87,9 @@ func raiseSequence(b *bbolt.Bucket) error {
 	return b.SetSequence(highest)
 }
 
-// bucketIn returns the name of a bucket within another bucket, or, within "", of the file: the name
-// itself, or the name that it was before one of its bytes was damaged. Values have seals, names
-// have none. The result is "" if there is no such name.
+// bucketIn returns the name of a bucket within another bucket, or of the file if bucket is "". The
+// result is name itself, or the original name if one byte of name is damaged: names have no seals,
+// only values have. The result is "" if no bucket has such a name.
 func bucketIn(bucket, name string) string {
 	var names []string
 	switch bucket {

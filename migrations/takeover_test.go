@@ -12,7 +12,7 @@ import (
 	"github.com/nanopack/pulse/projector/influx/embedded"
 )
 
-// adapter writes rows as the wiring does.
+// adapter writes rows as the program's wiring does.
 func adapter(store influx.Store, before func() error) func(context.Context, []migrations.AggregateRow) error {
 	return func(ctx context.Context, rows []migrations.AggregateRow) error {
 		if before != nil {
@@ -36,9 +36,9 @@ func adapter(store influx.Store, before func() error) func(context.Context, []mi
 	}
 }
 
-// old writes what Pulse 0.2 left over days of quarter hours, for two hosts of
-// which one has a tag more and a stat less, and one row of our own at the end.
-// It returns how many rows are old.
+// old writes rows as Pulse 0.2 left them, for two hosts and a range of quarter hours. One host has
+// one more tag and one more stat. It adds one row of our own at the end and returns how many rows
+// are old.
 func old(t *testing.T, store influx.Store, end time.Time, windows int) int {
 	t.Helper()
 	if _, err := migrations.EnsureInflux(t.Context(), store, migrations.Schema{}, nil); err != nil {
@@ -61,8 +61,8 @@ func old(t *testing.T, store influx.Store, end time.Time, windows int) int {
 	return 2 * windows
 }
 
-// checkTaken wants all five fields beside every mean, our own row as it was,
-// and no series more than before.
+// checkTaken checks that every mean has all five fields, that our own row is unchanged, and that
+// there are no new series.
 func checkTaken(t *testing.T, store influx.Store, windows int) {
 	t.Helper()
 	rows := query(t, store, `SELECT "cpu", "cpu:count", "cpu:sum", "cpu:min", "cpu:max", "cpu:last", "ram free:count", "ram free:sum" FROM "statistics"."one_week"."aggregate" GROUP BY *`)
@@ -105,7 +105,7 @@ func TestTakeOver(t *testing.T) {
 		if got, err := migrations.TakeOver(t.Context(), o); err != nil || got != 0 || writes != before {
 			t.Errorf("again: %d rows, %d writes more, %v", got, writes-before, err)
 		}
-		// A state file that forgot about it: nothing is left to do.
+		// With a state file that does not know of the take-over, there is nothing left to do.
 		fresh, err := migrations.Open(t.TempDir(), migrations.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +119,7 @@ func TestTakeOver(t *testing.T) {
 	})
 }
 
-// Cut short at every write and every query in turn, it goes on where it was.
+// A take-over that is interrupted at any write or query continues where it stopped.
 func TestTakeOverResumes(t *testing.T) {
 	dir := t.TempDir()
 	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
@@ -181,8 +181,8 @@ func TestTakeOverResumes(t *testing.T) {
 	}
 }
 
-// Rows that somebody may still be writing are left alone until they have
-// settled, over restarts, and no further than to the moment of the first run.
+// Rows that somebody may still be writing are left alone until they have settled, even over
+// restarts. No row after the moment of the first run is touched.
 func TestTakeOverWaitsForTheNewestWindows(t *testing.T) {
 	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -206,7 +206,7 @@ func TestTakeOverWaitsForTheNewestWindows(t *testing.T) {
 	if again, err := migrations.TakeOver(t.Context(), o); !errors.Is(err, migrations.ErrNotSettled) || again != 0 {
 		t.Errorf("%d rows again, %v", again, err)
 	}
-	// What comes after the first run is ours and complete; nobody looks at it.
+	// Rows after the first run are ours and complete; TakeOver does not read them.
 	later := influx.NewSeries("aggregate", influx.Tag{Key: "host", Value: "later"})
 	if _, err := store.Write(t.Context(), influx.PolicyAggregate, []influx.Point{{Series: later, Time: now.UnixNano(), Fields: []influx.Field{{Key: "cpu", Value: 1}}}}); err != nil {
 		t.Fatal(err)
@@ -218,7 +218,7 @@ func TestTakeOverWaitsForTheNewestWindows(t *testing.T) {
 	}
 }
 
-// Without history there is nothing to do, and nothing to ask the next time.
+// Without history there is nothing to do, and the next call makes no query.
 func TestTakeOverOfNothing(t *testing.T) {
 	store, err := embedded.Open(embedded.Options{Dir: t.TempDir()})
 	if err != nil {

@@ -11,10 +11,11 @@ import (
 // MaxDuration is the longest beat, override or interval that is accepted: 366 days.
 const MaxDuration = 366 * 24 * time.Hour
 
-// ParseID reads the arguments of an id line. A last word token:{token} is the token, whether the
-// server has one or not: it is never a part of the id. Otherwise, with a token, what follows the
-// last space is the token; without one all of args is the id, spaces and all, as Pulse 0.2 has it.
-// The token is nil when none is given. Both alias args. The error is ErrMissingID or ErrBadID.
+// ParseID reads the arguments of an id line. A last word token:{token} is the token and never a
+// part of the id, whether the server has a token or not. Otherwise, with withToken, the text after
+// the last space is the token; without withToken all of args is the id, spaces included, as in
+// Pulse 0.2. The token is nil when args hold none. Both results alias args. The error is
+// ErrMissingID or ErrBadID.
 func ParseID(args []byte, withToken bool) (id, token []byte, err error) {
 	id = trimSpaces(args)
 	i := bytes.LastIndexByte(id, ' ')
@@ -37,10 +38,9 @@ func ParseID(args []byte, withToken bool) (id, token []byte, err error) {
 	return id, token, nil
 }
 
-// ParseAdd reads the arguments of an add line. Everything is checked before it returns, so that
-// ranging over tags cannot fail; tags is never nil, and leaves empty tags out (released relays send
-// them). Name and tags alias args. The error is ErrBadName, ErrReserved, ErrBadTag or
-// ErrTooManyTags.
+// ParseAdd reads the arguments of an add line. It checks everything before it returns, so ranging
+// over tags cannot fail. tags is never nil and leaves out empty tags, which released relays send.
+// Name and tags alias args. The error is ErrBadName, ErrReserved, ErrBadTag or ErrTooManyTags.
 func ParseAdd(args []byte) (name []byte, tags iter.Seq[[]byte], err error) {
 	name, list, _ := bytes.Cut(args, colon)
 	name = trimSpaces(name)
@@ -68,13 +68,14 @@ func ParseRemove(args []byte) (name []byte, err error) {
 	return name, nil
 }
 
-// Names yields the names of a get line, without the empty ones. They are not checked: a relay looks
-// them up and ignores what it does not have. They alias args.
+// Names yields the names of a get line, without the empty ones. Names does not check them, because
+// a relay looks each name up and ignores unknown names. They alias args.
 func Names(args []byte) iter.Seq[[]byte] { return split(args) }
 
-// ParseOverride reads the arguments of an override line: how long, then each collector and how
-// often to sample it meanwhile. Everything is checked before it returns, so that ranging over items
-// cannot fail; the names alias args. The error is ErrBadDuration, ErrBadOverride or ErrBadName.
+// ParseOverride reads the arguments of an override line: the override's duration, then each
+// collector and how often to sample it during that time. ParseOverride checks everything before it
+// returns, so ranging over items cannot fail. The names alias args. The error is ErrBadDuration,
+// ErrBadOverride or ErrBadName.
 func ParseOverride(args []byte) (d time.Duration, items iter.Seq2[[]byte, time.Duration], err error) {
 	seconds, list, _ := bytes.Cut(trimSpaces(args), space)
 	if d, err = parseSeconds(seconds); err != nil {
@@ -134,8 +135,8 @@ func cutLast(item []byte) (before, after []byte, ok bool) {
 	return trimSpaces(item[:i]), trimSpaces(item[i+1:]), true
 }
 
-// split yields what stands between the commas of list, without spaces around it and without what is
-// then empty.
+// split yields the items between the commas of list, without the spaces around them. Empty items
+// are left out.
 func split(list []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for rest := list; len(rest) > 0; {
@@ -162,7 +163,7 @@ func trimSpaces(b []byte) []byte {
 	return b
 }
 
-// alias returns b as a string without copying it. It is used only to call functions that neither
-// keep nor return their argument while b is known not to change: the caller of this package may not
-// write to a line while it parses it.
+// alias returns b as a string without copying it. It is used only to call functions that do not
+// keep or return their argument, and only while b does not change: a caller of this package may not
+// write to a line while the package parses the line.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,19 +1,21 @@
-// Package relaywire speaks the protocol between relays and Pulse, both ways: it reads messages from
-// a connection without allocating and appends messages to a buffer that the caller owns.
+// Package relaywire implements the protocol between relays and Pulse for both sides: it reads
+// messages from a connection without allocating and appends messages to a buffer that the caller
+// owns.
 //
 // Promise: a [Reader] never holds more than [MaxLine] bytes, holds half a kilobyte while its
-// connection is idle, and allocates neither per line nor per reading. What it hands out aliases its
-// buffer and is valid until its next Read. The Append functions never emit anything but whole,
-// well-formed lines of at most MaxLine bytes, whatever they are given: a byte that a name may not
-// hold is replaced by '_', a value that is not finite is left out, and a list that is too long for
-// one line becomes several lines. Callers that want to refuse instead ask [ValidID], [ValidName],
-// [ValidTag] and [ValidToken] first. Nothing here blocks except the source under a Reader, starts a
-// goroutine or keeps state between calls; one Reader belongs to one goroutine.
+// connection is idle, and allocates neither per line nor per reading. A message aliases the
+// Reader's buffer and is valid until the next Read. Whatever the Append functions are given, they
+// emit only whole, well-formed lines of at most MaxLine bytes: they replace a byte that a name may
+// not hold by '_', leave out a value that is not finite, and split a list that is too long for one
+// line over several lines. Callers that want to refuse such input call [ValidID], [ValidName],
+// [ValidTag] and [ValidToken] first. Nothing in this package starts a goroutine, keeps state
+// between calls or blocks, except the source of a Reader. One Reader belongs to one goroutine.
 //
 // # Grammar
 //
-// Text, one message a line, for people with netcat. A line ends in \n (\r\n is accepted) and is at
-// most 64 KiB long with its end. The verb is lower case, one space separates it from its arguments.
+// The protocol is text, one message a line, so that people can use netcat. A line ends in \n (\r\n
+// is accepted) and is at most 64 KiB long with its end. The verb is lower case, one space separates
+// it from its arguments.
 //
 //	relay to server                         answer
 //	  id {id}            first line         ok, then beat {seconds}
@@ -42,22 +44,22 @@
 //	tag   = {key}:{value} | {word}
 //	value = decimal number: 12, -0.5, .5, 1e-3
 //
-// A value with a decimal comma, as in 0,25, is no number, and no half of it is taken: what follows
-// the comma belongs to the value unless it has a colon or begins like a name.
+// A value with a decimal comma, as in 0,25, is not a number, and its whole part is not stored
+// either: the text after the comma belongs to the value unless it has a colon or begins like a
+// name.
 //
 // # Who may speak when
 //
-// The relay speaks first and its first line is id; until the ok comes it says nothing else. A relay
-// that has a token does not give it yet: a server that wants none answers ok, and one that wants a
-// token answers an id line without it with the reason of [ErrMissingToken] and waits for a second
-// id line, with the token, on the same connection. Older servers answer with [ErrWrongToken] and
-// hang up; they take id {id} {token} on the next connection. So no secret gets to a server that did
-// not ask for it. A server that wants no token throws token:{token} away; of id {id} {token} it
-// cannot know that the last word is no part of the id, as Pulse 0.2 has it. Afterwards both sides
-// speak whenever they like. Answers come in the order of what they answer, but nothing says which
-// ok belongs to what, so that nobody waits for one (Pulse 0.2 answers add and remove with nothing
-// at all). A got may be split over several lines. Either side ignores lines whose verb it does not
-// know.
+// The relay speaks first, and it sends only id lines until the ok comes. Even a relay that has a
+// token leaves it out of the first id line, so that no server gets a secret that it did not ask
+// for. A server that wants no token answers ok. A server that wants a token answers with the reason
+// of [ErrMissingToken] and waits for a second id line, with the token, on the same connection.
+// Older servers answer with [ErrWrongToken] and close the connection; they take id {id} {token} on
+// the next connection. A server that wants no token discards token:{token}, but it cannot know that
+// the last word of id {id} {token} is not part of the id, as in Pulse 0.2. After the ok both sides
+// speak whenever they like. Answers come in the order of the requests, but an ok does not name its
+// request, so neither side waits for one (Pulse 0.2 does not answer add and remove at all). A got
+// may be split over several lines. Both sides ignore lines with an unknown verb.
 //
 // # Limits
 //

@@ -2,8 +2,8 @@ package relaywire
 
 import "errors"
 
-// What can be wrong with a line. All are sentinels, returned as they are, so that a line full of
-// mistakes costs nothing; their texts are fit to be sent to the relay with AppendError.
+// The errors of a line. All are sentinels, returned unwrapped, so that a line full of mistakes
+// allocates nothing. Their texts can be sent to the relay with AppendError.
 var (
 	// ErrLineTooLong ends a Reader: a line did not end within MaxLine bytes. The rest of that line
 	// is still unread, so the connection can only be closed.
@@ -14,8 +14,8 @@ var (
 	// for another id line.
 	ErrMissingToken = errors.New("missing token: send id {id} token:{token}")
 	// ErrWrongToken is an id line with a token that is not the server's. Releases without
-	// ErrMissingToken say it of an id line without a token too; they know a token only as the last
-	// word, without token: before it.
+	// ErrMissingToken also answer an id line without a token with ErrWrongToken; they know a token
+	// only as the last word, without token: before it.
 	ErrWrongToken = errors.New("wrong token: send id {id} {token}")
 	// ErrBadID is an id that ValidID refuses.
 	ErrBadID = errors.New("bad id: use 1 to 255 bytes of UTF-8 without control characters")

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// FuzzReader: whatever comes in, however it is cut, the lines are those between the newlines, the
-// memory stays within the bound, and every argument parser survives and hands out only what the
-// Valid functions accept.
+// FuzzReader feeds any input, cut in any way. The lines must be the parts between the newlines, and
+// the memory must stay within the bound. No argument parser may panic or return anything that the
+// Valid functions refuse.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte("id web1\nadd cpu:a:b,c\r\ngot cpu-used:1.5,x:2,\nping\n"), uint16(3))
 	f.Add([]byte("override 60 cpu:1,ram:5\nbeat 30\nget cpu,,ram\nremove cpu"), uint16(1))
@@ -73,7 +73,8 @@ func (c *chunks) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// parseAll gives args to every parser and holds what they promise. None may write to args.
+// parseAll gives args to every parser and checks the parsers' promises. No parser may write to
+// args.
 func parseAll(t *testing.T, args []byte) {
 	before := string(args)
 	for _, withToken := range []bool{false, true} {
@@ -129,8 +130,8 @@ func parseAll(t *testing.T, args []byte) {
 
 var decimal = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
 
-// FuzzValue: exactly the decimal numbers are accepted, each is the float64 that strconv reads, and
-// nothing else is.
+// FuzzValue checks that exactly the decimal numbers are accepted, and that each is the float64 that
+// strconv reads.
 func FuzzValue(f *testing.F) {
 	for _, s := range []string{"0", "-0", "1.5", "+.5", "5.", "1e3", "1E-3", "00012.500", "123456789012345", "1234567890123456", "9007199254740993", "0.1e23",
 		"1e22", "1e23", "1e-22", "1e-23", "4.9e-324", "1.7976931348623157e308", "1.8e308", "1e-400", "0e999999999999", "0x1p-2", "1_000", "nan", "-Inf", "infinity",
@@ -155,8 +156,8 @@ func FuzzValue(f *testing.F) {
 	})
 }
 
-// FuzzWriters: whatever they are given, one whole line comes out per call, of the verb that was
-// asked for; and what could be sent as it is reads back as it was.
+// FuzzWriters checks that each call with any arguments writes one whole line with the call's verb,
+// and that arguments that can be sent unchanged are read back unchanged.
 func FuzzWriters(f *testing.F) {
 	f.Add("web1", "cpu", "service:web1", "guy", 1.5, int64(time.Second))
 	f.Add("web 1", "a-b", "a,b", "", math.Copysign(0, -1), int64(time.Millisecond))

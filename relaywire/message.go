@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Limits of the protocol, in bytes unless named otherwise.
+// Limits of the protocol, in bytes unless stated otherwise.
 const (
 	// MaxLine is the longest line, its newline included.
 	MaxLine = 64 << 10
@@ -13,24 +13,24 @@ const (
 	MaxName = 255
 	// MaxTag is the longest tag.
 	MaxTag = 512
-	// MaxTags is how many tags a collector may have.
+	// MaxTags is how many tags a collector may have at most.
 	MaxTags = 64
 )
 
-// Reserved may not be the name of a collector or a stat of a relay: Pulse 0.2 kept a stat of that
-// name for each relay, 1 while it was connected, and a relay that sent its own would be taken for
-// the server.
+// Reserved may not be the name of a collector or a stat of a relay. Pulse 0.2 kept a stat of that
+// name for each relay, with the value 1 while the relay was connected, and readers would take a
+// relay's own stat of that name for the server's.
 const Reserved = "_connected"
 
-// tokenMark is what the last word of an id line begins with when it is a token. It is no part of
-// the token.
+// tokenMark is the prefix that marks the last word of an id line as a token. It is not part of the
+// token.
 const tokenMark = "token:"
 
-// TrimToken returns the token as ParseID does, without the mark that it may have been configured
-// with.
+// TrimToken returns token as ParseID returns it: without tokenMark, which a configured token may
+// begin with.
 func TrimToken(token string) string { return strings.TrimPrefix(token, tokenMark) }
 
-// Verb says what a message asks for or answers.
+// Verb names what a message asks for or answers.
 type Verb uint8
 
 // The verbs, in the order of the grammar in the package comment.
@@ -38,21 +38,21 @@ const (
 	VerbUnknown  Verb = iota // a line that is none of the others; ignored by both sides
 	VerbID                   // relay: who I am
 	VerbAdd                  // relay: a collector that can be polled
-	VerbRemove               // relay: a collector that no longer can
+	VerbRemove               // relay: a collector that can no longer be polled
 	VerbGot                  // relay: readings, the answer to get
 	VerbPing                 // relay: still there?
 	VerbPong                 // server: still here
 	VerbBeat                 // server: ping this often
 	VerbGet                  // server: collect these now
-	VerbFlush                // server: forget what the collectors gathered
+	VerbFlush                // server: discard the collectors' samples
 	VerbOverride             // server: sample these more often for a while
 	VerbOK                   // both: done
 	VerbClose                // relay: going away
-	VerbError                // server: what it refuses, or why it hangs up
+	VerbError                // server: why it refuses something or closes the connection
 	verbs
 )
 
-// String returns the verb as it stands on the wire; "unknown" for VerbUnknown.
+// String returns the verb as it is written on the wire; "unknown" for VerbUnknown.
 func (v Verb) String() string {
 	switch v {
 	case VerbID:
@@ -85,19 +85,19 @@ func (v Verb) String() string {
 	return "unknown"
 }
 
-// Message is one line. Args aliases the line it was parsed from; from a Reader it is valid until
-// the next Read.
+// Message is one line. Args aliases the line it was parsed from; a message from a Reader is valid
+// until the next Read.
 type Message struct {
 	// Verb is the line's first word.
 	Verb Verb
-	// Args is the rest of the line after the verb and one space, without the line's end. Of a line
-	// with an unknown verb it is the whole line, for the log.
+	// Args is the rest of the line after the verb and one space, without the line's end. For an
+	// unknown verb Args is the whole line, for the log.
 	Args []byte
 }
 
-// Parse reads one line, with or without its end. It never fails: what it does not know is
-// VerbUnknown. The arguments are not looked at; that is what ParseID, ParseAdd, ParseRemove,
-// Readings, Names, ParseOverride and ParseBeat are for.
+// Parse reads one line, with or without its end. It never fails: a line that it does not know is
+// VerbUnknown. Parse does not check the arguments: ParseID, ParseAdd, ParseRemove, Readings, Names,
+// ParseOverride and ParseBeat do.
 func Parse(line []byte) Message {
 	line = trimEnd(line)
 	word, rest, _ := bytes.Cut(line, space)
@@ -110,7 +110,7 @@ func Parse(line []byte) Message {
 var space = []byte{' '}
 
 func verbOf(word []byte) Verb {
-	// The conversion does not allocate: the compiler knows that a switch keeps nothing.
+	// The conversion does not allocate: the compiler knows that a switch does not keep the string.
 	switch string(word) {
 	case "got":
 		return VerbGot

@@ -6,19 +6,19 @@ import (
 	"sync"
 )
 
-// A Reader's buffer is smallBuffer while nothing is under way: ten thousand idle relays then cost 6
-// MB. A line that does not fit borrows a buffer from the next larger class and gives it back when
-// the line has been handed over.
+// A Reader's buffer has smallBuffer bytes while no line is being read, so that ten thousand idle
+// relays cost 6 MB. A line that does not fit borrows a buffer of the next larger class. The Reader
+// gives the buffer back after the line has been handed over.
 const (
 	smallBuffer  = 512
 	mediumBuffer = 4 << 10
 	largeBuffer  = 16 << 10
-	// maxEmptyReads is how often in a row a source may return nothing without an error.
+	// maxEmptyReads is how many times in a row a source may return no bytes and no error.
 	maxEmptyReads = 100
 )
 
-// The pools hold nothing but memory that no Reader uses, so that they may be shared by all servers
-// of a process. Arrays by pointer: storing one allocates nothing.
+// The pools hold only memory that no Reader uses, so all servers of a process may share them. They
+// hold pointers to arrays because storing a pointer does not allocate.
 var (
 	mediumPool = sync.Pool{New: func() any { return new([mediumBuffer]byte) }}
 	largePool  = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
@@ -35,15 +35,16 @@ type Reader struct {
 	small               [smallBuffer]byte
 }
 
-// NewReader returns a Reader of src's lines. It reads ahead, so that nobody else should read from
-// src afterwards.
+// NewReader returns a Reader of src's lines. It reads ahead, so nobody else should read from src
+// afterwards.
 func NewReader(src io.Reader) *Reader {
 	r := &Reader{src: src}
 	r.buf = r.small[:]
 	return r
 }
 
-// Read returns the next message; it is valid until the next Read. It blocks as the source does.
+// Read returns the next message, which is valid until the next Read. Read blocks while the source
+// blocks.
 //
 // The error is io.EOF when the source ended after a whole line, io.ErrUnexpectedEOF when it ended
 // within one, ErrLineTooLong (every later Read returns it again), io.ErrNoProgress from a broken
@@ -66,7 +67,8 @@ func (r *Reader) Read() (Message, error) {
 		r.end += n
 		switch {
 		case n > 0:
-			// What came with an error is looked at first; a source that has ended says so again.
+			// Bytes that came with an error are checked first; a source that has ended returns its
+			// error again.
 			empty = 0
 		case err == io.EOF && r.end > r.start:
 			return Message{}, io.ErrUnexpectedEOF
@@ -84,9 +86,10 @@ func (r *Reader) Read() (Message, error) {
 // 0 means that the next Read may return at once.
 func (r *Reader) Buffered() int { return r.end - r.start }
 
-// makeRoom makes free space after end, in the smallest buffer that will do. It is called only when
-// the buffer holds no whole line, and is where a borrowed buffer goes back, because the message
-// that aliased it is no longer valid. It returns false when a line fills the largest buffer.
+// makeRoom makes free space after end, in the smallest buffer that is large enough. It is called
+// only when the buffer holds no whole line. It gives a borrowed buffer back, because the message
+// that aliased the buffer is no longer valid. It returns false when a line fills the largest
+// buffer.
 func (r *Reader) makeRoom() bool {
 	pending := r.end - r.start
 	switch {
@@ -107,7 +110,7 @@ func (r *Reader) makeRoom() bool {
 	return true
 }
 
-// moveTo puts the pending bytes at the beginning of buf and gives the buffer that held them back.
+// moveTo puts the pending bytes at the beginning of buf and gives the old buffer back to its pool.
 func (r *Reader) moveTo(buf []byte) {
 	old := r.buf
 	if r.start > 0 || len(old) != len(buf) {

@@ -26,8 +26,8 @@ func readAll(t *testing.T, src io.Reader) (lines []string, last error) {
 	}
 }
 
-// TestReaderHoweverItArrives reads the same lines, of every size around the buffers' sizes, from
-// sources that deliver them differently.
+// TestReaderHoweverItArrives reads the same lines, of all sizes around the buffers' sizes, from
+// sources that deliver the lines in different pieces.
 func TestReaderHoweverItArrives(t *testing.T) {
 	var want []string
 	for _, n := range []int{1, 2, 100, smallBuffer - 2, smallBuffer - 1, smallBuffer, smallBuffer + 1, 3, mediumBuffer - 1, mediumBuffer, mediumBuffer + 1,
@@ -55,7 +55,7 @@ func TestReaderHoweverItArrives(t *testing.T) {
 	}
 }
 
-// lineSource delivers what a connection mostly does: one line a read, if there is room for it.
+// lineSource delivers lines as most connections do: one line a read, if the reader has room for it.
 type lineSource struct {
 	text string
 	at   int
@@ -125,7 +125,7 @@ type silent struct{}
 
 func (silent) Read([]byte) (int, error) { return 0, nil }
 
-// TestReaderTooLongIsFinal: what follows a line that is too long is never taken for a message.
+// TestReaderTooLongIsFinal: text after a line that is too long is never taken for a message.
 func TestReaderTooLongIsFinal(t *testing.T) {
 	r := NewReader(strings.NewReader(strings.Repeat("x", MaxLine) + "\nclose\n"))
 	for range 3 {
@@ -158,8 +158,8 @@ func TestReaderGoesOnAfterADeadline(t *testing.T) {
 	}
 }
 
-// TestReaderMemory: half a kilobyte when idle, also after the longest line, and never more than
-// MaxLine.
+// TestReaderMemory: an idle Reader holds half a kilobyte, even after the longest line, and a Reader
+// never holds more than MaxLine.
 func TestReaderMemory(t *testing.T) {
 	if size := unsafe.Sizeof(Reader{}); size > 640 {
 		t.Errorf("an idle Reader takes %d bytes", size)
@@ -172,7 +172,7 @@ func TestReaderMemory(t *testing.T) {
 	if m, err := r.Read(); err != nil || m.Verb != VerbPing || len(r.buf) != smallBuffer || r.Buffered() != 0 {
 		t.Errorf("the line after it: %v, buffer %d, %d buffered, %v", m.Verb, len(r.buf), r.Buffered(), err)
 	}
-	// A peer that has begun a short line and says no more holds no large buffer either.
+	// A peer that sent a part of a short line and then nothing does not hold a large buffer either.
 	r = NewReader(io.MultiReader(&lineSource{text: strings.Repeat("x", 5000) + "\n"}, strings.NewReader("get cp"), iotest.ErrReader(os.ErrDeadlineExceeded)))
 	if _, err := r.Read(); err != nil {
 		t.Fatal(err)
@@ -190,8 +190,8 @@ func gotLine(readings int) string {
 	return string(AppendGot(nil, items))
 }
 
-// TestReadingDoesNotAllocate holds the promise of the package comment for lines within the small
-// buffer and beyond it.
+// TestReadingDoesNotAllocate checks the promise of the package comment for lines that fit in the
+// small buffer and for longer ones.
 func TestReadingDoesNotAllocate(t *testing.T) {
 	for _, readings := range []int{10, 100, 1000} {
 		r := NewReader(&lineSource{text: gotLine(readings) + "ping\nget cpu,ram\nadd cpu:service:web1,guy\nfoo\n", loop: true})

@@ -14,22 +14,22 @@ type Reading struct {
 	Collector, Stat []byte
 	// Value is finite, and 0 when Err is set.
 	Value float64
-	// Err is nil, ErrNoValue, ErrBadName, ErrReserved, ErrNotNumber or ErrNotFinite. The other
-	// readings of the line are not touched by it.
+	// Err is nil, ErrNoValue, ErrBadName, ErrReserved, ErrNotNumber or ErrNotFinite. It does not
+	// affect the other readings of the line.
 	Err error
 }
 
-// Readings yields the items of a got line in their order, the rejected ones with Err set; empty
-// items (a comma at the end) are left out. Ranging over it does not allocate.
+// Readings yields the items of a got line in their order; a rejected item has Err set. Empty items
+// (a comma at the end) are left out. Ranging over Readings does not allocate.
 //
-// Half a value is no value: a decimal comma, as in cpu-used:0,25, is part of the item, which is
-// then ErrNotNumber. An item ends at the comma before the next item, and what has no colon and does
-// not begin like a name is none.
+// A decimal comma, as in cpu-used:0,25, is part of the item, so that half a value is never stored;
+// the item's error is ErrNotNumber. An item ends at the comma before the next item. Text without a
+// colon that does not begin like a name does not start an item.
 //
-// What Pulse 0.2 made of odd items, and what becomes of them here: a text value was stored as -1
-// and is ErrNotNumber; an item without a value was dropped and is ErrNoValue; one with two dashes
-// was dropped and is ErrBadName; one without a dash was dropped and is accepted as a stat of the
-// collector's own name; of a value with a decimal comma the whole part was stored.
+// Pulse 0.2 treated some items differently. It stored a text value as -1; here that is
+// ErrNotNumber. It dropped an item without a value; here that is ErrNoValue. It dropped an item
+// with two dashes; here that is ErrBadName. It dropped an item without a dash; here the item is a
+// stat with the collector's own name. Of a value with a decimal comma it stored the whole part.
 func Readings(args []byte) iter.Seq[Reading] {
 	return func(yield func(Reading) bool) {
 		for rest := args; len(rest) > 0; {
@@ -59,8 +59,9 @@ func itemEnd(list []byte) int {
 	}
 }
 
-// continues reports whether what rest, which follows a comma, begins with belongs to the value
-// before it: 25 of 0,25. It has no colon up to the next comma, and does not begin like a name.
+// continues reports whether rest, the text after a comma, begins with a part of the value before
+// the comma, such as 25 of 0,25. Such a part has no colon up to the next comma and does not begin
+// like a name.
 func continues(rest []byte) bool {
 	for i, c := range rest {
 		switch {

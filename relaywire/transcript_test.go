@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestTranscripts walks testdata/*.txt: the lines of either side, each followed by what is to be
-// read from it.
+// TestTranscripts plays testdata/*.txt: the lines of both sides, each followed by the message that
+// the reader must return for it.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) < 7 {
@@ -28,7 +28,7 @@ func TestTranscripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Both ways of ending a line have to read the same.
+			// Lines with either ending must give the same messages.
 			for _, end := range []string{"\n", "\r\n"} {
 				walkTranscript(t, string(text), end)
 			}
@@ -37,7 +37,7 @@ func TestTranscripts(t *testing.T) {
 }
 
 func walkTranscript(t *testing.T, text, end string) {
-	var said, want, where []string // said[i] is to be read as want[i]
+	var said, want, where []string // said[i] must be read as want[i]
 	token := false
 	for n, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 		switch {
@@ -141,7 +141,7 @@ func describe(m Message, token bool) string {
 	return b.String() + "\n"
 }
 
-// TestErrorsCanBeSent holds that every sentinel is a reason that AppendError sends as it is.
+// TestErrorsCanBeSent checks that AppendError sends the text of every sentinel unchanged.
 func TestErrorsCanBeSent(t *testing.T) {
 	for _, err := range []error{ErrLineTooLong, ErrMissingID, ErrMissingToken, ErrWrongToken, ErrBadID, ErrBadName, ErrReserved, ErrBadTag, ErrTooManyTags, ErrNoValue, ErrNotNumber, ErrNotFinite, ErrBadDuration, ErrBadOverride} {
 		m := Parse(AppendError(nil, err.Error()))

@@ -32,13 +32,13 @@ func ValidID(s string) bool {
 func ValidTag(s string) bool { return validText(s, MaxTag) && strings.IndexByte(s, ',') < 0 }
 
 // ValidToken reports whether s may be a relay token: 1 to MaxName bytes of UTF-8 without spaces and
-// control characters. A token: at its beginning does not count.
+// control characters, and not only token:. A leading token: is not part of the token.
 func ValidToken(s string) bool {
 	return validText(s, MaxName) && strings.IndexByte(s, ' ') < 0 && TrimToken(s) != ""
 }
 
-// SplitTag splits a tag at its first colon. ok is false for a bare word, and for a tag with nothing
-// before or after the colon, which counts as a bare word too.
+// SplitTag splits a tag at its first colon. ok is false for a bare word. A tag with nothing before
+// or after the colon counts as a bare word too.
 func SplitTag(tag string) (key, value string, ok bool) {
 	key, value, ok = strings.Cut(tag, ":")
 	if key == "" || value == "" {

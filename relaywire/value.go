@@ -12,14 +12,14 @@ var powers = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10
 const exactDigits = 15
 
 // parseValue reads [+-] digits [. digits] [e [+-] digits] with a digit on at least one side of the
-// point, and nothing else: no hexadecimal, no underscores, no words. The error is ErrNoValue,
-// ErrNotNumber or ErrNotFinite.
+// point. It accepts nothing else: no hexadecimal, no underscores, no words. The error is
+// ErrNoValue, ErrNotNumber or ErrNotFinite.
 //
-// Most readings are short, and one correctly rounded operation on two exact numbers is a correctly
-// rounded result (Clinger, "How to read floating point numbers accurately", 1990), so those are
-// done here in the one pass that checks them. The others go to strconv through an alias, which is
-// why they cost no copy: by then overflow is the only error left to find, and the only case that
-// allocates.
+// Most readings are short. One correctly rounded operation on two exact numbers gives a correctly
+// rounded result (Clinger, "How to read floating point numbers accurately", 1990), so parseValue
+// computes short values in the same pass that checks them. It passes longer values to strconv
+// through an alias, without a copy. The syntax has been checked by then, so overflow is the only
+// error left, and the only case that allocates.
 func parseValue(b []byte) (float64, error) {
 	if len(b) == 0 {
 		return 0, ErrNoValue
@@ -81,7 +81,8 @@ func parseValue(b []byte) (float64, error) {
 	return v, nil
 }
 
-// parseExponent reads e [+-] digits. Beyond a million it stops counting: strconv gets those anyway.
+// parseExponent reads e [+-] digits. It stops counting beyond a million, because parseValue passes
+// such exponents to strconv anyway.
 func parseExponent(b []byte) (e int, ok bool) {
 	if b[0] != 'e' && b[0] != 'E' {
 		return 0, false
@@ -108,8 +109,8 @@ func parseExponent(b []byte) (e int, ok bool) {
 	return e, true
 }
 
-// notNumber recognizes the words for values that are not finite, as Go, C, Python and JavaScript
-// print them, from any other text.
+// notNumber returns ErrNotFinite for the words that Go, C, Python and JavaScript print for values
+// that are not finite, and ErrNotNumber for any other text.
 func notNumber(b []byte) error {
 	if b[0] == '+' || b[0] == '-' {
 		b = b[1:]

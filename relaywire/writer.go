@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// GotItem is one reading to be written.
+// GotItem is one reading of a got line to be written.
 type GotItem struct {
 	Collector, Stat string
 	Value           float64
@@ -20,8 +20,8 @@ type OverrideItem struct {
 	Interval time.Duration
 }
 
-// AppendID appends the first line of a relay. An empty token is left out; another one is written as
-// token:{token}, so that a server that wants none does not take it for a part of the id.
+// AppendID appends the first line of a relay. An empty token is left out. Any other token is
+// written as token:{token}, so that a server that wants none does not take it for a part of the id.
 func AppendID(dst []byte, id, token string) []byte {
 	dst = append(dst, "id "...)
 	dst = appendText(dst, id, "", MaxName)
@@ -33,8 +33,8 @@ func AppendID(dst []byte, id, token string) []byte {
 	return append(dst, '\n')
 }
 
-// AppendAdd appends an add line. Empty tags are left out, and those beyond MaxTags. The colon
-// stands there also without tags, as released relays write it.
+// AppendAdd appends an add line. Empty tags and tags beyond MaxTags are left out. The colon is
+// written even without tags, as released relays write it.
 func AppendAdd(dst []byte, name string, tags []string) []byte {
 	dst = append(dst, "add "...)
 	dst = appendText(dst, name, reservedInNames, MaxName)
@@ -59,8 +59,8 @@ func AppendRemove(dst []byte, name string) []byte {
 	return append(dst, '\n')
 }
 
-// AppendGot appends the items as one got line, or as several when they do not fit one. Values that
-// are not finite are left out; nothing at all is appended when no item remains. Numbers are written
+// AppendGot appends the items as one got line, or as several when they do not fit in one. Values
+// that are not finite are left out; when no item remains, nothing is appended. Numbers are written
 // in the shortest form that reads back as the same number.
 func AppendGot(dst []byte, items []GotItem) []byte {
 	const verb = "got "
@@ -82,8 +82,8 @@ func AppendGot(dst []byte, items []GotItem) []byte {
 	return endLine(dst, start)
 }
 
-// AppendGet appends a get line, or several when the names do not fit one; nothing when there are
-// none. Empty names are left out.
+// AppendGet appends a get line, or several when the names do not fit in one. Empty names are left
+// out; without names nothing is appended.
 func AppendGet(dst []byte, names []string) []byte {
 	const verb = "get "
 	start := len(dst)
@@ -99,10 +99,10 @@ func AppendGet(dst []byte, names []string) []byte {
 	return endLine(dst, start)
 }
 
-// AppendOverride appends an override line, or several when the items do not fit one; nothing when
-// there are none. Durations are written in seconds, rounded up to whole ones from a second on
-// because older relays read whole numbers only. They are kept between a millisecond and
-// MaxDuration.
+// AppendOverride appends an override line, or several when the items do not fit in one. Without
+// items nothing is appended. Durations are written in seconds and kept between a millisecond and
+// MaxDuration. Durations of a second or more are rounded up to whole seconds, because older relays
+// read whole numbers only.
 func AppendOverride(dst []byte, d time.Duration, items []OverrideItem) []byte {
 	var scratch [48]byte
 	verb := append(appendSeconds(append(scratch[:0], "override "...), d), ' ')
@@ -145,7 +145,8 @@ func AppendFlush(dst []byte) []byte { return append(dst, "flush\n"...) }
 // AppendClose appends a close line.
 func AppendClose(dst []byte) []byte { return append(dst, "close\n"...) }
 
-// AppendError appends an error line. A reason of several lines becomes one; it is cut after 1 KiB.
+// AppendError appends an error line. A reason of several lines becomes one line and is cut after 1
+// KiB.
 func AppendError(dst []byte, reason string) []byte {
 	dst = append(dst, "error "...)
 	return append(appendText(dst, reason, "", 1<<10), '\n')
@@ -153,8 +154,8 @@ func AppendError(dst []byte, reason string) []byte {
 
 const reservedInNames = "-:,"
 
-// beginItem appends what stands before the next item of a list: the verb on a new line, a comma
-// within one.
+// beginItem appends what comes before the next item of a list: the verb on a new line, otherwise a
+// comma.
 func beginItem(dst []byte, start int, verb string) []byte {
 	if len(dst) == start {
 		return append(dst, verb...)
@@ -162,9 +163,9 @@ func beginItem(dst []byte, start int, verb string) []byte {
 	return append(dst, ',')
 }
 
-// breakLine is called when the item that begins (with its comma) at mark has been appended to the
-// line that begins at start. If the line has become too long, the comma is replaced by a newline
-// and the verb. It returns where the current line begins.
+// breakLine is called after an item has been appended. The item begins (with its comma) at mark,
+// and its line begins at start. If the line has become too long, breakLine replaces the comma by a
+// newline and the verb. It returns where the current line begins.
 func breakLine(dst []byte, start, mark int, verb string) ([]byte, int) {
 	if len(dst)-start < MaxLine || mark == start {
 		return dst, start
@@ -184,9 +185,9 @@ func endLine(dst []byte, start int) []byte {
 	return append(dst, '\n')
 }
 
-// appendText appends s as it is if it is a valid text without the reserved bytes, and otherwise
-// what comes nearest: an underscore for every byte that cannot be sent and for a space at either
-// end, cut at limit; a lone underscore for nothing.
+// appendText appends s unchanged if it is a valid text without the reserved bytes. Otherwise it
+// writes an underscore for every byte that cannot be sent and for a space at either end, and cuts
+// the text at limit. If nothing is left, it writes a lone underscore.
 func appendText(dst []byte, s, reserved string, limit int) []byte {
 	if validText(s, limit) && !strings.ContainsAny(s, reserved) {
 		return append(dst, s...)

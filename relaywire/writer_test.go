@@ -45,8 +45,8 @@ func TestWriters(t *testing.T) {
 	}
 }
 
-// TestWritersNeverBreakTheProtocol gives them what would, if it went out as it is, be another
-// message or another argument.
+// TestWritersNeverBreakTheProtocol gives the writers text that would be another message or another
+// argument if it were sent unchanged.
 func TestWritersNeverBreakTheProtocol(t *testing.T) {
 	for want, got := range map[string][]byte{
 		"id web1_close\n":                   AppendID(nil, "web1\nclose", ""),
@@ -74,8 +74,8 @@ func TestWritersNeverBreakTheProtocol(t *testing.T) {
 	}
 }
 
-// TestLongListsBecomeSeveralLines: nothing is lost or doubled, and no line is longer than what the
-// other side reads.
+// TestLongListsBecomeSeveralLines: no item is lost or doubled, and no line is longer than the other
+// side accepts.
 func TestLongListsBecomeSeveralLines(t *testing.T) {
 	for _, size := range []int{1, 6, 200, MaxName} {
 		var items []GotItem
@@ -87,7 +87,7 @@ func TestLongListsBecomeSeveralLines(t *testing.T) {
 			items = append(items, GotItem{Collector: name, Stat: "s", Value: float64(i)})
 			overrides = append(overrides, OverrideItem{Name: name, Interval: time.Duration(i+1) * time.Second})
 		}
-		const before = "ok\n" // what was in the buffer before does not count towards the line
+		const before = "ok\n" // bytes that were in the buffer before do not count towards the line
 		text := AppendOverride(AppendGet(AppendGot([]byte(before), items), names), time.Hour, overrides)
 		r := NewReader(bytes.NewReader(text))
 		var got []string

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// goldenEvents are the events whose bytes are kept in testdata for ever: what a version wrote must
-// stay readable, and version 1 must go on writing exactly this.
+// goldenEvents are the events whose bytes are kept in testdata for ever: a released version's
+// events must stay readable, and version 1 must always write exactly these bytes.
 var goldenEvents = map[string]*Event{
 	"simple": {Relay: "web1", Time: 1795416970017829163, Collectors: []Collector{
 		{Name: "cpu", Tags: []string{"service:web1", "guy"}, Stats: []Stat{{"used", 0.25}, {"idle", 0.75}}}}},
@@ -69,8 +69,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// golden compares data to a file that is never written by a test, unless PULSE_GOLDEN=new and it is
-// not there.
+// golden compares data with a file. It writes the file only if PULSE_GOLDEN=new and the file does
+// not exist.
 func golden(t *testing.T, name string, data []byte) {
 	t.Helper()
 	file := filepath.Join("testdata", "v1", name+".json")
@@ -121,7 +121,8 @@ func sameRelayEvent(a, b *RelayEvent) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// The schema as encoding/json sees it. Stats are kept in order by a type of their own.
+// jsonEvent is the schema for encoding/json. Its stats have a type of their own, which keeps their
+// order.
 type jsonEvent struct {
 	V          *int64          `json:"v"`
 	Relay      string          `json:"relay"`
@@ -163,7 +164,7 @@ func (s *jsonStats) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// decodeJSON is the oracle: encoding/json, and a check of the version.
+// decodeJSON is the reference: encoding/json, and a check of the version.
 func decodeJSON(data []byte) (*Event, error) {
 	var j jsonEvent
 	if err := json.Unmarshal(data, &j); err != nil {
@@ -209,7 +210,7 @@ func TestDecodeLikeEncodingJSON(t *testing.T) {
 	}
 }
 
-// compareDecoders decodes with both, into an event that was used before.
+// compareDecoders decodes with both decoders, into an event that was used before.
 func compareDecoders(t *testing.T, data []byte) {
 	t.Helper()
 	want, wantErr := decodeJSON(data)
@@ -332,7 +333,7 @@ func TestInternTableIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second time by the first
+	for range 2 { // the second event is decoded with the names of the first
 		if err := d.DecodeEvent(data, &e); err != nil || !sameEvent(&e, wide) || len(d.last) > internLast {
 			t.Errorf("a wide event: %d names remembered, %v", len(d.last), err)
 		}

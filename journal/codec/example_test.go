@@ -6,7 +6,7 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// An event is written in one form, and read back with a decoder that is kept from event to event.
+// An event is written in one form, and read back with a decoder that is used for many events.
 func Example() {
 	event := codec.Event{Relay: "web1", Time: 1795416970017829163, Collectors: []codec.Collector{
 		{Name: "cpu", Tags: []string{"guy"}, Stats: []codec.Stat{{ID: "used", Value: 0.25}}},

@@ -16,7 +16,7 @@ import (
 
 const outsidePassword = `a "token" of {people} $HOME 100% \ ü`
 
-// client connects as another program would.
+// client connects to j as another program would.
 func client(tb testing.TB, j *opened, options ...nats.Option) *nats.Conn {
 	tb.Helper()
 	nc, err := tryClient(j, options...)
@@ -33,8 +33,8 @@ func tryClient(j *opened, options ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect("nats://"+j.Addr().String(), options...)
 }
 
-// patient is a context for a request that is answered, however busy the machine is: without a
-// deadline a client waits five seconds.
+// patient returns a context for a request that will be answered even if the machine is busy.
+// Without a deadline a client waits only five seconds.
 func patient(tb testing.TB) context.Context {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Minute)
@@ -110,7 +110,7 @@ func TestOutsideAddressInUse(t *testing.T) {
 	}
 }
 
-// Somebody takes the address after it was checked: the journal is not opened.
+// If another program takes the address after it was checked, the journal is not opened.
 func TestOutsideAddressTaken(t *testing.T) {
 	c, err := New(t.Context(), Options{Address: "127.0.0.1:0", User: "pulse", Password: "x"})
 	if err != nil {
@@ -157,7 +157,7 @@ func TestOutsideReads(t *testing.T) {
 		}
 	}
 	durable, err := s.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: "archive", AckPolicy: jetstream.AckExplicitPolicy,
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: 100, SampleFrequency: "0%", PauseUntil: new(time.Time)}) // as some clients say it
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: 100, SampleFrequency: "0%", PauseUntil: new(time.Time)}) // as some clients send it
 	if err != nil {
 		t.Fatal(err)
 	}

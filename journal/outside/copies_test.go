@@ -12,8 +12,7 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// A plain subscription gets what was committed, in order, and nothing is copied when nobody
-// listens.
+// A plain subscription gets the committed events in order. Without subscriptions nothing is copied.
 func TestOutsideCopies(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
@@ -57,7 +56,7 @@ func TestOutsideCopies(t *testing.T) {
 	eventually(t, "nothing is copied", func() bool { return c.account.TotalSubs() == c.baseline && c.waiting.Load() == 0 })
 }
 
-// What waits to be copied is bounded, and a commit does not wait for it.
+// The events that wait to be copied are bounded, and a commit does not wait for them.
 func TestOutsideCopiesAreBounded(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
@@ -75,7 +74,7 @@ func TestOutsideCopiesAreBounded(t *testing.T) {
 	defer c.conn.Close()
 	c.baseline = run.copies.baseline
 	big := journal.Message{Subject: "pulse.readings.web1", Data: make([]byte, 1<<20)}
-	for range 20 { // nobody publishes them
+	for range 20 { // no goroutine publishes them
 		c.add([]journal.Message{big})
 	}
 	if n := value(t, j.m.copiesDropped); n < 12 || n > 13 || c.waiting.Load() > maxCopies {
@@ -83,8 +82,9 @@ func TestOutsideCopiesAreBounded(t *testing.T) {
 	}
 }
 
-// The server keeps no cache of what subscribes to a subject: each new subscription would copy what
-// there is of all the subjects that match it, and thousands would keep the server busy for seconds.
+// The server has no cache of the subscriptions to a subject. With a cache, each new subscription
+// would copy the entries of all the subjects that match it, and thousands would keep the server
+// busy for seconds.
 func TestOutsideSubscriptionsAreNotCached(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
@@ -107,8 +107,8 @@ func TestOutsideSubscriptionsAreNotCached(t *testing.T) {
 	}
 }
 
-// Many subscriptions to single subjects do not slow each other down: what is published costs what
-// its own subject has.
+// Many subscriptions to single subjects do not slow each other down: the cost of a message is the
+// number of subscriptions to its own subject.
 func TestOutsideNarrowSubscriptions(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)

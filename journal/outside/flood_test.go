@@ -16,8 +16,8 @@ import (
 	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// Who sends more than all clients together may is disconnected and kept out for a while; a client
-// that was there stays.
+// A client that sends more than all clients together may is disconnected and refused for a while. A
+// client that was already connected stays.
 func TestOutsideFlood(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	appendN(t, j, "web1", 0, 1)
@@ -52,8 +52,8 @@ func TestOutsideFlood(t *testing.T) {
 	}
 }
 
-// Passwords are guessed at the pace at which tokens of the API are. Who is known, and this machine,
-// is let in meanwhile.
+// Guesses of passwords are limited as guesses of API tokens are. Meanwhile known addresses and this
+// machine are let in.
 func TestOutsideGuesses(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	a := j.admission
@@ -93,7 +93,7 @@ func TestOutsideGuesses(t *testing.T) {
 	}
 }
 
-// A pull that asks for more than is passed on at a time is told so.
+// A pull that asks for more than is passed on at a time gets an error.
 func TestOutsidePullTooLarge(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
@@ -105,9 +105,9 @@ func TestOutsidePullTooLarge(t *testing.T) {
 	}
 }
 
-// Who hears more than all clients together may is disconnected, and so are all who have more than
-// their share; who has less stays. Otherwise 256 subscriptions to everything on each of 64
-// connections would have 16,384 copies made of an event before the next one is written.
+// If all clients together receive more than they may, every client that receives more than its
+// share is disconnected. A client below its share stays. Otherwise 256 subscriptions to everything
+// on each of 64 connections would make 16,384 copies of an event before the next one is written.
 func TestOutsideHeardTooMuch(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	honest, greedy := client(t, j), []*rawClient{dialRaw(t, j), dialRaw(t, j)}
@@ -164,7 +164,7 @@ func TestOutsideHeardTooMuch(t *testing.T) {
 	}
 }
 
-// A client that pulls as much as it may through consumers of its own keeps nobody waiting.
+// A client that pulls as much as it may through its own consumers does not make other clients wait.
 func TestOutsideFairShare(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	appendMany(t, j, 100)
@@ -192,13 +192,12 @@ func TestOutsideFairShare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if seqs := take(t, c, 100); seqs[99] != 100 { // within 30 s, or the test fails
+	if seqs := take(t, c, 100); seqs[99] != 100 { // within 30 s, otherwise the test fails
 		t.Error(seqs)
 	}
 }
 
-// The order of turns: who asked for least comes first, each one's own in the order in which they
-// came.
+// Turns go first to the owner who asked for the least. One owner's turns keep their order.
 func TestTurns(t *testing.T) {
 	turns := newTurns(1, 1)
 	var got []string

@@ -18,8 +18,8 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// stage is a journal with Pulse reading and appending, a witness outside who would see a forged
-// message, and an attacker.
+// stage is a journal that Pulse reads and appends to, with two outside clients: a witness, who
+// would receive a forged message, and an attacker.
 type stage struct {
 	t        *testing.T
 	j        *opened
@@ -82,7 +82,8 @@ func (s *stage) configured() string {
 	return string(config)
 }
 
-// violation waits until the attacker is told that what it did with the subject is not allowed.
+// violation waits until the server has told the attacker that its use of the subject is not
+// allowed.
 func (s *stage) violation(subject string) {
 	s.t.Helper()
 	if err := s.attacker.Flush(); err != nil {
@@ -97,12 +98,12 @@ func (s *stage) violation(subject string) {
 	})
 }
 
-// unharmed checks that nothing changed, and that Pulse goes on.
+// unharmed checks that nothing has changed and that Pulse continues.
 func (s *stage) unharmed() {
 	t := s.t
 	t.Helper()
-	// What the attacker sent has gone through the filter: a request behind it is answered, and so
-	// is one behind that inside.
+	// Everything that the attacker sent has passed the filter when a later request is answered,
+	// outside and inside.
 	if err := s.attacker.Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +144,7 @@ func (s *stage) unharmed() {
 	}
 }
 
-// What may not even be published, or subscribed to.
+// Subjects that clients may not even publish or subscribe to.
 func TestOutsideForbiddenSubjects(t *testing.T) {
 	s := newStage(t)
 	publish := []string{"pulse.readings.web1", "pulse.relays.web1", "pulse.live.web1.cpu", "pulse.x", "pulse", "x",
@@ -164,12 +165,12 @@ func TestOutsideForbiddenSubjects(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.violation(subject)
-		_ = sub.Unsubscribe() // the server has forgotten it
+		_ = sub.Unsubscribe() // the server has removed it
 	}
 	s.unharmed()
 }
 
-// What clients may not ask of the server's API is answered at once, and not done.
+// Forbidden calls of the server's API are answered at once and not executed.
 func TestOutsideForbiddenCalls(t *testing.T) {
 	s := newStage(t)
 	began := time.Now()
@@ -194,8 +195,7 @@ func TestOutsideForbiddenCalls(t *testing.T) {
 	s.unharmed()
 }
 
-// What there is is listed: the stream, and the consumers of outside clients, but none of Pulse's
-// own.
+// Clients can list the stream and the consumers of outside clients, but none of Pulse's own.
 func TestOutsideLists(t *testing.T) {
 	s := newStage(t)
 	js, err := jetstream.New(s.attacker)
@@ -244,7 +244,7 @@ func TestOutsideLists(t *testing.T) {
 	s.unharmed()
 }
 
-// Requests that are let in and must be refused, by what they hold.
+// Requests that pass the permissions and must be refused because of their content.
 func TestOutsideForbiddenRequests(t *testing.T) {
 	s := newStage(t)
 	own := s.own
@@ -323,7 +323,7 @@ func mustConsumers(t *testing.T, j *opened) []*jetstream.ConsumerInfo {
 	return list
 }
 
-// Whatever a request names for its answer, nothing is written there.
+// Whatever subject a request names for its answer, nothing is written to a forbidden subject.
 func TestOutsideHostileReplies(t *testing.T) {
 	s := newStage(t)
 	st := stream(t, s.attacker)
@@ -372,7 +372,7 @@ func TestOutsideHostileReplies(t *testing.T) {
 	}
 }
 
-// Nobody outside hears what Pulse asks and is told, whoever else they hear.
+// No outside client receives Pulse's own requests and answers, whatever it subscribes to.
 func TestOutsideInboxes(t *testing.T) {
 	s := newStage(t)
 	all, err := s.attacker.SubscribeSync("_INBOX.>")
@@ -395,7 +395,7 @@ func TestOutsideInboxes(t *testing.T) {
 	}
 }
 
-// A direct get of everything comes in portions, and appending goes on.
+// A direct get of everything is answered with a limited number of events, and appending continues.
 func TestOutsideDirectGetOfEverything(t *testing.T) {
 	s := newStage(t)
 	const more = directEvents + 100

@@ -49,7 +49,7 @@ func openClosed(tb testing.TB, dir string) *opened {
 	return openWith(tb, dir, Options{}, func(c *Clients) journal.Outside { return c })
 }
 
-// openWith opens a journal with what a test puts around its clients.
+// openWith opens a journal with an Outside that a test wraps around its clients.
 func openWith(tb testing.TB, dir string, o Options, around func(*Clients) journal.Outside) *opened {
 	tb.Helper()
 	log := slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
@@ -126,7 +126,7 @@ func readN(tb testing.TB, r *journal.Reader, n int) (seqs []uint64) {
 	return seqs
 }
 
-// readers are the names of the consumers of the journal's readers.
+// readers returns the names of the consumers of the journal's readers.
 func readers(tb testing.TB, j *opened) (names []string) {
 	tb.Helper()
 	s, err := j.current().JetStream.Stream(tb.Context(), journal.StreamName)
@@ -145,7 +145,7 @@ func readers(tb testing.TB, j *opened) (names []string) {
 	return names
 }
 
-// value is what a counter or gauge stands at.
+// value returns the value of a counter or gauge.
 func value(tb testing.TB, c prometheus.Metric) float64 {
 	tb.Helper()
 	var m dto.Metric

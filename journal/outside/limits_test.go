@@ -28,7 +28,7 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// rawClient speaks the protocol by hand.
+// rawClient speaks the protocol directly.
 type rawClient struct {
 	net.Conn
 	t  testing.TB
@@ -51,7 +51,7 @@ func dialRaw(t testing.TB, j *opened) *rawClient {
 	return r
 }
 
-// expect reads lines until one holds what.
+// expect reads lines until one contains what.
 func (r *rawClient) expect(what string) {
 	r.t.Helper()
 	if err := r.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
@@ -79,7 +79,7 @@ func (r *rawClient) closed() {
 	}
 }
 
-// appendMany appends n events of a second relay, together.
+// appendMany appends n events of a second relay concurrently.
 func appendMany(tb testing.TB, j *opened, n int) {
 	tb.Helper()
 	var group errgroup.Group
@@ -117,7 +117,7 @@ func TestOutsidePassword(t *testing.T) {
 	}
 }
 
-// What is taken for a password some client can give; what none could is refused.
+// Every accepted password works for clients; a password that no client could send is refused.
 func TestOutsidePasswordsThatClientsCanGive(t *testing.T) {
 	for _, password := range []string{strings.Repeat("x", maxPassword-2), strings.Repeat("<", maxPassword/6-1), strings.Repeat("ü", maxPassword/2-1), "$2a$", "$2b$1$x", "a\tb"} {
 		if err := CheckPassword(password); err != nil {
@@ -189,8 +189,8 @@ func TestOutsideTooManySubscriptions(t *testing.T) {
 	}
 }
 
-// Outside clients cannot keep Pulse from reading, however many consumers they make; idle ephemeral
-// ones go for new ones.
+// Outside clients cannot keep Pulse from reading, however many consumers they make. Idle ephemeral
+// consumers are removed for new ones.
 func TestOutsideTooManyConsumers(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{MaxConsumers: 10})
 	appendN(t, j, "web1", 0, 10)
@@ -272,8 +272,8 @@ func TestOutsideTLS(t *testing.T) {
 	readN(t, from1(t, j, 1), 3)
 }
 
-// A client that asks for much and takes nothing is cut off; appending and reading do not wait for
-// it.
+// A client that asks for much and reads nothing is disconnected. Appending and reading do not wait
+// for it.
 func TestOutsideSlowClient(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	large := sample("web1", 0)
@@ -307,7 +307,7 @@ func TestOutsideSlowClient(t *testing.T) {
 	readN(t, from1(t, j, 1), n)
 }
 
-// selfSigned is a certificate of its own authority.
+// selfSigned returns a self-signed certificate.
 func selfSigned(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

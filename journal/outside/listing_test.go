@@ -10,8 +10,8 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// Pulse lists and deletes the consumers of outside clients, durable ones too, also when no client
-// is let in. Its own it neither lists nor deletes.
+// Pulse lists and deletes the consumers of outside clients, durable ones too, even when no client
+// is let in. It neither lists nor deletes its own consumers.
 func TestConsumers(t *testing.T) {
 	dir := t.TempDir()
 	j := openOutside(t, dir, Options{})

@@ -59,7 +59,7 @@ func TestLive(t *testing.T) {
 	}
 }
 
-// Ids of every byte become tokens that outside clients can subscribe to, and read by.
+// Ids of any bytes become tokens that outside clients can subscribe to and read events by.
 func TestOutsideAwkwardIds(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	nc := client(t, j)
@@ -86,7 +86,7 @@ func TestOutsideAwkwardIds(t *testing.T) {
 	}
 }
 
-// awkwardIDs hold every byte, and what means something in subjects.
+// awkwardIDs returns ids that hold every byte, and the characters with a meaning in subjects.
 func awkwardIDs() []string {
 	ids := []string{"*", ">", ".", "..", "a.b", "$JS.API.>", "%", "a b", "\r\nPUB x 0\r\n"}
 	for first := 0; first < 256; first += 32 {
@@ -126,7 +126,7 @@ func BenchmarkLiveWanted(b *testing.B) {
 	})
 }
 
-// BenchmarkAppendOutside is appending with and without somebody outside who takes everything, or
+// BenchmarkAppendOutside appends with and without an outside client that reads everything or
 // nothing.
 func BenchmarkAppendOutside(b *testing.B) {
 	for _, who := range []string{"nobody", "subscriber", "sleeper", "attacker"} {
@@ -143,7 +143,7 @@ func BenchmarkAppendOutside(b *testing.B) {
 					b.Fatal(err)
 				}
 				raw.expect("PONG")
-			case "attacker": // asks without end
+			case "attacker": // sends requests without end
 				nc := client(b, j)
 				stop := make(chan struct{})
 				b.Cleanup(func() { close(stop) })

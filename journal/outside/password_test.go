@@ -9,8 +9,8 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// TestOutsidePasswordChanges changes the password under clients that are connected: they stay, and
-// new ones need the new one, also after the server inside was started again.
+// TestOutsidePasswordChanges changes the password while clients are connected: they stay, and new
+// clients need the new password.
 func TestOutsidePasswordChanges(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	before := client(t, j, nats.NoReconnect())

@@ -12,7 +12,8 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// What a consumer may ask for is bounded by what it costs while nobody acknowledges.
+// A consumer's settings are bounded by the redeliveries that they cause while no event is
+// acknowledged.
 func TestOutsideRedeliveryBounds(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	s := stream(t, client(t, j))
@@ -29,7 +30,7 @@ func TestOutsideRedeliveryBounds(t *testing.T) {
 			t.Errorf("%+v was taken", refused)
 		}
 	}
-	// As many as there may be with the server's defaults.
+	// As many consumers as are allowed, with the server's defaults.
 	for i := range DefaultConsumers - 1 {
 		if _, err := s.CreateConsumer(patient(t), jetstream.ConsumerConfig{Durable: fmt.Sprint("default-", i), AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
 			t.Fatal(i, err)
@@ -46,7 +47,8 @@ func TestOutsideRedeliveryBounds(t *testing.T) {
 	}
 }
 
-// The total over all consumers makes idle ephemeral ones go, as their number does.
+// Idle ephemeral consumers are removed when all consumers together cause too many redeliveries, as
+// when there are too many consumers.
 func TestOutsideRedeliveryTotal(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	s := stream(t, client(t, j))
@@ -65,9 +67,8 @@ func TestOutsideRedeliveryTotal(t *testing.T) {
 	}
 }
 
-// Consumers that were made under wider bounds, and are full of what nobody acknowledges, are
-// brought within them by the next start, with and without outside clients; a reader's keeps its
-// place.
+// Consumers that were made under wider bounds, and have many unacknowledged events, are brought
+// within the bounds by the next start. They keep their positions.
 func TestOutsideOldConsumersAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	j := openClosed(t, dir)
@@ -92,7 +93,7 @@ func TestOutsideOldConsumersAreBounded(t *testing.T) {
 				}
 			}
 		}
-		cfg.AckWait = 10 * time.Millisecond // only now: nothing comes twice before
+		cfg.AckWait = 10 * time.Millisecond // only now, so that no event came twice before
 		if i%2 == 1 {
 			cfg.BackOff, cfg.MaxDeliver = []time.Duration{10 * time.Millisecond, time.Minute}, 100
 		}

@@ -24,10 +24,10 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-// childDir is set in a process that is to append to the journal in the directory it names.
+// childDir is set in a child process, which appends to the journal in that directory.
 const childDir = "PULSE_OUTSIDE_DIR"
 
-// child appends without end, lets clients in, and prints where.
+// child appends without end, lets clients in, and prints their address.
 func child() {
 	c, err := New(context.Background(), Options{Address: "127.0.0.1:0", User: "pulse", Password: outsidePassword})
 	if err != nil {
@@ -47,8 +47,8 @@ func child() {
 
 var archive = jetstream.ConsumerConfig{Durable: "archive", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute}
 
-// A durable consumer of somebody else is there after a kill -9, and goes on: what it acknowledged
-// may come again, as far as the server had not written it down, but nothing is left out.
+// A client's durable consumer survives a kill -9 and continues. Events whose acknowledgement the
+// server had not stored yet may come again, but no event is left out.
 func TestOutsideDurableSurvivesKill(t *testing.T) {
 	dir := t.TempDir()
 	next := uint64(1)
@@ -101,7 +101,7 @@ func TestOutsideDurableSurvivesKill(t *testing.T) {
 	}
 }
 
-// And after a clean restart, exactly where it was.
+// After a clean restart the consumer continues exactly at its position.
 func TestOutsideDurableSurvivesRestart(t *testing.T) {
 	dir := t.TempDir()
 	next := uint64(1)
@@ -122,8 +122,8 @@ func TestOutsideDurableSurvivesRestart(t *testing.T) {
 	}
 }
 
-// restart has the journal restart its server: somebody else writes into the stream, and the next
-// number is not the one that the journal expects.
+// restart makes the journal restart its server: another writer appends to the stream, so that the
+// next number is not the one that the journal expects.
 func restart(t *testing.T, j *opened) {
 	t.Helper()
 	run := j.current()
@@ -136,8 +136,8 @@ func restart(t *testing.T, j *opened) {
 	eventually(t, "the journal is back", func() bool { r := j.current(); return r != nil && r != run && j.Healthy() == nil })
 }
 
-// When the server inside is restarted clients find the door at the same place, and their durable
-// consumers in it.
+// When the journal's server is restarted, clients find the listener at the same address, with their
+// durable consumers.
 func TestOutsideSurvivesRestartInside(t *testing.T) {
 	j := openOutside(t, t.TempDir(), Options{})
 	addr := j.Addr().String()
@@ -178,7 +178,7 @@ func TestOutsideSurvivesRestartInside(t *testing.T) {
 	}
 }
 
-// thief takes the port of clients when the server is stopped, before it starts again.
+// thief takes the clients' port after the server has stopped and before it starts again.
 type thief struct {
 	*Clients
 	t     *testing.T
@@ -196,8 +196,8 @@ func (s *thief) Configure(opts *server.Options, password string) (exports, accou
 	return s.Clients.Configure(opts, password)
 }
 
-// Somebody else who takes the port during a restart inside keeps outside clients away, and nobody
-// else.
+// If another program takes the port during a restart of the server, only outside clients cannot
+// connect.
 func TestOutsidePortTakenDuringRestart(t *testing.T) {
 	thief := &thief{t: t}
 	j := openWith(t, t.TempDir(), Options{Address: freeport.Of(t), User: "pulse", Password: outsidePassword}, func(c *Clients) journal.Outside {
@@ -223,8 +223,8 @@ func TestOutsidePortTakenDuringRestart(t *testing.T) {
 	})
 }
 
-// A durable consumer that stands behind the end of a journal that lost it is set back to the new
-// one: it passes over no event that comes.
+// If a journal has lost its last events, a durable consumer beyond the new last sequence is set
+// back to it, so that it skips no new event.
 func TestOutsideDurableBehindTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	j := openOutside(t, dir, Options{})

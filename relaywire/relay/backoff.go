@@ -7,26 +7,26 @@ import (
 
 const (
 	firstPause = 50 * time.Millisecond
-	// eagerPause is the longest pause for the first eagerFor of an outage: a server that was
-	// restarted has its relays back within a second.
+	// eagerPause is the longest pause for the first eagerFor of an outage, so that a restarted
+	// server has its relays back within a second.
 	eagerPause = 500 * time.Millisecond
 	eagerFor   = time.Minute
-	// longestPause is the longest pause later on, and at once when it was the server that sent us
-	// away.
+	// longestPause is the longest pause after eagerFor. It applies at once when the server refused
+	// the relay.
 	longestPause = 5 * time.Second
-	// settled is how long a session has to last for the next outage to begin from the first pause.
+	// settled is how long a session has to last for the next outage to begin with firstPause.
 	settled = 5 * time.Second
 )
 
-// backoff is the pause before the next attempt: capped doubling, half of it random so that the
-// relays of a restarted server do not come back in step.
+// backoff computes the pause before the next attempt: capped doubling. Half of the pause is random,
+// so that the relays of a restarted server do not all reconnect at the same time.
 type backoff struct {
 	pause time.Duration
 	since time.Time // of the outage
 }
 
-// next returns the pause to make now. lasted is how long the session that ended was welcomed; 0 if
-// it was not.
+// next returns the pause to make now. lasted is how long the session that ended was up; 0 if the
+// server did not accept it.
 func (b *backoff) next(now time.Time, lasted time.Duration, refused bool) time.Duration {
 	if lasted >= settled {
 		*b = backoff{}
@@ -43,7 +43,8 @@ func (b *backoff) next(now time.Time, lasted time.Duration, refused bool) time.D
 	return b.pause/2 + rand.N(b.pause/2)
 }
 
-// onceAMinute keeps a server that comes and goes from filling the log.
+// onceAMinute limits a log message to one a minute, so that a server that comes and goes does not
+// fill the log.
 type onceAMinute struct{ last time.Time }
 
 func (o *onceAMinute) may(now time.Time) bool {

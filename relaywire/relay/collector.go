@@ -6,41 +6,41 @@ import (
 	"time"
 )
 
-// Collector yields the current values of some stats. Collect is called by one goroutine per
-// collector, so it need not be safe for concurrent use unless the program calls it elsewhere or
-// adds it twice. The map belongs to the relay once it is returned.
+// Collector yields the current values of some stats. Each collector is called by one goroutine, so
+// Collect need not be safe for concurrent use unless the program calls it elsewhere or adds the
+// collector twice. The relay owns the map after Collect has returned it.
 type Collector interface {
 	// Collect returns a value for each stat, by the stat's name. The empty name stands for the
-	// collector's own name. Values that are not finite are left out, and so is a stat whose name
-	// the protocol cannot carry; both are counted. An empty map is no reading.
+	// collector's own name. Values that are not finite and stats whose names the protocol cannot
+	// carry are left out and counted. An empty map is no reading.
 	Collect() map[string]float64
 }
 
-// CollectorFunc is a function as a Collector.
+// CollectorFunc is a function that implements Collector.
 type CollectorFunc func() map[string]float64
 
 // Collect calls f.
 func (f CollectorFunc) Collect() map[string]float64 { return f() }
 
-// NewPointCollector returns a collector with one stat that bears the collector's name: added as
-// cpu_used, it answers cpu_used-cpu_used:25.5.
+// NewPointCollector returns a collector with one stat that has the collector's name: added as
+// cpu_used, the collector answers cpu_used-cpu_used:25.5.
 func NewPointCollector(value func() float64) Collector {
 	return CollectorFunc(func() map[string]float64 { return map[string]float64{"": value()} })
 }
 
-// NewSetCollector returns a collector with any number of stats by name: added as disk, it answers
-// disk-sda:50,disk-sdb:75.
+// NewSetCollector returns a collector with any number of stats by name: added as disk, the
+// collector answers disk-sda:50,disk-sdb:75.
 func NewSetCollector(values func() map[string]float64) Collector { return CollectorFunc(values) }
 
-// Sample returns a collector that is collected every interval, from the moment it is added, whether
-// the server polls or not. A poll gets what reduce makes of the samples since the last poll; if
-// there are none it is collected then and there. A flush of the server forgets the samples, and an
-// override changes the interval for a while. The interval is at least MinInterval.
+// Sample returns a collector that is sampled every interval, from the moment it is added, whether
+// the server polls or not. A poll gets the samples since the last poll, reduced to one value a stat
+// by reduce; if there are none, the poll takes a sample at once. A flush of the server discards the
+// samples, and an override changes the interval for a while. The interval is at least MinInterval.
 func Sample(c Collector, interval time.Duration, reduce Reduction) Collector {
 	return sampled{Collector: c, interval: max(interval, MinInterval), reduce: reduce}
 }
 
-// MinInterval is the shortest interval at which a collector is sampled, whoever asks for it.
+// MinInterval is the shortest interval at which a collector is sampled, also by an override.
 const MinInterval = 10 * time.Millisecond
 
 type sampled struct {
@@ -49,7 +49,7 @@ type sampled struct {
 	reduce   Reduction
 }
 
-// Reduction makes one value of the samples that a stat gathered. The zero Reduction is Last().
+// Reduction makes one value of the samples of a stat. The zero Reduction is Last().
 type Reduction struct {
 	name   string
 	window int // of a running mean, else 0
@@ -65,7 +65,8 @@ func Mean() Reduction { return Reduction{name: "mean"} }
 func Max() Reduction { return Reduction{name: "max"} }
 
 // RunningMean takes the mean of the newest n samples, whether they have been polled before or not;
-// n is at least 1. It is the one reduction that a poll does not start again; only a flush does.
+// n is at least 1. RunningMean is the only reduction that a poll does not start again; only a flush
+// does.
 func RunningMean(n int) Reduction { return Reduction{name: "running mean", window: max(n, 1)} }
 
 // String returns the reduction's name.
@@ -76,12 +77,12 @@ func (r Reduction) String() string {
 	return r.name
 }
 
-// gathered is what one stat has gathered. It belongs to the collector's goroutine.
+// gathered holds the samples of one stat. It belongs to the collector's goroutine.
 type gathered struct {
 	last, sum, min, max float64
 	small               float64 // the sum times wide
 	n                   int     // samples since the last poll
-	fresh               bool    // there was one
+	fresh               bool    // a sample came since the last poll
 	ring                []float64
 	next                int
 }
@@ -105,8 +106,8 @@ func (g *gathered) add(r Reduction, v float64) {
 	g.next = (g.next + 1) % r.window
 }
 
-// take returns the reduced value and begins a new poll. ok is false if there was no sample since
-// the last one.
+// take returns the reduced value and starts counting samples for the next poll. ok is false if
+// there was no sample since the last take.
 func (g *gathered) take(r Reduction) (v float64, ok bool) {
 	if g.n == 0 {
 		return 0, false
@@ -117,7 +118,7 @@ func (g *gathered) take(r Reduction) (v float64, ok bool) {
 	case "max":
 		v = g.max
 	case "running mean":
-		// Summed again each time: a running sum would drift.
+		// The ring is summed again each time, because a running sum would drift.
 		sum, small := 0.0, 0.0
 		for _, x := range g.ring {
 			sum, small = sum+x, small+x*wide
@@ -130,10 +131,10 @@ func (g *gathered) take(r Reduction) (v float64, ok bool) {
 	return v, true
 }
 
-// wide keeps a sum of float64s in their range.
+// wide scales a sum of float64s down so that the sum does not overflow.
 const wide = 0x1p-64
 
-// mean is sum/n, or, if a float64 does not hold the sum, what small makes of it. It is between low
+// mean is sum/n, or, if sum has overflowed, the mean computed from small. The result is between low
 // and high.
 func mean(sum, small float64, n int, low, high float64) float64 {
 	v := sum / float64(n)
@@ -149,7 +150,8 @@ func mean(sum, small float64, n int, low, high float64) float64 {
 	return v
 }
 
-// sortedKeys keeps the order of a set's stats the same from poll to poll.
+// sortedKeys returns the keys of m sorted, so that the stats of a set keep their order from poll to
+// poll.
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {

@@ -59,7 +59,7 @@ func (r *Relay) run() {
 	}
 }
 
-// connect dials and identifies. On success the server has said ok.
+// connect dials and sends the id. On success the server has answered ok.
 func (r *Relay) connect() (net.Conn, *relaywire.Reader, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.o.DialTimeout)
 	defer cancel()
@@ -73,7 +73,7 @@ func (r *Relay) connect() (net.Conn, *relaywire.Reader, error) {
 	case refusedFor(err, relaywire.ErrMissingToken):
 		err = d.say(relaywire.AppendID(nil, r.o.ID, token))
 	case refusedFor(err, relaywire.ErrWrongToken):
-		// An older release, which has hung up and takes the token only as the bare last word.
+		// An older release has closed the connection, and takes the token only as a bare last word.
 		d.close()
 		d, err = r.knock(ctx, conf, fmt.Appendf(nil, "id %s %s\n", r.o.ID, token))
 	}
@@ -82,7 +82,7 @@ func (r *Relay) connect() (net.Conn, *relaywire.Reader, error) {
 	}
 	var typed *Error
 	switch {
-	case d == nil: // it could not be dialled
+	case d == nil: // dialling failed
 	case r.ctx.Err() != nil:
 		err = ErrClosed
 	case ctx.Err() != nil:
@@ -95,17 +95,17 @@ func (r *Relay) connect() (net.Conn, *relaywire.Reader, error) {
 	return nil, nil, err
 }
 
-// doorstep is a connection that the server has not welcomed yet.
+// doorstep is a connection that the server has not accepted yet.
 type doorstep struct {
 	r     *Relay
 	conn  net.Conn
 	lines *relaywire.Reader
-	// keep ends what until then ends a blocked read or write: Close, or the time limit. It returns
-	// false when that has happened.
+	// keep cancels the function that closes conn on Close or after the time limit. It returns false
+	// when that function has already started.
 	keep func() bool
 }
 
-// knock dials and says the first line. The doorstep is nil when it could not be dialled.
+// knock dials and sends the first line. The doorstep is nil when dialling failed.
 func (r *Relay) knock(ctx context.Context, conf *tls.Config, line []byte) (*doorstep, error) {
 	conn, err := r.o.Dial(ctx, r.o.Address)
 	if err != nil {
@@ -119,8 +119,8 @@ func (r *Relay) knock(ctx context.Context, conf *tls.Config, line []byte) (*door
 	return d, d.say(line)
 }
 
-// say says an id line and returns nil when the answer is ok. What else the server answers is
-// ErrRefused with its words.
+// say sends an id line and returns nil when the answer is ok. Any other answer is ErrRefused with
+// the server's words.
 func (d *doorstep) say(line []byte) error {
 	if _, err := d.conn.Write(line); err != nil {
 		return err
@@ -136,7 +136,7 @@ func (d *doorstep) say(line []byte) error {
 	return &Error{Op: "connect", Subject: d.r.o.Address, Err: ErrRefused, Detail: said}
 }
 
-// close hangs up; nil is allowed.
+// close closes the connection; a nil doorstep is allowed.
 func (d *doorstep) close() {
 	if d != nil {
 		d.keep()
@@ -144,15 +144,15 @@ func (d *doorstep) close() {
 	}
 }
 
-// refusedFor reports whether the server refused for that reason. Servers say it in words alone:
-// what comes before the colon has been the same since the first release that said it.
+// refusedFor reports whether the server refused for that reason. Servers send only the reason's
+// text. The part before the colon has been the same since the first release that sent the reason.
 func refusedFor(err, reason error) bool {
 	var e *Error
 	what, _, _ := strings.Cut(reason.Error(), ":")
 	return errors.As(err, &e) && e.Err == ErrRefused && strings.HasPrefix(e.Detail, what)
 }
 
-// explain says whose connection it was that ended.
+// explain adds the server's address to the error that ended the connection.
 func (r *Relay) explain(err error) error {
 	var typed *Error
 	if errors.As(err, &typed) {
@@ -165,9 +165,9 @@ func (r *Relay) explain(err error) error {
 	return e
 }
 
-// welcome makes s the current session and registers everything with it. Both happen under one lock,
-// and sending does not block, so that an add or remove that comes meanwhile is neither lost nor
-// overtaken.
+// welcome makes s the current session and sends an add for every collector. Both happen under one
+// lock, and sending does not block, so an add or remove of another goroutine is neither lost nor
+// reordered.
 func (r *Relay) welcome(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -185,7 +185,7 @@ func (r *Relay) welcome(s *session) {
 	r.announce()
 }
 
-// lose notes why there is no connection (any more) and reports whether the relay was closed.
+// lose records why there is no connection and reports whether the relay was closed.
 func (r *Relay) lose(err error) (closed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -200,7 +200,7 @@ func (r *Relay) lose(err error) (closed bool) {
 	return r.closed
 }
 
-// announce wakes Wait; mu is held.
+// announce wakes Wait. The caller holds mu.
 func (r *Relay) announce() {
 	close(r.changed)
 	r.changed = make(chan struct{})

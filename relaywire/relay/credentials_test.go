@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestSetCredentialsRefuses what no connection could use, and leaves what it has.
+// TestSetCredentialsRefuses checks that credentials that no connection could use are refused and
+// change nothing.
 func TestSetCredentialsRefuses(t *testing.T) {
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
 		<-ctx.Done()

@@ -1,15 +1,17 @@
 // Package relay makes a program a relay of Pulse: it connects to the server, advertises the
 // program's collectors, collects when the server asks, and stays connected for as long as the
-// program runs. It needs nothing outside the standard library.
+// program runs. The package needs only the standard library.
 //
-// Promise: no method blocks on the network except NewRelay, Wait and Close, and all may be called
-// from any goroutine at any time, connected or not. When the connection is lost the relay comes
-// back by itself, within about half a second of the server being back if it was away for less than
-// a minute, within five seconds otherwise, and adds everything again. Readings are never queued:
-// what nobody asked for is not sent later. Each collector is called by one goroutine of its own, so
-// never concurrently with itself; one that panics, or blocks longer than the collect timeout, is
-// logged and counted and costs the others nothing. Close returns when every goroutine has ended, or
-// names the collectors that would not.
+// Promise: only NewRelay, Wait and Close block on the network, and all methods may be called from
+// any goroutine at any time, connected or not. When the connection is lost, the relay reconnects by
+// itself and adds every collector again: within about half a second of the server's return if the
+// outage was shorter than a minute, within five seconds otherwise. Readings are never queued: a
+// reading that the server did not ask for is not sent later. Each collector is called by one
+// goroutine of its own, so never concurrently with itself. A collector that panics, or blocks
+// longer than the collect timeout, is logged and counted and does not hold up the others. Close
+// returns when every goroutine has ended; otherwise its error names the collectors that did not
+// return.
 //
-// It talks to today's server and to a released Pulse 0.2: it never waits for the answer to an add.
+// The package works with today's server and with a released Pulse 0.2, because it never waits for
+// the answer to an add.
 package relay

@@ -9,22 +9,22 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// What can be wrong, to be found with errors.Is in an *Error.
+// The errors of this package, to be found with errors.Is in an *Error.
 var (
 	// ErrName is a collector's name, tag, id or token that the protocol cannot carry.
 	ErrName = errors.New("not usable on the wire: names may not hold '-', ':', ',' or control characters, tags no ',', tokens no space")
 	// ErrReserved is a collector that is called relaywire.Reserved.
 	ErrReserved = relaywire.ErrReserved
-	// ErrDuplicate is a collector whose name is taken: remove the other one first.
+	// ErrDuplicate is a collector whose name is taken: remove the collector of that name first.
 	ErrDuplicate = errors.New("a collector of that name exists: remove it first")
 	// ErrClosed is a call after Close.
 	ErrClosed = errors.New("the relay is closed")
 	// ErrOptions are options that cannot work.
 	ErrOptions = errors.New("unusable options")
-	// ErrRefused is a server that answered the id with something other than ok, or said why it
-	// refuses something or hangs up: see Detail.
+	// ErrRefused is a server that answered the id with something other than ok, or sent an error
+	// line because it refuses something or closes the connection. Detail holds the server's words.
 	ErrRefused = errors.New("the server refused")
-	// ErrSilent is a server that did not answer in time: neither the id nor, later, a ping.
+	// ErrSilent is a server that did not answer the id, or later a ping, in time.
 	ErrSilent = errors.New("the server did not answer in time")
 	// ErrSlow is a server that polls but does not read the answers.
 	ErrSlow = errors.New("the server reads too slowly: more than 4 MiB waited to be sent")
@@ -36,21 +36,23 @@ var (
 
 // Error is the error of this package's functions.
 type Error struct {
-	// Op is what was being done: "new", "add", "connect", "talk to", "ping", "collect", "wait" or
-	// "close".
+	// Op is the operation that failed: "new", "change", "add", "connect", "talk to", "ping",
+	// "collect", "wait" or "close".
 	Op string
-	// Subject is what it was being done to: a collector's name or the server's address.
+	// Subject is what Op was applied to: a collector's name or several, an option's name or the
+	// server's address.
 	Subject string
 	// Err is one of the sentinels, or an error of the network.
 	Err error
-	// Detail is what the server said, in at most 256 printable bytes, or empty.
+	// Detail is what the server said, in at most 256 printable bytes, or a remark on Err, or empty.
 	Detail string
 }
 
-// maxQuoted is how many bytes of what a server says are kept: a line may have 64 KiB.
+// maxQuoted is how many bytes of a server's line are kept: a line may have 64 KiB.
 const maxQuoted = 256
 
-// quote returns what a server said, bounded and without control characters, for errors and the log.
+// quote returns what a server said, for errors and the log: at most maxQuoted bytes, and without
+// control characters.
 func quote(said []byte) string {
 	const mark = "..."
 	long := len(said) > maxQuoted
@@ -69,7 +71,7 @@ func quote(said []byte) string {
 	return text
 }
 
-// Error says what was done to what and why it failed.
+// Error names the operation, its subject and the reason for the failure.
 func (e *Error) Error() string {
 	s := "relay: " + e.Op
 	if e.Subject != "" {

@@ -9,8 +9,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// A relay with one collector answers the polls of its server. The server here is a few lines in
-// Pulse's place: it polls once for each collector.
+// A relay with one collector answers the polls of its server. The server is a small stand-in for
+// Pulse that polls once for each collector.
 func ExampleNew() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,7 +36,7 @@ func ExampleNew() {
 	// Output: got load-load:21.5
 }
 
-// serveOnce takes one relay, polls each collector that it adds, and passes its answers on.
+// serveOnce takes one relay, polls each collector that the relay adds, and passes the answers on.
 func serveOnce(listener net.Listener, answers chan<- string) {
 	conn, err := listener.Accept()
 	if err != nil {

@@ -24,7 +24,7 @@ func Example() {
 	}
 }
 
-// run is a relay with three collectors until ctx ends.
+// run runs a relay with three collectors until ctx ends.
 func run(ctx context.Context, address string) error {
 	r, err := relay.New(relay.Options{Address: address, ID: "web1", Logger: slog.Default()})
 	if err != nil {
@@ -59,7 +59,7 @@ func run(ctx context.Context, address string) error {
 	return r.Close()
 }
 
-// TestReadme runs what README.md shows, and holds that it shows what runs.
+// TestReadme runs the program of README.md, and checks that README.md shows the program that runs.
 func TestReadme(t *testing.T) {
 	s, _ := listen(t, "")
 	ctx, cancel := context.WithCancel(t.Context())

@@ -9,7 +9,7 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// answer reduces what was gathered since the last poll, or collects if there is nothing.
+// answer reduces the samples since the last poll, or takes a sample if there are none.
 func (w *worker) answer() []relaywire.GotItem {
 	w.step()
 	items := w.take()
@@ -19,7 +19,7 @@ func (w *worker) answer() []relaywire.GotItem {
 	}
 	for stat, g := range w.gathered {
 		if !g.fresh {
-			delete(w.gathered, stat) // not seen since the last poll
+			delete(w.gathered, stat) // no sample since the previous poll
 		}
 		g.fresh = false
 	}
@@ -80,7 +80,7 @@ func (w *worker) sample() {
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
-// count adds to the counters and says so the first time.
+// count adds to the counters and logs the first time that each is raised.
 func (w *worker) count(notFinite, badNames uint64) {
 	if notFinite+badNames == 0 {
 		return

@@ -16,25 +16,25 @@ type Options struct {
 	// Address is the server's relay address, host:port.
 	Address string
 	// ID identifies this relay; the server makes it the tag host of every reading. Two relays with
-	// one ID take the connection away from each other.
+	// the same ID take the connection away from each other.
 	ID string
-	// Token is the server's relay token; empty if it has none. It is given only to a server that
-	// asks for one, each time that it does.
+	// Token is the server's relay token; empty if the server has none. The relay sends it only to a
+	// server that asks for one, each time that the server asks.
 	Token string
-	// TLS has the relay connect over TLS. An empty ServerName is filled in from Address.
+	// TLS makes the relay connect over TLS. An empty ServerName is filled in from Address.
 	TLS *tls.Config
-	// Logger gets what the program's owner should know: connection lost and found, collectors that
-	// panic or block. Nil logs nothing.
+	// Logger gets the events that the program's owner should know: connection lost and established,
+	// collectors that panic or block. Nil logs nothing.
 	Logger *slog.Logger
-	// CollectTimeout is how long one collection may take before the others are sent without it.
-	// Default 5 s.
+	// CollectTimeout is how long one collection may take before the relay sends the other
+	// collectors' readings without it. Default 5 s.
 	CollectTimeout time.Duration
-	// DialTimeout bounds connecting, the TLS handshake and the server's welcome together. Default
-	// 10 s.
+	// DialTimeout bounds connecting, the TLS handshake and the server's answer to the id together.
+	// Default 10 s.
 	DialTimeout time.Duration
-	// Dial replaces the way connections are made, e.g. by a proxy or, in a test, by a pipe. Default
-	// net.Dialer's DialContext over tcp. The connection must have working deadlines, and Dial must
-	// return when ctx ends.
+	// Dial replaces the function that makes connections, e.g. by a proxy or, in a test, by a pipe.
+	// Default net.Dialer's DialContext over tcp. The connection must have working deadlines, and
+	// Dial must return when ctx ends.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// What a server says is kept, logged and shown in a bounded form.
+// TestQuote: a server's words are kept, logged and shown with bounded length.
 func TestQuote(t *testing.T) {
 	for said, want := range map[string]string{
 		"":                         "",

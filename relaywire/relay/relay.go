@@ -15,54 +15,56 @@ import (
 
 // Relay is a program's connection to Pulse. All methods may be called from any goroutine.
 type Relay struct {
-	o      Options // its Token and TLS as they were at the start; see token and tls
+	o      Options // its Token and TLS are the initial ones; see token and tls
 	ctx    context.Context
 	cancel context.CancelFunc
 	// first is closed when the first attempt to connect has ended, done when the connecting
-	// goroutine has.
+	// goroutine has ended.
 	first, done chan struct{}
-	// saidUnasked belongs to the connecting goroutine: it has logged that the server wants no
-	// token.
+	// saidUnasked belongs to the connecting goroutine. It is set when the goroutine has logged that
+	// the server wants no token.
 	saidUnasked bool
 
-	mu            sync.Mutex  // guards what follows; taken before session.mu and worker.mu
+	mu            sync.Mutex  // guards the fields below; taken before session.mu and worker.mu
 	token         string      // of the next connection
 	tls           *tls.Config // of the next connection
 	closed        bool
 	collectors    map[string]*worker
-	running       map[*worker]struct{} // also those that were removed and have not ended yet
+	running       map[*worker]struct{} // also removed ones that have not ended yet
 	session       *session             // nil while not connected
 	state         State
 	saidComplaint onceAMinute
 	changed       chan struct{} // closed and replaced when session or closed changes
-	closing       chan struct{} // nil until Close; closed when it is through
+	closing       chan struct{} // nil until Close; closed when Close has finished
 	closeErr      error         // written before closing is closed
 }
 
-// State is how the connection fares.
+// State is the state of the connection.
 type State struct {
-	// Connected reports whether the server has welcomed us and the connection stands; Since is when
-	// that last changed.
+	// Connected reports whether the connection is up and the server has accepted the relay. Since
+	// is the time of the last change of Connected.
 	Connected bool
 	Since     time.Time
-	// Connects counts the server's welcomes: all but the first are reconnects.
+	// Connects counts how many times the server accepted the relay: all but the first are
+	// reconnects.
 	Connects uint64
-	// LastError is why the connection was last lost or could not be made, or what the server last
-	// complained of; nil if there was nothing. It stays after a reconnect.
+	// LastError is why the connection was last lost or could not be made, or the server's last
+	// complaint; nil if there was neither. It stays after a reconnect.
 	LastError error
-	// Beat is the heartbeat that the server asked for; 0 before the first welcome.
+	// Beat is the heartbeat that the server asked for; 0 before the server has named one.
 	Beat time.Duration
-	// Complaints counts the server's error lines: why it refused something, or hung up. The newest
-	// is in LastError until something else is.
+	// Complaints counts the server's error lines: why it refused something or closed the
+	// connection. LastError holds the newest one until another error replaces it.
 	Complaints uint64
-	// Polls counts the get lines answered, Readings the values in them. Skipped counts the get
-	// lines that were dropped because more than 64 were waiting.
+	// Polls counts the answered get lines, Readings the values in the answers. Skipped counts the
+	// get lines that were dropped because more than 64 were waiting.
 	Polls, Readings, Skipped uint64
 }
 
-// NewRelay connects to the server at address (host:port) as id. Like Pulse 0.2's it fails if the
-// server cannot be reached, or does not welcome us, within ten seconds; later it reconnects by
-// itself. It is short for New with the defaults and a wait for the first attempt.
+// NewRelay connects to the server at address (host:port) as id. As in Pulse 0.2, it fails if the
+// server cannot be reached or does not accept the relay within ten seconds. Later the relay
+// reconnects by itself. NewRelay is short for New with the defaults and a wait for the first
+// attempt.
 func NewRelay(address, id string) (*Relay, error) {
 	r, err := New(Options{Address: address, ID: id})
 	if err != nil {
@@ -76,8 +78,8 @@ func NewRelay(address, id string) (*Relay, error) {
 	return r, nil
 }
 
-// New makes a relay that connects in the background and goes on trying until Close. The error is
-// about the options only.
+// New makes a relay that connects in the background and keeps trying until Close. The error is only
+// about the options.
 func New(o Options) (*Relay, error) {
 	o, err := o.validate()
 	if err != nil {
@@ -92,9 +94,10 @@ func New(o Options) (*Relay, error) {
 	return r, nil
 }
 
-// SetCredentials changes what the relay connects with from now on: the token, and TLS unless conf
-// is nil, which leaves it as it is. A connection that stands stays. The error is ErrName, or
-// ErrOptions for a relay that was made without TLS, in an *Error; then nothing has changed.
+// SetCredentials changes what the relay uses for its next connections: the token, and the TLS
+// configuration unless conf is nil. The current connection stays. The error is ErrName, or
+// ErrOptions for a relay that was made without TLS, in an *Error; after an error nothing has
+// changed.
 func (r *Relay) SetCredentials(token string, conf *tls.Config) error {
 	if token != "" && !relaywire.ValidToken(token) {
 		return &Error{Op: "change", Subject: "Token", Err: ErrName}
@@ -113,17 +116,17 @@ func (r *Relay) SetCredentials(token string, conf *tls.Config) error {
 	return nil
 }
 
-// credentials are what the next connection is made with.
+// credentials returns the token and the TLS configuration of the next connection.
 func (r *Relay) credentials() (token string, conf *tls.Config) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.token, r.tls
 }
 
-// AddCollector has the server poll c under name, now and after every reconnect. Tags (key:value or
-// a bare word) go with all its readings; empty ones are ignored. Success says that the relay took
-// it, not that the server did: the server says so by polling. The error is ErrName, ErrReserved,
-// ErrDuplicate, ErrClosed or ErrOptions, in an *Error.
+// AddCollector makes the server poll c under name, now and after every reconnect. Tags (key:value
+// or a bare word) go with all its readings; empty tags are ignored. A nil error means that the
+// relay accepted the collector; the server shows that it accepted the collector by polling it. The
+// error is ErrName, ErrReserved, ErrDuplicate, ErrClosed or ErrOptions, in an *Error.
 func (r *Relay) AddCollector(name string, tags []string, c Collector) error {
 	fail := func(err error, detail string) error {
 		return &Error{Op: "add", Subject: name, Err: err, Detail: detail}
@@ -169,9 +172,9 @@ func (r *Relay) AddCollector(name string, tags []string, c Collector) error {
 	return nil
 }
 
-// RemoveCollector has the server stop polling the collector of that name; it does nothing if there
-// is none. A call of its Collect that is under way is not waited for, so that a collector may
-// remove itself.
+// RemoveCollector makes the server stop polling the collector of that name; it does nothing if
+// there is no such collector. RemoveCollector does not wait for a running call of Collect, so that
+// a collector may remove itself.
 func (r *Relay) RemoveCollector(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,15 +202,15 @@ func (r *Relay) Info() []Info {
 	return infos
 }
 
-// State returns how the connection fares.
+// State returns the state of the connection.
 func (r *Relay) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.state
 }
 
-// Wait returns nil as soon as the relay is connected, ErrClosed when it is closed, and when ctx
-// ends the reason why it is not connected yet joined with ctx's.
+// Wait returns nil as soon as the relay is connected, and ErrClosed when it is closed. When ctx
+// ends first, Wait returns the reason why the relay is not connected yet, joined with ctx's error.
 func (r *Relay) Wait(ctx context.Context) error {
 	for {
 		r.mu.Lock()
@@ -228,9 +231,9 @@ func (r *Relay) Wait(ctx context.Context) error {
 }
 
 // Close tells the server that the collectors and this relay are leaving, disconnects, and returns
-// when every goroutine has ended. The network is given two seconds for that, and a Collect under
-// way the collect timeout: if it does not return in time, the error is ErrStuck and names the
-// collector. It may be called more than once, but not by a collector.
+// when every goroutine has ended. The network gets two seconds for the farewell, and a running
+// Collect gets the collect timeout: if it does not return in time, the error is ErrStuck and names
+// the collector. Close may be called more than once, but not by a collector.
 func (r *Relay) Close() error {
 	r.mu.Lock()
 	if r.closing != nil {

@@ -14,9 +14,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// TestReleasedServer has a conversation with a server that says what a released Pulse 0.2.3 says,
-// and when: it welcomes with ok and a beat, answers add and remove with nothing, and closes the
-// connection at close.
+// TestReleasedServer talks to a server that behaves like a released Pulse 0.2.3: it answers the id
+// with ok and a beat, does not answer add and remove, and closes the connection at close.
 func TestReleasedServer(t *testing.T) {
 	s, _ := listen(t, "")
 	done := make(chan struct{})
@@ -28,7 +27,8 @@ func TestReleasedServer(t *testing.T) {
 		if got := p.poll("cpu_used,disk"); got != "cpu_used-cpu_used:25.5,disk-sda:50,disk-sdb:0.1" {
 			t.Errorf("got %s", got)
 		}
-		// An old server says things that nobody knows, and asks for what is not there.
+		// An old server sends lines that the relay does not know, and polls collectors that do not
+		// exist.
 		p.say("hello", "ok", "pong", "")
 		if got := p.poll("disk,gone,cpu_used,disk"); got != "disk-sda:50,disk-sdb:0.1,cpu_used-cpu_used:25.5" {
 			t.Errorf("got %s", got)
@@ -65,8 +65,8 @@ func TestReleasedServer(t *testing.T) {
 	}
 }
 
-// TestTodaysServer is the same with a server that answers everything, and uses everything it may
-// say.
+// TestTodaysServer is the same with a server that answers everything and uses every verb that it
+// may send.
 func TestTodaysServer(t *testing.T) {
 	s, _ := listen(t, "")
 	r := start(t, relay.Options{Address: s.addr})
@@ -89,7 +89,7 @@ func TestTodaysServer(t *testing.T) {
 	}
 	p.say("override sixty cpu:1", "beat nonsense", "beat 7")
 	eventually(t, "the beat is taken over", func() bool { return r.State().Beat == 7*time.Second })
-	// An error line does not end the session by itself: one collector too many does not cost the
+	// An error line does not end the session by itself: one collector too many does not harm the
 	// others.
 	p.say("error too many collectors")
 	if got := p.poll("cpu"); got != "cpu-cpu:1" {
@@ -110,8 +110,8 @@ func TestTodaysServer(t *testing.T) {
 	p.expect("remove cpu", "remove ram", "close")
 }
 
-// TestServerRestart: on the same port, a second of nothing in between; the relay is back, with
-// everything.
+// TestServerRestart: after a second without a server on the port, the relay reconnects and adds
+// everything again.
 func TestServerRestart(t *testing.T) {
 	s, stop := listen(t, "")
 	r := start(t, relay.Options{Address: s.addr})
@@ -179,12 +179,12 @@ func TestAddCollectorRefuses(t *testing.T) {
 	}
 }
 
-// TestAddAndRemoveFromEverywhere: whatever happened while the connection came and went, in the end
-// the server knows exactly what the relay has.
+// TestAddAndRemoveFromEverywhere: however adds and removes meet lost connections, in the end the
+// server knows exactly the relay's collectors.
 func TestAddAndRemoveFromEverywhere(t *testing.T) {
 	s, _ := listen(t, "")
 	r := start(t, relay.Options{Address: s.addr})
-	known := make(chan map[string]bool) // of the connection that was not cut off, when it ended
+	known := make(chan map[string]bool) // of the first connection that stayed, when it ended
 	go func() {
 		for conn := 0; ; conn++ {
 			p := s.next()
@@ -280,7 +280,8 @@ func TestOptionsThatCannotWork(t *testing.T) {
 	}
 }
 
-// TestNewRelayFails as 0.2's did, when there is no server or it does not say ok.
+// TestNewRelayFails: NewRelay fails, as in 0.2, when there is no server or the server does not say
+// ok.
 func TestNewRelayFails(t *testing.T) {
 	s, stop := listen(t, "")
 	for said, want := range map[string]string{

@@ -18,8 +18,8 @@ func counter(n *atomic.Int64) relay.Collector {
 	return relay.NewPointCollector(func() float64 { return float64(n.Add(1)) })
 }
 
-// A mean is never beyond its samples: not when their sum is more than a float64 holds, and not when
-// it was rounded.
+// TestMeansAreWithinTheSamples: a mean is never outside the range of its samples, even when their
+// sum overflows a float64 or is rounded.
 func TestMeansAreWithinTheSamples(t *testing.T) {
 	for _, value := range []float64{1e308, -1.7e308, 0.1, 0.7} {
 		for _, reduce := range []relay.Reduction{relay.Mean(), relay.RunningMean(11)} {
@@ -43,7 +43,7 @@ func TestMeansAreWithinTheSamples(t *testing.T) {
 func TestSampling(t *testing.T) {
 	for _, c := range []struct {
 		reduce relay.Reduction
-		polls  [4]string // at 3.5 s, 3.6 s (collected then and there), 5.5 s and, after a flush, at 7.5 s
+		polls  [4]string // at 3.5 s, 3.6 s (sampled by the poll), 5.5 s and, after a flush, at 7.5 s
 	}{
 		{relay.Last(), [4]string{"4", "5", "7", "9"}},
 		{relay.Reduction{}, [4]string{"4", "5", "7", "9"}},
@@ -82,7 +82,7 @@ func TestSampling(t *testing.T) {
 	}
 }
 
-// TestFlushOfNothing: a poll right after a flush is answered with what is collected then.
+// TestFlushOfNothing: a poll right after a flush takes a sample and answers with it.
 func TestFlushOfNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -100,8 +100,8 @@ func TestFlushOfNothing(t *testing.T) {
 	})
 }
 
-// TestOverride: sampled every interval for as long as was said, then as before; a plain collector
-// is not left with an old sample.
+// TestOverride: an override samples every interval until it ends, and the old interval applies
+// again. A plain collector does not keep an old sample.
 func TestOverride(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -120,14 +120,14 @@ func TestOverride(t *testing.T) {
 		p.expect("ok")
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
-		// One at once and one every interval.
+		// One sample at once and one every interval.
 		if plain.Load() != 1+29 || slow.Load() != 1+1+14 {
 			t.Errorf("after 59 s: %d, %d samples", plain.Load(), slow.Load())
 		}
 		if got := p.poll("plain,slow"); got != "plain-plain:30,slow-slow:8.5" {
 			t.Errorf("%s", got)
 		}
-		// It holds while the connection does not.
+		// The override continues while the relay is not connected.
 		time.Sleep(500 * time.Millisecond)
 		p.hangUp()
 		p = s.accept()
@@ -148,8 +148,8 @@ func TestOverride(t *testing.T) {
 	})
 }
 
-// TestCollectorsThatMisbehave cost the others nothing: polls are answered without them, and they
-// are back when they behave.
+// TestCollectorsThatMisbehave: collectors that panic or block do not harm the others. Polls are
+// answered without them, and with them again when they behave.
 func TestCollectorsThatMisbehave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -193,7 +193,7 @@ func TestCollectorsThatMisbehave(t *testing.T) {
 		if i := info(t, r, "exits"); i.Panics != 3 || i.Timeouts != 0 || !i.Running.IsZero() {
 			t.Errorf("%+v", i)
 		}
-		// One line for the call that blocks, not one for each poll.
+		// The call that blocks is logged once, not once for each poll.
 		if n := log.count("collector=blocks"); n != 1 || log.count("at the disco") != 3 {
 			t.Errorf("log: %s", log.text.String())
 		}
@@ -209,7 +209,7 @@ func TestCollectorsThatMisbehave(t *testing.T) {
 	})
 }
 
-// TestCollectorsMayUseTheRelay from within Collect: nothing is locked meanwhile.
+// TestCollectorsMayUseTheRelay: Collect may call the relay's methods, because no lock is held then.
 func TestCollectorsMayUseTheRelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)

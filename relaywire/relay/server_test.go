@@ -22,8 +22,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = time.Minute
 
-// server is the other side: it accepts connections and does nothing else. The test says what is
-// said.
+// server is the other side of the connection. It only accepts connections; the test decides what
+// the server sends.
 type server struct {
 	t     *testing.T
 	addr  string
@@ -68,8 +68,8 @@ func (s *server) dial(context.Context, string) (net.Conn, error) {
 	return ours, nil
 }
 
-// accept returns the next connection, on which the relay has identified itself as web1 and was
-// welcomed.
+// accept returns the next connection after the relay has identified itself as web1 and the server
+// has welcomed it.
 func (s *server) accept() *peer {
 	s.t.Helper()
 	p := s.next()
@@ -89,7 +89,7 @@ func (s *server) next() *peer {
 	}
 }
 
-// peer is one connection seen from the server. Everything the relay says is taken at once and kept.
+// peer is one connection seen from the server. It reads and keeps all lines of the relay at once.
 type peer struct {
 	t     *testing.T
 	conn  net.Conn
@@ -110,7 +110,7 @@ func newPeer(t *testing.T, conn net.Conn) *peer {
 			}
 			p.lines <- in.Text()
 		}
-		conn.Close() // as every server does when it has read the end
+		conn.Close() // as every server does at the end of the input
 	}()
 	t.Cleanup(func() { conn.Close() })
 	return p
@@ -125,7 +125,7 @@ func (p *peer) say(lines ...string) {
 	p.conn.SetWriteDeadline(time.Time{})
 }
 
-// line returns the relay's next line; ok is false when it hung up.
+// line returns the relay's next line; ok is false when the relay closed the connection.
 func (p *peer) line() (line string, ok bool) {
 	p.t.Helper()
 	select {
@@ -155,7 +155,7 @@ func (p *peer) expectHangUp() {
 
 func (p *peer) hangUp() { p.conn.Close() }
 
-// poll asks and returns the readings of the answer.
+// poll sends a get and returns the readings of the answer.
 func (p *peer) poll(names string) string {
 	p.t.Helper()
 	p.say("get " + names)

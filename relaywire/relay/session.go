@@ -17,17 +17,18 @@ const (
 	// writeTimeout is how long the server may leave our lines unread before the connection counts
 	// as lost.
 	writeTimeout = 10 * time.Second
-	// maxUnsent bounds what waits to be written before one more answer: a hundred answers of a
-	// thousand readings.
+	// maxUnsent bounds the bytes that may wait to be written when one more answer is added: about a
+	// hundred answers of a thousand readings.
 	maxUnsent = 4 << 20
 	// maxQueuedPolls is how many get lines may wait while one is being answered.
 	maxQueuedPolls = 64
-	// farewell is how long Close waits for the server to take the last lines and to hang up.
+	// farewell is how long Close waits for the server to take the last lines and to close the
+	// connection.
 	farewell = 2 * time.Second
 )
 
-// session is one welcomed connection. Three goroutines: read (the caller of serve), write, and
-// answer, so that neither a slow collector nor a slow server holds up the heartbeat.
+// session is one accepted connection. It has three goroutines, read (the caller of serve), write
+// and answer, so that neither a slow collector nor a slow server holds up the heartbeat.
 type session struct {
 	r     *Relay
 	conn  net.Conn
@@ -39,9 +40,9 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	mu        sync.Mutex // guards what follows; taken inside Relay.mu, never the other way round
+	mu        sync.Mutex // guards the fields below; taken inside Relay.mu, never the other way round
 	out       []byte     // whole lines that wait to be written
-	finishing bool       // write what is left, then hang up
+	finishing bool       // write the remaining lines, then close the connection
 	hungUp    bool       // the last line has been written
 }
 
@@ -51,10 +52,11 @@ func newSession(r *Relay, conn net.Conn, lines *relaywire.Reader) *session {
 	return s
 }
 
-// serve returns why the session ended. The connection is then closed and its goroutines have ended.
+// serve returns why the session ended. Before it returns, it has closed the connection and waited
+// for the session's goroutines.
 func (s *session) serve() error {
 	var wg sync.WaitGroup
-	// The end of the session, for whatever reason, unblocks the reader and the writer.
+	// The end of the session, for any reason, unblocks the reader and the writer.
 	unblock := context.AfterFunc(s.ctx, func() { _ = s.conn.Close() })
 	defer unblock()
 	wg.Go(s.write)
@@ -65,10 +67,10 @@ func (s *session) serve() error {
 	return context.Cause(s.ctx)
 }
 
-// send appends lines to what waits to be written; it never blocks.
+// send appends lines to the lines that wait to be written; it never blocks.
 func (s *session) send(lines func(dst []byte) []byte) {
 	s.mu.Lock()
-	tooMuch := len(s.out) > maxUnsent // before, so that an answer alone is never too long
+	tooMuch := len(s.out) > maxUnsent // checked before appending, so that one answer is never too long
 	if !tooMuch {
 		s.out = lines(s.out)
 	}
@@ -79,7 +81,7 @@ func (s *session) send(lines func(dst []byte) []byte) {
 	s.poke()
 }
 
-// finish has the session write what is left and hang up.
+// finish makes the session write the remaining lines and close the connection.
 func (s *session) finish() {
 	s.mu.Lock()
 	s.finishing = true
@@ -122,14 +124,14 @@ func (s *session) write() {
 			return
 		}
 		if spare = lines; cap(spare) > relaywire.MaxLine {
-			spare = nil // one long list of names is not kept for ever
+			spare = nil // do not keep the memory of one long list of names for ever
 		}
 	}
 }
 
-// hangUp ends our side and leaves the server's open for a moment: closing both while a get of the
-// server lies unread would make the kernel reset the connection, and the server might never see our
-// last lines.
+// hangUp closes our side of the connection and leaves the server's side open for a moment. Closing
+// both sides while a get of the server is unread would make the kernel reset the connection, and
+// the server might never see our last lines.
 func (s *session) hangUp() {
 	s.mu.Lock()
 	s.hungUp = true
@@ -141,7 +143,7 @@ func (s *session) hangUp() {
 	}
 }
 
-// setReadDeadline moves the heartbeat's clock unless the session has hung up.
+// setReadDeadline moves the heartbeat's deadline unless the session has hung up.
 func (s *session) setReadDeadline(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,9 +152,9 @@ func (s *session) setReadDeadline(t time.Time) {
 	}
 }
 
-// read handles what the server says and keeps the heartbeat: a ping every beat, and a sign of life
-// within half a beat of it. The read deadline is the heartbeat's clock, so that an idle session has
-// no timer of its own.
+// read handles the server's lines and keeps the heartbeat: it sends a ping every beat and expects a
+// line from the server within half a beat of the ping. The read deadline is the heartbeat's clock,
+// so an idle session needs no timer of its own.
 func (s *session) read() error {
 	beat, pinged, waiting := firstBeat, time.Now(), false
 	complaint := "" // of the server's last line
@@ -196,24 +198,24 @@ func (s *session) read() error {
 				s.setReadDeadline(pinged.Add(beat))
 			}
 		case relaywire.VerbError:
-			// The server hangs up next, or it refused one thing (a collector too many) and goes on:
-			// it is not for us to end it.
+			// The server closes the connection next, or it refused one thing (a collector too many)
+			// and goes on. So the relay does not end the connection.
 			complaint = quote(m.Args)
 			s.r.complained(complaint)
 		}
-		// ok and pong ask for nothing, and what is not known is ignored, as released relays do.
+		// ok and pong ask for nothing. Unknown lines are ignored, as released relays do.
 	}
 }
 
-// mayEnd reports whether a passed deadline is that of hanging up.
+// mayEnd reports whether hangUp set the deadline that has passed.
 func (s *session) mayEnd() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hungUp
 }
 
-// get queues a poll. A server that polls faster than we answer is not kept up with: the poll is
-// dropped and counted.
+// get queues a poll. When the server polls faster than the relay answers, get drops and counts the
+// poll.
 func (s *session) get(args []byte) {
 	var names []string
 	seen := map[string]bool{}
@@ -230,8 +232,8 @@ func (s *session) get(args []byte) {
 	}
 }
 
-// override passes an override on to the collectors it names. A line that does not parse is ignored
-// like any other: the server would not know what to do with a complaint.
+// override passes an override on to the collectors it names. A line that does not parse is logged
+// and ignored, because the server could do nothing with a complaint.
 func (s *session) override(args []byte) {
 	d, items, err := relaywire.ParseOverride(args)
 	if err != nil {
@@ -259,8 +261,8 @@ func (s *session) answer() {
 			s.send(func(dst []byte) []byte {
 				n := len(dst)
 				if dst = relaywire.AppendGot(dst, items); len(dst) == n {
-					// Nothing to report is an answer too: the server need not wait for a timeout.
-					// Pulse 0.2 ignores it.
+					// An empty got is an answer too, so that the server need not wait for a
+					// timeout. Pulse 0.2 ignores it.
 					dst = append(dst, "got\n"...)
 				}
 				return dst
@@ -271,8 +273,8 @@ func (s *session) answer() {
 	}
 }
 
-// collect asks all the named collectors at once and returns, in the order of the names, what came
-// back in time.
+// collect asks all the named collectors at once and returns, in the order of the names, the
+// readings that came in time.
 func (s *session) collect(names []string) (items []relaywire.GotItem) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.r.o.CollectTimeout)
 	defer cancel()

@@ -15,8 +15,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// TestHeartbeat: a ping every beat, whatever else is said; no sign of life within half a beat of it
-// ends the connection.
+// TestHeartbeat: the relay pings every beat, whatever other lines are sent. If no line comes within
+// half a beat of a ping, the connection ends.
 func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -32,11 +32,11 @@ func TestHeartbeat(t *testing.T) {
 			p.say("pong")
 		}
 		p.say("beat 4")
-		// The last ping is more than a beat ago.
+		// The last ping was more than a beat ago.
 		if line := <-p.lines; line != "ping" || time.Since(began) != 100*time.Second {
 			t.Fatalf("after another beat: %q after %v", line, time.Since(began))
 		}
-		p.say("ok") // anything is a sign of life
+		p.say("ok") // any line is a sign of life
 		if line := <-p.lines; line != "ping" || time.Since(began) != 104*time.Second {
 			t.Fatalf("%q after %v", line, time.Since(began))
 		}
@@ -52,10 +52,11 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
-// TestPauses: eager for a minute, patient later, eager again after a session that lasted.
+// TestPauses: pauses are short for a minute, longer later, and short again after a session that
+// lasted.
 func TestPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var attempts []time.Time // the relay's goroutine's until it is up, then the test's
+		var attempts []time.Time // written by the relay's goroutine until the server is up, then by the test's
 		var up atomic.Bool
 		s := pipes(t)
 		var log logbook
@@ -80,7 +81,7 @@ func TestPauses(t *testing.T) {
 				t.Errorf("a pause of %v after %v", pause, outage)
 			}
 		}
-		// In a minute 120 to 240, in the nine after it 108 to 216, and the first few.
+		// 120 to 240 in the first minute, 108 to 216 in the next nine, and the first few.
 		if n := len(attempts); n < 220 || n > 470 {
 			t.Errorf("%d attempts in ten minutes", n)
 		}
@@ -102,7 +103,8 @@ func TestPauses(t *testing.T) {
 	})
 }
 
-// TestSentAway: a server that ends every session at once with an error line is not run over.
+// TestSentAway: a server that ends every session at once with an error line is not flooded with
+// connections.
 func TestSentAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -123,7 +125,8 @@ func TestSentAway(t *testing.T) {
 	})
 }
 
-// TestSilentWelcome: a server that accepts and says nothing is left after the dial timeout.
+// TestSilentWelcome: the relay leaves a server that accepts and sends nothing after the dial
+// timeout.
 func TestSilentWelcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -143,9 +146,9 @@ func TestSilentWelcome(t *testing.T) {
 	})
 }
 
-// TestServerThatDoesNotRead is left when what we say has been unread for the write timeout. The
-// heartbeat, which needs no answer until half a beat after a ping that never went out, does not
-// notice.
+// TestServerThatDoesNotRead: the relay leaves a server that has not read its lines for the write
+// timeout. The heartbeat does not notice such a server: it needs an answer only half a beat after a
+// ping, and the ping was never sent.
 func TestServerThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conns := make(chan net.Conn, 10)
@@ -166,11 +169,12 @@ func TestServerThatDoesNotRead(t *testing.T) {
 		if took := time.Since(began); took < 10*time.Second || took > 11*time.Second {
 			t.Errorf("left after %v", took)
 		}
-		r.RemoveCollector("cpu") // not blocked by any of it
+		r.RemoveCollector("cpu") // none of this blocks it
 	})
 }
 
-// TestServerThatPollsButDoesNotRead cannot make the relay hold more and more answers.
+// TestServerThatPollsButDoesNotRead: such a server cannot make the relay hold more and more
+// answers.
 func TestServerThatPollsButDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conns := make(chan net.Conn, 10)
@@ -206,7 +210,7 @@ func TestServerThatPollsButDoesNotRead(t *testing.T) {
 	})
 }
 
-// TestCloseNamesWhatIsStuck, and does not wait for ever.
+// TestCloseNamesWhatIsStuck: Close names the stuck collectors and does not wait for ever.
 func TestCloseNamesWhatIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -244,7 +248,7 @@ func TestCloseNamesWhatIsStuck(t *testing.T) {
 	})
 }
 
-// TestCloseOfADeafServer: one that reads nothing any more holds Close up for two seconds only.
+// TestCloseOfADeafServer: a server that has stopped reading delays Close for two seconds only.
 func TestCloseOfADeafServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conns := make(chan net.Conn, 1)
@@ -268,8 +272,8 @@ func TestCloseOfADeafServer(t *testing.T) {
 	})
 }
 
-// TestTooManyPolls: a server that asks faster than it is answered gets some answers, and the count
-// of the others.
+// TestTooManyPolls: a server that polls faster than the relay answers gets some answers, and the
+// relay counts the other polls.
 func TestTooManyPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -284,7 +288,7 @@ func TestTooManyPolls(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		if st := r.State(); st.Polls != 65 || st.Skipped != 35 || !st.Connected {
-			// One under way and 64 waiting.
+			// One being answered and 64 waiting.
 			t.Errorf("%+v", st)
 		}
 	})

@@ -14,7 +14,7 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// certificate makes a self-signed one for 127.0.0.1 and the pool that trusts it.
+// certificate returns a self-signed certificate for 127.0.0.1 and the pool that trusts it.
 func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -38,8 +38,8 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
-// TestTLSAndToken: the same over TLS, heartbeat by read deadline and goodbye by half-close
-// included.
+// TestTLSAndToken runs a session over TLS, with the heartbeat by read deadline and the farewell by
+// half-close.
 func TestTLSAndToken(t *testing.T) {
 	cert, pool := certificate(t)
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
@@ -57,7 +57,8 @@ func TestTLSAndToken(t *testing.T) {
 			accepted <- newPeer(t, conn)
 		}
 	}()
-	// A stranger's certificate is refused before the token is sent.
+	// A server certificate that the relay does not trust ends the connection before the token is
+	// sent.
 	stranger := start(t, relay.Options{Address: ln.Addr().String(), ID: "stranger", Token: "s3cret", TLS: &tls.Config{RootCAs: x509.NewCertPool()}})
 	(<-accepted).expectHangUp()
 	eventually(t, "the stranger's failure is noted", func() bool { return stranger.State().LastError != nil })
@@ -67,7 +68,7 @@ func TestTLSAndToken(t *testing.T) {
 	var p *peer
 	for line := ""; line != "id web1"; line, _ = p.line() {
 		select {
-		case p = <-accepted: // the stranger may have been here again
+		case p = <-accepted: // of the stranger, if it has dialled again
 		case <-time.After(patience):
 			t.Fatal("the relay does not connect")
 		}

@@ -14,8 +14,8 @@ const (
 	wrong   = "error wrong token: send id {id} {token}"
 )
 
-// TestTokenIsGivenWhenAskedFor: whatever server is at the other end, and though it changes its mind
-// from connection to connection, it gets the token only behind its own question.
+// TestTokenIsGivenWhenAskedFor: the relay sends its token only after the server has asked for one,
+// even if the server changes its mind from connection to connection.
 func TestTokenIsGivenWhenAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
@@ -34,11 +34,11 @@ func TestTokenIsGivenWhenAskedFor(t *testing.T) {
 			p.hangUp()
 		}
 
-		p := first() // it wants none
+		p := first() // the server wants no token
 		end(p)
-		p = first() // neither does it now
+		p = first() // the server still wants none
 		end(p)
-		p = first() // it wants one
+		p = first() // the server wants one
 		p.say(missing)
 		p.expect("id web 1 token:s3cret")
 		end(p)
@@ -48,7 +48,7 @@ func TestTokenIsGivenWhenAskedFor(t *testing.T) {
 		p = s.next()
 		p.expect("id web 1 s3cret")
 		end(p)
-		p = first() // and none again
+		p = first() // the server wants none again
 		end(p)
 		if n := log.count("wants no token"); n != 1 {
 			t.Errorf("it was said %d times that the token is not wanted", n)
@@ -59,8 +59,8 @@ func TestTokenIsGivenWhenAskedFor(t *testing.T) {
 	})
 }
 
-// TestTokenRefused: a token that is wrong is not tried again in another form, and the error says
-// so.
+// TestTokenRefused: a wrong token is not tried again in another form, and the error says why it was
+// refused.
 func TestTokenRefused(t *testing.T) {
 	for name, ask := range map[string]struct{ question, token, answer, want string }{
 		"today's server":    {missing, "token:s3cret", wrong, "wrong token"},
@@ -94,8 +94,8 @@ func TestTokenRefused(t *testing.T) {
 	}
 }
 
-// TestWithoutATokenNothingIsSentTwice: a relay that has no token hangs up on a server that asks for
-// one.
+// TestWithoutATokenNothingIsSentTwice: a relay that has no token closes the connection to a server
+// that asks for one.
 func TestWithoutATokenNothingIsSentTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)

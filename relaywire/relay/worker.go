@@ -11,31 +11,32 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// Info is one collector and how it fares.
+// Info is one collector and its counters.
 type Info struct {
-	// Name and Tags are what it was added with.
+	// Name and Tags are those that the collector was added with.
 	Name string
 	Tags []string
-	// Interval is how often it is sampled now; 0 if only polls collect it.
+	// Interval is how often the collector is sampled now; 0 if only polls collect it.
 	Interval time.Duration
 	// OverriddenUntil is when an override by the server ends; zero if there is none.
 	OverriddenUntil time.Time
-	// Values are what it last answered, by the stat's name, and Answered is when.
+	// Values are the collector's last answer, by the stat's name. Answered is the time of that
+	// answer.
 	Values   map[string]float64
 	Answered time.Time
-	// Collections counts the calls of Collect, Panics those that panicked.
+	// Collections counts the calls of Collect, Panics the calls that panicked.
 	Collections, Panics uint64
-	// Timeouts counts the polls that were answered without it because it took too long.
+	// Timeouts counts the polls that were answered without the collector because it took too long.
 	Timeouts uint64
 	// NotFinite counts values, and BadNames stats, that were left out.
 	NotFinite, BadNames uint64
-	// Running is since when a call of Collect has been under way; zero if none is.
+	// Running is when the running call of Collect began; zero if none is running.
 	Running time.Time
 	// LastError is the newest panic or timeout; nil if there was none.
 	LastError error
 }
 
-// worker owns one collector: its goroutine alone calls Collect and touches gathered.
+// worker owns one collector. Only its goroutine calls Collect and uses gathered.
 type worker struct {
 	name     string
 	tags     []string
@@ -49,21 +50,21 @@ type worker struct {
 	wake  chan struct{} // buffered by one: the control fields below have changed
 	stop  chan struct{} // closed when the collector is removed
 	ended chan struct{} // closed when the goroutine has ended
-	onEnd func()        // called just before; set before run
+	onEnd func()        // called just before ended is closed; set before run
 
 	gathered  map[string]*gathered
 	due       time.Time // of the next sample
 	answering *request  // nil while none is
 
-	mu      sync.Mutex // guards what follows; never held while Collect runs
-	flushed bool       // forget what was gathered before the next step
+	mu      sync.Mutex // guards the fields below; never held while Collect runs
+	flushed bool       // discard gathered before the next step
 	every   time.Duration
 	until   time.Time // of the override by every
 	info    Info      // the counters, Values, Answered, Running, LastError
-	warned  bool      // about the call under way
+	warned  bool      // about the running call of Collect
 }
 
-// request asks a worker for its readings. A request whose context has ended is dropped unanswered.
+// request asks a worker for its readings. A request whose context has ended gets no answer.
 type request struct {
 	ctx   context.Context
 	index int
@@ -100,8 +101,8 @@ func (w *worker) run() {
 			w.onEnd()
 			close(w.ended)
 		default:
-			// Collect called runtime.Goexit, as a test's FailNow does: this goroutine cannot be
-			// saved, the collector can.
+			// Collect called runtime.Goexit, as a test's FailNow does. This goroutine cannot be
+			// saved, so a new one serves the collector.
 			go w.run()
 		}
 	}()
@@ -119,7 +120,8 @@ func (w *worker) run() {
 			return
 		case <-w.wake:
 		case <-timer.C:
-			// Never in a burst: what was missed while Collect took long stays missed.
+			// There is never a burst: samples that were missed while Collect took long are not
+			// taken later.
 			if interval := w.currentInterval(); interval > 0 {
 				w.due = time.Now().Add(interval)
 				w.sample()
@@ -135,7 +137,7 @@ func (w *worker) run() {
 	}
 }
 
-// step takes over what flush and override asked for since the last step.
+// step applies the flushes and overrides that came since the last step.
 func (w *worker) step() {
 	w.mu.Lock()
 	flushed := w.flushed
@@ -146,8 +148,8 @@ func (w *worker) step() {
 	}
 	switch interval := w.currentInterval(); {
 	case interval == 0:
-		// Only an override had this one sampled: what is left over from it would be sent as if it
-		// were new.
+		// Only an override had this collector sampled. Its leftover samples would be sent as if
+		// they were new.
 		w.due = time.Time{}
 		clear(w.gathered)
 	case w.due.IsZero() || time.Until(w.due) > interval:
@@ -164,7 +166,7 @@ func (w *worker) currentInterval() time.Duration {
 	return w.interval
 }
 
-// flush forgets what was gathered. It does not wait for the collector.
+// flush discards the gathered samples. It does not wait for the collector.
 func (w *worker) flush() {
 	w.mu.Lock()
 	w.flushed = true
@@ -172,7 +174,7 @@ func (w *worker) flush() {
 	w.poke()
 }
 
-// override samples every interval for d from now on, in place of any override before.
+// override samples every interval for d from now on. It replaces any earlier override.
 func (w *worker) override(interval, d time.Duration) {
 	w.mu.Lock()
 	w.every, w.until = max(interval, MinInterval), time.Now().Add(d)
@@ -187,8 +189,8 @@ func (w *worker) poke() {
 	}
 }
 
-// request hands r to the collector's goroutine. It returns false when that would be in vain because
-// Collect is stuck or a request waits already.
+// request hands r to the collector's goroutine. It returns false when Collect is stuck or another
+// request is already waiting.
 func (w *worker) request(r request) bool {
 	w.mu.Lock()
 	stuck := !w.info.Running.IsZero() && time.Since(w.info.Running) >= w.timeout
@@ -204,7 +206,7 @@ func (w *worker) request(r request) bool {
 	return false
 }
 
-// late notes a poll that is answered without this collector, and says so once per call of Collect.
+// late counts a poll that is answered without this collector. It logs once per call of Collect.
 func (w *worker) late() {
 	w.mu.Lock()
 	w.info.Timeouts++

@@ -13,9 +13,9 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// BenchmarkFleetPoll polls 500 relays of ten stats at once, round after round. cpu-ns/poll is what
-// one poll costs, the fleet and a server that only counts lines taken together: an upper bound for
-// what a Fleet adds to a benchmark of a real server.
+// BenchmarkFleetPoll polls 500 relays of ten stats at once, round after round. cpu-ns/poll is the
+// processor time of one poll, used by the fleet and by a server that only counts lines: an upper
+// bound for what a Fleet adds to a benchmark of a real server.
 func BenchmarkFleetPoll(b *testing.B) {
 	const relays = 500
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,7 +80,7 @@ func BenchmarkFleetPoll(b *testing.B) {
 	}
 }
 
-// cpuTime is what this process has used of all processors.
+// cpuTime returns the time that this process has used on all processors.
 func cpuTime(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

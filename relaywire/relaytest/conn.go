@@ -1,14 +1,14 @@
-// Package relaytest plays relays for tests and benchmarks of whatever listens to them.
+// Package relaytest provides relays for tests and benchmarks of servers that relays connect to.
 //
-// [Conn] is one relay under the test's control, line by line: it can be honest, odd or hostile. It
-// does nothing by itself (it neither answers nor pings) and fails the test when the server does not
-// say what was expected within its timeout. [Fleet] is any number of honest relays in one process,
-// as cheap as they can be made: one goroutine each, no memory per reading, values that a test can
-// predict, counters for what was sent. A Fleet needs no test, so that benchmarks and commands can
-// use it.
+// [Conn] is one relay that the test controls line by line: it can be honest, odd or hostile. It
+// does nothing by itself (it neither answers nor pings), and it fails the test when the server does
+// not send the expected line within its timeout. [Fleet] is any number of honest relays in one
+// process. Its relays are as cheap as possible: one goroutine each, no memory per reading, values
+// that a test can predict, and counters of what was sent. A Fleet needs no test, so that benchmarks
+// and commands can use it.
 //
-// Promise: both close what they opened, a Conn in the test's cleanup, a Fleet in Stop, and leave no
-// goroutine behind.
+// Promise: both close what they opened, a Conn in the test's cleanup and a Fleet in Stop, and leave
+// no goroutine running.
 package relaytest
 
 import (
@@ -25,11 +25,12 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// Timeout is how long a Conn waits for the server before it fails the test.
+// Timeout is how long a Conn waits for the server before it fails the test, and how long a Fleet's
+// relay waits for its welcome.
 const Timeout = time.Minute
 
-// Conn is one scripted relay. It belongs to the test's goroutine. Every method that cannot do what
-// it says fails the test.
+// Conn is one scripted relay. It belongs to the test's goroutine. A method that cannot do what its
+// comment says fails the test.
 type Conn struct {
 	tb      testing.TB
 	conn    net.Conn
@@ -37,7 +38,7 @@ type Conn struct {
 	timeout time.Duration
 }
 
-// Dial connects to addr without saying anything. The connection is closed when the test ends.
+// Dial connects to addr without sending anything. The connection is closed when the test ends.
 func Dial(tb testing.TB, addr string) *Conn {
 	tb.Helper()
 	conn, err := net.DialTimeout("tcp", addr, Timeout)
@@ -47,7 +48,7 @@ func Dial(tb testing.TB, addr string) *Conn {
 	return newConn(tb, conn)
 }
 
-// DialTLS is Dial over TLS; the handshake is done when it returns.
+// DialTLS is Dial over TLS; the handshake is complete when it returns.
 func DialTLS(tb testing.TB, addr string, config *tls.Config) *Conn {
 	tb.Helper()
 	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: Timeout}, "tcp", addr, config)
@@ -57,7 +58,7 @@ func DialTLS(tb testing.TB, addr string, config *tls.Config) *Conn {
 	return newConn(tb, conn)
 }
 
-// Connect dials and identifies: it returns when the server has said ok and beat. A token is
+// Connect dials and identifies: it returns when the server has sent ok and beat. A token is
 // optional.
 func Connect(tb testing.TB, addr, id string, token ...string) *Conn {
 	tb.Helper()
@@ -74,7 +75,7 @@ func newConn(tb testing.TB, conn net.Conn) *Conn {
 // SetTimeout replaces Timeout for this connection.
 func (c *Conn) SetTimeout(d time.Duration) { c.timeout = d }
 
-// LocalAddr is the address the server knows this relay by.
+// LocalAddr is the address by which the server knows this relay.
 func (c *Conn) LocalAddr() string { return c.conn.LocalAddr().String() }
 
 // Identify sends the id line and expects ok and beat.
@@ -85,8 +86,8 @@ func (c *Conn) Identify(id string, token ...string) {
 	c.ExpectPrefix("beat ")
 }
 
-// Add sends an add line and expects ok. Other lines that come in between (a poll of what was added
-// before) are passed over.
+// Add sends an add line and waits for ok. It skips other lines before the ok, such as a poll of
+// collectors that were added earlier.
 func (c *Conn) Add(name string, tags ...string) {
 	c.tb.Helper()
 	line := "add " + name
@@ -111,14 +112,16 @@ func (c *Conn) SendRaw(text string) {
 	}
 }
 
-// TrySend is SendRaw for tests in which the server may have hung up: it returns the error.
+// TrySend is SendRaw for tests in which the server may have closed the connection: it returns the
+// error.
 func (c *Conn) TrySend(text string) error {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(c.timeout))
 	_, err := io.WriteString(c.conn, text)
 	return err
 }
 
-// Drip writes text one byte at a time, each in a packet of its own if the network has it so.
+// Drip writes text one byte at a time, each in a packet of its own if the network does not join
+// them.
 func (c *Conn) Drip(text string) {
 	c.tb.Helper()
 	for i := range len(text) {
@@ -126,8 +129,8 @@ func (c *Conn) Drip(text string) {
 	}
 }
 
-// Flood writes n bytes without a newline, or fewer if the server hangs up first, and returns how
-// many were taken.
+// Flood writes n bytes without a newline, or fewer if the server closes the connection first. It
+// returns how many bytes were written.
 func (c *Conn) Flood(n int) int {
 	chunk := strings.Repeat("x", 4<<10)
 	for sent := 0; ; sent += len(chunk) {
@@ -150,7 +153,7 @@ func (c *Conn) ReadLine() string {
 	return line
 }
 
-// Expect reads as many lines as given; they must be these.
+// Expect reads as many lines as it is given; they must be equal to the given ones.
 func (c *Conn) Expect(lines ...string) {
 	c.tb.Helper()
 	for _, want := range lines {
@@ -209,8 +212,8 @@ func (c *Conn) AwaitPrefix(prefix string) string {
 	}
 }
 
-// Poll waits for the next get, passing over other lines, answers it with the items ("cpu-used:1",
-// ...) and returns the names asked for. Without items it does not answer.
+// Poll skips lines until the next get, answers it with the items ("cpu-used:1", ...) and returns
+// the requested names. Without items it does not answer.
 func (c *Conn) Poll(items ...string) []string {
 	c.tb.Helper()
 	names := strings.Split(c.AwaitPrefix("get "), ",")
@@ -220,7 +223,7 @@ func (c *Conn) Poll(items ...string) []string {
 	return names
 }
 
-// ExpectSilence fails the test if the server says anything, or hangs up, within d.
+// ExpectSilence fails the test if the server sends anything or closes the connection within d.
 func (c *Conn) ExpectSilence(d time.Duration) {
 	c.tb.Helper()
 	timeout := c.timeout
@@ -235,8 +238,8 @@ func (c *Conn) ExpectSilence(d time.Duration) {
 	}
 }
 
-// ExpectClosed passes over what the server still has to say, returns it, and fails the test unless
-// the server then closes the connection.
+// ExpectClosed reads and returns the server's remaining lines. It fails the test unless the server
+// then closes the connection.
 func (c *Conn) ExpectClosed() (before []string) {
 	c.tb.Helper()
 	for {
@@ -252,7 +255,8 @@ func (c *Conn) ExpectClosed() (before []string) {
 	}
 }
 
-// CloseWrite ends the relay's side only: the server reads the end, and can still be read.
+// CloseWrite ends only the relay's side: the server reads the end, and the relay can still read
+// from the server.
 func (c *Conn) CloseWrite() {
 	c.tb.Helper()
 	half, ok := c.conn.(interface{ CloseWrite() error })
@@ -272,7 +276,7 @@ func (c *Conn) Reset() {
 	_ = c.conn.Close()
 }
 
-// Close ends the connection without a word.
+// Close ends the connection without sending a close line.
 func (c *Conn) Close() { _ = c.conn.Close() }
 
 func (c *Conn) read() (string, error) {

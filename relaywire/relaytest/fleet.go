@@ -18,7 +18,7 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// FleetOptions describe a Fleet. Addr is required, everything else has a default.
+// FleetOptions describe a Fleet. Addr is required; the other fields have defaults.
 type FleetOptions struct {
 	// Addr is the server's relay address.
 	Addr string
@@ -26,45 +26,45 @@ type FleetOptions struct {
 	N int
 	// Stats is how many stats each relay has, named stat_0, stat_1... Default 10.
 	Stats int
-	// Collectors is how many collectors, named c0, c1..., these stats are dealt out to: stat i
-	// belongs to collector i % Collectors. Default 1.
+	// Collectors is how many collectors, named c0, c1..., share these stats: stat i belongs to
+	// collector i % Collectors. Default 1.
 	Collectors int
-	// Value is what stat answers to the relay's n-th poll; n counts the answered get lines of that
-	// relay from 1 and goes on after a reconnect. It is called from many goroutines. Default
-	// FleetValue.
+	// Value returns the value of a stat in the answer to the relay's n-th poll; n counts the
+	// answered get lines of that relay from 1 and continues after a reconnect. Value is called from
+	// many goroutines. Default FleetValue.
 	Value func(relay, stat int, n uint64) float64
-	// ID names a relay. Default FleetID.
+	// ID returns a relay's id. Default FleetID.
 	ID func(relay int) string
-	// Tags are the tags of a relay's collector. Default none.
+	// Tags returns the tags of a relay's collector. Default none.
 	Tags func(relay, collector int) []string
-	// Token is sent behind the id if it is not empty.
+	// Token is sent after the id if it is not empty.
 	Token string
-	// TLS, if not nil, has the relays connect over TLS.
+	// TLS, if not nil, makes the relays connect over TLS.
 	TLS *tls.Config
-	// Reconnect has a relay that lost its connection dial again, after 50 ms at first and up to a
+	// Reconnect makes a relay that lost its connection dial again, after 50 ms at first and up to a
 	// second later.
 	Reconnect bool
 	// Dials is how many relays connect at the same time. Default 64.
 	Dials int
 	// OnPoll, if not nil, is called after a relay has answered its n-th poll. It is called from
-	// many goroutines and holds that relay up.
+	// many goroutines and delays that relay.
 	OnPoll func(relay int, poll uint64)
-	// OnDisconnect, if not nil, is called when a relay lost its connection, other than by Stop. err
-	// says why; a server's error line is in it.
+	// OnDisconnect, if not nil, is called when a relay lost its connection, except by Stop. err is
+	// the reason and contains the server's error line, if there was one.
 	OnDisconnect func(relay int, err error)
 }
 
-// FleetID is the id of a Fleet's relay: relay-00042.
+// FleetID returns the id of a Fleet's relay: relay-00042.
 func FleetID(relay int) string { return fmt.Sprintf("relay-%05d", relay) }
 
-// FleetStat is the name of a Fleet's stat: stat_7.
+// FleetStat returns the name of a Fleet's stat: stat_7.
 func FleetStat(stat int) string { return "stat_" + strconv.Itoa(stat) }
 
-// FleetCollector is the name of a Fleet's collector: c0.
+// FleetCollector returns the name of a Fleet's collector: c0.
 func FleetCollector(collector int) string { return "c" + strconv.Itoa(collector) }
 
-// FleetValue is what a Fleet's relays answer unless told otherwise: a million times the stat's
-// number plus the poll's number.
+// FleetValue returns the default value of a Fleet's stat: a million times the stat's number plus
+// the poll's number.
 func FleetValue(_, stat int, n uint64) float64 { return float64(stat)*1e6 + float64(n) }
 
 // Fleet is N honest relays: they identify, add their collectors, answer get, flush and override,
@@ -73,11 +73,11 @@ func FleetValue(_, stat int, n uint64) float64 { return float64(stat)*1e6 + floa
 type Fleet struct {
 	o      FleetOptions
 	relays []fleetRelay
-	// names finds a collector by the name in a get line; items[c] are the "c0-stat_0:" of its
-	// stats. Both are written before the first relay starts.
+	// names maps the names of get lines to collectors; items[c] holds the "c0-stat_0:" of the
+	// collector's stats. Both are written before the first relay starts.
 	names map[string]int
 	items [][]fleetItem
-	// buffers holds the got lines under way, so that an idle relay has none.
+	// buffers holds the memory for got lines, so that an idle relay has none.
 	buffers sync.Pool
 
 	ctx    context.Context
@@ -96,12 +96,12 @@ type fleetItem struct {
 }
 
 type fleetRelay struct {
-	polls uint64 // only the relay's goroutine
+	polls uint64 // used only by the relay's goroutine
 	mu    sync.Mutex
 	conn  net.Conn // guarded by mu; nil while not connected
 }
 
-// NewFleet prepares a fleet; nothing is dialled before Start.
+// NewFleet prepares a fleet; it dials nothing before Start.
 func NewFleet(o FleetOptions) *Fleet {
 	o.N, o.Stats, o.Collectors, o.Dials = cmp.Or(o.N, 1), cmp.Or(o.Stats, 10), cmp.Or(o.Collectors, 1), cmp.Or(o.Dials, 64)
 	if o.Value == nil {
@@ -126,9 +126,9 @@ func NewFleet(o FleetOptions) *Fleet {
 	return f
 }
 
-// Start connects all relays and returns when each has been welcomed and has sent its adds. It fails
-// with the first relay's error, or ctx's, and has then stopped the fleet. With Reconnect it retries
-// until ctx ends instead.
+// Start connects all relays and returns when each has been welcomed and has sent its adds. If a
+// relay fails or ctx ends, Start stops the fleet and returns that error. With Reconnect the relays
+// retry until ctx ends.
 func (f *Fleet) Start(ctx context.Context) error {
 	type result struct{ err error }
 	results := make(chan result, f.o.N)
@@ -157,7 +157,7 @@ func (f *Fleet) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop closes every connection without a word, as a power cut would, and returns when all
+// Stop closes every connection without a close line, as a power cut would, and returns when all
 // goroutines have ended. It may be called more than once, also before Start.
 func (f *Fleet) Stop() {
 	f.cancel()
@@ -167,9 +167,9 @@ func (f *Fleet) Stop() {
 	f.wg.Wait()
 }
 
-// Finish says no more, and returns when the server has taken what was said and closed every
-// connection, or a minute has passed. Stop takes what is under way with it: a connection that is
-// closed while something is unread is reset, at both ends.
+// Finish ends the relays' side of every connection. It returns when the server has read everything
+// and closed every connection, or after a minute. Stop, in contrast, loses lines that are being
+// sent: a connection that is closed with unread bytes is reset at both ends.
 func (f *Fleet) Finish() {
 	f.finishing.Store(true)
 	f.cancel()
@@ -185,7 +185,7 @@ func (f *Fleet) Finish() {
 	f.wg.Wait()
 }
 
-// Drop closes one relay's connection. With Reconnect it comes back.
+// Drop closes one relay's connection. With Reconnect the relay reconnects.
 func (f *Fleet) Drop(relay int) {
 	r := &f.relays[relay]
 	r.mu.Lock()
@@ -195,26 +195,26 @@ func (f *Fleet) Drop(relay int) {
 	}
 }
 
-// Sent is how many readings have been written; counted after the write has succeeded.
+// Sent returns how many readings have been written; it counts them after a successful write.
 func (f *Fleet) Sent() uint64 { return f.sent.Load() }
 
-// Polls is how many get lines have been answered; counted after the write has succeeded.
+// Polls returns how many get lines have been answered; it counts them after a successful write.
 func (f *Fleet) Polls() uint64 { return f.polls.Load() }
 
-// Connected is how many relays are connected and welcomed now.
+// Connected returns how many relays are connected and welcomed now.
 func (f *Fleet) Connected() int { return int(f.connected.Load()) }
 
-// Connects is how many times a relay was welcomed.
+// Connects returns how many times a relay was welcomed.
 func (f *Fleet) Connects() uint64 { return f.connects.Load() }
 
-// Disconnects is how many times a welcomed relay lost its connection, other than by Stop.
+// Disconnects returns how many times a welcomed relay lost its connection, except by Stop.
 func (f *Fleet) Disconnects() uint64 { return f.disconnects.Load() }
 
-// Complaints is how many error lines the server sent to welcomed relays.
+// Complaints returns how many error lines the server sent to welcomed relays.
 func (f *Fleet) Complaints() uint64 { return f.complaints.Load() }
 
-// Err is the newest reason for which a relay could not connect or lost its connection, or the
-// server's newest error line; nil if there was none.
+// Err returns the newest reason why a relay could not connect or lost its connection, or the
+// server's newest error line; nil if there was neither.
 func (f *Fleet) Err() error {
 	if p := f.lastErr.Load(); p != nil {
 		return *p
@@ -222,8 +222,8 @@ func (f *Fleet) Err() error {
 	return nil
 }
 
-// run is the life of one relay. ready is called once: when it was first welcomed, or when it gave
-// up before that.
+// run is the life of one relay. It calls ready once: when the relay was first welcomed, or when it
+// gave up before that.
 func (f *Fleet) run(i int, slots chan struct{}, ready func(error)) {
 	told := false
 	tell := func(err error) {
@@ -253,7 +253,8 @@ func (f *Fleet) run(i int, slots chan struct{}, ready func(error)) {
 			tell(err)
 			return
 		}
-		// Half of the pause is random, so that ten thousand relays do not come back in step.
+		// Half of the pause is random, so that ten thousand relays do not reconnect at the same
+		// time.
 		pause := time.NewTimer(wait/2 + rand.N(wait/2))
 		select {
 		case <-pause.C:
@@ -272,8 +273,8 @@ func (f *Fleet) connect(i int, slots chan struct{}, welcomed func()) error {
 	case <-f.ctx.Done():
 		return f.ctx.Err()
 	}
-	// Dialling needs more stack than serving does. On a goroutine of its own it is given back: an
-	// idle relay costs 8 KiB instead of 12.
+	// Dialling needs more stack than serving. A goroutine of its own gives that stack back, so that
+	// an idle relay costs 8 KiB instead of 12.
 	welcoming := make(chan welcome, 1)
 	go func() { welcoming <- f.welcome(i) }()
 	w := <-welcoming
@@ -291,7 +292,7 @@ func (f *Fleet) connect(i int, slots chan struct{}, welcomed func()) error {
 	return fmt.Errorf("%s: %w", f.o.ID(i), f.serve(i, w.conn, w.lines))
 }
 
-// welcome is how far a relay got: conn is to be closed if it is not nil, whatever err is.
+// welcome is the result of connecting. If conn is not nil, it has to be closed, whatever err is.
 type welcome struct {
 	conn  net.Conn
 	lines *relaywire.Reader
@@ -312,7 +313,7 @@ func (f *Fleet) welcome(i int) welcome {
 	r.mu.Lock()
 	r.conn = conn
 	r.mu.Unlock()
-	if f.ctx.Err() != nil { // Stop came before the connection was to be found
+	if f.ctx.Err() != nil { // Stop came before it could find the connection
 		return welcome{conn: conn, err: f.ctx.Err()}
 	}
 	_ = conn.SetDeadline(time.Now().Add(Timeout))
@@ -344,11 +345,11 @@ func (f *Fleet) forget(i int, conn net.Conn) {
 	r.mu.Unlock()
 }
 
-// serve answers until the connection ends. The read deadline is the beat's clock: it is moved only
-// when it has passed, which costs nothing per poll.
+// serve answers until the connection ends. The read deadline is the clock of the beat. serve sets
+// it only when it has passed or a beat line came, so that a poll does not pay for it.
 func (f *Fleet) serve(i int, conn net.Conn, lines *relaywire.Reader) error {
-	var complaint error      // of the server's last line: it may be about to hang up, or only refuse one thing
-	beat := 30 * time.Second // until the server says otherwise
+	var complaint error      // of the server's last line: it may hang up next, or only refuse one thing
+	beat := 30 * time.Second // until a beat line
 	_ = conn.SetReadDeadline(time.Now().Add(beat))
 	for {
 		m, err := lines.Read()
@@ -418,7 +419,7 @@ func (f *Fleet) answer(i int, conn net.Conn, args []byte) error {
 	return nil
 }
 
-// appendValue writes whole numbers the quick way.
+// appendValue writes whole numbers the fast way.
 func appendValue(dst []byte, v float64) []byte {
 	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
 		return strconv.AppendInt(dst, int64(v), 10)

@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// serve accepts connections until the test ends and gives each to handle in a goroutine of its own;
-// they are closed when handle returns.
+// serve accepts connections until the test ends and gives each to handle in a goroutine of its own.
+// It closes a connection when handle returns.
 func serve(t *testing.T, handle func(conn net.Conn)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -81,7 +81,7 @@ func TestConnPlaysAScript(t *testing.T) {
 	}
 }
 
-// pollServer welcomes relays and polls each as fast as it answers, keeping what they say.
+// pollServer welcomes relays, polls each as fast as it answers, and keeps the answers.
 type pollServer struct {
 	readings, wrong, conns atomic.Uint64
 	limit                  uint64 // polls per connection
@@ -238,7 +238,8 @@ func TestFleetPings(t *testing.T) {
 	}
 }
 
-// TestFleetFinish: what was counted as sent arrives, though the server asks for more all the time.
+// TestFleetFinish: every reading that was counted as sent arrives, although the server polls all
+// the time.
 func TestFleetFinish(t *testing.T) {
 	const relays = 20
 	var arrived atomic.Uint64

@@ -18,19 +18,19 @@ func errOr(err error) error {
 	return err
 }
 
-// percent returns part as a percentage of whole within 0 and 100: counters read one after the other
-// can disagree by a little.
+// percent returns part as a percentage of whole, kept between 0 and 100: counters that were read
+// one after the other can differ by a little.
 func percent(part, whole float64) float64 { return min(max(100*part/whole, 0), 100) }
 
-// cpuCollector counts from its creation to the first poll, and from poll to poll.
+// cpuCollector measures from its creation to the first poll, and then from poll to poll.
 func cpuCollector(h host) relay.CollectorFunc {
 	last, lastErr := h.cpu()
 	return func() map[string]float64 {
 		now, err := h.cpu()
 		before, usable := last, lastErr == nil && err == nil
 		last, lastErr = now, err
-		// Counters that went backwards (a resumed virtual machine), or did not move between two
-		// polls in one tick, say nothing.
+		// Counters that went backwards (a resumed virtual machine) give no reading, nor do counters
+		// that did not move because two polls came within one tick.
 		total := cpuTotal(now) - cpuTotal(before)
 		if !usable || total <= 0 {
 			return nil
@@ -46,7 +46,7 @@ func cpuCollector(h host) relay.CollectorFunc {
 	}
 }
 
-// cpuTotal leaves the guest times out: they are contained in user and nice.
+// cpuTotal leaves out the guest times, because user and nice contain them.
 func cpuTotal(t cpu.TimesStat) float64 {
 	return t.User + t.Nice + t.System + t.Idle + t.Iowait + t.Irq + t.Softirq + t.Steal
 }
@@ -83,9 +83,9 @@ func loadCollector(h host) relay.CollectorFunc {
 	}
 }
 
-// diskCollector reports what df does: used as a share of used and free together, without what is
-// reserved for root. It reports nothing while another file system is at the path: below an
-// unmounted one there is its parent's.
+// diskCollector reports the same as df: used as a percentage of used and free together, without the
+// space reserved for root. It reports nothing while another file system is at the path: after an
+// unmount the path belongs to the parent file system.
 func diskCollector(h host, m mount) relay.CollectorFunc {
 	return func() map[string]float64 {
 		s, err := h.space(m.path)
@@ -100,8 +100,8 @@ func diskCollector(h host, m mount) relay.CollectorFunc {
 	}
 }
 
-// netCollector counts from its creation to the first poll, and from poll to poll. When another
-// interface has taken the name, it begins anew with that one's counters.
+// netCollector measures from its creation to the first poll, and then from poll to poll. When
+// another interface has taken the name, netCollector starts again with that interface's counters.
 func netCollector(h host, name string) relay.CollectorFunc {
 	read := func() (c iface, at time.Time, ok bool) {
 		all, err := h.interfaces()
@@ -120,7 +120,7 @@ func netCollector(h host, name string) relay.CollectorFunc {
 		before, beforeAt, usable := last, at, ok
 		last, at, ok = read()
 		seconds := at.Sub(beforeAt).Seconds()
-		// Counters of one interface that went backwards were reset.
+		// Counters of one interface that went backwards were reset, so they give no reading.
 		if !usable || !ok || last.index != before.index || seconds <= 0 || last.in < before.in || last.out < before.out {
 			return nil
 		}

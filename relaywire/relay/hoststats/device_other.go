@@ -4,6 +4,6 @@ package hoststats
 
 import "io/fs"
 
-// device is the same for all: a drive whose disk was taken away cannot be asked, and has nothing
-// below it that would answer in its place.
+// device returns 0 for every file system. A drive whose disk was removed cannot be read, and no
+// other file system answers in its place.
 func device(fs.FileInfo) uint64 { return 0 }

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// systemMounts reads this process's own mounts: those of process 1, which may be in another
-// namespace, are paths of another tree.
+// systemMounts reads the mounts of this process. The mounts of process 1 may be in another
+// namespace, where the same paths mean other files.
 func systemMounts() ([]mount, error) {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -22,7 +22,7 @@ func systemMounts() ([]mount, error) {
 	}
 	var all []mount
 	for _, e := range parseMounts(table, parseFilesystems(kinds)) {
-		// Another mount at the path, or above it, hides this one.
+		// A mount is hidden if another mount is at its path or above it.
 		if device, id, err := mountedAt(e.path); err == nil && (id == 0 || id == e.id) {
 			e.device = device
 			all = append(all, e.mount)
@@ -31,8 +31,8 @@ func systemMounts() ([]mount, error) {
 	return all, nil
 }
 
-// mountedAt returns the device at path and the id of the mount, which is 0 where the kernel does
-// not tell it (before 5.8, or behind a filter of system calls).
+// mountedAt returns the device at path and the id of the mount. The id is 0 where the kernel does
+// not report it (before 5.8, or because of a filter of system calls).
 func mountedAt(path string) (device, id uint64, err error) {
 	var sx unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &sx); err == nil {
@@ -48,8 +48,8 @@ func mountedAt(path string) (device, id uint64, err error) {
 	return uint64(st.Dev), 0, nil
 }
 
-// systemSpace asks the file system for its numbers and its device through one descriptor, so that
-// they belong together.
+// systemSpace reads the file system's numbers and its device through one descriptor, so that both
+// belong to the same file system.
 func systemSpace(path string) (space, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -74,7 +74,7 @@ type mountEntry struct {
 	id uint64
 }
 
-// parseMounts reads mountinfo(5) and keeps the file systems whose type onDevice has:
+// parseMounts reads mountinfo(5) and keeps the file systems whose type is in onDevice:
 //
 //	36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
 //	id     store      path                       type
@@ -94,8 +94,8 @@ func parseMounts(table []byte, onDevice map[string]bool) (all []mountEntry) {
 	return all
 }
 
-// parseFilesystems reads which types of file systems are on devices. ZFS says that it is not, and
-// is.
+// parseFilesystems returns the types of file systems that are on devices. ZFS is added because the
+// kernel lists it as a type without a device although it is on devices.
 func parseFilesystems(kinds []byte) map[string]bool {
 	onDevice := map[string]bool{"zfs": true}
 	for line := range bytes.Lines(kinds) {
@@ -106,7 +106,7 @@ func parseFilesystems(kinds []byte) map[string]bool {
 	return onDevice
 }
 
-// unescape reads the octal numbers that mountinfo writes for blanks and backslashes in paths.
+// unescape replaces the octal numbers that mountinfo writes for blanks and backslashes in paths.
 func unescape(path string) string {
 	var b strings.Builder
 	for i := 0; i < len(path); i++ {

@@ -26,7 +26,7 @@ x y
 	}
 }
 
-// TestRootOfThisMachine: a path and what is mounted there agree, as a space and a mount tell it.
+// TestRootOfThisMachine checks that a path's space and its mount have the same device.
 func TestRootOfThisMachine(t *testing.T) {
 	device, _, err := mountedAt("/")
 	if err != nil {

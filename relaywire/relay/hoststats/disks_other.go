@@ -27,7 +27,7 @@ func systemMounts() ([]mount, error) {
 	return all, nil
 }
 
-// systemSpace looks at the device before and after: the numbers are asked for by the path alone.
+// systemSpace reads the device before and after the numbers, because disk.Usage takes only a path.
 func systemSpace(path string) (space, error) {
 	before, err := os.Stat(path)
 	if err != nil {

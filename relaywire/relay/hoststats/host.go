@@ -10,16 +10,16 @@ import (
 	"github.com/shirou/gopsutil/v4/net"
 )
 
-// host is where the numbers come from: this machine, or a test's.
+// host is the source of the numbers: this machine or a test's fake.
 type host struct {
 	now    func() time.Time
 	cpu    func() (cpu.TimesStat, error)
 	memory func() (*mem.VirtualMemoryStat, error)
 	swap   func() (*mem.SwapMemoryStat, error)
 	load   func() (*load.AvgStat, error)
-	// mounts are the file systems on devices that can be reached: none is hidden by another one.
+	// mounts returns the file systems on devices that can be reached: none is hidden by another.
 	mounts func() ([]mount, error)
-	// space is that of the file system at path, whichever that is now.
+	// space returns the space of the file system that is at path now.
 	space      func(path string) (space, error)
 	interfaces func() ([]iface, error)
 }
@@ -27,8 +27,8 @@ type host struct {
 // mount is a mounted file system.
 type mount struct {
 	path, fstype string
-	// device tells file systems apart as space.device does, store where they keep their bytes:
-	// subvolumes are several devices with one store.
+	// device identifies a file system, as space.device does. store identifies the place where the
+	// file system keeps its bytes: subvolumes are several devices with one store.
 	device uint64
 	store  string
 }
@@ -39,8 +39,8 @@ type space struct {
 	total, used, free uint64
 }
 
-// iface is a network interface. The index is its own for as long as it exists; the name may go to
-// another one.
+// iface is a network interface. It keeps its index for as long as it exists. Its name may later
+// belong to another interface.
 type iface struct {
 	name     string
 	index    int
@@ -81,8 +81,8 @@ func systemInterfaces() ([]iface, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Counters have a name only. They are those of an interface that had the name before and after
-	// they were read.
+	// Counters have only a name. They belong to an interface if it had that name both before and
+	// after the counters were read.
 	index := make(map[string]int, len(before))
 	for _, i := range before {
 		index[i.Name] = i.Index

@@ -1,14 +1,14 @@
-// Package hoststats has the collectors for the machine a relay runs on: processor, memory, swap,
-// load, file systems and network interfaces, read through gopsutil. It is the only part of the
-// relay library that needs more than the standard library.
+// Package hoststats has the collectors for the machine that a relay runs on: processor, memory,
+// swap, load, file systems and network interfaces, read through gopsutil. It is the only part of
+// the relay library that needs more than the standard library.
 //
-// Promise: [Watch] keeps a relay's collectors as the machine is: what appears (a disk, an
-// interface, swap) is added within half a minute, what goes away is removed. [Collectors] looks at
-// the machine once and returns a collector for everything it finds, each with a name of its own;
-// what goes away later yields no reading from then on. A reading belongs to a device and not to a
-// path or a name: a path where another file system is mounted, or none any more, yields nothing,
-// and a rate is never counted from one interface to another that has taken its name. A value that
-// cannot be read is left out, never sent as 0.
+// Promise: [Watch] keeps a relay's collectors up to date with the machine: a new disk, interface or
+// swap is added within half a minute, and a vanished one is removed. [Collectors] examines the
+// machine once and returns a collector for everything it finds, each with a name of its own; a
+// collector whose disk, interface or swap has vanished yields no readings. A reading belongs to a
+// device and not to a path or a name: a path yields nothing when no file system or another one is
+// mounted there, and a rate is never computed across two interfaces that had the same name one
+// after the other. A value that cannot be read is left out, never sent as 0.
 //
 //	collector       tag               stats
 //	cpu                               cpu_used, cpu_user, cpu_system, cpu_iowait, cpu_steal: percent of all processors since the last poll
@@ -31,18 +31,18 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// Named is a collector with what it is to be added with.
+// Named is a collector with the name and the tags to add it with.
 type Named struct {
 	Name      string
 	Tags      []string
 	Collector relay.Collector
 }
 
-// Collectors returns the machine's collectors. Each may be added to one relay; a second relay needs
-// a second call, because rates are counted from poll to poll.
+// Collectors returns the machine's collectors. Each may be added to one relay only, because rates
+// are computed from poll to poll; a second relay needs a second call.
 func Collectors() []Named { return collectors(thisHost()) }
 
-// AddTo adds all of Collectors to r. It stops at the first that r refuses.
+// AddTo adds all of Collectors to r. It stops at the first collector that r refuses.
 func AddTo(r *relay.Relay) error {
 	for _, c := range Collectors() {
 		if err := r.AddCollector(c.Name, c.Tags, c.Collector); err != nil {
@@ -52,8 +52,8 @@ func AddTo(r *relay.Relay) error {
 	return nil
 }
 
-// found is a collector that the machine can have, before it is made. It is the same one at the next
-// look if its name, its tag and its device are.
+// found is a collector that the machine can have, before it is made. Two founds of different looks
+// are the same collector if their names, tags and devices are equal.
 type found struct {
 	name, tag string
 	device    uint64 // of a file system
@@ -62,7 +62,7 @@ type found struct {
 
 func (f found) same(g found) bool { return f.name == g.name && f.tag == g.tag && f.device == g.device }
 
-// named makes the collector, with tags in front of its own.
+// named makes the collector, with tags before its own tag.
 func (f found) named(tags []string) Named {
 	if f.tag != "" {
 		tags = append(tags[:len(tags):len(tags)], f.tag)
@@ -70,8 +70,8 @@ func (f found) named(tags []string) Named {
 	return Named{Name: f.name, Tags: tags, Collector: f.make()}
 }
 
-// look is what the machine has, by kind. A kind that could not be looked at has an error, which
-// says nothing about what is there.
+// look returns the machine's collectors by kind. If a kind has an error, the look at it failed, and
+// its collectors are unknown.
 func look(h host) []kind {
 	var all []kind
 	for _, find := range []func(host) ([]found, error){findCPU, findRAM, findSwap, findLoad, findDisks, findNetworks} {
@@ -149,13 +149,14 @@ func mountName(mount string) string {
 	return wireName(strings.ReplaceAll(name, "/", "_"))
 }
 
-// wireName replaces what a name may not hold by underscores.
+// wireName replaces characters that a name may not hold by underscores.
 func wireName(s string) string {
 	s = clean(s, "-:,")
 	return s[:min(len(s), relaywire.MaxName-10)] // room for a prefix and a number; clean leaves ASCII only
 }
 
-// tag makes key:value with a value that a tag may hold, cut to the longest that it may be.
+// tag returns key:value. It replaces characters that a tag may not hold and cuts the tag to its
+// maximum length.
 func tag(key, value string) string {
 	t := key + ":" + value
 	if !relaywire.ValidTag(t) {
@@ -164,8 +165,8 @@ func tag(key, value string) string {
 	return t[:min(len(t), relaywire.MaxTag)]
 }
 
-// clean replaces spaces, control characters, what is not ASCII and the reserved characters by
-// underscores.
+// clean replaces spaces, control characters, characters that are not ASCII and the reserved
+// characters by underscores.
 func clean(s, reserved string) string {
 	return strings.Map(func(c rune) rune {
 		if c <= ' ' || c >= 0x7f || strings.ContainsRune(reserved, c) {
@@ -175,7 +176,8 @@ func clean(s, reserved string) string {
 	}, s)
 }
 
-// unique tells names apart that only differed in characters that had to be replaced.
+// unique returns name, with a number added if the name is taken. Names can become equal when their
+// characters are replaced.
 func unique(name string, taken map[string]bool) string {
 	result := name
 	for n := 2; taken[result]; n++ {
@@ -185,8 +187,8 @@ func unique(name string, taken map[string]bool) string {
 	return result
 }
 
-// mounts returns the physical file systems, one for each store, and / in any case (in a container
-// it is none). They are sorted by path.
+// mounts returns the physical file systems, one for each store, sorted by path. They always include
+// /, even in a container, where / is not a physical file system.
 func mounts(h host) ([]mount, error) {
 	all, err := h.mounts()
 	if err != nil {
@@ -201,7 +203,7 @@ func mounts(h host) ([]mount, error) {
 		if s, err := h.space(m.path); err != nil || s.total == 0 || s.device != m.device {
 			continue
 		}
-		// A store can be mounted many times over (bind mounts, subvolumes): the shortest path is
+		// A store can be mounted at several paths (bind mounts, subvolumes): the shortest path is
 		// the one that people mean.
 		if old, ok := best[m.store]; !ok || len(m.path) < len(old.path) || len(m.path) == len(old.path) && m.path < old.path {
 			best[m.store] = m
@@ -216,9 +218,9 @@ func mounts(h host) ([]mount, error) {
 	return list, nil
 }
 
-// interfaces returns the network interfaces that are worth watching, sorted: neither the loopback
-// nor the ends that come and go with containers (veth, Calico's cali and Cilium's lxc) and virtual
-// machines (libvirt's vnet).
+// interfaces returns the names of the network interfaces that are worth watching, sorted. It leaves
+// out the loopback and the interfaces that come and go with containers (veth, Calico's cali and
+// Cilium's lxc) and with virtual machines (libvirt's vnet).
 func interfaces(h host) (names []string, err error) {
 	all, err := h.interfaces()
 	if err != nil {

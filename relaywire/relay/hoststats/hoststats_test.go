@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // machine is a host whose numbers the test sets.
 type machine struct {
-	mu         sync.Mutex // guards what follows where a Watcher looks too
+	mu         sync.Mutex // guards the fields below where a Watcher reads them too
 	clock      time.Time
 	err        error // of everything, if set
 	times      cpu.TimesStat
@@ -73,7 +73,7 @@ func newMachine() *machine {
 		mounts: []mount{
 			{"/etc/hosts", "ext4", 1, "sda1"}, {"/", "ext4", 1, "sda1"}, {"/var/lib-a", "xfs", 2, "sdb1"}, {"/var/lib_a", "xfs", 3, "sdc1"},
 			{"/odd, \u00e9\n", "xfs", 4, "sdd1"}, {"/snap/x", "squashfs", 5, "loop0"}, {"/gone", "ext4", 6, "gone"}, {"/empty", "ext4", 7, "sde1"},
-			{"/left", "ext4", 8, "sdf1"}, // unmounted since: what is there is a directory of /
+			{"/left", "ext4", 8, "sdf1"}, // unmounted since: a directory of / is at the path now
 		},
 		space: map[string]space{
 			"/": {1, 1000, 450, 450}, "/etc/hosts": {1, 1000, 0, 0}, "/var/lib-a": {2, 10, 1, 3}, "/var/lib_a": {3, 10, 0, 0},
@@ -124,7 +124,7 @@ func TestValues(t *testing.T) {
 		"load":           {"load_1": 1, "load_5": 5, "load_15": 15},
 		"disk_root":      {"disk_used": 50, "disk_free": 450, "disk_total": 1000},
 		"disk_var_lib_a": {"disk_used": 25, "disk_free": 3, "disk_total": 10},
-		// All of it is reserved: how full it is cannot be said.
+		// All of it is reserved, so disk_used cannot be computed.
 		"disk_var_lib_a_2": {"disk_free": 0, "disk_total": 10},
 		"net_eth0":         nil,
 	} {
@@ -180,7 +180,7 @@ func TestNetworkRates(t *testing.T) {
 	eth0.name = "eth0"
 	step("an interface that has just come back", nil)
 	step("an interface that is back", still)
-	// Somebody else's counters are no traffic of this one, however large they are.
+	// The counters of another interface are not traffic of this one, however large they are.
 	eth0.name = "lan0"
 	m.interfaces[3].name, m.interfaces[3].in, m.interfaces[3].out = "eth0", 1_000_000, 1_000_000
 	step("another interface has taken the name", nil)
@@ -191,8 +191,8 @@ func TestNetworkRates(t *testing.T) {
 	step("the same later", still)
 }
 
-// TestDiskIsADevice: what is reported under a mount point is that file system's, whatever is at the
-// path.
+// TestDiskIsADevice: the numbers of a mount point are those of its file system, whatever is mounted
+// at the path later.
 func TestDiskIsADevice(t *testing.T) {
 	m := newMachine()
 	c := find(t, collectors(m.host()), "disk_var_lib_a").Collector
@@ -215,7 +215,7 @@ func TestDiskIsADevice(t *testing.T) {
 	}
 }
 
-// TestNothingToRead: nothing is sent as 0 that could not be read.
+// TestNothingToRead: a number that could not be read is not sent as 0.
 func TestNothingToRead(t *testing.T) {
 	m := newMachine()
 	all := collectors(m.host())
@@ -250,7 +250,7 @@ func TestLongAndEqualNames(t *testing.T) {
 	}
 }
 
-// TestThisMachine: whatever machine this is, its numbers make sense.
+// TestThisMachine: the numbers of the machine that runs the test make sense.
 func TestThisMachine(t *testing.T) {
 	all := Collectors()
 	for _, name := range []string{"cpu", "ram", "disk_root"} {

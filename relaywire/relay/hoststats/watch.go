@@ -8,10 +8,11 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// lookInterval is how often a Watcher looks at the machine.
+// lookInterval is how often a Watcher examines the machine.
 const lookInterval = 20 * time.Second
 
-// Watcher keeps the collectors of a relay as the machine is. Its goroutine alone touches them.
+// Watcher keeps a relay's collectors up to date with the machine. Only its goroutine uses its
+// fields.
 type Watcher struct {
 	h    host
 	r    offers
@@ -28,9 +29,9 @@ type offers interface {
 	RemoveCollector(name string)
 }
 
-// Watch adds all of [Collectors] to r, with tags in front of their own, and keeps them as the
-// machine is until Close. The error is that of the first collector that r refuses. A collector of
-// the same name that the program has added itself stays.
+// Watch adds all of [Collectors] to r, with tags before their own, and keeps them up to date with
+// the machine until Close. The error is that of the first collector that r refuses. A collector of
+// the same name that the program itself has added stays.
 func Watch(r *relay.Relay, tags []string) (*Watcher, error) { return watch(thisHost(), r, tags) }
 
 func watch(h host, r offers, tags []string) (*Watcher, error) {
@@ -44,7 +45,7 @@ func watch(h host, r offers, tags []string) (*Watcher, error) {
 	return w, nil
 }
 
-// Close ends the watching. What was added stays with the relay.
+// Close ends the watching. The collectors that were added stay with the relay.
 func (w *Watcher) Close() {
 	w.cancel()
 	w.ended.Wait()
@@ -60,7 +61,7 @@ func (w *Watcher) run(ctx context.Context) {
 			return
 		}
 		seen := make(chan []kind, 1)
-		// A file system that hangs keeps whoever asks it. Close does not wait for that.
+		// A file system that hangs blocks every reader. Close does not wait for this goroutine.
 		go func() { seen <- look(w.h) }()
 		select {
 		case all := <-seen:
@@ -71,8 +72,8 @@ func (w *Watcher) run(ctx context.Context) {
 	}
 }
 
-// apply makes the relay's collectors those that were seen. It returns the first refusal and goes on
-// behind it.
+// apply makes the relay's collectors those that were seen. It returns the first refusal and
+// continues with the other collectors.
 func (w *Watcher) apply(seen []kind) (err error) {
 	if w.have == nil {
 		w.have = make([][]found, len(seen))

@@ -15,7 +15,7 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// offered is a relay's collectors.
+// offered holds a relay's collectors.
 type offered struct {
 	have map[string]string // the tags by the name
 	said []string          // what changed
@@ -35,7 +35,8 @@ func (o *offered) RemoveCollector(name string) {
 	o.said = append(o.said, "-"+name)
 }
 
-// TestWatch: what appears later is offered within half a minute, what goes away is taken back.
+// TestWatch: a device that appears is added within half a minute, and a device that vanishes is
+// removed.
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine()
@@ -83,14 +84,14 @@ func TestWatch(t *testing.T) {
 		}, "-disk_mnt", "+disk_mnt rack:7,mount:/mnt")
 		change("swap is turned off", func() { m.swap = mem.SwapMemoryStat{} }, "-swap")
 		change("swap is turned on", func() { m.swap = mem.SwapMemoryStat{Total: 10, Free: 10} }, "+swap rack:7")
-		// The program's own collector keeps its name for as long as it is there.
+		// The program's own collector keeps its name for as long as it exists.
 		o.have["net_mine"] = "of the program"
 		change("a name that is taken", func() { m.interfaces = append(m.interfaces, iface{"mine", 30, false, 0, 0}) })
 		change("it is free", func() { delete(o.have, "net_mine") }, "+net_mine rack:7,interface:mine")
 	})
 }
 
-// TestWatchOfAHangingDisk: a file system that does not answer keeps nobody from stopping.
+// TestWatchOfAHangingDisk: a file system that does not answer does not keep Close from returning.
 func TestWatchOfAHangingDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine()
