@@ -51,7 +51,7 @@ func Seconds(seconds float64) string {
 	return fmt.Sprint(int64(d/time.Second), "s")
 }
 
-// Several returns how many there are of something: 1 block, 1,234 blocks.
+// Several returns a number with the name of what is counted: 1 block, 1,234 blocks.
 func Several(n int, what string) string {
 	if n != 1 {
 		what += "s"
