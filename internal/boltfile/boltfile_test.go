@@ -84,7 +84,7 @@ func TestOpenDamagedFile(t *testing.T) {
 	for range 150 {
 		changed := bytes.Clone(file)
 		page := rng.IntN(len(file)/4096) * 4096
-		changed[page+rng.IntN(64)] ^= byte(1 + rng.IntN(255)) // where a page's header and elements are
+		changed[page+rng.IntN(64)] ^= byte(1 + rng.IntN(255)) // the header and elements
 		_, err := open(t, changed)
 		if damaged := new(DamagedError); err != nil && !errors.As(err, &damaged) {
 			t.Errorf("a byte of page %d: %v", page/4096, err)

@@ -44,7 +44,7 @@ type Server struct {
 	HTTPAddr, RelayAddr string
 
 	options Options
-	claims  []func() // release the ports; never called, because the server may start again
+	claims  []func() // kept to hold the ports, because the server may be started again
 	client  *http.Client
 	cmd     *exec.Cmd
 	log     *tail
