@@ -82,7 +82,7 @@ func TestRelayWarnings(t *testing.T) {
 // TestTagsOfARelayCanBeFilteredOn checks relayTags with a real server. A tag that relayTags accepts
 // can be used as a filter. A tag that it refuses as unusable in a filter cannot.
 func TestTagsOfARelayCanBeFilteredOn(t *testing.T) {
-	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "3600", "-l", "WARN") // one reading, and it stays the latest
+	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "3600", "-l", "WARN") // the reading stays the latest
 	r, err := relay.New(relay.Options{Address: s.RelayAddr, ID: "web1"})
 	if err != nil {
 		t.Fatal(err)

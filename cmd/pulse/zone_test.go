@@ -30,7 +30,7 @@ func TestTimeZone(t *testing.T) {
 		"AEST-10AEDT,M10.1.0,M4.1.0/3": {"23:00 AEDT", "22:00 AEST"},
 		":NZST-12NZDT,M9.5.0,M4.1.0/3": {"01:00 NZDT", "00:00 NZST"},
 	}
-	if data, err := os.ReadFile("/usr/share/zoneinfo/Asia/Kolkata"); err == nil { // a host may have none of its own
+	if data, err := os.ReadFile("/usr/share/zoneinfo/Asia/Kolkata"); err == nil { // a host may have no zones
 		file := filepath.Join(t.TempDir(), "kolkata")
 		writeFile(t, file, string(data))
 		zones[file], zones[":"+file] = zones["Asia/Kolkata"], zones["Asia/Kolkata"]

@@ -47,7 +47,7 @@ func Claim() (address string, release func(), err error) {
 			err = l.Close()
 		}
 		if err == nil {
-			return address, func() { _ = claim.Close() }, nil // nothing was written to it
+			return address, func() { _ = claim.Close() }, nil // nothing was written to the socket
 		}
 		err = errors.Join(err, claim.Close())
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Thousands returns n with its thousands set apart: 1,234,567.
+// Thousands returns n with commas between its thousands: 1,234,567.
 func Thousands(n uint64) string {
 	s := strconv.FormatUint(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {

@@ -1,5 +1,5 @@
-// Package jsonmistake says in plain words what is wrong with a JSON file that people wrote by hand,
-// and on which line.
+// Package jsonmistake describes in plain words the mistake in a JSON file that people wrote by
+// hand, and finds the mistake's line.
 package jsonmistake
 
 import (

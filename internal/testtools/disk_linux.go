@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace is set in the copy of a test that has mounts of its own.
+// inNamespace is set in the environment of a test that runs again in a namespace with its own
+// mounts.
 const inNamespace = "PULSE_TEST_HAS_ITS_OWN_MOUNTS"
 
 // SmallDisk mounts a file system of mib MiB until the test ends and returns its directory. If only

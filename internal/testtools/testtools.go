@@ -73,7 +73,7 @@ type Server struct {
 	exited chan struct{} // closed when the process has ended
 }
 
-// launch starts the server and ends it with the test.
+// launch starts the server and stops it when the test ends.
 func launch(tb testing.TB, name string, settings []Setting, config func(dir, listen string, settings []Setting) []byte) *Server {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -242,7 +242,7 @@ func ping(ctx context.Context, client *http.Client, base string) bool {
 	return false
 }
 
-// logBuffer keeps what a server writes. The process writes, the test reads.
+// logBuffer keeps the text that a server writes. It is safe for concurrent use.
 type logBuffer struct {
 	mu    sync.Mutex
 	buf   bytes.Buffer

@@ -35,8 +35,8 @@ func New(log *slog.Logger) *Supervisor {
 	if path == "" {
 		return s
 	}
-	// The connection is kept open, unlike that of daemon.SdNotify, which opens one for each
-	// message. A server that has all the files open that it may must still send its pings.
+	// The connection stays open, unlike that of daemon.SdNotify, which opens a connection for each
+	// message. A server that may open no more files must still send its pings.
 	conn, err := net.Dial("unixgram", path)
 	if err != nil {
 		log.Warn("systemd cannot be told anything", "error", err)
