@@ -183,7 +183,8 @@ const warmEvents = outageEvents / 10
 // appenders is how many goroutines append at the same time: enough for large groups.
 const appenders = 512
 
-// append appends the events from from to to, roughly in order.
+// append appends the events from the number from up to, but not including, the number to, roughly
+// in order.
 func (f *fill) append(ctx context.Context, j *journal.Journal, from, to int) error {
 	var next atomic.Int64
 	next.Store(int64(from))
@@ -217,8 +218,8 @@ func (f *fill) append(ctx context.Context, j *journal.Journal, from, to int) err
 // number of these blocks depends on how fast the hour passes in the bench, not on the outage.
 const caches = 15 * time.Second
 
-// restingRSS returns rss after the memory that is no longer needed was freed. A garbage collection
-// frees an object that is in a pool only at its second run.
+// restingRSS returns rss after the memory that is no longer needed was freed. An object in a pool
+// is freed only by the second garbage collection.
 func restingRSS(ctx context.Context) (int64, error) {
 	select {
 	case <-time.After(caches):

@@ -172,8 +172,7 @@ func withLog(err error, s *pulseproc.Server) error {
 // timings are the durations of requests, in ascending order.
 type timings []time.Duration
 
-// part returns the time within which the part of of the requests were answered; 0.5 gives the
-// median.
+// part returns the time within which this share of the requests was answered; 0.5 gives the median.
 func (t timings) part(of float64) time.Duration { return t[min(int(of*float64(len(t))), len(t)-1)] }
 
 // timed sends questions one after the other over one connection. It stops after n questions or at

@@ -206,7 +206,7 @@ func (h histogram) since(old histogram) histogram {
 	return d
 }
 
-// part returns the duration below which the part of of the observations lie, as Prometheus
+// part returns the duration below which this share of the observations lies, as Prometheus
 // estimates it.
 func (h histogram) part(of float64) time.Duration {
 	last := len(h.counts) - 1
