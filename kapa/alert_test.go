@@ -12,7 +12,7 @@ func decode(text string) (Alert, error) { return Decode([]byte(text)) }
 
 const minimal = `{"metric":"cpu_used","threshold":80,"post":"http://127.0.0.1/alert"}`
 
-// with is the minimal alert with one more field, or another value of one.
+// with returns the minimal alert with one more field, or with another value for one of its fields.
 func with(field, value string) string {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(minimal), &all); err != nil {
@@ -38,7 +38,7 @@ func TestDecodeDefaults(t *testing.T) {
 	}
 }
 
-// The example of the documentation, as it is.
+// The example of the documentation can be decoded.
 func TestDecodeExample(t *testing.T) {
 	a, err := decode(`{"tags": {"host":"abc"}, "metric": "cpu_used", "level": "crit", "threshold": 80, "duration": "30s", "post": "http://127.0.0.1/alert"}`)
 	want := Alert{Tags: map[string]string{"host": "abc"}, Metric: "cpu_used", Level: Crit, Operator: Greater, Threshold: 80, Duration: 30 * second,
@@ -101,7 +101,7 @@ func TestDecodeRefuses(t *testing.T) {
 	if _, err := decode(`{"metric":"a","metric":"b","threshold":1,"post":"http://x"}`); err == nil || err.Error() != "metric must be given once" {
 		t.Errorf("a field twice: %v", err)
 	}
-	// As a person reads them.
+	// The errors are readable for people.
 	for text, want := range map[string]string{
 		`{"threshold":1,"post":"http://x"}`:          "metric must be given: the name of one stat: what stands behind the dash in `got cpu-used:1`",
 		`{"metric":"a","post":"http://x"}`:           "threshold must be given: a finite number, or a string that holds one",
@@ -147,7 +147,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		// What is taken can be stored, shown and sent back as it is.
+		// An accepted alert can be stored, shown and sent back unchanged.
 		data, err := json.Marshal(a)
 		if err != nil {
 			t.Fatal(err)
@@ -155,7 +155,7 @@ func FuzzDecode(f *testing.F) {
 		if again, err := decode(string(data)); err != nil || !reflect.DeepEqual(a, again) {
 			t.Fatalf("%s: %+v came back as %+v, %v", data, a, again, err)
 		}
-		// And it can be said to Kapacitor.
+		// Kapacitor can also query for it.
 		if q := query(&a, asItIs); checkQuery(q, &a) != nil {
 			t.Fatalf("%s: %v", q, checkQuery(q, &a))
 		}

@@ -53,7 +53,7 @@ func queue(tb testing.TB, a *Alerts, id string, from, to int) {
 	a.Projection().deliverer.poke()
 }
 
-// log collects what arrived where.
+// arrivals collects what arrived, and at which path.
 type arrivals struct {
 	mu  sync.Mutex
 	all []string
@@ -83,8 +83,8 @@ func alertTo(tb testing.TB, a *Alerts, post string) string {
 	return v.ID
 }
 
-// A receiver that is away gets everything later, in order, with pauses that grow; another alert
-// does not wait for it.
+// A receiver that was away gets all posts later, in order, and the pauses between tries grow.
+// Another alert does not wait for that receiver.
 func TestDeliverRetriesInOrder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pulse.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestDeliverRetriesInOrder(t *testing.T) {
 		if len(tries) < 7 || tries[0] != 0 {
 			t.Fatalf("tried after %v", tries)
 		}
-		for i := range 6 { // pauses of 1, 2, 4 ... s, less a fifth at most
+		for i := range 6 { // pauses of 1, 2, 4 ... s, minus at most a fifth
 			if pause, most := tries[i+1]-tries[i], time.Second<<i; pause > most || pause < most*4/5 {
 				t.Errorf("tried after %v", tries)
 			}
@@ -131,8 +131,8 @@ func TestDeliverRetriesInOrder(t *testing.T) {
 	})
 }
 
-// However many alerts go to a receiver that hangs, those that go elsewhere do not wait; and each of
-// the many has its turn.
+// Posts to other receivers do not wait, however many alerts post to a receiver that hangs. Each of
+// these many alerts gets its turn.
 func TestDeliverHangingReceiver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pulse.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestDeliverHangingReceiver(t *testing.T) {
 		if got.String() != "/1" {
 			t.Errorf("at once: %q", &got)
 		}
-		// A round of all of them takes 100 times 10 s, four at a time.
+		// A round of all these alerts takes 100 times 10 s, divided among four at a time.
 		time.Sleep(5 * time.Minute)
 		queue(t, a, fine, 2, 2)
 		synctest.Wait()
@@ -175,7 +175,7 @@ func TestDeliverHangingReceiver(t *testing.T) {
 	})
 }
 
-// What is mended is tried at once, and a post that cannot be read holds up nobody.
+// A corrected alert is posted at once, and a post that cannot be read delays no other post.
 func TestDeliverMended(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pulse.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -223,7 +223,8 @@ func TestDeliverMended(t *testing.T) {
 	})
 }
 
-// What was not taken is posted by the next process, under the same number; what was taken is not.
+// A post that was not accepted is sent again by the next process, with the same number. An accepted
+// post is not.
 func TestDeliverOverARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pulse.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -304,8 +305,8 @@ func TestDeliverGivesUp(t *testing.T) {
 	})
 }
 
-// The queue of an alert is bounded: the oldest go first. An alert that is deleted posts nothing
-// more.
+// The queue of an alert is bounded: the oldest posts are dropped first. A deleted alert posts
+// nothing more.
 func TestDeliverBounds(t *testing.T) {
 	a, err := New(Options{DB: newDB(t), Instance: "T", Journal: emptyJournal{}})
 	if err != nil {

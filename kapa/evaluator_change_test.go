@@ -14,12 +14,12 @@ func TestEvaluatorDeadman(t *testing.T) {
 	a.Tags, a.Deadman, a.By = nil, 2*minute, []string{}
 	s.create(a)
 	s.run(10*time.Minute, nil)
-	s.expect() // nobody is known
+	s.expect() // no host is known yet
 	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 10); s.send("web2", "cpu_used", 10) })
 	s.run(4*time.Minute, func() { s.send("web2", "cpu_used", 10) })
 	const dead = "[*] cpu_used is CRITICAL value:none for 2m from web1"
 	s.expect(dead)
-	// A restart is no silence of web2, and web1 is not found again.
+	// A restart does not make web2 silent, and web1 is not reported again.
 	s.kill()
 	s.now = s.now.Add(time.Hour)
 	s.start()
@@ -48,7 +48,8 @@ func TestEvaluatorUpdate(t *testing.T) {
 	}
 }
 
-// Another metric or host is another alert to who is told: it begins at OK, over a kill too.
+// An alert with another metric or host is another alert for its receiver, so it begins at OK. This
+// also holds if the process is killed.
 func TestEvaluatorRenamed(t *testing.T) {
 	for _, killed := range []bool{false, true} {
 		s := newSim(t)
@@ -74,7 +75,7 @@ func TestEvaluatorRenamed(t *testing.T) {
 	}
 }
 
-// A deadman does not miss what other tags counted.
+// A deadman does not miss hosts that it only knew by its former tags.
 func TestEvaluatorDeadmanOfOtherTags(t *testing.T) {
 	s := newSim(t)
 	a := quick()
@@ -89,8 +90,9 @@ func TestEvaluatorDeadmanOfOtherTags(t *testing.T) {
 	s.expect()
 }
 
-// A deadman of a release that knew no groups goes on, host by host: what it told over all hosts is
-// over, under the name that it was told by, and who is silent is told again under its own.
+// A deadman of a release without groups continues as a deadman by host. The alert that it posted
+// over all hosts ends under the name with which it was posted. A silent host is posted again under
+// its own name.
 func TestDeadmanOfBefore(t *testing.T) {
 	s := newSim(t)
 	for id, stored := range map[string][2]string{
@@ -111,7 +113,7 @@ func TestDeadmanOfBefore(t *testing.T) {
 		}
 	}
 	s.now = time.Unix(0, 1795435200000000000).Add(5 * time.Second)
-	for range 2 { // what the first start made of it the second finds
+	for range 2 { // the second start finds what the first has changed
 		s.kill()
 		s.start()
 	}
@@ -129,7 +131,7 @@ func TestDeadmanOfBefore(t *testing.T) {
 	}
 }
 
-// Another by is another alert to who is told. What stays the same of an alert with groups goes on.
+// An alert with another by is another alert for its receiver. Groups that stay the same continue.
 func TestGroupsUpdate(t *testing.T) {
 	s := newSim(t)
 	a := byHosts()
@@ -154,7 +156,7 @@ func TestGroupsUpdate(t *testing.T) {
 	s.expect(fires, "[web1] cpu_used is WARNING value:90")
 	put(func() { a.Threshold = 95 })
 	s.expect(fires, "[web1] cpu_used is WARNING value:90", "[web1] cpu_used is OK value:90")
-	// Whom it knew by other tags it does not miss.
+	// The deadman does not miss hosts that it knew by other tags.
 	put(func() { a.Tags = map[string]string{"service": "new"} })
 	s.run(5*time.Minute, nil)
 	s.expect(fires, "[web1] cpu_used is WARNING value:90", "[web1] cpu_used is OK value:90")
@@ -167,8 +169,8 @@ func TestGroupsUpdate(t *testing.T) {
 	}
 }
 
-// The queue of an alert with groups drops what another post of the same group comes after, before
-// any other.
+// A full queue of an alert with groups first drops a post that is followed by another post of the
+// same group, and only then any other.
 func TestGroupsQueue(t *testing.T) {
 	s := newSim(t)
 	id := s.create(byHosts())

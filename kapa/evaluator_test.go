@@ -19,7 +19,7 @@ func TestEvaluatorFiresOnChangeOnly(t *testing.T) {
 	if posts := s.posts(); len(posts) != 1 {
 		t.Fatalf("posted: %s", words(posts))
 	}
-	// 30 s after the change of the readings the mean of 60 s is 70, after 60 s it is 90.
+	// The mean of 60 s is 70 at 30 s after the readings change, and 90 at 60 s.
 	m := s.posts()[0]
 	if want := time.Date(2026, 11, 23, 12, 2, 0, 0, time.UTC); m.Message != "[web1] cpu_used is CRITICAL value:90" || !m.Time.Equal(want) ||
 		m.PreviousLevel != "OK" || m.Duration != 0 || m.Data.Series[0].Values[0][1] != 90.0 {
@@ -41,7 +41,7 @@ func TestEvaluatorOperatorsAndHysteresis(t *testing.T) {
 		op      Operator
 		quiet   *Number
 		values  []float64 // one for each evaluation
-		changes string    // F fires, o is over, . nothing
+		changes string    // F: begins to fire, o: is over, .: no change
 	}{
 		{Greater, nil, []float64{80, 81, 80, 81}, ".FoF"},
 		{GreaterOrEqual, nil, []float64{79, 80, 79}, ".Fo"},
@@ -79,7 +79,7 @@ func TestEvaluatorOperatorsAndHysteresis(t *testing.T) {
 	}
 }
 
-// A relay that fell silent is no value: nothing changes, whatever the operator.
+// A silent relay has no value, so nothing changes, whatever the operator.
 func TestEvaluatorSilenceIsNoValue(t *testing.T) {
 	s := newSim(t)
 	low := quick()
@@ -101,7 +101,7 @@ func TestEvaluatorTags(t *testing.T) {
 	a.Metric = "all"
 	s.create(a)
 	s.run(2*time.Minute, func() {
-		s.send("web1", "cpu_used", 100, "bare", "service:shop", "service:other", "zone:a:b") // the first of a key counts
+		s.send("web1", "cpu_used", 100, "bare", "service:shop", "service:other", "zone:a:b") // only a key's first tag counts
 		s.send("web2", "cpu_used", -900, "service:other", "service:shop", "zone:a:b")
 		s.send("web2", "cpu_used", -900, "service:shop")
 		s.send("web2", "cpu_used", -900)
@@ -115,7 +115,7 @@ func TestEvaluatorTags(t *testing.T) {
 	}
 }
 
-// The relay's id is the host, whatever the relay says.
+// The host is the relay's id, whatever tags the relay sends.
 func TestEvaluatorHostIsTheRelay(t *testing.T) {
 	s := newSim(t)
 	s.create(quick())
@@ -123,11 +123,11 @@ func TestEvaluatorHostIsTheRelay(t *testing.T) {
 	s.expect()
 }
 
-// wave is a value that makes an alert of 80 fire and be over now and then.
+// wave returns a value that crosses 80 from time to time, so that an alert fires and ends.
 func wave(second int) float64 { return 75 + 25*math.Sin(float64(second)/40) }
 
-// However often it is killed, at whatever moment, and however old the saved position is: the same
-// posts.
+// The posts are the same, however often and at whatever moments the process is killed, and however
+// old the saved position is.
 func TestEvaluatorKilledAnywhere(t *testing.T) {
 	play := func(t *testing.T, lazy func(i int) bool, kill func(i int) bool) string {
 		s := newSim(t)
@@ -164,7 +164,8 @@ func TestEvaluatorKilledAnywhere(t *testing.T) {
 	}
 }
 
-// A state file that takes nothing delays, and then nothing is missing and nothing is there twice.
+// A state file that cannot be written only delays the posts. In the end no post is missing and none
+// is there twice.
 func TestEvaluatorStateFileFails(t *testing.T) {
 	run := func(broken bool) string {
 		s := newSim(t)
@@ -196,15 +197,15 @@ func TestEvaluatorStateFileFails(t *testing.T) {
 	}
 }
 
-// After an outage of Pulse what the journal still holds is evaluated, and what is old is not posted
-// one by one.
+// After an outage of Pulse the evaluator reads everything that the journal still holds. It does not
+// post each old change.
 func TestEvaluatorAfterAnOutage(t *testing.T) {
 	s := newSim(t)
 	s.create(quick())
 	s.run(2*time.Minute, func() { s.send("web1", "cpu_used", 10) })
 	s.expect()
 	s.kill()
-	// The journal goes on (the projection was behind), with many changes, for an hour.
+	// The journal continues for an hour with many changes, while the projection does not read.
 	for i := range 3600 {
 		s.send("web1", "cpu_used", wave(i))
 		s.now = s.now.Add(time.Second)
@@ -214,7 +215,7 @@ func TestEvaluatorAfterAnOutage(t *testing.T) {
 		s.now = s.now.Add(time.Second)
 	}
 	s.start()
-	// In small batches, with ticks between, as the runner does.
+	// The records come in small batches, with ticks in between, as from the runner.
 	for s.read < len(s.records) {
 		end := min(s.read+100, len(s.records))
 		s.save(s.e.Apply(t.Context(), s.records[s.read:end]))
@@ -222,7 +223,7 @@ func TestEvaluatorAfterAnOutage(t *testing.T) {
 		s.save(s.e.Tick(t.Context(), s.now))
 	}
 	s.expect("[web1] cpu_used is CRITICAL value:95")
-	// A week without anything, and then some more: no storm, no change.
+	// A week without records and then some more readings cause no post.
 	s.kill()
 	s.now = s.now.Add(7 * 24 * time.Hour)
 	s.start()
@@ -234,8 +235,8 @@ func TestEvaluatorAfterAnOutage(t *testing.T) {
 	}
 }
 
-// A restart that takes many times `every` is no outage: what was journaled before it and is
-// evaluated after it is told, all of it.
+// A restart that takes many times `every` is not an outage. All changes that were journaled before
+// the restart and are evaluated after it are posted.
 func TestEvaluatorToldAfterARestart(t *testing.T) {
 	s := newSim(t)
 	a := quick()
@@ -243,7 +244,7 @@ func TestEvaluatorToldAfterARestart(t *testing.T) {
 	s.create(a)
 	s.run(10*time.Second, func() { s.send("web1", "cpu_used", 10) })
 	for _, value := range []float64{90, 90, 10, 10} {
-		s.send("web1", "cpu_used", value) // in the journal, and not read
+		s.send("web1", "cpu_used", value) // in the journal, but not read yet
 		s.now = s.now.Add(time.Second)
 	}
 	s.kill()
@@ -253,7 +254,8 @@ func TestEvaluatorToldAfterARestart(t *testing.T) {
 	s.expect("[web1] cpu_used is CRITICAL value:90", "[web1] cpu_used is OK value:10")
 }
 
-// The old outcome is told when up to date, even if nothing comes any more.
+// The result of old records is posted when the evaluator has caught up, even if no reading comes
+// any more.
 func TestEvaluatorTellsTheOutcomeOfABacklog(t *testing.T) {
 	s := newSim(t)
 	s.create(quick())
@@ -269,7 +271,7 @@ func TestEvaluatorTellsTheOutcomeOfABacklog(t *testing.T) {
 	s.expect("[web1] cpu_used is CRITICAL value:95")
 }
 
-// The position lets go of what no window needs, and holds what one does.
+// The position moves past records that no window needs, and stays before those that a window needs.
 func TestEvaluatorPosition(t *testing.T) {
 	s := newSim(t)
 	s.run(time.Minute, func() { s.send("web1", "cpu_used", 10) })
@@ -293,7 +295,7 @@ func TestEvaluatorPosition(t *testing.T) {
 	}
 }
 
-// A clock that was ahead for a while stops no alert for longer than it is behind.
+// Alerts still fire after a clock that was a day ahead is set back.
 func TestEvaluatorClockSetBack(t *testing.T) {
 	s := newSim(t)
 	s.create(quick())
@@ -329,7 +331,7 @@ func TestEvaluatorHostileNames(t *testing.T) {
 	}
 }
 
-// Means stay numbers, whatever is summed.
+// Means stay finite, whatever values are added.
 func TestEvaluatorHugeValues(t *testing.T) {
 	s := newSim(t)
 	s.create(quick())
@@ -337,8 +339,8 @@ func TestEvaluatorHugeValues(t *testing.T) {
 	s.expect(fmt.Sprint("[web1] cpu_used is CRITICAL value:", math.MaxFloat64))
 }
 
-// A mean is never beyond its readings: not when their sum is more than a float64 holds, and not
-// when it was rounded.
+// A mean is never beyond its readings, neither if their sum exceeds a float64 nor if their sum was
+// rounded.
 func TestEvaluatorMeanIsWithinTheReadings(t *testing.T) {
 	for value, threshold := range map[float64]Number{1e308: 1.5e308, 0.1: 0.1} {
 		s := newSim(t)
@@ -348,7 +350,7 @@ func TestEvaluatorMeanIsWithinTheReadings(t *testing.T) {
 		a.Operator, a.Tags = Less, map[string]string{"host": "web2"}
 		a.Threshold = Number(value)
 		s.create(a)
-		// Slots of 30 s with many readings, windows of several slots.
+		// There are slots of 30 s with many readings, and windows of several slots.
 		s.run(3*time.Minute, func() {
 			for range 32 {
 				s.send("web1", "cpu_used", value)

@@ -9,13 +9,13 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// What fires of a relay that will not come back ends, and who was told hears of it. What others are
-// in goes on.
+// An alert that fires because of a forgotten relay ends, and its receiver is notified. An alert
+// that other relays also belong to continues.
 func TestForgottenRelay(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		make func(a *Alert)
-		post string // what is posted because of it
+		post string // what the forgetting posts
 	}{
 		{"by host", func(a *Alert) { a.By = []string{"host"} }, "[web1] cpu_used is OK value:none, web1 was forgotten"},
 		{"of the host", func(a *Alert) { a.Tags = map[string]string{"host": "web1"} }, "[web1] cpu_used is OK value:none, web1 was forgotten"},
@@ -39,7 +39,7 @@ func TestForgottenRelay(t *testing.T) {
 				s.run(3*time.Minute, func() { s.send("web1", "cpu_used", 990, "only:web1"); web2() })
 				s.run(5*time.Minute, web2)
 				if tt.post == "" {
-					return // it is over by web2's readings
+					return // it ends because of web2's readings
 				}
 				before := words(s.posts())
 				if strings.Count(before, "CRITICAL") != 1 || len(s.posts()) != 1 {
@@ -63,7 +63,7 @@ func TestForgottenRelay(t *testing.T) {
 				if status := s.status(id); status.Level != "OK" || len(status.Silent) > 0 {
 					t.Errorf("%+v", status)
 				}
-				// It may come back all the same, and begins again.
+				// The relay may come back, and then its alert begins again.
 				s.run(3*time.Minute, func() { s.send("web1", "cpu_used", 990, "only:web1"); web2() })
 				s.run(5*time.Minute, web2)
 				kill()
@@ -76,7 +76,8 @@ func TestForgottenRelay(t *testing.T) {
 	}
 }
 
-// The record of a relay that was forgotten is read again when it fires since: it goes on firing.
+// A relay was forgotten and came back, and its alert fires. When the old record of the forgetting
+// is read again, the alert still fires.
 func TestForgottenRelayCameBack(t *testing.T) {
 	for _, a := range []Alert{quick(), byHosts()} {
 		a.Duration = 10 * minute // so that the position stays before the record

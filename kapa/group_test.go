@@ -13,13 +13,13 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// relay appends what happened to a relay to the journal, now.
+// relay appends an event of a relay to the journal, with the present time.
 func (s *sim) relay(kind codec.RelayEventKind, relay, collector string) {
 	s.records = append(s.records, journal.Record{Seq: uint64(len(s.records) + 1),
 		Relay: &codec.RelayEvent{Relay: relay, Kind: kind, Collector: collector, Time: s.now.UnixNano()}})
 }
 
-// byHosts is quick for all hosts, each for itself.
+// byHosts is quick for all hosts, with one group for each host.
 func byHosts() Alert {
 	a := quick()
 	a.Tags, a.By = nil, []string{"host"}
@@ -35,7 +35,7 @@ func (s *sim) status(id string) Status {
 	return v.Status
 }
 
-// firing are the groups that are not OK, by their values.
+// firing returns the groups that are not OK, with their levels.
 func (s *sim) firing(id string) string {
 	var all []string
 	for _, g := range s.status(id).Groups {
@@ -44,8 +44,8 @@ func (s *sim) firing(id string) string {
 	return strings.Join(all, "; ")
 }
 
-// Each host of one alert is told by itself, when it fires and when it is over, and by a name of its
-// own.
+// Each host of an alert is posted separately, when it begins to fire and when that is over, each
+// time with the name of the host.
 func TestGroupsAreToldEach(t *testing.T) {
 	s := newSim(t)
 	id := s.create(byHosts())
@@ -82,8 +82,8 @@ func TestGroupsAreToldEach(t *testing.T) {
 	}
 }
 
-// Readings of one group are those with the same values of all the tags in by; what has not the tag
-// is a group too.
+// A group holds the readings with equal values of all tags in by. Readings without such a tag are a
+// group too.
 func TestGroupsByTags(t *testing.T) {
 	s := newSim(t)
 	a := byHosts()
@@ -128,7 +128,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// A deadman is by host unless it is told otherwise, or asks for one host.
+// A deadman is by host, unless its by says otherwise or it is for a single host.
 func TestDeadmanIsByHost(t *testing.T) {
 	a := Alert{Deadman: minute}
 	if by := a.withDefaults().By; !reflect.DeepEqual(by, []string{"host"}) {
@@ -153,7 +153,8 @@ func TestDeadmanIsByHost(t *testing.T) {
 	}
 }
 
-// Each host that falls silent is told, and each that speaks again, over kills too.
+// Each host that falls silent is posted, and so is each that sends again, even if the process is
+// killed.
 func TestDeadmanTellsEachHost(t *testing.T) {
 	s := newSim(t)
 	a := quick()
@@ -190,8 +191,8 @@ func TestDeadmanTellsEachHost(t *testing.T) {
 	s.expect(dead3, dead2, "[web2] cpu_used is OK value:10", "[web3] cpu_used is OK value:10")
 }
 
-// An agent that is shut down removes what it has. That is silence. What it removes while it goes on
-// with others is none.
+// A relay that is shut down removes its collectors, and that is silence. Collectors that it removes
+// while its others send on are not silence.
 func TestDeadmanAfterRemoval(t *testing.T) {
 	for _, by := range [][]string{{"host"}, {}, {"service"}} {
 		for _, stopped := range []bool{false, true} {
@@ -228,8 +229,8 @@ func TestDeadmanAfterRemoval(t *testing.T) {
 	}
 }
 
-// A group of which nothing comes is not remembered for ever: at once if there is nothing to
-// remember, else for a week.
+// A group without readings is not remembered for ever. It is deleted at once if it has no state to
+// keep, and otherwise after a week.
 func TestGroupsEnd(t *testing.T) {
 	s := newSim(t)
 	id := s.create(byHosts())
@@ -280,8 +281,8 @@ func (s *sim) stateKeys() (n int) {
 	return n
 }
 
-// There are as many groups as may be, of an alert and of all together; what is beyond is not
-// watched, and that is said.
+// The number of groups is bounded, for each alert and for all alerts together. Further groups are
+// not watched, and the alert shows a warning.
 func TestGroupsAreBounded(t *testing.T) {
 	s := newSim(t)
 	s.e.maxGroups = 3
@@ -302,7 +303,7 @@ func TestGroupsAreBounded(t *testing.T) {
 	if v, err := s.a.Get(id); err != nil || v.Warning != "" {
 		t.Errorf("%+v, %v", v, err)
 	}
-	// A window of many slots weighs as it does.
+	// A window with many slots weighs more.
 	s.e.maxWeight = s.e.weight + 2*(groupWeight+60)
 	a := byHosts()
 	a.Every, a.Metric = second, "ram"
@@ -315,15 +316,15 @@ func TestGroupsAreBounded(t *testing.T) {
 	if v, err := s.a.Get(id); err != nil || *v.Status.GroupsWatched != 2 || v.Warning == "" {
 		t.Errorf("%+v, %v", v, err)
 	}
-	// What goes makes room.
+	// A deleted alert makes room.
 	weight := s.e.weight
 	if err := s.a.Delete(id); err != nil || s.e.weight != weight-2*(groupWeight+60) {
 		t.Errorf("%v, weight %d of %d", err, s.e.weight, weight)
 	}
 }
 
-// However often it is killed, at whatever moment, and however old the saved position is: the same
-// posts for each host.
+// The posts for each host are the same, however often and at whatever moments the process is
+// killed, and however old the saved position is.
 func TestGroupsKilledAnywhere(t *testing.T) {
 	play := func(every int, lazy bool) string {
 		s := newSim(t)
@@ -344,11 +345,11 @@ func TestGroupsKilledAnywhere(t *testing.T) {
 			if every > 0 && i%every == 0 {
 				s.kill()
 				s.start()
-				s.e.live = s.now.Add(-time.Hour) // a restart is no silence, which is not what is tested here
+				s.e.live = s.now.Add(-time.Hour) // without the grace after a restart
 			}
 		})
 		defer s.kill()
-		of := map[string][]string{} // the order is each group's
+		of := map[string][]string{} // the order counts within a group only
 		for _, m := range s.posts() {
 			of[m.ID] = append(of[m.ID], m.Message)
 		}
@@ -367,7 +368,7 @@ func TestGroupsKilledAnywhere(t *testing.T) {
 	}
 }
 
-// A host that ends while Pulse is away is told, once Pulse has listened for long enough.
+// A host that falls silent while Pulse is away is posted after Pulse has listened for long enough.
 func TestDeadmanOfAnOutage(t *testing.T) {
 	s := newSim(t)
 	a := quick()
@@ -377,7 +378,7 @@ func TestDeadmanOfAnOutage(t *testing.T) {
 	s.kill()
 	s.now = s.now.Add(time.Hour)
 	s.start()
-	// Its relay did not come back in time, so that the registry gives its collectors up.
+	// The relay did not come back in time, so the registry removes its collectors.
 	s.relay(codec.RelayRemoved, "web1", "c")
 	s.run(time.Minute, func() { s.send("web2", "cpu_used", 10) })
 	s.expect()

@@ -85,11 +85,11 @@ func listTasks(tb testing.TB, address string) map[string]task {
 	return all
 }
 
-// A Kapacitor that is not there, comes, is wiped: the alerts are pending and then run. What others
-// made stays as it is.
+// Kapacitor is absent, comes up, and is wiped. The alerts are pending first, and run when Kapacitor
+// is there. Tasks of other programs stay unchanged.
 func TestKapacitorAbsentAndWiped(t *testing.T) {
 	kapacitord := testtools.StartKapacitord(t, startInflux(t).Addr, quiet)
-	// Somebody else's, one with a name as near to ours as can be.
+	// The task of another program has a name that is as similar to Pulse's as possible.
 	c, err := newClient(kapacitord.Addr)
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func TestKapacitorAbsentAndWiped(t *testing.T) {
 	}
 	check()
 
-	// Wiped, and what remained is disabled or changed.
+	// One task is deleted, and the other ones are disabled or changed.
 	if err := c.deleteTask(t.Context(), "pulse-TEST-"+ids[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestKapacitorAbsentAndWiped(t *testing.T) {
 	if err := c.do(t.Context(), "delete template", http.MethodDelete, "templates/"+templateID(), nil, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	theKapacitor(a).poke() // or half a minute later by itself
+	theKapacitor(a).poke() // or the next pass does it after half a minute
 	eventually(t, "all is mended", func() bool {
 		all := listTasks(t, kapacitord.Addr)
 		return all["pulse-TEST-"+ids[0]].Executing && all["pulse-TEST-"+ids[1]].Executing
@@ -162,7 +162,7 @@ func TestKapacitorAbsentAndWiped(t *testing.T) {
 	check()
 }
 
-// More tasks than a page of the list holds.
+// There are more tasks than a page of the list holds.
 func TestKapacitorPages(t *testing.T) {
 	kapacitord := testtools.StartKapacitord(t, startInflux(t).Addr, quiet)
 	a, err := New(Options{DB: newDB(t), Instance: "TEST", Kapacitor: kapacitord.Addr, Logger: testLog(t)})
@@ -205,5 +205,5 @@ func TestKapacitorPages(t *testing.T) {
 	eventually(t, "one is left", func() bool { return len(listTasks(t, kapacitord.Addr)) == 1 })
 }
 
-// quiet leaves out a line for every query.
+// quiet sets a log level without a line for every query.
 var quiet = testtools.Setting{Section: "logging", Line: `level = "INFO"`}

@@ -14,13 +14,13 @@ import (
 
 // stub answers as Kapacitor does, unless fail has another answer.
 type stub struct {
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	tasks    map[string]task
 	template string
-	fail     func(method, path string) (status int, body string) // 0: go on; -1: hang up
+	fail     func(method, path string) (status int, body string) // 0: answer normally; -1: hang up
 	calls    []string
-	dies     string // why tasks end at once
-	refuse   string // the metric of which no task is taken
+	dies     string // why each task ends at once
+	refuse   string // tasks for this metric are refused
 }
 
 func newStub(tb testing.TB) (*stub, string) {
@@ -46,7 +46,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if status, body := s.fail(r.Method, kind); status == -1 {
 			panic(http.ErrAbortHandler)
 		} else if status != 0 {
-			if status == 500 && r.Method == http.MethodPost && kind == "tasks" { // and stored all the same
+			if status == 500 && r.Method == http.MethodPost && kind == "tasks" { // but it is stored
 				var t task
 				_ = json.NewDecoder(r.Body).Decode(&t)
 				s.tasks[t.ID] = t
@@ -99,8 +99,8 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// On every step of a pass, every answer that is no success: the alert says so, and runs as soon as
-// it can.
+// Every step of a pass gets every answer that is not a success. The alert shows the error, and runs
+// as soon as possible.
 func TestKapacitorErrors(t *testing.T) {
 	for _, at := range []string{"GET tasks", "GET templates", "POST templates", "POST tasks", "PATCH tasks", "DELETE tasks"} {
 		for _, tt := range []struct {
@@ -137,7 +137,7 @@ func TestKapacitorErrors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// One task to change and one to delete.
+			// The pass has one task to change and one to delete.
 			s.tasks["pulse-TEST-leftover"] = task{ID: "pulse-TEST-leftover", Status: "enabled"}
 			if at == "PATCH tasks" {
 				s.tasks["pulse-TEST-"+a.ID] = task{ID: "pulse-TEST-" + a.ID, Status: "enabled"}
@@ -165,7 +165,7 @@ func TestKapacitorErrors(t *testing.T) {
 			if got, _ := k.status(a.ID, false); !reflect.DeepEqual(got, Status{State: Executing}) || len(s.tasks) != 1 {
 				t.Errorf("%s %d: afterwards: %+v, tasks %v", at, tt.status, got, s.tasks)
 			}
-			// When all is well a pass only looks.
+			// If all is well, a pass only reads.
 			s.calls = nil
 			if _, err := k.pass(t.Context()); err != nil || strings.Join(s.calls, ", ") != "GET tasks, GET templates" {
 				t.Errorf("%s %d: an idle pass: %v, %v", at, tt.status, s.calls, err)
@@ -182,7 +182,7 @@ func errString(err error) string {
 	return err.Error()
 }
 
-// One alert that Kapacitor refuses does not keep the others from running.
+// If Kapacitor refuses one alert, the others still run.
 func TestKapacitorRefusesOne(t *testing.T) {
 	s, address := newStub(t)
 	s.refuse = "bad"
@@ -210,7 +210,7 @@ func TestKapacitorRefusesOne(t *testing.T) {
 	})
 }
 
-// The user and password of the address go as basic auth and are in no error.
+// The user and password of the address are sent as basic auth, and appear in no error.
 func TestKapacitorLogin(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if u, p, _ := r.BasicAuth(); u != "pulse" || p != "s3cret" {
@@ -247,7 +247,7 @@ func TestKapacitorHasNoDeadman(t *testing.T) {
 	if _, err := a.Create(alert); !errors.As(err, &field) || field.Field != "deadman" {
 		t.Error(err)
 	}
-	// One that was made when there was none says that it is not watched in full.
+	// A deadman that was stored before Kapacitor was configured shows that it is not fully watched.
 	kept, err := a.store.put(alert.withDefaults(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -258,8 +258,9 @@ func TestKapacitorHasNoDeadman(t *testing.T) {
 	}
 }
 
-// Kapacitor has no request that ends a group. The documented way to have it forget a host is to
-// delete the alert and make it again: the new one is a task of its own, and the old one is gone.
+// Kapacitor has no request that ends a group. The documented way to make it forget a host is to
+// delete the alert and create it again. The new alert has a task of its own, and the old task is
+// deleted.
 func TestKapacitorForgetsWithTheAlert(t *testing.T) {
 	s, address := newStub(t)
 	a := startAlerts(t, Options{Kapacitor: address})
@@ -289,8 +290,8 @@ func TestKapacitorForgetsWithTheAlert(t *testing.T) {
 	})
 }
 
-// A task that was taken and does not run says why, is tried again, and says nothing any more when
-// it runs.
+// A task that was accepted but does not run shows the reason and is tried again. When it runs, the
+// reason is removed.
 func TestKapacitorTaskDies(t *testing.T) {
 	s, address := newStub(t)
 	s.dies = "query1: no such InfluxDB config"

@@ -18,7 +18,7 @@ func testLog(tb testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
-// openDB opens a state file as migrations leave it.
+// openDB opens a state file with the buckets that migrations create.
 func openDB(tb testing.TB, path string) *bbolt.DB {
 	tb.Helper()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
@@ -52,13 +52,13 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
-// sampleAlert is as short as an alert can be.
+// sampleAlert is an alert with only the required fields.
 func sampleAlert() Alert {
 	return Alert{Metric: "cpu_used", Threshold: 80, Post: "http://127.0.0.1:1/alert"}
 }
 
-// sendable are the hostile names as a relay can send them for a stat: without what the protocol
-// keeps for itself.
+// sendable returns the hostile names in the form in which a relay can send them for a stat: without
+// the characters that the protocol reserves.
 func sendable() []string {
 	var names []string
 	for _, name := range hostile() {
@@ -70,7 +70,7 @@ func sendable() []string {
 	return names
 }
 
-// hostile are names and values that mean something to somebody on their way.
+// hostile returns names and values that have a meaning to some program on their way.
 func hostile() []string {
 	return []string{
 		`it's`, `say "hi"`, `back\slash`, `ends\`, `'; DROP DATABASE statistics; --`, `" OR 1=1 --`, `x" FROM "y`, `{{ .Level }}`, `}}{{ panic }}`,

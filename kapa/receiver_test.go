@@ -18,7 +18,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// speak answers each connection with what banner writes, and nothing else.
+// speak answers each connection with only what banner writes.
 func speak(tb testing.TB, banner func(w io.Writer)) string {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,7 +38,7 @@ func speak(tb testing.TB, banner func(w io.Writer)) string {
 				if _, err := c.Read(request); err == nil {
 					banner(c)
 				}
-				// Until the other end has enough: closing with unread input would reset the
+				// Read until the client closes: closing with unread input would reset the
 				// connection.
 				_, _ = io.Copy(io.Discard, c)
 			})
@@ -48,8 +48,8 @@ func speak(tb testing.TB, banner func(w io.Writer)) string {
 	return l.Addr().String()
 }
 
-// Whatever a receiver answers, little of it is kept, logged and shown, and nothing that would tell
-// what listens there.
+// Whatever a receiver answers, only a little of it is kept, logged and shown, and nothing that
+// reveals which program listens there.
 func TestReceiverIsBounded(t *testing.T) {
 	const notHTTP = "what answers there does not speak HTTP, or its headers are over 64 KiB"
 	says := func(text string) func(io.Writer) {
@@ -139,7 +139,7 @@ func TestReceiverIsBounded(t *testing.T) {
 
 func closeWrite(w io.Writer) { _ = w.(*net.TCPConn).CloseWrite() }
 
-// What a release of before kept of a receiver is shown as little.
+// Text about a receiver that an earlier release kept is also cut before it is shown.
 func TestReceiverOfBefore(t *testing.T) {
 	db := newDB(t)
 	a := startAlerts(t, Options{DB: db, Journal: emptyJournal{}})
@@ -154,7 +154,8 @@ func TestReceiverOfBefore(t *testing.T) {
 	}
 }
 
-// A link-local address is refused when it is given, and when a name or a redirect leads there.
+// A link-local address is refused when an alert gives it, and when a name or a redirect leads to
+// it.
 func TestLinkLocal(t *testing.T) {
 	for _, post := range []string{"http://0xa9fea9fe/", "http://2852039166/", "http://169.254.43518/", "http://0251.254.169.254/", "http://0xA9.0xFE.0xa9.0xfe./", "http://a.0x/"} {
 		if err := checkURL(post); err == nil || !strings.Contains(err.Error(), "number") {
@@ -182,7 +183,8 @@ func TestLinkLocal(t *testing.T) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
-	// What a name resolves to, and an odd way to write an address, is seen when it is connected to.
+	// The address behind a name, or behind an unusual spelling, is known only when the connection
+	// is made.
 	tr := newTransport()
 	defer tr.CloseIdleConnections()
 	if _, err := tr.DialContext(t.Context(), "tcp", "169.254.169.254:80"); !errors.Is(err, errLinkLocal) {
@@ -193,7 +195,7 @@ func TestLinkLocal(t *testing.T) {
 	}
 }
 
-// The receivers' transport speaks HTTP/2 as net/http's own does.
+// The transport for receivers speaks HTTP/2, as that of net/http does.
 func TestReceiverHTTP2(t *testing.T) {
 	var proto string
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { proto = r.Proto }))

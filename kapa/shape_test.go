@@ -6,7 +6,7 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// A runner takes the evaluator as it is, and New the journal.
+// The evaluator has the interfaces that a runner needs, and a journal has the one that New needs.
 var (
 	_ projector.Projection = (*kapa.Evaluator)(nil)
 	_ projector.Ticker     = (*kapa.Evaluator)(nil)

@@ -15,7 +15,8 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// sim is a Pulse with a journal in memory and a clock of its own, that can be killed at any moment.
+// sim simulates Pulse with a journal in memory and a clock of its own. It can be killed at any
+// moment.
 type sim struct {
 	tb      testing.TB
 	path    string
@@ -24,8 +25,8 @@ type sim struct {
 	e       *Evaluator
 	now     time.Time
 	records []journal.Record
-	read    int    // records that were offered
-	saved   uint64 // the position as the runner saved it
+	read    int    // records that the evaluator got
+	saved   uint64 // the position that the runner saved
 	lazy    bool   // the runner saves no positions for now
 }
 
@@ -42,7 +43,7 @@ func (s *sim) State(context.Context) (journal.State, error) {
 func (s *sim) start() {
 	s.tb.Helper()
 	s.db = openDB(s.tb, s.path)
-	s.db.NoSync = true // the process is not killed for real
+	s.db.NoSync = true // the process is never killed for real
 	var err error
 	s.a, err = New(Options{DB: s.db, Instance: "TEST", Journal: s, Now: func() time.Time { return s.now }})
 	if err != nil {
@@ -53,7 +54,7 @@ func (s *sim) start() {
 	s.read = int(s.saved)
 }
 
-// kill ends the process where it is; start begins the next one.
+// kill ends the process at once; start begins the next one.
 func (s *sim) kill() {
 	if err := s.db.Close(); err != nil {
 		s.tb.Fatal(err)
@@ -69,7 +70,7 @@ func (s *sim) create(a Alert) string {
 	return v.ID
 }
 
-// send appends a reading to the journal, now.
+// send appends a reading to the journal, with the present time.
 func (s *sim) send(relay, metric string, value float64, tags ...string) {
 	s.records = append(s.records, journal.Record{Seq: uint64(len(s.records) + 1), Event: &codec.Event{Relay: relay, Time: s.now.UnixNano(),
 		Collectors: []codec.Collector{{Name: "c", Tags: tags, Stats: []codec.Stat{{ID: metric, Value: value}}}}}})
@@ -85,7 +86,7 @@ func (s *sim) save(position uint64, err error) {
 	}
 }
 
-// step gives the evaluator what is in the journal, and a tick.
+// step gives the evaluator the new records of the journal, and a tick.
 func (s *sim) step() {
 	s.tb.Helper()
 	if s.read < len(s.records) {
@@ -95,7 +96,7 @@ func (s *sim) step() {
 	s.save(s.e.Tick(s.tb.Context(), s.now))
 }
 
-// run lets time pass second by second; each calls before each step.
+// run lets time pass second by second, and calls each before each step.
 func (s *sim) run(d time.Duration, each func()) {
 	s.tb.Helper()
 	for range d / time.Second {
@@ -107,7 +108,7 @@ func (s *sim) run(d time.Duration, each func()) {
 	}
 }
 
-// posts are all that was queued, in order.
+// posts returns all queued posts, in order.
 func (s *sim) posts() (all []message) {
 	s.tb.Helper()
 	if err := s.db.View(func(tx *bbolt.Tx) error {
@@ -141,7 +142,7 @@ func (s *sim) expect(want ...string) {
 	}
 }
 
-// quick is an alert of 60 s, evaluated every 30 s.
+// quick is an alert over 60 s that is evaluated every 30 s.
 func quick() Alert {
 	return Alert{Tags: map[string]string{"host": "web1"}, Metric: "cpu_used", Threshold: 80, Duration: minute, Post: "http://127.0.0.1/"}
 }

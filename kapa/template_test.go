@@ -13,8 +13,8 @@ import (
 	"github.com/nanopack/pulse/internal/influxnames"
 )
 
-// checkQuery says how a query is something else than the mean of that metric where the tags are
-// those.
+// checkQuery returns an error unless q queries the mean of the alert's metric with exactly the
+// alert's tags.
 func checkQuery(q string, a *Alert) error {
 	parsed, err := influxql.ParseQuery(q)
 	if err != nil {
@@ -60,7 +60,7 @@ func checkQuery(q string, a *Alert) error {
 	return nil
 }
 
-// asItIs spells names as they are.
+// asItIs leaves names unchanged.
 var asItIs = spelling{strings.Clone, strings.Clone}
 
 func TestNothingGivenIsLanguage(t *testing.T) {
@@ -69,7 +69,8 @@ func TestNothingGivenIsLanguage(t *testing.T) {
 		a := sampleAlert().withDefaults()
 		a.Metric, a.Tags, a.Post = name, map[string]string{name: names[(i+1)%len(names)], "k" + name: name, "host": name}, "http://h/?"+name
 		a.By = []string{"host", name}
-		// Not validated: what is refused today may be in a state file of yesterday.
+		// The alert is not validated, because a state file of an earlier release may hold values
+		// that are refused today.
 		vars := variables(&a, asItIs)
 		if err := checkQuery(vars["q"].Value.(string), &a); err != nil {
 			t.Errorf("%q: %v", name, err)
@@ -84,7 +85,7 @@ func TestNothingGivenIsLanguage(t *testing.T) {
 		}
 		a.By = nil
 		vars = variables(&a, asItIs)
-		// Kapacitor makes the alert's id and its URL by text/template.
+		// Kapacitor makes the alert's id and its URL with text/template.
 		grouped := a
 		grouped.By = []string{"host", name}
 		group := map[string]any{"Tags": map[string]string{"host": "{{ h", name: name}}

@@ -12,7 +12,7 @@ import (
 
 var _ Alerts = (*kapa.Alerts)(nil)
 
-// What is decoded reaches the alerts; their errors choose the status, wrapped or not.
+// A decoded request reaches the alerts. The alerts' errors choose the status, wrapped or not.
 func TestAlerts(t *testing.T) {
 	w := startWorld(t, nil)
 	var got kapa.Alert

@@ -10,7 +10,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// Every route × every way to send, or not to send, the token, as documented in README.md.
+// Every route is tried with every way to send the token, or not to send it, as documented in
+// README.md.
 func TestAuthMatrix(t *testing.T) {
 	credentials := []struct {
 		name    string
@@ -81,14 +82,14 @@ func TestNoTokenMeansOpen(t *testing.T) {
 	w.do(t, "GET", "/ping", "", "X-AUTH-TOKEN: whatever").want(t, 200, "pong")
 }
 
-// A token of odd characters travels in the query escaped.
+// A token with unusual characters works in the query if it is escaped.
 func TestTokenEscaped(t *testing.T) {
 	odd := "ä &=+%/'\""
 	w := startWorld(t, func(o *Options) { o.Token = odd })
 	w.do(t, "GET", "/ping?"+url.Values{tokenName: {odd}}.Encode(), "", "-").want(t, 200, "pong")
 }
 
-// Never a filter, whatever its case, and never a second one.
+// The token's parameter is never a filter, whatever its case. Giving it twice is an error.
 func TestTokenIsNoFilter(t *testing.T) {
 	w := startWorld(t, nil)
 	w.latest.readings = map[string][]latest.Reading{"cpu": {{Time: minutesAgo(0), Value: 1}}}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestBackupOneAtATime: a backup is streamed whole or broken off, behind the
-// token, and one at a time.
+// TestBackupOneAtATime checks that a backup needs the token, is streamed whole or broken off, and
+// that only one runs at a time.
 func TestBackupOneAtATime(t *testing.T) {
 	full := errors.New("no space")
 	waiting, goOn := make(chan struct{}), make(chan struct{})

@@ -9,8 +9,8 @@ import (
 	influxquery "github.com/influxdata/influxdb/query"
 )
 
-// Each verb is InfluxDB's function of that name: its own reducers are the reference, over random
-// values with many ties of value and time.
+// Each verb gives the result of InfluxDB's function of that name. InfluxDB's own reducers are the
+// reference, over random values with many equal values and times.
 func TestVerbsAreInfluxDBs(t *testing.T) {
 	slice := func(reduce func([]influxquery.FloatPoint) []influxquery.FloatPoint) func([]influxquery.FloatPoint) float64 {
 		return func(p []influxquery.FloatPoint) float64 { return reduce(p)[0].Value }
@@ -67,8 +67,8 @@ func TestVerbsAreInfluxDBs(t *testing.T) {
 			want := of(points)
 			got, ok := c.result()
 			if v == "mode" && frequency(points, got) == frequency(points, want) {
-				// Of several InfluxDB documents the earliest, which is ours, and takes the one that
-				// its unstable sort puts first.
+				// If several values are equally frequent, InfluxDB documents the earliest, and so
+				// does Pulse. But InfluxDB takes the one that its unstable sort puts first.
 				continue
 			}
 			if ok == math.IsNaN(want) || ok && !near(got, want) {
@@ -103,7 +103,7 @@ func TestCombinerEdges(t *testing.T) {
 		if got, ok := c.result(); ok {
 			t.Errorf("%s of nothing: %v", v, got)
 		}
-		// What no float64 holds is no value, and nothing that breaks the answer.
+		// A result that no float64 holds is no value, and does not break the answer.
 		c = combiner{verb: v}
 		c.add(sample{1, math.MaxFloat64})
 		c.add(sample{2, math.MaxFloat64})
@@ -112,7 +112,7 @@ func TestCombinerEdges(t *testing.T) {
 			t.Errorf("%s: %v", v, got)
 		}
 	}
-	// The order in which an index in memory happens to visit does not show.
+	// The result does not depend on the order in which an index in memory visits its series.
 	a, b := combiner{verb: "sum"}, combiner{verb: "sum"}
 	values := []float64{1e16, 1, -1e16, 3, 0.1, 0.2}
 	for i := range values {
@@ -140,9 +140,9 @@ func BenchmarkCombine(b *testing.B) {
 	}
 }
 
-// Of readings whose sum, difference or squares are more than a float64 holds there are a mean, a
-// median and a deviation all the same, and no value is beyond the readings. So it is with equal
-// readings whose sum was rounded.
+// If the sum, difference or squares of readings exceed a float64, there still are a mean, a median
+// and a deviation, and no mean is beyond the readings. The same holds for equal readings whose sum
+// was rounded.
 func TestVerbsOfHugeReadings(t *testing.T) {
 	const h = 1e308
 	for _, c := range []struct {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// 0.2 asked for the windows' means alone, of exactly the time that was asked for, and for /daily by
-// quarter hours, however long the windows are.
+// Pulse 0.2 queried only the means of the windows, for exactly the given time. For /daily it
+// grouped them by quarter hours, whatever the length of the windows.
 func TestHistory02(t *testing.T) {
 	kolkata, err := time.LoadLocation("Asia/Kolkata")
 	if err != nil {
@@ -32,7 +32,7 @@ func TestHistory02(t *testing.T) {
 		t.Errorf("%d slots: %v", len(got), got)
 	}
 	w.influx.statements()
-	// The window of 10:00 began before 10 minutes ago.
+	// The window of 10:00 began more than 10 minutes ago.
 	w.get(t, "/hourly/cpu?start=10m").want(t, 404, `{"error":"Not Found"}`+"\n")
 	w.get(t, "/hourly/cpu?start=1d&stop=1h&verb=MAX&verb=nonsense").want(t, 404, `{"error":"Not Found"}`+"\n")
 	w.get(t, "/hourly/cpu?start=25h&stop=1h&verb=MAX").want(t, 200, fmt.Sprintf(`[{"time":%d,"value":10}]`+"\n", hour.Add(-24*time.Hour).UnixMilli()))
@@ -51,7 +51,7 @@ func TestHistory02(t *testing.T) {
 	}
 }
 
-// 0.2 encoded with Go's default, which escapes what HTML would read.
+// Pulse 0.2 encoded JSON with Go's default, which escapes characters that are special in HTML.
 func TestEscapes02(t *testing.T) {
 	for compat, want := range map[string]string{Compat02: `"?a=1\u0026b=2"` + "\n", "": `"?a=1&b=2"` + "\n"} {
 		answer := httptest.NewRecorder()

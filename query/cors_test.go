@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// Every kind of answer carries the headers that let a browser read it, and do nothing else with it.
+// Every kind of answer has the headers that let a browser's script read it, and no headers that
+// allow more.
 func TestCORSMatrix(t *testing.T) {
 	for _, compat := range []string{"", Compat02} {
 		w := newWorld(t, func(o *Options) { o.Compat, o.CORS = compat, "https://dash.example" })
@@ -90,6 +91,6 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: Allow %q, want %q", path, got, allow)
 		}
 	}
-	// The form that asks about the server as a whole.
+	// OPTIONS * is about the server as a whole.
 	raw(t, w, "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").contains(t, 200, "Success")
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// The same for /daily: the mean is that of all readings of that time of the day; other verbs are
-// averages of the days' own values.
+// /daily is exact like /hourly: the mean is that of all readings at that time of the day. Other
+// verbs are averages of the days' own values.
 func TestDailyIsExactOverTheReadings(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 7))
 	w := startWorld(t, nil)
@@ -54,7 +54,7 @@ func TestDailyIsExactOverTheReadings(t *testing.T) {
 	}
 }
 
-// With 0.2's rows (means without counts) among the days, each day weighs the same.
+// If rows of 0.2 (means without counts) are among the days, each day has the same weight.
 func TestDailyWithOldRows(t *testing.T) {
 	w := startWorld(t, nil)
 	db := &database{}
@@ -68,7 +68,7 @@ func TestDailyWithOldRows(t *testing.T) {
 	w.get(t, "/daily/cpu?start=30h").want(t, 200, `{"08:00":2.8}`+"\n") // 14 / 5
 }
 
-// Days of 23 and 25 hours: slots go by the clock on the wall.
+// Slots follow local time, also on days of 23 and 25 hours.
 func TestDailyAcrossDST(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
@@ -114,7 +114,7 @@ func TestDailyAcrossDST(t *testing.T) {
 					t.Errorf("%s: %d, want %d", clock(minute), n, want)
 				}
 			}
-			// And over HTTP, a week around it: every slot has its days' average, 1.
+			// Over HTTP, in the week around the change, every slot has the average of its days, 1.
 			w := startWorld(t, func(o *Options) {
 				o.Location = c.loc
 				o.Now = func() time.Time { return day.AddDate(0, 0, 3) }
@@ -137,7 +137,7 @@ func TestDailyAcrossDST(t *testing.T) {
 	}
 }
 
-// Slots of other widths than a quarter of an hour, also such that do not divide a day.
+// Slots may have other widths than a quarter of an hour, even widths that do not divide a day.
 func TestDailyIntervals(t *testing.T) {
 	for interval, want := range map[time.Duration][]string{
 		7 * time.Minute:    {"00:00", "00:07", "23:55"},
@@ -159,8 +159,8 @@ func TestDailyIntervals(t *testing.T) {
 	}
 }
 
-// A label is the local time at which its window begins, where the zone's hours do not begin with
-// those of UTC and where windows are longer than an hour.
+// A label is the local time at which its window begins. This also holds where the zone's hours do
+// not begin with those of UTC, and where windows are longer than an hour.
 func TestDailyLabelsAreWhenWindowsBegin(t *testing.T) {
 	for _, c := range []struct {
 		zone     string
@@ -177,9 +177,9 @@ func TestDailyLabelsAreWhenWindowsBegin(t *testing.T) {
 		{"America/St_Johns", 2 * time.Hour, map[string]string{"2026-11-23T08:00:00Z": "04:30"}, 12, ""},
 		{"Europe/Berlin", 2 * time.Hour, map[string]string{"2026-11-23T08:00:00Z": "09:00", "2026-11-22T22:00:00Z": "23:00"}, 12, ""},
 		{"Pacific/Marquesas", time.Hour, map[string]string{"2026-11-23T09:00:00Z": "23:30"}, 24, ""},
-		// The clocks went back in between, by half an hour: both series of labels are there.
+		// The clocks were changed by half an hour in between, so both series of labels are there.
 		{"Australia/Lord_Howe", time.Hour, map[string]string{"2026-11-23T09:00:00Z": "20:00", "2026-10-01T09:00:00Z": "19:30"}, 48, "60d"},
-		// It does not divide a day: slots from midnight on.
+		// 50 minutes do not divide a day, so slots are counted from midnight.
 		{"Asia/Kolkata", 50 * time.Minute, map[string]string{"2026-11-23T07:30:00Z": "12:30", "2026-11-23T08:20:00Z": "13:20"}, 29, ""},
 	} {
 		t.Run(c.zone+" "+c.interval.String(), func(t *testing.T) {

@@ -21,8 +21,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// engine is a world on the real storage and query engine of InfluxDB 1.8, and the same rows in the
-// database of evaluate_test.go.
+// engine is a world that uses the real storage and query engine of InfluxDB 1.8. Its db holds the
+// same rows in the database of evaluate_test.go.
 type engine struct {
 	*world
 	store *embedded.Store
@@ -78,8 +78,8 @@ func (e *engine) write(t *testing.T) {
 	}
 }
 
-// The answers from the engine are those from the evaluator that the other tests trust, for every
-// verb and many selections, old rows among them.
+// For every verb and many selections, the engine gives the same answers as the evaluator that the
+// other tests trust. Old rows are among the data.
 func TestEngineAgreesWithTheEvaluator(t *testing.T) {
 	e := newEngine(t, func(o *Options) { o.Location = time.FixedZone("", 3*3600+1800) })
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -106,7 +106,7 @@ func TestEngineAgreesWithTheEvaluator(t *testing.T) {
 	e.write(t)
 	for _, verb := range verbs() {
 		if verb == "mode" {
-			continue // of several equally frequent means the engine takes any: see TestVerbsAreInfluxDBs
+			continue // the engine takes any of several modes: see TestVerbsAreInfluxDBs
 		}
 		for _, selection := range []string{"", "&start=3d", "&start=4h&stop=2h", "&host=web1", "&host=web1&host=web2&service=s0", "&host=nobody",
 			"&service=", "&service=&service=s0", "&service=&host=web1", "&nosuch=", "&nosuch=&nosuch=x", "&nosuch=&service=s1",
@@ -129,7 +129,7 @@ func TestEngineAgreesWithTheEvaluator(t *testing.T) {
 	e.get(t, "/status").contains(t, 200, `"reachable": true`)
 }
 
-// A filter selects the same series on every route, of the index in memory and of the engine alike.
+// A filter selects the same series on every route, in the index in memory and in the engine.
 func TestFiltersMeanTheSameEverywhere(t *testing.T) {
 	index := latest.New(latest.Options{})
 	e := newEngine(t, func(o *Options) { o.Latest = index })
@@ -150,7 +150,7 @@ func TestFiltersMeanTheSameEverywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.write(t)
-	for selection, want := range map[string]float64{ // the sum says which series they were
+	for selection, want := range map[string]float64{ // the sum identifies the selected series
 		"": 15, "&service=web": 1, "&service=": 12, "&service=&zone=b": 4, "&zone=": 10, "&service=&zone=": 8,
 		"&service=&service=web": 13, "&service=&service=web&zone=a&zone=": 9, "&nosuch=": 15, "&nosuch=&nosuch=x": 15,
 		"&nosuch=&host=h1": 2, "&service=&host=h2&host=h0": 4, "&host=": 0, "&host=&host=h3": 8,
@@ -175,7 +175,8 @@ func TestFiltersMeanTheSameEverywhere(t *testing.T) {
 	}
 }
 
-// sameJSON compares answers; numbers may differ in the last digits, as the order of additions does.
+// sameJSON compares answers. Numbers may differ in the last digits, because the order of additions
+// differs.
 func sameJSON(t *testing.T, a, b string) bool {
 	t.Helper()
 	var x, y any
@@ -203,7 +204,8 @@ func same(x, y any) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// Every name and value of the corpus that can be stored is found again, alone, and damages nothing.
+// Every name and value of the corpus that can be stored is found again by itself, and damages
+// nothing.
 func TestEngineWithTheCorpus(t *testing.T) {
 	e := newEngine(t, nil)
 	hour := testNow.Truncate(time.Hour)

@@ -13,9 +13,9 @@ import (
 	"github.com/influxdata/influxql"
 )
 
-// database evaluates the statements that this package makes, over aggregate rows in memory: what
-// InfluxDB would answer, written a second time from its documentation. embedded_test.go holds it to
-// the real engine.
+// database evaluates the statements of this package over aggregate rows in memory. It is a second
+// implementation of InfluxDB's answers, written from InfluxDB's documentation. embedded_test.go
+// compares it with the real engine.
 type database struct{ rows []aggregateRow }
 
 type aggregateRow struct {
@@ -24,7 +24,7 @@ type aggregateRow struct {
 	fields map[string]float64
 }
 
-// addWindow stores the aggregates of one window's readings, as the projector does.
+// addWindow stores the aggregates of one window's readings, in the form that the projector writes.
 func (d *database) addWindow(at time.Time, tags map[string]string, stat string, readings ...float64) {
 	row := aggregateRow{at.UnixNano(), tags, map[string]float64{
 		stat + ":min": math.Inf(1), stat + ":max": math.Inf(-1), stat + ":last": readings[len(readings)-1],
@@ -39,7 +39,7 @@ func (d *database) addWindow(at time.Time, tags map[string]string, stat string, 
 	d.rows = append(d.rows, row)
 }
 
-// addOld stores a row as Pulse 0.2 left it.
+// addOld stores a row in the form of Pulse 0.2.
 func (d *database) addOld(at time.Time, tags map[string]string, stat string, mean float64) {
 	d.rows = append(d.rows, aggregateRow{at.UnixNano(), tags, map[string]float64{stat: mean}})
 }
@@ -123,7 +123,7 @@ func (d *database) selectRows(st *influxql.SelectStatement) ([]models.Row, error
 	return []models.Row{row}, nil
 }
 
-// apply is the function over the samples, in plain loops; nil is null.
+// apply applies a function to the samples, in plain loops; nil stands for null.
 func apply(fn string, s []sample) any {
 	if len(s) == 0 {
 		return nil
@@ -199,7 +199,7 @@ func apply(fn string, s []sample) any {
 	panic("unknown function " + fn)
 }
 
-// holds evaluates the WHERE clause for a row.
+// holds reports whether a row satisfies the WHERE clause.
 func holds(e influxql.Expr, r aggregateRow) bool {
 	switch e := e.(type) {
 	case *influxql.ParenExpr:

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestCheckFilter: what is said to be a filter is one on every route, and what is said to be none
-// is not one on all of them.
+// TestCheckFilter checks that CheckFilter and the routes agree: an accepted filter is a filter on
+// every route, and a refused one is not a filter on all of them.
 func TestCheckFilter(t *testing.T) {
 	filters := []struct {
 		key, value string

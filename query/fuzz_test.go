@@ -13,8 +13,8 @@ import (
 	"github.com/nanopack/pulse/ingest"
 )
 
-// Whatever the body, what comes out of it is a range that lies before now, or a text that says what
-// is wrong. Nothing that is accepted holds a field twice or more than the object.
+// Any body gives a range that lies before now, or a text that says what is wrong. An accepted body
+// never holds a field twice or any text after the object.
 func FuzzReplayBody(f *testing.F) {
 	for _, evil := range corpus(f) {
 		text, err := json.Marshal(evil)
@@ -44,7 +44,7 @@ func FuzzReplayBody(f *testing.F) {
 			t.Fatalf("%q: from %s to %s", body, request.From, end)
 		}
 		var fields map[string]json.RawMessage
-		if err := json.Unmarshal(body, &fields); err != nil { // the whole of it
+		if err := json.Unmarshal(body, &fields); err != nil { // the whole body
 			t.Fatalf("%q was accepted: %v", body, err)
 		}
 		for name := range fields {
@@ -58,8 +58,8 @@ func FuzzReplayBody(f *testing.F) {
 	})
 }
 
-// Whatever is to be ordered, what reaches the relays is in whole seconds, bounded, and names what
-// can be named.
+// Whatever the body, an order that reaches the relays has bounded durations in whole seconds, and
+// only valid names.
 func FuzzOrders(f *testing.F) {
 	for _, body := range []string{`{"duration":60,"collectors":{"cpu":5}}`, `{"duration":"90s","collectors":{"cpu":"5m","ram":1},"relays":["web1"]}`, `{"duration":1e3,"collectors":{"a":1.5}}`,
 		`{"duration":604800,"collectors":{"":1}}`, `{"duration":604801,"collectors":{"a":1}}`, `{"duration":9223372036854775807,"collectors":{"a":9223372036854775807}}`,
@@ -102,8 +102,8 @@ func FuzzOrders(f *testing.F) {
 	})
 }
 
-// Whatever the parameters and the header of a stream, it resumes behind the very number that was
-// given, or not at all, and a ticket, a token and an id are never filters.
+// Whatever the parameters and the header of a stream, it resumes after exactly the given number, or
+// not at all. A ticket, a token and an id are never filters.
 func FuzzLiveRequest(f *testing.F) {
 	for _, evil := range corpus(f) {
 		f.Add("cpu", "host="+url.QueryEscape(evil)+"&ticket="+url.QueryEscape(evil), evil)
@@ -144,7 +144,7 @@ func FuzzLiveRequest(f *testing.F) {
 	})
 }
 
-// sameSet tells whether two lists hold the same texts, however often.
+// sameSet reports whether two lists hold the same texts, ignoring repetitions.
 func sameSet(a, b []string) bool {
 	distinct := func(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
 	return slices.Equal(distinct(a), distinct(b))

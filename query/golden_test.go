@@ -22,9 +22,9 @@ import (
 
 var update = flag.Bool("update", false, "write the answers of the golden cases anew")
 
-// TestGolden runs every folder of testdata/golden: request.txt is the method and path, then options
-// ("compat: 0.2", "location: Europe/Berlin"), then after an empty line the body; answer.txt is the
-// status, the content type and the body. All cases ask the same world, goldenWorld.
+// TestGolden runs every folder of testdata/golden. request.txt holds the method and path, then
+// options ("compat: 0.2", "location: Europe/Berlin"), then an empty line and the body. answer.txt
+// holds the status, the content type and the body. All cases ask the same world, goldenWorld.
 func TestGolden(t *testing.T) {
 	dirs, err := filepath.Glob("testdata/golden/*")
 	if err != nil || len(dirs) == 0 {
@@ -68,8 +68,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// goldenWorld has three hosts with readings and aggregates, relays, projections, rejects, alerts
-// and an override.
+// goldenWorld has three hosts with readings and aggregates, and it has relays, projections,
+// rejects, alerts and an override.
 func goldenWorld(t *testing.T, opts map[string]string) *world {
 	t.Helper()
 	w := startWorld(t, func(o *Options) {
@@ -126,7 +126,7 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 	db.addWindow(hour, web2, "cpu_used", 8)
 	db.addWindow(hour.Add(15*time.Minute), web1, "cpu_used", 4)
 	db.addWindow(hour.Add(120*time.Minute), web1, "cpu_used", 7, 9)
-	// The day before yesterday, when 0.2 was still running.
+	// The day before yesterday Pulse 0.2 was still running.
 	db.addOld(hour.Add(-47*time.Hour), web1, "cpu_used", 5)
 	db.addOld(hour.Add(-48*time.Hour), web1, "cpu_used", 10)
 	db.addOld(hour.Add(-48*time.Hour), web2, "cpu_used", 20)
@@ -203,7 +203,8 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 	return w
 }
 
-// goldenAlerts has a1, which fires, and a2, which Kapacitor refuses; state may be full or broken.
+// goldenAlerts has the alert a1, which fires, and a2, which Kapacitor refuses. state may be full or
+// broken.
 func goldenAlerts(f *fakeAlerts, state string) {
 	since := testNow.Truncate(time.Second).Add(-time.Minute)
 	quiet := kapa.Number(70)
@@ -267,7 +268,8 @@ func goldenAlerts(f *fakeAlerts, state string) {
 	}
 }
 
-// goldenReplays has 2, which is running, and 1, which is done; state may be full or broken.
+// goldenReplays has replay 2, which is running, and replay 1, which is done. state may be full or
+// broken.
 func goldenReplays(f *fakeReplays, state string) {
 	left := 12.5
 	now := testNow.Truncate(time.Second) // as past tells its times
@@ -313,7 +315,7 @@ func goldenReplays(f *fakeReplays, state string) {
 	}
 }
 
-// The table of goldens must reach every route.
+// The golden cases reach every route.
 func TestGoldenReachesEveryRoute(t *testing.T) {
 	w := newWorld(t, nil)
 	files, err := filepath.Glob("testdata/golden/*/request.txt")

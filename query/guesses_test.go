@@ -12,7 +12,8 @@ import (
 	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// from sends a request with a token, or none, as if it came from that address.
+// from sends a request with a token, or with none if token is empty, as if it came from the address
+// remote.
 func (w *world) from(remote, path, token string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("GET", path, nil)
 	r.RemoteAddr = remote
@@ -24,7 +25,8 @@ func (w *world) from(remote, path, token string) *httptest.ResponseRecorder {
 	return rec
 }
 
-// An address that guesses is refused, and what it says is not looked at; nobody else notices.
+// An address that guesses is refused, and its tokens are not checked any more. Other addresses are
+// not affected.
 func TestGuessedTokens(t *testing.T) {
 	var log bytes.Buffer
 	now := testNow
@@ -45,7 +47,7 @@ func TestGuessedTokens(t *testing.T) {
 	for i := range guesses.Limit {
 		want(guesser, fmt.Sprint("guess", i), 401)
 		want(dashboard, fmt.Sprint("guess", i), 401)
-		want(guesser, "", 401) // without a token is no guess
+		want(guesser, "", 401) // a missing token is no guess
 	}
 	now = now.Add(10 * time.Second)
 	a := want(guesser, "one too many", 429)
@@ -64,8 +66,7 @@ func TestGuessedTokens(t *testing.T) {
 		t.Errorf("/healthz: %d", a.Code)
 	}
 	want(neighbour, testToken, 200)
-	// Who is known for the right one is not locked out by somebody who guesses behind the same
-	// router, and neither is this machine.
+	// A guesser does not lock out a known client that shares its router, nor this machine.
 	want(dashboard, "one too many", 429)
 	want(dashboard, testToken, 200)
 	for range 2 * guesses.Limit {
@@ -78,7 +79,7 @@ func TestGuessedTokens(t *testing.T) {
 	now = now.Add(guesses.Pause - 20*time.Second)
 	want(guesser, "wrong again", 401)
 	want(guesser, testToken, 200)
-	// A clock that steps back refuses nobody for longer.
+	// If the clock steps back, no address is refused for longer.
 	for range guesses.Limit + 1 {
 		w.from(neighbour+"0", "/ping", "wrong")
 	}
@@ -106,7 +107,8 @@ func TestGuessedTickets(t *testing.T) {
 			t.Fatalf("%d %s", a.Code, a.Body)
 		}
 	}
-	// The same /64 is the same guesser; that it guessed tickets does not count against its token.
+	// The same /64 network is the same guesser. Its guesses of tickets do not count against its
+	// token.
 	for _, from := range []string{remote, "[2001:db8::ffff:1]:7"} {
 		for _, name := range []string{"wrong", ticket} {
 			if a := w.from(from, "/live?ticket="+name, ""); a.Code != 429 || !strings.Contains(a.Body.String(), "too many wrong tickets") {
@@ -123,7 +125,7 @@ func TestGuessedTickets(t *testing.T) {
 	if a := w.from("[2001:db8:0:1::1]:1", "/live?ticket=wrong", ""); a.Code != 401 {
 		t.Errorf("another /64: %d", a.Code)
 	}
-	w.get(t, "/live?ticket=wrong").contains(t, 200, "readings") // beside the right token
+	w.get(t, "/live?ticket=wrong").contains(t, 200, "readings") // together with the right token
 }
 
 func TestGuessesInCompat(t *testing.T) {

@@ -33,8 +33,8 @@ func getJSON[T any](t testing.TB, w *world, path string) T {
 func near(a, b float64) bool { return math.Abs(a-b) <= 1e-9*max(1, math.Abs(a), math.Abs(b)) }
 
 // Over random readings, in windows of random sizes, the hours' mean, min, max, sum, count and
-// spread, and the last of a single series, are those of the readings themselves, and not means of
-// means.
+// spread are those of the readings themselves, and not means of means. So is the last of a single
+// series.
 func TestHourlyIsExactOverTheReadings(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -93,7 +93,7 @@ func TestHourlyIsExactOverTheReadings(t *testing.T) {
 	}
 }
 
-// What is asked for: whole slots from the one of start to the one of stop.
+// A query covers whole slots, from the slot of start to the slot of stop.
 func TestSpan(t *testing.T) {
 	w := startWorld(t, nil)
 	at := func(s string) int64 {
@@ -114,7 +114,7 @@ func TestSpan(t *testing.T) {
 		"/daily/cpu?verb=first&start=1d":            {at("2026-11-22 10:15"), at("2026-11-23 10:30")},
 		"/daily/cpu?verb=first&start=1d&stop=0":     {at("2026-11-22 10:15"), at("2026-11-23 10:30")},
 		"/daily/cpu?verb=first&start=3660d&stop=1m": {at("2016-11-15 10:15"), at("2026-11-23 10:30")},
-		// As from and to of a replay.
+		// start and stop take the same forms as from and to of a replay.
 		"/hourly/cpu?verb=first&start=yesterday&stop=today":                       {at("2026-11-22 00:00"), at("2026-11-23 00:00")},
 		"/hourly/cpu?verb=first&start=2026-11-20&stop=2026-11-21T14:00":           {at("2026-11-20 00:00"), at("2026-11-21 14:00")},
 		"/hourly/cpu?verb=first&start=2026-11-20T01:00%2B01:00&stop=2h":           {at("2026-11-20 00:00"), at("2026-11-23 09:00")},
@@ -129,8 +129,8 @@ func TestSpan(t *testing.T) {
 	}
 }
 
-// Rows of 0.2 are looked for only before the first of ours, and not at all when there is no such
-// time.
+// Rows of 0.2 are queried only for the time before the first row of this release, and not at all if
+// there is no such time.
 func TestOldRowsAreAskedForOnlyWhereTheyCanBe(t *testing.T) {
 	w := startWorld(t, nil)
 	db := &database{}
@@ -148,7 +148,7 @@ func TestOldRowsAreAskedForOnlyWhereTheyCanBe(t *testing.T) {
 		hour.Add(-3*time.Hour).UnixNano(), hour.Add(-time.Hour).UnixNano())) {
 		t.Errorf("asked %v", asked)
 	}
-	// The fields beside a stat are none themselves.
+	// The companion fields of a stat are not stats themselves.
 	w.get(t, "/hourly/cpu:sum").contains(t, 404, "Not Found")
 	if asked := w.influx.statements(); len(asked) != 0 {
 		t.Errorf("asked %v", asked)
@@ -202,7 +202,7 @@ func TestInfluxFailures(t *testing.T) {
 	}
 }
 
-// The second statement of one question failing is a failure of the answer, not a part of it.
+// If the second statement of a request fails, the whole answer fails; there is no partial answer.
 func TestSecondStatementFails(t *testing.T) {
 	w := startWorld(t, nil)
 	db := &database{}
@@ -216,7 +216,7 @@ func TestSecondStatementFails(t *testing.T) {
 	w.get(t, "/hourly/cpu").contains(t, 503, "gone")
 }
 
-// Rows that InfluxDB should not send.
+// These rows are wrong: InfluxDB should not send them.
 func TestOddRows(t *testing.T) {
 	w := startWorld(t, nil)
 	rows := func(values ...[]any) {
@@ -247,7 +247,8 @@ func TestOddRows(t *testing.T) {
 	w.get(t, "/keys").want(t, 200, `["named"]`+"\n")
 }
 
-// No more statements at once than allowed; the others wait, and give up when their time is over.
+// No more statements run at once than allowed. The others wait, and give up when their time is
+// over.
 func TestHistoryLimit(t *testing.T) {
 	w := startWorld(t, func(o *Options) { o.HistoryQueries, o.QueryTimeout = 2, 5*time.Second })
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -265,7 +266,7 @@ func TestHistoryLimit(t *testing.T) {
 	if n := value(t, w.metrics.history); n != 2 {
 		t.Errorf("%v under way", n)
 	}
-	// A third waits: for as long as its client does.
+	// A third request waits as long as its client does.
 	ctx, cancel := context.WithCancel(context.Background())
 	gone := make(chan error, 1)
 	go func() {
@@ -274,7 +275,7 @@ func TestHistoryLimit(t *testing.T) {
 	}()
 	cancel()
 	<-gone
-	// And a fourth until its time is over.
+	// A fourth request waits until its time is over.
 	impatient, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer stop()
 	_, err := w.askInflux(impatient, showTags, nil)
@@ -285,7 +286,7 @@ func TestHistoryLimit(t *testing.T) {
 	if value(t, w.metrics.influxErrors.WithLabelValues(whyBusy)) < 1 {
 		t.Error("busy is not counted")
 	}
-	// The fifth gets a turn as soon as there is one.
+	// A fifth request runs as soon as another one ends.
 	go ask()
 	release <- struct{}{}
 	(<-answers).contains(t, 404, "")
@@ -295,7 +296,7 @@ func TestHistoryLimit(t *testing.T) {
 	(<-answers).contains(t, 404, "")
 }
 
-// A client that goes away takes its query along.
+// When a client disconnects, its query is cancelled.
 func TestClientGoesAway(t *testing.T) {
 	w := startWorld(t, nil)
 	entered, ended := make(chan struct{}), make(chan error, 1)

@@ -20,8 +20,8 @@ import (
 	"github.com/nanopack/pulse/internal/duration"
 )
 
-// corpus is what people try, and what people merely have in their names: testdata/injection.txt,
-// one Go string a line. The tests of cmd/pulse try it on a real server.
+// corpus returns texts that attackers try, and texts that are merely unusual names, from
+// testdata/injection.txt: one Go string a line. The tests of cmd/pulse try them on a real server.
 func corpus(t testing.TB) []string {
 	t.Helper()
 	text, err := os.ReadFile("testdata/injection.txt")
@@ -39,8 +39,8 @@ func corpus(t testing.TB) []string {
 	return list
 }
 
-// The corpus goes through every place of every route that takes a name or a value. Whatever is sent
-// to InfluxDB is checked here a second time, by the rules below and not by those of statement.go.
+// The corpus goes into every place of every route that takes a name or a value. Whatever is sent to
+// InfluxDB is checked here a second time, by the rules below and not by those of statement.go.
 func TestInjectionThroughEveryParameter(t *testing.T) {
 	live := &fakeLive{}
 	w := startWorld(t, func(o *Options) { o.Live = live })
@@ -110,7 +110,8 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 	}
 }
 
-// injectReplays puts evil into every place of the replay routes: nothing of it is a range of time.
+// injectReplays puts evil into every place of the replay routes. No text of the corpus is a range
+// of time.
 func injectReplays(t *testing.T, w *world, evil string) {
 	t.Helper()
 	path := url.PathEscape(evil)
@@ -131,8 +132,8 @@ func injectReplays(t *testing.T, w *world, evil string) {
 	}
 }
 
-// injectLive puts evil into every place of the live routes: what is subscribed to holds it as it
-// is, or it is refused.
+// injectLive puts evil into every place of the live routes. The subscription either holds evil
+// unchanged, or the request is refused.
 func injectLive(t *testing.T, w *world, live *fakeLive, evil string) {
 	t.Helper()
 	q, path := url.QueryEscape(evil), url.PathEscape(evil)
@@ -154,7 +155,7 @@ func injectLive(t *testing.T, w *world, live *fakeLive, evil string) {
 		{"/live?ticket=" + q, "", LiveRequest{}},
 	} {
 		if strings.ContainsFunc(c.header, unicode.IsControl) || strings.TrimSpace(c.header) != c.header || c.header == "" && c.target == "/live" {
-			continue // it would not arrive as it is
+			continue // it would not arrive unchanged
 		}
 		a := w.do(t, "GET", c.target, "", lastEventID+": "+c.header, "X-AUTH-TOKEN: "+testToken)
 		select {
@@ -176,7 +177,7 @@ func injectLive(t *testing.T, w *world, live *fakeLive, evil string) {
 	}
 }
 
-// injectOrders puts evil into every place of what relays are told to do.
+// injectOrders puts evil into every place of the orders for relays.
 func injectOrders(t *testing.T, w *world, evil string) {
 	t.Helper()
 	text, err := json.Marshal(evil)
@@ -204,8 +205,8 @@ func injectOrders(t *testing.T, w *world, evil string) {
 	}
 }
 
-// injectAlerts puts evil into every place of the alert routes: into the path, each field of the
-// body, and their names.
+// injectAlerts puts evil into every place of the alert routes: into the path, into each field of
+// the body, and into the fields' names.
 func injectAlerts(t *testing.T, w *world, evil string) {
 	t.Helper()
 	path := url.PathEscape(evil)
@@ -222,7 +223,7 @@ func injectAlerts(t *testing.T, w *world, evil string) {
 		case "by", "keys":
 			alert["by"] = []string{"host", evil}
 			alert["tags"] = map[string]string{evil: evil}
-			if field == "keys" { // it is a key that there is, so that its values are asked for
+			if field == "keys" { // such a key exists, so that its values are queried
 				keys, stats := w.latest.tagKeys, w.latest.stats
 				defer func() { w.latest.tagKeys, w.latest.stats = keys, stats }()
 				w.latest.tagKeys, w.latest.stats = []string{"host", evil}, []string{"cpu"}
@@ -246,7 +247,7 @@ func injectAlerts(t *testing.T, w *world, evil string) {
 	}
 	said, err := json.Marshal(evil)
 	if err == nil {
-		err = json.Unmarshal(said, &evil) // as it arrives
+		err = json.Unmarshal(said, &evil) // as it arrives at the server
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -256,8 +257,8 @@ func injectAlerts(t *testing.T, w *world, evil string) {
 	}
 }
 
-// checkNamesSent checks that a statement asks for names: of the stats, the tags, or the values of a
-// tag by one value that is bound.
+// checkNamesSent checks that a statement queries names: the names of the stats or of the tags, or
+// the values of a tag with one bound value.
 func checkNamesSent(t *testing.T, evil string, st statement) {
 	t.Helper()
 	if (st.text == showFields || st.text == showTags) && len(st.params) == 0 {
@@ -288,8 +289,8 @@ func checkNamesSent(t *testing.T, evil string, st statement) {
 	}
 }
 
-// checkSent takes the statement apart as InfluxDB's parser does, and its text without what is
-// quoted.
+// checkSent checks the statement as InfluxDB's parser sees it, and its text without the quoted
+// parts.
 func checkSent(t *testing.T, target string, st statement) {
 	t.Helper()
 	p := influxql.NewParser(strings.NewReader(st.text))
@@ -312,7 +313,7 @@ func checkSent(t *testing.T, target string, st statement) {
 			t.Errorf("%s reads %v", target, name)
 		}
 	}
-	// Outside of quotes there are only our own words.
+	// Outside of quotes there are only words of this package.
 	bare := outsideQuotes(st.text)
 	for _, word := range strings.FieldsFunc(bare, func(r rune) bool { return strings.ContainsRune(" (),=:.><$", r) }) {
 		word = strings.Trim(strings.TrimPrefix(word, "p"), "0123456789")
@@ -328,7 +329,7 @@ func checkSent(t *testing.T, target string, st statement) {
 	}
 }
 
-// outsideQuotes leaves out "identifiers", in which \ escapes.
+// outsideQuotes returns text without "identifiers", in which \ escapes.
 func outsideQuotes(text string) string {
 	var b strings.Builder
 	quoted := false
@@ -345,8 +346,8 @@ func outsideQuotes(text string) string {
 	return b.String()
 }
 
-// Whatever the query string, reading it does not panic, and what comes out of it is one statement
-// that means what was asked.
+// Whatever the query string, reading it does not panic, and its result is one statement with the
+// requested meaning.
 func FuzzParameters(f *testing.F) {
 	for _, evil := range corpus(f) {
 		f.Add(evil, "host="+url.QueryEscape(evil)+"&verb=max&start=3h", true)
@@ -386,7 +387,8 @@ func FuzzParameters(f *testing.F) {
 	})
 }
 
-// Durations never overflow and never exceed the bound; what is accepted is what it says.
+// Durations never overflow and never exceed the bound. An accepted duration has the value that its
+// text says.
 func FuzzDuration(f *testing.F) {
 	for _, s := range []string{"1d", "90m", "1h30m", "5u", "5µ", "10ms", "2w", "", "0", "-1h", "1", "d", "1.5h", "9999999999999999999h", "3660d", "3660d1u", "1h 2m"} {
 		f.Add(s)

@@ -12,7 +12,7 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// Older than two poll intervals is gone; the poll interval is the server's.
+// A reading that is older than two poll intervals of the server is no longer shown.
 func TestLatestForgets(t *testing.T) {
 	w := startWorld(t, func(o *Options) { o.PollInterval = 10 * time.Second })
 	at := func(back time.Duration) []latest.Reading {
@@ -27,7 +27,7 @@ func TestLatestForgets(t *testing.T) {
 	}
 }
 
-// Filters reach the index as they were meant.
+// Filters reach the index unchanged.
 func TestLatestFilters(t *testing.T) {
 	w := startWorld(t, nil)
 	for i := range 4 {
@@ -45,7 +45,7 @@ func TestLatestFilters(t *testing.T) {
 		"zone=":                                  16, // those without the tag
 		"zone":                                   16,
 		"zone=&zone=1":                           26,
-		"start=1d":                               0, // on /latest a filter like any other
+		"start=1d":                               0, // on /latest start is a filter like any other
 		"host=" + url.QueryEscape("it's & <co>"): 16,
 	} {
 		a := w.get(t, "/latest/cpu?verb=sum&"+query)
@@ -59,7 +59,7 @@ func TestLatestFilters(t *testing.T) {
 	w.get(t, "/latest/cpu?verb=none&zone=").contains(t, 200, `"host":"it's & <co>"`)
 }
 
-// Tags that are called like the answer's own fields do not replace them.
+// Tags with the names of the answer's own fields do not replace these fields.
 func TestLatestNoneWithOddTags(t *testing.T) {
 	w := startWorld(t, nil)
 	w.latest.readings = map[string][]latest.Reading{"cpu": {{Time: minutesAgo(0), Value: 5, Tags: []latest.Tag{{Key: "value", Value: "x"}, {Key: "host", Value: "a"}}}}}
@@ -139,8 +139,8 @@ func TestParameterErrors(t *testing.T) {
 	}
 }
 
-// BenchmarkLatest is the handler without the network: parameters, 1,000 of 100,000 series, the
-// answer.
+// BenchmarkLatest measures the handler without the network: the parameters, 1,000 of 100,000
+// series, and the answer.
 func BenchmarkLatest(b *testing.B) {
 	w := newWorld(b, nil)
 	readings := make([]latest.Reading, 1000)
@@ -159,7 +159,7 @@ func BenchmarkLatest(b *testing.B) {
 	}
 }
 
-// BenchmarkStatement is what a history request pays for building its InfluxQL and checking it.
+// BenchmarkStatement measures how long a history request builds and checks its InfluxQL.
 func BenchmarkStatement(b *testing.B) {
 	fs := filters{{key: "host", values: []string{"web1", "web2"}}, {key: "service", values: []string{"it's"}}}
 	for b.Loop() {

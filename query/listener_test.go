@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// dial opens a connection and says something.
+// dial opens a connection and sends text.
 func dial(t testing.TB, w *world, text string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", w.Addr().String())
@@ -23,7 +23,7 @@ func dial(t testing.TB, w *world, text string) net.Conn {
 	return c
 }
 
-// Whoever has no request at work makes way for whoever comes, the longest idle first.
+// A new connection replaces one that has no request running: the one that has been idle longest.
 func TestIdleConnectionsMakeWay(t *testing.T) {
 	for name, said := range map[string]string{
 		"nothing":               "",
@@ -47,7 +47,7 @@ func TestIdleConnectionsMakeWay(t *testing.T) {
 				t.Errorf("three requests took %v", took)
 			}
 			_ = idle[0].SetReadDeadline(time.Now().Add(10 * time.Second))
-			if said == "" { // else who was served last is a matter of luck
+			if said == "" { // otherwise the order of the last answers is random
 				if _, err := io.Copy(io.Discard, idle[0]); err != nil && isTimeout(err) {
 					t.Error("the longest idle connection is still open")
 				}
@@ -67,7 +67,8 @@ func isTimeout(err error) bool {
 	return ok && ne.Timeout()
 }
 
-// While all places have a request at work, the next connection waits, and is served when one ends.
+// While all connections have a request running, the next connection waits. It is served when a
+// request ends.
 func TestConnectionLimit(t *testing.T) {
 	entered, release := make(chan struct{}, 3), make(chan struct{})
 	w := withRoute(t, func(o *Options) { o.MaxConnections = 2 }, "/slow", func(rw http.ResponseWriter, _ *http.Request, _ params) error {
@@ -84,7 +85,7 @@ func TestConnectionLimit(t *testing.T) {
 	go func() {
 		third <- raw(t, w, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	}()
-	// It is not served: nothing can show that but that the number stays.
+	// The third connection is not served. The only sign of that is that the number stays the same.
 	for range 20 {
 		time.Sleep(time.Millisecond)
 		if n := value(t, w.metrics.connections); n != 2 {
@@ -96,7 +97,7 @@ func TestConnectionLimit(t *testing.T) {
 	close(release)
 }
 
-// A listener that waits for a place ends when it is closed.
+// A listener that waits for a free connection ends when it is closed.
 func TestConnectionLimitAtTheStop(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	w := withRoute(t, func(o *Options) { o.MaxConnections = 1 }, "/slow", func(http.ResponseWriter, *http.Request, params) error {

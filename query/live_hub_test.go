@@ -25,7 +25,7 @@ import (
 	"github.com/nanopack/pulse/projector/stream/streamtest"
 )
 
-// hubLive is the hub as the API wants it.
+// hubLive adapts the hub to the interface of the API.
 type hubLive struct{ *stream.Hub }
 
 func (h hubLive) Subscribe(q LiveRequest) (LiveStream, error) {
@@ -62,7 +62,7 @@ func hubWorld(t testing.TB, o stream.Options, change func(*Options)) (*world, *p
 	return w, memory
 }
 
-// reader is a client that is cut off again and again, and what it has seen.
+// reader is a client whose connection is cut again and again. It notes everything that it receives.
 type reader struct {
 	w    *world
 	path string
@@ -73,7 +73,7 @@ type reader struct {
 	cuts int
 }
 
-// connect opens the stream where the last one ended.
+// connect opens the stream at the position where the last one ended.
 func (r *reader) connect(ctx context.Context) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.w.url+r.path, nil)
 	if err != nil {
@@ -107,7 +107,7 @@ func (r *reader) take(ev streamtest.Event) error {
 	return nil
 }
 
-// session reads a random number of bytes, as they come, and then the connection is gone.
+// session reads a random number of bytes, and then cuts the connection.
 func (r *reader) session() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -129,7 +129,7 @@ func (r *reader) session() error {
 	}
 }
 
-// until reads on to a record.
+// until reads until it has received the record seq.
 func (r *reader) until(seq uint64) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -169,8 +169,8 @@ type liveReading struct {
 	Tags  map[string]string
 }
 
-// Connections are cut at random bytes, 1,000 of them, while readings flow. What each client has put
-// together is the journal: every record that matches, once, in order.
+// Connections are cut at random bytes, 1,000 of them, while readings flow. Each client receives
+// exactly the journal: every record that matches, once, in order.
 func TestLiveCuts(t *testing.T) {
 	t.Run("http", func(t *testing.T) {
 		w, memory := hubWorld(t, stream.Options{RingRecords: 200}, nil)
@@ -251,7 +251,8 @@ func cutAndCompare(t *testing.T, w *world, memory *projectortest.Memory, cuts in
 	}
 }
 
-// The whole way: a reading that was appended is heard within milliseconds; the stop is said.
+// A reading that was appended arrives at the client within milliseconds. The server announces its
+// stop.
 func TestLiveOverAHub(t *testing.T) {
 	w, memory := hubWorld(t, stream.Options{Clients: 2}, nil)
 	w.Start()
@@ -282,9 +283,9 @@ func TestLiveOverAHub(t *testing.T) {
 	}
 }
 
-// BenchmarkLive is 100 clients of everything at 1,000 events a second of 10 readings, and one of a
-// stat at 10,000 readings a second: the CPU time of server and clients together, by message and by
-// reading.
+// BenchmarkLive measures the CPU time of server and clients together, by message and by reading. In
+// one case 100 clients receive everything, at 1,000 events a second with 10 readings each. In the
+// other a client receives one stat, at 10,000 readings a second.
 func BenchmarkLive(b *testing.B) {
 	for _, tt := range []struct {
 		name    string
@@ -303,7 +304,7 @@ func BenchmarkLive(b *testing.B) {
 				}
 				reading.Go(func() {
 					defer response.Body.Close()
-					// As a client does that does not look at what it reads.
+					// The client does not parse what it reads.
 					last, buf, got := fmt.Appendf(nil, "id: %d\n", events), make([]byte, 64<<10), []byte(nil)
 					for !bytes.Contains(got, last) {
 						n, err := response.Body.Read(buf)
@@ -340,7 +341,7 @@ func BenchmarkLive(b *testing.B) {
 	}
 }
 
-// cpuTime is what this process has used.
+// cpuTime returns the processor time that this process has used.
 func cpuTime(tb testing.TB) time.Duration {
 	tb.Helper()
 	var u syscall.Rusage

@@ -19,7 +19,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// waitingStream says what it is sent, until its context ends.
+// waitingStream sends the texts of said until its context ends.
 type waitingStream struct {
 	said   chan string
 	closed chan struct{}
@@ -36,7 +36,7 @@ func (s *waitingStream) Next(ctx context.Context, dst []byte) ([]byte, error) {
 
 func (s *waitingStream) Close() { close(s.closed) }
 
-// listen opens a stream; the rest of its body is read by the caller.
+// listen opens a stream. The caller reads the rest of its body.
 func listen(t *testing.T, w *world, path string, headers ...string) *http.Response {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+path, nil)
@@ -55,8 +55,8 @@ func listen(t *testing.T, w *world, path string, headers ...string) *http.Respon
 	return response
 }
 
-// What is said arrives at once; a client that goes and a server that stops end the stream, which is
-// closed then.
+// Texts arrive at once. A client that disconnects ends the stream, and so does a server that stops.
+// The stream is closed after that.
 func TestLiveStream(t *testing.T) {
 	var got LiveRequest
 	stream := &waitingStream{said: make(chan string), closed: make(chan struct{})}
@@ -159,7 +159,7 @@ func TestLiveParameters(t *testing.T) {
 	w.do(t, "GET", "/live?X-AUTH-TOKEN="+testToken, "", "Last-Event-ID: nine").contains(t, 400, "nine")
 }
 
-// A stream goes on over the limits that other answers have, and does not count as a slow one.
+// A stream lasts longer than the time limits of other answers, and does not count as a slow answer.
 func TestLiveOutlastsTheLimits(t *testing.T) {
 	stream := &waitingStream{said: make(chan string), closed: make(chan struct{})}
 	w := newWorld(t, func(o *Options) {
@@ -171,7 +171,7 @@ func TestLiveOutlastsTheLimits(t *testing.T) {
 	w.Start()
 	response := listen(t, w, "/live", "X-AUTH-TOKEN: "+testToken)
 	for i := range 4 {
-		time.Sleep(limit) // what is tested is that time passes
+		time.Sleep(limit) // the test needs real time to pass
 		stream.said <- "x"
 		if _, err := io.ReadFull(response.Body, make([]byte, 1)); err != nil {
 			t.Fatalf("after %d limits: %v", i+1, err)
@@ -189,7 +189,7 @@ func TestLiveOutlastsTheLimits(t *testing.T) {
 	}
 }
 
-// endless is a stream that has more to say than anybody reads.
+// endless is a stream that always has more data than the client reads.
 type endless struct{ closed chan struct{} }
 
 func (e *endless) Next(_ context.Context, dst []byte) ([]byte, error) {
@@ -198,7 +198,7 @@ func (e *endless) Next(_ context.Context, dst []byte) ([]byte, error) {
 
 func (e *endless) Close() { close(e.closed) }
 
-// A client that does not read is dropped, over HTTP/1 and HTTP/2.
+// A client that does not read is disconnected, over HTTP/1 and HTTP/2.
 func TestLiveClientThatDoesNotRead(t *testing.T) {
 	cert := httptest.NewUnstartedServer(nil)
 	cert.StartTLS()
@@ -231,7 +231,7 @@ func TestLiveClientThatDoesNotRead(t *testing.T) {
 	}
 }
 
-// http2 makes the client one of HTTP/2, over TLS.
+// http2 makes the client use HTTP/2, over TLS.
 func (w *world) http2(t *testing.T, cert *httptest.Server) {
 	pool := x509.NewCertPool()
 	pool.AddCert(cert.Certificate())
@@ -240,8 +240,8 @@ func (w *world) http2(t *testing.T, cert *httptest.Server) {
 	w.client, w.url = &http.Client{Transport: transport}, "https://"+w.Addr().String()
 }
 
-// A ticket opens streams and nothing else: within a minute of being issued, while one is open, and
-// for a minute after.
+// A ticket opens streams and nothing else. It works within a minute of being issued, while one of
+// its streams is open, and for a minute after that.
 func TestTickets(t *testing.T) {
 	var passed atomic.Int64 // since testNow
 	now := func() time.Time { return testNow.Add(time.Duration(passed.Load())) }
@@ -301,7 +301,7 @@ func TestTickets(t *testing.T) {
 		}
 	}
 	later(59 * time.Second)
-	if got := try("/live", first); got != http.StatusOK { // used again: a minute more
+	if got := try("/live", first); got != http.StatusOK { // used again: valid for one more minute
 		t.Errorf("within the minute: %d", got)
 	}
 	later(59 * time.Second)

@@ -27,12 +27,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// testNow is the time of every test that does not say otherwise: a Monday, 20 minutes into an hour.
+// testNow is the default time of the tests: a Monday, 20 minutes into an hour.
 var testNow = time.Date(2026, 11, 23, 10, 20, 30, 123456789, time.UTC)
 
 const testToken = "a-token"
 
-// fakes for everything that the server reads through. A nil func answers the zero value.
+// These fakes replace everything that the server reads from. A nil func returns zero values.
 type (
 	fakeLatest struct {
 		readings map[string][]latest.Reading // by stat
@@ -83,7 +83,7 @@ type (
 	}
 )
 
-// fakeStream says what it has, and is over.
+// fakeStream sends its texts and ends.
 type fakeStream []string
 
 func (f *fakeLive) Subscribe(q LiveRequest) (LiveStream, error) {
@@ -145,7 +145,7 @@ func (f *fakeInflux) Query(ctx context.Context, text string, params map[string]a
 	return f.query(ctx, text, params)
 }
 
-// statements returns what was asked since the last call.
+// statements returns the statements since the last call.
 func (f *fakeInflux) statements() []statement {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -202,7 +202,7 @@ func (f *fakeReplays) List() []past.Job                   { return append([]past
 func (f *fakeReplays) Get(id string) (past.Job, error)    { return f.get(id) }
 func (f *fakeReplays) Cancel(id string) (past.Job, error) { return f.cancel(id) }
 
-// world is a server and what it reads.
+// world is a server with the fakes that it reads from.
 type world struct {
 	*Server
 	latest  *fakeLatest
@@ -218,7 +218,7 @@ type world struct {
 	url     string
 }
 
-// newWorld builds a server on a port of its own; start starts it. change may alter its options.
+// newWorld makes a server on a port of its own; start starts it. change may change its options.
 func newWorld(t testing.TB, change func(*Options)) *world {
 	t.Helper()
 	w := &world{latest: &fakeLatest{}, influx: &fakeInflux{}, relays: &fakeRelays{}, journal: &fakeJournal{},
@@ -271,8 +271,8 @@ type answer struct {
 	body   string
 }
 
-// do sends a request over the network, with the token unless the headers ("Name: value") hold one.
-// A header "-" sends none.
+// do sends a request over the network. It adds the token unless the headers ("Name: value") hold
+// one. The header "-" means that no token is added.
 func (w *world) do(t testing.TB, method, path, body string, headers ...string) answer {
 	t.Helper()
 	req, err := http.NewRequest(method, w.url+path, strings.NewReader(body))
@@ -318,7 +318,7 @@ func (a answer) contains(t testing.TB, status int, part string) {
 	}
 }
 
-// eventually waits for a condition that another goroutine brings about.
+// eventually waits until another goroutine makes a condition true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
@@ -330,7 +330,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// minutesAgo is testNow minus that, in ns.
+// minutesAgo returns the time n minutes before testNow, in ns.
 func minutesAgo(n int) int64 { return testNow.Add(-time.Duration(n) * time.Minute).UnixNano() }
 
 func errorQuery(err error) func(context.Context, string, map[string]any) ([]models.Row, error) {
@@ -341,7 +341,7 @@ func errorPing(err error) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return "", err }
 }
 
-// value of a counter or gauge.
+// value returns the value of a counter or gauge.
 func value(t testing.TB, m prometheus.Metric) float64 {
 	t.Helper()
 	var d dto.Metric

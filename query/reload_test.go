@@ -2,7 +2,7 @@ package query
 
 import "testing"
 
-// TestTokenAndOriginChange changes both while the server serves.
+// TestTokenAndOriginChange changes the token and the CORS origin while the server runs.
 func TestTokenAndOriginChange(t *testing.T) {
 	w := startWorld(t, func(o *Options) { o.Token = "one" })
 	w.do(t, "GET", "/ping", "", "X-AUTH-TOKEN: one").want(t, 200, "pong")

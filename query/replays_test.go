@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// What is asked for reaches the source; its errors choose the status.
+// A request reaches the source of replays. The source's errors choose the status.
 func TestReplays(t *testing.T) {
 	w := startWorld(t, nil)
 	var got past.Request
@@ -67,7 +67,7 @@ func TestReplays(t *testing.T) {
 	}
 }
 
-// A request that is not what it seems is refused, and says which field.
+// A misleading request is refused, and the answer names the wrong field.
 func TestReplayRequestsRefused(t *testing.T) {
 	w := startWorld(t, nil)
 	w.replays.create = func(r past.Request) (past.Job, error) { t.Errorf("made %+v", r); return past.Job{}, nil }

@@ -45,7 +45,7 @@ func raw(t testing.TB, w *world, request string) answer {
 	return answer{res.StatusCode, res.Header, string(b)}
 }
 
-// withRoute adds a route before the start.
+// withRoute adds a route before the server starts.
 func withRoute(t testing.TB, change func(*Options), path string, h handler) *world {
 	t.Helper()
 	w := newWorld(t, change)
@@ -86,14 +86,14 @@ func TestOptionsValidated(t *testing.T) {
 	if _, err := New(Options{}); err == nil || !strings.Contains(err.Error(), "Options.Listener") {
 		t.Error(err)
 	}
-	s, err := New(good()) // defaults do
+	s, err := New(good()) // the defaults are valid
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Stop(context.Background()); err != nil { // never started
 		t.Fatal(err)
 	}
-	s.Start() // too late: does nothing
+	s.Start() // too late, so it does nothing
 	if _, err := net.DialTimeout("tcp", s.Addr().String(), time.Second); err == nil {
 		t.Fatal("a stopped server accepted a connection")
 	}
@@ -112,7 +112,7 @@ func TestPanicCostsOneAnswer(t *testing.T) {
 		})
 	w.get(t, "/panic/early").want(t, 500, `{"error":"internal error: the server's log has the details"}`+"\n")
 	if _, err := w.client.Do(tokenRequest(t, w, "/panic/late")); err == nil {
-		// The header may have been sent; then the body must not look whole.
+		// The header may have been sent already. Then the body must not look complete.
 		res, _ := w.client.Do(tokenRequest(t, w, "/panic/late"))
 		if res != nil {
 			if _, err := io.ReadAll(res.Body); err == nil {
@@ -134,7 +134,7 @@ func TestPanicCostsOneAnswer(t *testing.T) {
 	}
 }
 
-// stopped stops the server, so that what its goroutines wrote may be read.
+// stopped stops the server, so that the test may read what the server's goroutines wrote.
 func stopped(t testing.TB, w *world) {
 	t.Helper()
 	w.client.CloseIdleConnections()
@@ -155,7 +155,8 @@ func tokenRequest(t testing.TB, w *world, path string) *http.Request {
 	return r
 }
 
-// An unexpected error is a 500 whose text stays in the log; an answer that cannot be encoded too.
+// An unexpected error gives a 500, and its text appears only in the log. So does an answer that
+// cannot be encoded.
 func TestInternalErrors(t *testing.T) {
 	w := withRoute(t, nil, "/fail/{how}", func(rw http.ResponseWriter, _ *http.Request, p params) error {
 		if p.get("how") == "encode" {
@@ -169,7 +170,7 @@ func TestInternalErrors(t *testing.T) {
 	w.get(t, "/fail/encode").want(t, 500, want)
 }
 
-// Stop lets an answer under way end, and takes no new connection.
+// Stop waits for a running answer, and takes no new connection.
 func TestStopWaitsForAnswers(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	w := withRoute(t, nil, "/slow", func(rw http.ResponseWriter, _ *http.Request, _ params) error {
@@ -205,7 +206,7 @@ func TestStopWaitsForAnswers(t *testing.T) {
 	}
 }
 
-// When its time is over, Stop cuts off what is under way and says so.
+// When its time is over, Stop cancels running requests and returns an error.
 func TestStopCutsOff(t *testing.T) {
 	entered := make(chan struct{})
 	ended := make(chan error, 1)
@@ -262,8 +263,8 @@ func TestSlowHeaders(t *testing.T) {
 	}
 }
 
-// A client that never sends the body that it announced is answered, or cut off, and holds nothing
-// for ever.
+// A client that never sends the body that it announced gets an answer or is disconnected. It does
+// not occupy the server for ever.
 func TestSlowBody(t *testing.T) {
 	w := newWorld(t, nil)
 	w.http.ReadTimeout = 50 * time.Millisecond
@@ -277,7 +278,7 @@ func TestHugeRequests(t *testing.T) {
 	w.control.flush = func([]string) int { return 0 }
 	w.do(t, "POST", "/flush", `{"relays":["`+strings.Repeat("x", maxBodyBytes)+`"]}`).
 		contains(t, 413, "the body is longer than 1048576 bytes")
-	// A body where none belongs is not read.
+	// A body is not read on routes that take none.
 	raw(t, w, "GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-AUTH-TOKEN: "+testToken+
 		"\r\nContent-Length: 1000000000000\r\n\r\n").want(t, 200, "pong")
 	for _, request := range []string{
@@ -291,7 +292,8 @@ func TestHugeRequests(t *testing.T) {
 		}
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		_, _ = io.WriteString(c, request)
-		// 431, or nothing when the rest of the request was still in flight as the server hung up.
+		// The answer is 431. It is empty if the rest of the request was still in flight when the
+		// server closed the connection.
 		b, _ := io.ReadAll(c)
 		c.Close()
 		if len(b) > 0 && !bytes.HasPrefix(b, []byte("HTTP/1.1 431 ")) {
@@ -313,7 +315,7 @@ func TestTLS(t *testing.T) {
 	w.get(t, "/ping").want(t, 200, "pong")
 }
 
-// Two servers live in one process, and two on one registry is a mistake that New does not hide.
+// Two servers can run in one process. Two servers on one registry are a mistake, which New reports.
 func TestTwoServers(t *testing.T) {
 	a := startWorld(t, func(o *Options) { o.Registerer, o.Token = prometheus.NewRegistry(), "one" })
 	b := startWorld(t, func(o *Options) { o.Registerer, o.Token = prometheus.NewRegistry(), "two" })
@@ -328,7 +330,7 @@ func TestTwoServers(t *testing.T) {
 	}
 }
 
-// What a client chooses never makes a new series of a metric.
+// Values that a client chooses never create a new series of a metric.
 func TestMetricsAreBounded(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	w := startWorld(t, func(o *Options) { o.Registerer = reg })
@@ -348,7 +350,7 @@ func TestMetricsAreBounded(t *testing.T) {
 			got = len(f.Metric)
 		}
 	}
-	// other GET 404, latest GET 404, other other 405.
+	// The series are: other GET 404, latest GET 404, other other 405.
 	if got != 3 {
 		t.Errorf("%d series", got)
 	}
@@ -388,7 +390,7 @@ func TestPathsAndMethods(t *testing.T) {
 	w.get(t, "/daily/a%07b").contains(t, 400, "control characters")
 }
 
-// Routes whose part of Pulse is not configured do not exist.
+// A route does not exist if the part of Pulse that it needs is not configured.
 func TestAbsentRoutes(t *testing.T) {
 	w := startWorld(t, func(o *Options) { o.Control, o.Metrics = nil, nil })
 	for _, c := range [][2]string{{"GET", "/metrics"}, {"GET", "/overrides"}, {"POST", "/overrides"}, {"POST", "/flush"},
@@ -397,7 +399,7 @@ func TestAbsentRoutes(t *testing.T) {
 	}
 }
 
-// Many clients at once, for the race detector.
+// Many clients send requests at once, for the race detector.
 func TestConcurrentClients(t *testing.T) {
 	w := goldenWorld(t, nil)
 	var wg sync.WaitGroup

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The text of statements, letter by letter.
+// The text of statements is compared exactly.
 func TestStatementText(t *testing.T) {
 	sum := []call{{"sum", ":sum"}, {"sum", ":count"}}
 	mean := []call{{"mean", ""}}
@@ -47,7 +47,7 @@ func TestStatementText(t *testing.T) {
 
 func asIs(s string) string { return s }
 
-// The second look refuses what the first should have prevented.
+// The check of a finished statement refuses mistakes that the builder should have prevented.
 func TestStatementCheck(t *testing.T) {
 	calls := []call{{"mean", ""}}
 	fs := filters{{key: "host", values: []string{"a"}}}

@@ -13,7 +13,8 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// Liveness and readiness ask nothing that may hang: they answer while everything outside does not.
+// Liveness and readiness depend on nothing that may hang. They answer even while nothing outside of
+// the process answers.
 func TestHealthLooksAtNothingOutside(t *testing.T) {
 	w := startWorld(t, nil)
 	w.influx.ping = func(context.Context) (string, error) { t.Error("InfluxDB was asked"); return "", nil }
@@ -36,7 +37,7 @@ func TestHealthLooksAtNothingOutside(t *testing.T) {
 	w.do(t, "GET", "/readyz", "", "-").contains(t, 200, `"ready"`)
 }
 
-// /status answers whatever is broken, and does not wait for an InfluxDB that hangs.
+// /status answers even if everything is broken, and does not wait for an InfluxDB that hangs.
 func TestStatusWhenAllIsBroken(t *testing.T) {
 	w := startWorld(t, nil)
 	w.journal.err = errors.New("the journal is closed")
@@ -61,8 +62,8 @@ func TestUptime(t *testing.T) {
 	w.get(t, "/status").contains(t, 200, `"uptime_seconds": 90,`)
 }
 
-// /rejects takes one parameter and refuses what it does not know; without a source there is no such
-// route.
+// /rejects takes one parameter and refuses unknown ones. Without a source of rejects the route does
+// not exist.
 func TestRejects(t *testing.T) {
 	w := startWorld(t, nil)
 	w.rejects.list = []projector.Reject{
@@ -92,7 +93,7 @@ func TestRejects(t *testing.T) {
 	w.get(t, "/rejects").contains(t, 404, "no such route")
 }
 
-// What ingest gets is what was asked for; its errors choose the status.
+// A request reaches ingest unchanged. Ingest's errors choose the status.
 func TestControl(t *testing.T) {
 	w := startWorld(t, nil)
 	var got ingest.OverrideRequest

@@ -11,9 +11,9 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// Rows of 0.2, before and after they were taken over, weigh as much as a row of ours with many
-// readings: a slot with such rows weighs its windows equally, over days, within an hour and over
-// several series. Slots without stay exact.
+// A row of 0.2 weighs as much as a new row with many readings, both before and after it was taken
+// over. If a slot has such rows, all its windows have the same weight: over days, within an hour
+// and over several series. Slots without such rows stay exact.
 func TestOldRowsWeighAsMuchAsNewOnes(t *testing.T) {
 	var until int64
 	e := newEngine(t, func(o *Options) { o.MeansUntil = func() int64 { return until } })
@@ -21,18 +21,18 @@ func TestOldRowsWeighAsMuchAsNewOnes(t *testing.T) {
 	upgrade := at.Add(-15 * time.Minute) // 08:45
 	a, b := map[string]string{"host": "a"}, map[string]string{"host": "b"}
 	many := slices.Repeat([]float64{70}, 15)
-	// At 09:00: two days of 0.2, and today's window of many readings.
+	// 09:00 has two days of 0.2, and today's window of many readings.
 	e.db.addOld(at.AddDate(0, 0, -2), a, "cpu", 10)
 	e.db.addOld(at.AddDate(0, 0, -1), a, "cpu", 10)
 	e.db.addWindow(at, a, "cpu", many...)
-	// The hour of the upgrade: windows of two series of 0.2, then one of ours of a single reading
-	// and one of many.
+	// The hour of the upgrade has windows of two series from 0.2, then a new window of a single
+	// reading and a new one of many.
 	e.db.addOld(upgrade.Add(-30*time.Minute), a, "ram", 1)
 	e.db.addOld(upgrade.Add(-15*time.Minute), a, "ram", 2)
 	e.db.addOld(upgrade.Add(-15*time.Minute), b, "ram", 3)
 	e.db.addWindow(upgrade, a, "ram", 6)
 	e.db.addWindow(upgrade, b, "ram", slices.Repeat([]float64{8}, 40)...)
-	// Later, all exact.
+	// The windows after that are all exact.
 	e.db.addWindow(at, a, "ram", 1)
 	e.db.addWindow(at.Add(15*time.Minute), a, "ram", 5, 5, 5)
 	e.write(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/nanopack/pulse/projector/latest"
 )
 
-// An alert on what no reading has is taken, and says so, with what was probably meant, in every
-// answer that shows it.
+// An alert on a metric or tag that no reading has is accepted. Every answer that shows the alert
+// says so, and names what was probably meant.
 func TestAlertOnTheUnseen(t *testing.T) {
 	w := startWorld(t, nil)
 	reading := func(host string) latest.Reading {

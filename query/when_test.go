@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Points in time are taken as people write them. What names no zone is local.
+// Times are accepted in the forms that people write. A time without a zone is local.
 func TestParseWhen(t *testing.T) {
 	india := time.FixedZone("IST", 5*3600+1800)
 	now := time.Date(2026, 11, 27, 20, 30, 0, 0, time.UTC) // 02:00 on the 28th in India
@@ -52,7 +52,7 @@ func TestParseWhen(t *testing.T) {
 	}
 }
 
-// Midnights that a day does not have, or has twice, are a time of that day.
+// A midnight that does not exist on a day, or exists twice, is parsed as a time of that day.
 func TestParseWhenAtAChangeOfClocks(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
@@ -72,8 +72,8 @@ func TestParseWhenAtAChangeOfClocks(t *testing.T) {
 	}
 }
 
-// FuzzWhen: what is taken is a time in UTC, and what is refused is told how to
-// say it, on one line.
+// FuzzWhen checks that an accepted text gives a time in UTC, and that the error of a refused text
+// says on one line how to write a time.
 func FuzzWhen(f *testing.F) {
 	for _, text := range []string{"90m", "1d", "0", "yesterday 14:00", "2026-11-27", "2026-11-27T14:00:00+05:30", "2026-11-27 14:00 UTC", "2026-02-30", "todayZ", "now ago"} {
 		f.Add(text)
@@ -89,8 +89,8 @@ func FuzzWhen(f *testing.F) {
 	})
 }
 
-// The same words mean the same in a replay and in a question about history, on
-// a server that is somewhere else.
+// The same words mean the same in a replay and in a history request, on a server in another time
+// zone.
 func TestLocalTimesOfTheServer(t *testing.T) {
 	w := startWorld(t, func(o *Options) { o.Location = time.FixedZone("IST", 5*3600+1800) })
 	var got past.Request

@@ -14,10 +14,10 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// Means are between the least and the greatest reading, also where the sum of the readings is more
-// than a float64 holds: in one window, in several of an hour, over series and over days; from the
-// engine, which answers infinities, and from an InfluxDB, which refuses to. Other hours of the same
-// answer are exact as ever.
+// Means are between the least and the greatest reading, even if the sum of the readings exceeds a
+// float64. This holds in one window, in several windows of an hour, over series and over days. It
+// holds with the engine, which answers with infinities, and with an InfluxDB, which refuses to.
+// Other hours of the same answer stay exact.
 func TestMeansOfHugeReadings(t *testing.T) {
 	stores := map[string]func(t *testing.T, e *engine) func(context.Context, string, map[string]any) ([]models.Row, error){
 		"embedded": func(_ *testing.T, e *engine) func(context.Context, string, map[string]any) ([]models.Row, error) {
@@ -54,7 +54,7 @@ func TestMeansOfHugeReadings(t *testing.T) {
 			hour := testNow.Truncate(time.Hour)
 			day := hour.AddDate(0, 0, -1)
 			a, b := map[string]string{"host": "a"}, map[string]string{"host": "b"}
-			// As the aggregates write it: a mean that is right, a sum that is cut.
+			// The aggregates write such a row: its mean is right, and its sum is cut to the limit.
 			huge := func(at time.Time, tags map[string]string, stat string, mean, sum, count float64) {
 				e.db.rows = append(e.db.rows, aggregateRow{time: at.UnixNano(), tags: tags, fields: map[string]float64{
 					stat: mean, stat + ":sum": sum, stat + ":count": count, stat + ":min": mean, stat + ":max": mean, stat + ":last": mean}})
@@ -99,9 +99,9 @@ func TestMeansOfHugeReadings(t *testing.T) {
 	}
 }
 
-// A sum or a spread that a float64 does not hold is no value: not on /hourly, not on /daily, and
-// neither the value of something else nor a backfill takes its place. What a float64 holds is
-// given, also where the windows' own sums were cut.
+// A sum or a spread that exceeds a float64 is no value, on /hourly and on /daily. Neither another
+// value nor a backfill replaces it. A value that fits into a float64 is given, even if the windows'
+// own sums were cut.
 func TestWhatIsTooLargeIsNotGiven(t *testing.T) {
 	const most = 1.7976931348623157e308
 	e := newEngine(t, nil)
@@ -117,7 +117,7 @@ func TestWhatIsTooLargeIsNotGiven(t *testing.T) {
 	// Two days, one of which has no value.
 	window(hour, a, "ram", 1e308, 1e308, 1e308, most, 32)
 	e.db.addWindow(hour.AddDate(0, 0, -1), a, "ram", 1, 2)
-	// A sum that was cut, and one that brings the total far from the limit again.
+	// One sum was cut, and another one brings the total far below the limit again.
 	window(hour, a, "cut", 1e308, 1e308, 1e308, most, 2)
 	window(hour, b, "cut", -1.2e308, -1.2e308, -1.2e308, -1.2e308, 1)
 	e.write(t)
@@ -157,7 +157,7 @@ func TestWhatIsTooLargeIsNotGiven(t *testing.T) {
 	e.get(t, "/daily/ram?verb=sum").contains(t, 404, none)
 }
 
-// What is said to InfluxDB for them is checked as everything is.
+// The statements for such means are checked like all others.
 func TestWideStatement(t *testing.T) {
 	fs := filters{{key: "host", values: []string{"a", `b' OR 1=1`}, given: 2}}
 	st, err := wideStatement("cpu", widePlan{verb: "mean", counted: true}, fs, 1, 2, time.Hour, asIs)

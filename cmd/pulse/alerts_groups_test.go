@@ -13,8 +13,8 @@ import (
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
-// playGroups plays one alert on two relays, each for itself: by the host, and by
-// the host and a tag. What is posted of each names it.
+// playGroups plays two alerts on two relays: one by the host, and one by the host and a tag. Each
+// post names its group.
 func playGroups(t *testing.T, s *pulseproc.Server, r *receiver) error {
 	const metric = "grouped"
 	relays := make(map[string]*steadyRelay)
@@ -58,7 +58,7 @@ func playGroups(t *testing.T, s *pulseproc.Server, r *receiver) error {
 		if err := relay.hush(); err != nil {
 			return err
 		}
-		time.Sleep(alertSilence) // the silence is a part of what is played
+		time.Sleep(alertSilence) // the silence is part of the case
 		relay.say(readings(metric, values))
 		return nil
 	}
@@ -79,9 +79,8 @@ func playGroups(t *testing.T, s *pulseproc.Server, r *receiver) error {
 	return nil
 }
 
-// TestAlertsOfHostsThatGo plays what happens to hosts: agents of a fleet under one
-// deadman are stopped, cleanly or not, and each is told by itself. Who is forgotten
-// is over, for who was told too.
+// TestAlertsOfHostsThatGo stops agents of a fleet under one deadman, cleanly or not. Each host is
+// posted separately. When a host is forgotten, its alert ends, and the receiver is notified.
 func TestAlertsOfHostsThatGo(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "1", "-l", "WARN")
@@ -95,7 +94,7 @@ func TestAlertsOfHostsThatGo(t *testing.T) {
 			if err := c.Process.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
-			_ = c.Wait() // by a signal, or not
+			_ = c.Wait() // it may have ended by a signal
 		}
 	}
 	stops := map[string]func(os.Signal){}
@@ -139,7 +138,7 @@ func TestAlertsOfHostsThatGo(t *testing.T) {
 			t.Fatalf("%v: posted\n%s\nwanted\n%s", err, got, want)
 		}
 	}
-	stops["web1"](os.Interrupt) // cleanly: it removes its collectors
+	stops["web1"](os.Interrupt) // a clean stop: it removes its collectors
 	expect("web1", "OK CRITICAL none for 10s from web1")
 	stops["web2"](os.Kill)
 	expect("web2", "OK CRITICAL none for 10s from web2")

@@ -19,7 +19,7 @@ import (
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
-// callAPI asks the server. Any status but 200 is an error that holds the answer.
+// callAPI sends a request to the server. A status other than 200 is an error that holds the answer.
 func callAPI(s *pulseproc.Server, method, path string, body, out any) error {
 	var content io.Reader
 	if body != nil {
@@ -54,7 +54,7 @@ func callAPI(s *pulseproc.Server, method, path string, body, out any) error {
 
 var alertsClient = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// A receiver keeps what is posted, by path. Its methods are for any goroutine.
+// A receiver keeps the posts that it gets, by path. Its methods are safe for concurrent use.
 type receiver struct {
 	base  string
 	mu    sync.Mutex
@@ -92,7 +92,7 @@ func (r *receiver) of(path string) chan received {
 	return r.posts[path]
 }
 
-// next is the next body that is posted to the path.
+// next returns the next body that is posted to the path.
 func (r *receiver) next(path string) (string, error) {
 	select {
 	case post := <-r.of(path):
@@ -102,7 +102,7 @@ func (r *receiver) next(path string) (string, error) {
 	}
 }
 
-// rest are the bodies that nobody has asked for.
+// rest returns the bodies that next has not returned.
 func (r *receiver) rest(path string) (bodies []string) {
 	for {
 		select {
@@ -114,9 +114,8 @@ func (r *receiver) rest(path string) (bodies []string) {
 	}
 }
 
-// canonicalPost reads a post and leaves out what differs from one to the next,
-// once it is what it should be: times, durations, and the details, which are the
-// message as HTML.
+// canonicalPost checks the parts of a post that differ from one post to the next, and leaves them
+// out: times, durations, and the details, which are the message as HTML.
 func canonicalPost(q *http.Request) (string, error) {
 	var post struct {
 		Time     time.Time
@@ -159,18 +158,17 @@ func canonicalPost(q *http.Request) (string, error) {
 	return string(canonical), err
 }
 
-// A steadyRelay sends the same readings ten times a second, until it is told
-// to send others, or none.
+// A steadyRelay sends the same readings ten times a second, until say or hush changes that.
 type steadyRelay struct {
 	conn  net.Conn
-	pongs chan struct{} // one for each; closed at the end of the connection
+	pongs chan struct{} // one for each pong; closed at the end of the connection
 
 	mu   sync.Mutex
 	line string
 }
 
-// connectSteady connects a relay with the collectors c0, c1... that have these
-// tags. It goes with the test.
+// connectSteady connects a relay with the collectors c0, c1..., one for each element of tags, which
+// holds the collector's tags. The relay is disconnected when the test ends.
 func connectSteady(t *testing.T, addr, id string, tags ...string) (*steadyRelay, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -214,16 +212,17 @@ func connectSteady(t *testing.T, addr, id string, tags ...string) (*steadyRelay,
 			case <-ticker.C:
 			}
 			r.mu.Lock()
-			// An ok means nothing; a relay that says nothing for two beats is disconnected.
-			_, _ = conn.Write([]byte(cmp.Or(r.line, "ok") + "\n")) // what does not arrive is missed at the other end
+			// An ok has no effect, but a relay that sends nothing for two beats is disconnected.
+			_, _ = conn.Write([]byte(cmp.Or(r.line, "ok") + "\n")) // the test would miss a lost line
 			r.mu.Unlock()
 		}
 	})
 	return r, nil
 }
 
-// hush ends what is sent. When it returns, the journal has all that was sent before: a reading
-// that came later would have a later time, and be in a mean with those that follow.
+// hush stops the sending. When hush returns, the journal has all readings that were sent before. A
+// reading that came later would have a later time, and be part of a mean with the readings that
+// follow.
 func (r *steadyRelay) hush() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -237,7 +236,7 @@ func (r *steadyRelay) hush() error {
 	return nil
 }
 
-// say changes what is sent.
+// say changes the line that is sent.
 func (r *steadyRelay) say(line string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,9 +10,9 @@ import (
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
-// hostileNames mean something to somebody between a relay and a post: InfluxQL,
-// TICKscript, line protocol, Go's templates, HTML, URLs. A relay can send each
-// of them for a stat, a tag or its id.
+// hostileNames have a meaning to some program between a relay and a post: InfluxQL, TICKscript,
+// line protocol, Go's templates, HTML, URLs. A relay can send each name as a stat, as a tag or as
+// its id.
 func hostileNames() []string {
 	names := []string{
 		`it's`, `say "hi"`, `back\slash`, `ends\`, `'; DROP DATABASE statistics; `, `" OR 1=1 `, `x" FROM "y`, `{{ .Level }}`, `}}{{ panic }}`,
@@ -25,10 +25,10 @@ func hostileNames() []string {
 	return names
 }
 
-// playHostileNames makes two alerts for each name: on the stat of that name, and
-// on one stat of all of them by the tag of that name. Each finds its own relay's
-// readings and no other's: of the shared stat every second relay sends another
-// value, and a mean with a neighbour's readings would be another one.
+// playHostileNames makes two alerts for each name: one on the stat with that name, and one on a
+// shared stat, filtered by the tag with that name. Each alert must find only the readings of its
+// own relay. Every second relay sends another value of the shared stat, so a mean that included a
+// neighbour's readings would differ.
 func playHostileNames(t *testing.T, s *pulseproc.Server, r *receiver, stored func(stat string) (series, field string)) error {
 	const path = "hostile"
 	want := make(map[string]bool)

@@ -14,10 +14,10 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// TestAlertsKill9 kills the server at random moments, while it starts and while
-// it stops, and lets the receiver of the posts refuse, hang, answer 500 and lose
-// its answers, while the values of some relays cross a threshold and come back.
-// Each change arrives, in order; what arrives again is the same post.
+// TestAlertsKill9 kills the server at random moments, while it starts and while it stops. The
+// receiver of the posts refuses, hangs, answers 500 and loses its answers meanwhile, and the values
+// of some relays cross a threshold and come back. Each change arrives, in order. If something
+// arrives again, it is the same post.
 func TestAlertsKill9(t *testing.T) {
 	t.Parallel()
 	rounds := fromEnvironment(t, killRounds, 5)
@@ -46,13 +46,13 @@ func TestAlertsKill9(t *testing.T) {
 	faults := []testtools.Fault{testtools.Refuse, testtools.Hang, testtools.Status500, testtools.Cut, testtools.Healthy}
 	for round := range rounds {
 		proxy.Set(faults[round%len(faults)])
-		time.Sleep(rand.N(4 * time.Second)) // the moment is what is tested
+		time.Sleep(rand.N(4 * time.Second)) // the moment is random on purpose
 		kills[round%len(kills)](t, s)
 		if err := s.Launch(); err != nil {
 			t.Fatal(err)
 		}
 		await(t, s, "accepting again", time.Minute, s.Welcomes)
-		time.Sleep(rand.N(2 * time.Second)) // and this
+		time.Sleep(rand.N(2 * time.Second)) // random on purpose too
 		proxy.Set(testtools.Healthy)
 	}
 	w.stop()
@@ -69,7 +69,7 @@ func TestAlertsKill9(t *testing.T) {
 	t.Logf("%d crossings of one relay, %d posts arrived again", w.crossings(0), again)
 }
 
-// delivered says how the alert still has something to tell.
+// delivered returns an error unless the alert has the level and all its posts were delivered.
 func delivered(s *pulseproc.Server, id, level string) error {
 	var alert struct {
 		Status struct {
@@ -87,8 +87,8 @@ func delivered(s *pulseproc.Server, id, level string) error {
 	return nil
 }
 
-// inOrder counts the changes that were posted to a path: each from the level
-// that the one before went to. The same post may come again until the next does.
+// inOrder counts the changes that were posted to a path. Each change must start from the level to
+// which the previous change led. A post may be repeated until the next post arrives.
 func inOrder(arrived chan received) (changes, repeated int, err error) {
 	last, level := "", "OK"
 	for len(arrived) > 0 {
@@ -110,8 +110,8 @@ func inOrder(arrived chan received) (changes, repeated int, err error) {
 	return changes, repeated, nil
 }
 
-// waves are the values of relays that cross 80 and come back, each as soon as the
-// journal has so many readings of it on one side that no alert can miss it.
+// waves are the values of relays that cross 80 and come back. A value crosses as soon as the
+// journal has enough readings of it on one side that no alert can miss that side.
 type waves struct {
 	mu     sync.Mutex
 	going  bool
@@ -121,22 +121,22 @@ type waves struct {
 type waveOf struct {
 	high      bool
 	crossings int
-	asked     bool // on this connection
-	journaled int  // readings since the last crossing that the journal has
+	asked     bool // whether it was polled on this connection
+	journaled int  // readings since the last crossing that are in the journal
 }
 
-// enough readings are in the journal to cross again: one more than alerts of a
-// second need, for one that was under way at a kill.
+// enough is the number of readings in the journal before the next crossing. It is one more than
+// alerts with a duration of a second need, in case a reading was under way at a kill.
 const enough = 4
 
 func newWaves(n int) *waves { return &waves{relays: make([]waveOf, n)} }
 
-// value is asked once a poll.
+// value returns the value of a relay; it is called once a poll.
 func (w *waves) value(relay, _ int, _ uint64) float64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := &w.relays[relay]
-	// A relay that is asked again has had its last answer journaled.
+	// When a relay is polled again, its last answer is in the journal.
 	if r.asked {
 		r.journaled++
 	}
@@ -166,7 +166,7 @@ func (w *waves) set(going bool) {
 	w.going = going
 }
 
-// settled says which relay's last crossing the journal may not have.
+// settled returns an error if the journal may lack the last crossing of a relay.
 func (w *waves) settled() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

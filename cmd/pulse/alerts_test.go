@@ -18,9 +18,9 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
-// TestAlerts plays the same alerts and readings over both that evaluate alerts,
-// at the same time: a real server process, with a relay's readings at one end and
-// what is posted at the other.
+// TestAlerts plays the same alerts and readings with both programs that evaluate alerts, at the
+// same time. Each case uses a real server process. A relay sends readings at one end, and the posts
+// arrive at the other.
 func TestAlerts(t *testing.T) {
 	t.Parallel()
 	var both sync.WaitGroup
@@ -31,7 +31,7 @@ func TestAlerts(t *testing.T) {
 
 func testAlertsBuiltIn(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "3600", "-l", "WARN")
-	// Ten seconds are more than a busy machine keeps this process from sending.
+	// Ten seconds are longer than a busy machine delays the readings that this process sends.
 	deadman := alertCase{"deadman", map[string]any{"deadman": "10s"}, []alertStep{
 		{send: "10"}, {send: "none", post: "OK CRITICAL none for 10s from deadman"}, {send: "none"}, {send: "10", post: "CRITICAL OK 10"}}}
 	playAlerts(t, s, append(alertCases(), deadman), func(name string) (string, string) { return name, name }, func(string) error { return nil })
@@ -45,7 +45,7 @@ func testAlertsKapacitor(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "400") || !strings.Contains(err.Error(), "deadman must be left out") {
 		t.Errorf("a deadman, which Kapacitor has not: %v", err)
 	}
-	// Kapacitor names a series as InfluxDB can hold its name.
+	// Kapacitor uses the name that a series has in InfluxDB.
 	stored := func(name string) (string, string) { return influx.CleanMeasurement(name), influx.Clean(name) }
 	playAlerts(t, s, alertCases(), stored, func(id string) error {
 		response, err := alertsClient.Get(kapacitord.Addr + "/kapacitor/v1/tasks?fields=id&limit=1000")
@@ -61,25 +61,25 @@ func testAlertsKapacitor(t *testing.T) {
 	})
 }
 
-// An alertCase is one alert on one relay, and what happens.
+// An alertCase is one alert on one relay, and its steps.
 type alertCase struct {
-	name  string         // the relay's id, and the path that is posted to
+	name  string         // the relay's id, and the path for the posts
 	alert map[string]any // its fields; by default the relay's "load" over 80, and duration and every are a second
 	steps []alertStep
 }
 
-// An alertStep is one thing that happens, and what is posted because of it.
+// An alertStep is one event and the post that it causes.
 type alertStep struct {
-	send   string         // what the relay's collectors read from now on, one value each; "" leaves it
+	send   string         // the readings from now on, one value for each collector; "": unchanged
 	put    map[string]any // fields that a PUT changes
-	delete bool           // the alert
-	post   string         // "before after value" as in "OK CRITICAL 90"; "" is nothing
+	delete bool           // deletes the alert
+	post   string         // "before after value" as in "OK CRITICAL 90"; "": no post
 }
 
 const (
-	// readEvery is how often a relay's readings come, alertSilence how long none
-	// come before others do: longer than the alerts' duration, so that no mean is
-	// over both. alertHold is for evaluations that must find nothing to post.
+	// readEvery is the interval of a relay's readings. alertSilence is the pause before readings
+	// change. It is longer than the alerts' duration, so that no mean covers both. alertHold is the
+	// time in which evaluations must cause no post.
 	readEvery    = 100 * time.Millisecond
 	alertSilence = 1500 * time.Millisecond
 	alertHold    = 2500 * time.Millisecond
@@ -121,9 +121,9 @@ func alertCases() []alertCase {
 	return cases
 }
 
-// playAlerts plays all cases at the same time, and the hostile names. The series and the field that
-// a post names for a stat are spelled as stored says. Kapacitor is told of a DELETE after it was
-// answered: gone says whether it has no task of the alert any more.
+// playAlerts plays all cases and the hostile names at the same time. stored returns the names of
+// the series and the field that a post uses for a stat. gone reports whether Kapacitor has no task
+// of the alert any more, because Kapacitor learns of a DELETE only after the DELETE was answered.
 func playAlerts(t *testing.T, s *pulseproc.Server, cases []alertCase, stored func(stat string) (series, field string), gone func(id string) error) {
 	r := startReceiver(t)
 	var all sync.WaitGroup
@@ -184,13 +184,13 @@ func (c *alertCase) play(t *testing.T, s *pulseproc.Server, r *receiver, relay *
 			if err := relay.hush(); err != nil {
 				return err
 			}
-			time.Sleep(alertSilence) // the silence is a part of what is played
+			time.Sleep(alertSilence) // the silence is part of the case
 			if step.send != "none" {
 				relay.say(readings(metric, step.send))
 			}
 		}
 		if step.post == "" {
-			time.Sleep(alertHold) // what is posted now is found instead of the next, or at the end
+			time.Sleep(alertHold) // a post now would be found later
 			continue
 		}
 		got, err := r.next(c.name)
@@ -209,7 +209,7 @@ func (c *alertCase) play(t *testing.T, s *pulseproc.Server, r *receiver, relay *
 	return nil
 }
 
-// readings is what a relay's collectors c0, c1... answer.
+// readings returns the answer of a relay's collectors c0, c1...
 func readings(metric, values string) string {
 	var all []string
 	for i, value := range strings.Fields(values) {
@@ -218,7 +218,7 @@ func readings(metric, values string) string {
 	return "got " + strings.Join(all, ",")
 }
 
-// wantedPost is the body of a post, as canonicalPost leaves it.
+// wantedPost returns the body of a post in the form of canonicalPost.
 func wantedPost(alert map[string]any, series, field, post string) string {
 	who := "*"
 	if host, ok := alert["tags"].(map[string]string)["host"]; ok {
@@ -227,10 +227,10 @@ func wantedPost(alert map[string]any, series, field, post string) string {
 	return wantedGroupPost(fmt.Sprintf("[%s] %s", who, alert["metric"]), nil, series, field, post)
 }
 
-// wantedGroupPost is the same of the group with the name id and these tags.
+// wantedGroupPost is wantedPost for the group with the name id and these tags.
 func wantedGroupPost(id string, tags map[string]string, series, field, post string) string {
 	parts := strings.SplitN(post, " ", 3)
-	var value any // null if there is none
+	var value any // null if there is no value
 	if number, err := strconv.ParseFloat(parts[2], 64); err == nil {
 		value = number
 	}
@@ -248,7 +248,7 @@ func wantedGroupPost(id string, tags map[string]string, series, field, post stri
 	return string(data)
 }
 
-// putAlert creates or replaces an alert and waits until it is watched.
+// putAlert creates or replaces an alert and waits until the alert is watched.
 func putAlert(s *pulseproc.Server, method string, fields map[string]any) (id string, err error) {
 	var view struct {
 		ID     string

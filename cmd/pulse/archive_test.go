@@ -16,7 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// archived are the files of a small archive.
+// archived returns the files of a small archive.
 func archived() map[string]string {
 	noise := make([]byte, 100_000)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -47,7 +47,7 @@ func writeArchive(t *testing.T, files map[string]string) []byte {
 	return b.Bytes()
 }
 
-// into collects the files of an archive.
+// into returns a function that collects the files of an archive.
 func into(files map[string]string) func(string, int64, io.Reader) error {
 	return func(name string, _ int64, content io.Reader) error {
 		text, err := io.ReadAll(content)
@@ -63,8 +63,8 @@ func TestArchive(t *testing.T) {
 	if err != nil || !maps.Equal(got, files) || len(m.Files) != len(files) {
 		t.Fatalf("%v; %+v", err, m)
 	}
-	// Cut anywhere it is not whole; changed anywhere it is refused, or the change is in what nobody
-	// reads.
+	// An archive that was cut anywhere is refused. An archive with a changed byte is refused too,
+	// unless the byte is not part of any file.
 	for range 300 {
 		cut := rand.IntN(len(whole))
 		if _, err := readArchive(bytes.NewReader(whole[:cut]), into(map[string]string{})); err == nil {
@@ -85,8 +85,8 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// A restore takes nothing but plain files where a backup has them, and leaves
-// nothing behind when it refuses.
+// A restore accepts only plain files in the places of a backup. When it refuses an archive, it
+// leaves no files.
 func TestRestoreRefuses(t *testing.T) {
 	files := archived()
 	whole := writeArchive(t, files)
@@ -136,7 +136,7 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// A backup that fails leaves no file, and none is replaced unasked.
+// A backup that fails leaves no file. A backup does not replace a file unless it is told to.
 func TestBackupLeavesNoHalfFile(t *testing.T) {
 	whole := writeArchive(t, archived())
 	dir := t.TempDir()

@@ -21,10 +21,9 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// TestBackupAndRestore makes backups of a server under load and of the data dir
-// without one. What is restored starts as if the server had been killed: all
-// that was appended before the backup is in the journal, InfluxDB equals a
-// recount, relays and overrides are known.
+// TestBackupAndRestore makes backups of a server under load, and of the data dir without a server.
+// A restored data dir starts like that of a killed server: everything that was appended before the
+// backup is in the journal, InfluxDB equals a recount, and relays and overrides are known.
 func TestBackupAndRestore(t *testing.T) {
 	const relays, stats = 50, 10
 	dir := t.TempDir()
@@ -110,7 +109,7 @@ func pulse(t *testing.T, code int, args ...string) string {
 	return out.String() + errs.String()
 }
 
-// A killer passes on what is written and kills the server with the first of it.
+// A killer passes writes on and kills the server at the first write.
 type killer struct {
 	w    io.Writer
 	kill func()
@@ -121,7 +120,7 @@ func (k killer) Write(b []byte) (int, error) {
 	return k.w.Write(b[:len(b)/2])
 }
 
-// A server that ends in the middle of a backup leaves no file.
+// If the server ends in the middle of a backup, no file is left.
 func TestBackupOfADyingServer(t *testing.T) {
 	dir := t.TempDir()
 	s := startServer(t, dir, "--influx-address", "embedded", "--host-stats", "-p", "1")
@@ -141,8 +140,8 @@ func TestBackupOfADyingServer(t *testing.T) {
 	}
 }
 
-// A backup without a server drops nothing of the journal, whatever limits the
-// flags and defaults say, which need not be those of the server.
+// A backup without a server drops nothing from the journal, whatever the limits in flags and
+// defaults. These limits need not be the server's.
 func TestOfflineBackupDropsNothing(t *testing.T) {
 	const events = 10
 	dir := t.TempDir()
@@ -163,7 +162,7 @@ func TestOfflineBackupDropsNothing(t *testing.T) {
 	if err := errors.Join(j.Close(t.Context()), state.Close()); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(1100 * time.Millisecond) // so old are they
+	time.Sleep(1100 * time.Millisecond) // so that the events are older than a second
 	config, err := ParseConfig([]string{"--data-dir", dir, "--influx-address", "embedded", "--journal-set-aside"})
 	if err != nil {
 		t.Fatal(err)
@@ -188,8 +187,8 @@ func TestOfflineBackupDropsNothing(t *testing.T) {
 	}
 }
 
-// Of two backups into one file at the same time, the second is refused and
-// harms the first in nothing; what was made under the name meanwhile stays.
+// Of two backups into one file at the same time, the second is refused and does not harm the first.
+// A file that was made under the name meanwhile stays.
 func TestTwoBackupsIntoOneFile(t *testing.T) {
 	whole := writeArchive(t, archived())
 	file := filepath.Join(t.TempDir(), "backup")
@@ -222,7 +221,7 @@ func TestTwoBackupsIntoOneFile(t *testing.T) {
 	}
 }
 
-// A disk that fills up, at a backup or at a restore, keeps nothing of it.
+// When the disk fills up during a backup or a restore, no part of its files stays.
 func TestBackupAndRestoreOnAFullDisk(t *testing.T) {
 	disk := testtools.SmallDisk(t, 1)
 	noise := make([]byte, 2<<20)

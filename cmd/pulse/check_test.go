@@ -11,7 +11,7 @@ import (
 	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
 )
 
-// onlyOldLog puts a log, as an earlier release kept it, in the place of InfluxDB's files.
+// onlyOldLog replaces InfluxDB's files by a log in the form of an earlier release.
 func onlyOldLog(t *testing.T, dir string) {
 	t.Helper()
 	remove("influx")(t, dir)
@@ -27,8 +27,8 @@ func onlyOldLog(t *testing.T, dir string) {
 	}
 }
 
-// TestCheckCommand runs `pulse check` on whole and on damaged data dirs: it names what is damaged
-// and changes nothing.
+// TestCheckCommand runs `pulse check` on whole and on damaged data dirs. The command names the
+// damaged files and changes nothing.
 func TestCheckCommand(t *testing.T) {
 	whole := filledDataDir(t, "-a", "1")
 	const blocks = "journal/jetstream/PULSE/streams/PULSE/msgs/*.blk"

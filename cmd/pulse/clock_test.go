@@ -16,11 +16,11 @@ import (
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
-// clockFile names the file from which a server under test reads by how much its
-// clock is wrong, in nanoseconds.
+// clockFile is the environment variable with the name of a file. A server under test reads from
+// this file how wrong its clock is, in nanoseconds.
 const clockFile = "TEST_CLOCK_FILE"
 
-// A wrongClock is the clock of server processes, which the test sets.
+// A wrongClock is the clock of the server processes. The test sets it.
 type wrongClock struct {
 	file   string
 	offset time.Duration
@@ -33,7 +33,7 @@ func newClock(t *testing.T) *wrongClock {
 	return c
 }
 
-// step moves the clock. A running server follows within some milliseconds.
+// step moves the clock. A running server reads the new time within some milliseconds.
 func (c *wrongClock) step(t *testing.T, d time.Duration) {
 	t.Helper()
 	c.offset += d
@@ -46,16 +46,16 @@ func (c *wrongClock) step(t *testing.T, d time.Duration) {
 	}
 }
 
-// now is what the servers take for the time.
+// now returns the time on the servers' clock.
 func (c *wrongClock) now() time.Time { return time.Now().Add(c.offset) }
 
-// newServer makes a server with this clock, and ends it with the test.
+// newServer makes a server with this clock, and stops it when the test ends.
 func (c *wrongClock) newServer(t *testing.T, dataDir string, args ...string) *pulseproc.Server {
 	t.Helper()
 	return serverOf(t, pulseproc.Options{Env: []string{clockFile + "=" + c.file}, DataDir: dataDir, Args: args})
 }
 
-// runWithClock is main with a clock that is wrong by what stands in the file.
+// runWithClock runs main with a clock that is wrong by the number in the file.
 func runWithClock(file string) {
 	var offset atomic.Int64
 	read := func() error {
@@ -84,7 +84,7 @@ func runWithClock(file string) {
 			}
 		}
 	}()
-	// Without the monotonic part, as a clock that was set.
+	// The monotonic part of the time is removed, so that a step of the clock has an effect.
 	config.now = func() time.Time { return time.Now().Round(0).Add(time.Duration(offset.Load())) }
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

@@ -37,7 +37,7 @@ func dump(c Config) string {
 		c.AggregateInterval.String(), c.Retention.String(), c.JournalRetention.String(), c.JournalSync.String(), c.LogLevel.String()}, "|")
 }
 
-// Every short form of the seed's table sets what its long form sets.
+// The short form of every flag in 0.2's table sets the same value as its long form.
 func TestShortFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{"-s", "-p", "5", "-H", "127.0.0.1:1", "-r", "12", "-l", "debug"},
@@ -71,7 +71,7 @@ func TestConfigSources(t *testing.T) {
 	}
 }
 
-// The config file of the 0.2 documentation is taken as it is.
+// The config file of the 0.2 documentation is accepted unchanged.
 func TestSeedConfigFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pulse.json")
 	writeFile(t, file, `{
@@ -100,7 +100,7 @@ func TestSeedConfigFile(t *testing.T) {
 	}
 }
 
-// Every refusal is one line that names the flag, before anything is opened.
+// Every error is one line that names the flag, and comes before anything is opened.
 func TestConfigRefusals(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
@@ -180,7 +180,7 @@ func TestCheckConfigMasksSecrets(t *testing.T) {
 	if !strings.Contains(stdout.String(), `"poll-interval": 60`) || !strings.Contains(stdout.String(), "http://joe:********@db:8086") {
 		t.Errorf("printed %s", stdout.String())
 	}
-	// What it prints is itself a config file.
+	// The printed configuration is itself a valid config file.
 	file := filepath.Join(t.TempDir(), "again.json")
 	writeFile(t, file, stdout.String())
 	if _, err := ParseConfig([]string{"-c", file}); err != nil {
@@ -188,7 +188,7 @@ func TestCheckConfigMasksSecrets(t *testing.T) {
 	}
 }
 
-// TestHelp holds the layout of the flag table that 0.2 users know.
+// TestHelp compares the help with the layout of the flag table that 0.2 users know.
 func TestHelp(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	if code := run(context.Background(), []string{"-h"}, &stdout, &stderr); code != exitOK || stderr.Len() > 0 {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A mistake in the config file is told with its line, in words, and without
-// anything of the file's content: there are secrets in it.
+// The error about a mistake in the config file names the line and describes the mistake in words.
+// It never shows the file's content, because there are secrets in the file.
 func TestConfigFileMistakes(t *testing.T) {
 	const secret = "5ecret"
 	for name, test := range map[string]struct{ text, want string }{
@@ -77,7 +77,7 @@ func TestConfigFileMistakes(t *testing.T) {
 	}
 }
 
-// What is no file at all is told as well.
+// A path that is not a file is an error too.
 func TestConfigFileThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	for path, want := range map[string]string{dir: "is a directory", filepath.Join(dir, "none"): "no such file"} {

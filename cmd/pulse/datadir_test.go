@@ -24,17 +24,16 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// TestDamagedDataDir starts pulse on data dirs that are damaged in every way: it
-// ends with exit code 1 and one line that names the file or flag and says what to
-// do, and leaves everything as it is.
+// TestDamagedDataDir starts pulse on data dirs with every kind of damage. Pulse ends with exit code
+// 1 and one line that names the file or flag and says what to do. It changes nothing.
 func TestDamagedDataDir(t *testing.T) {
 	whole := filledDataDir(t)
 	blocks := filepath.Join("journal", "jetstream", "PULSE", "streams", "PULSE", "msgs", "*.blk")
 	for _, test := range []struct {
 		name   string
-		file   string // what is damaged
+		file   string // the damaged file
 		damage damage
-		nobody bool // as a user who may not do everything
+		nobody bool // run as the user nobody
 		want   []string
 	}{
 		{"state empty", "pulse.db", overwrite("pulse.db", nil), false, []string{"--data-dir", "pulse.db", "damaged", "it is empty", "restore it from a backup, or move it away"}},
@@ -94,7 +93,7 @@ func TestDamagedDataDir(t *testing.T) {
 	}
 }
 
-// refusal starts pulse on a data dir and returns the one line with which it ends.
+// refusal starts pulse on a data dir and returns the one line that pulse ends with.
 func refusal(t *testing.T, dir string, nobody bool) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -103,8 +102,8 @@ func refusal(t *testing.T, dir string, nobody bool) string {
 	var attributes *syscall.SysProcAttr
 	if nobody && os.Geteuid() == 0 {
 		attributes = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		binary = filepath.Join(t.TempDir(), "pulse") // where everybody may execute it
-		if os.Link(os.Args[0], binary) != nil {      // another file system
+		binary = filepath.Join(t.TempDir(), "pulse") // a directory where everybody may execute it
+		if os.Link(os.Args[0], binary) != nil {      // it is on another file system
 			copyFile(t, os.Args[0], binary)
 		}
 		if err := os.Chmod(binary, 0o755); err != nil {
@@ -123,7 +122,7 @@ func refusal(t *testing.T, dir string, nobody bool) string {
 	}
 	var lines []string
 	for line := range strings.Lines(stderr.String()) {
-		if !strings.HasPrefix(line, "time=") { // the log
+		if !strings.HasPrefix(line, "time=") { // not a line of the log
 			lines = append(lines, line)
 		}
 	}
@@ -133,7 +132,7 @@ func refusal(t *testing.T, dir string, nobody bool) string {
 	return lines[0]
 }
 
-// filledDataDir is the data dir of a server that did some work and was stopped.
+// filledDataDir returns the data dir of a server that ran for a while and was stopped.
 func filledDataDir(t *testing.T, args ...string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -155,15 +154,15 @@ func filledDataDir(t *testing.T, args ...string) string {
 	return dir
 }
 
-// contents are all files below dir (or dir itself, if it is one) but the locks,
-// and what is in them.
+// contents returns all files below dir (or dir itself, if it is a file) with their contents, except
+// the locks.
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil // it is what is missing
+			return nil // the missing file is the damage
 		case err != nil:
 			return err
 		case d.Name() == "guard": // links to the journal's files
@@ -174,7 +173,7 @@ func contents(t *testing.T, dir string) map[string]string {
 			target, err := os.Readlink(path)
 			files[path] = "-> " + target
 			return err
-		case !d.Type().IsRegular(): // reading a pipe waits for ever
+		case !d.Type().IsRegular(): // reading a pipe would wait for ever
 			files[path] = d.Type().String()
 			return nil
 		}
@@ -188,7 +187,7 @@ func contents(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// The kinds of damage.
+// These functions damage a data dir.
 
 func matching(t *testing.T, dir, pattern string) []string {
 	t.Helper()
@@ -235,7 +234,7 @@ func cutFile(pattern string) damage {
 	})
 }
 
-// garble leaves the first two pages, which say what the file is.
+// garble overwrites a file except its first two pages, which identify the file.
 func garble(pattern string) damage {
 	return each(pattern, func(path string) error {
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -272,7 +271,7 @@ func dangle(pattern string) damage {
 	return each(pattern, func(path string) error { return errors.Join(os.RemoveAll(path), os.Symlink("nowhere", path)) })
 }
 
-// forbid gives the data dir to nobody, but for what it names.
+// forbid makes the user nobody the owner of the data dir, except of the files that match pattern.
 func forbid(pattern string) damage {
 	return func(t *testing.T, dir string) {
 		forbidden := matching(t, dir, pattern)
@@ -300,7 +299,7 @@ func forbid(pattern string) damage {
 	}
 }
 
-// openToAll lets everybody into a directory of the test and those above it.
+// openToAll lets all users enter a directory of the test and its parents.
 func openToAll(t *testing.T, dir string) {
 	t.Helper()
 	for ; strings.HasPrefix(dir, os.TempDir()) && dir != os.TempDir(); dir = filepath.Dir(dir) {
@@ -346,7 +345,7 @@ func editState(t *testing.T, path string, edit func(*bbolt.Tx) error) {
 	}
 }
 
-// otherJournal puts the journal of another installation in the place of this one's.
+// otherJournal replaces the journal by that of another installation.
 func otherJournal(t *testing.T, dir string) {
 	other := filledDataDir(t)
 	if err := errors.Join(os.RemoveAll(filepath.Join(dir, "journal")), os.Rename(filepath.Join(other, "journal"), filepath.Join(dir, "journal"))); err != nil {

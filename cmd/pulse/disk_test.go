@@ -13,9 +13,9 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// TestDiskFull fills the disk below a server under load, and gives it back. The
-// server goes on polling and answering, counts what it loses to the reading,
-// refuses what it cannot keep, and goes on by itself when there is space.
+// TestDiskFull fills the disk of a server under load, and frees it again. The server still polls
+// and answers, counts every reading that it loses, and refuses requests that it cannot store. When
+// there is space again, it recovers by itself.
 func TestDiskFull(t *testing.T) {
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
@@ -47,7 +47,7 @@ func testDiskFull(t *testing.T, influxAddress string) {
 		}
 		return nil
 	})
-	// Relays come that are not known, with more collectors than the state file has room for.
+	// Unknown relays connect, with more collectors than the state file has room for.
 	newcomers := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: newRelays, Collectors: 200,
 		ID: func(i int) string { return fmt.Sprint("newcomer ", i) }})
 	defer newcomers.Stop()
@@ -57,12 +57,12 @@ func testDiskFull(t *testing.T, influxAddress string) {
 	awaitPolls(t, s, newcomers, newRelays)
 	awaitPolls(t, s, fleet, 3*relays)
 	if err := s.Get("/latest/stat_0", new(stat)); err != nil && !strings.Contains(err.Error(), "no reading of stat_0") {
-		t.Errorf("/latest: %v", err) // none: what is not journaled is not shown
+		t.Errorf("/latest: %v", err) // no reading: readings that are not journaled are not shown
 	}
 	await(t, s, "a registration that cannot be stored", time.Minute, func() error {
 		return atLeastOne(s, "pulse_ingest_registry_write_errors_total")
 	})
-	// What is acknowledged holds, what is refused does not.
+	// A confirmed override stays, and a refused override has no effect.
 	const override = `{"collectors":{"c0":1},"duration":3600}`
 	overrides := 0
 	await(t, s, "an override that is refused", time.Minute, func() error {
@@ -128,7 +128,7 @@ func testDiskFull(t *testing.T, influxAddress string) {
 	}
 }
 
-// awaitPolls waits for so many more polls of a fleet.
+// awaitPolls waits for n more polls of a fleet.
 func awaitPolls(t *testing.T, s *pulseproc.Server, fleet *relaytest.Fleet, n uint64) {
 	t.Helper()
 	n += fleet.Polls()
@@ -148,7 +148,7 @@ func atLeastOne(s *pulseproc.Server, counter string) error {
 	return err
 }
 
-// listed is how many entries the list at path has.
+// listed returns how many entries the list at path has.
 func listed(t *testing.T, s *pulseproc.Server, path string) int {
 	t.Helper()
 	var list []any
@@ -158,7 +158,7 @@ func listed(t *testing.T, s *pulseproc.Server, path string) int {
 	return len(list)
 }
 
-// allLive is nil when the server is ready and no projection is behind.
+// allLive returns nil if the server is ready and no projection lags.
 func allLive(s *pulseproc.Server) error {
 	var status struct {
 		State       string

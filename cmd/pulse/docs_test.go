@@ -37,9 +37,9 @@ func TestDocsNameTheirTests(t *testing.T) {
 // rows.
 func failureRows(t *testing.T, path, text string) (rows int) {
 	t.Helper()
-	// Behaviour that a case of a suite or a golden answer tests instead.
+	// These cells name a case of a suite or a golden answer instead of a test.
 	other := regexp.MustCompile(`^(suite "[a-z ]+"(, "[a-z ]+")*|goldens|golden \w+)$`)
-	column := -1 // of the tests; -1 outside of such a table
+	column := -1 // the column of the tests; -1 outside of a table of failures
 	for i, line := range strings.Split(text, "\n") {
 		cells := strings.Split(strings.Trim(strings.ReplaceAll(line, `\|`, " "), "| "), "|")
 		for k := range cells {
@@ -64,7 +64,8 @@ func failureRows(t *testing.T, path, text string) (rows int) {
 	return rows
 }
 
-// TestDocsLinksLeadSomewhere checks that each link of a page to a file of the repository finds it.
+// TestDocsLinksLeadSomewhere checks that each link of a page to a file of the repository leads to
+// an existing file.
 func TestDocsLinksLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#\s]+)(?:#[^)]*)?\)`)
 	for path, text := range pages(t) {
@@ -80,8 +81,8 @@ func TestDocsLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// TestDocsNameMetrics checks that the code has each metric that a page of failures names, whole or
-// without the prefix that the metrics of a room share.
+// TestDocsNameMetrics checks that each metric that a page of failures names exists in the code. A
+// page may leave out the prefix that the metrics of a room share.
 func TestDocsNameMetrics(t *testing.T) {
 	var code strings.Builder
 	readTree(t, ".go", func(path string, text []byte) {

@@ -19,9 +19,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// TestAwkwardBytes sends ids, names, tags and numbers that mean something to
-// somebody on the way. They arrive unharmed at every door, or are refused with a
-// reason.
+// TestAwkwardBytes sends ids, names, tags and numbers that have a meaning to some program on their
+// way. They arrive unchanged at every output, or are refused with a reason.
 func TestAwkwardBytes(t *testing.T) {
 	const (
 		relay = `we.b-1 *>:"$JS.\,é{}` + "\u2028"

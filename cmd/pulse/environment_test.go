@@ -11,13 +11,13 @@ import (
 	"testing"
 )
 
-// Every flag that is set to nothing means the same on the command line, in the
-// environment and in the config file.
+// An empty value of a flag means the same on the command line, in the environment and in the config
+// file.
 func TestEmptyMeansTheSameEverywhere(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pulse.json")
 	for _, o := range options() {
 		if o.long == "config-file" {
-			continue // it cannot be a key of itself
+			continue // it cannot be in the config file
 		}
 		t.Run(o.long, func(t *testing.T) {
 			tell := func(c *Config, err error) string {
@@ -58,7 +58,7 @@ func TestEmptyEnvironment(t *testing.T) {
 	}
 }
 
-// The sub-commands take an empty variable for an empty flag too.
+// Sub-commands too treat an empty variable like an empty flag.
 func TestEmptyEnvironmentOfCommands(t *testing.T) {
 	for _, test := range []struct {
 		variable string
@@ -83,7 +83,7 @@ func TestEmptyEnvironmentOfCommands(t *testing.T) {
 	}
 }
 
-// A name that does not exist is told with the one that was meant.
+// The error about an unknown name suggests the name that was probably meant.
 func TestWhatWasMeant(t *testing.T) {
 	for _, test := range []struct {
 		args []string
@@ -126,7 +126,7 @@ func TestUnknownEnvironment(t *testing.T) {
 	}
 }
 
-// --check-config, the server's log and the agent's name a variable that nothing reads.
+// --check-config, the server's log and the agent's log name a variable that nothing reads.
 func TestUnknownEnvironmentIsTold(t *testing.T) {
 	t.Setenv("PULSE_POLL_INTERVALL", "5")
 	t.Setenv("PULSE_RELAY_SEVER", "x")
@@ -144,7 +144,7 @@ func TestUnknownEnvironmentIsTold(t *testing.T) {
 	}
 }
 
-// Flags stand on either side of what a command takes besides; after -- nothing is a flag.
+// Flags may stand before or after the other arguments of a command. After -- nothing is a flag.
 func TestFlagsOnEitherSide(t *testing.T) {
 	asked := make(chan string, 1)
 	api := serveAPI(t, func(w http.ResponseWriter, r *http.Request) {
@@ -186,7 +186,7 @@ func TestFlagsOnEitherSide(t *testing.T) {
 	}
 }
 
-// --check-config prints a switch as it is, however it was spelled.
+// --check-config prints the value of a switch, whatever its spelling was.
 func TestCheckConfigShowsSwitches(t *testing.T) {
 	_, stdout, stderr := runCommand("--check-config", "--host-stats=1", "--insecure=T")
 	if !strings.Contains(stdout, `"host-stats": true`) || !strings.Contains(stdout, `"insecure": true`) {

@@ -11,7 +11,7 @@ import (
 )
 
 // TestCrashIsNotMisconfiguration ends a server as systemd's watchdog does. Its exit code must not
-// be the one after which the unit lets it lie.
+// be the one after which the unit does not restart it.
 func TestCrashIsNotMisconfiguration(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded")
 	if err := syscall.Kill(s.Pid(), syscall.SIGABRT); err != nil {
@@ -24,8 +24,8 @@ func TestCrashIsNotMisconfiguration(t *testing.T) {
 	}
 }
 
-// TestMisuseOfEveryCommand ends with 78 and one line whatever is wrong with a command line or
-// the environment.
+// TestMisuseOfEveryCommand checks that any mistake on a command line or in the environment gives
+// exit code 78 and one line.
 func TestMisuseOfEveryCommand(t *testing.T) {
 	t.Setenv("PULSE_RELAY_TLS", "perhaps")
 	var commands [][]string
@@ -35,7 +35,7 @@ func TestMisuseOfEveryCommand(t *testing.T) {
 	commands = append(commands,
 		[]string{}, []string{"--no-such-flag"}, []string{"-Q"}, []string{"-s", "--poll-interval", "0"}, []string{"--check-config", "extra"},
 		[]string{"serve"}, []string{"help", "serve"}, []string{"help", "status", "relay"}, []string{"version", "extra"},
-		[]string{"relay"}, // for the environment
+		[]string{"relay"}, // fails because of the environment
 		[]string{"relay", "--tls=false", "--log-level", "loud"}, []string{"relay", "--tls=false", "--tls-ca", "nowhere.pem"},
 		[]string{"relay", "--tls=false", "--id", ""}, []string{"relay", "--tls=false", "--server", "nowhere"},
 		[]string{"status", "--api", "ftp://x"}, []string{"status", "extra"},
@@ -46,7 +46,7 @@ func TestMisuseOfEveryCommand(t *testing.T) {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			t.Chdir(t.TempDir())
 			ctx, cancel := context.WithCancel(t.Context())
-			cancel() // what is taken after all ends at once
+			cancel() // a command that is accepted by mistake ends at once
 			var stdout, stderr bytes.Buffer
 			code := run(ctx, args, &stdout, &stderr)
 			if code != 78 || stdout.Len() > 0 || strings.Count(stderr.String(), "\n") != 1 {

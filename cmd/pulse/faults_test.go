@@ -18,14 +18,14 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// suspendSeconds says for how long TestSuspend stops the server: 3 s by default.
+// suspendSeconds is the environment variable that says for how long TestSuspend stops the server.
+// The default is 3 s.
 const suspendSeconds = "PULSE_SUSPEND_SECONDS"
 
-// TestSuspend stops the process under load and has it go on, which is also what a
-// machine that slept looks like. Relays that gave up come back and the others go
-// on, readings after it are right and of the time after it, and nothing that was
-// journaled is lost or there twice. It is stopped for less than a relay's
-// patience and for longer than that.
+// TestSuspend stops the process under load and continues it, which also simulates a machine that
+// slept. Relays that gave up come back, and the others continue. The next readings are right and
+// have the right time. Nothing that was journaled is lost or there twice. The process is stopped
+// for less than a relay's patience, and for longer.
 func TestSuspend(t *testing.T) {
 	t.Parallel()
 	long := time.Duration(fromEnvironment(t, suspendSeconds, 3)) * time.Second
@@ -58,7 +58,7 @@ func testSuspend(t *testing.T, long time.Duration, beat string, stay bool) {
 		t.Fatal(err)
 	}
 	awaitPolls(t, s, fleet, 2*relays)
-	// The value of stat_0 is the number of its relay's poll.
+	// The value of stat_0 is the number of the relay's poll.
 	latest := "/latest/stat_0?host=" + relaytest.FleetID(0)
 	var before, after stat
 	if err := s.Get(latest, &before); err != nil {
@@ -68,7 +68,7 @@ func testSuspend(t *testing.T, long time.Duration, beat string, stay bool) {
 	if err := s.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(long) // how long is what is tested
+	time.Sleep(long) // the length of the pause is tested
 	connects, resumed := ours.State().Connects, time.Now()
 	if err := s.Resume(); err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func testSuspend(t *testing.T, long time.Duration, beat string, stay bool) {
 	})
 	awaitPolls(t, s, fleet, 2*relays)
 	lost := fleet.Disconnects()
-	// The fleet's relays wait for ever, those of our library do not.
+	// The fleet's relays wait for ever, but those of the relay library do not.
 	if stay && (lost > 0 || ours.State().Connects != connects) || !stay && ours.State().Connects == connects {
 		t.Errorf("%d of %d relays lost their connection, ours was welcomed %d times, %d before: %v", lost, relays, ours.State().Connects, connects, fleet.Err())
 	}
@@ -104,7 +104,7 @@ func testSuspend(t *testing.T, long time.Duration, beat string, stay bool) {
 	}
 	stopProjected(t, s)
 	want := recount(t, dir)
-	// What a relay said as its connection broke may have arrived nowhere.
+	// Readings that a relay sent while its connection broke may be lost.
 	if got, sent := uint64(len(want.raw)), fleet.Sent(); got > sent || sent-got > 10*lost {
 		t.Errorf("the journal holds %d readings of the %d that were sent; %d connections broke", got, sent, lost)
 	}
@@ -112,10 +112,9 @@ func testSuspend(t *testing.T, long time.Duration, beat string, stay bool) {
 	t.Logf("stopped for %v: %d connections of %d broke, all was well %v after it", long, lost, relays, time.Since(resumed).Round(time.Millisecond))
 }
 
-// TestOutOfFiles has far more connections come than the server may have files.
-// The relays that are connected are polled on, not a reading of theirs is lost, and systemd's
-// watchdog gets its pings; what more comes is refused, counted and said, and
-// welcome when there is room again.
+// TestOutOfFiles makes far more connections than the server may have files. The connected relays
+// are still polled, none of their readings is lost, and systemd's watchdog gets its pings. Further
+// connections are refused, counted and logged. They are accepted when there is room again.
 func TestOutOfFiles(t *testing.T) {
 	t.Parallel()
 	const relays, crowd = 40, 400
@@ -133,7 +132,7 @@ func TestOutOfFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitPolls(t, s, fleet, 2*relays)
-	systemd.await("WATCHDOG=1") // its connection to the API is there
+	systemd.await("WATCHDOG=1") // its connection to the API exists
 	limitFiles(t, s, 2*openFiles(t, s))
 
 	conns := make([]net.Conn, crowd)
@@ -187,7 +186,7 @@ func TestOutOfFiles(t *testing.T) {
 	compareWithInflux(t, dir, want)
 }
 
-// lastWords is what comes until the connection ends.
+// lastWords returns the text that comes until the connection ends.
 func lastWords(c net.Conn) (string, error) {
 	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		return "", err
@@ -196,7 +195,7 @@ func lastWords(c net.Conn) (string, error) {
 	return string(said), err
 }
 
-// openFiles is how many files a server has open.
+// openFiles returns how many files a server has open.
 func openFiles(t *testing.T, s *pulseproc.Server) uint64 {
 	t.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.Pid()))
@@ -220,9 +219,8 @@ func limitFiles(t *testing.T, s *pulseproc.Server, n uint64) {
 	}
 }
 
-// TestLittleMemory runs a server under a GOMEMLIMIT below what it holds, so that
-// Go collects garbage without pause: it may be slower, and loses and refuses
-// nothing.
+// TestLittleMemory runs a server under a GOMEMLIMIT that is less than it needs, so that Go collects
+// garbage all the time. The server may be slower, but loses and refuses nothing.
 func TestLittleMemory(t *testing.T) {
 	t.Parallel()
 	const relays, limit = 500, 16 << 20

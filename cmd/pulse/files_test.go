@@ -13,12 +13,11 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// TestFilesArePrivate looks at every file of a server that was killed, started
-// again and stopped, of its backup and of what was restored from that, all of it with an
-// umask that takes nothing away: nobody but their owner may read them, the token,
-// the certificate's key and readings among them.
+// TestFilesArePrivate checks every file of a server that was killed, started again and stopped, of
+// its backup, and of the data dir restored from that backup. The umask takes no permission away.
+// Only the owner may read the files, which contain the token, the certificate's key and readings.
 func TestFilesArePrivate(t *testing.T) {
-	old := syscall.Umask(0) // of the processes that are started; this test runs alone
+	old := syscall.Umask(0) // the umask of the processes that are started; this test runs alone
 	defer syscall.Umask(old)
 	dir := filepath.Join(t.TempDir(), "data")
 	s := startServer(t, dir, "--influx-address", "embedded", "-p", "1", "-a", "1", "--nats-listen-address", "127.0.0.1:0", "--relay-tls")
@@ -29,7 +28,7 @@ func TestFilesArePrivate(t *testing.T) {
 	}
 	awaitPolls(t, s, fleet, 20)
 	awaitInInflux(t, s)
-	s.Kill() // the next start links the journal's files aside
+	s.Kill() // the next start makes links to the journal's files
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +50,7 @@ func TestFilesArePrivate(t *testing.T) {
 	onlyForOwner(t, restored)
 }
 
-// onlyForOwner fails the test if anything at or below path can be read by others.
+// onlyForOwner fails the test if other users can read anything at or below path.
 func onlyForOwner(t *testing.T, path string) {
 	t.Helper()
 	files := 0

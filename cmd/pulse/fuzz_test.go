@@ -8,9 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzConfigFile: what is taken for a config file is one JSON object and nothing
-// else, with known keys, each once; and every error is a line that names the
-// flag.
+// FuzzConfigFile checks that an accepted config file is exactly one JSON object with known keys,
+// each once. Every error is a line that names the flag.
 func FuzzConfigFile(f *testing.F) {
 	for _, text := range []string{`{"poll-interval": 5, "insecure": "false", "host-stats": true}`, `{"token": "a\u0000\n"}`, `{"token": 1e400}`, `{}`, `{} {}`, `{} }`, `{}]`, `[]`, `null`, ``,
 		`{"token": "a", "token": "b"}`, `{"Token": "a"}`, `{"t\u006fken": "a"}`, `{"token": null}`, `{"token": {"a": 1}}`, `{"config-file": "x"}`, "\xef\xbb\xbf{}", `{"poll-interval": 1.0}`, `{"retention": 00}`} {
@@ -35,7 +34,7 @@ func FuzzConfigFile(f *testing.F) {
 			}
 			return
 		}
-		var object map[string]json.RawMessage // a number may be larger than any
+		var object map[string]json.RawMessage // as a number may be too large for any type
 		if err := json.Unmarshal(text, &object); err != nil || object == nil || len(object) != len(given) {
 			t.Fatalf("%q was taken, with the keys %v: %v", text, given, err)
 		}
@@ -50,8 +49,8 @@ func FuzzConfigFile(f *testing.F) {
 	})
 }
 
-// FuzzArgs: the short forms of flags become the long ones, whatever is given;
-// what a flag is given is never taken for a flag.
+// FuzzArgs checks that the short forms of flags become the long ones, whatever the arguments. The
+// value of a flag is never treated as a flag.
 func FuzzArgs(f *testing.F) {
 	for _, text := range []string{"-s\n-p\n5", "-p5", "-p=5", "-sI", "--poll-interval\n-s", "--token\n--help", "-t\n-h", "--", "-", "-sp", "--=x", "-s=", "-é", "--server=false\nx"} {
 		f.Add(text)

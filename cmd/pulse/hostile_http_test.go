@@ -19,14 +19,13 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// TestHostileHTTP opens far more connections to the API of a real server than
-// it serves at once, to say nothing, or half a header, or nothing more after a
-// first answer, or a body without end, and guesses tokens meanwhile. Whoever has
-// the token is answered all the same, every time and at once; the memory stays
-// bounded, and what was refused is counted and said.
+// TestHostileHTTP opens far more connections to the API of a real server than the server serves at
+// once. They send nothing, or half a header, or nothing more after a first answer, or a body
+// without end. Others guess tokens meanwhile. A client with the token still gets every answer at
+// once. The memory stays bounded, and refusals are counted and logged.
 func TestHostileHTTP(t *testing.T) {
 	t.Parallel()
-	idle := min(fromEnvironment(t, hostileRelays, 1000), 4000) // of each of three kinds; the server's limit is 2,048
+	idle := min(fromEnvironment(t, hostileRelays, 1000), 4000) // of each kind; the server's limit is 2,048
 	lasts := 6*time.Second + time.Duration(idle)*2*time.Millisecond
 	log := &transcript{}
 	s := serverOf(t, pulseproc.Options{DataDir: t.TempDir(), Output: log, Args: []string{"--influx-address", "embedded", "-p", "60", "-l", "WARN"}})
@@ -42,8 +41,9 @@ func TestHostileHTTP(t *testing.T) {
 
 	const half = "GET /latest/stat_0 HTTP/1.1\r\nHost: x\r\nX-Slow: "
 	h := newHostiles(t, s.HTTPAddr, "")
-	// Each comes again after so long: together 3,000 a second, and no more at the beginning. Who
-	// opens 2,048 connections before an honest request has been read does keep it out.
+	// Each connection is made again after this pause: 3,000 a second in all, and no more at the
+	// beginning. A client that opens 2,048 connections before an honest request is read does block
+	// that request.
 	again := time.Duration(idle) * time.Millisecond
 	const waves = 20
 	for range waves {
@@ -66,7 +66,7 @@ func TestHostileHTTP(t *testing.T) {
 		h.hear(c)
 	})
 
-	const atLeast = 10 // on a machine with much to do they take longer
+	const atLeast = 10 // on a busy machine they take longer
 	var took []time.Duration
 	begin := time.Now()
 	for asked := 0; time.Since(begin) < lasts || asked < atLeast; asked++ {
@@ -112,7 +112,7 @@ func TestHostileHTTP(t *testing.T) {
 		len(took), h.connections.Load(), lasts, took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond), peak>>20)
 }
 
-// drip says text, and then a byte a second.
+// drip sends text, and then a byte a second.
 func (h *hostiles) drip(c net.Conn, text string) {
 	go h.hear(c)
 	for h.say(c, text) {
@@ -125,16 +125,16 @@ func (h *hostiles) drip(c net.Conn, text string) {
 	}
 }
 
-// TestHostileRequests sends a real server requests as no client would write
-// them. Each of them has one answer, or as many as it holds requests, and
-// nobody gets in without the token.
+// TestHostileRequests sends a real server requests that no normal client would write. Each of them
+// gets one answer, or as many answers as it contains requests. Without the token, access is always
+// refused.
 func TestHostileRequests(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-l", "WARN")
 	const host, token, post = "Host: x\r\n", "Host: x\r\nX-AUTH-TOKEN: secret\r\n", "POST /alerts HTTP/1.1\r\nHost: x\r\nX-AUTH-TOKEN: secret\r\n"
 	for _, c := range []struct {
 		request string
-		want    []int // of each answer, 0: any refusal
+		want    []int // the status of each answer; 0: any refusal
 	}{
 		// Paths.
 		{"GET //keys HTTP/1.1\r\n" + token + "\r\n", []int{404}},
@@ -192,7 +192,7 @@ func TestHostileRequests(t *testing.T) {
 		{"GET /keys HTTP/1.1\r\n" + token + "Connection: X-AUTH-TOKEN\r\n\r\n", []int{200}},
 		{"GET /keys HTTP/1.1\r\n" + token + strings.Repeat("a: b\r\n", 8_000) + "\r\n", []int{200}},
 		{"GET /keys HTTP/1.1\r\n" + token + strings.Repeat("a: b\r\n", 20_000) + "\r\n", []int{0}},
-		// Where a request ends.
+		// The end of a request.
 		{post + "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}x", []int{0}},
 		{post + "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", []int{400}},
 		{post + "Content-Length: 2, 2\r\n\r\n{}", []int{0}},
@@ -211,14 +211,14 @@ func TestHostileRequests(t *testing.T) {
 		{post + "Transfer-Encoding: chunked\r\n\r\n2;" + strings.Repeat("x", 100_000) + "\r\n{}\r\n0\r\n\r\n", []int{400}},
 		{"POST /alerts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-AUTH-TOKEN\r\n\r\n2\r\n{}\r\n0\r\nX-AUTH-TOKEN: secret\r\n\r\n", []int{401}},
 		{"POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n", []int{401}},
-		// With both, the body is what is chunked, and what stands behind it is not read: the
-		// connection ends.
+		// If both headers are there, the body is the chunked one. The server does not read what
+		// follows it, and closes the connection.
 		{post + "Content-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /keys HTTP/1.1\r\nHost: x\r\n\r\n", []int{400}},
 		{post + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{400}},
 		{post + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{400}},
 		{"GET /keys HTTP/1.1\r\n" + token + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{200}},
 		{post + "Content-Length: 2\r\n\r\n{}GET /keys HTTP/1.1\r\nHost: x\r\n\r\n", []int{400, 401}},
-		{"GET /keys HTTP/1.1\r\n" + host + "\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{401}}, // which closes
+		{"GET /keys HTTP/1.1\r\n" + host + "\r\nGET /keys HTTP/1.1\r\n" + token + "\r\n", []int{401}}, // it closes
 		{strings.Repeat("GET /keys HTTP/1.1\r\n"+token+"\r\n", 100), slices.Repeat([]int{200}, 100)},
 	} {
 		name := c.request[:min(len(c.request), 150)]
@@ -227,7 +227,7 @@ func TestHostileRequests(t *testing.T) {
 			t.Errorf("%q: %v, %v", name, got, err)
 			continue
 		}
-		if len(got) == 0 { // hung up on, in the middle of what it said
+		if len(got) == 0 { // the server hung up before it had read everything
 			got = []int{http.StatusRequestHeaderFieldsTooLarge}
 		}
 		same := len(got) == len(c.want)
@@ -245,8 +245,7 @@ func TestHostileRequests(t *testing.T) {
 	}
 }
 
-// statuses are those of the answers that come back on a connection that says text and no
-// more.
+// statuses returns the status of each answer on a connection on which only text is sent.
 func statuses(addr, text string) (list []int, err error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -259,7 +258,7 @@ func statuses(addr, text string) (list []int, err error) {
 	var sent sync.WaitGroup
 	defer sent.Wait()
 	sent.Go(func() {
-		_, _ = io.WriteString(c, text) // the server may hang up before the end
+		_, _ = io.WriteString(c, text) // the server may hang up early
 		_ = c.(*net.TCPConn).CloseWrite()
 	})
 	r := bufio.NewReader(c)
@@ -280,7 +279,7 @@ func statuses(addr, text string) (list []int, err error) {
 	}
 }
 
-// isReset tells whether the server hung up on what it had not read.
+// isReset reports whether the server closed the connection with unread data.
 func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/nanopack/pulse/internal/testtools"
 )
 
-// overheard is what a server says to its InfluxDB.
+// overheard holds the statements that a server sends to its InfluxDB.
 type overheard struct {
 	mu         sync.Mutex
 	statements []heard
@@ -30,8 +30,8 @@ type overheard struct {
 
 type heard struct{ text, params string }
 
-// eavesdrop puts a proxy in front of an InfluxDB that writes down every
-// statement, as it stands in the request.
+// eavesdrop puts a proxy in front of an InfluxDB. The proxy records every statement as it is in the
+// request.
 func eavesdrop(t *testing.T, addr string) (*overheard, string) {
 	t.Helper()
 	target, err := url.Parse(addr)
@@ -43,7 +43,7 @@ func eavesdrop(t *testing.T, addr string) (*overheard, string) {
 		if r.URL.Path == "/query" {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
-				return // the server was stopped in the middle of it
+				return // the server was stopped during the request
 			}
 			form, err := url.ParseQuery(string(body))
 			if err != nil || len(r.URL.Query()["q"]) > 0 || len(form["q"]) != 1 {
@@ -60,9 +60,9 @@ func eavesdrop(t *testing.T, addr string) (*overheard, string) {
 	return o, proxy.URL
 }
 
-// TestInjectionOnTheWire puts every text of the corpus into every place of every
-// route of a real server, and holds what its InfluxDB is told against the form
-// that a question about history has, and the few other statements that there are.
+// TestInjectionOnTheWire puts every text of the corpus into every place of every route of a real
+// server. It compares the statements that InfluxDB gets with the form of a history query and with
+// the few other statements of Pulse.
 func TestInjectionOnTheWire(t *testing.T) {
 	t.Parallel()
 	db := testtools.StartInfluxd(t, testtools.InfluxDB18)
@@ -122,7 +122,7 @@ func TestInjectionOnTheWire(t *testing.T) {
 	}
 }
 
-// injections is the corpus of the tests of query.
+// injections returns the corpus of query's tests.
 func injections(t *testing.T) (list []string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "query", "testdata", "injection.txt"))
@@ -139,8 +139,7 @@ func injections(t *testing.T) (list []string) {
 	return list
 }
 
-// places are requests (method, target, body) that hold a text wherever there is
-// room for one.
+// places returns requests (method, target, body) with a text in every place that can hold one.
 func places(evil string) (list [][3]string) {
 	q, path := url.QueryEscape(evil), url.PathEscape(evil)
 	for _, kind := range []string{"latest", "hourly", "daily"} {
@@ -153,20 +152,20 @@ func places(evil string) (list [][3]string) {
 		list = append(list, [3]string{"GET", target + q + "=" + q})
 	}
 	list = append(list, [3]string{"GET", "/rejects?projection=" + q})
-	// Of a stream, the header alone tells whether it is one.
+	// HEAD gives only the headers of a stream, which would not end.
 	for _, target := range []string{"/live/" + path, "/live/x?host=" + q, "/live?" + q + "=y", "/live?last-event-id=" + q, "/live?ticket=" + q, "/live?verb=" + q} {
 		list = append(list, [3]string{"HEAD", target})
 	}
 	for _, at := range []string{"/alerts/", "/overrides/", "/replay/", "/"} {
 		list = append(list, [3]string{"GET", at + path}, [3]string{"DELETE", at + path})
 	}
-	text, _ := json.Marshal(evil) // of a string
+	text, _ := json.Marshal(evil) // a string can always be encoded
 	e := string(text)
 	for _, at := range []string{"/alerts", "/overrides", "/replay", "/flush", "/live/ticket"} {
 		list = append(list, [3]string{"POST", at, evil}, [3]string{"POST", at, "{" + e + ":" + e + "}"})
 	}
 	for _, body := range []string{`{"projection":` + e + `,"from":"1h"}`, `{"projection":"raw","from":` + e + `}`, `{"projection":"raw","from":"1h","to":` + e + `}`} {
-		list = append(list, [3]string{"POST", "/replay", strings.TrimSuffix(body, "}") + `,"dry_run":"no"}`}) // refused whatever it says
+		list = append(list, [3]string{"POST", "/replay", strings.TrimSuffix(body, "}") + `,"dry_run":"no"}`}) // always refused
 	}
 	for _, body := range []string{
 		`{"duration":` + e + `,"collectors":{"cpu":5}}`, `{"duration":60,"collectors":{` + e + `:5}}`, `{"duration":60,"collectors":{"cpu":` + e + `}}`,
@@ -181,8 +180,7 @@ func places(evil string) (list [][3]string) {
 	return list
 }
 
-// injectOne sends one request. Whatever is in it, the answer is no failure of
-// the server.
+// injectOne sends one request. The answer must never be a failure of the server.
 func injectOne(t *testing.T, client *http.Client, address string, r [3]string) {
 	request, err := http.NewRequest(r[0], address+r[1], strings.NewReader(r[2]))
 	if err != nil {
@@ -210,8 +208,8 @@ var (
 		`(?: AND \(N::tag = \$p#(?: OR N::tag = \$p#)*\))*(?: GROUP BY time\(#s\) fill\(none\))?$`)
 )
 
-// formOf is a statement without its names and numbers, and whether it is one that
-// Pulse may say.
+// formOf returns a statement without its names and numbers, and reports whether Pulse may send such
+// a statement.
 func formOf(statement string) (form string, ok bool) {
 	form = number.ReplaceAllString(quoted.ReplaceAllString(statement, "N"), "#")
 	if question.MatchString(form) {
@@ -219,7 +217,7 @@ func formOf(statement string) (form string, ok bool) {
 	}
 	return form, slices.Contains([]string{
 		`SHOW FIELD KEYS ON "statistics" FROM "one_week"."aggregate"`, `SHOW TAG KEYS ON "statistics" FROM "one_week"."aggregate"`,
-		// For the schema, and to see whether there is anything of 0.2 to take over.
+		// These are for the schema, and for the check whether there is data of 0.2 to take over.
 		`SHOW DATABASES`, `SHOW RETENTION POLICIES ON "statistics"`, `SHOW CONTINUOUS QUERIES`,
 		`CREATE DATABASE "statistics" WITH DURATION 28800s REPLICATION 1 NAME "one_day"`,
 		`CREATE RETENTION POLICY "one_week" ON "statistics" DURATION 604800s REPLICATION 1 SHARD DURATION 86400s`,
@@ -227,7 +225,7 @@ func formOf(statement string) (form string, ok bool) {
 	}, statement)
 }
 
-// inventory is what there is in an InfluxDB: databases, policies, queries, users.
+// inventory returns the databases, policies, queries and users of an InfluxDB.
 func inventory(t *testing.T, addr string) string {
 	t.Helper()
 	store := openExternal(t, addr)

@@ -16,10 +16,9 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// TestHostileNATS has everything happen to a real server's door for NATS clients
-// that strangers, and guests with the token, can do to it. A well-behaved
-// client beside them hears of every poll, no relay loses one, and the server's
-// memory stays bounded.
+// TestHostileNATS does everything to a real server's NATS listener that clients without the token,
+// and clients with it, can do. A well-behaved client beside them hears of every poll, no relay
+// loses a poll, and the server's memory stays bounded.
 func TestHostileNATS(t *testing.T) {
 	t.Parallel()
 	n := fromEnvironment(t, hostileRelays, 1000)
@@ -55,7 +54,7 @@ func TestHostileNATS(t *testing.T) {
 	}
 
 	h := newHostiles(t, door, "secret")
-	h.start(n/2, time.Second, h.hear) // and says nothing
+	h.start(n/2, time.Second, h.hear) // and sends nothing
 	h.start(n/50, time.Second, func(c net.Conn) { h.say(c, connect("wrong")); h.hear(c) })
 	h.start(n/50, time.Second, func(c net.Conn) { h.say(c, gibberish()); h.hear(c) })
 	h.start(5, time.Second, func(c net.Conn) { h.say(c, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"); h.hear(c) })
@@ -74,7 +73,7 @@ func TestHostileNATS(t *testing.T) {
 			text = fmt.Sprintf("SUB pulse.live.x%d.> %d\r\n", i, i)
 		}
 	})
-	h.start(5, time.Second, func(c net.Conn) { // asks and does not listen
+	h.start(5, time.Second, func(c net.Conn) { // sends requests and does not read
 		_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
 		h.say(c, connect("secret")+"SUB _INBOX.x 1\r\n")
 		for h.say(c, strings.Repeat("PUB $JS.API.STREAM.INFO.PULSE _INBOX.x 0\r\n\r\n", 10)) {
@@ -85,7 +84,7 @@ func TestHostileNATS(t *testing.T) {
 			}
 		}
 	})
-	<-time.After(lasts) // so long has it to be borne
+	<-time.After(lasts) // the attack lasts this long
 
 	if err := s.Post("/overrides", `{"duration":3600,"collectors":{"c0":3600}}`); err != nil {
 		t.Error(err)
@@ -124,7 +123,7 @@ func TestHostileNATS(t *testing.T) {
 	t.Logf("%d polls heard of beside %d connections; the server took %d MiB at most", heard.Load(), h.connections.Load(), peak>>20)
 }
 
-// connect is how a NATS client introduces itself.
+// connect returns the line with which a NATS client logs in.
 func connect(password string) string {
 	return fmt.Sprintf("CONNECT {\"verbose\":false,\"user\":\"pulse\",\"pass\":%q}\r\n", password)
 }

@@ -17,17 +17,17 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// hostiles are connections to the relay port that mean no good. What becomes of
-// one is the server's business: their errors are of no interest.
+// hostiles are connections to a listener that attack the server. Their own errors do not matter,
+// because the server may treat them as it likes.
 type hostiles struct {
 	addr, token string
 	ctx         context.Context
 	cancel      context.CancelFunc
 	all         sync.WaitGroup
 
-	connections atomic.Int64  // ever made
-	welcomed    atomic.Int64  // odd ids that were
-	numbers     atomic.Int64  // for ids that nobody had yet
+	connections atomic.Int64  // made so far
+	welcomed    atomic.Int64  // relays with odd ids that the server accepted
+	numbers     atomic.Int64  // for ids that were not used before
 	allOdd      chan struct{} // closed when each odd id was tried
 }
 
@@ -43,13 +43,12 @@ func (h *hostiles) stop() {
 	h.all.Wait()
 }
 
-// manySeries is how many relays there have to be for one of them to answer stats
-// without end: InfluxDB has to make a field of each that is taken, which takes it
-// most of a minute under the race detector.
+// manySeries is the number of relays from which on one of them answers stats without end. InfluxDB
+// has to make a field of each stat that is accepted, which takes most of a minute under the race
+// detector.
 const manySeries = 2000
 
-// attack begins all of it; n is how many relays there are in all, the honest
-// ones included.
+// attack starts all attacks. n is the number of all relays, with the honest ones.
 func (h *hostiles) attack(n int) {
 	few := n/500 + 1
 	h.start(n/20, time.Second, h.stallQuietly)
@@ -58,8 +57,8 @@ func (h *hostiles) attack(n int) {
 	h.start(n/20, 2*time.Second, h.flapUnknown)
 	h.start(n/20, time.Second, h.nonsense)
 	h.start(n/20, 2*time.Second, h.nonsenseAtOnce)
-	h.start(n/2, time.Second, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }) // and says nothing
-	h.start(few, time.Second, func(net.Conn) {})                                  // and goes
+	h.start(n/2, time.Second, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }) // sends nothing
+	h.start(few, time.Second, func(net.Conn) {})                                  // disconnects
 	h.start(n/100, time.Second, func(c net.Conn) { h.say(c, "id web1 wrong\n"); h.hear(c) })
 	h.start(few, time.Second, h.badReadings)
 	h.start(few, time.Second, h.longLines)
@@ -74,8 +73,8 @@ func (h *hostiles) attack(n int) {
 	h.start(1, time.Hour, func(net.Conn) { h.oddNames() })
 }
 
-// start has n connections do the same, each of which is made again when it has
-// ended, after a pause.
+// start opens n connections that all run do. Each connection is made again after a pause when it
+// has ended.
 func (h *hostiles) start(n int, pause time.Duration, do func(net.Conn)) {
 	for range n {
 		h.all.Go(func() {
@@ -98,18 +97,18 @@ func (h *hostiles) say(c net.Conn, text string) bool {
 	return err == nil
 }
 
-// hear reads what comes until the connection ends.
+// hear reads until the connection ends.
 func (h *hostiles) hear(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
-// id is the line that makes a connection a relay.
+// id returns the line that makes a connection a relay.
 func (h *hostiles) id(name string) string { return "id " + name + " " + h.token + "\n" }
 
-// newcomer is an id that nobody had yet, and a collector.
+// newcomer returns the lines for an id that was not used before, and a collector.
 func (h *hostiles) newcomer(kind string) string {
 	return h.id(fmt.Sprintf("%s-%d", kind, h.numbers.Add(1))) + "add c\n"
 }
 
-// stallQuietly answers nothing and reads nothing.
+// stallQuietly sends no answers and reads nothing.
 func (h *hostiles) stallQuietly(c net.Conn) {
 	h.say(c, h.newcomer("quiet"))
 	select {
@@ -134,8 +133,8 @@ func (h *hostiles) stallInALine(c net.Conn) {
 	}
 }
 
-// flap goes as soon as it is welcome, always under the same id, mostly without a
-// word of farewell even of TCP.
+// flap disconnects as soon as the server accepts it, with one of 100 ids. Mostly it resets the
+// connection.
 func (h *hostiles) flap(c net.Conn) {
 	h.say(c, h.id(fmt.Sprintf("flap-%d", rand.N(100)))+"add c\n")
 	_, _ = c.Read(make([]byte, 64))
@@ -150,7 +149,7 @@ func (h *hostiles) flapUnknown(c net.Conn) {
 	_ = c.(*net.TCPConn).SetLinger(0)
 }
 
-// nonsense is a relay that sends lines of any bytes.
+// nonsense is a relay that sends lines of random bytes.
 func (h *hostiles) nonsense(c net.Conn) {
 	go h.hear(c)
 	h.say(c, h.newcomer("nonsense"))
@@ -163,7 +162,7 @@ func (h *hostiles) nonsense(c net.Conn) {
 	}
 }
 
-// nonsenseAtOnce does not even say its id.
+// nonsenseAtOnce sends no valid id.
 func (h *hostiles) nonsenseAtOnce(c net.Conn) {
 	first := []string{gibberish(), "hello\n", "id\n", "id \n", "id " + strings.Repeat("x", 300) + " " + h.token + "\n", "GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n", "\n"}
 	h.say(c, first[rand.N(len(first))])
@@ -180,7 +179,7 @@ func gibberish() string {
 	return string(b) + "\n"
 }
 
-// badReadings are all those that cannot be taken.
+// badReadings sends readings of every kind that the server cannot accept.
 func (h *hostiles) badReadings(c net.Conn) {
 	go h.hear(c)
 	h.say(c, h.newcomer("bad")+"add \x01\nadd a:b\n")
@@ -193,7 +192,7 @@ func (h *hostiles) badReadings(c net.Conn) {
 	}
 }
 
-// longLines are as long as a line may be.
+// longLines sends lines of the greatest length.
 func (h *hostiles) longLines(c net.Conn) {
 	go h.hear(c)
 	h.say(c, h.newcomer("long"))
@@ -208,7 +207,7 @@ func (h *hostiles) longLines(c net.Conn) {
 	}
 }
 
-// endless is a line without an end.
+// endless sends a line without an end.
 func (h *hostiles) endless(c net.Conn, first string) {
 	go h.hear(c)
 	h.say(c, first)
@@ -216,8 +215,8 @@ func (h *hostiles) endless(c net.Conn, first string) {
 	}
 }
 
-// neverReads says what has a long answer again and again, and does not read the
-// answers, for which there is little room.
+// neverReads repeats a request with a long answer. It does not read the answers, and has little
+// room for them.
 func (h *hostiles) neverReads() {
 	small := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) })
@@ -233,7 +232,7 @@ func (h *hostiles) neverReads() {
 	}
 }
 
-// repeat sends n lines as fast as it can, each of which holds so many new numbers.
+// repeat sends n lines as fast as it can. Each line holds the given number of new numbers.
 func (h *hostiles) repeat(c net.Conn, n int, line string, numbers int) {
 	go h.hear(c)
 	w := bufio.NewWriterSize(c, 64<<10)
@@ -251,8 +250,8 @@ func (h *hostiles) repeat(c net.Conn, n int, line string, numbers int) {
 	again(h.ctx, time.Second, func() { h.say(c, "ping\n") })
 }
 
-// oddNames has an id with each byte that there is. Whom the server welcomes
-// answers one poll.
+// oddNames connects with an id for each possible byte. A relay that the server accepts answers one
+// poll.
 func (h *hostiles) oddNames() {
 	for b := range 256 {
 		if h.oddName(string([]byte{'a', byte(b), 'z'})) {
@@ -280,7 +279,7 @@ func (h *hostiles) oddName(name string) bool {
 		case line == "ok\n" && !welcome:
 			welcome = true
 			h.say(c, "got c-odd:1\nping\n")
-		case line == "pong\n": // what came before it is in the journal
+		case line == "pong\n": // the readings before it are in the journal
 			return true
 		}
 	}

@@ -18,26 +18,25 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// hostileRelays says how many relays TestHostileFleet has: 1,000 by default, 10,000
-// in a soak. It is also how many idle connections TestHostileHTTP has.
+// hostileRelays is the environment variable with the number of relays in TestHostileFleet: 1,000 by
+// default, 10,000 in a soak test. It is also the number of idle connections in TestHostileHTTP.
 const hostileRelays = "PULSE_HOSTILE_RELAYS"
 
-// hostileMemory is what the server may take, whatever is done to it.
+// hostileMemory is how much memory the server may use, whatever the attack.
 const hostileMemory = raceMemory << 30
 
-// TestHostileFleet has everything happen to a real server that strangers can do
-// to its relay port: a tenth of the relays stall, a tenth flap, a tenth talk
-// nonsense, some send endless lines or add without end, and half as many again say
-// nothing at all. The honest ones beside them lose not one poll and not one
-// reading, the server's memory stays bounded, and everything that was refused
-// is a number in /metrics and a line in the log.
+// TestHostileFleet does everything to the relay port of a real server that unknown clients can do.
+// A tenth of the relays stall, a tenth flap, a tenth send nonsense, and some send endless lines or
+// add without end. Half as many more send nothing at all. The honest relays beside them lose no
+// poll and no reading. The server's memory stays bounded. Everything that was refused is a number
+// in /metrics and a line in the log.
 func TestHostileFleet(t *testing.T) {
 	t.Parallel()
 	const stats, token = 4, "relay-token"
 	n := fromEnvironment(t, hostileRelays, 1000)
 	every := 5 * time.Second
 	if n > 2000 {
-		every = 10 * time.Second // the test's own end of ten thousand connections takes as long as the server's
+		every = 10 * time.Second // the test too is slow to close 10,000 connections
 	}
 	lasts := 11*time.Second + time.Duration(n)*4*time.Millisecond
 	dir := t.TempDir()
@@ -48,15 +47,15 @@ func TestHostileFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	polls := make([]atomic.Uint64, n*65/100) // that each has answered
+	polls := make([]atomic.Uint64, n*65/100) // the number of polls that each relay has answered
 	honest := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: len(polls), Stats: stats, Token: token,
 		OnPoll: func(relay int, poll uint64) { polls[relay].Store(poll) }})
 	defer honest.Stop()
 	if err := honest.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// A relay that has just come is polled twice within an interval, maybe within a second:
-	// thousands that come at the same moment may be slower than that, without any help.
+	// A new relay is polled twice within an interval, perhaps within a second. Thousands of relays
+	// that connect at the same moment may be too slow for that, even without attackers.
 	await(t, s, "the fleet's second polls", time.Minute, func() error {
 		for i := range polls {
 			if n := polls[i].Load(); n < 2 {
@@ -72,7 +71,7 @@ func TestHostileFleet(t *testing.T) {
 	began := time.Now()
 	h := newHostiles(t, s.RelayAddr, token)
 	h.attack(n)
-	<-time.After(lasts) // so long has it to be borne
+	<-time.After(lasts) // the attack lasts this long
 
 	await(t, s, "whatever the attackers are refused being counted and said", 3*time.Minute, func() error { return refusals(s, n, log.String()) })
 	await(t, s, "every odd id being tried", 3*time.Minute, func() error {
@@ -84,15 +83,16 @@ func TestHostileFleet(t *testing.T) {
 		}
 	})
 
-	// The fewest polls that a relay may have had, while the attackers are still there: half of
-	// those that were due, since a machine with other things to do has some of them late.
+	// want is the fewest polls that a relay may have had while the attackers are still there. It is
+	// half of the polls that were due, because some are late on a busy machine.
 	want := uint64(time.Since(began) / every / 2)
 	for i := range polls {
 		if got := polls[i].Load(); got < want {
 			t.Fatalf("%s answered %d polls in %v, want %d", relaytest.FleetID(i), got, time.Since(began).Round(time.Second), want)
 		}
 	}
-	// From now on they are hardly polled, so that those sent and those answered can be compared.
+	// From now on the relays are hardly polled, so that the numbers of polls and answers can be
+	// compared.
 	if err := s.Post("/overrides", `{"duration":3600,"collectors":{"c0":3600}}`); err != nil {
 		t.Error(err)
 	}
@@ -122,9 +122,8 @@ func TestHostileFleet(t *testing.T) {
 		len(polls), honest.Polls(), h.connections.Load(), time.Since(began).Round(time.Second), peak>>20)
 }
 
-// compareWithFleet holds what the server says of the fleet's relays against what
-// they know themselves. skipped is how many of their polls were not answered in time
-// before it mattered.
+// compareWithFleet compares the server's numbers about the fleet's relays with the fleet's own.
+// skipped is how many polls were not answered in time before the measurement.
 func compareWithFleet(s *pulseproc.Server, fleet *relaytest.Fleet, skipped float64) error {
 	var relays []struct {
 		ID                                   string
@@ -139,7 +138,7 @@ func compareWithFleet(s *pulseproc.Server, fleet *relaytest.Fleet, skipped float
 			polls, left, rejected = polls+r.Polls, left+r.Unanswered+r.Skipped, rejected+r.Rejected
 		}
 	}
-	// Some come late on a machine with other things to do.
+	// Some answers are late on a busy machine.
 	if left > uint64(skipped)+polls/2 || rejected != 0 {
 		return fmt.Errorf("of %d polls %d were not answered in time, %v of them before; %d readings were rejected", polls, left, skipped, rejected)
 	}
@@ -156,8 +155,8 @@ func latePolls(s *pulseproc.Server) (float64, error) {
 	return skipped + unanswered, errors.Join(err, err2)
 }
 
-// refusals says what of all that the attackers are to be refused is not counted yet, or not
-// in the log.
+// refusals returns an error for each refusal of the attackers that is not counted yet, or not
+// logged.
 func refusals(s *pulseproc.Server, n int, log string) error {
 	var missing []error
 	for metric, reasons := range map[string][]string{
@@ -189,7 +188,7 @@ func refusals(s *pulseproc.Server, n int, log string) error {
 	return errors.Join(missing...)
 }
 
-// wantFewLines: what is refused again and again is said once a minute.
+// wantFewLines checks that a refusal that repeats is logged only once a minute.
 func wantFewLines(t *testing.T, log string, minutes int) {
 	t.Helper()
 	for _, line := range refusalLines {
@@ -216,9 +215,8 @@ func compileAll(patterns ...string) (all []*regexp.Regexp) {
 	return all
 }
 
-// storedReadings counts the raw readings of the fleet's stats in the InfluxDB of a
-// stopped server, after it has made sure that the journal and the aggregates
-// hold as many.
+// storedReadings counts the raw readings of the fleet's stats in the InfluxDB of a stopped server.
+// First it checks that the journal and the aggregates hold the same number.
 func storedReadings(t *testing.T, dir string, stats int) (n uint64) {
 	t.Helper()
 	store, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "influx")})
@@ -275,7 +273,7 @@ func storedOdd(t *testing.T, dir string) int64 {
 	return int64(len(relays))
 }
 
-// again runs f again and again until ctx ends, with a pause in between.
+// again repeats f until ctx ends, with a pause in between.
 func again(ctx context.Context, pause time.Duration, f func()) {
 	for ctx.Err() == nil {
 		f()

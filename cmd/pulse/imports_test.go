@@ -15,7 +15,7 @@ import (
 
 const module = "github.com/nanopack/pulse/"
 
-// TestImportDirection checks the arrows of docs/architecture.md: data flows one way
+// TestImportDirection checks the arrows of docs/architecture.md: data flows in one direction
 // through the rooms.
 func TestImportDirection(t *testing.T) {
 	mayImport := map[string][]string{
@@ -28,8 +28,8 @@ func TestImportDirection(t *testing.T) {
 		"query":      {"journal", "ingest", "kapa", "projector"}, // values only: TestQueryNamesValuesOnly
 		"cmd":        {"relaywire", "journal", "migrations", "ingest", "projector", "kapa", "query"},
 	}
-	// Packages of internal/ are shared, but for those that only tests and the bench use. relaywire
-	// is embedded by other programs and stands alone.
+	// Packages of internal/ are shared, except those that only tests and the bench use. relaywire
+	// is embedded in other programs, so it imports nothing of Pulse.
 	forTests := []string{module + "internal/bench", module + "internal/pulseproc", module + "internal/testtools"}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()
 	if err != nil {
@@ -41,7 +41,7 @@ func TestImportDirection(t *testing.T) {
 		from := room(packages[0])
 		allowed, known := mayImport[from]
 		if from == "internal" || from == "" {
-			continue // tools of the tests and the bench
+			continue // tools for tests and the bench
 		}
 		if !known {
 			t.Errorf("%s is a room that docs/architecture.md does not have", packages[0])
@@ -66,10 +66,10 @@ func TestImportDirection(t *testing.T) {
 	}
 }
 
-// TestQueryNamesValuesOnly keeps reads from becoming writes. A room declares the values that the
-// API shows, so query imports it, but only to name these values and the errors that choose a
-// status: no function, and no type that does something. What query reads and changes, it reaches
-// through the interfaces of query/sources.go.
+// TestQueryNamesValuesOnly keeps reads from becoming writes. query may import a room only to name
+// the values that the API shows and the errors that choose a status. It may not use a function of
+// the room, or a type with behaviour. query reads and changes things only through the interfaces of
+// query/sources.go.
 func TestQueryNamesValuesOnly(t *testing.T) {
 	values := map[string][]string{
 		"ingest":           {"Relay", "Override", "OverrideRequest", "Error", "ErrConnected", "ErrInvalid", "ErrNotConnected", "ErrNotFound", "ErrTooMany"},
@@ -96,7 +96,7 @@ func TestQueryNamesValuesOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 			rest, ours := strings.CutPrefix(imported, module)
-			if !ours || strings.HasPrefix(rest, "internal/") || rest == "kapa" { // what an alert is, kapa decodes and judges
+			if !ours || strings.HasPrefix(rest, "internal/") || rest == "kapa" { // it decodes alerts
 				continue
 			}
 			if values[rest] == nil || i.Name != nil {
@@ -115,8 +115,8 @@ func TestQueryNamesValuesOnly(t *testing.T) {
 	}
 }
 
-// TestRelayLibraryIsSmall keeps what other programs embed free of anything but
-// the standard library.
+// TestRelayLibraryIsSmall checks that the library that other programs embed needs only the standard
+// library.
 func TestRelayLibraryIsSmall(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{end}}`, module+"relaywire/relay").Output()
 	if err != nil {
@@ -129,7 +129,7 @@ func TestRelayLibraryIsSmall(t *testing.T) {
 	}
 }
 
-// room is the top-level folder of one of our packages, "" for others'.
+// room returns the top-level folder of a package of Pulse, and "" for other packages.
 func room(importPath string) string {
 	rest, ours := strings.CutPrefix(importPath, module)
 	if !ours {

@@ -23,7 +23,7 @@ import (
 	"github.com/nanopack/pulse/query"
 )
 
-// fakeInflux fails as it is told.
+// fakeInflux fails with err.
 type fakeInflux struct{ err error }
 
 func (*fakeInflux) Flush(context.Context, influx.Policy) error { return nil }
@@ -37,8 +37,8 @@ func (f *fakeInflux) Query(context.Context, string, map[string]any) ([]models.Ro
 }
 func (f *fakeInflux) Close() error { return nil }
 
-// An InfluxDB that is not there is logged at once, and then every ten minutes,
-// however many ask; what it answers is theirs to log.
+// An InfluxDB that does not answer is logged at once, and then every ten minutes, however many
+// callers use it. The callers log what InfluxDB answers.
 func TestInfluxThatIsNotThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -66,7 +66,7 @@ func TestInfluxThatIsNotThere(t *testing.T) {
 			t.Errorf("%v, %q", err, lines())
 		}
 		sink.err = refused
-		for range 60 * 25 { // every second, of 25 minutes
+		for range 60 * 25 { // a query every second for 25 minutes
 			err := ask()
 			if _, told := errors.AsType[*projector.ToldError](err); !told || !errors.Is(err, syscall.ECONNREFUSED) || influx.KindOf(err) != influx.Temporary {
 				t.Fatal(err)
@@ -96,7 +96,7 @@ func TestInfluxThatIsNotThere(t *testing.T) {
 			}
 		}
 		for _, other := range []error{&influx.Error{Op: "query", Err: context.DeadlineExceeded}, &influx.Error{Op: "query", Err: context.Canceled}} {
-			sink.err = other // says nothing about who is there
+			sink.err = other // says nothing about whether InfluxDB is there
 			if err := ask(); err != other || log.Len() > 0 {
 				t.Errorf("%v has become %v: %q", other, err, lines())
 			}
@@ -104,8 +104,8 @@ func TestInfluxThatIsNotThere(t *testing.T) {
 	})
 }
 
-// Without an InfluxDB the log of a whole server has one line about it, which
-// says what to do; /status has all.
+// Without an InfluxDB the log of a whole server has one line about it, which says what to do.
+// /status has all the details.
 func TestServerWithoutInflux(t *testing.T) {
 	t.Parallel()
 	said := &transcript{}
@@ -128,7 +128,7 @@ func TestServerWithoutInflux(t *testing.T) {
 		}
 		return fmt.Errorf("%+v", status)
 	})
-	_ = s.Stop() // what was journaled is not written; all of the log is there now
+	_ = s.Stop() // journaled events are not written; the log is complete now
 	warnings := regexp.MustCompile(`(?m)^.*level=(WARN|ERROR).*$`).FindAllString(said.String(), -1)
 	if len(warnings) != 1 || !strings.Contains(warnings[0], "nothing answers at --influx-address http://joe:********@"+address+";") || !strings.Contains(warnings[0], "--influx-address embedded needs no InfluxDB") {
 		t.Errorf("the log warns of %q", warnings)

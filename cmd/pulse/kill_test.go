@@ -15,14 +15,13 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// killRounds says how often TestKill9 kills: 10 times by default.
+// killRounds is the environment variable with the number of kills in TestKill9. The default is 10.
 const killRounds = "PULSE_KILL_ROUNDS"
 
-// TestKill9 kills the server at random moments: under load, while it starts,
-// while it drains, twice in a row. After each it accepts and polls within
-// seconds and its relays are back; no event is missing but what was under way at
-// a kill, none is there twice, and raw points and aggregates equal a recount from
-// the journal.
+// TestKill9 kills the server at random moments: under load, while it starts, while it drains, and
+// twice in a row. After each kill the server accepts and polls within seconds, and its relays come
+// back. Only events that were under way at a kill are missing, none is there twice, and raw points
+// and aggregates equal a recount of the journal.
 func TestKill9(t *testing.T) {
 	const relays, stats = 200, 10
 	rounds := fromEnvironment(t, killRounds, 10)
@@ -49,7 +48,7 @@ func TestKill9(t *testing.T) {
 		{"twice in a row", 2, killTwice},
 	}
 	kills := 0
-	var starts []time.Duration // until relays were taken again
+	var starts []time.Duration // until the server accepted relays again
 	for round := range rounds {
 		kind := kinds[round%len(kinds)]
 		awaitPolls(t, s, fleet, relays/2+rand.Uint64N(relays))
@@ -104,17 +103,17 @@ func TestKill9(t *testing.T) {
 	t.Logf("accepting again took %v (median); the limit of 3 s is the bench's, which measures on a machine of its own", starts[len(starts)/2])
 }
 
-// killStarting kills the server, and the next one somewhere on its way up.
+// killStarting kills the server, and then the next one while it starts.
 func killStarting(t *testing.T, s *pulseproc.Server) {
 	s.Kill()
 	if err := s.Launch(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(rand.N(time.Second)) // the moment is what is tested
+	time.Sleep(rand.N(time.Second)) // the moment is random on purpose
 	s.Kill()
 }
 
-// killDraining kills the server somewhere on its way down.
+// killDraining kills the server while it stops.
 func killDraining(t *testing.T, s *pulseproc.Server) {
 	if err := s.Terminate(); err != nil {
 		t.Fatal(err)
@@ -123,7 +122,7 @@ func killDraining(t *testing.T, s *pulseproc.Server) {
 	s.Kill()
 }
 
-// killTwice kills the server, and the next one as soon as it takes relays.
+// killTwice kills the server, and then the next one as soon as it accepts relays.
 func killTwice(t *testing.T, s *pulseproc.Server) {
 	s.Kill()
 	if err := s.Launch(); err != nil {
@@ -133,7 +132,8 @@ func killTwice(t *testing.T, s *pulseproc.Server) {
 	s.Kill()
 }
 
-// fromEnvironment is a number that makes a test longer than it is by default.
+// fromEnvironment returns the number in an environment variable that makes a test longer than by
+// default.
 func fromEnvironment(t *testing.T, name string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(name)

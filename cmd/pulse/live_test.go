@@ -17,9 +17,9 @@ import (
 	"github.com/nanopack/pulse/projector/stream/streamtest"
 )
 
-// TestLiveOverKills is a browser that listens to one stat: it comes with a
-// ticket, loses its connection again and again, and the server is killed
-// twice. In the end it has seen the journal: every record, once, in order.
+// TestLiveOverKills simulates a browser that listens to one stat. It connects with a ticket and
+// loses its connection repeatedly, and the server is killed twice. In the end the browser has
+// received exactly the journal: every record, once, in order.
 func TestLiveOverKills(t *testing.T) {
 	dir := t.TempDir()
 	s := startServer(t, dir, "--influx-address", "embedded")
@@ -39,7 +39,7 @@ func TestLiveOverKills(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := relays.push(t.Context(), 300); round == 0 && err != nil { // later its connections are gone
+		if err := relays.push(t.Context(), 300); round == 0 && err != nil { // later they have ended
 			t.Fatal(err)
 		} else if err != nil {
 			if err := relays.push(t.Context(), 300); err != nil {
@@ -86,7 +86,7 @@ func TestLiveOverKills(t *testing.T) {
 	t.Logf("%d records over %d connections and %d tickets", events, b.connections, b.tickets)
 }
 
-// A browser is an EventSource of the stat stat_0 that is cut off at random.
+// A browser is an EventSource of the stat stat_0. Its connection is cut at random.
 type browser struct {
 	server               *pulseproc.Server
 	random               *rand.Rand
@@ -97,7 +97,7 @@ type browser struct {
 	connections, tickets int
 }
 
-// listen connects until it is enough. What fails is tried again, as a page does.
+// listen connects until enough is set. It repeats what fails, as a page does.
 func (b *browser) listen(t *testing.T) {
 	for ticket := ""; !b.enough.Load(); {
 		if ticket == "" {
@@ -114,7 +114,7 @@ func (b *browser) listen(t *testing.T) {
 	}
 }
 
-// ticket is "" while the server is away.
+// ticket returns a ticket, or "" while the server is away.
 func (b *browser) ticket() string {
 	request, err := http.NewRequest(http.MethodPost, "http://"+b.server.HTTPAddr+"/live/ticket", nil)
 	if err != nil {
@@ -134,7 +134,7 @@ func (b *browser) ticket() string {
 	return made.Ticket
 }
 
-// connect listens for some ten kilobytes. The error is about what was said.
+// connect listens for some ten kilobytes. It returns an error if the events are wrong.
 func (b *browser) connect(ticket string) (status int, err error) {
 	request, err := http.NewRequest(http.MethodGet, "http://"+b.server.HTTPAddr+"/live/stat_0?ticket="+ticket, nil)
 	if err != nil {
@@ -150,7 +150,7 @@ func (b *browser) connect(ticket string) (status int, err error) {
 		return response.StatusCode, nil
 	}
 	b.connections++
-	// Cut off after a while too, or the end would be waited for in a quiet stream.
+	// The connection is also cut after a second, because a quiet stream might never end.
 	defer time.AfterFunc(time.Second, func() { _ = response.Body.Close() }).Stop()
 	events := streamtest.NewEvents(io.LimitReader(response.Body, 1000+b.random.Int64N(40_000)))
 	for {

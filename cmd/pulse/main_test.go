@@ -7,8 +7,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// runAsPulse makes the test binary be pulse itself, so that tests can start,
-// kill and signal a real server process.
+// runAsPulse makes the test binary run as pulse, so that tests can start, kill and signal a real
+// server process.
 const runAsPulse = "TEST_BINARY_IS_PULSE"
 
 func TestMain(m *testing.M) {

@@ -13,8 +13,8 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// TestNATSClient reads along as other people's programs do: single live
-// readings, and the journal from its beginning. It needs the token.
+// TestNATSClient reads as other programs do: single live readings, and the journal from its
+// beginning. This needs the token.
 func TestNATSClient(t *testing.T) {
 	address := freeport.Of(t)
 	startServer(t, t.TempDir(), "--influx-address", "embedded", "--host-stats", "-p", "1", "--token", "a token", "--nats-listen-address", address)

@@ -11,7 +11,7 @@ import (
 	"github.com/nanopack/pulse/internal/testtools"
 )
 
-// What is new is in InfluxDB before an outage is filled in.
+// After an outage, new readings are in InfluxDB before the outage is filled in.
 func TestNewestFirst(t *testing.T) {
 	t.Parallel()
 	const relays, events = 30, 400
@@ -31,7 +31,7 @@ func TestNewestFirst(t *testing.T) {
 	awaitProjected(t, s)
 	proxy.Set(testtools.Refuse)
 	push(events)
-	proxy.Set(testtools.Slow) // a batch a second, so that there is something to see
+	proxy.Set(testtools.Slow) // a batch a second, so that the backlog is visible
 	backlog := func() uint64 {
 		var status serverStatus
 		if err := s.Get("/status", &status); err != nil {
@@ -76,8 +76,8 @@ func TestNewestFirst(t *testing.T) {
 	compareWithExternal(t, db.Addr, want)
 }
 
-// What InfluxDB refused because of its limits is there after the limits were
-// raised and the time was replayed, and is not listed any more.
+// Readings that InfluxDB refused because of its limits are written by a replay after the limits
+// were raised, and then are no longer listed.
 func TestSeriesLimitRaised(t *testing.T) {
 	t.Parallel()
 	limit := func(n int) testtools.Setting {
@@ -114,7 +114,7 @@ func TestSeriesLimitRaised(t *testing.T) {
 	}
 	db.Configure(limit(0))
 	db.Restart()
-	clock.step(t, 11*time.Minute) // refused series are left alone for ten
+	clock.step(t, 11*time.Minute) // refused series are left alone for ten minutes
 	push()
 	if err := postReplay(s, askedReplay{Projection: "all", From: clock.now().Add(-time.Hour).UTC().Format(time.RFC3339)}); err != nil {
 		t.Fatal(err)
@@ -129,8 +129,8 @@ func TestSeriesLimitRaised(t *testing.T) {
 	compareWithExternal(t, db.Addr, recount(t, dir))
 }
 
-// An InfluxDB that loses everything before the first position was saved, a
-// second after the start, is filled again too.
+// If InfluxDB loses everything within a second after the start, before the first position was
+// saved, it is filled again too.
 func TestWipedRightAfterTheStart(t *testing.T) {
 	t.Parallel()
 	db := testtools.StartInfluxd(t, testtools.InfluxDB18)

@@ -10,9 +10,8 @@ import (
 	"testing"
 )
 
-// TestOperations holds docs/OPERATIONS.md against a running server: every metric
-// that it names is in /metrics from the start, so that an alert on it can fire, and
-// every flag that it names is one.
+// TestOperations compares docs/OPERATIONS.md with a running server. Every metric in the page is in
+// /metrics from the start, so that an alert on the metric can fire. Every flag in the page exists.
 func TestOperations(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "OPERATIONS.md"))
 	if err != nil {
@@ -39,8 +38,8 @@ func isFlag(name string) bool {
 	return slices.ContainsFunc(options(), func(o option) bool { return o.long == name })
 }
 
-// TestUnit holds docs/systemd/pulse.service against the program: its command line
-// is taken, and exit codes and time limits are those of the code.
+// TestUnit compares docs/systemd/pulse.service with the program. Its command line is accepted, and
+// its exit codes and time limits are those of the code.
 func TestUnit(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "systemd", "pulse.service"))
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// An outage is a way in which InfluxDB can be ill. begin and end are called on
-// the test's goroutine; after end it is well again.
+// An outage is a way in which InfluxDB can fail. begin and end run on the test's goroutine. After
+// end InfluxDB works again.
 type outage struct {
 	name       string
 	begin, end func(*ill)
-	// shows says what /status must show of it while it lasts.
+	// shows is what /status must show during the outage.
 	shows shown
-	// disk has InfluxDB keep its data on a file system of so many MiB.
+	// disk is the size of the file system for InfluxDB's data, in MiB; 0 means no own file system.
 	disk int
 }
 
@@ -30,10 +30,10 @@ type shown int
 const (
 	nothing shown = iota // healed by the next write
 	lagging              // neither written nor refused yet
-	failing              // both projections into InfluxDB say so
+	failing              // both projections into InfluxDB fail
 )
 
-// ill is an InfluxDB with what makes it so.
+// ill is an InfluxDB with the means to make it fail.
 type ill struct {
 	t     *testing.T
 	db    *testtools.Server
@@ -85,16 +85,15 @@ func outages() []outage {
 		drop(`DROP RETENTION POLICY "one_week" ON "statistics"`),
 		{name: "killed", shows: failing, begin: func(i *ill) { i.db.Kill() }, end: func(i *ill) { i.db.Restart() }},
 		{name: "stopped by SIGSTOP", shows: lagging, begin: func(i *ill) { i.db.Pause() }, end: func(i *ill) { i.db.Resume() }},
-		// InfluxDB 1.8 writes nothing more to a WAL that met a full disk before it is started
-		// again.
+		// After a full disk InfluxDB 1.8 writes nothing more to its WAL until it is started again.
 		{name: "disk full", disk: 32, shows: failing, begin: func(i *ill) { i.free = testtools.FillDisk(i.t, i.disk) },
 			end: func(i *ill) { i.free(); i.db.Restart() }},
 	}
 }
 
-// TestOutages has InfluxDB fail in every way while relays are polled. Polls and
-// /latest go on, /status says what is wrong, and afterwards raw points and
-// aggregates are those of the journal, field for field.
+// TestOutages makes InfluxDB fail in every way while relays are polled. Polls and /latest continue,
+// and /status says what is wrong. After that, raw points and aggregates are those of the journal,
+// field for field.
 func TestOutages(t *testing.T) {
 	const atOnce = 4 // most of the time each of them waits
 	slots := make(chan struct{}, atOnce)
@@ -136,15 +135,15 @@ func testOutage(t *testing.T, o outage) {
 	await(t, s, "the first window in InfluxDB", time.Minute, func() error { _, err := s.Count("stat_0"); return err })
 
 	o.begin(i)
-	// The open window is over: its rows fall due during the outage.
+	// The clock moves past the end of the open window, so that its rows are due during the outage.
 	clock.step(t, afterWindow)
 	awaitPolls(t, s, fleet, 2*relays)
 	stepped := time.Now()
 	await(t, s, "/status during the outage", 2*time.Minute, func() error {
 		err := errors.Join(latestIsNew(s, clock), statusShows(s, o.shows))
 		if err != nil && time.Since(stepped) > 5*time.Second {
-			// A full disk takes rows as long as the last page of a file has room: the next window
-			// has more.
+			// A full disk takes rows while the last page of a file has room. The next window has
+			// more rows.
 			clock.step(t, afterWindow)
 			awaitPolls(t, s, fleet, 2*relays)
 			stepped = time.Now()
@@ -165,7 +164,7 @@ func testOutage(t *testing.T, o outage) {
 		t.Errorf("/readyz afterwards: %q, %v", ready.Status, err)
 	}
 	if late, err := latePolls(s); err != nil || late > float64(fleet.Polls())/2 {
-		// Some are the machine's, which runs other servers beside this one.
+		// Some are late because this machine runs other servers too.
 		t.Errorf("%v polls were not answered in time, %d answered (%v)", late, fleet.Polls(), err)
 	}
 	if n := fleet.Disconnects(); n != 0 {
@@ -179,11 +178,11 @@ func testOutage(t *testing.T, o outage) {
 	compareWithExternal(t, i.db.Addr, want)
 }
 
-// afterWindow is a step of the clock that is behind the end of the open window
-// of a minute, and behind its grace.
+// afterWindow is a step of the clock to after the end of the open window of a minute and after its
+// grace.
 const afterWindow = window + 15*time.Second
 
-// A serverStatus is what the tests read of /status.
+// A serverStatus holds the parts of /status that the tests read.
 type serverStatus struct {
 	State   string
 	Journal struct {
@@ -203,7 +202,7 @@ type projectionStatus struct {
 	SecondsToLoss *float64 `json:"seconds_to_loss"`
 }
 
-// intoInflux are the projections that write to InfluxDB.
+// intoInflux returns the projections that write to InfluxDB.
 func (s *serverStatus) intoInflux() []projectionStatus {
 	var list []projectionStatus
 	for _, p := range s.Projections {
@@ -214,7 +213,7 @@ func (s *serverStatus) intoInflux() []projectionStatus {
 	return list
 }
 
-// statusShows is nil when /status and /readyz say what they must of an outage.
+// statusShows returns nil if /status and /readyz show the outage as they must.
 func statusShows(s *pulseproc.Server, what shown) error {
 	var status serverStatus
 	if err := s.Get("/status", &status); err != nil {
@@ -243,7 +242,7 @@ func statusShows(s *pulseproc.Server, what shown) error {
 	return nil
 }
 
-// latestIsNew is nil when the newest reading is of the last poll or the one before.
+// latestIsNew returns nil if the newest reading is from the last poll or the one before.
 func latestIsNew(s *pulseproc.Server, clock *wrongClock) error {
 	var newest stat
 	if err := s.Get("/latest/stat_0", &newest); err != nil {
@@ -255,7 +254,7 @@ func latestIsNew(s *pulseproc.Server, clock *wrongClock) error {
 	return nil
 }
 
-// awaitProjected waits until nothing fails and nothing waits.
+// awaitProjected waits until no projection fails or has records left.
 func awaitProjected(t *testing.T, s *pulseproc.Server) {
 	t.Helper()
 	await(t, s, "all projected", 3*time.Minute, func() error {

@@ -13,10 +13,9 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// TestOverrideOverRestart kills a server while an override holds. The next one
-// goes on with it for the relays that it is for, tells them the remaining
-// seconds, and ends it when it would have ended; a relay that came later is
-// polled as ever.
+// TestOverrideOverRestart kills a server during an override. The next server continues the override
+// for its relays, sends them the remaining seconds, and ends it at the original time. A relay that
+// connected later is polled as usual.
 func TestOverrideOverRestart(t *testing.T) {
 	const lasts, regular = 14 * time.Second, 24 * 3600
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", fmt.Sprint(regular), "-l", "WARN")
@@ -67,7 +66,7 @@ func TestOverrideOverRestart(t *testing.T) {
 	}
 }
 
-// polled is a relay that answers and remembers when it was asked.
+// polled is a relay that answers polls and notes their times.
 type polled struct {
 	t  *testing.T
 	id string
@@ -75,7 +74,7 @@ type polled struct {
 	mu    sync.Mutex
 	times []time.Time // of polls
 	told  string      // the arguments of the first override line
-	at    time.Time   // and when it came
+	at    time.Time   // when that line came
 	wg    sync.WaitGroup
 }
 
@@ -85,8 +84,8 @@ func newPolled(t *testing.T, id string) *polled {
 	return p
 }
 
-// connect lets the relay say who it is and what it has, and answer polls until
-// the connection ends.
+// connect sends the relay's id and collectors. After that the relay answers polls until the
+// connection ends.
 func (p *polled) connect(address string) {
 	p.t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -122,7 +121,7 @@ func (p *polled) connect(address string) {
 	})
 }
 
-// forget is for a new connection.
+// forget deletes the notes before a new connection.
 func (p *polled) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,9 +153,9 @@ func (p *polled) override() (told string, at time.Time) {
 	return p.told, p.at
 }
 
-// TestSlowOverrideStaysInLatest polls a collector less often than the interval. /latest
-// has its reading all the time, over a kill too, also while the relay is away; once the
-// override is cancelled, and the relay gone, it has not.
+// TestSlowOverrideStaysInLatest polls a collector less often than the interval. /latest always has
+// its reading: after a kill too, and while the relay is away. After the override is cancelled, and
+// the relay is away, /latest does not have the reading.
 func TestSlowOverrideStaysInLatest(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "1", "-l", "WARN")
 	r := newPolled(t, "slow")

@@ -11,7 +11,7 @@ import (
 	"github.com/nanopack/pulse/projector/past"
 )
 
-// On a terminal one line is written over, and what else is said stands above it.
+// On a terminal the progress is one line that is overwritten, and other output stands above it.
 func TestProgressLine(t *testing.T) {
 	var b bytes.Buffer
 	now := replayFrom
@@ -45,7 +45,7 @@ func TestProgressLine(t *testing.T) {
 	}
 }
 
-// Elsewhere there is a line now and then.
+// On other outputs a line of progress comes from time to time.
 func TestProgressLines(t *testing.T) {
 	var b bytes.Buffer
 	now := replayFrom

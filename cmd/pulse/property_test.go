@@ -15,17 +15,16 @@ import (
 	"github.com/nanopack/pulse/internal/testtools"
 )
 
-// PULSE_SEED repeats one run of TestAnythingGoes; PULSE_PROPERTY_ROUNDS is how
-// many runs there are without it.
+// The environment variable PULSE_SEED repeats one run of TestAnythingGoes. Without it,
+// PULSE_PROPERTY_ROUNDS is the number of runs; propertyRounds is the default.
 const propertyRounds = 5
 
-// TestAnythingGoes has everything happen to a server that can happen at once, in
-// random order: load, outages of InfluxDB, its loss, restarts, kill -9, replays, clock
-// steps both ways. In the end the journal holds every event that the server
-// said it had, once, and what is in InfluxDB equals a recount of the journal,
-// field for field.
+// TestAnythingGoes does everything to a server that can happen, in random order: load, outages of
+// InfluxDB, loss of its data, restarts, kill -9, replays, clock steps both ways. In the end the
+// journal holds every event that the server has confirmed, once. InfluxDB equals a recount of the
+// journal, field for field.
 func TestAnythingGoes(t *testing.T) {
-	const atOnce = 4 // much of a run is waiting
+	const atOnce = 4 // a run waits most of the time
 	seeds := make([]uint64, propertyRounds)
 	if n, err := strconv.Atoi(os.Getenv("PULSE_PROPERTY_ROUNDS")); err == nil {
 		seeds = make([]uint64, n)
@@ -59,9 +58,9 @@ type anything struct {
 	db     *testtools.Server // nil with the embedded engine
 	proxy  *testtools.Proxy
 	heal   func() // ends the outage; nil while there is none
-	// wiped: InfluxDB lost what it had, and the server was not started since. A
-	// projection may find that out only by what it writes as it stops, and
-	// leaves the rest to the next start.
+	// wiped means that InfluxDB lost its data and the server was not started since. A projection
+	// may notice the loss only when it writes during the stop, and then leaves the rest to the next
+	// start.
 	wiped bool
 	began time.Time
 }
@@ -90,7 +89,7 @@ func runAnything(t *testing.T, seed uint64) {
 	if a.heal != nil {
 		a.endOutage()
 	}
-	a.load() // a projection finds out by writing that InfluxDB lost what it had
+	a.load() // a projection must write to notice that InfluxDB lost its data
 	a.relays.stop()
 	if a.wiped {
 		a.restart()
@@ -103,8 +102,8 @@ func runAnything(t *testing.T, seed uint64) {
 	a.compare()
 }
 
-// compare compares the journal with what was sent, and InfluxDB with the
-// journal, while the server is stopped.
+// compare compares the journal with the events that were sent, and InfluxDB with the journal. The
+// server is stopped meanwhile.
 func (a *anything) compare() {
 	a.t.Helper()
 	want := recount(a.t, a.dir)
@@ -121,7 +120,7 @@ func (a *anything) log(format string, args ...any) {
 	a.t.Logf("%6.2fs %s", time.Since(a.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// one does one of the things that can happen.
+// one runs one random event of those that can happen.
 func (a *anything) one() {
 	deeds := []func(){a.step, a.step, a.step, a.kill, a.kill, a.restart, a.wipe, a.replay, a.replay}
 	if a.db != nil {
@@ -138,7 +137,7 @@ func (a *anything) start() {
 	a.wiped = false
 }
 
-// load has every relay send some events, or very many.
+// load has every relay send a few events, or very many.
 func (a *anything) load() {
 	a.t.Helper()
 	n := 1 + a.random.IntN(30)
@@ -148,7 +147,7 @@ func (a *anything) load() {
 	ctx, cancel := context.WithTimeout(a.t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := a.relays.push(ctx, n); err != nil {
-		// Connections end with the server, and a relay finds that out by writing.
+		// The connections end with the server, and a relay notices that only when it writes.
 		if err = a.relays.push(ctx, n); err != nil {
 			a.t.Fatalf("load: %v", err)
 		}
@@ -156,14 +155,14 @@ func (a *anything) load() {
 	a.log("load: %d events of each of %d relays", n, len(a.relays.relays))
 }
 
-// maxOffset keeps all readings younger than the policy of raw points.
+// maxOffset keeps all readings younger than the retention of raw points.
 const maxOffset = 3 * time.Hour
 
 func (a *anything) anyOffset() time.Duration {
 	return time.Duration(a.random.Int64N(int64(2*maxOffset))) - maxOffset
 }
 
-// step sets the clock: by some seconds, to the next windows, or to anything.
+// step sets the clock: by some seconds, to one of the next windows, or to any time.
 func (a *anything) step() {
 	to := a.clock.offset
 	switch a.random.IntN(3) {
@@ -179,8 +178,8 @@ func (a *anything) step() {
 	a.clock.step(a.t, to-a.clock.offset)
 }
 
-// kill ends the server with SIGKILL: under load or without, and perhaps once
-// more while it starts.
+// kill ends the server with SIGKILL, with load or without. It may kill the next server too, while
+// that one starts.
 func (a *anything) kill() {
 	ctx, cancel := context.WithCancel(a.t.Context())
 	pushed := make(chan error, 1)
@@ -192,7 +191,7 @@ func (a *anything) kill() {
 	a.server.Kill()
 	cancel()
 	if underLoad {
-		<-pushed // it was cut off
+		<-pushed // the kill cut it off
 	}
 	a.log("kill -9 (under load: %t)", underLoad)
 	for a.random.IntN(3) == 0 {
@@ -206,7 +205,7 @@ func (a *anything) kill() {
 	a.start()
 }
 
-// restart ends the server as its operator would.
+// restart stops the server with SIGTERM and starts it again.
 func (a *anything) restart() {
 	if a.stop() && a.heal == nil && !a.wiped {
 		a.compare()
@@ -214,12 +213,13 @@ func (a *anything) restart() {
 	a.start()
 }
 
-// little is so much of the journal that any machine projects it in the time that a stop has.
+// little is a number of records that any machine can project during a stop.
 const little = 2000
 
-// stop says whether the server ended with code 0, which says that all is projected. It must
-// when it had little to do. Otherwise its last line has to say what the next start does: a stop
-// goes on with a projection for some seconds, and with a backlog for less.
+// stop reports whether the server ended with code 0, which means that everything is projected. The
+// code must be 0 if the server had little to do. Otherwise the server's last line must say what the
+// next start does, because a stop continues a projection only for some seconds, and a backlog for
+// less.
 func (a *anything) stop() bool {
 	a.t.Helper()
 	waiting, err := unprojected(a.server)
@@ -237,8 +237,8 @@ func (a *anything) stop() bool {
 	return false
 }
 
-// unprojected is how many records some projection has not applied yet. The error says that one
-// fails, or has a backlog: it is not known when it is done then.
+// unprojected returns how many records a projection has not applied yet. It returns an error if a
+// projection fails or has a backlog, because then the number is not known.
 func unprojected(s *pulseproc.Server) (n uint64, err error) {
 	var status serverStatus
 	if err := s.Get("/status", &status); err != nil {
@@ -255,7 +255,7 @@ func unprojected(s *pulseproc.Server) (n uint64, err error) {
 	return n, err
 }
 
-// wipe has InfluxDB lose what it has.
+// wipe makes InfluxDB lose its data.
 func (a *anything) wipe() {
 	defer func() { a.wiped = true }()
 	if a.db == nil {
@@ -279,10 +279,10 @@ func (a *anything) wipe() {
 	store := openExternal(a.t, a.db.Addr)
 	defer store.Close()
 	_, err := store.Query(a.t.Context(), statement, nil)
-	a.log("%s: %v", statement, err) // it may be gone already
+	a.log("%s: %v", statement, err) // it may be dropped already
 }
 
-// replay rebuilds some time from the journal: it changes nothing.
+// replay replays a random time from the journal, which must change nothing.
 func (a *anything) replay() {
 	from := a.clock.now().Add(-time.Duration(a.random.Int64N(int64(2 * maxOffset))))
 	r := askedReplay{Projection: []string{"raw", "aggregates", "all"}[a.random.IntN(3)], From: from.UTC().Format(time.RFC3339), DryRun: a.random.IntN(4) == 0}
@@ -295,7 +295,7 @@ func (a *anything) replay() {
 	}
 }
 
-// outage begins an outage, or ends the one that there is.
+// outage begins an outage, or ends the present one.
 func (a *anything) outage() {
 	if a.heal != nil {
 		a.endOutage()

@@ -16,8 +16,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// Pushers are relays that send readings without being asked, as fast as the
-// server takes them, and that know which of them it has.
+// Pushers are relays that send readings without being polled, as fast as the server takes them.
+// They note which events the server has confirmed.
 type pushers struct {
 	addr   string
 	relays []*pusher
@@ -30,7 +30,7 @@ type pusher struct {
 	conn   net.Conn // nil while not connected
 	lines  *relaywire.Reader
 	sent   int          // events written so far; stat_0 is the event's number, from 1
-	known  map[int]bool // events of which the server has said that it has them
+	known  map[int]bool // events that the server has confirmed
 }
 
 func newPushers(addr string, relays, stats int, random *rand.Rand) *pushers {
@@ -42,8 +42,8 @@ func newPushers(addr string, relays, stats int, random *rand.Rand) *pushers {
 	return p
 }
 
-// push has every relay send n events. It returns when the server has them all,
-// or with the first error of a connection; each relay connects if it is not.
+// push has every relay send n events; a relay that is not connected connects first. push returns
+// when the server has confirmed all events, or with the first error of a connection.
 func (p *pushers) push(ctx context.Context, n int) error {
 	var all sync.WaitGroup
 	errs := make([]error, len(p.relays))
@@ -81,7 +81,7 @@ func (r *pusher) push(ctx context.Context, addr string, n int) (err error) {
 	}
 	conn := r.conn
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	const atOnce = 20 // events to a write, so that the answer is never far
+	const atOnce = 20 // events in a write, so that the answer comes soon
 	for n > 0 {
 		first := r.sent + 1
 		var text strings.Builder
@@ -94,7 +94,7 @@ func (r *pusher) push(ctx context.Context, addr string, n int) (err error) {
 			text.WriteString("\n")
 			n--
 		}
-		// A session goes on when the journal has its event: so the pong says that it has all
+		// A session continues only after the journal has its event. So the pong confirms all events
 		// before.
 		if _, err := conn.Write([]byte(text.String() + "ping\n")); err != nil {
 			return err
@@ -125,7 +125,7 @@ func (r *pusher) connect(ctx context.Context, addr string) error {
 	return err
 }
 
-// await passes over what else the server says.
+// await reads until the server sends verb, and ignores other lines.
 func (r *pusher) await(verb relaywire.Verb) error {
 	for {
 		m, err := r.lines.Read()
@@ -141,8 +141,8 @@ func (r *pusher) await(verb relaywire.Verb) error {
 	}
 }
 
-// check compares what the relays know with what the journal holds: everything
-// that the server had is there, once, and nothing that was not sent.
+// check compares the relays' notes with the journal. Every event that the server confirmed is
+// there, once, and no event that was not sent.
 func (p *pushers) check(t *testing.T, c *count) {
 	t.Helper()
 	stored := make(map[string]map[int]bool)

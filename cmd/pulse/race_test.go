@@ -2,5 +2,5 @@
 
 package main
 
-// raceMemory is how many times its memory a program takes under the race detector.
+// raceMemory is the factor by which the race detector increases the memory of a program.
 const raceMemory = 4

@@ -17,10 +17,10 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// A count is what InfluxDB should hold according to the journal.
+// A count holds what InfluxDB should hold according to the journal.
 type count struct {
 	events int
-	last   uint64                // the journal's newest record
+	last   uint64                // the journal's last sequence
 	raw    map[string]float64    // host, stat and time → value
 	rows   map[string]aggregates // host, stat and window → fields
 }
@@ -31,9 +31,8 @@ const window = time.Minute
 
 func key(host, stat string, ns int64) string { return fmt.Sprintf("%s %s %d", host, stat, ns) }
 
-// recount reads the whole journal of a stopped server and works out, in the
-// simplest way, what its events make of InfluxDB. It fails the test if an event
-// is there twice.
+// recount reads the whole journal of a stopped server and calculates, in the simplest way, what
+// InfluxDB should hold. It fails the test if an event is there twice.
 func recount(t *testing.T, dir string) *count {
 	t.Helper()
 	c := &count{raw: make(map[string]float64), rows: make(map[string]aggregates)}
@@ -42,8 +41,8 @@ func recount(t *testing.T, dir string) *count {
 	return c
 }
 
-// readJournal visits every event of the journal of a stopped server and returns
-// the number of its newest record.
+// readJournal visits every event in the journal of a stopped server and returns the journal's last
+// sequence.
 func readJournal(t *testing.T, dir string, visit func(seq uint64, e *codec.Event)) uint64 {
 	t.Helper()
 	state, err := migrations.Open(dir, migrations.Options{})
@@ -111,8 +110,7 @@ func (c *count) add(t *testing.T, e *codec.Event, polls map[string]map[float64]b
 	}
 }
 
-// compareWithInflux compares everything that the embedded InfluxDB of a stopped
-// server holds with a recount.
+// compareWithInflux compares the whole embedded InfluxDB of a stopped server with a recount.
 func compareWithInflux(t *testing.T, dir string, want *count) {
 	t.Helper()
 	store, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "influx")})
@@ -123,7 +121,7 @@ func compareWithInflux(t *testing.T, dir string, want *count) {
 	compareWithStore(t, store, want)
 }
 
-// compareWithExternal is compareWithInflux for an InfluxDB of its own.
+// compareWithExternal is compareWithInflux for an external InfluxDB.
 func compareWithExternal(t *testing.T, address string, want *count) {
 	t.Helper()
 	store, err := influx.OpenExternal(influx.ExternalOptions{Address: address})
@@ -134,8 +132,8 @@ func compareWithExternal(t *testing.T, address string, want *count) {
 	compareWithStore(t, store, want)
 }
 
-// compareWithStore reads every raw point and aggregate of the fleet's stats,
-// stat_0 to stat_9.
+// compareWithStore reads and compares every raw point and aggregate of the fleet's stats, stat_0 to
+// stat_9.
 func compareWithStore(t *testing.T, store influx.Store, want *count) {
 	t.Helper()
 	raw := make(map[string]float64)
@@ -192,7 +190,7 @@ func compareWithStore(t *testing.T, store influx.Store, want *count) {
 	}
 }
 
-// difference shows some of what two maps do not share.
+// difference returns some of the differences between two maps.
 func difference[V comparable](got, want map[string]V) string {
 	var lines []string
 	for k, v := range want {

@@ -17,9 +17,9 @@ import (
 	"github.com/nanopack/pulse/relaywire"
 )
 
-// TestAgentReload changes the token, the certificate to trust and the log level of an agent by
-// SIGHUP. The connection that stands stays; the next one uses what is new. A wrong configuration
-// changes nothing.
+// TestAgentReload changes the token, the trusted certificate and the log level of an agent by
+// SIGHUP. The open connection stays, and the next connection uses the new values. A wrong
+// configuration changes nothing.
 func TestAgentReload(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -47,8 +47,8 @@ func TestAgentReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	// accept is the server's side of one connection: it returns the id line with the token, and has
-	// said ok.
+	// accept is the server's side of one connection. It sends the ok, and returns the id line with
+	// the token.
 	accept := func(i int) (*tls.Conn, *bufio.Reader, string) {
 		t.Helper()
 		if err := server.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute)); err != nil {
@@ -65,7 +65,7 @@ func TestAgentReload(t *testing.T) {
 			}
 			lines := bufio.NewReader(conn)
 			line, err := lines.ReadString('\n')
-			if err == nil { // the agent says its token to a server that asks for one
+			if err == nil { // the agent sends its token only to a server that asks for it
 				if _, err := conn.Write(relaywire.AppendError(nil, relaywire.ErrMissingToken.Error())); err != nil {
 					t.Fatal(err)
 				}
@@ -78,7 +78,7 @@ func TestAgentReload(t *testing.T) {
 				t.Cleanup(func() { conn.Close() })
 				return conn, lines, strings.TrimSpace(line)
 			}
-			conn.Close() // it trusts another
+			conn.Close() // it trusts another certificate
 		}
 	}
 	write := func(values map[string]any) {

@@ -12,7 +12,7 @@ import (
 	"github.com/nanopack/pulse/ingest"
 )
 
-// TestRelaysCommand prints for people, those that are disconnected first.
+// TestRelaysCommand checks the output for people, with disconnected relays first.
 func TestRelaysCommand(t *testing.T) {
 	now := time.Date(2026, 11, 23, 10, 20, 30, 0, time.UTC)
 	relays := []ingest.Relay{
@@ -41,8 +41,8 @@ web1       connected     -             0           0       0           0        
 	}
 }
 
-// TestForgetRelay forgets relays whose ids a path or a shell could stumble over, and one only
-// after its connection has ended. They stay forgotten over a kill.
+// TestForgetRelay forgets relays whose ids are special in a path or a shell. A connected relay can
+// be forgotten only after its connection has ended. Forgotten relays stay forgotten after a kill.
 func TestForgetRelay(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "3600", "-l", "WARN")
 	ids := []string{"web1", "rack 7/web 1", "50%", "%2F", "..", "ä?&#;", "a+b"}

@@ -16,7 +16,7 @@ func TestRelayTags(t *testing.T) {
 	for _, c := range []struct {
 		list string
 		want []string
-		why  string // what the refusal says
+		why  string // a part of the error
 	}{
 		{"service:web1,rack:7", []string{"service:web1", "rack:7"}, ""},
 		{" service:web1 , rack:7,, rack:7 ", []string{"service:web1", "rack:7"}, ""},
@@ -79,10 +79,10 @@ func TestRelayWarnings(t *testing.T) {
 	}
 }
 
-// TestTagsOfARelayCanBeFilteredOn: what relayTags takes is found by a real server, what it refuses
-// as a tag that nothing could be filtered by is not.
+// TestTagsOfARelayCanBeFilteredOn checks relayTags with a real server. A tag that relayTags accepts
+// can be used as a filter. A tag that it refuses as unusable in a filter cannot.
 func TestTagsOfARelayCanBeFilteredOn(t *testing.T) {
-	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "3600", "-l", "WARN") // one reading, and it stays the latest
+	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "3600", "-l", "WARN") // the reading stays the latest
 	r, err := relay.New(relay.Options{Address: s.RelayAddr, ID: "web1"})
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestTagsOfARelayCanBeFilteredOn(t *testing.T) {
 			key, value, _ = strings.Cut(tag, "=")
 		}
 		filter := url.Values{key: {value}}.Encode()
-		// Another value must find nothing, or it is no filter.
+		// Another value must find nothing, or the parameter is not a filter.
 		other := url.Values{key: {value + "x"}}.Encode()
 		err := s.Get("/latest/load?"+filter, new(stat))
 		if err == nil && s.Get("/latest/load?"+other, new(stat)) == nil {

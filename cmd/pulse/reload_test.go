@@ -24,7 +24,7 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// A reloadWorld is a server with everything that a reload can change, and its config file.
+// A reloadWorld is a server with its config file and everything that a reload can change.
 type reloadWorld struct {
 	t      *testing.T
 	server *pulseproc.Server
@@ -51,11 +51,11 @@ func newReloadWorld(t *testing.T) *reloadWorld {
 	w.write(nil)
 	w.certificate(0)
 	w.server = serverOf(t, pulseproc.Options{DataDir: filepath.Join(dir, "data"), TLS: anyCertificate(), Token: "token-of-the-beginning",
-		Args: []string{"--config-file", w.file, "--host-stats", "--nats-listen-address", w.nats}}) // a flag wins over the file
+		Args: []string{"--config-file", w.file, "--host-stats", "--nats-listen-address", w.nats}}) // flags override the file
 	return w
 }
 
-// write writes the config file with some other values.
+// write writes the config file with some values changed.
 func (w *reloadWorld) write(other map[string]any) {
 	w.t.Helper()
 	values := maps.Clone(w.values)
@@ -67,7 +67,7 @@ func (w *reloadWorld) write(other map[string]any) {
 	writeFile(w.t, w.file, string(text))
 }
 
-// certificate puts one of the two certificates in place.
+// certificate installs one of the two certificates.
 func (w *reloadWorld) certificate(i int) {
 	w.t.Helper()
 	for _, name := range []string{"cert.pem", "key.pem"} {
@@ -79,7 +79,7 @@ func (w *reloadWorld) certificate(i int) {
 	}
 }
 
-// reload sends a SIGHUP and waits for a line that holds the text.
+// reload sends a SIGHUP and waits for a log line that contains want.
 func (w *reloadWorld) reload(want string) {
 	w.t.Helper()
 	seen := strings.Count(w.server.Log(), want)
@@ -94,7 +94,7 @@ func (w *reloadWorld) reload(want string) {
 	})
 }
 
-// trusting is a client's configuration that takes one of the two certificates alone.
+// trusting returns a client's configuration that trusts only one of the two certificates.
 func (w *reloadWorld) trusting(i int) *tls.Config {
 	w.t.Helper()
 	config, err := clientTLS(true, filepath.Join(w.dirs[i], "cert.pem"))
@@ -104,8 +104,8 @@ func (w *reloadWorld) trusting(i int) *tls.Config {
 	return config
 }
 
-// wantServed fails the test unless the API, the relay port and the NATS listener show one of the
-// two certificates and ask for these tokens.
+// wantServed fails the test unless the API, the relay port and the NATS listener use the
+// certificate i and require these tokens.
 func (w *reloadWorld) wantServed(i int, token, relayToken, cors string) {
 	w.t.Helper()
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: w.trusting(i), DisableKeepAlives: true}}
@@ -151,9 +151,9 @@ func (w *reloadWorld) connect(id, token string, i int) *relay.Relay {
 	return r
 }
 
-// TestReload changes everything that a running server takes, and something that it does not, by
-// SIGHUP. Who is connected stays; who comes meets what is new. A wrong configuration changes
-// nothing.
+// TestReload changes by SIGHUP every value that a running server can change, and one that it
+// cannot. Open connections stay, and new connections get the new values. A wrong configuration
+// changes nothing.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	w := newReloadWorld(t)
@@ -209,7 +209,7 @@ func TestReload(t *testing.T) {
 		}
 		return nil
 	})
-	for range 50 { // at the same moment
+	for range 50 { // all at the same moment
 		if err := syscall.Kill(w.server.Pid(), syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +220,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestHangupsOutsideOfServing come while a server starts, and while it stops.
+// TestHangupsOutsideOfServing sends SIGHUPs while a server starts, and while it stops.
 func TestHangupsOutsideOfServing(t *testing.T) {
 	t.Parallel()
 	systemd := listenNotify(t)
@@ -254,8 +254,8 @@ func TestHangupsOutsideOfServing(t *testing.T) {
 	}
 }
 
-// TestReloadMerges judges the values that a reload takes by the addresses at which the server
-// listens, not by those in the file.
+// TestReloadMerges checks that a reload validates its values with the addresses at which the server
+// listens, not with those in the file.
 func TestReloadMerges(t *testing.T) {
 	parse := func(args ...string) *Config {
 		t.Helper()

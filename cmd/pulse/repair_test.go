@@ -29,9 +29,8 @@ func flip(pattern string) damage {
 	})
 }
 
-// TestDamagedInflux damages the files of the embedded InfluxDB in every way: after
-// the start raw points and aggregates equal a recount of the journal, and what
-// was damaged is told.
+// TestDamagedInflux damages the files of the embedded InfluxDB in every way. After the start, raw
+// points and aggregates equal a recount of the journal, and /status names the damage.
 func TestDamagedInflux(t *testing.T) {
 	whole := filledDataDir(t, "-a", "1")
 	want := recount(t, whole)
@@ -87,7 +86,7 @@ func TestDamagedInflux(t *testing.T) {
 				t.Errorf("told: %s", told)
 			}
 			for _, d := range status.Influx.Damages {
-				if !d.LostFrom.IsZero() && !strings.HasPrefix(d.What, "m") { // of what is not known which times it held
+				if !d.LostFrom.IsZero() && !strings.HasPrefix(d.What, "m") { // its times are unknown
 					t.Errorf("said to be lost: %+v", d)
 				}
 			}
@@ -97,9 +96,9 @@ func TestDamagedInflux(t *testing.T) {
 	}
 }
 
-// TestInfluxGoneBeyondTheJournal removes influx/ when the journal has dropped what it began with:
-// what it holds is projected again, the first window as far as it goes, and the rest is said to be
-// lost, once.
+// TestInfluxGoneBeyondTheJournal removes influx/ after the journal has dropped its first events.
+// The events that the journal still holds are projected again, and the first window only in part.
+// The rest is reported as lost, once.
 func TestInfluxGoneBeyondTheJournal(t *testing.T) {
 	dir := filledDataDir(t, "-a", "1")
 	between := time.Now()
@@ -116,7 +115,7 @@ func TestInfluxGoneBeyondTheJournal(t *testing.T) {
 	remove("influx")(t, dir)
 
 	var told []query.Damage
-	for range 2 { // also a later start says it
+	for range 2 { // a later start reports it too
 		s = startServer(t, dir, "--influx-address", "embedded", "-a", "1", "-l", "WARN")
 		if err := s.Await(t.Context(), func() (bool, error) {
 			var status query.Status
@@ -139,8 +138,8 @@ func TestInfluxGoneBeyondTheJournal(t *testing.T) {
 	compareWithInflux(t, dir, want)
 }
 
-// trimJournal has the journal of a stopped server drop what is older than a time, and returns when
-// its first event was stored.
+// trimJournal has the journal of a stopped server drop its events before a time. It returns the
+// time at which the first remaining event was stored.
 func trimJournal(t *testing.T, dir string, at time.Time) time.Time {
 	t.Helper()
 	state, err := migrations.Open(dir, migrations.Options{})
@@ -169,7 +168,7 @@ func trimJournal(t *testing.T, dir string, at time.Time) time.Time {
 	}
 }
 
-// awaitRepair waits until what was damaged is projected again.
+// awaitRepair waits until the damaged data is projected again.
 func awaitRepair(t *testing.T, get func(string, any) error) (status query.Status) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {

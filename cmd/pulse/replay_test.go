@@ -19,23 +19,23 @@ import (
 	"github.com/nanopack/pulse/projector/past"
 )
 
-// replayServer is a server as far as `pulse replay` sees one: it has one
-// replay, 3, and answers every question about it with the next of its looks.
+// replayServer is a server as `pulse replay` sees it. It has one replay, 3, and answers every
+// question about it with the next element of looks.
 type replayServer struct {
 	*httptest.Server
 
 	mu       sync.Mutex
 	body     string                      // of the POST
 	looks    []func(http.ResponseWriter) // in turn; the last one repeats
-	refuse   int                         // status of the POST; 0: it is taken
+	refuse   int                         // status of the POST; 0: accepted
 	asked    int
 	canceled bool
-	onLook   func(n int) // called with how often it was asked
+	onLook   func(n int) // called with the number of questions so far
 }
 
 var replayFrom = time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
 
-// aReplay is replay 3 with so much done.
+// aReplay returns replay 3 with the given progress.
 func aReplay(state past.State, progress float64) past.Job {
 	left := 60 * (1 - progress)
 	r := past.Job{ID: "3", Projections: []string{"raw", "aggregates"}, From: replayFrom, To: replayFrom.Add(12 * time.Hour), State: state,
@@ -51,12 +51,13 @@ func aReplay(state past.State, progress float64) past.Job {
 	return r
 }
 
-// look answers with a replay.
+// look returns a handler that answers with a replay.
 func look(r past.Job) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) { _ = json.NewEncoder(w).Encode(r) }
 }
 
-// answers with a status, as the server itself or what stands before it does.
+// answers returns a handler that answers with a status, as the server itself or a proxy in front of
+// it does.
 func answers(status int) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) {
 		w.WriteHeader(status)
@@ -64,7 +65,7 @@ func answers(status int) func(http.ResponseWriter) {
 	}
 }
 
-// breaksOff is a connection that ends without an answer.
+// breaksOff ends the connection without an answer.
 func breaksOff(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 
 func newReplayServer(t *testing.T, looks ...func(http.ResponseWriter)) *replayServer {
@@ -103,14 +104,14 @@ func (s *replayServer) answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// saw returns what was asked of it.
+// saw returns the requests that the server got.
 func (s *replayServer) saw() (looks int, canceled bool, body string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked, s.canceled, s.body
 }
 
-// replayQuickly runs `pulse replay` against a server without waiting for long.
+// replayQuickly runs `pulse replay` against a server with short pauses.
 func replayQuickly(ctx context.Context, change func(*replayCommand), args ...string) (code int, stdout, stderr string) {
 	r := replayCommand{poll: time.Millisecond, patience: 10 * time.Second, now: time.Now}
 	if change != nil {
@@ -121,7 +122,7 @@ func replayQuickly(ctx context.Context, change func(*replayCommand), args ...str
 	return code, out.String(), err.String()
 }
 
-// What became of a replay is printed, and is the exit code.
+// The result of a replay is printed and gives the exit code.
 func TestReplayCommand(t *testing.T) {
 	t.Setenv("TZ", "")
 	failed := aReplay(past.StateFailed, 0.5)
@@ -135,7 +136,7 @@ func TestReplayCommand(t *testing.T) {
 		args           []string
 		code           int
 		body           string
-		stdout, stderr []string // what they hold
+		stdout, stderr []string // parts of the output
 	}{
 		{"done", []func(http.ResponseWriter){look(aReplay(past.StateRunning, 0.25)), look(aReplay(past.StateRunning, 0.75)), look(aReplay(past.StateDone, 1))},
 			[]string{"--from", "6h", "--projection", "raw"}, exitOK, `{"projection":"raw","from":"6h","dry_run":false}`,
@@ -190,8 +191,8 @@ func TestReplayCommand(t *testing.T) {
 	}
 }
 
-// Dates are this host's, and are shown so; how far back is left to the server's
-// clock. What nothing was found of is said.
+// Dates are read and shown in this host's time zone. A duration back from now is sent to the
+// server, which uses its own clock. The output says when there was nothing to replay.
 func TestReplayDates(t *testing.T) {
 	now := func() time.Time { return time.Date(2026, 11, 27, 20, 30, 0, 0, time.UTC) } // the 28th in India
 	empty := past.Job{ID: "3", State: past.StateDone, From: replayFrom, To: replayFrom.Add(time.Hour),
@@ -223,8 +224,8 @@ func TestReplayDates(t *testing.T) {
 	}
 }
 
-// A mistake on the command line is found before a server is asked, and what the
-// server refuses says which field.
+// A mistake on the command line is found before the server gets a request. When the server refuses
+// a request, the error names the field.
 func TestReplayRefusals(t *testing.T) {
 	t.Setenv("TZ", "")
 	s := newReplayServer(t, look(aReplay(past.StateDone, 1)))
@@ -279,7 +280,7 @@ func TestReplayRefusals(t *testing.T) {
 	}
 }
 
-// ^C has the server cancel the replay, also one that came while it was asked for.
+// ^C makes the server cancel the replay, even if ^C comes while the replay is being requested.
 func TestReplayCancel(t *testing.T) {
 	s := newReplayServer(t, look(aReplay(past.StateRunning, 0.5)))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -303,7 +304,7 @@ func TestReplayCancel(t *testing.T) {
 	}
 }
 
-// A ^C that the server does not hear of is told.
+// If the server does not get the cancellation, the command says so.
 func TestReplayCancelOfALostServer(t *testing.T) {
 	s := newReplayServer(t, look(aReplay(past.StateRunning, 0.5)))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -318,7 +319,7 @@ func TestReplayCancelOfALostServer(t *testing.T) {
 	}
 }
 
-// A server that stays away is given up, and the replay is not.
+// The command gives up a server that stays away, but the replay continues.
 func TestReplayPatience(t *testing.T) {
 	s := newReplayServer(t, look(aReplay(past.StateRunning, 0.5)), breaksOff)
 	code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) { r.patience = 50 * time.Millisecond }, "--api", s.URL, "--from", "6h")
@@ -330,7 +331,7 @@ func TestReplayPatience(t *testing.T) {
 	}
 }
 
-// The certificate of a server that speaks TLS only is trusted if it was given.
+// The certificate of a server with TLS is trusted if it was given with a flag.
 func TestReplayTLS(t *testing.T) {
 	s := &replayServer{looks: []func(http.ResponseWriter){look(aReplay(past.StateDone, 1))}}
 	s.Server = httptest.NewTLSServer(http.HandlerFunc(s.answer))
@@ -345,7 +346,7 @@ func TestReplayTLS(t *testing.T) {
 	}
 }
 
-// Without a server the command replays itself, with the server's configuration.
+// Without a server the command does the replay itself, with the server's configuration.
 func TestReplayWithoutAServer(t *testing.T) {
 	nobody := httptest.NewServer(nil)
 	nobody.Close()
@@ -390,7 +391,7 @@ func TestReplayWithoutAServer(t *testing.T) {
 		})
 	}
 
-	// A server that answers does it, with the token of the config file.
+	// If a server answers, it does the replay. The command uses the token of the config file.
 	s := newReplayServer(t, look(aReplay(past.StateDone, 1)))
 	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h", "--config-file", file); code != exitFailure || !strings.Contains(stderr, "--token") {
 		t.Errorf("exit %d, %q", code, stderr)

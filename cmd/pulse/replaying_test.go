@@ -12,7 +12,7 @@ import (
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
-// A askedReplay is the body of POST /replay.
+// An askedReplay is the body of POST /replay.
 type askedReplay struct {
 	Projection string `json:"projection"`
 	From       string `json:"from"`

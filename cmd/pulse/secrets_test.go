@@ -28,8 +28,8 @@ import (
 // mark is in every secret of these tests, and in every wrong guess at one.
 const mark = "5ecret"
 
-// A transcript is all that processes and the API said. It is written from many
-// goroutines.
+// A transcript holds everything that processes and the API have written. It is safe for concurrent
+// use.
 type transcript struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -47,8 +47,8 @@ func (tr *transcript) String() string {
 	return tr.text.String()
 }
 
-// check fails the test for every line that holds a secret, and if there are so
-// few lines that nothing was looked at.
+// check fails the test for every line that holds a secret. It also fails if there are fewer than
+// atLeast lines, because then the test has checked too little.
 func (tr *transcript) check(t *testing.T, atLeast int) {
 	t.Helper()
 	n := 0
@@ -63,9 +63,9 @@ func (tr *transcript) check(t *testing.T, atLeast int) {
 	}
 }
 
-// TestSecretsAreNotTold has a server log at TRACE, be asked for everything, and
-// fail in everything that it does with a token or a password. Neither its logs nor
-// its answers, nor the commands' lines, hold one of them.
+// TestSecretsAreNotTold runs a server that logs at TRACE, sends it every request, and makes
+// everything fail that uses a token or a password. The logs, the answers and the output of the
+// commands contain none of these secrets.
 func TestSecretsAreNotTold(t *testing.T) {
 	said := &transcript{}
 	database := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -114,13 +114,13 @@ func TestSecretsAreNotTold(t *testing.T) {
 	}
 	tellCommands(t, said, s, config)
 	askEverything(t, said, s)
-	if err := s.Stop(); err == nil { // InfluxDB does not take what was journaled
+	if err := s.Stop(); err == nil { // InfluxDB did not accept the journaled readings
 		t.Error("it stopped with exit code 0")
 	}
 	said.check(t, 200)
 }
 
-// Kapacitor's password is told no more than the others.
+// Kapacitor's password is not shown either.
 func TestKapacitorsPasswordIsNotTold(t *testing.T) {
 	said := &transcript{}
 	s := startTelling(t, said, "-l", "TRACE", "--token", "token-"+mark, "--influx-address", "http://joe:influx-"+mark+"@127.0.0.1:1",
@@ -141,8 +141,8 @@ func TestKapacitorsPasswordIsNotTold(t *testing.T) {
 	said.check(t, 50)
 }
 
-// Passwords in addresses that are refused, or that nothing answers at, are not
-// repeated.
+// Errors about addresses that are refused, or that do not answer, do not contain the passwords of
+// these addresses.
 func TestRefusalsTellNoSecrets(t *testing.T) {
 	said := &transcript{}
 	for _, args := range [][]string{
@@ -179,7 +179,7 @@ func TestRefusalsTellNoSecrets(t *testing.T) {
 	said.check(t, 15)
 }
 
-// A password in --api is sent, to a proxy in front, beside the token.
+// A password in --api is sent to a proxy in front of the server, besides the token.
 func TestPasswordOfAProxy(t *testing.T) {
 	var user, password, token string
 	s := serveAPI(t, func(w http.ResponseWriter, r *http.Request) {
@@ -204,8 +204,8 @@ func startTelling(t *testing.T, said *transcript, args ...string) *pulseproc.Ser
 	return s
 }
 
-// askEverything asks the API for all that it tells, with the token in each of
-// its places and with wrong ones.
+// askEverything requests everything from the API, with the token in each of its places and with
+// wrong tokens.
 func askEverything(t *testing.T, said io.Writer, s *pulseproc.Server) {
 	t.Helper()
 	paths := []string{"/status", "/metrics", "/readyz", "/healthz", "/rejects", "/relays", "/overrides", "/replay", "/keys", "/tags",
@@ -231,7 +231,7 @@ func askEverything(t *testing.T, said io.Writer, s *pulseproc.Server) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// tellCommands has every command that knows a token say what it does.
+// tellCommands runs every command that uses a token.
 func tellCommands(t *testing.T, said io.Writer, s *pulseproc.Server, config string) {
 	t.Helper()
 	api := "http://" + s.HTTPAddr
@@ -286,8 +286,8 @@ func sayTo(t *testing.T, address, line string) string {
 	return answer
 }
 
-// natsGuesses comes to the NATS door with wrong names and passwords, and with the
-// right ones for something that is not allowed.
+// natsGuesses connects to the NATS listener with wrong names and passwords, and with the right ones
+// for a forbidden request.
 func natsGuesses(t *testing.T, address string) {
 	t.Helper()
 	for _, login := range []nats.Option{nats.UserInfo("pulse", "guess-"+mark), nats.UserInfo("guess-"+mark, "x"), nats.Token("guess-" + mark)} {

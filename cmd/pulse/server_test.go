@@ -21,7 +21,7 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// startServer starts a server process on a data dir and ends it with the test.
+// startServer starts a server process on a data dir and stops it when the test ends.
 func startServer(t *testing.T, dataDir string, args ...string) *pulseproc.Server {
 	t.Helper()
 	s := newServer(t, dataDir, args...)
@@ -36,8 +36,7 @@ func newServer(t *testing.T, dataDir string, args ...string) *pulseproc.Server {
 	return serverOf(t, pulseproc.Options{DataDir: dataDir, Args: args})
 }
 
-// serverOf makes a server process of this very binary, and ends it with the
-// test.
+// serverOf makes a server process of this test binary, and stops it when the test ends.
 func serverOf(t *testing.T, o pulseproc.Options) *pulseproc.Server {
 	t.Helper()
 	binary, err := os.Executable()
@@ -58,7 +57,7 @@ func serverOf(t *testing.T, o pulseproc.Options) *pulseproc.Server {
 	return s
 }
 
-// await fails the test if done is not true within the limit.
+// await fails the test if done does not return nil within the limit.
 func await(t *testing.T, s *pulseproc.Server, what string, limit time.Duration, done func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -74,8 +73,8 @@ type stat struct {
 	Value float64
 }
 
-// TestTheWholePath follows a host's readings from its relay to every answer of
-// the API, over each InfluxDB that Pulse works with.
+// TestTheWholePath follows a host's readings from its relay to every answer of the API, with each
+// InfluxDB that Pulse supports.
 func TestTheWholePath(t *testing.T) {
 	for name, address := range map[string]func(*testing.T) string{
 		"embedded":     func(*testing.T) string { return "embedded" },
@@ -155,8 +154,8 @@ func TestTheWholePath(t *testing.T) {
 	}
 }
 
-// checkAggregateRows asks InfluxDB itself what a person with its command line
-// would see.
+// checkAggregateRows queries InfluxDB itself for the rows that a person would see with its command
+// line.
 func checkAggregateRows(t *testing.T, address string) {
 	t.Helper()
 	store, err := influx.OpenExternal(influx.ExternalOptions{Address: address})
@@ -183,8 +182,8 @@ func containsAll(list []string, wanted ...string) bool {
 	return true
 }
 
-// TestNothingIsLostUnderLoad polls 500 relays of 10 stats every five seconds and
-// finds every reading that was sent in InfluxDB, each once.
+// TestNothingIsLostUnderLoad polls 500 relays of 10 stats every five seconds. InfluxDB must have
+// every reading that was sent, once.
 func TestNothingIsLostUnderLoad(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "5", "-l", "WARN")
 	fleet := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 500, Stats: 10})
@@ -218,7 +217,7 @@ func TestNothingIsLostUnderLoad(t *testing.T) {
 	}
 }
 
-// A port or a data dir that somebody else has is an error that names the flag.
+// If another process uses a port or the data dir, the error names the flag.
 func TestBusy(t *testing.T) {
 	dir := t.TempDir()
 	s := startServer(t, dir, "--influx-address", "embedded")
@@ -242,8 +241,8 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// Two servers in one process share nothing, and a stop leaves nothing behind;
-// goleak looks after the second half.
+// Two servers in one process share nothing, and a stop leaves nothing running; goleak checks the
+// latter.
 func TestTwoServersInOneProcess(t *testing.T) {
 	for range 2 {
 		t.Run("", func(t *testing.T) {
@@ -276,8 +275,8 @@ func TestTwoServersInOneProcess(t *testing.T) {
 	}
 }
 
-// An InfluxDB that is not there is no error, and what was journaled meanwhile
-// is filled in when it comes.
+// A missing InfluxDB is not an error. Events that are journaled meanwhile are written when InfluxDB
+// comes.
 func TestInfluxComesLater(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	db := testtools.StartInfluxd(t, testtools.InfluxDB18)
@@ -310,8 +309,8 @@ func TestInfluxComesLater(t *testing.T) {
 	})
 }
 
-// Readings reach a mist as 0.2 sent them, and one that is away is said in
-// /status and delays nothing.
+// Readings reach a mist in the form of 0.2. If the mist is away, /status says so, and nothing is
+// delayed.
 func TestMist(t *testing.T) {
 	m := misttest.Listen(t, "mist token")
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "1", "--mist-address", m.Addr(), "--mist-token", "mist token")
@@ -346,8 +345,8 @@ func TestMist(t *testing.T) {
 	await(t, s, "/latest without mist", time.Minute, func() error { return s.Get("/latest/stat_0", &latest) })
 }
 
-// An InfluxDB that lost everything, while Pulse ran or while it did not, is
-// filled again from the journal.
+// If InfluxDB loses everything, while Pulse runs or while it does not, it is filled again from the
+// journal.
 func TestWipedInfluxIsFilledAgain(t *testing.T) {
 	t.Run("external, while running", func(t *testing.T) {
 		t.Parallel()
@@ -414,7 +413,7 @@ func testWiped(t *testing.T, influxAddress string, wipe func(s *pulseproc.Server
 	})
 }
 
-// A relay with very many stats does not keep the others' history back.
+// A relay with very many stats does not delay the history of the others.
 func TestWideRelayDelaysNobody(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "-p", "1")
 	wide := relaytest.NewFleet(relaytest.FleetOptions{Addr: s.RelayAddr, N: 1, Stats: 1000, ID: func(int) string { return "wide" }})
@@ -427,8 +426,8 @@ func TestWideRelayDelaysNobody(t *testing.T) {
 	}
 	var hours []stat
 	await(t, s, "the honest relay's history", 90*time.Second, func() error { return s.Get("/hourly/stat_0?host=honest", &hours) })
-	// The stop has a bound. Whether the wide relay's rows are written within it is up to the
-	// machine: the next start does the rest.
+	// The stop has a time limit. A slow machine may not write the wide relay's rows within it, and
+	// then the next start writes the rest.
 	began := time.Now()
 	if err := s.Stop(); err != nil {
 		t.Log(err)

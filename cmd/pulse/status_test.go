@@ -33,7 +33,7 @@ func serveAPI(t *testing.T, handle http.HandlerFunc) *httptest.Server {
 	return s
 }
 
-// TestStatusCommand prints for people unless it is told otherwise.
+// TestStatusCommand checks that the output is for people unless a flag says otherwise.
 func TestStatusCommand(t *testing.T) {
 	toLoss := 35640.0
 	at := time.Date(2026, 11, 23, 9, 20, 30, 0, time.UTC)
@@ -95,12 +95,12 @@ influx_raw  100   106  7        2026-11-23 09:20:30Z  dropped by retention
 	}
 }
 
-// fullDisk is where nothing can be written.
+// fullDisk is a writer that always fails.
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
-// What a command cannot do it says in one line, with the exit code that fits.
+// A command that fails prints one line and ends with the right exit code.
 func TestClientRefusals(t *testing.T) {
 	status := func(code int, body string) string {
 		return serveAPI(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -136,7 +136,7 @@ func TestClientRefusals(t *testing.T) {
 	}
 }
 
-// A server's certificate is trusted if it is the one that was given.
+// A server's certificate is trusted if it was given with a flag.
 func TestClientTLS(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }))
 	defer s.Close()
@@ -153,7 +153,7 @@ func TestClientTLS(t *testing.T) {
 	}
 }
 
-// Every command has a help text, and all of them look alike.
+// Every command has a help text, and all help texts have the same layout.
 func TestCommandHelp(t *testing.T) {
 	for _, s := range subcommands() {
 		if s.name == "help" {

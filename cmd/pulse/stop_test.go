@@ -18,8 +18,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// A flood is relays that do not wait to be asked: each says got again as soon as
-// the server has taken the one before, in the form of a Fleet's answers, until its
+// A flood is a set of relays that push readings without being polled. Each relay sends its next got
+// as soon as the server has taken the previous one, in the form of a Fleet's answers, until its
 // connection ends.
 type flood struct {
 	wg   sync.WaitGroup
@@ -44,7 +44,7 @@ func startFlood(t *testing.T, address string, relays int) *flood {
 	return f
 }
 
-// flow ends without an error when the server goes away.
+// flow sends readings and returns nil when the server closes the connection.
 func flow(conn net.Conn, relay int) error {
 	if _, err := fmt.Fprintf(conn, "id %s\nadd c0\n", relaytest.FleetID(relay)); err != nil {
 		return err
@@ -56,7 +56,7 @@ func flow(conn net.Conn, relay int) error {
 		for stat := range 10 {
 			line = fmt.Appendf(line, "c0-%s:%v,", relaytest.FleetStat(stat), relaytest.FleetValue(relay, stat, n))
 		}
-		line = append(line[:len(line)-1], "\nping\n"...) // the pong says that the line before was taken
+		line = append(line[:len(line)-1], "\nping\n"...) // a pong confirms the line before
 		if _, err := conn.Write(line); err != nil {
 			return nil
 		}
@@ -84,8 +84,8 @@ func (f *flood) wait(t *testing.T) {
 	}
 }
 
-// TestStopUnderLoad stops the server while 200 relays speak as fast as they can:
-// it ends, and all that was appended is in InfluxDB.
+// TestStopUnderLoad stops the server while 200 relays send as fast as they can. The server ends,
+// and everything that was appended is in InfluxDB.
 func TestStopUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	s := startServer(t, dir, "--influx-address", "embedded", "-a", "1", "-l", "WARN")
@@ -100,8 +100,8 @@ func TestStopUnderLoad(t *testing.T) {
 	compareWithInflux(t, dir, want)
 }
 
-// TestStopWithoutInflux stops the server under load while InfluxDB is away: soon,
-// with exit code 1 and one line that says what is left; the next start does it.
+// TestStopWithoutInflux stops the server under load while InfluxDB is away. The server ends soon,
+// with exit code 1 and one line that says what is left. The next start does the rest.
 func TestStopWithoutInflux(t *testing.T) {
 	db := testtools.StartInfluxd(t, testtools.InfluxDB18)
 	db.Stop()
@@ -118,7 +118,7 @@ func TestStopWithoutInflux(t *testing.T) {
 	f.wait(t)
 	lines := slices.Collect(strings.Lines(s.Log()))
 	last := lines[len(lines)-1]
-	// The cause is what InfluxDB said, not the end of the time that a stop has.
+	// The line names InfluxDB's error as the cause, not the time limit of the stop.
 	for _, want := range []string{"pulse: stopping the projections: ", "influx_raw stopped at record ", "the rest follows after the next start", strings.TrimPrefix(db.Addr, "http://")} {
 		if !strings.Contains(last, want) {
 			t.Errorf("the last line does not say %q: %s", want, last)
@@ -137,8 +137,9 @@ func TestStopWithoutInflux(t *testing.T) {
 	compareWithExternal(t, db.Addr, recount(t, dir))
 }
 
-// stopProjected stops the server when all is projected. A stop has a bound, which a machine with
-// other things to do may pass: what was left the next start does, and is stopped again.
+// stopProjected stops the server after everything is projected. A busy machine may exceed the time
+// limit of a stop. Then stopProjected starts the server again, which does the rest, and stops it
+// again.
 func stopProjected(t *testing.T, s *pulseproc.Server) {
 	t.Helper()
 	for range 3 {
@@ -158,7 +159,7 @@ func stopProjected(t *testing.T, s *pulseproc.Server) {
 	t.Fatal("three stops were cut short")
 }
 
-// leavesWork says whether a stop that ended with err said that the next start goes on.
+// leavesWork reports whether a stop that ended with err said that the next start continues.
 func leavesWork(s *pulseproc.Server, err error) bool {
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	lines := slices.Collect(strings.Lines(s.Log()))
@@ -167,7 +168,7 @@ func leavesWork(s *pulseproc.Server, err error) bool {
 
 var leftToNextStart = regexp.MustCompile(`^pulse: stopping the projections: .*(the rest follows after the next start|the next start goes on with them): `)
 
-// awaitReadings waits until the journal has taken so many since the start.
+// awaitReadings waits until the journal has appended n readings since the start.
 func awaitReadings(t *testing.T, s *pulseproc.Server, n float64) {
 	t.Helper()
 	await(t, s, "readings", time.Minute, func() error {

@@ -17,7 +17,7 @@ import (
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
-// asPulse is this binary as pulse, with what it writes to stderr kept.
+// asPulse returns a command that runs this binary as pulse. The buffer gets its stderr.
 func asPulse(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), os.Args[0], args...)
@@ -27,7 +27,7 @@ func asPulse(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	return c, &stderr
 }
 
-// closedPipe is the writing end of a pipe that nobody reads any more.
+// closedPipe returns the writing end of a pipe that has no reader any more.
 func closedPipe(t *testing.T) *os.File {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -40,7 +40,7 @@ func closedPipe(t *testing.T) *os.File {
 }
 
 // TestReaderSeenEnough runs commands whose output goes to a reader that has ended, as head does.
-// They end quietly; a backup, of which a part is worth nothing, says so.
+// They end quietly. Only a backup reports an error, because a part of a backup is useless.
 func TestReaderSeenEnough(t *testing.T) {
 	server := startServer(t, t.TempDir(), "--influx-address", "embedded")
 	api := "http://" + server.HTTPAddr
@@ -66,7 +66,7 @@ func TestReaderSeenEnough(t *testing.T) {
 			}
 		})
 	}
-	// A failure whose line nobody reads is still told by the exit code.
+	// If nobody reads the line about a failure, the exit code still shows the failure.
 	c, _ := asPulse(t, "status", "--api", "ftp://x")
 	c.Stderr = closedPipe(t)
 	if err := c.Run(); c.ProcessState == nil || c.ProcessState.ExitCode() != exitUsage {
@@ -74,7 +74,7 @@ func TestReaderSeenEnough(t *testing.T) {
 	}
 }
 
-// serverInto makes a server whose stdout and stderr are a pipe, and returns the reading end.
+// serverInto starts a server whose stdout and stderr are a pipe, and returns the reading end.
 func serverInto(t *testing.T, args ...string) (*pulseproc.Server, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -84,7 +84,7 @@ func serverInto(t *testing.T, args ...string) (*pulseproc.Server, *os.File) {
 	t.Cleanup(func() { r.Close() })
 	s := serverOf(t, pulseproc.Options{DataDir: t.TempDir(), Args: append([]string{"--influx-address", "embedded", "-l", "TRACE", "-p", "1"}, args...), Stdio: w})
 	err = s.Start(t.Context())
-	w.Close() // the server has its own
+	w.Close() // the server has its own copy
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,8 +103,9 @@ func awaitDropped(t *testing.T, s *pulseproc.Server) {
 	})
 }
 
-// TestLogReaderGoes ends the reader of the log while a server and an agent write to it, as
-// `pulse -s 2>&1 | head -3` does. Both go on, and stop cleanly.
+// TestLogReaderGoes ends the reader of the log while a server and an agent write to it, as `pulse
+// -s 2>&1
+// head -3` does. Both keep running, and stop cleanly.
 func TestLogReaderGoes(t *testing.T) {
 	t.Parallel()
 	s, log := serverInto(t)
@@ -135,12 +136,12 @@ func TestLogReaderGoes(t *testing.T) {
 	}
 }
 
-// TestLogReaderStuck has a reader of the log who is there and does not read. Alerts, the API and
-// the stop go on. When somebody reads, the log says how many lines are missing.
+// TestLogReaderStuck has a reader of the log that exists but does not read. Alerts, the API and the
+// stop still work. When the reader reads again, the log says how many lines are missing.
 func TestLogReaderStuck(t *testing.T) {
 	t.Parallel()
 	s, log := serverInto(t, "--host-stats")
-	// Each request is a line; at first they fill the pipe and the queue.
+	// Each request gives a log line; the first lines fill the pipe and the queue.
 	client := &http.Client{Timeout: time.Minute}
 	defer client.CloseIdleConnections()
 	for range 10_000 {

@@ -14,7 +14,7 @@ import (
 	"github.com/nanopack/pulse/internal/testtools"
 )
 
-// A notifySocket is where systemd hears of its services.
+// A notifySocket is the socket on which systemd gets messages of its services.
 type notifySocket struct {
 	t    *testing.T
 	path string
@@ -41,7 +41,7 @@ func listenNotify(t *testing.T) *notifySocket {
 	return n
 }
 
-// next is the next message within the limit, "" if there is none.
+// next returns the next message within the limit, or "" if there is none.
 func (n *notifySocket) next(limit time.Duration) string {
 	n.t.Helper()
 	if err := n.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
@@ -55,7 +55,7 @@ func (n *notifySocket) next(limit time.Duration) string {
 	return string(buf[:k])
 }
 
-// await reads until a message has the prefix, and returns it.
+// await reads until a message has the prefix, and returns that message.
 func (n *notifySocket) await(prefix string) string {
 	n.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {
@@ -69,16 +69,16 @@ func (n *notifySocket) await(prefix string) string {
 	}
 }
 
-// drain takes what was said before.
+// drain reads the messages that were sent before.
 func (n *notifySocket) drain() {
 	n.t.Helper()
 	for n.next(50*time.Millisecond) != "" {
 	}
 }
 
-// TestSystemd is a server that systemd started: it says when it is ready, what
-// it does and that it stops. Its watchdog gets pings while the server answers,
-// also while InfluxDB is away, and none from a process that is stopped.
+// TestSystemd runs a server under systemd. The server reports when it is ready, what it does and
+// when it stops. The watchdog gets pings while the server answers, even while InfluxDB is away, and
+// none from a process that is stopped.
 func TestSystemd(t *testing.T) {
 	for name, args := range map[string][]string{
 		"http":  nil,
@@ -102,7 +102,7 @@ func TestSystemd(t *testing.T) {
 			if !strings.HasPrefix(ready, "READY=1\nSTATUS=relays at "+s.RelayAddr) {
 				t.Errorf("the second message is %q", ready)
 			}
-			if err := s.Welcomes(); err != nil { // READY=1 means that relays may come
+			if err := s.Welcomes(); err != nil { // READY=1 means that relays can connect
 				t.Error(err)
 			}
 			db.Pause()

@@ -11,9 +11,9 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// TestTakeOverOf02 starts Pulse on a database as 0.2.3 left it: what it holds
-// answers beside what comes now, its continuous query is gone before a relay
-// comes, and a second start finds nothing to do.
+// TestTakeOverOf02 starts Pulse on a database of 0.2.3. Answers contain the old data beside the
+// new, the continuous query is removed before a relay connects, and a second start finds nothing to
+// do.
 func TestTakeOverOf02(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	influxd := testtools.StartInfluxd(t, testtools.InfluxDB18)
@@ -42,7 +42,8 @@ func TestTakeOverOf02(t *testing.T) {
 		points[i] = influx.Point{Series: host, Time: end.Add(-15 * time.Minute * time.Duration(i+1)).UnixNano(),
 			Fields: []influx.Field{{Key: "stat_1", Value: 4}}}
 	}
-	// At one time of the day two means of 0.2, and a window of ours with many readings.
+	// At one time of the day there are two means of 0.2, and a window of this release with many
+	// readings.
 	window := now.Truncate(15 * time.Minute)
 	for day := range 3 {
 		fields := []influx.Field{{Key: "stat_9", Value: 10}}
@@ -109,7 +110,7 @@ func TestTakeOverOf02(t *testing.T) {
 	if err := equally(); err != nil {
 		t.Errorf("/daily of old and new days: %v", err)
 	}
-	// Again: nothing changes.
+	// A second start changes nothing.
 	stopProjected(t, s)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)

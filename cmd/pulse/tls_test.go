@@ -23,14 +23,14 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// anyCertificate is for clients in tests that are not about certificates.
+// anyCertificate returns a client's configuration for tests that are not about certificates.
 func anyCertificate() *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
 }
 
-// TestTLSEverywhere has the API, relays and NATS clients speak TLS, with the
-// certificate that the server made for itself and with one that it was given. Who
-// trusts that one is served, who trusts another, or speaks no TLS, is not.
+// TestTLSEverywhere has the API, relays and NATS clients use TLS, with the certificate that the
+// server made for itself and with a given one. Clients that trust the certificate are served.
+// Clients that trust another one, or do not use TLS, are not.
 func TestTLSEverywhere(t *testing.T) {
 	given := t.TempDir()
 	givenCert, givenKey := filepath.Join(given, "cert.pem"), filepath.Join(given, "key.pem")
@@ -79,8 +79,8 @@ func TestTLSEverywhere(t *testing.T) {
 	}
 }
 
-// The certificate that the server makes for itself is for every address that it
-// listens at.
+// The certificate that the server makes for itself is valid for every address at which the server
+// listens.
 func TestSelfSignedNames(t *testing.T) {
 	pair, err := loadCertificate(&Config{DataDir: t.TempDir(), HTTPAddress: "192.0.2.1:8080", RelayAddress: "relays.example.org:3000", NATSAddress: "[2001:db8::1]:4222"})
 	if err != nil {
@@ -93,7 +93,7 @@ func TestSelfSignedNames(t *testing.T) {
 	}
 }
 
-// apiOverTLS asks the API as a browser and as pulse status do.
+// apiOverTLS sends requests to the API as a browser and as pulse status do.
 func apiOverTLS(t *testing.T, s *pulseproc.Server, ca string, trusted, strangers *tls.Config) {
 	t.Helper()
 	old := trusted.Clone()
@@ -101,7 +101,7 @@ func apiOverTLS(t *testing.T, s *pulseproc.Server, ca string, trusted, strangers
 	for _, test := range []struct {
 		name string
 		tls  *tls.Config
-		want string // in the error
+		want string // a part of the error
 	}{
 		{"trusted", trusted, ""},
 		{"another authority", strangers, "certificate signed by unknown authority"},
@@ -130,7 +130,7 @@ func apiOverTLS(t *testing.T, s *pulseproc.Server, ca string, trusted, strangers
 	}
 }
 
-// natsOverTLS comes to the NATS door.
+// natsOverTLS connects to the NATS listener.
 func natsOverTLS(t *testing.T, door string, trusted, strangers *tls.Config) {
 	t.Helper()
 	for _, test := range []struct {
@@ -149,15 +149,14 @@ func natsOverTLS(t *testing.T, door string, trusted, strangers *tls.Config) {
 			t.Errorf("NATS, %s: %v, want %q", test.name, err, test.want)
 		}
 	}
-	// A client that does not care gets the server's word that it must.
+	// A client that ignores TLS gets the server's answer that TLS is required.
 	if said := sayTo(t, door, "CONNECT {\"user\":\"pulse\",\"pass\":\"a token\",\"verbose\":true}\r\nPING\r\n"); strings.Contains(said, "PONG") ||
 		!strings.Contains(said, `"tls_required":true`) {
 		t.Errorf("NATS without TLS: %q", said)
 	}
 }
 
-// relaysOverTLS has relays come: our library's, the command, and one that speaks
-// no TLS.
+// relaysOverTLS connects relays: one of the relay library, the command, and one without TLS.
 func relaysOverTLS(t *testing.T, s *pulseproc.Server, ca string, trusted, strangers *tls.Config) {
 	t.Helper()
 	for _, test := range []struct {
@@ -212,8 +211,8 @@ func relaysOverTLS(t *testing.T, s *pulseproc.Server, ca string, trusted, strang
 	}
 }
 
-// A server that others can reach does not start with the token that everybody
-// knows: exit code 78, one line, and no data dir.
+// A server that other hosts can reach does not start with the default token, which everybody knows:
+// it ends with exit code 78 and one line, and makes no data dir.
 func TestDefaultTokenIsForLoopback(t *testing.T) {
 	for _, test := range []struct {
 		args []string
@@ -246,7 +245,7 @@ func TestDefaultTokenIsForLoopback(t *testing.T) {
 				t.Fatal(err)
 			}
 			first := make([]byte, 5)
-			if _, err := greeting.Read(first); err == nil { // it started
+			if _, err := greeting.Read(first); err == nil { // the server has started
 				if err := server.Process.Signal(os.Interrupt); err != nil {
 					t.Error(err)
 				}

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// What would fail at the start fails --check-config, which names the flag and
-// not the token.
+// --check-config fails if the server's start would fail. It names the flag, but does not show the
+// token.
 func TestTokensThatCannotBeGiven(t *testing.T) {
 	const mistake = "must not begin or end with a blank or a line break"
 	for _, test := range []struct{ flag, token, want string }{
@@ -47,7 +47,7 @@ func TestTokensThatCannotBeGiven(t *testing.T) {
 	}
 }
 
-// The commands that send a token say so too, before they do anything.
+// The commands that send a token report such a mistake too, before they do anything else.
 func TestCommandsTokensThatCannotBeGiven(t *testing.T) {
 	for _, args := range [][]string{
 		{"relay", "--token", "5ec ret"}, {"relay", "--token", "5ecret\n"}, {"relay", "--token", strings.Repeat("5ecret", 50)},
@@ -60,8 +60,8 @@ func TestCommandsTokensThatCannotBeGiven(t *testing.T) {
 	}
 }
 
-// A token that somebody would guess is refused where others can reach what it
-// protects, and a short one is warned of.
+// A token that is easy to guess is refused if other hosts can reach the listener that the token
+// protects. A short token causes a warning.
 func TestGuessableTokens(t *testing.T) {
 	const good = "0123456789abcdef"
 	for _, address := range [][]string{{"-H", "0.0.0.0:8080"}, {"-H", ":8080"}, {"-H", "pulse.example.org:8080"}, {"--nats-listen-address", "[::]:4222"}} {
@@ -88,7 +88,7 @@ func TestGuessableTokens(t *testing.T) {
 			}
 		}
 	}
-	for _, token := range []string{"secret", "x", "password", "1234"} { // here it is nobody's but this host's
+	for _, token := range []string{"secret", "x", "password", "1234"} { // for this host only
 		if c, err := ParseConfig([]string{"--token", token, "-H", "localhost:8080", "--nats-listen-address", "[::1]:4222"}); err != nil || len(c.warnings()) > 0 {
 			t.Errorf("%q: %v, warnings %q", token, err, c.warnings())
 		}
@@ -115,7 +115,7 @@ func TestRelayPortWithoutAToken(t *testing.T) {
 	}
 }
 
-// Warnings are lines of --check-config's standard error, and of the log.
+// Warnings are lines of --check-config's standard error and of the log.
 func TestWarningsAreTold(t *testing.T) {
 	t.Parallel()
 	args := []string{"-S", "0.0.0.0:0", "--token", "0123456789abcdef", "--influx-address", "embedded"}

@@ -11,7 +11,7 @@ func TestReleaseOfABuild(t *testing.T) {
 		{"v0.3.0-5-gabcdef0", "v0.3.1-0.20261127175137-20f6dd2ab12c", "v0.3.0-5-gabcdef0"}, // make build
 		{"", "v0.3.0", "v0.3.0"},                            // go install ...@v0.3.0, go build of the tag
 		{"", "v0.3.0+dirty", "v0.3.0+dirty"},                // go build of the tag, with changes
-		{"", "v0.4.0-rc.1", "v0.4.0-rc.1"},                  // a tag too
+		{"", "v0.4.0-rc.1", "v0.4.0-rc.1"},                  // also a tag
 		{"", "v0.3.1-0.20261127175137-20f6dd2ab12c", "dev"}, // commits after a tag
 		{"", "v0.0.0-20261127175137-20f6dd2ab12c+dirty", "dev"},
 		{"", "(devel)", "dev"}, // go run, go test, no repository

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TZ means what it means to Go and to libc.
+// TZ has the same meaning as for Go and libc.
 func TestTimeZone(t *testing.T) {
 	winter, summer := time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC), time.Date(2026, 7, 15, 12, 0, 0, 0, time.UTC)
 	zones := map[string][2]string{
@@ -30,7 +30,7 @@ func TestTimeZone(t *testing.T) {
 		"AEST-10AEDT,M10.1.0,M4.1.0/3": {"23:00 AEDT", "22:00 AEST"},
 		":NZST-12NZDT,M9.5.0,M4.1.0/3": {"01:00 NZDT", "00:00 NZST"},
 	}
-	if data, err := os.ReadFile("/usr/share/zoneinfo/Asia/Kolkata"); err == nil { // a host may have none of its own
+	if data, err := os.ReadFile("/usr/share/zoneinfo/Asia/Kolkata"); err == nil { // a host may have no zones
 		file := filepath.Join(t.TempDir(), "kolkata")
 		writeFile(t, file, string(data))
 		zones[file], zones[":"+file] = zones["Asia/Kolkata"], zones["Asia/Kolkata"]
@@ -53,7 +53,7 @@ func TestTimeZone(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := os.Unsetenv("TZ"); err != nil { // t.Setenv brings it back
+	if err := os.Unsetenv("TZ"); err != nil { // t.Setenv restores it
 		t.Fatal(err)
 	}
 	if c, err := ParseConfig(nil); err != nil || c.zone.Location == nil {
@@ -61,7 +61,7 @@ func TestTimeZone(t *testing.T) {
 	}
 }
 
-// A TZ that names nothing is a wrong configuration, not UTC.
+// A TZ that names no zone is a wrong configuration, not UTC.
 func TestTimeZoneThatDoesNotExist(t *testing.T) {
 	junk := filepath.Join(t.TempDir(), "junk")
 	writeFile(t, junk, "Europe/Berlin")
@@ -94,7 +94,7 @@ func TestTimeZoneThatDoesNotExist(t *testing.T) {
 	}
 }
 
-// Zones are in the binary: a container has none.
+// The binary contains the zones, because a container has none.
 func TestZonesAreInTheBinary(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {

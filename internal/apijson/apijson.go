@@ -1,5 +1,5 @@
-// Package apijson is how values look in the answers of the API: times in whole seconds of UTC,
-// durations as numbers of seconds, and text as it is.
+// Package apijson defines how values look in the answers of the API: times in whole seconds of UTC,
+// durations as numbers of seconds, and text unescaped.
 package apijson
 
 import (
@@ -22,7 +22,7 @@ type Seconds time.Duration
 // MarshalJSON writes the seconds.
 func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON reads a number of seconds.
 func (s *Seconds) UnmarshalJSON(b []byte) error {
 	var n float64
 	if err := json.Unmarshal(b, &n); err != nil {
@@ -32,8 +32,8 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Marshal is json.Marshal for methods MarshalJSON. It leaves <, > and & as they are: the encoder of
-// the whole answer decides about these.
+// Marshal is json.Marshal for MarshalJSON methods. It leaves <, > and & as they are, because the
+// encoder of the whole answer decides about these characters.
 func Marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

@@ -24,9 +24,9 @@ const (
 	aggregatesRounds = 3
 )
 
-// runAggregates folds a journal into windows, beside reading and decoding it
-// alone: with a poll a second all of it is in one window or two, with one a
-// minute there is a row to write for every 15 readings.
+// runAggregates measures how fast a journal is aggregated into windows, compared with only reading
+// and decoding it. With a poll a second, all events are in one or two windows. With a poll a
+// minute, there is a row to write for every 15 readings.
 func (b *bench) runAggregates(ctx context.Context) error {
 	for _, poll := range []time.Duration{time.Second, time.Minute} {
 		if err := b.compareAggregates(ctx, poll); err != nil {
@@ -75,8 +75,8 @@ func (b *bench) compareAggregates(ctx context.Context, poll time.Duration) (err 
 	return nil
 }
 
-// aggregate folds everything, with a state file of its own, so that nothing is
-// known of an earlier time.
+// aggregate aggregates the whole journal, with a new state file, so that no earlier run has an
+// effect.
 func (p *past) aggregate(ctx context.Context, store influx.Store) (took time.Duration, err error) {
 	dir := filepath.Join(p.dir, "state")
 	state, err := migrations.Open(dir, migrations.Options{})
@@ -92,7 +92,7 @@ func (p *past) aggregate(ctx context.Context, store influx.Store) (took time.Dur
 	return p.project(ctx, aggregates)
 }
 
-// counted is how many rows there are; that no reading is missing in them is an error.
+// counted returns the number of rows. It returns an error if a reading is missing in them.
 func (p *past) counted(ctx context.Context, store influx.Store) (rows int, err error) {
 	answer, err := store.Query(ctx, `SELECT count("stat_0:count"), sum("stat_0:count") FROM "one_week"."aggregate"`, nil)
 	if err != nil || len(answer) == 0 {
@@ -106,7 +106,7 @@ func (p *past) counted(ctx context.Context, store influx.Store) (rows int, err e
 	return int(n), nil
 }
 
-// nowhere takes everything and keeps nothing.
+// nowhere accepts every write and stores nothing.
 type nowhere struct{}
 
 func (nowhere) Flush(context.Context, influx.Policy) error { return nil }

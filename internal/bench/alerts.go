@@ -14,27 +14,27 @@ import (
 )
 
 const (
-	// A thousand alerts over 100,000 series: of each of 10,000 relays ten.
+	// 1,000 alerts over 100,000 series: ten series of each of 10,000 relays.
 	alertCount               = 1000
 	alertRelays, alertSeries = 10_000, 100_000
-	// alertsLimit is how much of one core they may cost.
+	// alertsLimit is how much of one core the alerts may cost.
 	alertsLimit = 0.1
-	// alertEvery is how often each is evaluated: six times as often as by
-	// default, so that each measurement has one evaluation in it.
+	// alertEvery is how often each alert is evaluated. This is six times as often as by default, so
+	// that each measurement has one evaluation in it.
 	alertEvery = 5 * time.Second
-	// The server is measured without and with them in turn, for as long as alertEvery.
+	// The server is measured with and without the alerts in turn, for as long as alertEvery.
 	alertRounds, alertRoundsLong = 2, 20
 )
 
-// alert is the i-th of a thousand alerts that never fire. Each is of all relays: a reading has to
-// be added to a hundred of them.
+// alert returns the i-th of 1,000 alerts that never fire. Each alert is about all relays, so each
+// reading has to be added to 100 alerts.
 func alert(i int) kapa.Alert {
 	return kapa.Alert{Metric: relaytest.FleetStat(i % (alertSeries / alertRelays)), Operator: kapa.Greater, Threshold: 1e12,
 		Level: kapa.Warn, Duration: kapa.Duration(5 * time.Minute), Every: kapa.Duration(alertEvery), Post: "http://127.0.0.1:9/"}
 }
 
-// runAlerts measures what the built-in evaluator costs: the CPU of a server with
-// and without the alerts, under the same load, and the evaluator alone.
+// runAlerts measures what the built-in evaluator costs: the CPU of a server with and without the
+// alerts under the same load, and the evaluator alone.
 func (b *bench) runAlerts(ctx context.Context) (err error) {
 	s, err := b.server("alerts", time.Hour)
 	if err != nil {
@@ -64,11 +64,11 @@ func (b *bench) alertsInServer(ctx context.Context, s *pulseproc.Server, c *crow
 	if b.long {
 		rounds = alertRoundsLong
 	}
-	measured := func() (share time.Duration, err error) { // of a second
+	measured := func() (share time.Duration, err error) { // CPU time per second
 		_, used, err := c.measure(ctx, s, alertEvery)
 		return time.Duration(used.cpu.Seconds() / used.took.Seconds() * float64(time.Second)), err
 	}
-	// The lowest of each: InfluxDB's compactions come when they like.
+	// The lowest of each counts, because InfluxDB's compactions come at any time.
 	best, err := quickest(rounds, measured, func() (time.Duration, error) {
 		if err := addAlerts(ctx, s); err != nil {
 			return 0, err
@@ -135,7 +135,7 @@ func dropAlerts(ctx context.Context, s *pulseproc.Server) error {
 	return nil
 }
 
-// alertsAlone has the evaluator take as many readings of as many series, in one goroutine.
+// alertsAlone has the evaluator alone take readings of the same number of series, in one goroutine.
 func (b *bench) alertsAlone(ctx context.Context) error {
 	f, err := b.benchmarks(ctx, "kapa")
 	if err != nil {

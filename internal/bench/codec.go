@@ -22,7 +22,7 @@ func (b *bench) runCodec(ctx context.Context) error {
 	reading := func(ns float64) string { return fmt.Sprintf("%.0f ns a reading", ns) }
 	for i, name := range []string{"decode", "encode"} {
 		ours, theirs := each(name), each("encoding-json/"+name)
-		least := []float64{10, 1}[i] // decoding is what has a budget
+		least := []float64{10, 1}[i] // only decoding has a budget
 		b.compare("codec: "+name, theirs/ours, least, reading(ours), "encoding/json: "+reading(theirs))
 	}
 	allocations := f.of("BenchmarkCodec/decode", "allocs/op") + f.of("BenchmarkCodec/encode", "allocs/op")

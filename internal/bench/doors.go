@@ -16,25 +16,25 @@ import (
 	"github.com/nanopack/pulse/projector/stream/streamtest"
 )
 
-// An ear listens at one door and notes how old what it hears is.
+// An ear listens at one door and notes the age of the readings that it hears.
 type ear struct {
-	began time.Time     // the relays' clock begins here
-	heard chan struct{} // closed at the first reading that is news: mist gets what it has missed before
+	began time.Time     // the relays' clock starts here
+	heard chan struct{} // closed at the first fresh reading; mist gets missed readings first
 
 	mu    sync.Mutex
-	once  bool // heard is closed
-	notes bool // it is noted
+	once  bool // whether heard is closed
+	notes bool // whether ages are noted
 	took  timings
 }
 
-// note begins to note, or ends it.
+// note starts or stops the noting of ages.
 func (e *ear) note(notes bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.notes = notes
 }
 
-// hear notes a reading: its value is when the relay wrote it.
+// hear takes a reading. Its value is the time at which the relay wrote it.
 func (e *ear) hear(value string) error {
 	sent, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
@@ -53,7 +53,7 @@ func (e *ear) hear(value string) error {
 	return nil
 }
 
-// sorted is what was noted, ascending.
+// sorted returns the noted ages in ascending order.
 func (e *ear) sorted() timings {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -61,14 +61,14 @@ func (e *ear) sorted() timings {
 	return e.took
 }
 
-// hearMist is mist: it accepts, and answers pings.
+// hearMist listens as mist: it accepts a connection and answers pings.
 func hearMist(ctx context.Context, e *ear, mist *misttest.Mist) error {
 	failed := make(chan error, 1)
 	mist.Script(func(c *misttest.Conn) {
 		for {
 			message, err := c.Next()
 			if err != nil {
-				return // the end
+				return // the connection has ended
 			}
 			switch message.Command {
 			case "ping":
@@ -98,7 +98,7 @@ func hearMist(ctx context.Context, e *ear, mist *misttest.Mist) error {
 	}
 }
 
-// hearNATS is a client of pulse.live.<relay>.<stat>.
+// hearNATS listens as a client of pulse.live.<relay>.<stat>.
 func hearNATS(ctx context.Context, e *ear, address string) error {
 	conn, err := nats.Connect(address, nats.UserInfo("pulse", "secret"))
 	if err != nil {
@@ -125,7 +125,7 @@ func hearNATS(ctx context.Context, e *ear, address string) error {
 	}
 }
 
-// hearSSE is a client of /live.
+// hearSSE listens as a client of /live.
 func hearSSE(ctx context.Context, e *ear, address string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/live", nil)
 	if err != nil {
@@ -155,8 +155,8 @@ func hearSSE(ctx context.Context, e *ear, address string) error {
 		default:
 			continue
 		}
-		// Every reading of the event, without what encoding/json would cost beside a server that is
-		// measured.
+		// This reads the values of the event without encoding/json, which would cost CPU beside the
+		// server that is measured.
 		for data := []byte(event.Data); ; {
 			at := bytes.Index(data, []byte(`"value":`))
 			if at < 0 {
@@ -171,7 +171,7 @@ func hearSSE(ctx context.Context, e *ear, address string) error {
 	}
 }
 
-// between is the text between two others.
+// between returns the text between before and after.
 func between(text []byte, before, after string) string {
 	_, rest, _ := bytes.Cut(text, []byte(before))
 	found, _, _ := bytes.Cut(rest, []byte(after))

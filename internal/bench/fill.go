@@ -25,21 +25,21 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// A fill is an outage whose time is compressed: events of the past go into a
-// journal as fast as it takes them, while the projections run and InfluxDB is
-// away. It is a process of its own, so that its memory is nobody else's.
+// A fill is an outage whose time is compressed. It appends events of the past to a journal as fast
+// as the journal takes them, while the projections run and InfluxDB is away. It runs in a process
+// of its own, so that only the fill uses the memory of the process.
 type fill struct {
 	dir, influx   string
 	events        int
 	relays, stats int
-	end           int64         // the events' times end here, ns since 1970
-	span          time.Duration // and begin so long before
+	end           int64         // the time of the last event, ns since 1970
+	span          time.Duration // the time from the first event to the last
 }
 
 // fillCommand is the first argument of the process that fills.
 const fillCommand = "fill"
 
-// args are the command line that parseFill reads.
+// args returns the command line that parseFill reads.
 func (f *fill) args(command string) []string {
 	return []string{command, "-dir", f.dir, "-influx", f.influx, "-events", strconv.Itoa(f.events), "-relays", strconv.Itoa(f.relays),
 		"-stats", strconv.Itoa(f.stats), "-end", strconv.FormatInt(f.end, 10), "-span", f.span.String()}
@@ -58,7 +58,7 @@ func parseFill(args []string) (*fill, error) {
 	return f, flags.Parse(args)
 }
 
-// run fills, and prints what parseFilled reads.
+// run runs the fill and prints its result for parseFilled.
 func (f *fill) run(ctx context.Context) error {
 	state, err := migrations.Open(f.dir, migrations.Options{})
 	if err != nil {
@@ -114,10 +114,10 @@ func (f *fill) run(ctx context.Context) error {
 	return nil
 }
 
-// filled is what a fill found out.
+// filled is the result of a fill.
 type filled struct {
-	before, after, peak int64   // RSS after the first events, at the end, the highest between; bytes
-	seconds             float64 // that it took
+	before, after, peak int64   // RSS after the first events, at the end, and the highest; bytes
+	seconds             float64 // how long the appends took
 }
 
 func parseFilled(text string) (r filled, err error) {
@@ -176,14 +176,15 @@ func (f *fill) project(ctx context.Context, state *migrations.State, j *journal.
 	}, nil
 }
 
-// warmEvents is after how many events memory is measured first: the journal's
-// and the heap's own buffers have their size by then.
+// warmEvents is the number of events after which memory is measured first. By then the buffers of
+// the journal and the heap have their full size.
 const warmEvents = outageEvents / 10
 
-// appenders is how many append at the same time: enough for large groups.
+// appenders is how many goroutines append at the same time: enough for large groups.
 const appenders = 512
 
-// append appends the events from to to in about their order.
+// append appends the events from the number from up to, but not including, the number to, roughly
+// in order.
 func (f *fill) append(ctx context.Context, j *journal.Journal, from, to int) error {
 	var next atomic.Int64
 	next.Store(int64(from))
@@ -213,13 +214,12 @@ func (f *fill) append(ctx context.Context, j *journal.Journal, from, to int) err
 	return group.Wait()
 }
 
-// caches is how long the journal's server keeps the blocks that it wrote in
-// memory, and a little longer. How many they are is a matter of how fast the hour
-// is made to pass, not of the outage.
+// caches is a little longer than the journal's server keeps the blocks that it wrote in memory. The
+// number of these blocks depends on how fast the hour passes in the bench, not on the outage.
 const caches = 15 * time.Second
 
-// restingRSS is rss without what is no more needed. What goes back into a pool is
-// freed by the second collection after that.
+// restingRSS returns rss after the memory that is no longer needed was freed. An object in a pool
+// is freed only by the second garbage collection.
 func restingRSS(ctx context.Context) (int64, error) {
 	select {
 	case <-time.After(caches):
@@ -232,7 +232,7 @@ func restingRSS(ctx context.Context) (int64, error) {
 	return rss()
 }
 
-// rss is the resident memory of this process, in bytes.
+// rss returns the resident memory of this process in bytes.
 func rss() (int64, error) {
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {

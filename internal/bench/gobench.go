@@ -10,16 +10,16 @@ import (
 	"strings"
 )
 
-// benchmarks are the Go benchmarks of a package: what one package costs by itself is measured
-// there. best is the best figure of all rounds, by the benchmark's name and the unit: what disturbs
-// a measurement only ever makes it worse.
+// benchmarks are the Go benchmarks of a package, which measure what the package costs by itself.
+// best is the best figure of all rounds, by the benchmark's name and the unit, because disturbances
+// only ever make a measurement worse.
 type benchmarks struct {
 	pkg, dir, binary string
 	best             map[string]float64
-	missing          []string // what was asked for and is not there
+	missing          []string // the figures that were asked for and do not exist
 }
 
-// benchmarks builds those of a package, which is given by its folder.
+// benchmarks builds the benchmarks of a package, which is named by its folder.
 func (b *bench) benchmarks(ctx context.Context, pkg string) (*benchmarks, error) {
 	path := "github.com/nanopack/pulse/" + pkg
 	dir, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", path).Output()
@@ -36,8 +36,9 @@ func (b *bench) benchmarks(ctx context.Context, pkg string) (*benchmarks, error)
 	return f, nil
 }
 
-// run runs those that match the pattern one after the other, each for so long (-benchtime), for so
-// many rounds: a slow minute of the machine is everybody's.
+// run runs the benchmarks that match the pattern one after the other, in the given number of
+// rounds. lasts is the length of each run (-benchtime). Rounds spread a slow minute of the machine
+// over all benchmarks.
 func (f *benchmarks) run(ctx context.Context, rounds int, pattern, lasts string) error {
 	for range rounds {
 		run := exec.CommandContext(ctx, f.binary, "-test.run=^$", "-test.bench="+pattern, "-test.benchtime="+lasts, "-test.benchmem")
@@ -51,8 +52,8 @@ func (f *benchmarks) run(ctx context.Context, rounds int, pattern, lasts string)
 	return nil
 }
 
-// add reads what a round has printed: lines of a name, the number of iterations, and pairs of a
-// figure and its unit. Of a unit that ends with /s more is better, of all others less.
+// add reads the output of a round: lines of a name, the number of iterations, and pairs of a figure
+// and its unit. Higher is better for a unit that ends with /s, lower for all others.
 func (f *benchmarks) add(out string) {
 	for line := range strings.Lines(out) {
 		fields := strings.Fields(line)
@@ -77,7 +78,7 @@ func (f *benchmarks) add(out string) {
 	}
 }
 
-// of returns a figure. One that is not there is an error of err.
+// of returns a figure. If the figure does not exist, err returns an error later.
 func (f *benchmarks) of(name, unit string) float64 {
 	v, ok := f.best[name+" "+unit]
 	if !ok {
@@ -86,7 +87,7 @@ func (f *benchmarks) of(name, unit string) float64 {
 	return v
 }
 
-// err returns an error if a figure was asked for that is not there.
+// err returns an error if of was asked for a figure that does not exist.
 func (f *benchmarks) err() error {
 	if len(f.missing) > 0 {
 		return fmt.Errorf("no benchmark has printed %s", strings.Join(f.missing, ", "))

@@ -7,9 +7,9 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// runGrowth measures what a reading costs the server from the relay's line to
-// InfluxDB, and how that grows with the relays. Few relays share fewer fsyncs,
-// and have the server's own pulse among them.
+// runGrowth measures what a reading costs the server on its way from the relay's line to InfluxDB,
+// and how the cost grows with the number of relays. With few relays, fewer readings share an fsync,
+// and the server's own readings are a larger part.
 func (b *bench) runGrowth(ctx context.Context) error {
 	lasts := 15 * time.Second
 	fleets := []load{
@@ -42,7 +42,7 @@ func (b *bench) grow(ctx context.Context, l *load) error {
 	if err := fleet.Start(ctx); err != nil {
 		return err
 	}
-	// Series are made once: not a cost of a reading.
+	// A series is created only once, so its creation is not part of the cost of a reading.
 	if err := s.Await(ctx, func() (bool, error) { return fleet.Polls() >= uint64(3*l.relays), nil }); err != nil {
 		return err
 	}

@@ -16,10 +16,10 @@ import (
 // hostileCommand is the first argument of the process that is a hostile client.
 const hostileCommand = "hostile"
 
-// A hostile is one thing that a NATS client with the password does without end.
+// A hostile is one kind of request that a NATS client with the password repeats without end.
 type hostile struct {
 	name, what string
-	do         func(ctx context.Context, address string) error // returns when it is at it
+	do         func(ctx context.Context, address string) error // returns when the client has begun
 }
 
 const (
@@ -69,7 +69,7 @@ var hostiles = []hostile{
 	{"unknown", "20,000 requests a second that are not offered", asks("$JS.API.STREAM.DELETE.PULSE", "", 20_000)},
 }
 
-// runHostile is the process. It ends when it is killed.
+// runHostile runs the hostile process. The process ends when it is killed.
 func runHostile(ctx context.Context, args []string) error {
 	if len(args) != 2 {
 		return errors.New("usage: hostile KIND ADDRESS")
@@ -91,7 +91,8 @@ func runHostile(ctx context.Context, args []string) error {
 	return fmt.Errorf("there is no hostile client %q", args[0])
 }
 
-// admitted waits until the server lets its like in: one before may have been thrown out.
+// admitted waits until the server accepts a hostile client: it may still refuse one because it
+// disconnected an earlier one.
 func admitted(ctx context.Context, address string) error {
 	for began := time.Now(); ; {
 		nc, err := hostileConn(address)
@@ -116,7 +117,8 @@ func hostileConn(address string) (*nats.Conn, error) {
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 }
 
-// pulls has many consumers, a connection each, pull without end and answer each message alike.
+// pulls runs many consumers, each with its own connection. The consumers pull without end and
+// answer every message in the same way.
 func pulls(ctx context.Context, address string, config jetstream.ConsumerConfig, batch int, expires time.Duration, answer string) error {
 	for i := range hostileConsumers {
 		nc, err := hostileConn(address)
@@ -164,7 +166,7 @@ func pulls(ctx context.Context, address string, config jetstream.ConsumerConfig,
 				reply := last
 				mu.Unlock()
 				if reply != "" {
-					_ = nc.Publish(reply, []byte(answer)) // once more
+					_ = nc.Publish(reply, []byte(answer)) // the same answer again
 				}
 				wait := 100 * time.Millisecond
 				if expires > 0 {
@@ -180,13 +182,13 @@ func pulls(ctx context.Context, address string, config jetstream.ConsumerConfig,
 	return nil
 }
 
-// hear subscribes on many connections, many times each.
+// hear opens many connections and makes many subscriptions on each.
 func hear(_ context.Context, address string, conns, subs int, subject string) error {
 	for i := range conns {
 		nc, err := hostileConn(address)
 		if err != nil {
 			if i > 0 {
-				return nil // thrown out by now
+				return nil // disconnected by now
 			}
 			return err
 		}
@@ -195,7 +197,7 @@ func hear(_ context.Context, address string, conns, subs int, subject string) er
 			if err != nil {
 				return err
 			}
-			_ = sub.SetPendingLimits(100, 1<<20) // what does not fit is dropped
+			_ = sub.SetPendingLimits(100, 1<<20) // messages that do not fit are dropped
 		}
 	}
 	return nil
@@ -207,7 +209,7 @@ func churn(ctx context.Context, address string) error {
 			for ctx.Err() == nil {
 				nc, err := nats.Connect(address, nats.UserInfo("pulse", "secret"), nats.NoReconnect())
 				if err != nil {
-					continue // too many
+					continue // too many connections
 				}
 				nc.Close()
 			}
@@ -216,8 +218,8 @@ func churn(ctx context.Context, address string) error {
 	return nil
 }
 
-// asks sends a request without end, on four connections; rate is how many a second, 0 for as many
-// as it can.
+// asks sends a request without end, on four connections. rate is the number of requests a second; 0
+// means as many as possible.
 func asks(subject, body string, rate int) func(context.Context, string) error {
 	return func(ctx context.Context, address string) error {
 		for range 4 {
@@ -230,7 +232,7 @@ func asks(subject, body string, rate int) func(context.Context, string) error {
 			if err != nil {
 				return err
 			}
-			_ = sub.SetPendingLimits(100, 1<<20) // what does not fit is dropped
+			_ = sub.SetPendingLimits(100, 1<<20) // messages that do not fit are dropped
 			subjects := []string{subject}
 			if strings.Contains(subject, "CONSUMER.LIST") {
 				subjects = append(subjects, "$JS.API.CONSUMER.NAMES.PULSE", "$JS.API.CONSUMER.INFO.PULSE.nobody", "$JS.API.STREAM.LIST", "$JS.API.INFO")
@@ -268,7 +270,7 @@ func create(ctx context.Context, address string) error {
 				name := fmt.Sprintf("made-%d-%d", i, n)
 				config := jetstream.ConsumerConfig{Name: name, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubject: "pulse.readings.>", InactiveThreshold: time.Minute}
 				if _, err := js.CreateConsumer(ctx, "PULSE", config); err == nil {
-					_ = js.DeleteConsumer(ctx, "PULSE", name) // or it goes by itself
+					_ = js.DeleteConsumer(ctx, "PULSE", name) // otherwise it expires by itself
 				}
 			}
 		}()

@@ -24,16 +24,17 @@ import (
 )
 
 const (
-	// Seven days of the quarter hours of 1,000 hosts.
+	// Quarter hours of seven days for 1,000 hosts.
 	hourlyHosts = 1000
 	hourlySpan  = 7 * 24 * time.Hour
 	// hourlyLeast is how much of InfluxDB's own speed /hourly must have.
 	hourlyLeast = 0.9
-	// hourlyAsks is how often each is asked.
+	// hourlyAsks is how often each question is asked.
 	hourlyAsks, hourlyAsksLong = 5, 30
 )
 
-// runHourly asks /hourly over InfluxDB, and InfluxDB the statement that /hourly sent to it.
+// runHourly compares the time of /hourly with the time that InfluxDB takes for the statement that
+// /hourly sends.
 func (b *bench) runHourly(ctx context.Context) error {
 	if err := b.hourlyOutside(ctx); err != nil {
 		return err
@@ -50,7 +51,7 @@ func (b *bench) hourlyAsks() int {
 
 func hourlyPath(verb string) string { return "/hourly/stat_0?start=7d&verb=" + verb }
 
-// hourlyOutside is the comparison over a real InfluxDB, both over HTTP.
+// hourlyOutside makes the comparison with a real InfluxDB, both over HTTP.
 func (b *bench) hourlyOutside(ctx context.Context) (err error) {
 	tb := &tools{}
 	defer tb.end(&err)
@@ -63,7 +64,7 @@ func (b *bench) hourlyOutside(ctx context.Context) (err error) {
 	if err := fillHourly(ctx, store, filepath.Join(b.dir, "hourly")); err != nil {
 		return err
 	}
-	// At first something listens to what is asked; not for the figures.
+	// At first an eavesdropper notes the statements. It is not there when the times are measured.
 	wire, err := newEavesdropper(db.Addr)
 	if err != nil {
 		return err
@@ -79,9 +80,9 @@ func (b *bench) hourlyOutside(ctx context.Context) (err error) {
 		if err := s.Get(hourlyPath(verb), &hours); err != nil {
 			return errors.Join(err, s.Stop())
 		}
-		// The server asks for things of its own after its start, but never for slots.
+		// After its start the server sends statements of its own, but none of these groups by time.
 		asked := slices.DeleteFunc(wire.take(), func(form string) bool { return !strings.Contains(form, "GROUP+BY") })
-		if len(asked) != 1 { // the rest would be looked for in rows of 0.2, of which there are none
+		if len(asked) != 1 { // others look for rows of 0.2, which do not exist here
 			return errors.Join(fmt.Errorf("/hourly sent %d statements: %q", len(asked), asked), s.Stop())
 		}
 		said[verb] = asked[0]
@@ -119,8 +120,8 @@ func (b *bench) compareHourly(verb, where string, ours, straight time.Duration, 
 		fmt.Sprintf("%.0f ms", ours.Seconds()*1e3), fmt.Sprintf("%.0f ms %s", straight.Seconds()*1e3, how))
 }
 
-// hourlyInside is the same over the embedded engine: the API and the engine in one process, as in
-// the server's.
+// hourlyInside makes the comparison with the embedded engine. The API and the engine are in one
+// process, as in the server.
 func (b *bench) hourlyInside(ctx context.Context) error {
 	f, err := b.benchmarks(ctx, "query")
 	if err != nil {
@@ -159,12 +160,13 @@ func single(t timings, err error) (time.Duration, error) {
 	return t[0], nil
 }
 
-// fillHourly writes the rows of the windows, below a server whose data dir is dir.
+// fillHourly writes the rows of the windows for a server whose data dir is dir.
 func fillHourly(ctx context.Context, store influx.Store, dir string) (err error) {
 	if _, err := migrations.EnsureInflux(ctx, store, migrations.Schema{Aggregates: 2 * hourlySpan}, nil); err != nil {
 		return err
 	}
-	// So that the server knows them for its own, and does not look for rows of 0.2 among them.
+	// The state tells the server that these rows are its own, so that it does not look for rows of
+	// 0.2.
 	state, err := migrations.Open(dir, migrations.Options{})
 	if err != nil {
 		return err
@@ -197,7 +199,7 @@ func fillHourly(ctx context.Context, store influx.Store, dir string) (err error)
 	return err
 }
 
-// An eavesdropper passes requests on to InfluxDB and keeps those that ask for rows.
+// An eavesdropper passes requests on to InfluxDB and keeps the bodies of SELECT statements.
 type eavesdropper struct {
 	server *httptest.Server
 
@@ -228,7 +230,7 @@ func newEavesdropper(addr string) (*eavesdropper, error) {
 	return e, nil
 }
 
-// take returns what was asked since the last time.
+// take returns the bodies since the last call.
 func (e *eavesdropper) take() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -18,14 +18,13 @@ import (
 
 const (
 	idleRelays = 10_000
-	// idleLimit is what one of them may cost, in bytes of RSS.
+	// idleLimit is what one idle relay may cost, in bytes of RSS.
 	idleLimit = 16 << 10
-	// idleSettle is how long the server has until its memory is looked at.
+	// idleSettle is how long the server rests before its memory is measured.
 	idleSettle = 10 * time.Second
 )
 
-// runIdle measures what a relay costs the server that is connected and has
-// nothing to say.
+// runIdle measures what a connected relay that sends nothing costs the server.
 func (b *bench) runIdle(ctx context.Context) error {
 	s, err := b.server("idle", time.Hour, "-b", "3600") // relays that never ping
 	if err != nil {
@@ -63,7 +62,7 @@ func (b *bench) runIdle(ctx context.Context) error {
 	return nil
 }
 
-// settledRSS is the RSS of a server that was left alone for a while.
+// settledRSS returns the RSS of a server after it was idle for idleSettle.
 func settledRSS(ctx context.Context, s *pulseproc.Server) (int64, error) {
 	if err := pause(ctx, idleSettle); err != nil {
 		return 0, err
@@ -81,9 +80,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// connectAll connects n relays of these collectors that then say nothing by
-// themselves and do not listen. All that it returns is to be closed, also beside
-// an error.
+// connectAll connects n relays with these collectors. After that the relays send nothing and do not
+// read. The caller closes all connections that connectAll returns, even if there is an error.
 func connectAll(ctx context.Context, address string, n int, collectors ...codec.Collector) ([]net.Conn, error) {
 	conns := make([]net.Conn, n)
 	group, ctx := errgroup.WithContext(ctx)
@@ -97,8 +95,7 @@ func connectAll(ctx context.Context, address string, n int, collectors ...codec.
 	return conns, group.Wait()
 }
 
-// register connects a relay and adds its collectors. It returns when the server
-// knows of them.
+// register connects a relay and adds its collectors. It returns when the server knows them.
 func register(ctx context.Context, address, id string, collectors []codec.Collector) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -119,7 +116,7 @@ func register(ctx context.Context, address, id string, collectors []codec.Collec
 	return conn, conn.SetDeadline(time.Time{})
 }
 
-// ask sends a line and reads on until the server's ok.
+// ask sends a request and reads until the server's ok.
 func ask(conn net.Conn, lines *bufio.Reader, request []byte) error {
 	if _, err := conn.Write(request); err != nil {
 		return err
@@ -140,7 +137,7 @@ func ask(conn net.Conn, lines *bufio.Reader, request []byte) error {
 func closeAll(conns []net.Conn) {
 	for _, c := range conns {
 		if c != nil {
-			_ = c.Close() // nothing more is wanted of it
+			_ = c.Close() // the connection is not used any more
 		}
 	}
 }

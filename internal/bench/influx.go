@@ -30,8 +30,9 @@ const (
 	rawRounds = 5
 )
 
-// runRaw replays a journal into InfluxDB and writes the same points, made
-// ready before, straight into it: in batches of the same size, one after the other.
+// runRaw compares a replay of a journal into InfluxDB with writing the same points straight into
+// it. These points are prepared before, and written in batches of the same size, one after the
+// other.
 func (b *bench) runRaw(ctx context.Context) (err error) {
 	f := &fill{events: rawEvents, relays: 1000, stats: 10, end: time.Now().UnixNano()}
 	if b.long {
@@ -86,11 +87,11 @@ func (b *bench) runRaw(ctx context.Context) (err error) {
 	return b.compareRaw(ctx, outside)
 }
 
-// A rawTarget is an InfluxDB and the two ways into it.
+// A rawTarget is an InfluxDB and the two ways to write into it.
 type rawTarget struct {
 	past     *past
 	name     string
-	open     func(context.Context) (influx.Store, error) // without any data
+	open     func(context.Context) (influx.Store, error) // returns an empty store
 	straight func(context.Context, influx.Store) error   // writes the points
 }
 
@@ -113,8 +114,7 @@ func (b *bench) compareRaw(ctx context.Context, t *rawTarget) error {
 	return nil
 }
 
-// write writes everything in one way into an empty InfluxDB, and looks whether
-// it is there.
+// write writes all points in one way into an empty InfluxDB, and checks that they are there.
 func (t *rawTarget) write(ctx context.Context, way func(context.Context, influx.Store) (time.Duration, error)) (took time.Duration, err error) {
 	store, err := t.open(ctx)
 	if err != nil {
@@ -145,7 +145,7 @@ func (t *rawTarget) replay(ctx context.Context, store influx.Store) (time.Durati
 	return t.past.project(ctx, raw)
 }
 
-// points are the journal's readings as they are written.
+// points returns the journal's readings as InfluxDB points.
 func (p *past) points(ctx context.Context) ([]influx.Point, error) {
 	type name struct{ relay, stat string }
 	series := make(map[name]*influx.Series)
@@ -171,7 +171,7 @@ func (p *past) points(ctx context.Context) ([]influx.Point, error) {
 	return points, err
 }
 
-// encoded are the bodies of the writes.
+// encoded returns the bodies of the writes.
 func encoded(points []influx.Point) [][]byte {
 	var bodies [][]byte
 	var res influx.WriteResult
@@ -185,7 +185,7 @@ func encoded(points []influx.Point) [][]byte {
 	return bodies
 }
 
-// post writes bodies into the policy of raw points, as any client would.
+// post writes bodies into the retention policy of raw points, as any client would.
 func post(ctx context.Context, addr string, bodies [][]byte) error {
 	to := addr + "/write?" + url.Values{"db": {influx.Database}, "rp": {string(influx.PolicyRaw)}, "precision": {"ns"}}.Encode()
 	for _, body := range bodies {

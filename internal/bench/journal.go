@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	// pushers is how many relays say what they have as fast as they are listened to.
+	// pushers is how many relays push as fast as the server reads.
 	pushers = 2000
-	// diskLimit is in bytes a reading, ten readings a reply.
+	// diskLimit is in bytes a reading, with ten readings a reply.
 	diskLimit = 45
 )
 
@@ -39,9 +39,9 @@ func sampleEvent() *codec.Event {
 	}}
 }
 
-// runJournal compares relays that push over TCP into an fsynced journal, and the journal alone,
-// with the same events published straight to JetStream with an fsync of their own. They take turns;
-// each one's fastest turn counts.
+// runJournal compares three ways to store the same events: relays that push over TCP into an
+// fsynced journal, the journal alone, and JetStream with an fsync for each published event. The
+// ways take turns, and the fastest turn of each way counts.
 func (b *bench) runJournal(ctx context.Context) error {
 	turns, lasts := 4, 3*time.Second
 	if b.long {
@@ -85,13 +85,13 @@ func (b *bench) runJournal(ctx context.Context) error {
 	return f.err()
 }
 
-// journalSpeed is that of a benchmark of the journal.
+// journalSpeed returns the speed that a benchmark of the journal has measured.
 func journalSpeed(f *benchmarks, name string) speed {
 	return speed{f.of(name, "readings/s"), time.Duration(f.of(name, "cpu-ns/reading"))}
 }
 
-// A speed is how many readings a second something takes, and the processor time
-// of one of them, everything in this process included.
+// A speed is a number of readings a second, and the processor time of one reading. The processor
+// time includes everything in this process.
 type speed struct {
 	rate float64
 	cpu  time.Duration
@@ -108,8 +108,7 @@ func (s speed) String() string {
 	return fmt.Sprintf("%.0fk readings/s, %.2f µs of CPU each", s.rate/1000, float64(s.cpu.Nanoseconds())/1000)
 }
 
-// measure returns the speed of what goes on while f runs; count is how many
-// readings there have been.
+// measure returns the speed while f runs. count returns the number of readings so far.
 func measure(count func() float64, f func() error) (speed, error) {
 	before, cpu, began := count(), ownCPU(), time.Now()
 	err := f()
@@ -117,8 +116,8 @@ func measure(count func() float64, f func() error) (speed, error) {
 	return speed{n / time.Since(began).Seconds(), time.Duration(float64(ownCPU()-cpu) / max(n, 1))}, err
 }
 
-// A path is what readings go through until they are durable: the relay
-// listener and the journal, without any projection behind.
+// A path is the way of readings until they are durable: the relay listener and the journal, without
+// any projection.
 type path struct {
 	state   *migrations.State
 	journal *journal.Journal
@@ -170,11 +169,11 @@ func (p *path) close() error {
 	return errors.Join(errs...)
 }
 
-// gather sums up what the metrics say now.
+// gather returns the present sums of the metrics.
 func (p *path) gather() map[string]float64 {
 	families, err := p.metrics.Gather()
 	if err != nil {
-		panic(err) // two metrics of one name
+		panic(err) // two metrics have the same name
 	}
 	sums := make(map[string]float64, len(families))
 	for _, f := range families {
@@ -185,8 +184,7 @@ func (p *path) gather() map[string]float64 {
 	return sums
 }
 
-// push has relays say event over and over, and returns how fast they
-// were durable.
+// push has relays send event repeatedly, and returns how fast the readings became durable.
 func (p *path) push(ctx context.Context, event *codec.Event, lasts time.Duration) (speed, error) {
 	conns, err := connectAll(ctx, p.ingest.Addr().String(), pushers, event.Collectors...)
 	defer closeAll(conns)
@@ -224,8 +222,7 @@ func (p *path) push(ctx context.Context, event *codec.Event, lasts time.Duration
 
 const readingsTotal = "pulse_journal_appended_readings_total"
 
-// rate is how many readings the journal acknowledges, after a second to get
-// going.
+// rate returns how many readings the journal acknowledges, measured after one second of running.
 func (p *path) rate(ctx context.Context, lasts time.Duration) (speed, error) {
 	if err := pause(ctx, time.Second); err != nil {
 		return speed{}, err

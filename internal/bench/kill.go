@@ -9,8 +9,8 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// runKill kills the server in the middle of the load and measures how soon the
-// next one accepts, polls and has its relays back.
+// runKill kills the server in the middle of the load. It measures how soon the next server accepts
+// relays, polls, and has all its relays again.
 func (b *bench) runKill(ctx context.Context) error {
 	s, err := b.server("kill", b.poll)
 	if err != nil {

@@ -22,22 +22,22 @@ import (
 )
 
 const (
-	// 100,000 series of one stat: of each of 1,000 relays, of which ten are a
-	// service and a hundred a zone, 100 collectors that have a tag of their own.
+	// 100,000 series of one stat: 100 collectors on each of 1,000 relays. Each collector has a tag
+	// of its own. Ten relays share a service, and a hundred share a zone.
 	latestRelays, latestCollectors = 1000, 100
-	// latestLeast is how many times as fast as InfluxDB /latest must be, and latestLimit what it
-	// may take.
+	// latestLeast is how many times faster than InfluxDB /latest must be. latestLimit is how long
+	// /latest may take.
 	latestLeast = 50
 	latestLimit = 2 * time.Millisecond
-	// latestAsks is how often /latest is asked; InfluxDB is for as long as askingTime.
+	// latestAsks is how often /latest is asked. InfluxDB is asked for as long as askingTime.
 	latestAsks = 3000
 	askingTime = 4 * time.Second
 )
 
-// runLatest asks /latest for one filter, and a real InfluxDB that holds the
-// same series the same over HTTP.
+// runLatest compares /latest with one filter to the same query on a real InfluxDB that holds the
+// same series, both over HTTP.
 func (b *bench) runLatest(ctx context.Context) (err error) {
-	s, err := b.server("latest", 10*time.Minute) // what was pushed is not too old for a while
+	s, err := b.server("latest", 10*time.Minute) // so that pushed readings do not become too old
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (b *bench) runLatest(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	// What any answer costs over HTTP.
+	// The time of /ping is what any answer over HTTP costs.
 	ping, err := timed(ctx, latestAsks, time.Minute, func() (*http.Request, error) {
 		return http.NewRequest(http.MethodGet, "http://"+s.HTTPAddr+"/ping", nil)
 	})
@@ -113,7 +113,7 @@ func latestTags(relay, collector int) []string {
 	return []string{fmt.Sprintf("part:p%d", collector), fmt.Sprintf("service:s%d", relay/10), fmt.Sprintf("zone:z%d", relay/100)}
 }
 
-// latestRelay connects a relay and returns when its readings are in the journal.
+// latestRelay connects a relay, pushes its readings and returns when they are in the journal.
 func latestRelay(ctx context.Context, addr string, i int) (*pusher, error) {
 	var adds []byte
 	var got []string
@@ -161,7 +161,7 @@ func fillLatest(ctx context.Context, addr string) error {
 	return nil
 }
 
-// withLog adds what the server said to an error.
+// withLog adds the server's log to an error.
 func withLog(err error, s *pulseproc.Server) error {
 	if err == nil {
 		return nil
@@ -169,13 +169,14 @@ func withLog(err error, s *pulseproc.Server) error {
 	return fmt.Errorf("%w; the server's log ends with:\n%s", err, s.Log())
 }
 
-// timings are how long each of some requests took, ascending.
+// timings are the durations of requests, in ascending order.
 type timings []time.Duration
 
-// part is the time that so much of them needed at most: 0.5 is the median.
+// part returns the time within which this share of the requests was answered; 0.5 gives the median.
 func (t timings) part(of float64) time.Duration { return t[min(int(of*float64(len(t))), len(t)-1)] }
 
-// timed asks one after the other, n times or as often as there is time for, over one connection.
+// timed sends questions one after the other over one connection. It stops after n questions or at
+// the time limit.
 func timed(ctx context.Context, n int, limit time.Duration, question func() (*http.Request, error)) (timings, error) {
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()

@@ -15,17 +15,17 @@ import (
 const (
 	// 10,000 readings a second: 1,000 relays of ten stats, polled every second.
 	liveRelays, liveStats = 1000, 10
-	// What a reading may take from its relay's line to whoever listens.
+	// The longest that a reading may take from its relay's line to a listener.
 	liveMedian, liveTail = 20 * time.Millisecond, 100 * time.Millisecond
-	// liveLasts is how long each is measured.
+	// liveLasts is how long each measurement takes.
 	liveLasts, liveLastsLong = 6 * time.Second, time.Minute
-	// liveQuietLeast is how much of the cost without any door is left for one that nobody comes
-	// through.
+	// liveQuietLeast bounds the cost of doors that nobody uses: the cost of a server without doors,
+	// divided by the cost of one with unused doors, is at least this.
 	liveQuietLeast = 0.85
 )
 
-// A liveServer is one with its relays, which say when they answer: the value of
-// each stat is how many µs that is after began.
+// A liveServer is a server with its relays. The value of each stat is the time of the relay's
+// answer, in µs since began.
 type liveServer struct {
 	*pulseproc.Server
 	fleet *relaytest.Fleet
@@ -59,8 +59,8 @@ func (l *liveServer) end() {
 	l.Kill()
 }
 
-// runLive measures what each of the live doors costs, with and without somebody
-// there, and how long readings take through them.
+// runLive measures the cost of each way out for live readings, with and without listeners, and the
+// delay of readings on each.
 func (b *bench) runLive(ctx context.Context) (err error) {
 	tb := &tools{}
 	defer tb.end(&err)
@@ -107,8 +107,8 @@ func (b *bench) liveLasts() time.Duration {
 	return liveLasts
 }
 
-// liveCosts compares the server with one that has no mist and no NATS, under the
-// same load at the same time.
+// liveCosts compares the server with one that has no mist and no NATS, under the same load at the
+// same time.
 func (b *bench) liveCosts(ctx context.Context, s *liveServer, doors []door) error {
 	shut, err := b.liveServer(ctx, "live-shut")
 	if err != nil {
@@ -157,14 +157,14 @@ func (b *bench) liveCosts(ctx context.Context, s *liveServer, doors []door) erro
 	return listening("all three get everything", doors)
 }
 
-// A door is where readings come out. open listens there until its context ends.
+// A door is a way out for live readings. open listens there until its context ends.
 type door struct {
 	name string
 	open func(context.Context, *ear) error
 }
 
-// listen opens doors, and returns how old the readings were that came through each during
-// something.
+// listen opens the doors while during runs. It returns the ages of the readings that came through
+// each door meanwhile.
 func (l *liveServer) listen(ctx context.Context, doors []door, during func() error) (took []timings, err error) {
 	listening, stop := context.WithCancel(ctx)
 	ended := make(chan error, len(doors))

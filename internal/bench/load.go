@@ -13,7 +13,7 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// server is one with everything inside, and what else args say.
+// server returns a server with the embedded engine and the additional arguments args.
 func (b *bench) server(name string, poll time.Duration, args ...string) (*pulseproc.Server, error) {
 	return pulseproc.New(pulseproc.Options{
 		Binary: b.binary, DataDir: filepath.Join(b.dir, name),
@@ -21,12 +21,12 @@ func (b *bench) server(name string, poll time.Duration, args ...string) (*pulsep
 	})
 }
 
-// runLoad is the load that the flags describe.
+// runLoad applies the load that the flags describe.
 func (b *bench) runLoad(ctx context.Context) error {
 	return b.apply(ctx, &load{relays: b.relays, stats: b.stats, poll: b.poll, lasts: b.load})
 }
 
-// runWide is the budgets' two heaviest loads: every relay every second.
+// runWide applies the two heaviest loads of the budgets: every relay is polled every second.
 func (b *bench) runWide(ctx context.Context) error {
 	lasts := 15 * time.Second
 	if b.long {
@@ -51,13 +51,13 @@ func (l *load) String() string {
 	return fmt.Sprintf("%d relays x %d every %s", l.relays, l.stats, l.poll)
 }
 
-// A loadFleet is a fleet that can be asked to fall silent: what was sent by
-// relays that hang up may be lost on its way, whoever is to take it.
+// A loadFleet is a fleet that can be asked to fall silent before it hangs up. Answers that a relay
+// sent just before it hung up could be lost on their way.
 type loadFleet struct {
 	*relaytest.Fleet
 	relays int
 	ending atomic.Bool
-	waits  atomic.Int64 // relays that have given their last answer
+	waits  atomic.Int64 // relays that have sent their last answer
 	ended  chan struct{}
 }
 
@@ -72,8 +72,8 @@ func (l *load) fleet(address string) *loadFleet {
 	return f
 }
 
-// silent asks all relays to answer once more and no more, and tells whether
-// they have.
+// silent asks all relays to answer one more poll and then no more. It reports whether all have done
+// so.
 func (f *loadFleet) silent() bool {
 	f.ending.Store(true)
 	return f.waits.Load() == int64(f.relays)
@@ -84,8 +84,8 @@ func (f *loadFleet) Stop() {
 	f.Fleet.Stop()
 }
 
-// apply connects all relays, polls them for a while and compares what they
-// sent with what is in the journal and in InfluxDB.
+// apply connects all relays and polls them for a while. It compares the readings that they sent
+// with those in the journal and in InfluxDB.
 func (b *bench) apply(ctx context.Context, l *load) error {
 	add := func(what string, ok bool, limit, figure string, args ...any) {
 		b.add(l.String()+": "+what, ok, limit, figure, args...)
@@ -163,8 +163,8 @@ func (b *bench) apply(ctx context.Context, l *load) error {
 	return nil
 }
 
-// compareCounts compares the readings sent with those in the journal, and then,
-// when the projections have caught up, with those that the aggregates count.
+// compareCounts compares the number of readings sent with the number in the journal. When the
+// projections have caught up, it also compares it with the number in the aggregates.
 func (l *load) compareCounts(ctx context.Context, s *pulseproc.Server, sent uint64, add func(what string, ok bool, limit, figure string, args ...any)) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
@@ -187,7 +187,7 @@ func (l *load) compareCounts(ctx context.Context, s *pulseproc.Server, sent uint
 			n, err := s.Count(relaytest.FleetStat(stat))
 			if err != nil || n < sent/uint64(l.stats) { // every answer has all stats
 				time.Sleep(500 * time.Millisecond)
-				return false, nil // not there yet
+				return false, nil // not written yet
 			}
 			stored += n
 		}

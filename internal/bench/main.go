@@ -1,6 +1,6 @@
-// Command bench measures Pulse against the budgets of docs/PERFORMANCE.md: it runs
-// the real server as a process and prints each figure beside its limit. It
-// exits with 1 if a limit was missed.
+// Command bench measures Pulse against the budgets of docs/PERFORMANCE.md. It runs the real server
+// as a process and prints each figure beside its limit. It exits with 1 if a figure misses its
+// limit.
 package main
 
 import (
@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// A row is one figure, its limit and whether it holds. Where the limit was
-// measured beside it, ratio is how the two compare, and how they must.
+// A row is one figure, its limit, and whether the figure keeps the limit. If the same run measured
+// the limit, ratio shows how the two compare, and how they must.
 type row struct {
 	what   string
 	figure string
@@ -27,7 +27,7 @@ type row struct {
 	ok     bool
 }
 
-// A bench is what the scenarios share.
+// A bench holds the state that the scenarios share.
 type bench struct {
 	relays, stats int
 	poll          time.Duration
@@ -40,7 +40,7 @@ type bench struct {
 	rows          []row
 }
 
-// parts are what can be run by itself, in order.
+// parts returns the parts that can run by themselves, in order.
 func (b *bench) parts() []part {
 	return []part{
 		{"codec", b.runCodec}, {"journal", b.runJournal}, {"idle", b.runIdle}, {"restart", b.runRestart},
@@ -49,7 +49,7 @@ func (b *bench) parts() []part {
 	}
 }
 
-// longParts take more than ten minutes each. They run by their name, or with -long.
+// longParts take more than ten minutes each. They run only by name or with -long.
 func (b *bench) longParts() []part { return []part{{"outside", b.runOutside}} }
 
 func (b *bench) partNames() string {
@@ -142,13 +142,13 @@ func (b *bench) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// add notes a figure and shows that something is going on.
+// add notes a figure and prints it at once, to show progress.
 func (b *bench) add(what string, ok bool, limit, figure string, args ...any) {
 	b.note(row{what, fmt.Sprintf(figure, args...), limit, "", ok})
 }
 
-// compare notes a figure beside the limit that the same run has measured. What
-// is better is a larger ratio, of which there must be at least so much.
+// compare notes a figure beside a limit that the same run has measured. A larger ratio is better,
+// and least is the lowest that is allowed.
 func (b *bench) compare(what string, ratio, least float64, figure, limit string) {
 	b.note(row{what, figure, limit, fmt.Sprintf("%.2f, at least %g", ratio, least), ratio >= least})
 }

@@ -23,15 +23,15 @@ const (
 	outageRelays, outageStats = 1000, 10
 	outageEvents              = 3_600_000
 	outageSpan                = time.Hour
-	// outageLimit is within what the whole of it must be in InfluxDB.
+	// outageLimit is how long it may take until InfluxDB has all readings of the outage.
 	outageLimit = 10 * time.Minute
 	// growthLimit is by how much memory may grow while nothing can be written.
 	growthLimit = 64 << 20
 )
 
-// runOutage has InfluxDB away for an hour at 10,000 readings a second, an hour
-// that takes as long as appending its events does, or a tenth of it without
-// -long. Then InfluxDB comes, while a fleet is polled every second.
+// runOutage simulates an hour without InfluxDB at 10,000 readings a second. The simulated hour
+// takes as long as appending its events, or only a tenth of the events without -long. Then InfluxDB
+// comes back, while a fleet is polled every second.
 func (b *bench) runOutage(ctx context.Context) (err error) {
 	tb := &tools{}
 	defer tb.end(&err)
@@ -122,7 +122,7 @@ func (b *bench) fill(ctx context.Context, f *fill) (filled, error) {
 	return parseFilled(string(output))
 }
 
-// A watch looks at a server every second until all of an outage is filled in.
+// A watch checks a server every second until InfluxDB has all readings of an outage.
 type watch struct {
 	server *pulseproc.Server
 	store  influx.Store
@@ -130,7 +130,7 @@ type watch struct {
 	began  time.Time
 
 	newest, raw, aggregates time.Duration // since began; 0: not yet
-	latestAge               time.Duration // at most
+	latestAge               time.Duration // the highest age
 	looks, stale            int           // how often /latest was asked, and had no answer
 }
 
@@ -174,8 +174,8 @@ func (w *watch) look(ctx context.Context) error {
 		return err
 	}
 	for _, p := range status.Projections {
-		// Live readings are always on their way. What InfluxDB has is counted only then: counting
-		// takes seconds.
+		// Live readings are always on their way, so a small lag counts as caught up. The readings
+		// in InfluxDB are counted only after that, because counting takes seconds.
 		if p.Backlog > 0 || p.Lag > uint64(10*w.fill.relays) {
 			continue
 		}
@@ -193,18 +193,18 @@ func (w *watch) look(ctx context.Context) error {
 	return nil
 }
 
-// value asks for one number about the last of the stats; the statement is given its name and
-// the end of the outage. 0 means that there is none.
+// value queries one number about the last of the stats. It formats the stat's name and the end of
+// the outage into statement. 0 means that there is no number.
 func (w *watch) value(ctx context.Context, statement string) (float64, error) {
 	rows, err := w.store.Query(ctx, fmt.Sprintf(statement, relaytest.FleetStat(w.fill.stats-1), w.fill.end), nil)
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}
-	n, _ := rows[0].Values[0][1].(float64) // nil: there is none
+	n, _ := rows[0].Values[0][1].(float64) // nil: no number
 	return n, nil
 }
 
-// tools is what internal/testtools wants of a test.
+// tools is a test as internal/testtools needs one.
 type tools struct {
 	testing.TB
 	cleanups []func()

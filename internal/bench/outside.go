@@ -22,17 +22,17 @@ import (
 const (
 	// 1,000 events a second.
 	outsideRelays = 1000
-	// outsideLasts is for how long each figure is measured, and outsideRest how long after the
-	// client left the last of them begins.
+	// outsideLasts is how long each figure is measured. outsideRest is the pause between the end of
+	// a client and the last measurement.
 	outsideLasts, outsideLastsLong = 6 * time.Second, 30 * time.Second
 	outsideRest                    = 10 * time.Second
-	// outsideMost is what the median of a commit may become while a client does its worst. Below
-	// outsideFloor a factor says nothing: the machine is shared.
+	// outsideMost is the factor by which a client may raise the median of a commit. Below
+	// outsideFloor the factor means nothing, because the machine is shared.
 	outsideMost  = 2.0
 	outsideFloor = 5 * time.Millisecond
 )
 
-// A stage is what a server did during some seconds.
+// A stage is what was measured of a server during some seconds.
 type stage struct {
 	p50, p99 time.Duration // of a commit
 	cpu      float64       // cores
@@ -42,9 +42,9 @@ func (s stage) String() string {
 	return fmt.Sprintf("%.2f/%.1f ms, %.0f %%", s.p50.Seconds()*1e3, s.p99.Seconds()*1e3, 100*s.cpu)
 }
 
-// runOutside has a NATS client with the password do, one after another, all that it may do as much
-// as it can, beside a steady load. The client is a process of its own that gives way to everybody:
-// what it takes of a core is not the server's doing.
+// runOutside starts NATS clients with the password one after another, beside a steady load. Each
+// client does one of the things that it may do, as much as it can. It is a process of its own with
+// the lowest priority, so that its use of the CPU does not count as the server's.
 func (b *bench) runOutside(ctx context.Context) error {
 	address, release, err := freeport.Claim()
 	if err != nil {
@@ -78,7 +78,7 @@ func (b *bench) runOutside(ctx context.Context) error {
 	return nil
 }
 
-// bear measures the server before, while and after a client of this kind is there.
+// bear measures the server before, during and after the run of a client of this kind.
 func (b *bench) bear(ctx context.Context, s *pulseproc.Server, fleet *relaytest.Fleet, address string, h hostile) error {
 	before, err := b.stage(ctx, s)
 	if err != nil {
@@ -114,7 +114,7 @@ func (b *bench) bear(ctx context.Context, s *pulseproc.Server, fleet *relaytest.
 	return nil
 }
 
-// stage measures for a while.
+// stage measures the server for a while.
 func (b *bench) stage(ctx context.Context, s *pulseproc.Server) (stage, error) {
 	lasts := outsideLasts
 	if b.long {
@@ -142,7 +142,7 @@ func (b *bench) stage(ctx context.Context, s *pulseproc.Server) (stage, error) {
 	return stage{p50: now.since(old).part(0.5), p99: now.since(old).part(0.99), cpu: used.cpu.Seconds() / used.took.Seconds()}, nil
 }
 
-// troubles adds up readings that were lost and polls that were not sent or not answered.
+// troubles adds up the readings that were lost and the polls that were not sent or not answered.
 func troubles(s *pulseproc.Server) (sum float64, err error) {
 	for _, name := range []string{"pulse_ingest_readings_lost_total", "pulse_ingest_polls_skipped_total", "pulse_ingest_polls_unanswered_total"} {
 		n, err := s.Metric(name)
@@ -154,13 +154,13 @@ func troubles(s *pulseproc.Server) (sum float64, err error) {
 	return sum, nil
 }
 
-// A histogram is one of /metrics: how many there were up to each bound.
+// A histogram is a histogram of /metrics: the number of observations up to each bound.
 type histogram struct {
 	bounds []float64
 	counts []float64
 }
 
-// commits is the histogram of commits.
+// commits returns the histogram of commit durations.
 func commits(s *pulseproc.Server) (h histogram, err error) {
 	request, err := http.NewRequest(http.MethodGet, "http://"+s.HTTPAddr+"/metrics", nil)
 	if err != nil {
@@ -206,7 +206,8 @@ func (h histogram) since(old histogram) histogram {
 	return d
 }
 
-// part is the duration below which this part of them was, as Prometheus estimates it.
+// part returns the duration below which this share of the observations lies, as Prometheus
+// estimates it.
 func (h histogram) part(of float64) time.Duration {
 	last := len(h.counts) - 1
 	rank := of * h.counts[last]
@@ -217,10 +218,10 @@ func (h histogram) part(of float64) time.Duration {
 		}
 		low, under = h.bounds[i], n
 	}
-	return time.Duration(low * float64(time.Second)) // and more
+	return time.Duration(low * float64(time.Second)) // or more
 }
 
-// startHostile starts the client's process and waits until it is at it.
+// startHostile starts the client's process and waits until the client has begun.
 func startHostile(ctx context.Context, kind, address string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {

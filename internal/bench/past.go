@@ -13,8 +13,7 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// A past is a journal in this process, full of the events of a fill: what
-// projections are measured over.
+// A past is a journal in this process with the events of a fill. Projections are measured with it.
 type past struct {
 	dir      string
 	state    *migrations.State
@@ -22,7 +21,7 @@ type past struct {
 	readings int
 }
 
-// openPast fills a journal below the bench's directory.
+// openPast fills a journal in the bench's directory.
 func (b *bench) openPast(ctx context.Context, name string, f *fill) (*past, error) {
 	p := &past{dir: filepath.Join(b.dir, name), readings: f.events * f.stats}
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
@@ -42,12 +41,12 @@ func (b *bench) openPast(ctx context.Context, name string, f *fill) (*past, erro
 	return p, nil
 }
 
-// close closes the journal and throws it away.
+// close closes the journal and deletes it.
 func (p *past) close(ctx context.Context) error {
 	return errors.Join(p.journal.Close(ctx), p.state.Close(), os.RemoveAll(p.dir))
 }
 
-// read reads and decodes everything, and says how long that took.
+// read reads and decodes the whole journal, and returns how long that took.
 func (p *past) read(ctx context.Context, visit func([]journal.Record)) (time.Duration, error) {
 	began := time.Now()
 	reader, err := p.journal.ReadFrom(1)
@@ -72,8 +71,8 @@ func (p *past) read(ctx context.Context, visit func([]journal.Record)) (time.Dur
 	return time.Since(began), nil
 }
 
-// project takes a projection through everything, as a runner does that is
-// behind, and says how long that took. It ends when all is written.
+// project runs a projection over the whole journal, as a runner does that has to catch up. It
+// returns the time until all is written.
 func (p *past) project(ctx context.Context, projection projector.Projection) (time.Duration, error) {
 	runner, err := projector.NewRunner(projector.RunnerOptions{
 		Projection: projection, Journal: projector.FromJournal(p.journal), Start: projector.FromTime(time.Time{}),
@@ -95,8 +94,8 @@ func (p *past) project(ctx context.Context, projection projector.Projection) (ti
 	return took, nil
 }
 
-// catchUp waits until a runner is at the journal's end, and drains it: a drain
-// does not read ahead, as a runner does that is behind.
+// catchUp waits until a runner has applied the last event of the journal, and drains the runner.
+// The wait comes first because a drain does not read ahead, as a runner does that has to catch up.
 func catchUp(ctx context.Context, r *projector.Runner) error {
 	for s := r.Status(); s.Applied == 0 || s.Lag > 0; s = r.Status() {
 		if ctx.Err() != nil {
@@ -107,9 +106,8 @@ func catchUp(ctx context.Context, r *projector.Runner) error {
 	return r.Drain(ctx)
 }
 
-// quickest is the best of several times: what disturbs a measurement only ever
-// makes it slower. The ways are measured in turn, so that a slow minute of the
-// machine is everybody's.
+// quickest returns the shortest time of each way, because disturbances only ever make a measurement
+// slower. The ways are measured in turn, so that a slow minute of the machine affects all of them.
 func quickest(rounds int, ways ...func() (time.Duration, error)) ([]time.Duration, error) {
 	best := make([]time.Duration, len(ways))
 	for range rounds {
@@ -126,7 +124,7 @@ func quickest(rounds int, ways ...func() (time.Duration, error)) ([]time.Duratio
 	return best, nil
 }
 
-// each is a time for one of n.
+// each returns the time for one of n, as text.
 func each(took time.Duration, n int) string {
 	return fmt.Sprintf("%.2f µs", took.Seconds()*1e6/float64(n))
 }

@@ -17,19 +17,19 @@ import (
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
 
-// fillLimit is how long a server may take until it has every series once.
+// fillLimit is how long a server may take until it has stored every series once.
 const fillLimit = 10 * time.Minute
 
-// A pusher is a relay that sends readings without being asked, at the bench's
-// pace. It has a line for each batch of series, made before.
+// A pusher is a relay that sends readings without being polled, at the pace of the bench. The lines
+// for each batch of series are made in advance.
 type pusher struct {
 	conn    net.Conn
-	answers atomic.Int64 // ok and pong, as they came
+	answers atomic.Int64 // the ok and pong answers so far
 	failed  atomic.Pointer[error]
-	done    chan struct{} // closed when nothing is read any more
+	done    chan struct{} // closed when the reading has ended
 }
 
-// dialPusher identifies a relay and adds its collectors: adds are lines, of which there are n.
+// dialPusher identifies a relay and adds its collectors. adds holds n lines.
 func dialPusher(ctx context.Context, addr, id string, adds []byte, n int) (*pusher, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -48,7 +48,7 @@ func dialPusher(ctx context.Context, addr, id string, adds []byte, n int) (*push
 	return p, nil
 }
 
-// listen reads until the connection ends. A pusher that is polled has nothing to report.
+// listen reads until the connection ends. It answers polls with no readings.
 func (p *pusher) listen() {
 	defer close(p.done)
 	lines := relaywire.NewReader(p.conn)
@@ -70,7 +70,7 @@ func (p *pusher) listen() {
 	}
 }
 
-// say sends lines and waits for so many answers to them.
+// say sends lines and waits for the given number of answers.
 func (p *pusher) say(ctx context.Context, lines []byte, answers int) error {
 	want := p.answers.Load() + int64(answers)
 	if _, err := p.conn.Write(lines); err != nil {
@@ -88,13 +88,14 @@ func (p *pusher) say(ctx context.Context, lines []byte, answers int) error {
 	return nil
 }
 
-// push sends readings. With wait it returns when they are in the journal.
+// push sends readings. If wait is true, push returns when the readings are in the journal.
 func (p *pusher) push(ctx context.Context, got []byte, wait bool) error {
 	if !wait {
 		_, err := p.conn.Write(got)
 		return err
 	}
-	// A session goes on when the journal has its event, so the pong says that it has.
+	// A session continues only after the journal has its event, so a pong means that the readings
+	// are there.
 	return p.say(ctx, append(got, "ping\n"...), 1)
 }
 
@@ -103,15 +104,15 @@ func (p *pusher) close() {
 	<-p.done
 }
 
-// A crowd is many pushers. A relay's series are dealt out to batches of
-// perEvent readings; each event is one of these.
+// A crowd is a set of pushers. The series of a relay are divided into batches of perEvent readings,
+// and each event is one batch.
 type crowd struct {
 	pushers  []*pusher
 	events   [][]byte // the lines of the batches, the same for each relay
 	perEvent int
 }
 
-// newCrowd connects the relays of so many series, all of the collector c0.
+// newCrowd connects the relays of series series, all of them in the collector c0.
 func newCrowd(ctx context.Context, addr string, relays, series, perEvent int) (*crowd, error) {
 	c := &crowd{perEvent: perEvent, pushers: make([]*pusher, relays)}
 	for from := 0; from < series/relays; from += perEvent {
@@ -137,11 +138,11 @@ func newCrowd(ctx context.Context, addr string, relays, series, perEvent int) (*
 	return c, nil
 }
 
-// crowdTags are the tags of a relay's collector.
+// crowdTags returns the tags of a relay's collector.
 func crowdTags(relay int) []string { return []string{"service:s" + strconv.Itoa(relay/10)} }
 
-// fill sends every series once, as fast as the journal takes it, and returns
-// when InfluxDB has them: a series is made once, which is no cost of a reading.
+// fill sends every series once, as fast as the journal takes them, and returns when InfluxDB has
+// them. A series is created only once, so its creation is not part of the cost of a reading.
 func (c *crowd) fill(ctx context.Context, s *pulseproc.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, fillLimit)
 	defer cancel()
@@ -161,14 +162,14 @@ func (c *crowd) fill(ctx context.Context, s *pulseproc.Server) error {
 	}
 	readings := float64(len(c.pushers) * len(c.events) * c.perEvent)
 	return s.Await(ctx, func() (bool, error) {
-		time.Sleep(100 * time.Millisecond) // /metrics costs more than it tells
+		time.Sleep(100 * time.Millisecond) // a query of /metrics is expensive
 		written, err := s.Metric("pulse_projector_points_written_total", `projection="influx_raw"`)
 		return written >= readings, err
 	})
 }
 
-// steadily sends rate readings a second, of all series in turn, until ctx ends.
-// Of the readings that a second should have, none is left out if it comes late.
+// steadily sends rate readings a second, of all series in turn, until ctx ends. If it is late, it
+// sends the readings that are due all the same.
 func (c *crowd) steadily(ctx context.Context, rate int) (sent uint64, err error) {
 	const step = 10 * time.Millisecond
 	began := time.Now()
@@ -190,7 +191,7 @@ func (c *crowd) steadily(ctx context.Context, rate int) (sent uint64, err error)
 	}
 }
 
-// measure is what a server uses while so much comes steadily.
+// measure returns what a server uses while seriesRate readings come each second.
 func (c *crowd) measure(ctx context.Context, s *pulseproc.Server, lasts time.Duration) (sent float64, used usage, err error) {
 	before, err := takeUsage(s)
 	if err != nil {

@@ -24,13 +24,13 @@ import (
 const (
 	restartRelays = 10_000
 	restartEvents = 5_000_000
-	// Within so long after its start a server has polled a relay.
+	// The longest time from the start of a server until it polls a relay.
 	restartClean, restartKilled = 3 * time.Second, 10 * time.Second
 )
 
-// runRestart measures how soon after its start a server polls again that has a
-// long journal and many registrations: after a kill -9 of the process that has
-// written all of it, which leaves JetStream no index, and after a clean stop.
+// runRestart measures how soon a server with a long journal and many registrations polls again
+// after its start. The first start is after a kill -9 of the process that wrote the journal, which
+// leaves no index for JetStream. The second start is after a clean stop.
 func (b *bench) runRestart(ctx context.Context) error {
 	s, err := b.server("restart", time.Second)
 	if err != nil {
@@ -72,7 +72,7 @@ func (b *bench) runRestart(ctx context.Context) error {
 	return nil
 }
 
-// registerAll starts a server, makes the relays known to it and stops it.
+// registerAll starts a server, registers the relays and stops the server.
 func (b *bench) registerAll(ctx context.Context, s *pulseproc.Server) error {
 	if err := s.Start(ctx); err != nil {
 		return err
@@ -86,8 +86,7 @@ func (b *bench) registerAll(ctx context.Context, s *pulseproc.Server) error {
 	return s.Stop()
 }
 
-// polled is a relay that the server knows and that connects, until it has been
-// polled.
+// polled connects a relay that the server knows. It returns nil when the relay has been polled.
 func polled(address, id string) error {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -112,7 +111,7 @@ func polled(address, id string) error {
 // historyCommand is the first argument of the process that f.killed kills.
 const historyCommand = "history"
 
-// killed has a process of its own append the events, and kills it.
+// killed starts a process that appends the events, and kills it.
 func (f *fill) killed(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -129,7 +128,7 @@ func (f *fill) killed(ctx context.Context) error {
 	}
 	line, err := bufio.NewReader(output).ReadString('\n')
 	killed := command.Process.Kill()
-	_ = command.Wait() // it was killed
+	_ = command.Wait() // killed above
 	if err != nil || line != historyDone {
 		return fmt.Errorf("filling the journal ended with %q: %w", line, errors.Join(err, killed))
 	}
@@ -138,8 +137,8 @@ func (f *fill) killed(ctx context.Context) error {
 
 const historyDone = "done\n"
 
-// runHistory appends the events as a server would have whose projections have
-// kept up, and waits to be killed.
+// runHistory appends the events as a server whose projections have kept up would, and waits until
+// it is killed.
 func (f *fill) runHistory(ctx context.Context) error {
 	state, err := migrations.Open(f.dir, migrations.Options{})
 	if err != nil {
@@ -162,8 +161,8 @@ func (f *fill) runHistory(ctx context.Context) error {
 			return err
 		}
 	}
-	// The views in memory begin two polls before a start: far fewer events in an hour that takes an
-	// hour.
+	// After a start the views in memory begin two polls back. Here that time would hold far more
+	// events than on a real server, so runHistory waits for longer than two polls.
 	if err := pause(ctx, 3*time.Second); err != nil {
 		return err
 	}

@@ -11,28 +11,28 @@ import (
 )
 
 const (
-	// seriesRate is how many readings come in a second, in events of seriesEvent, whatever the
-	// series.
+	// seriesRate is how many readings come each second, in events of seriesEvent readings, whatever
+	// the number of series.
 	seriesRate, seriesEvent = 10_000, 10
-	// seriesRelays send them; a relay may have no more than 2,000 stats.
+	// seriesRelays is the number of relays that send them. A relay may have at most 2,000 stats.
 	seriesRelays, seriesRelaysMost = 100, 1000
-	// seriesLasts is how long: open windows are written once a minute, which a shorter time would
-	// have in it or not.
+	// seriesLasts is how long a measurement takes. Open windows are written once a minute, so a
+	// shorter measurement might miss that write.
 	seriesLasts, seriesLastsLong = time.Minute, 5 * time.Minute
 )
 
-// runSeries measures how the cost of a reading grows with the series, at the
-// same rate of readings.
+// runSeries measures how the cost of a reading grows with the number of series, at the same rate of
+// readings.
 func (b *bench) runSeries(ctx context.Context) error {
-	// At the same time, so that they have the same machine.
+	// The servers run at the same time, so that they share the conditions of the machine.
 	if err := b.growSeries(ctx, 1000, 10_000, 100_000); err != nil || !b.long {
 		return err
 	}
-	// The embedded engine takes a million series, and the aggregates have some of them.
+	// The embedded engine takes up to a million series, and the aggregates need some of them.
 	return b.growSeries(ctx, 990_000)
 }
 
-// growSeries measures a server of its own for each number of series.
+// growSeries measures one server for each number of series.
 func (b *bench) growSeries(ctx context.Context, counts ...int) error {
 	lasts := seriesLasts
 	if b.long {

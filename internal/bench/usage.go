@@ -11,18 +11,18 @@ import (
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
-// usage is what a server has used up until some moment, or between two.
+// usage is what a server has used up to a moment, or between two moments.
 type usage struct {
 	at      time.Time
-	took    time.Duration // between two
+	took    time.Duration // between the two moments
 	cpu     time.Duration // processor time of the server,
 	own     time.Duration // of this process, in which the relays are,
-	machine time.Duration // and of everybody
-	written float64       // bytes that the server had the disk write
+	machine time.Duration // of all processes
+	written float64       // bytes that the server wrote to the disk
 	mallocs float64       // allocations of the server
 }
 
-// String is for how many processors it was that were busy.
+// String returns how many processors were busy on average.
 func (u usage) String() string {
 	busy := func(d time.Duration) float64 { return d.Seconds() / u.took.Seconds() }
 	return fmt.Sprintf("%.2f the server, %.2f the relays, %.2f others", busy(u.cpu), busy(u.own), busy(u.machine-u.cpu-u.own))
@@ -44,23 +44,23 @@ func takeUsage(s *pulseproc.Server) (u usage, err error) {
 	return u, err
 }
 
-// since is what was used after u.
+// since returns the usage after u.
 func (u usage) since(s *pulseproc.Server) (usage, error) {
 	now, err := takeUsage(s)
 	return usage{took: now.at.Sub(u.at), cpu: now.cpu - u.cpu, own: now.own - u.own, machine: now.machine - u.machine,
 		written: now.written - u.written, mallocs: now.mallocs - u.mallocs}, err
 }
 
-// ownCPU is the processor time that this process has used.
+// ownCPU returns the processor time that this process has used.
 func ownCPU() time.Duration {
 	var self syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
-		panic(err) // it cannot fail with these arguments
+		panic(err) // cannot fail with these arguments
 	}
 	return time.Duration(self.Utime.Nano() + self.Stime.Nano())
 }
 
-// machineCPU is the processor time that was not idle, since the machine began.
+// machineCPU returns the processor time that was not idle, since the machine was started.
 func machineCPU() (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -84,7 +84,7 @@ func machineCPU() (time.Duration, error) {
 	return sum, nil
 }
 
-// written is how many bytes a process has had the disk write.
+// written returns how many bytes a process has written to the disk.
 func written(pid int) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
 	if err != nil {

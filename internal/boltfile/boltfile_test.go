@@ -13,8 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// written returns the bytes of a database with branches, leaves, further pages and buckets in
-// buckets.
+// written returns the bytes of a database with branches, leaves, further pages and nested buckets.
 func written(t *testing.T) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.db")
@@ -48,7 +47,7 @@ func written(t *testing.T) []byte {
 	return file
 }
 
-// open opens a file of these bytes and counts its values.
+// open opens a file with these bytes and counts its values.
 func open(t *testing.T, file []byte) (values int, err error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.db")
@@ -76,8 +75,8 @@ func TestOpenWholeFile(t *testing.T) {
 	}
 }
 
-// TestOpenDamagedFile: a file with any byte changed opens or is refused as damaged. Nothing panics,
-// and nothing goes on for ever.
+// TestOpenDamagedFile checks that a file with one changed byte opens or is refused as damaged,
+// whichever byte it is. Opening never panics and never loops for ever.
 func TestOpenDamagedFile(t *testing.T) {
 	file := written(t)
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -85,7 +84,7 @@ func TestOpenDamagedFile(t *testing.T) {
 	for range 150 {
 		changed := bytes.Clone(file)
 		page := rng.IntN(len(file)/4096) * 4096
-		changed[page+rng.IntN(64)] ^= byte(1 + rng.IntN(255)) // headers and elements stand at a page's beginning
+		changed[page+rng.IntN(64)] ^= byte(1 + rng.IntN(255)) // the header and elements
 		_, err := open(t, changed)
 		if damaged := new(DamagedError); err != nil && !errors.As(err, &damaged) {
 			t.Errorf("a byte of page %d: %v", page/4096, err)

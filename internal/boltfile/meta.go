@@ -7,10 +7,10 @@ import (
 	"io"
 )
 
-// CheckMeta returns an error unless a file of this size has a good meta page, and the high-water
-// mark of every good one is within the file. The layout is bbolt's: a page header of 16 bytes, then
-// magic, version, page size, flags, root bucket (16 bytes), freelist, high-water mark, transaction,
-// checksum.
+// CheckMeta checks the meta pages of a file of this size. It returns an error if the file has no
+// good meta page, or if the high-water mark of a good meta page is beyond the end of the file. The
+// layout is bbolt's: a page header of 16 bytes, then magic, version, page size, flags, root bucket
+// (16 bytes), freelist, high-water mark, transaction, checksum.
 func CheckMeta(f io.ReaderAt, size int64) error {
 	const magic, header = 0xED0CDAED, 16
 	if size == 0 {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens the file, which is made if it is not there, and reads all of it. Another process may
-// take until the timeout to close the file. The errors are ErrLocked, a *DamagedError, and those of
-// the file system.
+// Open opens the file, which is created if it does not exist, and reads all of it. If another
+// process has the file open, Open waits for it until the timeout. The errors are ErrLocked, a
+// *DamagedError, and those of the file system.
 func Open(path string, timeout time.Duration) (*bbolt.DB, error) {
 	var db *bbolt.DB
 	var file *os.File
@@ -33,7 +33,7 @@ func Open(path string, timeout time.Duration) (*bbolt.DB, error) {
 			return openError(err)
 		}
 		err = db.View(func(tx *bbolt.Tx) error {
-			// ReadAll and bbolt follow the pages, so they are checked first.
+			// ReadAll and bbolt follow the pages, so the pages are checked first.
 			if err := checkPages(tx, file, db.Info().PageSize); err != nil {
 				return err
 			}
@@ -46,8 +46,8 @@ func Open(path string, timeout time.Duration) (*bbolt.DB, error) {
 		return nil
 	})
 	if opening && file != nil { // bbolt has panicked
-		// A broken database is not closed, which could panic again. Closing the file is not enough:
-		// the mapping, which stays, holds the lock.
+		// A broken database is not closed, because Close could panic again. Closing the file alone
+		// would not release the lock, because the mapping stays and holds it.
 		_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
 		_ = file.Close()
 	}
@@ -57,7 +57,7 @@ func Open(path string, timeout time.Duration) (*bbolt.DB, error) {
 	return db, nil
 }
 
-// openError gives bbolt's errors their kinds.
+// openError translates bbolt's errors into those of this package.
 func openError(err error) error {
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
@@ -68,8 +68,8 @@ func openError(err error) error {
 	return err
 }
 
-// ReadAll visits every key and value, then has bbolt check its own structure. The visit comes
-// first: bbolt checks in a goroutine of its own, where a fault could not be caught.
+// ReadAll visits every key and value, then has bbolt check its own structure. The visit comes first
+// because bbolt checks in a goroutine of its own, where a fault could not be caught.
 func ReadAll(tx *bbolt.Tx) error {
 	var sum byte
 	var visit func(b *bbolt.Bucket) error
@@ -92,7 +92,7 @@ func ReadAll(tx *bbolt.Tx) error {
 		return err
 	}
 	var first error
-	for err := range tx.Check() { // to its end, or its goroutine would stay
+	for err := range tx.Check() { // read to the end, or the goroutine of Check would stay
 		if first == nil {
 			first = err
 		}

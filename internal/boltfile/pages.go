@@ -9,9 +9,9 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// bbolt writes a page as a header (its number, its kind, how many elements and further pages it
-// has), the elements (each says where its key and value are, or which page is below), and the keys
-// and values, one after the other.
+// bbolt writes a page as a header, the elements, and the keys and values one after the other. The
+// header holds the page's number, its kind, and the numbers of its elements and further pages. Each
+// element says where its key and value are, or which page is below.
 const (
 	pageHeader, pageElement   = 16, 16
 	branchPage, leafPage      = 1, 2
@@ -21,8 +21,8 @@ const (
 var errPage = errors.New("a page is not as it was written")
 
 // checkPages reads the pages as bytes, before bbolt follows them. bbolt believes the numbers in a
-// page: it follows a circle of pages for ever, it takes memory for four billion further pages, and
-// it loses the last element of a page that says that it has one element less.
+// page: it follows a circle of pages for ever, allocates memory for four billion further pages, and
+// loses the last element of a page whose number of elements is one too low.
 func checkPages(tx *bbolt.Tx, file io.ReaderAt, pageSize int) error {
 	t := pageTree{file: file, size: int64(pageSize), end: uint64(tx.Size() / int64(pageSize)), seen: make(map[uint64]bool)}
 	if err := t.visit(uint64(tx.Cursor().Bucket().Root())); err != nil {
@@ -44,12 +44,12 @@ func checkPages(tx *bbolt.Tx, file io.ReaderAt, pageSize int) error {
 	return nil
 }
 
-// pageTree walks over the pages that can be reached from the root.
+// pageTree visits the pages that can be reached from the root.
 type pageTree struct {
 	file io.ReaderAt
 	size int64           // of a page
 	end  uint64          // the number after the last page
-	seen map[uint64]bool // a second page that leads to one is a mistake
+	seen map[uint64]bool // the pages visited so far; a page is reached only once
 }
 
 // visit checks a page and all pages below it.
@@ -88,8 +88,8 @@ func (t *pageTree) visit(id uint64) error {
 	return nil
 }
 
-// pagesBelow returns the pages that a page leads to: its branches, and the roots of the buckets in
-// the page. whole is false if the page's elements do not lie as bbolt lays them.
+// pagesBelow returns the pages that a page refers to: its branches, and the roots of the buckets in
+// the page. whole is false if the page's elements do not lie where bbolt puts them.
 func pagesBelow(page []byte) (below []uint64, whole bool) {
 	order := binary.NativeEndian
 	if len(page) < pageHeader {
@@ -126,8 +126,8 @@ func pagesBelow(page []byte) (below []uint64, whole bool) {
 	return below, true
 }
 
-// pagesOfBucket is pagesBelow for a bucket: its root, or the pages below the bucket if it is small
-// enough to lie within its parent's page.
+// pagesOfBucket is pagesBelow for a bucket. It returns the bucket's root, or the pages below the
+// bucket if the bucket is small enough to lie within its parent's page.
 func pagesOfBucket(value []byte) (below []uint64, whole bool) {
 	if len(value) < bucketHeader {
 		return nil, false

@@ -1,5 +1,5 @@
-// Package cut bounds text that comes from outside (a receiver's status line, an
-// error of a database, a relay's word) before it is kept, logged or shown.
+// Package cut bounds text that comes from outside (a receiver's status line, a database error, a
+// relay's message) before it is kept, logged or shown.
 package cut
 
 import (
@@ -8,14 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// Text returns s on one line and in at most n bytes: control characters and bytes
-// that are not UTF-8 become spaces, and what was cut off is marked by "...", which
-// counts. It looks at the first n bytes only, however long s is. n is at least 3.
+// Text returns s on one line and in at most n bytes, where n is at least 3. Control characters and
+// bytes that are not UTF-8 become spaces. If Text cuts s off, the result ends with "...", which
+// counts among the n bytes. Text reads only the first n bytes, however long s is.
 func Text(s string, n int) string {
 	long := len(s) > n
 	if long {
 		s = s[:n-len(mark)]
-		for i := 0; i < utf8.UTFMax-1 && len(s) > 0; i++ { // a rune that the cut went through
+		for i := 0; i < utf8.UTFMax-1 && len(s) > 0; i++ { // drop a rune that was cut
 			if r, size := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || size != 1 {
 				break
 			}
@@ -36,8 +36,8 @@ func Text(s string, n int) string {
 
 const mark = "..."
 
-// Error returns err with a text of at most n bytes, as Text makes it. errors.Is and
-// errors.As find in it what they find in err. A nil err stays nil.
+// Error returns err with a text of at most n bytes, made by Text. errors.Is and errors.As find the
+// same errors in the result as in err. A nil err stays nil.
 func Error(err error, n int) error {
 	if err == nil {
 		return nil

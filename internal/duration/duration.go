@@ -1,4 +1,4 @@
-// Package duration reads and shows durations as people write them in requests and flags: 90s, 5m,
+// Package duration reads and writes durations as people write them in requests and flags: 90s, 5m,
 // 1d12h, 2w.
 package duration
 
@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// Day and Week are what the units d and w stand for.
+// Day and Week are the lengths of the units d and w.
 const (
 	Day  = 24 * time.Hour
 	Week = 7 * Day
 )
 
-// What can be wrong with a text. Parse returns these errors as they are.
+// The errors of Parse, which returns them unwrapped.
 var (
 	ErrForm    = errors.New("not a duration")
 	ErrTooLong = errors.New("too long a duration")
@@ -28,7 +28,7 @@ type unit struct {
 	length time.Duration
 }
 
-// units has every unit before those that its name begins with.
+// units lists each unit before any unit whose name is a prefix of its name.
 func units() []unit {
 	return []unit{
 		{"ms", time.Millisecond}, {"u", time.Microsecond}, {"µ", time.Microsecond}, {"s", time.Second},
@@ -37,7 +37,7 @@ func units() []unit {
 }
 
 // Parse reads whole numbers, each with its unit: u (or µ), ms, s, m, h, d or w. "0s" is a duration,
-// "0" is none. The result is at most most; the error is ErrForm or ErrTooLong.
+// "0" is not. The result must not exceed most. The error is ErrForm or ErrTooLong.
 func Parse(text string, most time.Duration) (time.Duration, error) {
 	if text == "" {
 		return 0, ErrForm
@@ -71,8 +71,8 @@ func cutUnit(text string) (u unit, rest string, ok bool) {
 	return unit{}, text, false
 }
 
-// Text shows a duration without the units of which there are none: 5m, where time.Duration says
-// 5m0s. Parse reads it if it is whole milliseconds.
+// Text writes a duration without trailing units that are zero: 5m, where time.Duration writes 5m0s.
+// Parse can read the text if d is whole milliseconds.
 func Text(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
@@ -84,19 +84,20 @@ func Text(d time.Duration) string {
 	return text
 }
 
-// Whole reports whether d is whole seconds, from low to high.
+// Whole reports whether d is a whole number of seconds between low and high, both included.
 func Whole(d, low, high time.Duration) bool { return d >= low && d <= high && d%time.Second == 0 }
 
-// Given is a duration in a request: in JSON a number of whole seconds, or a text that Parse reads.
+// Given is a duration in a request. In JSON it is a number of whole seconds, or a text that Parse
+// reads.
 type Given time.Duration
 
 // MaxGiven is the longest duration that a request may give: ten years.
 const MaxGiven = 3660 * Day
 
-// Help says what Parse reads, up to MaxGiven, for the end of an error.
+// Help says which texts Parse reads, up to MaxGiven. It ends an error message.
 const Help = "use a number and a unit, u ms s m h d or w, like 90m or 1d, up to 3660d"
 
-// GivenError says why a value in a request is no duration.
+// GivenError says why a value in a request is not a duration.
 type GivenError struct{ text string }
 
 func (e *GivenError) Error() string { return e.text }

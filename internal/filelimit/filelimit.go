@@ -1,7 +1,7 @@
-// Package filelimit keeps the last files that a process may open away from its connections.
+// Package filelimit keeps connections from using the last files that a process may open.
 //
-// A database opens files for every fsync. Without this package, clients that open connections
-// enough could cost it the files that it needs.
+// A database opens files for every fsync. Without this package, clients could open so many
+// connections that the database gets no files any more.
 package filelimit
 
 import (
@@ -15,11 +15,11 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Reserved is how many of the files that the process may have open no connection gets. Where the
-// process may have few files open, it is a quarter of them.
+// Reserved is how many of the files that the process may open are kept from connections. If the
+// limit of the process is low, a quarter of it is kept instead.
 const Reserved = 256
 
-// A Listener closes each connection for which it has no file.
+// A Listener closes each connection that has no file left within the limit.
 type Listener struct {
 	net.Listener
 	farewell string
@@ -28,8 +28,8 @@ type Listener struct {
 	log      *slog.Logger
 }
 
-// Listen wraps l. A connection for which there is no file is sent farewell, which may be empty, is
-// closed and counted in refused. A line a minute goes to log.
+// Listen wraps l. A connection that would use a reserved file is refused: it is sent farewell,
+// which may be empty, is closed, and is counted in refused. At most one line a minute goes to log.
 func Listen(l net.Listener, farewell string, refused prometheus.Counter, log *slog.Logger) *Listener {
 	return &Listener{
 		Listener: l, farewell: farewell, refused: refused, log: log,
@@ -37,7 +37,7 @@ func Listen(l net.Listener, farewell string, refused prometheus.Counter, log *sl
 	}
 }
 
-// Accept waits for a connection for which there is a file.
+// Accept waits for a connection that does not use a reserved file.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
@@ -53,26 +53,26 @@ func (l *Listener) Accept() (net.Conn, error) {
 			l.log.Warn("connection refused: the process has nearly all the files open that it may",
 				"limit", limit, "hint", "raise the limit of open files")
 		})
-		// The write does not block, because nothing else waits to be sent on a new connection. A
-		// client that is not told sees the end.
+		// The write does not block, because no other data waits to be sent on a new connection. A
+		// client that does not get the farewell sees the connection close.
 		_, _ = conn.Write([]byte(l.farewell))
 		_ = conn.Close()
 	}
 }
 
-// descriptor returns the file descriptor of conn. A new descriptor is always the lowest that is
-// free, so the highest ones are left to what is no connection.
+// descriptor returns the file descriptor of conn. A new descriptor is always the lowest free
+// number, so the highest numbers stay free for files that are not connections.
 func descriptor(conn net.Conn) (number uint64) {
 	if c, ok := conn.(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { number = uint64(fd) }) // a closed one needs no room
+			_ = raw.Control(func(fd uintptr) { number = uint64(fd) }) // it may be closed
 		}
 	}
 	return number
 }
 
-// openFiles returns how many files the process may have open. The limit of a running process can be
-// raised, so it is asked for each connection.
+// openFiles returns how many files the process may open. The limit of a running process can be
+// raised, so openFiles asks for it at each connection.
 func openFiles() uint64 {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

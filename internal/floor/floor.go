@@ -1,4 +1,4 @@
-// Package floor rounds times down to the windows and slots that they are in, before 1970 too.
+// Package floor rounds a time down to the start of its window or slot. Times before 1970 work too.
 package floor
 
 // Div returns a/b rounded down; b is positive.
@@ -10,5 +10,5 @@ func Div(a, b int64) int64 {
 	return q
 }
 
-// To returns the highest multiple of step that is not above t; step is positive.
+// To returns the highest multiple of step that is at most t; step is positive.
 func To(t, step int64) int64 { return Div(t, step) * step }

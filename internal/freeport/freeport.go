@@ -1,10 +1,10 @@
 // Package freeport finds TCP ports for servers that tests and the bench kill and start again on the
 // same port.
 //
-// A port that the kernel chose (port 0) is not safe for that. While nobody listens on it, the
-// kernel may give it to any other socket, also as the near end of an outgoing connection. Ports of
-// this package lie below the range that the kernel chooses from, and each is claimed for one user
-// at a time on this machine.
+// A port that the kernel chose (port 0) is not safe for that. While no server listens on the port,
+// the kernel may give it to any other socket, even to the local end of an outgoing connection. The
+// ports of this package lie below the range that the kernel chooses from. Each port is claimed by
+// one user at a time on this machine.
 package freeport
 
 import (
@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// defaultLow is the first port that Linux chooses from, where /proc does not say another.
+	// defaultLow is the first port that Linux chooses from, if /proc does not name another one.
 	defaultLow = 32768
-	// width is how many ports below that are used.
+	// width is how many ports below the kernel's range are used.
 	width = 20_000
 )
 
-// Claim returns an address 127.0.0.1:port on which nobody listens, and the function that gives the
-// port back. Until that is called, or nobody holds it any more, no other caller of Claim on this
-// machine gets the port, in any process. The claim is a UDP socket with the same port number.
+// Claim returns an address 127.0.0.1:port on which no server listens, and the function that gives
+// the port back. No other caller of Claim on this machine, in any process, gets the port until that
+// function is called or this process ends. The claim is a UDP socket with the same port number.
 func Claim() (address string, release func(), err error) {
 	low := defaultLow
 	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
@@ -47,14 +47,14 @@ func Claim() (address string, release func(), err error) {
 			err = l.Close()
 		}
 		if err == nil {
-			return address, func() { _ = claim.Close() }, nil // nothing was written to it
+			return address, func() { _ = claim.Close() }, nil // nothing was written to the socket
 		}
 		err = errors.Join(err, claim.Close())
 	}
 	return "", nil, fmt.Errorf("no free port was found below %d: %w", low, err)
 }
 
-// A Cleaner is a test or benchmark.
+// A Cleaner is a test or a benchmark.
 type Cleaner interface {
 	Helper()
 	Fatal(args ...any)

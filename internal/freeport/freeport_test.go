@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// Claimed ports are all different, can be listened at again and again, and come back.
+// Claimed ports are all different, a server can listen on one again and again, and released ports
+// can be claimed again.
 func TestClaim(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 200 {

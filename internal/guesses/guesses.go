@@ -1,5 +1,5 @@
-// Package guesses slows down who guesses a secret, without locking out those who have it: one
-// limiter for the API, the relay port and the NATS listener.
+// Package guesses slows down clients that guess a secret, without locking out clients that have it.
+// The API, the relay port and the NATS listener share one limiter.
 package guesses
 
 import (
@@ -12,52 +12,54 @@ import (
 )
 
 const (
-	// Limit is how many wrong secrets an address may give within Window. After that it is refused
-	// for Pause.
+	// Limit is how many wrong secrets an address may give within Window. After that the address is
+	// refused for Pause.
 	Limit  = 20
 	Window = time.Minute
 	Pause  = time.Minute
-	// knownFor is how long an address that gave the right token is known for it.
+	// knownFor is how long an address counts as known after it gave the right secret.
 	knownFor = 24 * time.Hour
-	// maxGuessers bounds how many addresses are remembered of either kind.
+	// maxGuessers bounds how many addresses are remembered, for wrong and for known separately.
 	maxGuessers = 10_000
 )
 
-// Limiter judges the secrets that addresses give. An address that gave too many wrong ones is
-// refused for a while and what it says is not looked at, or the right one would still be found as
-// fast as it can ask. Unless it is known: it gave the right one lately, or it is this machine,
-// where a proxy may speak for many. From there the right one always passes, so that nobody locks
-// out those behind the same router.
+// Limiter judges the secrets that addresses give. It refuses an address that gave too many wrong
+// secrets for a while, and does not check the secrets of that address meanwhile. Otherwise the
+// address could find the right secret as fast as it can ask.
 //
-// Its methods are safe for concurrent use.
+// A known address is an exception: the right secret always passes from there. An address is known
+// if it gave the right secret lately, or if it is this machine, where a proxy may speak for many
+// clients. So no client can lock out others that share its router.
+//
+// The methods are safe for concurrent use.
 type Limiter struct {
-	// Limit is the constant, unless it is set before the first use.
+	// Limit replaces the constant if it is set before the first use.
 	Limit int
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	wrong map[netip.Prefix]*guesser
-	known map[netip.Prefix]time.Time // when the right one was last given
-	swept time.Time                  // when wrong was last gone over
+	known map[netip.Prefix]time.Time // when the right secret was last given
+	swept time.Time                  // when old entries of wrong were last deleted
 }
 
-// guesser is an address that gave wrong tokens.
+// guesser is an address that gave wrong secrets.
 type guesser struct {
 	since   time.Time // when the window began
-	guesses int       // in it
-	barred  time.Time // when it was refused; zero if it is not
+	guesses int       // wrong secrets within the window
+	barred  time.Time // when the refusal began; zero if there is none
 }
 
-// New makes a limiter that knows nobody.
+// New returns a limiter that knows no address.
 func New() *Limiter {
 	return &Limiter{Limit: Limit, wrong: make(map[netip.Prefix]*guesser), known: make(map[netip.Prefix]time.Time)}
 }
 
-// Origin is whom an address (host:port) stands for: one of IPv4, and the 64 bits of IPv6 that a
-// host cannot choose by itself.
+// Origin returns the network that an address (host:port) belongs to: a single IPv4 address, or the
+// 64-bit prefix of an IPv6 address. A host can choose only the other 64 bits by itself.
 func Origin(remote string) netip.Prefix {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
-		return netip.Prefix{} // no address of the internet: they count as one
+		return netip.Prefix{} // not an IP address: all of these count as one
 	}
 	addr := ap.Addr().Unmap().WithZone("")
 	bits := addr.BitLen()
@@ -68,9 +70,9 @@ func Origin(remote string) netip.Prefix {
 	return p
 }
 
-// Judge looks for a right secret among those that a request gives. Without one, wait is how long
-// the address is refused; 0 means that it is not, or that nothing was given. One at a time, so that
-// many guesses at once are not more than allowed.
+// Judge reports whether one of the secrets that a request gives is right. If none is, wait is how
+// long the address is refused from now on; 0 means that it is not refused, or that no secret was
+// given. Judge holds the mutex throughout, so that concurrent guesses do not exceed the limit.
 func (g *Limiter) Judge(from netip.Prefix, now time.Time, given []string, right func(string) bool) (ok bool, wait time.Duration) {
 	if len(given) == 0 {
 		return false, 0
@@ -91,8 +93,8 @@ func (g *Limiter) Judge(from netip.Prefix, now time.Time, given []string, right 
 	return false, wait
 }
 
-// Refusal is what an address is told that gave too many wrong secrets of a kind, and is refused for
-// wait.
+// Refusal returns the message for an address that gave too many wrong secrets of a kind and is
+// refused for wait.
 func (g *Limiter) Refusal(of string, from netip.Prefix, now time.Time, wait time.Duration) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -102,18 +104,18 @@ func (g *Limiter) Refusal(of string, from netip.Prefix, now time.Time, wait time
 	return fmt.Sprintf("too many wrong %ss came from your address: wait %d s", of, Seconds(wait))
 }
 
-// Seconds is a wait in whole seconds, rounded up.
+// Seconds returns wait in whole seconds, rounded up.
 func Seconds(wait time.Duration) int { return int(math.Ceil(wait.Seconds())) }
 
-// isKnown reports whether the right secret always passes from there. It needs mu.
+// isKnown reports whether the right secret always passes from an address. The caller holds mu.
 func (g *Limiter) isKnown(from netip.Prefix, now time.Time) bool {
 	return from.Addr().IsLoopback() || within(g.known[from], now, knownFor)
 }
 
-// remember notes that the right secret came from there.
+// remember notes that the right secret came from an address.
 func (g *Limiter) remember(from netip.Prefix, now time.Time) {
 	if _, is := g.known[from]; !is && len(g.known) >= maxGuessers {
-		for p := range g.known { // any one: it will be known again with its next request
+		for p := range g.known { // any address: its next request makes it known again
 			delete(g.known, p)
 			break
 		}
@@ -121,7 +123,8 @@ func (g *Limiter) remember(from netip.Prefix, now time.Time) {
 	g.known[from] = now
 }
 
-// count notes that a wrong secret came from there, and returns how long it is refused now.
+// count notes that a wrong secret came from an address, and returns how long the address is refused
+// from now on.
 func (g *Limiter) count(from netip.Prefix, now time.Time) (wait time.Duration) {
 	one := g.wrong[from]
 	if one == nil {
@@ -138,13 +141,13 @@ func (g *Limiter) count(from netip.Prefix, now time.Time) (wait time.Duration) {
 	return one.wait(now)
 }
 
-// room makes room for one more guesser. When all of them guessed within the last minute, any one is
-// forgotten: who has ten thousand addresses has ten thousand times the guesses.
+// room makes room for one more guesser. If all of them guessed within the last minute, room deletes
+// any one. A client with ten thousand addresses therefore has ten thousand times the guesses.
 func (g *Limiter) room(now time.Time) {
 	if len(g.wrong) < maxGuessers {
 		return
 	}
-	if !within(g.swept, now, Window) { // or each guess would cost a look at all of them
+	if !within(g.swept, now, Window) { // otherwise each guess would visit all entries
 		g.swept = now
 		for p, one := range g.wrong {
 			if one.wait(now) == 0 && !within(one.since, now, Window) {
@@ -160,7 +163,7 @@ func (g *Limiter) room(now time.Time) {
 	}
 }
 
-// wait is how long this one is still refused.
+// wait returns how long the address is still refused.
 func (one *guesser) wait(now time.Time) time.Duration {
 	if one == nil || one.barred.IsZero() || !within(one.barred, now, Pause) {
 		return 0
@@ -168,8 +171,8 @@ func (one *guesser) wait(now time.Time) time.Duration {
 	return Pause - now.Sub(one.barred)
 }
 
-// within tells whether less than d has passed since then. A clock that was set back makes
-// everything long ago.
+// within reports whether less than d has passed since then. If the clock was set back, it reports
+// false.
 func within(then, now time.Time, d time.Duration) bool {
 	passed := now.Sub(then)
 	return passed >= 0 && passed < d

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// However many addresses guess, and however many are known, only so many are remembered.
+// The number of remembered addresses is bounded, however many addresses guess and however many are
+// known.
 func TestGuessesAreBounded(t *testing.T) {
 	g := New()
 	address := func(i int) netip.Prefix {
@@ -30,8 +31,8 @@ func TestGuessesAreBounded(t *testing.T) {
 	}
 }
 
-// Who is refused is told to wait only if waiting helps: where the right secret is known to come
-// from, it passes.
+// A refusal tells a client to wait only if waiting helps. From a known address the right secret
+// passes at once.
 func TestRefusalIsTrue(t *testing.T) {
 	g, now := New(), time.Now()
 	right := func(s string) bool { return s == "right" }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Thousands returns n with its thousands set apart: 1,234,567.
+// Thousands returns n with commas between its thousands: 1,234,567.
 func Thousands(n uint64) string {
 	s := strconv.FormatUint(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -51,7 +51,7 @@ func Seconds(seconds float64) string {
 	return fmt.Sprint(int64(d/time.Second), "s")
 }
 
-// Several returns how many there are of something: 1 block, 1,234 blocks.
+// Several returns a number with the name of what is counted: 1 block, 1,234 blocks.
 func Several(n int, what string) string {
 	if n != 1 {
 		what += "s"

@@ -1,5 +1,5 @@
-// Package influxnames has the names of what Pulse keeps in InfluxDB. They are those of Pulse 0.2,
-// so that its dashboards go on working.
+// Package influxnames has the names that Pulse uses in InfluxDB. They are those of Pulse 0.2, so
+// that its dashboards still work.
 package influxnames
 
 import (
@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// Database holds all.
+	// Database holds all data of Pulse.
 	Database = "statistics"
 	// Raw is the retention policy of single readings, and the default policy. A reading is a point
 	// of the measurement and field named after its stat.
@@ -25,7 +25,7 @@ const (
 	Host = "host"
 )
 
-// What follows a stat's name in the names of its companions.
+// These suffixes follow a stat's name in the names of its companions.
 const (
 	Count = ":count"
 	Sum   = ":sum"
@@ -39,7 +39,7 @@ func Fields(stat string) [6]string {
 	return [6]string{stat, stat + Count, stat + Sum, stat + Min, stat + Max, stat + Last}
 }
 
-// IsCompanion reports whether a field is the companion of a stat's mean: it is no stat itself.
+// IsCompanion reports whether a field is a companion of a stat's mean, and so not itself a stat.
 func IsCompanion(field string) bool {
 	return slices.ContainsFunc([]string{Count, Sum, Min, Max, Last}, func(suffix string) bool {
 		return strings.HasSuffix(field, suffix)

@@ -1,5 +1,5 @@
-// Package jsonmistake says in plain words what is wrong with a JSON file that people wrote by hand,
-// and on which line.
+// Package jsonmistake describes in plain words the mistake in a JSON file that people wrote by
+// hand, and finds the mistake's line.
 package jsonmistake
 
 import (
@@ -11,12 +11,12 @@ import (
 	"unicode/utf8"
 )
 
-// Line returns the line that the byte at offset is on, counted from 1.
+// Line returns the number of the line that holds the byte at offset, counted from 1.
 func Line(text []byte, offset int) int { return 1 + bytes.Count(text[:offset], []byte{'\n'}) }
 
-// Find returns what keeps text from being one JSON object, and the line that it is on; "" if
-// nothing does. Line 0 stands for the whole file. example is an object of the kind that is wanted.
-// What Find returns never repeats the text, which may hold secrets.
+// Find returns the reason why text is not one JSON object, and the line of that mistake. The
+// mistake is "" if text is one JSON object. Line 0 stands for the whole file. example is an object
+// of the wanted kind. The result never repeats the text, which may hold secrets.
 func Find(text []byte, example string) (line int, mistake string) {
 	wantObject := "must be one JSON object, such as " + example
 	first := bytes.TrimLeft(text, " \t\r\n")
@@ -32,7 +32,8 @@ func Find(text []byte, example string) (line int, mistake string) {
 	}
 	if !json.Valid(text) {
 		var syntax *json.SyntaxError
-		// With a byte more that cannot be there, the end of the text is a mistake like any other.
+		// A byte that is never valid is added, so that an early end of the text is a mistake like
+		// any other.
 		errors.As(json.Unmarshal(append(text[:len(text):len(text)], 0), new(json.RawMessage)), &syntax)
 		return syntaxMistake(text, int(syntax.Offset)-1, wantObject)
 	}
@@ -53,8 +54,8 @@ func firstInvalid(text []byte) int {
 	return len(text)
 }
 
-// syntaxMistake returns what is wrong at a byte of text before which everything is right. At the
-// end of the text something is missing.
+// syntaxMistake returns the mistake at the first wrong byte of text, at the offset at. If at is the
+// end of the text, something is missing.
 func syntaxMistake(text []byte, at int, wantObject string) (line int, mistake string) {
 	if opened := openText(text[:at]); opened >= 0 {
 		return textMistake(text, opened, at)
@@ -67,7 +68,7 @@ func syntaxMistake(text []byte, at int, wantObject string) (line int, mistake st
 		end++
 	}
 	before := bytes.TrimRight(text[:from], " \t\r\n")
-	last := byte(0) // what stands before, and where
+	last := byte(0) // the last byte before the word, and below its line
 	if len(before) > 0 {
 		last = before[len(before)-1]
 	}
@@ -104,7 +105,7 @@ func syntaxMistake(text []byte, at int, wantObject string) (line int, mistake st
 	return line, "this is not valid JSON"
 }
 
-// textMistake returns what is wrong at a byte of a quoted text that begins at opened.
+// textMistake returns the mistake at the offset at in a quoted text that begins at opened.
 func textMistake(text []byte, opened, at int) (line int, mistake string) {
 	switch {
 	case at == len(text), text[at] == '\n', text[at] == '\r':
@@ -115,7 +116,7 @@ func textMistake(text []byte, opened, at int) (line int, mistake string) {
 	return Line(text, at), `a backslash in a text must be doubled: \\`
 }
 
-// openText returns where a quoted text begins that is not closed, -1 if there is none.
+// openText returns the offset of a quoted text that is not closed, or -1 if there is none.
 func openText(text []byte) int {
 	opened := -1
 	for i := 0; i < len(text); i++ {
@@ -131,8 +132,8 @@ func openText(text []byte) int {
 	return opened
 }
 
-// afterKey reports whether text, which ends with a quote, ends with a key: a brace or a comma
-// stands before the other quote.
+// afterKey reports whether text, which ends with a quote, ends with a key. It does if a brace or a
+// comma stands before the key's first quote.
 func afterKey(text []byte) bool {
 	before := bytes.TrimRight(text[:max(openText(text[:len(text)-1]), 0)], " \t\r\n")
 	return len(before) > 0 && (before[len(before)-1] == '{' || before[len(before)-1] == ',')

@@ -1,10 +1,11 @@
-// Package logqueue takes what a process writes for people: its log and the lines of its commands.
+// Package logqueue takes the text that a process writes for people: its log and the lines of its
+// commands.
 //
-// A write to a Queue never waits and never fails, whatever becomes of the file or pipe below it. A
-// pipe that nobody reads would otherwise stop every goroutine that logs, with each lock that it
-// holds. Lines that do not fit into the queue, or cannot be written, are dropped and counted. As
-// soon as a write works again, one line in their place says how many are missing. Lines that are
-// still queued when a crash or a kill ends the process are lost.
+// A write to a Queue never waits and never fails, whatever happens to the file or pipe below it.
+// Otherwise a pipe that nobody reads would stop every goroutine that logs, with each lock that the
+// goroutine holds. Lines that do not fit into the queue, or cannot be written, are dropped and
+// counted. As soon as a write works again, one line in their place says how many lines are missing.
+// Lines that are still queued when a crash or a kill ends the process are lost.
 package logqueue
 
 import (
@@ -18,36 +19,36 @@ import (
 )
 
 const (
-	// MaxBytes is how many bytes wait for the reader of the log.
+	// MaxBytes is how many bytes may wait for the reader of the log.
 	MaxBytes = 1 << 20
 	// FlushTimeout bounds how long Flush and Close wait for the reader.
 	FlushTimeout = time.Second
-	// retryFull is the pause before the next write to a file that is full for now. A file is full
-	// for now when another process that has it open made it non-blocking.
+	// retryFull is the pause before the next write to a file or pipe that is full for now. Such a
+	// write fails with EAGAIN if another process with the same open file made it non-blocking.
 	retryFull = 50 * time.Millisecond
 )
 
-// A Queue writes to an io.Writer in a goroutine of its own. Its methods may be called from any
-// goroutine. New makes one.
+// A Queue writes to an io.Writer in a goroutine of its own. Its methods are safe for concurrent
+// use. New makes one.
 type Queue struct {
 	w       io.Writer
 	missing func(lines int) string
-	torn    bool // the last byte that w took is not the end of a line; drain alone uses it
+	torn    bool // whether the last byte that w took was not a line's end; only drain uses it
 	dropped atomic.Uint64
 	wake    chan struct{}
-	ended   chan struct{} // closed when nothing writes to w any more
+	ended   chan struct{} // closed when drain has ended
 
 	mu      sync.Mutex
 	queue   []byte
-	skipped int           // lines that did not fit after the queue; while there are any, none is queued
-	busy    bool          // something is being written
-	late    bool          // somebody waited in vain for what is being written
-	idle    chan struct{} // closed when everything is written; nil if nobody waits
+	skipped int           // lines that did not fit; while there are any, no line is queued
+	busy    bool          // whether drain is writing
+	late    bool          // whether a Flush timed out on the present write
+	idle    chan struct{} // closed when everything is written; nil if no Flush waits
 	closed  bool
 }
 
-// New starts a queue in front of w. missing returns the line that stands in the place of that many
-// lines.
+// New starts a queue in front of w. missing returns the line that replaces the given number of
+// dropped lines.
 func New(w io.Writer, missing func(lines int) string) *Queue {
 	q := &Queue{
 		w: w, missing: missing, wake: make(chan struct{}, 1), ended: make(chan struct{}),
@@ -56,13 +57,13 @@ func New(w io.Writer, missing func(lines int) string) *Queue {
 	return q
 }
 
-// Unwrap returns what the queue writes to.
+// Unwrap returns the writer below the queue.
 func (q *Queue) Unwrap() io.Writer { return q.w }
 
-// Dropped returns how many lines were dropped so far.
+// Dropped returns how many lines have been dropped so far.
 func (q *Queue) Dropped() uint64 { return q.dropped.Load() }
 
-// Write queues a copy of p, which holds whole lines. The error is always nil.
+// Write queues a copy of p, which must hold whole lines. The error is always nil.
 func (q *Queue) Write(p []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -87,8 +88,8 @@ func (q *Queue) signal() {
 	}
 }
 
-// Flush waits until everything that was queued is written, for at most FlushTimeout. After a wait
-// in vain, Flush returns at once until something was written again.
+// Flush waits until all queued lines are written, for at most FlushTimeout. After a wait that timed
+// out, Flush returns at once until a write has succeeded or failed.
 func (q *Queue) Flush() {
 	q.mu.Lock()
 	if q.late || !q.busy && len(q.queue) == 0 {
@@ -111,7 +112,7 @@ func (q *Queue) Flush() {
 	}
 }
 
-// Close waits as Flush does. It drops everything that is written later.
+// Close waits as Flush does. It drops all lines that are written later.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	q.closed = true
@@ -125,11 +126,11 @@ func (q *Queue) Close() {
 	}
 }
 
-// drain writes what is queued until the queue is closed.
+// drain writes the queued lines until the queue is closed.
 func (q *Queue) drain() {
 	defer close(q.ended)
 	var spare []byte
-	lost := 0 // dropped lines that no line in the log stands for yet
+	lost := 0 // dropped lines that the log does not mention yet
 	for {
 		batch, skipped, open := q.take(spare[:0])
 		if !open {
@@ -151,8 +152,8 @@ func (q *Queue) drain() {
 	}
 }
 
-// take waits for something to write. spare becomes the buffer for what is written to the queue
-// next.
+// take waits for something to write and returns it. spare becomes the buffer of the next lines that
+// are queued. open is false after Close, when no line is queued any more.
 func (q *Queue) take(spare []byte) (batch []byte, skipped int, open bool) {
 	for {
 		q.mu.Lock()
@@ -176,7 +177,7 @@ func (q *Queue) take(spare []byte) (batch []byte, skipped int, open bool) {
 	}
 }
 
-// A putError says how many lines were not written.
+// A putError is a failed write with the number of lines that were not written.
 type putError struct {
 	error
 	lines int
@@ -201,7 +202,7 @@ func (q *Queue) put(p []byte) error {
 	}
 }
 
-// say writes the line that stands in the place of others.
+// say writes the line that replaces dropped lines.
 func (q *Queue) say(lines int) error {
 	line := q.missing(lines)
 	if q.torn {

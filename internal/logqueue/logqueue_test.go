@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// A fickleWriter takes what is written, waits while it is stuck, or fails with err after so many
-// bytes.
+// A fickleWriter keeps what is written to it. It waits while stuck is open, and fails with err
+// after a number of bytes.
 type fickleWriter struct {
 	mu    sync.Mutex
 	took  bytes.Buffer
-	stuck chan struct{} // nil: it takes everything
+	stuck chan struct{} // nil: it never waits
 	err   error
 	after int
 }
@@ -57,7 +57,7 @@ func newQueue(w io.Writer) *Queue {
 	return New(w, func(lines int) string { return fmt.Sprintf("%s%d\n", missing, lines) })
 }
 
-// TestOrder writes what it gets, all of it and in order, by the time it is closed.
+// TestOrder checks that a queue writes all lines in order before Close returns.
 func TestOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w fickleWriter
@@ -86,8 +86,8 @@ func TestOrder(t *testing.T) {
 	})
 }
 
-// TestReaderStuck has a reader who does not read, and then does. No write waits for the reader,
-// the queue has its bound, and one line stands where lines are missing.
+// TestReaderStuck has a reader that pauses and then reads again. No write waits for the reader, the
+// queue stays within its bound, and one line replaces the missing lines.
 func TestReaderStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := make(chan struct{})
@@ -134,7 +134,7 @@ func TestReaderStuck(t *testing.T) {
 	})
 }
 
-// TestCloseStuck gives up after FlushTimeout.
+// TestCloseStuck checks that Close gives up after FlushTimeout.
 func TestCloseStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &fickleWriter{stuck: make(chan struct{})}
@@ -150,8 +150,8 @@ func TestCloseStuck(t *testing.T) {
 	})
 }
 
-// TestErrors has a file that takes a part of a line and then nothing more for a while, as on a
-// full disk. What is missing is counted and said, on a line of its own.
+// TestErrors has a file that takes a part of a line and then nothing more for a while, as on a full
+// disk. The missing lines are counted, and a line of its own says how many there are.
 func TestErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &fickleWriter{err: syscall.ENOSPC, after: len("one\ntw")}
@@ -172,7 +172,7 @@ func TestErrors(t *testing.T) {
 	})
 }
 
-// TestFullForNow tries again where a file is full for a moment only.
+// TestFullForNow checks that a queue tries again when a file is full only for a moment.
 func TestFullForNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &fickleWriter{err: syscall.EAGAIN, after: 2}

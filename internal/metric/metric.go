@@ -7,9 +7,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Register registers a metric, or returns the one that an earlier owner of the same name left: what
-// it counted goes on. Anything else that is refused is a mistake in the program, so Register panics
-// as MustRegister does.
+// Register registers a metric and returns it. If the name is registered already by an earlier
+// owner, Register returns that owner's metric, which keeps its count. Register panics on any other
+// error, as MustRegister does, because such an error is a mistake in the program.
 func Register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
 	err := reg.Register(c)
 	if err == nil {

@@ -1,14 +1,14 @@
-// Package nearest finds what somebody probably meant by a name that does not exist.
+// Package nearest finds the existing name that somebody probably meant when a name does not exist.
 package nearest
 
 import "strings"
 
-// Name returns the candidate that is most like name, or "" when none is alike
-// enough to be a misspelling: a third of its letters, and at least one, may be
-// added, missing, changed or exchanged with their neighbour (the optimal string
-// alignment distance). Case does not count. Of two that are equally alike the
-// first is returned. It looks at 10,000 candidates at most, and at none for a
-// name of over 100 bytes.
+// Name returns the candidate that is most like name, or "" if no candidate is similar enough. A
+// candidate is similar enough if it differs from name by at most a third of name's letters, and by
+// at least one letter. A letter may be added, missing, changed or exchanged with its neighbour (the
+// optimal string alignment distance). Case does not count. Of two equally similar candidates Name
+// returns the first. Name compares at most 10,000 candidates. For a name of more than 100 bytes it
+// returns "".
 func Name(name string, candidates []string) string {
 	if name == "" || len(name) > maxBytes {
 		return ""

@@ -1,5 +1,5 @@
-// Package plainfile opens files that are expected to be plain. To open a pipe, or to read from one,
-// waits for ever, and so a pipe in the place of a file would hang whoever opens it with package os.
+// Package plainfile opens files that should be plain files. Opening a pipe, or reading from one,
+// can wait for ever, so with package os a pipe in the place of a file would block the caller.
 package plainfile
 
 import (
@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotPlain is a directory, pipe, socket or device in the place of a file. It comes in an
-// *fs.PathError.
+// ErrNotPlain means that a directory, pipe, socket or device is in the place of a file. It comes in
+// an *fs.PathError.
 var ErrNotPlain = errors.New("not a plain file")
 
-// Open opens a plain file for reading; links are followed. It never waits.
+// Open opens a plain file for reading. It follows links and never waits.
 func Open(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -1,6 +1,5 @@
-// Package pulseproc runs a pulse server as a child process, so that tests and
-// the bench can kill it, restart it on the same data and ask it questions as
-// its users do: over HTTP.
+// Package pulseproc runs a pulse server as a child process, so that tests and the bench can kill
+// it, restart it on the same data and query it over HTTP as its users do.
 package pulseproc
 
 import (
@@ -33,30 +32,30 @@ type Options struct {
 	Env     []string // added to the environment
 	DataDir string
 	Args    []string    // after -s, the addresses and --data-dir
-	Token   string      // the server's, if it is not the default one
+	Token   string      // the server's token, if it is not the default
 	TLS     *tls.Config // for a server that speaks https
-	Output  io.Writer   // gets all that the process writes, beside Log; nil: nobody
-	Stdio   *os.File    // is the process's stdout and stderr itself, instead of Log and Output
+	Output  io.Writer   // also gets everything that the process writes; may be nil
+	Stdio   *os.File    // the process's stdout and stderr, instead of Log and Output
 }
 
-// A Server is a child process. Its methods are for one goroutine, except Get
-// and Metric, which are for any.
+// A Server is a child process. Only one goroutine may call its methods, except Get and Metric,
+// which are safe for concurrent use.
 type Server struct {
 	HTTPAddr, RelayAddr string
 
 	options Options
-	claims  []func() // of the ports: kept, and so held, for as long as somebody may start the server again
+	claims  []func() // kept to hold the ports, because the server may be started again
 	client  *http.Client
 	cmd     *exec.Cmd
 	log     *tail
 	waited  chan struct{} // closed when the process has ended
-	waitErr error         // valid then
+	waitErr error         // valid after waited is closed
 }
 
-// New picks two free ports, which the server keeps over restarts.
+// New picks two free ports. The server keeps them when it restarts.
 func New(o Options) (*Server, error) {
-	// No connection is kept, so that a restarted server is never asked over its
-	// predecessor's.
+	// Connections are not kept, so that a request to a restarted server never goes to its
+	// predecessor.
 	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: o.TLS}
 	s := &Server{options: o, client: &http.Client{Timeout: time.Minute, Transport: transport}}
 	for _, address := range []*string{&s.HTTPAddr, &s.RelayAddr} {
@@ -106,8 +105,7 @@ func (s *Server) Launch() error {
 	return nil
 }
 
-// Await asks done every few milliseconds until it says true, the process ends
-// or ctx does.
+// Await calls done every 10 ms until it returns true or an error, the process ends, or ctx ends.
 func (s *Server) Await(ctx context.Context, done func() (bool, error)) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -126,8 +124,7 @@ func (s *Server) Await(ctx context.Context, done func() (bool, error)) error {
 	}
 }
 
-// Welcomes asks whether the server takes relays: it identifies one and waits
-// for the ok.
+// Welcomes returns nil if the server accepts relays: it identifies a relay and waits for the ok.
 func (s *Server) Welcomes() error {
 	conn, err := net.Dial("tcp", s.RelayAddr)
 	if err != nil {
@@ -147,7 +144,7 @@ func (s *Server) Welcomes() error {
 	return err
 }
 
-// Kill sends SIGKILL and waits for the end.
+// Kill sends SIGKILL and waits until the process has ended.
 func (s *Server) Kill() {
 	if s.cmd == nil {
 		return
@@ -156,12 +153,11 @@ func (s *Server) Kill() {
 	<-s.waited
 }
 
-// Terminate sends SIGTERM and waits for nothing: a Wait or a Kill follows. Another signal ends the
+// Terminate sends SIGTERM and does not wait; a Wait or a Kill follows. A second signal ends the
 // process at once.
 func (s *Server) Terminate() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 
-// Stop sends SIGTERM and returns what the process made of it: nil for exit
-// code 0.
+// Stop sends SIGTERM and returns the result of Wait.
 func (s *Server) Stop() error {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -169,7 +165,7 @@ func (s *Server) Stop() error {
 	return s.Wait()
 }
 
-// Wait returns what the process made of its end: nil for exit code 0.
+// Wait waits until the process ends and returns its result: nil for exit code 0.
 func (s *Server) Wait() error {
 	<-s.waited
 	if s.waitErr != nil {
@@ -178,20 +174,20 @@ func (s *Server) Wait() error {
 	return nil
 }
 
-// Pause stops the process as SIGSTOP does, which is also what it sees of a
-// suspend. Resume has it go on.
+// Pause stops the process with SIGSTOP. To the process this looks like a suspended machine. Resume
+// continues it.
 func (s *Server) Pause() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
 
 // Resume ends a Pause.
 func (s *Server) Resume() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
 
-// Pid is the number of the process.
+// Pid returns the number of the process.
 func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
 // Log returns the last lines that the process wrote.
 func (s *Server) Log() string { return s.log.String() }
 
-// RSS is the memory of the process in bytes, now and at its peak.
+// RSS returns the resident memory of the process in bytes, now and at its peak.
 func (s *Server) RSS() (now, peak int64, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
@@ -213,7 +209,7 @@ func (s *Server) RSS() (now, peak int64, err error) {
 	return now, peak, nil
 }
 
-// CPU is the processor time that the process has used.
+// CPU returns the processor time that the process has used.
 func (s *Server) CPU() (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
 	if err != nil {
@@ -228,8 +224,8 @@ func (s *Server) CPU() (time.Duration, error) {
 	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2) // USER_HZ is 100
 }
 
-// Get asks the API and decodes the answer into out. Any status but 200 is an
-// error that holds the answer.
+// Get sends a GET to the API and decodes the answer into out. A status other than 200 is an error
+// that holds the answer.
 func (s *Server) Get(path string, out any) error {
 	status, body, err := s.get(path)
 	if err != nil {
@@ -241,8 +237,7 @@ func (s *Server) Get(path string, out any) error {
 	return json.Unmarshal(body, out)
 }
 
-// Post sends JSON to the API. Any status but 200 is an error that holds the
-// answer.
+// Post sends JSON to the API. A status other than 200 is an error that holds the answer.
 func (s *Server) Post(path, body string) error {
 	status, answer, err := s.do(http.MethodPost, path, strings.NewReader(body))
 	if err == nil && status != http.StatusOK {
@@ -272,7 +267,7 @@ func (s *Server) do(method, path string, content io.Reader) (int, []byte, error)
 	return response.StatusCode, body, err
 }
 
-// Metric adds up the samples of a metric whose labels all stand in the line.
+// Metric returns the sum of the samples of a metric whose lines contain all the labels.
 func (s *Server) Metric(name string, labels ...string) (float64, error) {
 	status, body, err := s.get("/metrics")
 	if err != nil {
@@ -307,8 +302,8 @@ lines:
 	return sum, nil
 }
 
-// Count is how many readings of a stat the aggregates hold: the sum of
-// /hourly with verb=count.
+// Count returns how many readings of a stat the aggregates hold: the sum of /hourly with
+// verb=count.
 func (s *Server) Count(stat string) (uint64, error) {
 	var hours []struct{ Value float64 }
 	if err := s.Get("/hourly/"+url.PathEscape(stat)+"?verb=count", &hours); err != nil {
@@ -321,7 +316,7 @@ func (s *Server) Count(stat string) (uint64, error) {
 	return uint64(n), nil
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the end of the text that is written to it.
 type tail struct {
 	mu   sync.Mutex
 	data []byte

@@ -1,5 +1,5 @@
-// Package quietlog keeps trouble that repeats from filling the log: one line a minute for each kind
-// of trouble, with the number of lines that were left out since the last one.
+// Package quietlog keeps repeated trouble from filling the log. It writes one line a minute for
+// each kind of trouble, with the number of lines that were left out since the previous one.
 package quietlog
 
 import (
@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// every is the time between two lines of one kind.
+// every is the shortest time between two lines of one kind.
 const every = time.Minute
 
-// Logger is a logger for lines of which each counts, with the methods of [slog.Logger], and for
-// lines that repeat. It is safe for concurrent use.
+// Logger writes lines that repeat with WarnRarely, and all other lines with the methods of
+// [slog.Logger]. It is safe for concurrent use.
 type Logger struct {
 	*slog.Logger
 
@@ -23,15 +23,15 @@ type Logger struct {
 // kind is one kind of lines that repeat.
 type kind struct {
 	logged  time.Time // when its last line was written
-	skipped int       // how many were left out since
+	skipped int       // how many lines were left out since then
 }
 
 // New returns a Logger that writes to log.
 func New(log *slog.Logger) *Logger { return &Logger{Logger: log, kinds: make(map[string]*kind)} }
 
-// WarnRarely writes a warning, unless one of the same kind (name) was written within the last
-// minute. A line that follows others which were left out ends with their number, as "repeated".
-// Kinds are kept for good: they are few, and not made of what clients send.
+// WarnRarely writes a warning, unless it wrote a warning of the same kind (name) within the last
+// minute. If lines were left out before this one, it ends with their number as "repeated". Kinds
+// are kept for ever. So there must be few of them, and their names must not come from clients.
 func (l *Logger) WarnRarely(name, msg string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

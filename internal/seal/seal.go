@@ -1,9 +1,9 @@
-// Package seal puts a checksum on the values of the state file: bbolt itself has one on two of its
-// pages only, so that a bit that flips anywhere else is a wrong value.
+// Package seal puts a checksum on the values of the state file. bbolt itself has a checksum on only
+// two of its pages, so a bit that flips anywhere else would become a wrong value.
 //
-// Who puts a value seals it, and who gets one opens it. What is broken never gets that far: package
-// migrations looks at every value when it opens the file, and takes out what is not as it was
-// sealed.
+// Code that writes a value seals it, and code that reads a value opens it. Readers never get a
+// broken value: package migrations checks every value when it opens the file, and removes those
+// that are not as they were sealed.
 package seal
 
 import (
@@ -12,13 +12,14 @@ import (
 	"hash/crc32"
 )
 
-// mark begins a sealed value. No value that is not sealed begins like that: those are JSON, numbers
-// below 2^56, and text.
+// mark begins a sealed value. No unsealed value begins with these bytes, because unsealed values
+// are JSON, numbers below 2^56, and text.
 var mark = [4]byte{0xF5, 0x5E, 0xA1, 1}
 
 const header = len(mark) + 4
 
-// Seal returns value under a seal that belongs to its key. An empty value is sealed as any other.
+// Seal returns value with a seal that depends on its key. An empty value gets a seal like any
+// other.
 func Seal(key, value []byte) []byte {
 	sealed := make([]byte, 0, header+len(value))
 	sealed = append(sealed, mark[:]...)
@@ -26,8 +27,8 @@ func Seal(key, value []byte) []byte {
 	return append(sealed, value...)
 }
 
-// Open returns the value under a seal. One without a seal, of an earlier release, is returned as it
-// is, and nil as nil.
+// Open returns the value without its seal. A value of an earlier release, which has no seal, is
+// returned unchanged, and so is nil.
 func Open(stored []byte) []byte {
 	if !bytes.HasPrefix(stored, mark[:]) || len(stored) < header {
 		return stored
@@ -35,7 +36,7 @@ func Open(stored []byte) []byte {
 	return stored[header:]
 }
 
-// Sealed says whether a value has a seal, whole or broken.
+// Sealed reports whether a value has a seal, whole or broken.
 func Sealed(stored []byte) bool {
 	same := 0
 	for i, b := range mark {
@@ -43,11 +44,11 @@ func Sealed(stored []byte) bool {
 			same++
 		}
 	}
-	return same >= len(mark)-1 // one of them may be what is damaged
+	return same >= len(mark)-1 // one byte of the mark may be damaged
 }
 
-// Broken says whether a value, or its key, is not as it was sealed. A value without a seal is not
-// broken.
+// Broken reports whether a value or its key has changed since the value was sealed. A value without
+// a seal is not broken.
 func Broken(key, stored []byte) bool {
 	if !Sealed(stored) {
 		return false
@@ -56,7 +57,7 @@ func Broken(key, stored []byte) bool {
 		binary.BigEndian.Uint32(stored[len(mark):]) != sum(key, stored[header:])
 }
 
-// Whole says whether a value has a seal, and is as it was sealed.
+// Whole reports whether a value has a seal and has not changed since it was sealed.
 func Whole(key, stored []byte) bool { return Sealed(stored) && !Broken(key, stored) }
 
 func sum(key, value []byte) uint32 {

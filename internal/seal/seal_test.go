@@ -25,7 +25,7 @@ func TestSeal(t *testing.T) {
 	}
 }
 
-// No bit of a key or of a sealed value can flip unnoticed.
+// A flipped bit in a key or in a sealed value is always noticed.
 func TestEveryBit(t *testing.T) {
 	key, value := []byte("relay 1"), []byte(`{"v":1,"collectors":[]}`)
 	all := append(bytes.Clone(key), seal.Seal(key, value)...)

@@ -15,9 +15,10 @@ import (
 	"time"
 )
 
-// Make writes a certificate for ten years and its key, both PEM. The certificate is for this host's
-// name, for localhost, and for the hosts of addresses (host:port). It makes the directories of both
-// files. The key is written first, so a certificate on disk means that both are complete.
+// Make writes a certificate that is valid for ten years, and its key, both as PEM. The certificate
+// is for this host's name, for localhost, and for the hosts of addresses (host:port). Make creates
+// the directories of both files. It writes the key first, so a certificate on disk means that both
+// files are complete.
 func Make(cert, key, name string, addresses ...string) error {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

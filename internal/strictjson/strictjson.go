@@ -1,7 +1,7 @@
 // Package strictjson reads JSON objects that people write: requests and config files. encoding/json
-// passes over a field of an unknown name, over the first of two fields of one name, and over what
-// follows the object. Each of the three can be a mistake that changes what was meant, so this
-// package reports them.
+// ignores a field with an unknown name, the first of two fields with the same name, and any text
+// after the object. Each of these can be a mistake that changes the meaning, so this package
+// reports all three.
 package strictjson
 
 import (
@@ -11,23 +11,23 @@ import (
 	"io"
 )
 
-// ErrMore means that something follows the object.
+// ErrMore means that text follows the object.
 var ErrMore = errors.New("there is more behind the object")
 
 var errNoObject = errors.New("it is no object")
 
-// Field is a field of an object, as it was written.
+// Field is one field of an object, as it was written.
 type Field struct {
 	Name  string
 	Value json.RawMessage
-	// Again reports whether a field of the same name stands before this one.
+	// Again reports whether an earlier field of the object has the same name.
 	Again bool
 	// End is the offset (bytes) in the text at which the name ends.
 	End int
 }
 
-// Fields reads text as one object and returns its fields in their order. The error is ErrMore or
-// says why text is no object; it is io.EOF for an empty text.
+// Fields reads text as one object and returns its fields in their order. The error is ErrMore,
+// io.EOF for an empty text, or says why text is not an object.
 func Fields(text []byte) ([]Field, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	open, err := dec.Token()
@@ -44,7 +44,7 @@ func Fields(text []byte) ([]Field, error) {
 		if err != nil {
 			return nil, err
 		}
-		name, _ := token.(string) // the decoder takes nothing else for a name
+		name, _ := token.(string) // the decoder accepts only strings as names
 		f := Field{Name: name, Again: names[name], End: int(dec.InputOffset())}
 		if err := dec.Decode(&f.Value); err != nil {
 			return nil, err
@@ -58,8 +58,9 @@ func Fields(text []byte) ([]Field, error) {
 	return fields, atEnd(dec)
 }
 
-// Into reads text as one object into v, a pointer to a struct. A field that v does not have is an
-// error. The errors are those of encoding/json, ErrMore, and io.EOF for an empty text.
+// Into decodes text, which must be one object, into v, a pointer to a struct. A field that v does
+// not have is an error. The errors are those of encoding/json, ErrMore, and io.EOF for an empty
+// text.
 func Into(text []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()

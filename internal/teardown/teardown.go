@@ -1,4 +1,4 @@
-// Package teardown undoes, last in first out, what a program opened.
+// Package teardown undoes the steps with which a program started, last in first out.
 package teardown
 
 import (
@@ -7,7 +7,8 @@ import (
 	"fmt"
 )
 
-// A Stack holds what has to be undone. The zero value is empty. It has one user at a time.
+// A Stack holds the steps that must be undone. The zero value is empty. It is not safe for
+// concurrent use.
 type Stack struct {
 	steps []step
 }
@@ -22,8 +23,8 @@ func (s *Stack) Push(name string, undo func(context.Context) error) {
 	s.steps = append(s.steps, step{name, undo})
 }
 
-// Run undoes everything, whatever fails on the way, and leaves the stack empty. It returns all
-// errors together.
+// Run undoes all steps, even if some fail, and leaves the stack empty. It returns all errors
+// joined.
 func (s *Stack) Run(ctx context.Context) error {
 	var errs []error
 	for i := len(s.steps) - 1; i >= 0; i-- {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Steps are undone in the opposite order, each once, whatever fails.
+// Steps are undone in reverse order, each once, whichever of them fail.
 func TestStack(t *testing.T) {
 	var undone []string
 	broken := errors.New("broken")

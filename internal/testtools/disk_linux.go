@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace is set in the copy of a test that has mounts of its own.
+// inNamespace is set in the environment of a test that runs again in a namespace with its own
+// mounts.
 const inNamespace = "PULSE_TEST_HAS_ITS_OWN_MOUNTS"
 
-// SmallDisk mounts a file system of its own with so many MiB, until the test
-// ends. Where only root may mount, the test runs again as the root of a user
-// namespace, its result is that run's, and SmallDisk does not return.
+// SmallDisk mounts a file system of mib MiB until the test ends and returns its directory. If only
+// root may mount, the test runs again as the root of a user namespace. The result of that run is
+// then the test's result, and SmallDisk does not return.
 func SmallDisk(t *testing.T, mib int) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -30,7 +31,7 @@ func SmallDisk(t *testing.T, mib int) string {
 		if err != nil {
 			t.Fatalf("a file system cannot be mounted, and in a user namespace: %v", err)
 		}
-		t.SkipNow() // it ran and passed there
+		t.SkipNow() // the test ran and passed in the namespace
 	}
 	if err != nil {
 		t.Fatalf("mounting a file system of %d MiB: %v", mib, err)
@@ -43,8 +44,7 @@ func SmallDisk(t *testing.T, mib int) string {
 	return dir
 }
 
-// FillDisk takes every byte that is left in dir and returns what gives them
-// back.
+// FillDisk takes every byte that is left in dir. The function that it returns frees them again.
 func FillDisk(t *testing.T, dir string) (free func()) {
 	t.Helper()
 	name := filepath.Join(dir, "ballast")

@@ -42,8 +42,8 @@ func StartInfluxd(tb testing.TB, version InfluxDB, settings ...Setting) *Server 
 	})
 }
 
-// StartKapacitord runs a Kapacitor 1.5. With influx, the URL of an InfluxDB,
-// its batch tasks can query that; without, it has none.
+// StartKapacitord runs a Kapacitor 1.5. influx is the URL of an InfluxDB that its batch tasks can
+// query. If influx is empty, Kapacitor has no InfluxDB.
 func StartKapacitord(tb testing.TB, influx string, settings ...Setting) *Server {
 	tb.Helper()
 	return launch(tb, "kapacitord-1.5", settings, func(dir, listen string, settings []Setting) []byte {
@@ -72,8 +72,8 @@ func StartKapacitord(tb testing.TB, influx string, settings ...Setting) *Server 
 	})
 }
 
-// toml groups the lines by section, those without one first. A later line with
-// the key of an earlier one replaces it.
+// toml groups the lines by section; the lines without a section come first. A later line with the
+// key of an earlier line replaces it.
 func toml(base, more []Setting) []byte {
 	sections := map[string]map[string]string{}
 	for _, s := range slices.Concat(base, more) {

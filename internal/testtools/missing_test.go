@@ -8,7 +8,7 @@ import (
 	"github.com/nanopack/pulse/internal/testtools"
 )
 
-// recorder is a test that notes how it was failed.
+// recorder is a test that notes the message of its failure.
 type recorder struct {
 	testing.TB
 	fatal string
@@ -20,7 +20,7 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	panic(r)
 }
 
-// A missing server fails the test and names what to run; it never skips.
+// A missing server fails the test, and the message names what to run. It never skips the test.
 func TestMissing(t *testing.T) {
 	t.Setenv("PULSE_TOOLS", t.TempDir())
 	r := &recorder{TB: t}

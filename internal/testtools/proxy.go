@@ -12,33 +12,32 @@ import (
 	"time"
 )
 
-// A Fault is a way in which what stands between Pulse and an HTTP server, or
-// the server itself, fails.
+// A Fault is a way in which an HTTP server, or a proxy between it and Pulse, can fail.
 type Fault string
 
 const (
 	// Healthy passes every request on.
 	Healthy Fault = "healthy"
-	// Refuse listens no more and breaks off every connection.
+	// Refuse does not listen any more and closes every connection.
 	Refuse Fault = "refuse"
-	// Hang takes requests and answers none of them while it lasts; then they
-	// are passed on, late, as those of a server that was stopped.
+	// Hang takes requests and answers none of them while the fault lasts. After that the requests
+	// are passed on late, as by a server process that was stopped and continued.
 	Hang Fault = "hang"
-	// Status500 and Status503 answer as a proxy does before a server that is ill.
+	// Status500 and Status503 answer as a proxy does when the server after it fails.
 	Status500 Fault = "500"
 	Status503 Fault = "503"
-	// Garbage answers something that is not HTTP.
+	// Garbage answers with bytes that are not HTTP.
 	Garbage Fault = "garbage"
-	// Portal answers 200 and a page in HTML, whatever was asked.
+	// Portal answers every request with 200 and an HTML page.
 	Portal Fault = "portal"
-	// Cut passes requests on and breaks the connection off instead of answering:
-	// what was written is written, and the writer does not know.
+	// Cut passes requests on and closes the connection instead of answering: the server wrote the
+	// data, but the writer does not know that.
 	Cut Fault = "cut"
 	// Slow passes requests on after a second.
 	Slow Fault = "slow"
 )
 
-// Faults are all but Healthy.
+// Faults returns all faults except Healthy.
 func Faults() []Fault {
 	return []Fault{Refuse, Hang, Status500, Status503, Garbage, Portal, Cut, Slow}
 }
@@ -46,8 +45,8 @@ func Faults() []Fault {
 // slowness is how long Slow holds a request.
 const slowness = time.Second
 
-// A Proxy passes HTTP requests on to a server, until it is told to fail. Its
-// methods are for the test's own goroutine.
+// A Proxy passes HTTP requests on to a server until Set makes it fail. Only the test's own
+// goroutine may call its methods.
 type Proxy struct {
 	// Addr is the proxy's URL, http://127.0.0.1:port, always the same.
 	Addr string
@@ -63,8 +62,7 @@ type Proxy struct {
 	changed chan struct{} // closed when fault changes
 }
 
-// StartProxy starts a healthy proxy before the server at target, a URL, and
-// ends it with the test.
+// StartProxy starts a healthy proxy for the server at target, a URL. The proxy ends with the test.
 func StartProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
 	p := &Proxy{tb: tb, target: target, upstream: &http.Client{Transport: &http.Transport{}}, fault: Healthy, changed: make(chan struct{})}
@@ -75,7 +73,7 @@ func StartProxy(tb testing.TB, target string) *Proxy {
 	p.Addr = "http://" + address
 	p.listen()
 	tb.Cleanup(func() {
-		p.Set(Healthy) // nobody hangs any more
+		p.Set(Healthy) // ends the requests of Hang
 		p.close()
 		p.upstream.CloseIdleConnections()
 		release()
@@ -83,8 +81,8 @@ func StartProxy(tb testing.TB, target string) *Proxy {
 	return p
 }
 
-// Set ends the present fault and begins another. It returns when the change
-// holds for every request that comes.
+// Set ends the present fault and begins another. When Set returns, every new request gets the new
+// fault.
 func (p *Proxy) Set(f Fault) {
 	p.tb.Helper()
 	p.mu.Lock()
@@ -116,15 +114,15 @@ func (p *Proxy) listen() {
 	})
 }
 
-// close breaks off every connection.
+// close closes every connection.
 func (p *Proxy) close() {
-	_ = p.server.Close() // the listener was its own
+	_ = p.server.Close() // nothing else uses its listener
 	p.wg.Wait()
 }
 
-// ServeHTTP answers one request as the fault of the moment has it.
+// ServeHTTP answers one request as the present fault demands.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// Read first: only then does the server notice that the client has gone.
+	// The body is read first: only after that does the server notice that the client has gone.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
@@ -166,7 +164,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// pass passes a request on. With cut nobody gets the answer.
+// pass passes a request on. If cut is true, the client does not get the answer.
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, body []byte, cut bool) {
 	request, err := http.NewRequestWithContext(r.Context(), r.Method, p.target+r.URL.RequestURI(), bytes.NewReader(body))
 	if err != nil {
@@ -174,7 +172,7 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, body []byte, cut bo
 	}
 	request.Header = r.Header.Clone()
 	response, err := p.upstream.Do(request)
-	if err != nil { // the server is away: so is the proxy
+	if err != nil { // the server is away, so the proxy is away too
 		panic(http.ErrAbortHandler)
 	}
 	defer response.Body.Close()
@@ -189,7 +187,7 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, body []byte, cut bo
 	_, _ = w.Write(answer) // the client may have gone
 }
 
-// garble answers as a server of another protocol would.
+// garble answers in another protocol than HTTP.
 func garble(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -199,7 +197,7 @@ func garble(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// listenShared listens on an address that reserve holds.
+// listenShared listens on an address that reserve has bound.
 func listenShared(address string) (net.Listener, error) {
 	return (&net.ListenConfig{Control: share}).Listen(context.Background(), "tcp", address)
 }

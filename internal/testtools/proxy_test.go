@@ -13,7 +13,7 @@ import (
 	"github.com/nanopack/pulse/internal/testtools"
 )
 
-// Each fault looks from outside as it says, and a healthy proxy changes nothing.
+// Each fault looks to a client as its comment says, and a healthy proxy changes nothing.
 func TestProxy(t *testing.T) {
 	var taken atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -38,7 +38,7 @@ func TestProxy(t *testing.T) {
 	}
 	for _, step := range []struct {
 		fault  testtools.Fault
-		answer string // is in it
+		answer string // a part of the answer
 		passed int32
 	}{
 		{testtools.Healthy, "202 kept POST /a?b=c body <nil>", 1},

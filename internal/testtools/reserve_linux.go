@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reserve binds a free port of 127.0.0.1 without listening on it: whoever
-// connects is refused, and no other process gets the port, while a listener of
-// ours on it comes and goes.
+// reserve binds a free port of 127.0.0.1 without listening on it. No other process gets the port,
+// while listeners of this process on it come and go. A connection to the port is refused while
+// there is no listener.
 func reserve() (release func(), address string, err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// reserve finds a free port of 127.0.0.1; elsewhere than on Linux nothing keeps
-// it while the proxy refuses.
+// reserve finds a free port of 127.0.0.1. On systems other than Linux nothing keeps the port while
+// the proxy refuses connections.
 func reserve() (release func(), address string, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

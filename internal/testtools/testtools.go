@@ -1,11 +1,11 @@
-// Package testtools runs real servers for tests: InfluxDB 1.8 and 1.6 and
-// Kapacitor 1.5, each on a free port of 127.0.0.1 with its data in the test's
-// own directory. A start returns when the server answers and fails the test
-// when it does not, with the server's log; so does a test that fails later.
-// Every server ends with its test, and with the test process if that dies.
+// Package testtools runs real servers for tests: InfluxDB 1.8 and 1.6 and Kapacitor 1.5. Each
+// server listens on a free port of 127.0.0.1 and has its data in the test's own directory. A start
+// returns when the server answers. If the server does not answer, the test fails and shows the
+// server's log. A test that fails later shows the log too. Every server ends with its test, and
+// with the test process if the process dies.
 //
-// The programs come from tools/install.sh (make tools). A missing one fails
-// the test and says so: a suite that skips proves nothing.
+// The programs come from tools/install.sh (make tools). If a program is missing, the test fails and
+// says so, because a suite that skips its tests proves nothing.
 package testtools
 
 import (
@@ -29,8 +29,8 @@ import (
 	"github.com/nanopack/pulse/internal/freeport"
 )
 
-// startTime is how long a server may take to answer: they need a quarter of a
-// second alone, and far longer under -race on a busy machine.
+// startTime is how long a server may take to answer. A server needs a quarter of a second on an
+// idle machine, and far longer under -race on a busy one.
 const startTime = 60 * time.Second
 
 // Path returns the program's path in the cache that tools/install.sh fills:
@@ -56,8 +56,8 @@ func Path(tb testing.TB, name string) string {
 	return path
 }
 
-// Server is a running server. Its methods are for the test's own goroutine and
-// fail the test when they cannot do what they say.
+// Server is a running server. Only the test's own goroutine may call its methods. A method that
+// fails fails the test.
 type Server struct {
 	// Addr is the server's URL, http://127.0.0.1:port, the same after Restart.
 	Addr string
@@ -70,10 +70,10 @@ type Server struct {
 
 	log    logBuffer
 	cmd    *exec.Cmd
-	exited chan struct{} // closed when the process is gone
+	exited chan struct{} // closed when the process has ended
 }
 
-// launch starts the server and ends it with the test.
+// launch starts the server and stops it when the test ends.
 func launch(tb testing.TB, name string, settings []Setting, config func(dir, listen string, settings []Setting) []byte) *Server {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -89,26 +89,27 @@ func launch(tb testing.TB, name string, settings []Setting, config func(dir, lis
 	return s
 }
 
-// Stop ends the server as its operator would and waits for it.
+// Stop ends the server with SIGTERM and waits until it has ended.
 func (s *Server) Stop() { s.tb.Helper(); s.end(syscall.SIGTERM) }
 
 // Kill ends the server with SIGKILL, as a power cut would.
 func (s *Server) Kill() { s.tb.Helper(); s.end(syscall.SIGKILL) }
 
-// Restart starts a stopped or killed server again on its data and address. A
-// running one is stopped first.
+// Restart starts a stopped or killed server again with the same data and address. It stops a
+// running server first.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.end(syscall.SIGTERM)
 	s.start(s.Addr[len("http://"):])
 }
 
-// Configure adds lines to the configuration file, or replaces some, from the
-// next Restart on.
+// Configure adds or replaces lines of the configuration file. The change holds from the next
+// Restart on.
 func (s *Server) Configure(settings ...Setting) { s.more = append(s.more, settings...) }
 
-// Pause stops the process from running, connections open and unanswered, until Resume: a server
-// that hangs. When Pause returns no thread of it runs any more; the signal alone takes a moment.
+// Pause stops the process until Resume, so that it behaves like a server that hangs: its
+// connections stay open and unanswered. When Pause returns, no thread of the process runs any more;
+// the signal alone takes a moment.
 func (s *Server) Pause() {
 	s.signal(syscall.SIGSTOP)
 	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
@@ -122,7 +123,7 @@ func (s *Server) Pause() {
 	}
 }
 
-// stopped reports whether every thread of a process has stopped, as /proc says.
+// stopped reports whether every thread of a process is stopped, according to /proc.
 func stopped(pid int) (bool, error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	if err != nil || len(threads) == 0 {
@@ -131,7 +132,7 @@ func stopped(pid int) (bool, error) {
 	for _, thread := range threads {
 		stat, err := os.ReadFile(thread)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // it ended
+			continue // the thread has ended
 		}
 		if err != nil {
 			return false, err
@@ -144,7 +145,7 @@ func stopped(pid int) (bool, error) {
 	return true, nil
 }
 
-// Resume lets a paused server go on.
+// Resume continues a paused server.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {
@@ -158,7 +159,7 @@ func (s *Server) end(sig syscall.Signal) {
 	if s.exited == nil {
 		return
 	}
-	_ = s.cmd.Process.Signal(sig) // it may be gone already
+	_ = s.cmd.Process.Signal(sig) // the process may have ended already
 	select {
 	case <-s.exited:
 	case <-time.After(startTime):
@@ -183,13 +184,13 @@ func (s *Server) start(listen string) {
 
 	exited, started := make(chan struct{}), make(chan error)
 	go func() {
-		// The kernel ends the server when the thread that started it ends,
-		// so this one stays for as long as the server runs.
+		// The kernel kills the server when the thread that started it ends. So this thread stays
+		// for as long as the server runs.
 		runtime.LockOSThread()
 		err := s.cmd.Start()
 		started <- err
 		if err == nil {
-			_ = s.cmd.Wait() // its exit code tells nothing
+			_ = s.cmd.Wait() // the exit code does not matter
 		}
 		close(exited)
 	}()
@@ -200,7 +201,7 @@ func (s *Server) start(listen string) {
 	s.ready()
 }
 
-// ready waits until the server has said where it listens, and answers there.
+// ready waits until the server has logged its address and answers there.
 func (s *Server) ready() {
 	s.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
@@ -222,7 +223,7 @@ func (s *Server) ready() {
 	}
 }
 
-// ping asks both kinds of server; the wrong question gets a 404.
+// ping asks the questions of both kinds of server; the question of the other kind gets a 404.
 func ping(ctx context.Context, client *http.Client, base string) bool {
 	for _, path := range []string{"/ping", "/kapacitor/v1/ping"} {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
@@ -241,7 +242,7 @@ func ping(ctx context.Context, client *http.Client, base string) bool {
 	return false
 }
 
-// logBuffer keeps what a server writes. The process writes, the test reads.
+// logBuffer keeps the text that a server writes. It is safe for concurrent use.
 type logBuffer struct {
 	mu    sync.Mutex
 	buf   bytes.Buffer
@@ -270,8 +271,7 @@ func (b *logBuffer) tail() string {
 
 var listenLine = regexp.MustCompile(`msg="[Ll]istening on( HTTP)?".* addr=(\S+)`)
 
-// listening returns the address from the server's own log: port 0 leaves the
-// choice to the kernel, and no other process can take it in between.
+// listening returns the address that the server has logged, or "" if it has not logged one.
 func (b *logBuffer) listening() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

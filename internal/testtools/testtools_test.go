@@ -21,7 +21,7 @@ func get(t *testing.T, address string) (int, string) {
 	}
 	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 	if err != nil {
-		return 0, err.Error() // nobody there
+		return 0, err.Error() // no server is there
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
@@ -31,8 +31,8 @@ func get(t *testing.T, address string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// A server keeps its address and its data over a stop and over a kill, and is
-// gone in between.
+// A server keeps its address and its data when it is stopped or killed, and does not answer before
+// it is started again.
 func TestInfluxdRestart(t *testing.T) {
 	for _, version := range []testtools.InfluxDB{testtools.InfluxDB18, testtools.InfluxDB16} {
 		t.Run(string(version), func(t *testing.T) {

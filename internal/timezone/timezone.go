@@ -1,6 +1,6 @@
-// Package timezone finds the time zone that a process is to use, as Go and libc do, with one
-// difference: a TZ that names nothing is an error, not UTC. The zones of the IANA database are in
-// the binary, because containers often have none of their own.
+// Package timezone finds the time zone that a process should use. It follows the rules of Go and
+// libc, with one difference: a TZ that names no zone is an error, not UTC. The binary contains the
+// zones of the IANA database, because containers often have none of their own.
 package timezone
 
 import (
@@ -18,15 +18,16 @@ import (
 	"github.com/nanopack/pulse/internal/nearest"
 )
 
-// A Zone is the time zone that was asked for, or UTC and a warning that says why not.
+// A Zone is the requested time zone, or UTC with a warning that gives the reason.
 type Zone struct {
 	Location *time.Location
-	Warning  string // "" if Location is the zone that was asked for
+	Warning  string // "" if Location is the requested zone
 }
 
-// Local returns the zone that the environment asks for. TZ is the name of a zone, a rule of POSIX,
-// or the path of a file, each with or without a colon in front, or empty for UTC. Without TZ it is
-// the zone of /etc/localtime. The error is one line; it names TZ and the nearest name that exists.
+// Local returns the zone that the environment requests. TZ is the name of a zone, a rule of POSIX,
+// or the path of a file, each with or without a colon in front, or empty for UTC. Without TZ the
+// zone is that of /etc/localtime. The error is one line; it names TZ and the nearest name that
+// exists.
 func Local() (Zone, error) {
 	tz, ok := os.LookupEnv("TZ")
 	if !ok {
@@ -56,7 +57,8 @@ func Local() (Zone, error) {
 		"names are like Europe/Berlin, and UTC for none", tz)
 }
 
-// ofHost returns the zone of a host whose /etc/localtime is at path. A host without one is in UTC.
+// ofHost returns the zone of a host whose /etc/localtime is at path. A host without that file is in
+// UTC.
 func ofHost(path string) Zone {
 	location, err := ofFile(path)
 	if err == nil && path == "/etc/localtime" {
@@ -69,8 +71,8 @@ func ofHost(path string) Zone {
 	if errors.Is(err, fs.ErrNotExist) && linkErr != nil {
 		return Zone{Location: time.UTC}
 	}
-	// The path may link into a directory of zones that is not installed. The name of the link's
-	// target then says which zone is meant.
+	// The path may be a link into a directory of zones that is not installed. The target of the
+	// link then names the zone.
 	if _, name, ok := strings.Cut(target, "zoneinfo/"); ok {
 		if location, err := time.LoadLocation(name); err == nil {
 			return Zone{Location: location}
@@ -90,9 +92,9 @@ func ofFile(path string) (*time.Location, error) {
 // posixRule matches the beginning of a rule such as CET-1CEST,M3.5.0,M10.5.0/3.
 var posixRule = regexp.MustCompile(`^([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?[0-9]`)
 
-// ofRule returns the zone of a POSIX rule, or nil if rule is none. Package time reads such a rule
-// at the end of a zone's file. So ofRule gives it a file of version 2 (RFC 9636) that holds one
-// zone with the name "?" and the rule.
+// ofRule returns the zone of a POSIX rule, or nil if rule is not one. Package time reads such a
+// rule only at the end of a zone's file. So ofRule builds a file of version 2 (RFC 9636) that holds
+// the rule and one zone named "?".
 func ofRule(rule string) *time.Location {
 	if !posixRule.MatchString(rule) {
 		return nil
@@ -115,13 +117,13 @@ func ofRule(rule string) *time.Location {
 	return location
 }
 
-// names returns the names of the zones that this host has below dir, none if it has none.
+// names returns the names of the zones below dir on this host; there may be none.
 func names(dir string) (list []string) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if name, err := filepath.Rel(dir, path); err == nil && d != nil && !d.IsDir() {
 			list = append(list, name)
 		}
-		return nil // what cannot be read is not suggested, and nothing else
+		return nil // files that cannot be read are only not suggested
 	})
 	return list
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A host's zone is found by the name of its link too, where no zones are installed. A zone that
-// cannot be found is warned of.
+// A host's zone is also found by the target of its link if no zones are installed. If the zone
+// cannot be found, there is a warning.
 func TestTimeZoneOfTheHost(t *testing.T) {
 	dir := t.TempDir()
 	link := func(target string) string {

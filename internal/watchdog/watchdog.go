@@ -1,5 +1,5 @@
-// Package watchdog tells systemd how the process does: the protocol of sd_notify(3), for a unit
-// with Type=notify and WatchdogSec.
+// Package watchdog tells systemd the state of the process. It speaks the protocol of sd_notify(3),
+// for a unit with Type=notify and WatchdogSec.
 package watchdog
 
 import (
@@ -13,17 +13,18 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// A Supervisor is the systemd that started this process. If none did, its methods do nothing. The
-// connection to it ends with the process. Its methods may be called from any goroutine.
+// A Supervisor is the systemd that started this process. If systemd did not start it, the methods
+// do nothing. The connection to systemd stays open until the process ends. The methods are safe for
+// concurrent use.
 type Supervisor struct {
 	log  *slog.Logger
-	conn net.Conn // nil: nobody is to be told
-	// patience is how long systemd waits for a ping before it starts the process again; 0: for
+	conn net.Conn // nil: there is no systemd to notify
+	// patience is how long systemd waits for a ping before it restarts the process; 0 means for
 	// ever.
 	patience time.Duration
 }
 
-// New connects to the systemd that the environment names. What fails is logged.
+// New connects to the systemd that the environment names. It logs each failure.
 func New(log *slog.Logger) *Supervisor {
 	s := &Supervisor{log: log}
 	var err error
@@ -34,8 +35,8 @@ func New(log *slog.Logger) *Supervisor {
 	if path == "" {
 		return s
 	}
-	// The connection is kept open, unlike that of daemon.SdNotify, which opens one for each
-	// message. A server that has all the files open that it may must still send its pings.
+	// The connection stays open, unlike that of daemon.SdNotify, which opens a connection for each
+	// message. A server that may open no more files must still send its pings.
 	conn, err := net.Dial("unixgram", path)
 	if err != nil {
 		log.Warn("systemd cannot be told anything", "error", err)
@@ -50,7 +51,7 @@ func (s *Supervisor) Tell(lines ...string) {
 	if s.conn == nil {
 		return
 	}
-	err := s.conn.SetWriteDeadline(time.Now().Add(time.Second)) // should nobody read there
+	err := s.conn.SetWriteDeadline(time.Now().Add(time.Second)) // in case nobody reads the socket
 	if err == nil {
 		_, err = s.conn.Write([]byte(strings.Join(lines, "\n")))
 	}
@@ -59,9 +60,9 @@ func (s *Supervisor) Tell(lines ...string) {
 	}
 }
 
-// Watch pings the watchdog until ctx ends, for as long as answers returns nil. A server that is
-// stuck gets no ping, so systemd starts it again. answers must test nothing but this process: what
-// is wrong elsewhere is no reason for a restart.
+// Watch pings the watchdog until ctx ends, as long as answers returns nil. A server that is stuck
+// sends no ping, so systemd restarts it. answers must test nothing but this process, because a
+// fault elsewhere is no reason for a restart.
 func (s *Supervisor) Watch(ctx context.Context, answers func(context.Context) error) {
 	if s.patience == 0 {
 		return

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A countingConn counts what is written to it.
+// A countingConn counts the writes to it.
 type countingConn struct {
 	net.Conn
 	writes atomic.Int64
@@ -27,7 +27,7 @@ func (c *countingConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A socket that nobody reads, as a container's may be, holds nothing up for long.
+// A socket that nobody reads, which a container may have, does not delay Tell for long.
 func TestSocketThatNobodyReads(t *testing.T) {
 	dir, err := os.MkdirTemp("", "notify") // short: a socket's path may have 108 bytes
 	if err != nil {
@@ -52,8 +52,8 @@ func TestSocketThatNobodyReads(t *testing.T) {
 	}
 }
 
-// A server that does not answer itself, or only after too long, pings no more,
-// says why, and pings again when it does.
+// If the server does not answer itself, or answers too late, the watchdog gets no pings and the log
+// says why. The pings begin again when the server answers.
 func TestWatchdogOfAStuckServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var pings countingConn

@@ -10,8 +10,8 @@ import (
 	"github.com/nanopack/pulse/internal/wide"
 )
 
-// Against exact arithmetic: sums that fit are those of plain additions, bit for bit; means are
-// between the least and the greatest number, and right.
+// The results are compared with exact arithmetic. Sums that fit are those of plain additions, bit
+// for bit. Means are right, and between the least and the greatest number.
 func TestMeans(t *testing.T) {
 	for seed := range uint64(2000) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
@@ -36,7 +36,7 @@ func TestMeans(t *testing.T) {
 			plain += v
 			exact.Add(exact, new(big.Float).SetFloat64(v))
 		}
-		// In two parts it is the same sum, up to rounding.
+		// Adding in two parts gives the same sum, except for rounding.
 		var parts [2]float64
 		var wides [2]bool
 		for i, v := range values {
@@ -62,7 +62,7 @@ func TestSum(t *testing.T) {
 	if got := wide.Sum(total, scaled); !math.IsInf(got, 1) {
 		t.Errorf("twice the greatest number is %v", got)
 	}
-	// It comes back into the range.
+	// The sum comes back into the range.
 	total, scaled = wide.Add(total, scaled, -math.MaxFloat64)
 	if got := wide.Sum(total, scaled); got != math.MaxFloat64 {
 		t.Errorf("and minus it %v", got)
