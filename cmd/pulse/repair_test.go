@@ -96,6 +96,27 @@ func TestDamagedInflux(t *testing.T) {
 	}
 }
 
+// TestInfluxGoneBeforeAStop stops a server before it looked what InfluxDB has: a stop that says that all is projected
+// projects the journal again all the same.
+func TestInfluxGoneBeforeAStop(t *testing.T) {
+	dir := filledDataDir(t, "-a", "1")
+	want := recount(t, dir)
+	remove("influx")(t, dir)
+	config, err := ParseConfig([]string{"-s", "-H", "127.0.0.1:0", "-S", "127.0.0.1:0", "--nats-listen-address", "", "--influx-address", "embedded",
+		"-a", "1", "--data-dir", dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := NewApp(t.Context(), config, newLogger(t.Output(), config.LogLevel))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(app.startProjections(t.Context()), app.Stop(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	compareWithInflux(t, dir, want)
+}
+
 // TestInfluxGoneBeyondTheJournal removes influx/ when the journal has dropped what it began with: what it holds is
 // projected again, the first window as far as it goes, and the rest is said to be lost, once.
 func TestInfluxGoneBeyondTheJournal(t *testing.T) {

@@ -200,6 +200,23 @@ func (a *App) ensureSchema(ctx context.Context) error {
 	return err
 }
 
+// lookAtInflux makes the schema in InfluxDB if nothing has since the start. An
+// InfluxDB that lost what it had is found by that, and what is to be projected
+// is known only then. One that does not answer is left to the next start.
+func (a *App) lookAtInflux(ctx context.Context) {
+	a.schemaMu.Lock()
+	seen := a.schemaSeen
+	a.schemaMu.Unlock()
+	if seen {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, failingDrainTimeout)
+	defer cancel()
+	if err := a.ensureSchema(ctx); err != nil {
+		a.log.Debug("the schema in InfluxDB is left to the next start", "error", err)
+	}
+}
+
 // sinkLinger is how long readings may wait for others, so that InfluxDB, which
 // fsyncs every write, gets fewer and larger ones.
 const sinkLinger = 200 * time.Millisecond
@@ -212,6 +229,7 @@ const checkpointEvery = time.Minute
 // drain lets every projection reach the journal's end, all at the same time:
 // what one of them cannot finish the next start does.
 func (a *App) drain(ctx context.Context) error {
+	a.lookAtInflux(ctx)
 	var group errgroup.Group
 	errs := make([]error, len(a.runners)+1)
 	group.Go(func() error {
