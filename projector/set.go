@@ -116,6 +116,7 @@ func (s *Set) Status() []Status {
 // sink is away gets two seconds for it, and so does the past: what is left of that may be hours of
 // work. The error says what is left; the next start does it.
 func (s *Set) Drain(ctx context.Context) error {
+	s.checkSchema(ctx)
 	var group errgroup.Group
 	errs := make([]error, len(s.runners)+1)
 	if s.past != nil {
@@ -179,6 +180,23 @@ func (s *Set) EnsureSchema(ctx context.Context) error {
 	}
 	s.seen = true
 	return nil
+}
+
+// checkSchema ensures the schema before a drain, if nothing has since the start. A database that was
+// wiped is found by that, and only then it is known what there is to project. A database that does
+// not answer is left to the next start.
+func (s *Set) checkSchema(ctx context.Context) {
+	s.mu.Lock()
+	seen := s.seen
+	s.mu.Unlock()
+	if seen || s.o.Schema == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, failingDrain)
+	defer cancel()
+	if err := s.EnsureSchema(ctx); err != nil && s.o.Logger != nil {
+		s.o.Logger.Debug("the schema is left to the next start", "error", err)
+	}
 }
 
 // rewind rewinds the projections into the database, which holds nothing, if they had begun: if a

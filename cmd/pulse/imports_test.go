@@ -59,7 +59,7 @@ func TestImportDirection(t *testing.T) {
 			t.Errorf("%s imports %s: %s may import only %v", packages[0], imported, from, allowed)
 		}
 	}
-	for _, r := range []string{"relaywire", "journal", "migrations", "ingest", "projector", "query", "cmd"} {
+	for _, r := range []string{"relaywire", "journal", "migrations", "ingest", "projector", "kapa", "query", "cmd"} {
 		if !seen[r] {
 			t.Errorf("no package of the room %s was seen", r)
 		}
@@ -75,7 +75,9 @@ func TestQueryNamesValuesOnly(t *testing.T) {
 		"ingest":           {"Relay", "Override", "OverrideRequest", "Error", "ErrConnected", "ErrInvalid", "ErrNotConnected", "ErrNotFound", "ErrTooMany"},
 		"journal":          {"State", "Losses"},
 		"journal/outside":  {"Consumer", "ErrNoConsumer"},
+		"projector":        {"Gap", "Reject", "Status"},
 		"projector/latest": {"Reading", "Tag"},
+		"projector/past":   {"ErrInvalid", "ErrNotFound", "ErrTooMany", "Job", "Request"},
 	}
 	files, err := filepath.Glob("../../query/*.go")
 	if err != nil || len(files) == 0 {

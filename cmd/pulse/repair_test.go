@@ -96,6 +96,27 @@ func TestDamagedInflux(t *testing.T) {
 	}
 }
 
+// TestInfluxGoneBeforeAStop stops a server before it has checked what InfluxDB holds. The stop
+// checks it first and projects the journal again.
+func TestInfluxGoneBeforeAStop(t *testing.T) {
+	dir := filledDataDir(t, "-a", "1")
+	want := recount(t, dir)
+	remove("influx")(t, dir)
+	config, err := ParseConfig([]string{"-s", "-H", "127.0.0.1:0", "-S", "127.0.0.1:0", "--nats-listen-address", "", "--influx-address", "embedded",
+		"-a", "1", "--data-dir", dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := NewApp(t.Context(), config, newLogger(t.Output(), config.LogLevel))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(app.startProjections(t.Context()), app.Stop(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	compareWithInflux(t, dir, want)
+}
+
 // TestInfluxGoneBeyondTheJournal removes influx/ after the journal has dropped its first events.
 // The events that the journal still holds are projected again, and the first window only in part.
 // The rest is reported as lost, once.
