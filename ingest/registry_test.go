@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/journal/codec"
 )
 
@@ -168,7 +169,7 @@ func (f from) RemoteAddr() net.Addr { return &net.UnixAddr{Name: f.addr, Net: "t
 // have replaced each other. A single host that reconnects is logged differently.
 func TestReplacedIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &logLines{}
+		log := &logtest.Buffer{}
 		w := newWorld(t, func(o *Options) {
 			o.Logger, o.BeatInterval = slog.New(slog.NewTextHandler(log, nil)), time.Hour
 		})
@@ -190,19 +191,19 @@ func TestReplacedIsTold(t *testing.T) {
 		check("10.0.0.7:1001", "", 0)
 		connect("10.0.0.7:1002")
 		check("10.0.0.7:1002", "10.0.0.7:1001", 1)
-		if log.count("came back") != 1 || log.count("two hosts") != 0 {
+		if log.Count("came back") != 1 || log.Count("two hosts") != 0 {
 			t.Error("one host that came back is said to be two, or nothing is said")
 		}
 		connect("10.0.0.8:1003")
 		check("10.0.0.8:1003", "10.0.0.7:1002", 2)
-		if log.count("two hosts use the same id") != 1 || log.count("newer=10.0.0.8:1003 older=10.0.0.7:1002 times=2") != 1 {
+		if log.Count("two hosts use the same id") != 1 || log.Count("newer=10.0.0.8:1003 older=10.0.0.7:1002 times=2") != 1 {
 			t.Error("two hosts with one id are not named")
 		}
 		connect("10.0.0.7:1004")
 		check("10.0.0.7:1004", "10.0.0.8:1003", 3)
 		time.Sleep(time.Minute)
 		connect("10.0.0.8:1005")
-		if log.count("newer=10.0.0.8:1005") != 1 || log.count("repeated=1") != 1 {
+		if log.Count("newer=10.0.0.8:1005") != 1 || log.Count("repeated=1") != 1 {
 			t.Error("a minute later it is not said again")
 		}
 	})

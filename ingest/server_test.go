@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/journal/codec"
 )
 
@@ -107,7 +107,7 @@ func TestTokenIsNotInTheRegistry(t *testing.T) {
 
 func TestAcceptErrorsBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &logLines{}
+		log := &logtest.Buffer{}
 		w := &world{t: t, path: t.TempDir() + "/pulse.db", journal: &fakeJournal{}}
 		ln := newPipes()
 		var mu sync.Mutex
@@ -129,7 +129,7 @@ func TestAcceptErrorsBackOff(t *testing.T) {
 		if n := w.metric("accept_errors_total"); n < 140 || n > 200 {
 			t.Errorf("%v failed accepts in 150 s, want one every 0.8 to 1 s", n)
 		}
-		if n := log.count("cannot accept relays"); n != 3 {
+		if n := log.Count("cannot accept relays"); n != 3 {
 			t.Errorf("%d log lines in 150 s, want one a minute", n)
 		}
 		mu.Lock()
@@ -137,24 +137,6 @@ func TestAcceptErrorsBackOff(t *testing.T) {
 		mu.Unlock()
 		w.connect("web1")
 	})
-}
-
-// logLines counts log lines.
-type logLines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logLines) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), s)
 }
 
 func TestListenerClosedByOthers(t *testing.T) {

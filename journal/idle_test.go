@@ -1,19 +1,19 @@
 package journal
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/internal/logtest"
 )
 
 // A reader that was not read for a while gets heartbeats before its events, and does not take them
 // for a problem.
 func TestReaderNotReadForAWhile(t *testing.T) {
 	t.Parallel()
-	var log logBuffer
+	var log logtest.Buffer
 	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	appendN(t, j, "web1", 0, 1)
 	r, err := j.ReadFrom(1)
@@ -46,21 +46,4 @@ func TestReaderNotReadForAWhile(t *testing.T) {
 	if text := log.String(); strings.Contains(text, "cannot be read") {
 		t.Errorf("the log says:\n%s", text)
 	}
-}
-
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -15,16 +15,16 @@ import (
 // was read ahead in turn and reports a gap in it. Meanwhile the batch that is being applied does
 // not change.
 func TestRunnerReadsAhead(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		for i := range 100 {
-			m.Append(event("web1", int64(i+1)))
+			m.Append(projectortest.Event("web1", int64(i+1)))
 		}
 		m.Lose(31, 35)
 		var reads []int
-		p := &recorder{name: "p"}
-		p.apply = func(records []journal.Record) error {
+		p := &projectortest.Recorder{ID: "p"}
+		p.OnApply = func(records []journal.Record) error {
 			synctest.Wait() // wait until the reader has nothing to do
 			reads = append(reads, m.Reads())
 			for _, r := range records {
@@ -34,12 +34,12 @@ func TestRunnerReadsAhead(t *testing.T) {
 			}
 			return nil
 		}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, BatchRecords: 10, Positions: projector.NewPositions(db)})
-		start(t, r)
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, BatchRecords: 10, Positions: projector.NewPositions(db)})
+		projectortest.Start(t, r)
 		time.Sleep(time.Minute)
 		r.Stop()
-		if want := slices.Concat(numbers(1, 30), numbers(36, 100)); !slices.Equal(p.applied(), want) {
-			t.Errorf("applied %v", p.applied())
+		if want := slices.Concat(projectortest.Numbers(1, 30), projectortest.Numbers(36, 100)); !slices.Equal(p.Applied(), want) {
+			t.Errorf("applied %v", p.Applied())
 		}
 		if s := r.Status(); s.Lost != 5 {
 			t.Errorf("%d records are told to be lost, want 5", s.Lost)
@@ -52,21 +52,21 @@ func TestRunnerReadsAhead(t *testing.T) {
 
 // When a runner is stopped, or gives up its reader, no goroutine is left that reads.
 func TestRunnerStopsReadingAhead(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		for i := range 100 {
-			m.Append(event("web1", int64(i+1)))
+			m.Append(projectortest.Event("web1", int64(i+1)))
 		}
-		p := &recorder{name: "p"}
+		p := &projectortest.Recorder{ID: "p"}
 		applying, goOn := make(chan struct{}, 10), make(chan struct{})
-		p.apply = func([]journal.Record) error {
+		p.OnApply = func([]journal.Record) error {
 			applying <- struct{}{}
 			<-goOn
 			return nil
 		}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, BatchRecords: 10, Positions: projector.NewPositions(db)})
-		start(t, r)
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, BatchRecords: 10, Positions: projector.NewPositions(db)})
+		projectortest.Start(t, r)
 		<-applying
 		close(goOn)
 		r.Stop()

@@ -15,13 +15,13 @@ import (
 )
 
 func TestRunnerStopEndsABackoffAtOnce(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		m.Append(event("a", 1))
-		p := &recorder{name: "p", apply: func([]journal.Record) error { return errors.New("down") }}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
-		start(t, r)
+		m.Append(projectortest.Event("a", 1))
+		p := &projectortest.Recorder{ID: "p", OnApply: func([]journal.Record) error { return errors.New("down") }}
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
+		projectortest.Start(t, r)
 		time.Sleep(2 * time.Minute)
 		began := time.Now()
 		r.Stop()
@@ -53,40 +53,40 @@ func TestRunnerDrain(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			db := openDB(t)
+			db := projectortest.OpenDB(t)
 			synctest.Test(t, func(t *testing.T) {
 				m := projectortest.NewMemory()
 				began := time.Now()
 				flushes := 0
-				p := &recorder{name: "p",
-					apply: func([]journal.Record) error {
+				p := &projectortest.Recorder{ID: "p",
+					OnApply: func([]journal.Record) error {
 						if time.Since(began) < tt.down {
 							return errors.New("down")
 						}
 						return nil
 					},
-					flush: func() (uint64, error) {
+					OnFlush: func() (uint64, error) {
 						flushes++
 						if flushes == 1 && tt.down > 0 {
 							return 0, errors.New("down once more")
 						}
 						return 4, nil
 					},
-					position: func(last uint64) uint64 { return last - 3 },
+					Position: func(last uint64) uint64 { return last - 3 },
 				}
 				positions := projector.NewPositions(db)
 				for i := range 5 {
-					m.Append(event("a", int64(i)))
+					m.Append(projectortest.Event("a", int64(i)))
 				}
-				r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions, Linger: 20 * time.Second})
-				start(t, r)
+				r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions, Linger: 20 * time.Second})
+				projectortest.Start(t, r)
 				ctx, cancel := context.WithTimeout(t.Context(), tt.within)
 				defer cancel()
 				err := r.Drain(ctx)
 				if tt.wantErr == "" && err != nil || tt.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tt.wantErr)) {
 					t.Fatalf("Drain: %v, want %q", err, tt.wantErr)
 				}
-				if got := uint64(len(p.applied())); got != tt.applied {
+				if got := uint64(len(p.Applied())); got != tt.applied {
 					t.Errorf("%d records applied, want %d", got, tt.applied)
 				}
 				if tt.wantErr != "" && !errors.Is(err, context.DeadlineExceeded) {
@@ -107,16 +107,16 @@ func TestRunnerDrain(t *testing.T) {
 }
 
 func TestRunnerDrainDoesNotWaitForWhatComesLater(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		m.Append(event("a", 1))
-		p := &recorder{name: "p", apply: func([]journal.Record) error {
-			m.Append(event("a", 2)) // one more record for each applied batch
+		m.Append(projectortest.Event("a", 1))
+		p := &projectortest.Recorder{ID: "p", OnApply: func([]journal.Record) error {
+			m.Append(projectortest.Event("a", 2)) // one more record for each applied batch
 			return nil
 		}}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), BatchRecords: 1})
-		start(t, r)
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), BatchRecords: 1})
+		projectortest.Start(t, r)
 		// No synctest.Wait here, because it would never return.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -127,20 +127,20 @@ func TestRunnerDrainDoesNotWaitForWhatComesLater(t *testing.T) {
 }
 
 func TestRunnerDrainWithoutTheLastRecord(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		m.Append(event("a", 1), event("a", 2), event("a", 3))
+		m.Append(projectortest.Event("a", 1), projectortest.Event("a", 2), projectortest.Event("a", 3))
 		m.Lose(3, 3) // the last sequence of the state is still 3
-		p := &recorder{name: "p"}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
-		start(t, r)
+		p := &projectortest.Recorder{ID: "p"}
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
+		projectortest.Start(t, r)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := r.Drain(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if got := p.applied(); !slices.Equal(got, numbers(1, 2)) {
+		if got := p.Applied(); !slices.Equal(got, projectortest.Numbers(1, 2)) {
 			t.Fatalf("applied %v", got)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/projectortest"
 )
 
 // TestRunnerOnARealJournal runs a projection over a growing journal, with a sink that sometimes
@@ -17,20 +18,20 @@ import (
 // was not saved may be applied twice.
 func TestRunnerOnARealJournal(t *testing.T) {
 	j := journaltest.Open(t)
-	positions := projector.NewPositions(openDB(t))
+	positions := projector.NewPositions(projectortest.OpenDB(t))
 	var all []uint64
 	for round := range 3 {
 		n := 0
-		p := &recorder{name: "p", apply: func([]journal.Record) error {
+		p := &projectortest.Recorder{ID: "p", OnApply: func([]journal.Record) error {
 			if n++; n%3 == 0 {
 				return errors.New("down")
 			}
 			return nil
 		}}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: projector.FromJournal(j), Positions: positions, BatchRecords: 50})
-		start(t, r)
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: projector.FromJournal(j), Positions: positions, BatchRecords: 50})
+		projectortest.Start(t, r)
 		for i := range 100 {
-			journaltest.Append(t, j, event("web1", int64(round*100+i)))
+			journaltest.Append(t, j, projectortest.Event("web1", int64(round*100+i)))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		err := r.Drain(ctx)
@@ -38,12 +39,12 @@ func TestRunnerOnARealJournal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, p.applied()...)
+		all = append(all, p.Applied()...)
 		if s := r.Status(); s.State != projector.StateDrained || s.Lag != 0 || s.Lost != 0 || s.Position != uint64(100*(round+1)) {
 			t.Fatalf("status %+v", s)
 		}
 	}
-	if !slices.Equal(all, numbers(1, 300)) {
+	if !slices.Equal(all, projectortest.Numbers(1, 300)) {
 		t.Fatalf("applied %v", all)
 	}
 	if r, err := projector.FromJournal(j).ReadFromTime(time.Now().Add(-time.Hour)); err != nil {

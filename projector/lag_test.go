@@ -12,74 +12,47 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/journal"
-	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
-// limited is a journal with limits. Each of its events has 100 bytes.
-type limited struct {
-	*projectortest.Memory
-	retention time.Duration
-	maxBytes  int64
-}
-
-func (l limited) State(ctx context.Context) (journal.State, error) {
-	s, err := l.Memory.State(ctx)
-	if err != nil {
-		return s, err
-	}
-	s.Retention, s.MaxBytes, s.Bytes = l.retention, l.maxBytes, s.Messages*100
-	l.Events(func(_ uint64, e *codec.Event) {
-		t := time.Unix(0, e.Time)
-		if s.FirstTime.IsZero() {
-			s.FirstTime = t
-		}
-		s.LastTime = t
-	})
-	return s, nil
-}
-
-// about compares with a tolerance of 2.1 s: the status is a second old at most, and so is the data
-// that it is made of.
-func about(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) <= 2.1 }
-
 // The status stays right while Apply does not return and during a back-off.
 func TestStatusWhileTheSinkDoesNotAnswer(t *testing.T) {
 	for _, sink := range []string{"blocks", "fails"} {
-		db := openDB(t)
+		db := projectortest.OpenDB(t)
 		synctest.Test(t, func(t *testing.T) {
-			m := limited{Memory: projectortest.NewMemory(), retention: time.Hour}
-			p := &recorder{name: "p", apply: func(records []journal.Record) error {
+			m := projectortest.Limited{Memory: projectortest.NewMemory(), Retention: time.Hour}
+			p := &projectortest.Recorder{ID: "p", OnApply: func(records []journal.Record) error {
 				if sink == "blocks" {
 					time.Sleep(time.Hour)
 				}
 				return errors.New("down")
 			}}
 			reg := prometheus.NewRegistry()
-			r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Registerer: reg})
-			start(t, r)
+			r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Registerer: reg})
+			projectortest.Start(t, r)
 			time.Sleep(time.Second / 2)
 			if s := r.Status(); s.Lag != 0 || s.SecondsToLoss != nil {
 				t.Errorf("status %+v", s)
 			}
 			for i := range 200 {
-				fill(m.Memory, 1)
+				projectortest.Fill(m.Memory, 1)
 				time.Sleep(time.Second)
 				if i < 3 {
 					continue
 				}
 				s := r.Status()
 				age := float64(i + 1)
-				if math.Abs(float64(s.Lag)-age) > 2 || math.Abs(s.LagSeconds-age) > 2 || !about(s.SecondsToLoss, 3600-age) {
+				if math.Abs(float64(s.Lag)-age) > 2 || math.Abs(s.LagSeconds-age) > 2 || !projectortest.About(s.SecondsToLoss, 3600-age) {
 					t.Fatalf("the sink %s: after %v s: status %+v", sink, age, s)
 				}
-				if lag := metric(t, reg, "pulse_projector_lag_records"); math.Abs(lag-age) > 2 {
+				if lag := projectortest.Metric(t, reg, "pulse_projector_lag_records"); math.Abs(lag-age) > 2 {
 					t.Fatalf("the sink %s: after %v s the gauge says %v", sink, age, lag)
 				}
 			}
-			if n := metric(t, reg, "pulse_projector_seconds_to_loss"); n > 3402 || n < 3395 {
+			if n := projectortest.Metric(t, reg, "pulse_projector_seconds_to_loss"); n > 3402 || n < 3395 {
 				t.Errorf("the gauge says %v", n)
 			}
 			go r.Stop()
@@ -90,30 +63,30 @@ func TestStatusWhileTheSinkDoesNotAnswer(t *testing.T) {
 
 // After a start with an unavailable sink, LagSeconds is the age of the first record that waits.
 func TestStatusAfterAStartWithNothingApplied(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
-		m := limited{Memory: projectortest.NewMemory(), retention: 24 * time.Hour}
+		m := projectortest.Limited{Memory: projectortest.NewMemory(), Retention: 24 * time.Hour}
 		for i := range 20 { // an hour apart; the first event is 20 hours old
-			m.Append(event("a", time.Now().Add(time.Duration(i-20)*time.Hour).UnixNano()))
+			m.Append(projectortest.Event("a", time.Now().Add(time.Duration(i-20)*time.Hour).UnixNano()))
 		}
 		positions := projector.NewPositions(db)
 		if err := positions.Save("p", 10); err != nil {
 			t.Fatal(err)
 		}
-		p := &recorder{name: "p", apply: func([]journal.Record) error { return errors.New("down") }}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions})
-		start(t, r)
+		p := &projectortest.Recorder{ID: "p", OnApply: func([]journal.Record) error { return errors.New("down") }}
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions})
+		projectortest.Start(t, r)
 		time.Sleep(10 * time.Second)
-		if s := r.Status(); s.Lag != 10 || math.Abs(s.LagSeconds-36010) > 2 || !about(s.SecondsToLoss, 14*3600-10) {
+		if s := r.Status(); s.Lag != 10 || math.Abs(s.LagSeconds-36010) > 2 || !projectortest.About(s.SecondsToLoss, 14*3600-10) {
 			t.Errorf("status %+v", s)
 		}
 		r.Stop()
 		// A runner whose reader cannot read gets the time of the record with another reader, as
 		// soon as that reader works.
 		m.Fail(errors.New("broken"))
-		r = newRunner(t, projector.RunnerOptions{Projection: p, Journal: failsLater{m}, Positions: positions})
+		r = projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: failsLater{m}, Positions: positions})
 		m.Fail(nil)
-		start(t, r)
+		projectortest.Start(t, r)
 		time.Sleep(10 * time.Second)
 		if s := r.Status(); s.Lag != 10 || math.Abs(s.LagSeconds-36020) > 2 || s.LastError == "" {
 			t.Errorf("status %+v", s)
@@ -123,10 +96,10 @@ func TestStatusAfterAStartWithNothingApplied(t *testing.T) {
 }
 
 // failsLater is a journal whose readers fail to read more than one record at a time.
-type failsLater struct{ limited }
+type failsLater struct{ projectortest.Limited }
 
 func (f failsLater) ReadFrom(seq uint64) (projector.Reader, error) {
-	r, err := f.limited.ReadFrom(seq)
+	r, err := f.Limited.ReadFrom(seq)
 	return &failingReader{Reader: r}, err
 }
 
@@ -161,20 +134,20 @@ func TestSecondsToLoss(t *testing.T) {
 		{name: "no limit", want: -1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			db := openDB(t)
+			db := projectortest.OpenDB(t)
 			synctest.Test(t, func(t *testing.T) {
-				m := limited{Memory: projectortest.NewMemory(), retention: tt.retention, maxBytes: tt.maxBytes}
+				m := projectortest.Limited{Memory: projectortest.NewMemory(), Retention: tt.retention, MaxBytes: tt.maxBytes}
 				for range 100 {
-					m.Append(event("a", time.Now().Add(-time.Hour).UnixNano()))
+					m.Append(projectortest.Event("a", time.Now().Add(-time.Hour).UnixNano()))
 				}
-				p := &recorder{name: "p", apply: func([]journal.Record) error { return errors.New("down") }}
+				p := &projectortest.Recorder{ID: "p", OnApply: func([]journal.Record) error { return errors.New("down") }}
 				reg := prometheus.NewRegistry()
-				r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Registerer: reg})
-				start(t, r)
+				r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Registerer: reg})
+				projectortest.Start(t, r)
 				time.Sleep(time.Second / 2) // not when the runner checks the journal
 				for i := range 120 {
 					if !tt.idle {
-						fill(m.Memory, 1)
+						projectortest.Fill(m.Memory, 1)
 					}
 					time.Sleep(time.Second)
 					if i == 0 {
@@ -182,7 +155,7 @@ func TestSecondsToLoss(t *testing.T) {
 					}
 				}
 				s := r.Status()
-				gauge := metric(t, reg, "pulse_projector_seconds_to_loss")
+				gauge := projectortest.Metric(t, reg, "pulse_projector_seconds_to_loss")
 				if tt.want < 0 {
 					if s.SecondsToLoss != nil || !math.IsInf(gauge, 1) {
 						t.Errorf("got %v, the gauge says %v", *s.SecondsToLoss, gauge)
@@ -190,7 +163,7 @@ func TestSecondsToLoss(t *testing.T) {
 					if text, err := json.Marshal(s); err != nil || !strings.Contains(string(text), `"seconds_to_loss":null`) {
 						t.Errorf("%s, %v", text, err)
 					}
-				} else if !about(s.SecondsToLoss, tt.want) || !about(&gauge, tt.want) {
+				} else if !projectortest.About(s.SecondsToLoss, tt.want) || !projectortest.About(&gauge, tt.want) {
 					t.Errorf("got %v, the gauge says %v, want %v", *s.SecondsToLoss, gauge, tt.want)
 				}
 				r.Stop()
@@ -201,19 +174,19 @@ func TestSecondsToLoss(t *testing.T) {
 
 // A projection that keeps up logs no warning, however short the retention is.
 func TestNoWarningOfALossThatIsNotNear(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
-		var log lockedBuffer
-		m := limited{Memory: projectortest.NewMemory(), retention: time.Minute}
-		p := &recorder{name: "p", apply: func([]journal.Record) error { time.Sleep(1300 * time.Millisecond); return nil }}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Logger: logTo(&log)})
-		start(t, r)
+		var log logtest.Buffer
+		m := projectortest.Limited{Memory: projectortest.NewMemory(), Retention: time.Minute}
+		p := &projectortest.Recorder{ID: "p", OnApply: func([]journal.Record) error { time.Sleep(1300 * time.Millisecond); return nil }}
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Logger: log.Logger()})
+		projectortest.Start(t, r)
 		for range 300 {
-			fill(m.Memory, 1)
+			projectortest.Fill(m.Memory, 1)
 			time.Sleep(time.Second)
 		}
 		r.Stop()
-		if n := log.count("the journal will drop"); n != 0 {
+		if n := log.Count("the journal will drop"); n != 0 {
 			t.Errorf("%d warnings", n)
 		}
 	})

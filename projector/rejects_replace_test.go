@@ -5,10 +5,11 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/projectortest"
 )
 
 func TestRejectsReplace(t *testing.T) {
-	r := projector.NewRejects(openDB(t))
+	r := projector.NewRejects(projectortest.OpenDB(t))
 	began := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	reject := func(projection string, seq uint64, at time.Time) projector.Reject {
 		return projector.Reject{Projection: projection, Seq: seq, Relay: "web1", Stat: "cpu", Reason: "no", Time: at}
@@ -63,7 +64,7 @@ func TestRejectsReplace(t *testing.T) {
 }
 
 func TestRejectsReplaceStaysBounded(t *testing.T) {
-	r := projector.NewRejects(openDB(t))
+	r := projector.NewRejects(projectortest.OpenDB(t))
 	var many []projector.Reject
 	for seq := range uint64(1500) {
 		many = append(many, projector.Reject{Projection: "p", Seq: seq, Reason: "no"})

@@ -14,27 +14,27 @@ import (
 // A drain begins while the last batch finds that the sink lost everything. The drain does not end
 // before all records were applied again, because "drained" means that the sink has every record.
 func TestRunnerRewindWithTheLastBatchOfADrain(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		for i := range 3 {
-			m.Append(event("a", int64(i)))
+			m.Append(projectortest.Event("a", int64(i)))
 		}
 		var r *projector.Runner
 		draining := make(chan struct{})
-		p := &recorder{name: "p"}
-		p.apply = func(records []journal.Record) error {
-			if records[len(records)-1].Seq < 4 || p.apply == nil {
+		p := &projectortest.Recorder{ID: "p"}
+		p.OnApply = func(records []journal.Record) error {
+			if records[len(records)-1].Seq < 4 || p.OnApply == nil {
 				return nil
 			}
-			p.apply = nil
+			p.OnApply = nil
 			<-draining
 			return r.Rewind()
 		}
-		r = newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
-		start(t, r)
+		r = projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
+		projectortest.Start(t, r)
 		time.Sleep(5 * time.Second)
-		m.Append(event("a", 3))
+		m.Append(projectortest.Event("a", 3))
 		synctest.Wait()
 		drained := make(chan error)
 		go func() { drained <- r.Drain(t.Context()) }()
@@ -43,8 +43,8 @@ func TestRunnerRewindWithTheLastBatchOfADrain(t *testing.T) {
 		if err := <-drained; err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(p.seqs, []uint64{1, 2, 3, 4, 1, 2, 3, 4}) {
-			t.Errorf("applied %v, want everything twice", p.seqs)
+		if !slices.Equal(p.Applied(), []uint64{1, 2, 3, 4, 1, 2, 3, 4}) {
+			t.Errorf("applied %v, want everything twice", p.Applied())
 		}
 		if s := r.Status(); s.State != projector.StateDrained || s.Applied != 4 || s.Lag != 0 {
 			t.Errorf("status %+v", s)

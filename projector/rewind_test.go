@@ -12,16 +12,16 @@ import (
 // A sink that lost everything gets the whole journal again. Rewind saves the new position before it
 // returns.
 func TestRunnerRewind(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		for i := range 10 {
-			m.Append(event("a", int64(i)))
+			m.Append(projectortest.Event("a", int64(i)))
 		}
 		positions := projector.NewPositions(db)
-		p := &recorder{name: "p"}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions})
-		start(t, r)
+		p := &projectortest.Recorder{ID: "p"}
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions})
+		projectortest.Start(t, r)
 		time.Sleep(3 * time.Second)
 		if saved, err := positions.Load("p"); err != nil || saved != 10 {
 			t.Fatalf("saved %d before (%v)", saved, err)
@@ -32,16 +32,16 @@ func TestRunnerRewind(t *testing.T) {
 		if saved, err := positions.Load("p"); err != nil || saved != 0 {
 			t.Errorf("saved %d after Rewind (%v)", saved, err)
 		}
-		m.Append(event("a", 11))
+		m.Append(projectortest.Event("a", 11))
 		time.Sleep(3 * time.Second)
 		r.Stop()
 		if s := r.Status(); s.Applied != 11 || s.Position != 11 {
 			t.Errorf("status %+v", s)
 		}
-		if n := len(p.seqs); n < 20 || p.seqs[n-1] != 11 || p.seqs[n-11] != 1 {
-			t.Errorf("applied %v", p.seqs)
+		if n := len(p.Applied()); n < 20 || p.Applied()[n-1] != 11 || p.Applied()[n-11] != 1 {
+			t.Errorf("applied %v", p.Applied())
 		}
-		if last := p.spans[len(p.spans)-1]; last.Position != 0 || last.First != 1 {
+		if last := p.Origins()[len(p.Origins())-1]; last.Position != 0 || last.First != 1 {
 			t.Errorf("it began at %+v", last)
 		}
 	})
@@ -49,15 +49,15 @@ func TestRunnerRewind(t *testing.T) {
 
 // A call that was under way during a rewind does not save its old position over the new one.
 func TestRunnerRewindSurvivesAStop(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		m.Append(event("a", 1))
+		m.Append(projectortest.Event("a", 1))
 		positions := projector.NewPositions(db)
 		var r *projector.Runner
-		p := &recorder{name: "p", flush: func() (uint64, error) { return 1, r.Rewind() }}
-		r = newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions})
-		start(t, r)
+		p := &projectortest.Recorder{ID: "p", OnFlush: func() (uint64, error) { return 1, r.Rewind() }}
+		r = projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions})
+		projectortest.Start(t, r)
 		time.Sleep(3 * time.Second)
 		if err := r.Drain(t.Context()); err != nil {
 			t.Fatal(err)

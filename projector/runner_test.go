@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
@@ -19,24 +20,24 @@ import (
 )
 
 func TestRunnerAppliesEverythingOnceAndSavesTheLast(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		positions := projector.NewPositions(db)
-		p := &recorder{name: "p"}
+		p := &projectortest.Recorder{ID: "p"}
 		for i := range 25 {
-			m.Append(event("web1", int64(i)))
+			m.Append(projectortest.Event("web1", int64(i)))
 		}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions, BatchRecords: 10})
-		start(t, r)
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions, BatchRecords: 10})
+		projectortest.Start(t, r)
 		synctest.Wait()
-		if got := p.applied(); !slices.Equal(got, numbers(1, 25)) {
+		if got := p.Applied(); !slices.Equal(got, projectortest.Numbers(1, 25)) {
 			t.Fatalf("applied %v", got)
 		}
-		if got := p.sizes(); !slices.Equal(got, []int{10, 10, 5}) {
+		if got := p.Batches(); !slices.Equal(got, []int{10, 10, 5}) {
 			t.Fatalf("batches of %v", got)
 		}
-		m.Append(event("web1", 26))
+		m.Append(projectortest.Event("web1", 26))
 		m.AppendRelay(codec.RelayEvent{Relay: "web1", Kind: codec.RelayConnected})
 		synctest.Wait()
 		if err := r.Drain(t.Context()); err != nil {
@@ -53,26 +54,26 @@ func TestRunnerAppliesEverythingOnceAndSavesTheLast(t *testing.T) {
 			t.Fatalf("%d readers are left open", n)
 		}
 		// The next runner goes on after record 27.
-		m.Append(event("web1", 28))
-		p2 := &recorder{name: "p"}
-		r = newRunner(t, projector.RunnerOptions{Projection: p2, Journal: m, Positions: positions})
-		start(t, r)
+		m.Append(projectortest.Event("web1", 28))
+		p2 := &projectortest.Recorder{ID: "p"}
+		r = projectortest.NewRunner(t, projector.RunnerOptions{Projection: p2, Journal: m, Positions: positions})
+		projectortest.Start(t, r)
 		synctest.Wait()
 		r.Stop()
-		if got := p2.applied(); !slices.Equal(got, []uint64{28}) {
+		if got := p2.Applied(); !slices.Equal(got, []uint64{28}) {
 			t.Fatalf("after a restart %v was applied", got)
 		}
-		if got := p2.spans; len(got) != 1 || got[0] != (projector.Origin{Position: 27, First: 1, Last: 28}) {
+		if got := p2.Origins(); len(got) != 1 || got[0] != (projector.Origin{Position: 27, First: 1, Last: 28}) {
 			t.Fatalf("it began at %+v", got)
 		}
 	})
 }
 
 func TestRunnerOffersTheSameBatchUntilTheSinkTakesIt(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		var log lockedBuffer
+		var log logtest.Buffer
 		reg := prometheus.NewRegistry()
 		var down atomic.Bool
 		down.Store(true)
@@ -80,7 +81,7 @@ func TestRunnerOffersTheSameBatchUntilTheSinkTakesIt(t *testing.T) {
 		var at []time.Duration
 		began := time.Now()
 		var mu sync.Mutex // guards offered and at
-		p := &recorder{name: "p", apply: func(records []journal.Record) error {
+		p := &projectortest.Recorder{ID: "p", OnApply: func(records []journal.Record) error {
 			mu.Lock()
 			defer mu.Unlock()
 			offered = append(offered, [2]uint64{records[0].Seq, records[len(records)-1].Seq})
@@ -91,12 +92,12 @@ func TestRunnerOffersTheSameBatchUntilTheSinkTakesIt(t *testing.T) {
 			return nil
 		}}
 		positions := projector.NewPositions(db)
-		m.Append(event("a", 1), event("a", 2), event("a", 3))
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions, Logger: logTo(&log), Registerer: reg})
-		start(t, r)
+		m.Append(projectortest.Event("a", 1), projectortest.Event("a", 2), projectortest.Event("a", 3))
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions, Logger: log.Logger(), Registerer: reg})
+		projectortest.Start(t, r)
 		time.Sleep(5*time.Minute + 10*time.Second)
 		synctest.Wait()
-		m.Append(event("a", 4))
+		m.Append(projectortest.Event("a", 4))
 		s := r.Status()
 		if s.State != projector.StateFailing || s.LastError != "sink is down" || s.Failures == 0 || !s.FailingSince.Equal(began) {
 			t.Fatalf("status while the sink is down: %+v", s)
@@ -104,7 +105,7 @@ func TestRunnerOffersTheSameBatchUntilTheSinkTakesIt(t *testing.T) {
 		if seq, _ := positions.Load("p"); seq != 0 {
 			t.Fatalf("the position moved to %d although the sink took nothing", seq)
 		}
-		if n := log.count("cannot go on"); n < 3 || n > 6 {
+		if n := log.Count("cannot go on"); n < 3 || n > 6 {
 			t.Errorf("%d log lines in five minutes, want about one a minute", n)
 		}
 		mu.Lock()
@@ -132,10 +133,10 @@ func TestRunnerOffersTheSameBatchUntilTheSinkTakesIt(t *testing.T) {
 		if s := r.Status(); s.State != projector.StateLive || s.LastError != "" || !s.FailingSince.IsZero() || s.Applied != 4 {
 			t.Fatalf("status after it came back: %+v", s)
 		}
-		if n := log.count("the projection goes on\""); n != 1 {
+		if n := log.Count("the projection goes on\""); n != 1 {
 			t.Errorf("%d lines of recovery, want 1", n)
 		}
-		if n := metric(t, reg, "pulse_projector_failures_total"); n < float64(attempts) || n > float64(attempts+1) {
+		if n := projectortest.Metric(t, reg, "pulse_projector_failures_total"); n < float64(attempts) || n > float64(attempts+1) {
 			t.Errorf("%v failures counted, after the %d attempts that had failed before it came back", n, attempts)
 		}
 		r.Stop()
@@ -143,22 +144,22 @@ func TestRunnerOffersTheSameBatchUntilTheSinkTakesIt(t *testing.T) {
 }
 
 func TestRunnerLingers(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		p := &recorder{name: "p"}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Linger: 200 * time.Millisecond})
-		start(t, r)
+		p := &projectortest.Recorder{ID: "p"}
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Linger: 200 * time.Millisecond})
+		projectortest.Start(t, r)
 		for i := range 1000 { // one event each millisecond, for a second
-			m.Append(event("a", int64(i)))
+			m.Append(projectortest.Event("a", int64(i)))
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if got := p.applied(); !slices.Equal(got, numbers(1, 1000)) {
+		if got := p.Applied(); !slices.Equal(got, projectortest.Numbers(1, 1000)) {
 			t.Fatalf("%d records applied", len(got))
 		}
-		if n := len(p.sizes()); n > 8 {
+		if n := len(p.Batches()); n > 8 {
 			t.Fatalf("%d batches in a second at a linger of 200 ms", n)
 		}
 		r.Stop()
@@ -166,26 +167,26 @@ func TestRunnerLingers(t *testing.T) {
 }
 
 func TestRunnerTicksOnceASecondBusyOrIdle(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		var ticks atomic.Int32
 		var held atomic.Uint64
-		p := &recorder{name: "p",
-			position: func(uint64) uint64 { return held.Load() },
-			tick: func(time.Time) (uint64, error) {
+		p := &projectortest.Recorder{ID: "p",
+			Position: func(uint64) uint64 { return held.Load() },
+			OnTick: func(time.Time) (uint64, error) {
 				ticks.Add(1)
 				return held.Load(), nil
 			}}
 		positions := projector.NewPositions(db)
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions})
-		start(t, r)
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions})
+		projectortest.Start(t, r)
 		time.Sleep(10*time.Second + time.Millisecond)
 		if n := ticks.Swap(0); n < 9 || n > 10 {
 			t.Fatalf("%d ticks in 10 idle seconds", n)
 		}
 		for range 1000 {
-			m.Append(event("a", 1))
+			m.Append(projectortest.Event("a", 1))
 			time.Sleep(10 * time.Millisecond)
 		}
 		if n := ticks.Load(); n < 9 || n > 11 {
@@ -204,18 +205,18 @@ func TestRunnerTicksOnceASecondBusyOrIdle(t *testing.T) {
 }
 
 func TestRunnerSavesPositionsOnceASecond(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		reg := prometheus.NewRegistry()
-		p := &recorder{name: "p"}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Registerer: reg})
-		start(t, r)
+		p := &projectortest.Recorder{ID: "p"}
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Registerer: reg})
+		projectortest.Start(t, r)
 		for range 1000 {
-			m.Append(event("a", 1))
+			m.Append(projectortest.Event("a", 1))
 			time.Sleep(10 * time.Millisecond)
 		}
-		if n := metric(t, reg, "pulse_projector_position_saves_total"); n < 9 || n > 21 {
+		if n := projectortest.Metric(t, reg, "pulse_projector_position_saves_total"); n < 9 || n > 21 {
 			t.Fatalf("%v positions saved in 10 s", n)
 		}
 		r.Stop()
@@ -226,27 +227,27 @@ func TestRunnerStartPolicies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		for i := range 10 {
-			m.Append(event("a", int64(i+1)))
+			m.Append(projectortest.Event("a", int64(i+1)))
 		}
 		for _, tt := range []struct {
 			name string
 			from projector.StartPolicy
 			want []uint64
 		}{
-			{"time", projector.FromTime(time.Unix(0, 7)), numbers(7, 11)},
-			{"time in the future", projector.FromTime(time.Unix(0, 100)), numbers(11, 11)},
-			{"end", projector.FromEnd(), numbers(11, 11)},
+			{"time", projector.FromTime(time.Unix(0, 7)), projectortest.Numbers(7, 11)},
+			{"time in the future", projector.FromTime(time.Unix(0, 100)), projectortest.Numbers(11, 11)},
+			{"end", projector.FromEnd(), projectortest.Numbers(11, 11)},
 		} {
 			m.Cut(10)
-			p := &recorder{name: tt.name}
-			r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Start: tt.from})
-			start(t, r)
+			p := &projectortest.Recorder{ID: tt.name}
+			r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Start: tt.from})
+			projectortest.Start(t, r)
 			time.Sleep(3 * time.Second)
-			m.Append(event("a", 200))
+			m.Append(projectortest.Event("a", 200))
 			if err := r.Drain(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if got := p.applied(); !slices.Equal(got, tt.want) {
+			if got := p.Applied(); !slices.Equal(got, tt.want) {
 				t.Errorf("%s: applied %v, want %v", tt.name, got, tt.want)
 			}
 			if s := r.Status(); s.Lag != 0 || s.Lost != 0 {
@@ -259,9 +260,9 @@ func TestRunnerStartPolicies(t *testing.T) {
 func TestRunnerThatFoundNothingToStartFromIsDrainedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		m.Append(event("a", 1), event("a", 2))
-		r := newRunner(t, projector.RunnerOptions{Projection: &recorder{name: "p"}, Journal: m, Start: projector.FromTime(time.Unix(0, 100))})
-		start(t, r)
+		m.Append(projectortest.Event("a", 1), projectortest.Event("a", 2))
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: &projectortest.Recorder{ID: "p"}, Journal: m, Start: projector.FromTime(time.Unix(0, 100))})
+		projectortest.Start(t, r)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if s := r.Status(); s.Lag != 0 || s.Applied != 2 || s.State != projector.StateLive {
@@ -278,23 +279,23 @@ func TestRunnerThatFoundNothingToStartFromIsDrainedAtOnce(t *testing.T) {
 }
 
 func TestRunnerLag(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		var down atomic.Bool
 		down.Store(true)
-		p := &recorder{name: "p", apply: func(records []journal.Record) error {
+		p := &projectortest.Recorder{ID: "p", OnApply: func(records []journal.Record) error {
 			if down.Load() && records[0].Seq > 1 {
 				return errors.New("down")
 			}
 			return nil
 		}}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
-		start(t, r)
-		m.Append(event("a", time.Now().UnixNano()))
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db)})
+		projectortest.Start(t, r)
+		m.Append(projectortest.Event("a", time.Now().UnixNano()))
 		synctest.Wait()
 		for range 60 {
-			m.Append(event("a", time.Now().UnixNano()))
+			m.Append(projectortest.Event("a", time.Now().UnixNano()))
 			time.Sleep(time.Second)
 		}
 		s := r.Status()
@@ -314,13 +315,13 @@ func TestRunnerLag(t *testing.T) {
 func TestRunnerOptionsAndMisuse(t *testing.T) {
 	m := projectortest.NewMemory()
 	for _, o := range []projector.RunnerOptions{
-		{}, {Journal: m}, {Projection: &recorder{name: "p"}}, {Projection: &recorder{name: "p"}, Journal: m},
+		{}, {Journal: m}, {Projection: &projectortest.Recorder{ID: "p"}}, {Projection: &projectortest.Recorder{ID: "p"}, Journal: m},
 	} {
 		if _, err := projector.NewRunner(o); err == nil {
 			t.Errorf("%+v was accepted", o)
 		}
 	}
-	r := newRunner(t, projector.RunnerOptions{Projection: &recorder{name: "p"}, Journal: m, Start: projector.FromEnd()})
+	r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: &projectortest.Recorder{ID: "p"}, Journal: m, Start: projector.FromEnd()})
 	if err := r.Drain(t.Context()); err != nil {
 		t.Errorf("draining a runner that was not started: %v", err)
 	}
@@ -328,7 +329,7 @@ func TestRunnerOptionsAndMisuse(t *testing.T) {
 		t.Error("started after it was stopped")
 	}
 	m.Fail(errors.New("the journal is broken"))
-	r = newRunner(t, projector.RunnerOptions{Projection: &recorder{name: "p"}, Journal: m, Start: projector.FromEnd()})
+	r = projectortest.NewRunner(t, projector.RunnerOptions{Projection: &projectortest.Recorder{ID: "p"}, Journal: m, Start: projector.FromEnd()})
 	if err := r.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "the journal is broken") {
 		t.Errorf("started on a broken journal: %v", err)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 func TestPositions(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	p := projector.NewPositions(db)
 	if seq, err := p.Load("a"); err != nil || seq != 0 {
 		t.Fatalf("%d, %v", seq, err)
@@ -64,7 +64,7 @@ func TestPositions(t *testing.T) {
 }
 
 func TestRejectsAreBoundedListedOnceAndNewestFirst(t *testing.T) {
-	r := projector.NewRejects(openDB(t))
+	r := projector.NewRejects(projectortest.OpenDB(t))
 	if list, err := r.List(); err != nil || list == nil || len(list) != 0 {
 		t.Fatalf("%v, %v", list, err)
 	}
@@ -98,25 +98,25 @@ func TestRejectsAreBoundedListedOnceAndNewestFirst(t *testing.T) {
 }
 
 func TestRunnerPositionCannotBeSaved(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		reg := prometheus.NewRegistry()
-		p := &recorder{name: "p"}
-		r := newRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db),
+		p := &projectortest.Recorder{ID: "p"}
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db),
 			Rejects: projector.NewRejects(db), Registerer: reg})
-		start(t, r)
+		projectortest.Start(t, r)
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		m.Append(event("a", 1))
+		m.Append(projectortest.Event("a", 1))
 		m.AppendBad(codec.ErrDecode)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if s := r.Status(); s.Applied != 2 || s.State != projector.StateLive {
 			t.Fatalf("it did not go on: %+v", s)
 		}
-		if n := metric(t, reg, "pulse_projector_state_write_failures_total"); n < 3 {
+		if n := projectortest.Metric(t, reg, "pulse_projector_state_write_failures_total"); n < 3 {
 			t.Fatalf("%v failures counted", n)
 		}
 		if err := r.Drain(t.Context()); err == nil {
@@ -126,13 +126,13 @@ func TestRunnerPositionCannotBeSaved(t *testing.T) {
 }
 
 // stubborn is a projection that cannot begin.
-type stubborn struct{ *recorder }
+type stubborn struct{ *projectortest.Recorder }
 
 func (stubborn) Begin(context.Context, projector.Origin) error { return errors.New("cannot begin") }
 
 func TestRunnerStartFailsWhenTheProjectionCannotBegin(t *testing.T) {
 	m := projectortest.NewMemory()
-	r := newRunner(t, projector.RunnerOptions{Projection: stubborn{&recorder{name: "p"}}, Journal: m, Positions: projector.NewPositions(openDB(t))})
+	r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: stubborn{&projectortest.Recorder{ID: "p"}}, Journal: m, Positions: projector.NewPositions(projectortest.OpenDB(t))})
 	if err := r.Start(t.Context()); err == nil {
 		t.Fatal("started")
 	}

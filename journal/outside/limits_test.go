@@ -25,6 +25,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/journal"
 )
 
@@ -96,7 +97,7 @@ func appendMany(tb testing.TB, j *opened, n int) {
 }
 
 func TestOutsidePassword(t *testing.T) {
-	var log logBuffer
+	var log logtest.Buffer
 	j := openOutside(t, t.TempDir(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	for _, options := range [][]nats.Option{
 		{nats.UserInfo("pulse", "wrong")}, {nats.UserInfo("pulse", "")}, {nats.UserInfo("", "")}, {nats.UserInfo("other", outsidePassword)},

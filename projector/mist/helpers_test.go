@@ -1,18 +1,16 @@
 package mist_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
@@ -32,7 +30,7 @@ type rig struct {
 	t        *testing.T
 	server   *misttest.Mist
 	registry *prometheus.Registry
-	log      *buffer
+	log      *logtest.Buffer
 	seq      uint64
 	applied  int // the number of readings
 }
@@ -41,7 +39,7 @@ type rig struct {
 // does not listen.
 func newRig(t *testing.T, server *misttest.Mist, o mist.Options) *rig {
 	t.Helper()
-	r := &rig{t: t, server: server, registry: prometheus.NewRegistry(), log: new(buffer)}
+	r := &rig{t: t, server: server, registry: prometheus.NewRegistry(), log: new(logtest.Buffer)}
 	if o.Address == "" {
 		o.Address, o.Dial = "mist:1445", server.Dial
 	}
@@ -167,23 +165,3 @@ func sleep(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
-
-// buffer is a buffer for a log.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func (b *buffer) count(s string) int { return strings.Count(b.String(), s) }

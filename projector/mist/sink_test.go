@@ -128,7 +128,7 @@ func TestMistAbsent(t *testing.T) {
 		if attempts < 700 || attempts > 1000 {
 			t.Errorf("%d attempts in an hour", attempts)
 		}
-		if n := r.log.count("level=WARN"); n < 50 || n > 61 {
+		if n := r.log.Count("level=WARN"); n < 50 || n > 61 {
 			t.Errorf("%d warnings in an hour", n)
 		}
 		server.Refuse(false)
@@ -137,7 +137,7 @@ func TestMistAbsent(t *testing.T) {
 		r.wantMetric(358, "dropped_total", "old")
 		r.wantMetric(int(tries.Load())-1, "failures_total")
 		r.wantMetric(0, "reconnects_total")
-		if r.log.count("connected to mist") != 1 {
+		if r.log.Count("connected to mist") != 1 {
 			t.Errorf("the log does not say that mist is there:\n%s", r.log)
 		}
 		r.stop()
@@ -176,7 +176,7 @@ func TestMistClosesEveryConnection(t *testing.T) {
 		if n := server.Accepted(); n < 10 || n > 20 {
 			t.Errorf("%d connections in a minute", n)
 		}
-		if n := r.log.count("\n"); n > 5 {
+		if n := r.log.Count("\n"); n > 5 {
 			t.Errorf("%d lines of log in a minute:\n%s", n, r.log)
 		}
 		r.stop()

@@ -23,7 +23,7 @@ import (
 // A crash may leave the database as it is before or after each batch. A runner and a backlog that
 // start from such a database apply every record that was not in the sink at the time of the crash.
 func TestBacklogCrash(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	var mu sync.Mutex // guards the variables below
 	var crashes []string
 	sunk := make(map[string]map[uint64]bool) // by file: the records that the sink had
@@ -52,11 +52,11 @@ func TestBacklogCrash(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		fill(m, 60)
-		p := newPair(t, db, m, func(p *pair) { p.live.apply, p.behind.apply = apply, apply })
+		projectortest.Fill(m, 60)
+		p := newPair(t, db, m, func(p *pair) { p.live.OnApply, p.behind.OnApply = apply, apply })
 		p.start(t)
 		time.Sleep(1500 * time.Millisecond)
-		fill(m, 60)
+		projectortest.Fill(m, 60)
 		time.Sleep(2 * time.Second)
 		p.stop()
 		if len(crashes) < 20 || len(sink) != 120 {
@@ -71,8 +71,8 @@ func TestBacklogCrash(t *testing.T) {
 			p.start(t)
 			time.Sleep(time.Second)
 			p.stop()
-			for _, r := range []*recorder{p.live, p.behind} {
-				for _, seq := range r.applied() {
+			for _, r := range []*projectortest.Recorder{p.live, p.behind} {
+				for _, seq := range r.Applied() {
 					sunk[file][seq] = true
 				}
 			}
@@ -87,14 +87,14 @@ func TestBacklogCrash(t *testing.T) {
 }
 
 func TestBacklogRetentionOvertakesIt(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		fill(m, 100)
+		projectortest.Fill(m, 100)
 		const once, never, always = 0, 1, 2
 		var takes atomic.Int32
 		p := newPair(t, db, m, func(p *pair) {
-			p.behind.apply = func([]journal.Record) error {
+			p.behind.OnApply = func([]journal.Record) error {
 				if takes.Load() == never {
 					return errors.New("down")
 				}
@@ -110,11 +110,11 @@ func TestBacklogRetentionOvertakesIt(t *testing.T) {
 		time.Sleep(time.Minute)
 		p.stop()
 		var want []uint64
-		want = append(want, numbers(91, 100)...)
-		want = append(want, numbers(81, 90)...)
-		want = append(want, numbers(74, 80)...)
-		want = append(want, numbers(62, 70)...)
-		if got := p.behind.applied(); !slices.Equal(got, want) {
+		want = append(want, projectortest.Numbers(91, 100)...)
+		want = append(want, projectortest.Numbers(81, 90)...)
+		want = append(want, projectortest.Numbers(74, 80)...)
+		want = append(want, projectortest.Numbers(62, 70)...)
+		if got := p.behind.Applied(); !slices.Equal(got, want) {
 			t.Errorf("filled in %v, want %v", got, want)
 		}
 		s, b := p.runner.Status(), p.status()
@@ -122,21 +122,21 @@ func TestBacklogRetentionOvertakesIt(t *testing.T) {
 			s.Gaps[1].Reason != journal.GapRetention || s.Gaps[0].From != 71 || s.Gaps[0].Count != 3 || b.Records != 0 {
 			t.Errorf("status %+v, of the backlog %+v", s, b)
 		}
-		if g, l := metric(t, p.registry, "pulse_projector_gaps_total"), metric(t, p.registry, "pulse_projector_lost_records_total"); g != 2 || l != 59 {
+		if g, l := projectortest.Metric(t, p.registry, "pulse_projector_gaps_total"), projectortest.Metric(t, p.registry, "pulse_projector_lost_records_total"); g != 2 || l != 59 {
 			t.Errorf("%v gaps with %v records counted", g, l)
 		}
 	})
 }
 
 func TestBacklogDrain(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		fill(m, 100)
+		projectortest.Fill(m, 100)
 		var down atomic.Bool
 		down.Store(true)
 		failing := func(p *pair) {
-			p.behind.apply = func(records []journal.Record) error {
+			p.behind.OnApply = func(records []journal.Record) error {
 				if down.Load() && records[0].Seq <= 70 {
 					return errors.New("down")
 				}
@@ -174,21 +174,21 @@ func TestBacklogDrain(t *testing.T) {
 		if err := p.runner.Drain(ctx); err != nil {
 			t.Error(err)
 		}
-		if got := p.behind.applied(); !slices.Equal(got, backwards(6, 70)) {
+		if got := p.behind.Applied(); !slices.Equal(got, backwards(6, 70)) {
 			t.Errorf("filled in %v", got)
 		}
 		// A backlog that is ending takes no more records, so that the runner applies them before it
 		// stops.
-		m.Append(event("a", 1))
+		m.Append(projectortest.Event("a", 1))
 		p = newPair(t, db, m, nil)
 		p.start(t)
 		synctest.Wait()
 		if err := p.backlog.Drain(t.Context()); err != nil {
 			t.Error(err)
 		}
-		fill(m, 100)
+		projectortest.Fill(m, 100)
 		time.Sleep(2 * time.Second)
-		if got := p.live.applied(); !slices.Equal(got, numbers(101, 201)) {
+		if got := p.live.Applied(); !slices.Equal(got, projectortest.Numbers(101, 201)) {
 			t.Errorf("applied %v", got)
 		}
 		p.runner.Stop()
@@ -208,14 +208,14 @@ func TestBacklogDrain(t *testing.T) {
 // runner starts first, and while both run.
 func TestBacklogBeyondTheJournalsEnd(t *testing.T) {
 	for _, order := range []string{"backlog first", "runner first", "while it runs"} {
-		db := openDB(t)
+		db := projectortest.OpenDB(t)
 		synctest.Test(t, func(t *testing.T) {
 			m := projectortest.NewMemory()
-			fill(m, 100)
+			projectortest.Fill(m, 100)
 			var down atomic.Bool
 			down.Store(true)
 			sinkDown := func(p *pair) {
-				p.behind.apply = func([]journal.Record) error {
+				p.behind.OnApply = func([]journal.Record) error {
 					if down.Load() {
 						return errors.New("down")
 					}
@@ -235,7 +235,7 @@ func TestBacklogBeyondTheJournalsEnd(t *testing.T) {
 				if err := p.backlog.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				start(t, p.runner)
+				projectortest.Start(t, p.runner)
 			case "runner first":
 				p.start(t)
 			default:
@@ -251,13 +251,13 @@ func TestBacklogBeyondTheJournalsEnd(t *testing.T) {
 			if seq := position(t, db); seq != 40 {
 				t.Errorf("%s: position %d", order, seq)
 			}
-			fill(m, 10) // these records get numbers that were used before
+			projectortest.Fill(m, 10) // these records get numbers that were used before
 			time.Sleep(3 * time.Second)
 			down.Store(false)
 			time.Sleep(time.Minute)
 			p.stop()
-			applied := append(p.live.applied(), p.behind.applied()...)
-			for _, seq := range numbers(6, 50) {
+			applied := append(p.live.Applied(), p.behind.Applied()...)
+			for _, seq := range projectortest.Numbers(6, 50) {
 				if !slices.Contains(applied, seq) {
 					t.Errorf("%s: %d was not applied", order, seq)
 				}
@@ -271,14 +271,14 @@ func TestBacklogBeyondTheJournalsEnd(t *testing.T) {
 
 // Every failure around a chunk is tried again and shown in the status.
 func TestBacklogGoesOnAfterFailures(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		fill(m, 40)
+		projectortest.Fill(m, 40)
 		m.AppendBad(codec.ErrDecode)
-		fill(m, 60)
+		projectortest.Fill(m, 60)
 		hold := make(chan struct{})
-		p := newPair(t, db, m, func(p *pair) { p.behind.apply = func([]journal.Record) error { <-hold; return nil } })
+		p := newPair(t, db, m, func(p *pair) { p.behind.OnApply = func([]journal.Record) error { <-hold; return nil } })
 		p.start(t)
 		synctest.Wait()
 		m.Fail(errors.New("the journal restarts"))
@@ -292,7 +292,7 @@ func TestBacklogGoesOnAfterFailures(t *testing.T) {
 		if s := p.status(); s.Failing || s.LastError != "" || !s.FailingSince.IsZero() || s.Records != 0 || s.Rejected != 1 {
 			t.Errorf("status %+v", s)
 		}
-		if got := p.behind.applied(); !slices.Equal(got, backwards(6, 101)) {
+		if got := p.behind.Applied(); !slices.Equal(got, backwards(6, 101)) {
 			t.Errorf("filled in %v", got)
 		}
 		if s := p.runner.Status(); s.Rejected != 1 || s.Lost != 0 {
@@ -305,7 +305,7 @@ func TestBacklogGoesOnAfterFailures(t *testing.T) {
 // When pulse.db cannot be written, the runner goes on with the oldest record: it leaves no records
 // to a backlog that cannot remember them.
 func TestBacklogCannotBeSaved(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		p := newPair(t, db, m, nil)
@@ -313,12 +313,12 @@ func TestBacklogCannotBeSaved(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		fill(m, 100)
+		projectortest.Fill(m, 100)
 		time.Sleep(2 * time.Second)
-		if got := p.live.applied(); !slices.Equal(got, numbers(1, 100)) {
+		if got := p.live.Applied(); !slices.Equal(got, projectortest.Numbers(1, 100)) {
 			t.Errorf("the runner applied %v", got)
 		}
-		if n := metric(t, p.registry, "pulse_projector_state_write_failures_total"); n == 0 {
+		if n := projectortest.Metric(t, p.registry, "pulse_projector_state_write_failures_total"); n == 0 {
 			t.Error("no failure counted")
 		}
 		p.stop()

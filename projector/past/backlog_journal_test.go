@@ -12,13 +12,14 @@ import (
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/journaltest"
 	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/projectortest"
 )
 
 // TestBacklogOnARealJournal fills in a backlog after two outages, with a restart before the sink
 // comes back.
 func TestBacklogOnARealJournal(t *testing.T) {
 	j := journaltest.Open(t)
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	source := projector.FromJournal(j)
 	var down atomic.Bool
 	var mu sync.Mutex // guards all
@@ -35,11 +36,11 @@ func TestBacklogOnARealJournal(t *testing.T) {
 			}
 			return nil
 		}
-		p.live.apply, p.behind.apply = apply, apply
+		p.live.OnApply, p.behind.OnApply = apply, apply
 	}
 	appendEvents := func(n int) {
 		for range n {
-			journaltest.Append(t, j, event("web1", time.Now().UnixNano()))
+			journaltest.Append(t, j, projectortest.Event("web1", time.Now().UnixNano()))
 		}
 	}
 	until := func(what string, ok func() bool) {
@@ -60,7 +61,7 @@ func TestBacklogOnARealJournal(t *testing.T) {
 	})
 	down.Store(false)
 	until("the backlog", func() bool { return p.status().Records == 0 && p.runner.Status().Applied == 200 })
-	if got := p.behind.applied(); len(got) < 100 || !slices.Equal(got, backwards(slices.Min(got), 200)) { // a first batch may be small
+	if got := p.behind.Applied(); len(got) < 100 || !slices.Equal(got, backwards(slices.Min(got), 200)) { // a first batch may be small
 		t.Errorf("filled in %v", got)
 	}
 	down.Store(true)
@@ -79,7 +80,7 @@ func TestBacklogOnARealJournal(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	slices.Sort(all)
-	if all = slices.Compact(all); !slices.Equal(all, numbers(1, 300)) {
+	if all = slices.Compact(all); !slices.Equal(all, projectortest.Numbers(1, 300)) {
 		t.Errorf("applied %v", all)
 	}
 	if s := p.runner.Status(); s.Lost != 0 || s.Backlog != 0 || s.Position != 300 || s.SecondsToLoss != nil {

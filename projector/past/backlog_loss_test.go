@@ -1,7 +1,6 @@
 package past_test
 
 import (
-	"context"
 	"errors"
 	"math"
 	"sync/atomic"
@@ -10,50 +9,22 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
-	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
-
-// limited is a journal with limits. Each of its events has 100 bytes.
-type limited struct {
-	*projectortest.Memory
-	retention time.Duration
-	maxBytes  int64
-}
-
-func (l limited) State(ctx context.Context) (journal.State, error) {
-	s, err := l.Memory.State(ctx)
-	if err != nil {
-		return s, err
-	}
-	s.Retention, s.MaxBytes, s.Bytes = l.retention, l.maxBytes, s.Messages*100
-	l.Events(func(_ uint64, e *codec.Event) {
-		t := time.Unix(0, e.Time)
-		if s.FirstTime.IsZero() {
-			s.FirstTime = t
-		}
-		s.LastTime = t
-	})
-	return s, nil
-}
-
-// about compares with a tolerance of 2.1 s: the status is a second old at most, and so is the data
-// that it is made of.
-func about(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) <= 2.1 }
 
 // SecondsToLoss covers the records that the backlog has not filled in, even when the runner itself
 // is live. The log warns once a minute.
 func TestSecondsToLossOfTheBacklog(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
-		m := limited{Memory: projectortest.NewMemory(), retention: 2 * time.Hour}
+		m := projectortest.Limited{Memory: projectortest.NewMemory(), Retention: 2 * time.Hour}
 		for i := range 100 { // a minute apart
-			m.Append(event("a", time.Now().Add(time.Duration(i-100)*time.Minute).UnixNano()))
+			m.Append(projectortest.Event("a", time.Now().Add(time.Duration(i-100)*time.Minute).UnixNano()))
 		}
 		var down atomic.Bool
 		down.Store(true)
 		p := newPair(t, db, m, func(p *pair) {
-			p.behind.apply = func([]journal.Record) error {
+			p.behind.OnApply = func([]journal.Record) error {
 				if down.Load() {
 					return errors.New("down")
 				}
@@ -63,23 +34,23 @@ func TestSecondsToLossOfTheBacklog(t *testing.T) {
 		p.start(t)
 		synctest.Wait() // 1 to 5 are applied; the other 95 records are the backlog's
 		for range 5*60 + 10 {
-			fill(m.Memory, 1)
+			projectortest.Fill(m.Memory, 1)
 			time.Sleep(time.Second)
 		}
 		// Record 6 was 95 minutes old at the start.
 		s := p.runner.Status()
-		if s.Lag > 1 || s.LagSeconds > 1 || s.Backlog != 95 || !about(s.SecondsToLoss, 25*60-310) {
+		if s.Lag > 1 || s.LagSeconds > 1 || s.Backlog != 95 || !projectortest.About(s.SecondsToLoss, 25*60-310) {
 			t.Errorf("status %+v, %v s to loss", s, *s.SecondsToLoss)
 		}
-		if n := p.log.count("the journal will drop records"); n != 6 {
+		if n := p.log.Count("the journal will drop records"); n != 6 {
 			t.Errorf("%d warnings in 310 s", n)
 		}
 		// The same after a restart, when the time of the record has to be looked up.
 		p.stop()
-		p = newPair(t, db, m, func(q *pair) { q.behind.apply = p.behind.apply })
+		p = newPair(t, db, m, func(q *pair) { q.behind.OnApply = p.behind.OnApply })
 		p.start(t)
 		time.Sleep(10 * time.Second)
-		if s := p.runner.Status(); !about(s.SecondsToLoss, 25*60-320) {
+		if s := p.runner.Status(); !projectortest.About(s.SecondsToLoss, 25*60-320) {
 			t.Errorf("after a restart: status %+v", s)
 		}
 		down.Store(false)
@@ -87,7 +58,7 @@ func TestSecondsToLossOfTheBacklog(t *testing.T) {
 		if s := p.runner.Status(); s.SecondsToLoss != nil || s.Backlog != 0 {
 			t.Errorf("status %+v", s)
 		}
-		if n := metric(t, p.registry, "pulse_projector_seconds_to_loss"); !math.IsInf(n, 1) {
+		if n := projectortest.Metric(t, p.registry, "pulse_projector_seconds_to_loss"); !math.IsInf(n, 1) {
 			t.Errorf("the gauge says %v", n)
 		}
 		p.stop()

@@ -221,16 +221,16 @@ func (w *world) start(file string) {
 	w.lost, w.rewound = 0, false
 	w.mu.Unlock()
 	w.backlog = newQueue(w.t, past.Options{View: view{sinkOf{w, false}}, Journal: w.m, DB: w.db, Logger: slog.New(w), Registerer: w.registry})
-	w.runner = newRunner(w.t, projector.RunnerOptions{Projection: sinkOf{w, true}, Journal: w.m, Positions: projector.NewPositions(w.db), BatchRecords: 5,
+	w.runner = projectortest.NewRunner(w.t, projector.RunnerOptions{Projection: sinkOf{w, true}, Journal: w.m, Positions: projector.NewPositions(w.db), BatchRecords: 5,
 		Backlog: w.backlog.Backlog, JumpBehind: 20, Logger: slog.New(w), Registerer: w.registry})
 	if w.rnd.IntN(2) == 0 {
-		start(w.t, w.runner)
+		projectortest.Start(w.t, w.runner)
 	}
 	if err := w.backlog.Start(w.t.Context()); err != nil {
 		w.fatalf("%v", err)
 	}
 	if w.runner.Status().State == projector.StateNew {
-		start(w.t, w.runner)
+		projectortest.Start(w.t, w.runner)
 	}
 }
 
@@ -241,7 +241,7 @@ func (w *world) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.runner.Status()
-	if counted := metric(w.t, w.registry, "pulse_projector_lost_records_total"); s.Lost != w.lost || uint64(counted) != w.lost {
+	if counted := projectortest.Metric(w.t, w.registry, "pulse_projector_lost_records_total"); s.Lost != w.lost || uint64(counted) != w.lost {
 		w.fatalf("%d records lost by the status, %v counted, %d logged", s.Lost, counted, w.lost)
 	}
 	for seq, n := range w.gaps {
@@ -302,7 +302,7 @@ func (w *world) run() {
 	for range 40 {
 		switch op := w.rnd.IntN(20); {
 		case op < 7:
-			fill(w.m, w.rnd.IntN(80))
+			projectortest.Fill(w.m, w.rnd.IntN(80))
 		case op < 10:
 			w.mu.Lock()
 			w.down = !w.down
@@ -331,7 +331,7 @@ func (w *world) run() {
 	w.mu.Lock()
 	w.down = false
 	w.mu.Unlock()
-	fill(w.m, 1) // so that a wipe is found
+	projectortest.Fill(w.m, 1) // so that a wipe is found
 	time.Sleep(10 * time.Minute)
 	s := w.runner.Status()
 	if s.Lag != 0 || s.Backlog != 0 || s.Applied != w.m.Last() || s.SecondsToLoss != nil || s.State != projector.StateLive || w.status().Records > 0 {

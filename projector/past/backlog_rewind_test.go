@@ -16,10 +16,10 @@ import (
 // this.
 func TestBacklogRewind(t *testing.T) {
 	for _, finder := range []string{"the backlog", "the runner", "another"} {
-		db := openDB(t)
+		db := projectortest.OpenDB(t)
 		synctest.Test(t, func(t *testing.T) {
 			m := projectortest.NewMemory()
-			fill(m, 100)
+			projectortest.Fill(m, 100)
 			var mu sync.Mutex // guards the variables below
 			sink := make(map[uint64]int)
 			wiped := false
@@ -49,7 +49,7 @@ func TestBacklogRewind(t *testing.T) {
 				}
 			}
 			p = newPair(t, db, m, func(p *pair) {
-				p.live.apply = func(records []journal.Record) error {
+				p.live.OnApply = func(records []journal.Record) error {
 					if finder == "the runner" && records[0].Seq > 100 {
 						if err := wipe(); err != nil {
 							return err
@@ -58,7 +58,7 @@ func TestBacklogRewind(t *testing.T) {
 					take(records)
 					return nil
 				}
-				p.behind.apply = func(records []journal.Record) error {
+				p.behind.OnApply = func(records []journal.Record) error {
 					take(records)
 					if records[0].Seq == 51 {
 						time.Sleep(3 * time.Second) // meanwhile the runner becomes live
@@ -74,7 +74,7 @@ func TestBacklogRewind(t *testing.T) {
 			})
 			p.start(t)
 			time.Sleep(time.Second)
-			fill(m, 1)
+			projectortest.Fill(m, 1)
 			if finder == "another" {
 				time.Sleep(time.Second)
 				if err := wipe(); err != nil {
@@ -108,10 +108,10 @@ func (a asked) State(ctx context.Context) (journal.State, error) {
 
 // When a sink is found wiped while the runner is about to jump, the position stays 0.
 func TestBacklogRewindDuringAJump(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		fill(m, 100)
+		projectortest.Fill(m, 100)
 		var p *pair
 		batches, rewound := 0, false // only the runner's goroutine uses these in the first second
 		hold := make(chan struct{})
@@ -123,7 +123,7 @@ func TestBacklogRewindDuringAJump(t *testing.T) {
 				}
 			}
 		}}, func(p *pair) {
-			p.live.apply = func([]journal.Record) error {
+			p.live.OnApply = func([]journal.Record) error {
 				if rewound {
 					<-hold
 				}
@@ -131,7 +131,7 @@ func TestBacklogRewindDuringAJump(t *testing.T) {
 				return nil
 			}
 		})
-		start(t, p.runner)
+		projectortest.Start(t, p.runner)
 		synctest.Wait()
 		if seq := position(t, db); seq != 0 || !rewound {
 			t.Errorf("the position is %d (rewound: %v)", seq, rewound)
@@ -139,7 +139,7 @@ func TestBacklogRewindDuringAJump(t *testing.T) {
 		close(hold)
 		synctest.Wait()
 		p.stop()
-		if got := p.live.applied(); !slices.Equal(got, append(numbers(1, 10), numbers(1, 5)...)) || position(t, db) != 100 {
+		if got := p.live.Applied(); !slices.Equal(got, append(projectortest.Numbers(1, 10), projectortest.Numbers(1, 5)...)) || position(t, db) != 100 {
 			t.Errorf("the runner applied %v, and the position is %d", got, position(t, db))
 		}
 	})

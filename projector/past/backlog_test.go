@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/past"
@@ -23,24 +24,24 @@ import (
 type pair struct {
 	runner   *projector.Runner
 	backlog  *past.Queue
-	live     *recorder // the projection of the runner
-	behind   *recorder // the projection that gets the backlog's records
+	live     *projectortest.Recorder // the projection of the runner
+	behind   *projectortest.Recorder // the projection that gets the backlog's records
 	registry *prometheus.Registry
-	log      lockedBuffer
+	log      logtest.Buffer
 }
 
 // newPair makes a runner that applies 5 records at a time and jumps when more than 20 records wait,
 // and a backlog that takes 10 at a time. prepare may change the pair before the two are made.
 func newPair(t *testing.T, db *bbolt.DB, m projector.Source, prepare func(*pair)) *pair {
 	t.Helper()
-	p := &pair{live: &recorder{name: "p"}, behind: &recorder{name: "p"}, registry: prometheus.NewRegistry()}
+	p := &pair{live: &projectortest.Recorder{ID: "p"}, behind: &projectortest.Recorder{ID: "p"}, registry: prometheus.NewRegistry()}
 	if prepare != nil {
 		prepare(p)
 	}
 	p.backlog = newQueue(t, past.Options{View: view{p.behind}, Journal: m, DB: db, Rejects: projector.NewRejects(db),
-		Registerer: p.registry, Logger: logTo(&p.log)})
-	p.runner = newRunner(t, projector.RunnerOptions{Projection: p.live, Journal: m, Positions: projector.NewPositions(db), BatchRecords: 5,
-		Backlog: p.backlog.Backlog, JumpBehind: 20, Registerer: p.registry, Logger: logTo(&p.log)})
+		Registerer: p.registry, Logger: p.log.Logger()})
+	p.runner = projectortest.NewRunner(t, projector.RunnerOptions{Projection: p.live, Journal: m, Positions: projector.NewPositions(db), BatchRecords: 5,
+		Backlog: p.backlog.Backlog, JumpBehind: 20, Registerer: p.registry, Logger: p.log.Logger()})
 	return p
 }
 
@@ -73,7 +74,7 @@ func (v view) Find(context.Context, past.Range) (past.Found, error) {
 
 func (p *pair) start(t *testing.T) {
 	t.Helper()
-	start(t, p.runner)
+	projectortest.Start(t, p.runner)
 	if err := p.backlog.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -102,26 +103,26 @@ func backwards(first, last uint64) []uint64 {
 	var s []uint64
 	for last >= first {
 		from := max(first, last-9)
-		s = append(s, numbers(from, last)...)
+		s = append(s, projectortest.Numbers(from, last)...)
 		last = from - 1
 	}
 	return s
 }
 
 func TestBacklogIsFilledInNewestFirstBehindTheLive(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		fill(m, 100)
+		projectortest.Fill(m, 100)
 		hold := make(chan struct{})
 		p := newPair(t, db, m, func(p *pair) {
-			p.behind.apply = func([]journal.Record) error { <-hold; return nil }
+			p.behind.OnApply = func([]journal.Record) error { <-hold; return nil }
 		})
 		p.start(t)
 		synctest.Wait()
-		fill(m, 3)
+		projectortest.Fill(m, 3)
 		time.Sleep(2 * time.Second)
-		if got := p.live.applied(); !slices.Equal(got, append(numbers(1, 5), numbers(101, 103)...)) {
+		if got := p.live.Applied(); !slices.Equal(got, append(projectortest.Numbers(1, 5), projectortest.Numbers(101, 103)...)) {
 			t.Fatalf("the runner applied %v", got)
 		}
 		s, b := p.runner.Status(), p.status()
@@ -131,22 +132,22 @@ func TestBacklogIsFilledInNewestFirstBehindTheLive(t *testing.T) {
 		if b.Records != 95 || b.From != 6 || b.To != 100 || b.Ranges != 1 || b.Failing || b.Name != "p" {
 			t.Errorf("status of the backlog %+v", b)
 		}
-		if n := metric(t, p.registry, "pulse_projector_backlog_records"); n != 95 {
+		if n := projectortest.Metric(t, p.registry, "pulse_projector_backlog_records"); n != 95 {
 			t.Errorf("the gauge says %v", n)
 		}
 		close(hold)
 		synctest.Wait()
-		if got := p.behind.applied(); !slices.Equal(got, backwards(6, 100)) {
+		if got := p.behind.Applied(); !slices.Equal(got, backwards(6, 100)) {
 			t.Errorf("filled in %v", got)
 		}
 		time.Sleep(2 * time.Second)
 		if s := p.runner.Status(); s.Backlog != 0 || s.Applied != 103 || p.status().Records > 0 {
 			t.Errorf("status %+v", s)
 		}
-		if n := metric(t, p.registry, "pulse_projector_backlog_records"); n != 0 {
+		if n := projectortest.Metric(t, p.registry, "pulse_projector_backlog_records"); n != 0 {
 			t.Errorf("the gauge says %v", n)
 		}
-		if n := metric(t, p.registry, "pulse_projector_records_total"); n != 103 {
+		if n := projectortest.Metric(t, p.registry, "pulse_projector_records_total"); n != 103 {
 			t.Errorf("%v records counted", n)
 		}
 		p.stop()
@@ -165,18 +166,18 @@ func TestBacklogIsForWhatIsFarBehind(t *testing.T) {
 		prepare func(*pair)
 	}{
 		{name: "near", n: 25},
-		{name: "held back", n: 100, prepare: func(p *pair) { p.live.position = func(last uint64) uint64 { return last - 1 } }},
+		{name: "held back", n: 100, prepare: func(p *pair) { p.live.Position = func(last uint64) uint64 { return last - 1 } }},
 	} {
-		db := openDB(t)
+		db := projectortest.OpenDB(t)
 		synctest.Test(t, func(t *testing.T) {
 			m := projectortest.NewMemory()
-			fill(m, tt.n)
+			projectortest.Fill(m, tt.n)
 			p := newPair(t, db, m, tt.prepare)
 			p.start(t)
 			synctest.Wait()
 			p.stop()
-			if got := p.live.applied(); !slices.Equal(got, numbers(1, uint64(tt.n))) || len(p.behind.applied()) != 0 {
-				t.Errorf("%s: the runner applied %v, the backlog %v", tt.name, got, p.behind.applied())
+			if got := p.live.Applied(); !slices.Equal(got, projectortest.Numbers(1, uint64(tt.n))) || len(p.behind.Applied()) != 0 {
+				t.Errorf("%s: the runner applied %v, the backlog %v", tt.name, got, p.behind.Applied())
 			}
 		})
 	}
@@ -185,13 +186,13 @@ func TestBacklogIsForWhatIsFarBehind(t *testing.T) {
 // Each outage leaves a range of records. The newest range is filled in first, even between two
 // chunks of an older range.
 func TestBacklogNewerRangesGoFirst(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
-		fill(m, 50)
+		projectortest.Fill(m, 50)
 		step := make(chan struct{})
 		p := newPair(t, db, m, func(p *pair) {
-			p.behind.apply = func(records []journal.Record) error {
+			p.behind.OnApply = func(records []journal.Record) error {
 				if (records[0].Seq-1)%10 == 0 || records[0].Seq == 6 {
 					<-step
 				}
@@ -199,7 +200,7 @@ func TestBacklogNewerRangesGoFirst(t *testing.T) {
 			}
 		})
 		var down atomic.Bool
-		p.live.apply = func([]journal.Record) error {
+		p.live.OnApply = func([]journal.Record) error {
 			if down.Load() {
 				return errors.New("down")
 			}
@@ -208,7 +209,7 @@ func TestBacklogNewerRangesGoFirst(t *testing.T) {
 		p.start(t)
 		synctest.Wait() // the backlog is in the chunk of 41 to 50
 		down.Store(true)
-		fill(m, 50)
+		projectortest.Fill(m, 50)
 		time.Sleep(time.Minute)
 		down.Store(false)
 		time.Sleep(time.Minute)
@@ -218,12 +219,12 @@ func TestBacklogNewerRangesGoFirst(t *testing.T) {
 		close(step)
 		synctest.Wait()
 		p.stop()
-		want := append(numbers(41, 50), backwards(56, 100)...)
+		want := append(projectortest.Numbers(41, 50), backwards(56, 100)...)
 		want = append(want, backwards(6, 40)...)
-		if got := p.behind.applied(); !slices.Equal(got, want) {
+		if got := p.behind.Applied(); !slices.Equal(got, want) {
 			t.Errorf("filled in %v", got)
 		}
-		if got := p.live.applied(); !slices.Equal(got, append(numbers(1, 5), numbers(51, 55)...)) {
+		if got := p.live.Applied(); !slices.Equal(got, append(projectortest.Numbers(1, 5), projectortest.Numbers(51, 55)...)) {
 			t.Errorf("the runner applied %v", got)
 		}
 	})
@@ -231,26 +232,26 @@ func TestBacklogNewerRangesGoFirst(t *testing.T) {
 
 // A backlog takes 64 ranges; then the runner goes on with the oldest record.
 func TestBacklogIsBounded(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := projectortest.NewMemory()
 		p := newPair(t, db, m, func(p *pair) {
-			p.behind.apply = func([]journal.Record) error { return errors.New("down") }
-			p.live.apply = func([]journal.Record) error { time.Sleep(300 * time.Millisecond); return nil }
+			p.behind.OnApply = func([]journal.Record) error { return errors.New("down") }
+			p.live.OnApply = func([]journal.Record) error { time.Sleep(300 * time.Millisecond); return nil }
 		})
 		p.start(t)
 		for range 70 {
-			fill(m, 50)
+			projectortest.Fill(m, 50)
 			time.Sleep(4 * time.Second)
 		}
 		if s := p.status(); s.Ranges != 64 || !s.Failing || s.LastError != "down" || s.FailingSince.IsZero() || s.Failures == 0 {
 			t.Errorf("status %+v", s)
 		}
-		got := p.live.applied()
-		if len(got)+int(p.status().Records) != 70*50 || !slices.Equal(got[len(got)-300:], numbers(3201, 3500)) {
+		got := p.live.Applied()
+		if len(got)+int(p.status().Records) != 70*50 || !slices.Equal(got[len(got)-300:], projectortest.Numbers(3201, 3500)) {
 			t.Errorf("the runner applied %v", got)
 		}
-		if n := metric(t, p.registry, "pulse_projector_jumps_total"); n != 64 {
+		if n := projectortest.Metric(t, p.registry, "pulse_projector_jumps_total"); n != 64 {
 			t.Errorf("%v jumps", n)
 		}
 		p.stop()
@@ -258,12 +259,12 @@ func TestBacklogIsBounded(t *testing.T) {
 }
 
 func TestBacklogOptionsAndMisuse(t *testing.T) {
-	db := openDB(t)
+	db := projectortest.OpenDB(t)
 	m := projectortest.NewMemory()
-	q := newQueue(t, past.Options{View: view{&recorder{name: "p"}}, Journal: m, DB: db})
+	q := newQueue(t, past.Options{View: view{&projectortest.Recorder{ID: "p"}}, Journal: m, DB: db})
 	for name, o := range map[string]projector.RunnerOptions{
-		"other name":  {Projection: &recorder{name: "q"}, Positions: projector.NewPositions(db)},
-		"no position": {Projection: &recorder{name: "p"}, Start: projector.FromEnd()},
+		"other name":  {Projection: &projectortest.Recorder{ID: "q"}, Positions: projector.NewPositions(db)},
+		"no position": {Projection: &projectortest.Recorder{ID: "p"}, Start: projector.FromEnd()},
 	} {
 		o.Journal, o.Backlog = m, q.Backlog
 		if _, err := projector.NewRunner(o); err == nil {
@@ -294,7 +295,7 @@ func TestBacklogOptionsAndMisuse(t *testing.T) {
 	if err := projector.NewPositions(db).Clear(); err != nil {
 		t.Fatal(err)
 	}
-	q2 := newQueue(t, past.Options{View: view{&recorder{name: "p"}}, Journal: m, DB: db})
+	q2 := newQueue(t, past.Options{View: view{&projectortest.Recorder{ID: "p"}}, Journal: m, DB: db})
 	if err := q2.Start(t.Context()); err != nil {
 		t.Errorf("cleared: %v", err)
 	}

@@ -96,7 +96,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, part := range []string{
-		section(t, string(source), "// run is a relay", "\n}\n"),
+		section(t, string(source), "// run runs a relay", "\n}\n"),
 		strings.TrimPrefix(section(t, string(source), "func Example() {", "\n}\n"), "func Example() {"),
 	} {
 		if !strings.Contains(string(readme), part) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
@@ -241,8 +242,8 @@ func TestAddAndRemoveFromEverywhere(t *testing.T) {
 
 func TestValuesThatCannotBeSent(t *testing.T) {
 	s, _ := listen(t, "")
-	var log logbook
-	r := start(t, relay.Options{Address: s.addr, Logger: log.logger()})
+	var log logtest.Buffer
+	r := start(t, relay.Options{Address: s.addr, Logger: log.Logger()})
 	add(t, r, "set", relay.NewSetCollector(func() map[string]float64 {
 		return map[string]float64{"nan": math.NaN(), "inf": math.Inf(1), "a-b": 1, "a\nclose": 1, "good": 1e-300}
 	}))
@@ -257,8 +258,8 @@ func TestValuesThatCannotBeSent(t *testing.T) {
 	if i := info(t, r, "set"); i.NotFinite != 4 || i.BadNames != 4 || len(i.Values) != 1 {
 		t.Errorf("%+v", i)
 	}
-	if log.count("not finite") != 1 || log.count("names hold") != 1 {
-		t.Errorf("log: %s", log.text.String())
+	if log.Count("not finite") != 1 || log.Count("names hold") != 1 {
+		t.Errorf("log: %s", log.String())
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
@@ -153,8 +154,8 @@ func TestOverride(t *testing.T) {
 func TestCollectorsThatMisbehave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
-		var log logbook
-		r := start(t, relay.Options{Address: s.addr, Dial: s.dial, Logger: log.logger()})
+		var log logtest.Buffer
+		r := start(t, relay.Options{Address: s.addr, Dial: s.dial, Logger: log.Logger()})
 		p := s.accept()
 		release := make(chan struct{})
 		var bad atomic.Bool
@@ -194,8 +195,8 @@ func TestCollectorsThatMisbehave(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 		// The call that blocks is logged once, not once for each poll.
-		if n := log.count("collector=blocks"); n != 1 || log.count("at the disco") != 3 {
-			t.Errorf("log: %s", log.text.String())
+		if n := log.Count("collector=blocks"); n != 1 || log.Count("at the disco") != 3 {
+			t.Errorf("log: %s", log.String())
 		}
 		bad.Store(false)
 		close(release)
@@ -203,8 +204,8 @@ func TestCollectorsThatMisbehave(t *testing.T) {
 		if got := p.poll("blocks,exits,good,panics"); got != "blocks-blocks:1,exits-exits:1,good-good:2,panics-panics:1" {
 			t.Errorf("when all behave: %s", got)
 		}
-		if log.count("returned after all") != 1 {
-			t.Errorf("log: %s", log.text.String())
+		if log.Count("returned after all") != 1 {
+			t.Errorf("log: %s", log.String())
 		}
 	})
 }

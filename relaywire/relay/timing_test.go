@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
@@ -59,8 +60,8 @@ func TestPauses(t *testing.T) {
 		var attempts []time.Time // written by the relay's goroutine until the server is up, then by the test's
 		var up atomic.Bool
 		s := pipes(t)
-		var log logbook
-		r := start(t, relay.Options{Address: s.addr, Logger: log.logger(), Dial: func(ctx context.Context, a string) (net.Conn, error) {
+		var log logtest.Buffer
+		r := start(t, relay.Options{Address: s.addr, Logger: log.Logger(), Dial: func(ctx context.Context, a string) (net.Conn, error) {
 			if up.Load() {
 				return s.dial(ctx, a)
 			}
@@ -85,7 +86,7 @@ func TestPauses(t *testing.T) {
 		if n := len(attempts); n < 220 || n > 470 {
 			t.Errorf("%d attempts in ten minutes", n)
 		}
-		if n := log.count("not connected"); n < 9 || n > 11 {
+		if n := log.Count("not connected"); n < 9 || n > 11 {
 			t.Errorf("%d lines in the log of ten minutes", n)
 		}
 		time.Sleep(6 * time.Second)
@@ -96,7 +97,7 @@ func TestPauses(t *testing.T) {
 			t.Errorf("after a session that lasted, the first pause is %v", took)
 		}
 		synctest.Wait()
-		if n := log.count("msg=\"relay: connected"); n != 2 {
+		if n := log.Count("msg=\"relay: connected"); n != 2 {
 			t.Errorf("connected %d times in the log", n)
 		}
 		r.Close()
@@ -108,8 +109,8 @@ func TestPauses(t *testing.T) {
 func TestSentAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
-		var log logbook
-		start(t, relay.Options{Address: s.addr, Dial: s.dial, Logger: log.logger()})
+		var log logtest.Buffer
+		start(t, relay.Options{Address: s.addr, Dial: s.dial, Logger: log.Logger()})
 		began, n := time.Now(), 0
 		for ; time.Since(began) < 10*time.Minute; n++ {
 			p := s.accept()
@@ -119,7 +120,7 @@ func TestSentAway(t *testing.T) {
 		if n < 110 || n > 250 {
 			t.Errorf("%d sessions in ten minutes", n)
 		}
-		if lost, found := log.count("not connected"), log.count("msg=\"relay: connected"); lost > 11 || found > 11 || lost < 9 {
+		if lost, found := log.Count("not connected"), log.Count("msg=\"relay: connected"); lost > 11 || found > 11 || lost < 9 {
 			t.Errorf("%d and %d lines in the log", lost, found)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/nanopack/pulse/internal/logtest"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
@@ -19,8 +20,8 @@ const (
 func TestTokenIsGivenWhenAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := pipes(t)
-		log := &logbook{}
-		r := start(t, relay.Options{Address: s.addr, ID: "web 1", Token: "s3cret", Dial: s.dial, Logger: log.logger()})
+		log := &logtest.Buffer{}
+		r := start(t, relay.Options{Address: s.addr, ID: "web 1", Token: "s3cret", Dial: s.dial, Logger: log.Logger()})
 		first := func() *peer {
 			t.Helper()
 			p := s.next()
@@ -50,10 +51,10 @@ func TestTokenIsGivenWhenAskedFor(t *testing.T) {
 		end(p)
 		p = first() // the server wants none again
 		end(p)
-		if n := log.count("wants no token"); n != 1 {
+		if n := log.Count("wants no token"); n != 1 {
 			t.Errorf("it was said %d times that the token is not wanted", n)
 		}
-		if log.count("s3cret") > 0 {
+		if log.Count("s3cret") > 0 {
 			t.Error("the token is in the log")
 		}
 	})
