@@ -242,5 +242,3 @@ func (w *window) points() uint64 {
 	}
 	return points
 }
-
-func windowName(start int64) string { return time.Unix(0, start).UTC().Format(time.RFC3339) }

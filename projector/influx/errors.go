@@ -21,6 +21,9 @@ var (
 	notFiniteTexts = []string{"json: unsupported value"} // of encoding/json in the server
 )
 
+// maxSaid is how many bytes of a server's error text are kept.
+const maxSaid = 1000
+
 // StatementError returns an error with the Kind that the error text of a statement means: Schema
 // for a missing database or policy, Temporary for an overloaded or closing server, and Invalid (the
 // statement's own fault) for any other text. status may be 0.

@@ -22,11 +22,10 @@ import (
 // defaultMaxAnswer bounds the bytes that are read of an answer; they hold some 5 million values.
 const defaultMaxAnswer = 256 << 20
 
-// These are the limits, in bytes, of an answer's headers and of the texts that are kept of an
-// answer. The texts end up in logs, rejects and answers of the API.
+// These are the limits, in bytes, of the headers of an answer and of the version in it, which ends
+// up in the log and in answers of the API.
 const (
 	maxHeaders = 64 << 10
-	maxSaid    = 1000
 	maxVersion = 64
 )
 

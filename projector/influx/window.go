@@ -119,3 +119,6 @@ func (b *block) used() int {
 	}
 	return n
 }
+
+// windowName returns the start of a window, in ns since 1970, as logs and notes show it.
+func windowName(start int64) string { return time.Unix(0, start).UTC().Format(time.RFC3339) }

@@ -23,8 +23,6 @@ const (
 	// for a sink that makes durable what it took.
 	stateTimeout   = 5 * time.Second
 	persistTimeout = 30 * time.Second
-
-	gapMessage = "records are missing from the journal before they could be filled in"
 )
 
 // Backlog fills in what a runner left out to be live again soon, from the newest record that is

@@ -140,3 +140,6 @@ func (p *player) ours(records []journal.Record) (ours []journal.Record, gone pla
 	}
 	return ours, gone
 }
+
+// gapMessage is logged with a gap in the recorded events.
+const gapMessage = "records are missing from the journal before they could be filled in"
