@@ -61,9 +61,7 @@ func testSuspend(t *testing.T, long time.Duration, beat string, stay bool) {
 	// The value of stat_0 is the number of the relay's poll.
 	latest := "/latest/stat_0?host=" + relaytest.FleetID(0)
 	var before, after stat
-	if err := s.Get(latest, &before); err != nil {
-		t.Fatal(err)
-	}
+	await(t, s, "a reading", time.Minute, func() error { return s.Get(latest, &before) })
 
 	if err := s.Pause(); err != nil {
 		t.Fatal(err)
