@@ -55,15 +55,15 @@ func readJournal(t *testing.T, dir string, visit func(seq uint64, e *codec.Event
 		t.Fatal(err)
 	}
 	defer j.Close(context.Background())
-	r, err := j.ReadFrom(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
 	end, err := j.State(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	r, err := j.ReadFrom(max(end.FirstSeq, 1)) // a gap before the first event is not missed
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
 	for seq := uint64(0); seq < end.LastSeq; {
 		records, err := r.Read(t.Context(), 1000)
 		if err != nil {
