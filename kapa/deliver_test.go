@@ -40,6 +40,13 @@ func answer(r *http.Request, status int, header ...string) *http.Response {
 // queue queues posts with the bodies "1", "2" and so on.
 func queue(tb testing.TB, a *Alerts, id string, from, to int) {
 	tb.Helper()
+	fillQueue(tb, a, id, from, to)
+	a.Projection().deliverer.poke()
+}
+
+// fillQueue stores the posts, with the bodies "1", "2" and so on; nobody looks for them yet.
+func fillQueue(tb testing.TB, a *Alerts, id string, from, to int) {
+	tb.Helper()
 	if err := a.store.db.Update(func(tx *bbolt.Tx) error {
 		for i := from; i <= to; i++ {
 			if _, err := enqueue(tx, id, []delivery{{Created: time.Now().UnixNano(), Body: json.RawMessage(fmt.Sprint(i))}}, false); err != nil {
@@ -50,7 +57,6 @@ func queue(tb testing.TB, a *Alerts, id string, from, to int) {
 	}); err != nil {
 		tb.Fatal(err)
 	}
-	a.Projection().deliverer.poke()
 }
 
 // arrivals collects what arrived, and at which path.
@@ -205,7 +211,8 @@ func TestDeliverMended(t *testing.T) {
 		}
 
 		broken := alertTo(t, a, "http://h/broken")
-		queue(t, a, broken, 1, 2)
+		synctest.Wait() // nobody looks at the queue while it is damaged
+		fillQueue(t, a, broken, 1, 2)
 		if err := db.Update(func(tx *bbolt.Tx) error {
 			b := bucket(tx, queueBucket)
 			return b.Put(keysOf(b, broken)[0], []byte("{"))
