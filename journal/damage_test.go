@@ -59,6 +59,7 @@ func (d *damageTemplate) make(t *testing.T) (lastOf []uint64, marker Marker) {
 	if d.lastOf != nil {
 		return slices.Clone(d.lastOf), d.marker
 	}
+	d.remove() // of a test that failed here
 	dir, err := os.MkdirTemp("", "pulse-journal-")
 	if err != nil {
 		t.Fatal(err)
