@@ -20,6 +20,9 @@ import (
 // clock is wrong, in nanoseconds.
 const clockFile = "TEST_CLOCK_FILE"
 
+// readSuffix names the file, beside that of the clock, into which a server writes what it read.
+const readSuffix = ".read"
+
 // A wrongClock is the clock of server processes, which the test sets.
 type wrongClock struct {
 	file   string
@@ -33,7 +36,7 @@ func newClock(t *testing.T) *wrongClock {
 	return c
 }
 
-// step moves the clock. A running server follows within some milliseconds.
+// step moves the clock. A running server follows within some milliseconds: awaitRead waits for it.
 func (c *wrongClock) step(t *testing.T, d time.Duration) {
 	t.Helper()
 	c.offset += d
@@ -44,6 +47,19 @@ func (c *wrongClock) step(t *testing.T, d time.Duration) {
 	if err := os.Rename(next, c.file); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// awaitRead waits until the running server has the time that was set last.
+func (c *wrongClock) awaitRead(t *testing.T, s *pulseproc.Server) {
+	t.Helper()
+	want := strconv.FormatInt(int64(c.offset), 10)
+	await(t, s, "the server's clock", 30*time.Second, func() error {
+		text, err := os.ReadFile(c.file + readSuffix)
+		if err == nil && string(text) != want {
+			err = fmt.Errorf("it is wrong by %s ns, not %s", text, want)
+		}
+		return err
+	})
 }
 
 // now is what the servers take for the time.
@@ -58,16 +74,19 @@ func (c *wrongClock) newServer(t *testing.T, dataDir string, args ...string) *pu
 // runWithClock is main with a clock that is wrong by what stands in the file.
 func runWithClock(file string) {
 	var offset atomic.Int64
+	var known string
 	read := func() error {
 		text, err := os.ReadFile(file)
-		if err != nil {
+		if err != nil || string(text) == known {
 			return err
 		}
 		n, err := strconv.ParseInt(string(text), 10, 64)
-		if err == nil {
-			offset.Store(n)
+		if err != nil {
+			return err
 		}
-		return err
+		known = string(text)
+		offset.Store(n)
+		return os.WriteFile(file+readSuffix, text, 0o600)
 	}
 	config, err := ParseConfig(os.Args[1:])
 	if err == nil {
