@@ -20,6 +20,9 @@ import (
 // this file how wrong its clock is, in nanoseconds.
 const clockFile = "TEST_CLOCK_FILE"
 
+// readSuffix is the suffix of a second file, into which a server writes the offset that it has read.
+const readSuffix = ".read"
+
 // A wrongClock is the clock of the server processes. The test sets it.
 type wrongClock struct {
 	file   string
@@ -33,7 +36,8 @@ func newClock(t *testing.T) *wrongClock {
 	return c
 }
 
-// step moves the clock. A running server reads the new time within some milliseconds.
+// step moves the clock. A running server reads the new time within some milliseconds:
+// awaitRead waits for it.
 func (c *wrongClock) step(t *testing.T, d time.Duration) {
 	t.Helper()
 	c.offset += d
@@ -44,6 +48,19 @@ func (c *wrongClock) step(t *testing.T, d time.Duration) {
 	if err := os.Rename(next, c.file); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// awaitRead waits until the running server has read the time that was set last.
+func (c *wrongClock) awaitRead(t *testing.T, s *pulseproc.Server) {
+	t.Helper()
+	want := strconv.FormatInt(int64(c.offset), 10)
+	await(t, s, "the server's clock", 30*time.Second, func() error {
+		text, err := os.ReadFile(c.file + readSuffix)
+		if err == nil && string(text) != want {
+			err = fmt.Errorf("it is wrong by %s ns, not %s", text, want)
+		}
+		return err
+	})
 }
 
 // now returns the time on the servers' clock.
@@ -58,16 +75,19 @@ func (c *wrongClock) newServer(t *testing.T, dataDir string, args ...string) *pu
 // runWithClock runs main with a clock that is wrong by the number in the file.
 func runWithClock(file string) {
 	var offset atomic.Int64
+	var known string
 	read := func() error {
 		text, err := os.ReadFile(file)
-		if err != nil {
+		if err != nil || string(text) == known {
 			return err
 		}
 		n, err := strconv.ParseInt(string(text), 10, 64)
-		if err == nil {
-			offset.Store(n)
+		if err != nil {
+			return err
 		}
-		return err
+		known = string(text)
+		offset.Store(n)
+		return os.WriteFile(file+readSuffix, text, 0o600)
 	}
 	config, err := ParseConfig(os.Args[1:])
 	if err == nil {

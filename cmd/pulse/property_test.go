@@ -176,6 +176,7 @@ func (a *anything) step() {
 	to = min(max(to, -maxOffset), maxOffset)
 	a.log("the clock goes by %v to %v", (to - a.clock.offset).Round(time.Millisecond), to.Round(time.Millisecond))
 	a.clock.step(a.t, to-a.clock.offset)
+	a.clock.awaitRead(a.t, a.server)
 }
 
 // kill ends the server with SIGKILL, with load or without. It may kill the next server too, while
