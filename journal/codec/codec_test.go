@@ -188,6 +188,7 @@ var decodeCases = []string{
 	`{"relay":"\"\\\/\b\f\n\r\t\u0041\u00e9\ud83d\ude00\ud83d \ud83d\ud83d\ude00 \udc00\uD83Dx"}`,
 	"{\"relay\":\"\xff\xc3\x28 \xe4\xb8\x96\"}",
 	`{"unknown":{"a":[1,2.5,-3e-7,true,false,null,"x\n",{}],"b":{"c":[]}},"relay":"r","more":1e999}`,
+	`{"relay":"r","more":1e999+}`, `{"relay":"r","more":[-0.1e0700,1e999]}`,
 	`{"relay":"a","relay":"b","collectors":[{"name":"x"}],"collectors":[]}`,
 	`{"collectors":[{"stats":{"a":1,"a":2}}]}`,
 	`null`, `{}`, `[]`, `1`, ``, ` `, `{`, `{"`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `{,}`, `{"a" 1}`, `{}x`, `{"v":2}`,

@@ -286,7 +286,7 @@ func (p *parser) float() float64 {
 	}
 	v, err := strconv.ParseFloat(view(data[start:i]), 64)
 	if err != nil {
-		p.i = start
+		p.i, p.end = start, i
 		p.fail(outOfRange)
 		return 0
 	}

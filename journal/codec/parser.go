@@ -17,6 +17,7 @@ type parser struct {
 	i       int
 	err     *DecodeError
 	scratch []byte // for strings with escapes
+	end     int    // of the number that failed with outOfRange
 }
 
 func (p *parser) fail(reason string) {
@@ -337,19 +338,9 @@ func (p *parser) skipDepth(depth int) {
 
 // number skips a number of any size.
 func (p *parser) number() {
-	at := p.i
 	_ = p.float()
 	if p.err != nil && p.err.Reason == outOfRange {
-		p.err = nil
-		p.i = at
-		for p.i < len(p.data) {
-			switch c := p.data[p.i]; {
-			case c-'0' <= 9, c == '-', c == '+', c == '.', c|0x20 == 'e':
-				p.i++
-			default:
-				return
-			}
-		}
+		p.err, p.i = nil, p.end
 	}
 }
 
