@@ -48,10 +48,10 @@ func newRawCounters(reg prometheus.Registerer) *rawCounters {
 	}
 }
 
-// rawSeries holds the form of a series for the store, and its newest refusal.
+// rawSeries holds the form of a series for the store, and its newest refusal, nil if there is none.
 type rawSeries struct {
 	series  *Series
-	refused refused
+	refused *refused
 }
 
 // refused is the newest refusal of a series. A shard holds whole hours, and refuses either all
@@ -132,9 +132,9 @@ func (w *rawWriter) add(seq uint64, e *codec.Event, oldest int64, now time.Time)
 		rd := &w.readings[i]
 		s := &rd.Series.Data
 		if s.series == nil {
-			s.series = NewSeries(rd.Series.Stat, storedTags(rd.Series.Set.Tags)...)
+			s.series = rawTags(rd.Series.Set).Series(rd.Series.Stat)
 		}
-		if f := &s.refused; f.round == w.round && f.hour == hour && now.Before(f.until) {
+		if f := s.refused; f != nil && f.round == w.round && f.hour == hour && now.Before(f.until) {
 			w.skipped = append(w.skipped, origin{seq, rd.Series})
 			continue
 		}
@@ -185,7 +185,7 @@ func (w *rawWriter) refuse(refusals []refusal, now time.Time) (rejects []project
 		for i := f.from; i < f.to; i++ {
 			o := w.origins[i]
 			hour := floor.Div(w.points[i].Time, int64(time.Hour))
-			o.series.Data.refused = refused{hour, now.Add(refusedFor), w.round, f.reason}
+			o.series.Data.refused = &refused{hour, now.Add(refusedFor), w.round, f.reason}
 			if len(rejects) < listedRefusals {
 				rejects = append(rejects, o.reject(f.reason))
 				continue
@@ -203,11 +203,21 @@ func (w *rawWriter) refuse(refusals []refusal, now time.Time) (rejects []project
 	return rejects
 }
 
-// storedTags converts tags to the store's type.
-func storedTags(tags []lookup.Tag) []Tag {
+// rawTags returns the tags of a set in the store's form, the same for all its series.
+func rawTags(set *lookup.Set[struct{}, rawSeries]) *TagSet {
+	for _, s := range set.Series {
+		if s.Data.series != nil {
+			return s.Data.series.set
+		}
+	}
+	return storedTags(set.Tags)
+}
+
+// storedTags converts tags to the store's form.
+func storedTags(tags []lookup.Tag) *TagSet {
 	stored := make([]Tag, len(tags))
 	for i, t := range tags {
 		stored[i] = Tag{Key: t.Key, Value: t.Value}
 	}
-	return stored
+	return NewTagSet(stored...)
 }

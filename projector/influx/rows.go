@@ -141,7 +141,7 @@ func (a *Aggregates) addPoint(w *window, b *block, set *lookup.Set[relayState, s
 		d.rows = append(d.rows, nil)
 	}
 	if d.rows[set.Index] == nil {
-		d.rows[set.Index] = NewSeries(influxnames.Aggregate, storedTags(set.Tags)...)
+		d.rows[set.Index] = storedTags(set.Tags).Series(influxnames.Aggregate)
 	}
 	last := len(buf.fields)
 	buf.points = append(buf.points, Point{Series: d.rows[set.Index], Fields: buf.fields[first:last:last], Time: w.start})

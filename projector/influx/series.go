@@ -12,66 +12,91 @@ type Tag struct {
 	Key, Value string
 }
 
-// Series is a measurement and its tags, in the form in which InfluxDB keeps them. It is made once
-// and then shared by all its points. It is safe for concurrent use, because nothing ever changes
-// it.
-type Series struct {
-	measurement string
-	tags        []Tag
-	key         string // escaped for the line protocol: measurement,k=v,k=v
+// TagSet is a set of tags in the form in which InfluxDB keeps it. It is made once and shared by all
+// series that have it. It is safe for concurrent use, because nothing ever changes it.
+type TagSet struct {
+	tags []Tag
+	key  string // escaped for the line protocol: ,k=v,k=v
 
 	native atomic.Value // see Native
 }
 
-// NewSeries makes a series. It replaces the characters that the line protocol cannot carry (see
-// Clean), and sorts the tags by key. It drops the tags that InfluxDB does not keep: those without a
-// key or a value, those named time, and all but the first with the same key. The caller's slice
-// stays as it is. An empty measurement gives a series whose points every store rejects.
-func NewSeries(measurement string, tags ...Tag) *Series {
-	s := &Series{measurement: CleanMeasurement(measurement)}
-	s.tags = make([]Tag, 0, len(tags))
+// NewTagSet makes a set of tags. It replaces the characters that the line protocol cannot carry
+// (see Clean), and sorts the tags by key. It drops the tags that InfluxDB does not keep: those
+// without a key or a value, those named time, and all but the first with the same key. The caller's
+// slice stays as it is.
+func NewTagSet(tags ...Tag) *TagSet {
+	set := &TagSet{tags: make([]Tag, 0, len(tags))}
 	for _, t := range tags {
 		t = Tag{Clean(t.Key), Clean(t.Value)}
 		if t.Key == "" || t.Value == "" || t.Key == timeKey {
 			continue
 		}
-		s.tags = append(s.tags, t)
+		set.tags = append(set.tags, t)
 	}
-	slices.SortStableFunc(s.tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
-	s.tags = slices.CompactFunc(s.tags, func(a, b Tag) bool { return a.Key == b.Key })
+	slices.SortStableFunc(set.tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
+	set.tags = slices.CompactFunc(set.tags, func(a, b Tag) bool { return a.Key == b.Key })
 
-	dst := appendMeasurement(nil, s.measurement)
-	for _, t := range s.tags {
-		dst = append(dst, ',')
-		dst = appendTag(dst, t.Key)
-		dst = append(dst, '=')
-		dst = appendTag(dst, t.Value)
+	var key []byte
+	for _, t := range set.tags {
+		key = append(key, ',')
+		key = appendTag(key, t.Key)
+		key = append(key, '=')
+		key = appendTag(key, t.Value)
 	}
-	s.key = string(dst)
+	set.key = string(key)
+	return set
+}
+
+// Tags returns the tags as they are stored, sorted by key. The slice belongs to the set.
+func (t *TagSet) Tags() []Tag { return t.tags }
+
+// Native returns the form in which a store keeps the tags. build makes it on the first call, and
+// may be called more than once if several goroutines call first. All callers must build the same
+// type.
+func (t *TagSet) Native(build func([]Tag) any) any {
+	if v := t.native.Load(); v != nil {
+		return v
+	}
+	v := build(t.tags)
+	t.native.Store(v)
+	return v
+}
+
+// Series is a measurement and its tags, in the form in which InfluxDB keeps them. It is made once
+// and then shared by all its points. It is safe for concurrent use, because nothing ever changes
+// it.
+type Series struct {
+	measurement string
+	set         *TagSet
+	key         string // escaped for the line protocol: measurement,k=v,k=v
+}
+
+// NewSeries makes a series of the measurement and a set of the tags.
+func NewSeries(measurement string, tags ...Tag) *Series {
+	return NewTagSet(tags...).Series(measurement)
+}
+
+// Series makes the series of the measurement, in which it replaces the characters that the line
+// protocol cannot carry. An empty measurement gives a series whose points every store rejects.
+func (t *TagSet) Series(measurement string) *Series {
+	s := &Series{measurement: CleanMeasurement(measurement), set: t}
+	key := make([]byte, 0, len(s.measurement)+len(t.key))
+	s.key = string(append(appendMeasurement(key, s.measurement), t.key...))
 	return s
 }
 
 // Measurement returns the measurement's name as it is stored.
 func (s *Series) Measurement() string { return s.measurement }
 
-// Tags returns the tags as they are stored, sorted by key. The slice belongs
-// to the series.
-func (s *Series) Tags() []Tag { return s.tags }
+// TagSet returns the tags as a set.
+func (s *Series) TagSet() *TagSet { return s.set }
+
+// Tags returns the tags as they are stored, sorted by key.
+func (s *Series) Tags() []Tag { return s.set.tags }
 
 // Key returns the key, escaped for the line protocol. It is equal for equal series only.
 func (s *Series) Key() string { return s.key }
-
-// Native returns the form in which a store keeps the series. build makes it on the first call, and
-// may be called more than once if several goroutines call first. All callers must build the same
-// type.
-func (s *Series) Native(build func(*Series) any) any {
-	if v := s.native.Load(); v != nil {
-		return v
-	}
-	v := build(s)
-	s.native.Store(v)
-	return v
-}
 
 // timeKey names the one column that can be neither a tag nor a field.
 const timeKey = "time"

@@ -81,11 +81,11 @@ func (p *point) IntegerValue() (int64, error)   { panic("embedded: every field i
 func (p *point) UnsignedValue() (uint64, error) { panic("embedded: every field is a float") }
 func (p *point) BooleanValue() (bool, error)    { panic("embedded: every field is a float") }
 
-// tagsOf returns the tags of a series in the engine's form, which is made once per series.
+// tagsOf returns the tags of a series in the engine's form, which is made once per set of tags.
 func tagsOf(s *influx.Series) models.Tags {
-	return s.Native(func(s *influx.Series) any {
-		tags := make(models.Tags, len(s.Tags()))
-		for i, t := range s.Tags() {
+	return s.TagSet().Native(func(set []influx.Tag) any {
+		tags := make(models.Tags, len(set))
+		for i, t := range set {
 			tags[i] = models.NewTag(bytesOf(t.Key), bytesOf(t.Value))
 		}
 		return tags

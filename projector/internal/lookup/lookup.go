@@ -1,10 +1,11 @@
 // Package lookup finds the data that a projection keeps for the series of each reading, without an
-// allocation and mostly without hashing.
+// allocation and mostly without hashing. Small relays have lists and no maps: a map of one entry
+// takes more memory than the series in it.
 //
 // A relay answers a poll much as it answered the last one: the same collectors and the same stats
 // in the same order. So a relay remembers which series was at each place of its last event, and a
-// reading costs one comparison of (interned) strings. When the series at a place has changed, maps
-// find it and the relay remembers it at its new place. A series is a stat id and the tags of
+// reading costs one comparison of (interned) strings. When the series at a place has changed, the
+// relay finds it by its names and remembers it at its new place. A series is a stat id and the tags of
 // [Tags]; two collectors of a relay with the same tags share their series.
 //
 // A [Cache] belongs to one goroutine. It grows with every new series. Its owner limits its size
@@ -40,7 +41,7 @@ type Set[R, S any] struct {
 	Series []*Series[R, S]
 	// Index numbers the sets of a relay, as Series.Index numbers the series.
 	Index  int
-	byStat map[string]*Series[R, S]
+	byStat map[string]*Series[R, S] // nil while there are few series
 }
 
 // Relay holds the series of one relay.
@@ -52,15 +53,19 @@ type Relay[R, S any] struct {
 	Data R
 
 	cache  *Cache[R, S]
-	byTags map[string]*Set[R, S]
-	places []*collector[R, S] // by place in the event
-	byName map[string]*collector[R, S]
-	hints  int // entries in places, byName and the collectors
+	byTags map[string]*Set[R, S] // nil while there are few sets
+	places []*collector[R, S]    // by place in the event
+	known  []*collector[R, S]    // each name once
+	byName map[string]int        // the index in known; nil while there are few
+	hints  int                   // entries in known and in the places of the collectors
 	tags   func(relay string, sent []string) []Tag
 	series int
 	next   int // the Index of the next series
 	used   uint64
 }
+
+// few is how many entries a list has at most before a map takes its place.
+const few = 16
 
 // collector remembers which series the stats of one collector belong to.
 type collector[R, S any] struct {
@@ -68,7 +73,6 @@ type collector[R, S any] struct {
 	tags   []string
 	set    *Set[R, S]
 	places []*Series[R, S]
-	byStat map[string]*Series[R, S]
 }
 
 // Reading is one reading of an event, with its series.
@@ -156,8 +160,12 @@ func (r *Relay[R, S]) Len() int { return r.series }
 
 // Collector visits once each series that the latest readings of a collector belong to.
 func (r *Relay[R, S]) Collector(name string, visit func(*Series[R, S])) {
-	if col := r.byName[name]; col != nil {
-		for _, s := range col.byStat {
+	col := r.collector(name)
+	if col == nil {
+		return
+	}
+	for i, s := range col.places {
+		if !slices.Contains(col.places[:i], s) {
 			visit(s)
 		}
 	}
@@ -168,13 +176,8 @@ func (r *Relay[R, S]) Keep(keep func(*Series[R, S]) bool) {
 	before := r.series
 	r.series = 0
 	for _, set := range r.Sets {
-		set.Series = slices.DeleteFunc(set.Series, func(s *Series[R, S]) bool {
-			if keep(s) {
-				return false
-			}
-			delete(set.byStat, s.Stat)
-			return true
-		})
+		set.Series = slices.DeleteFunc(set.Series, func(s *Series[R, S]) bool { return !keep(s) })
+		set.index()
 		r.series += len(set.Series)
 	}
 	if r.series == before {
@@ -184,9 +187,9 @@ func (r *Relay[R, S]) Keep(keep func(*Series[R, S]) bool) {
 		r.cache.series -= before - r.series
 	}
 	r.Sets = slices.DeleteFunc(r.Sets, func(set *Set[R, S]) bool { return len(set.Series) == 0 })
-	clear(r.byTags)
-	for _, set := range r.Sets {
-		r.byTags[string(appendKey(nil, set.Tags))] = set
+	r.byTags = nil
+	if len(r.Sets) > few {
+		r.indexSets()
 	}
 	r.forgetPlaces()
 }
@@ -232,16 +235,9 @@ func (r *Relay[R, S]) findCollector(place int, sent *codec.Collector) *collector
 	if r.hints > 4*r.series+1024 { // the names of collectors or stats never repeat
 		r.forgetPlaces()
 	}
-	col := r.byName[sent.Name]
+	col := r.collector(sent.Name)
 	if col == nil || !slices.Equal(col.tags, sent.Tags) {
-		col = &collector[R, S]{name: sent.Name, tags: slices.Clone(sent.Tags)}
-		col.set = r.set(r.tags(r.ID, sent.Tags))
-		col.byStat = make(map[string]*Series[R, S], len(sent.Stats))
-		if r.byName == nil {
-			r.byName = make(map[string]*collector[R, S])
-		}
-		r.byName[sent.Name] = col
-		r.hints++
+		col = r.newCollector(sent)
 	}
 	if place < len(r.places) {
 		r.places[place] = col
@@ -251,52 +247,130 @@ func (r *Relay[R, S]) findCollector(place int, sent *codec.Collector) *collector
 	return col
 }
 
+// collector returns the known collector of a name, nil if there is none.
+func (r *Relay[R, S]) collector(name string) *collector[R, S] {
+	if r.byName != nil {
+		if i, ok := r.byName[name]; ok {
+			return r.known[i]
+		}
+		return nil
+	}
+	if i := slices.IndexFunc(r.known, func(col *collector[R, S]) bool { return col.name == name }); i >= 0 {
+		return r.known[i]
+	}
+	return nil
+}
+
+// newCollector makes a collector, in place of the known one of its name. A relay's collectors often
+// have the same tags, and share them then.
+func (r *Relay[R, S]) newCollector(sent *codec.Collector) *collector[R, S] {
+	col := &collector[R, S]{name: sent.Name}
+	if n := len(r.known); n > 0 && slices.Equal(r.known[n-1].tags, sent.Tags) {
+		col.tags, col.set = r.known[n-1].tags, r.known[n-1].set
+	} else {
+		col.tags, col.set = slices.Clone(sent.Tags), r.set(r.tags(r.ID, sent.Tags))
+	}
+	r.hints++
+	if old := r.collector(sent.Name); old != nil {
+		r.known[slices.Index(r.known, old)] = col
+		return col
+	}
+	r.known = append(r.known, col)
+	if r.byName != nil {
+		r.byName[col.name] = len(r.known) - 1
+	} else if len(r.known) > few {
+		r.byName = make(map[string]int, len(r.known))
+		for i, col := range r.known {
+			r.byName[col.name] = i
+		}
+	}
+	return col
+}
+
 // findSeries finds or makes a series that was not at its place, and remembers it at the place.
 func (r *Relay[R, S]) findSeries(col *collector[R, S], place int, stat string) *Series[R, S] {
-	s := col.byStat[stat]
-	if s == nil {
-		s = r.seriesOf(col.set, stat)
-		col.byStat[stat] = s
-		r.hints++
-	}
+	s := r.seriesOf(col.set, stat)
 	if place < len(col.places) {
 		col.places[place] = s
 	} else if place == len(col.places) {
 		col.places = append(col.places, s)
+		r.hints++
 	}
 	return s
 }
 
 func (r *Relay[R, S]) forgetPlaces() {
-	r.places, r.byName, r.hints = nil, nil, 0
+	r.places, r.known, r.byName, r.hints = nil, nil, nil, 0
 }
 
+// set finds or makes a set of tags.
 func (r *Relay[R, S]) set(tags []Tag) *Set[R, S] {
 	var buf [256]byte
-	key := appendKey(buf[:0], tags)
-	set := r.byTags[string(key)]
-	if set == nil {
-		set = &Set[R, S]{Relay: r, Tags: tags, Index: len(r.Sets), byStat: make(map[string]*Series[R, S])}
-		if r.byTags == nil {
-			r.byTags = make(map[string]*Set[R, S])
+	if r.byTags != nil {
+		if set := r.byTags[string(appendKey(buf[:0], tags))]; set != nil {
+			return set
 		}
-		r.byTags[string(key)] = set
-		r.Sets = append(r.Sets, set)
+	} else if i := slices.IndexFunc(r.Sets, func(set *Set[R, S]) bool { return slices.Equal(set.Tags, tags) }); i >= 0 {
+		return r.Sets[i]
+	}
+	set := &Set[R, S]{Relay: r, Tags: tags, Index: len(r.Sets)}
+	r.Sets = append(r.Sets, set)
+	if r.byTags != nil {
+		r.byTags[string(appendKey(buf[:0], tags))] = set
+	} else if len(r.Sets) > few {
+		r.indexSets()
 	}
 	return set
 }
 
+func (r *Relay[R, S]) indexSets() {
+	r.byTags = make(map[string]*Set[R, S], len(r.Sets))
+	for _, set := range r.Sets {
+		r.byTags[string(appendKey(nil, set.Tags))] = set
+	}
+}
+
+// seriesOf finds or makes the series of a stat.
 func (r *Relay[R, S]) seriesOf(set *Set[R, S], stat string) *Series[R, S] {
-	s := set.byStat[stat]
-	if s == nil {
-		s = &Series[R, S]{Stat: stat, Set: set, Index: r.next}
-		r.next++
-		r.series++
-		if r.cache != nil {
-			r.cache.series++
-		}
+	if s := set.find(stat); s != nil {
+		return s
+	}
+	s := &Series[R, S]{Stat: stat, Set: set, Index: r.next}
+	r.next++
+	r.series++
+	if r.cache != nil {
+		r.cache.series++
+	}
+	set.Series = append(set.Series, s)
+	if set.byStat != nil {
 		set.byStat[stat] = s
-		set.Series = append(set.Series, s)
+	} else if len(set.Series) > few {
+		set.index()
 	}
 	return s
+}
+
+// find returns the series of a stat, nil if there is none.
+func (s *Set[R, S]) find(stat string) *Series[R, S] {
+	if s.byStat != nil {
+		return s.byStat[stat]
+	}
+	for _, series := range s.Series {
+		if series.Stat == stat {
+			return series
+		}
+	}
+	return nil
+}
+
+// index makes the map of the set's series, if they are not few.
+func (s *Set[R, S]) index() {
+	s.byStat = nil
+	if len(s.Series) <= few {
+		return
+	}
+	s.byStat = make(map[string]*Series[R, S], len(s.Series))
+	for _, series := range s.Series {
+		s.byStat[series.Stat] = series
+	}
 }

@@ -69,20 +69,27 @@ func TestResolveSharesSeriesAndCountsWithinAnEvent(t *testing.T) {
 	}
 }
 
-// TestResolveFollowsEveryChange compares Resolve with a simple map by stat and tags.
+// TestResolveFollowsEveryChange compares Resolve with a simple map by stat and tags, for relays with
+// few names and with many.
 func TestResolveFollowsEveryChange(t *testing.T) {
+	for _, names := range []int{2, 5, 60} {
+		t.Run(fmt.Sprint(names), func(t *testing.T) { followEveryChange(t, names) })
+	}
+}
+
+func followEveryChange(t *testing.T, names int) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var c cache
 	series := make(map[string]*lookup.Series[struct{}, int])
 	for range 5000 {
 		e := &codec.Event{Relay: fmt.Sprint("r", rng.IntN(3))}
 		for range rng.IntN(4) {
-			cl := col(fmt.Sprint("c", rng.IntN(3)), nil)
+			cl := col(fmt.Sprint("c", rng.IntN(names)), nil)
 			for range rng.IntN(3) {
-				cl.Tags = append(cl.Tags, fmt.Sprintf("k%d:%d", rng.IntN(2), rng.IntN(2)))
+				cl.Tags = append(cl.Tags, fmt.Sprintf("k%d:%d", rng.IntN(2), rng.IntN(names)))
 			}
 			for range rng.IntN(4) {
-				cl.Stats = append(cl.Stats, codec.Stat{ID: fmt.Sprint("s", rng.IntN(5)), Value: rng.Float64()})
+				cl.Stats = append(cl.Stats, codec.Stat{ID: fmt.Sprint("s", rng.IntN(names)), Value: rng.Float64()})
 			}
 			e.Collectors = append(e.Collectors, cl)
 		}
@@ -143,13 +150,35 @@ func TestForgetting(t *testing.T) {
 	}
 }
 
-func TestNamesThatNeverRepeatStayBounded(t *testing.T) {
-	heap := func() uint64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
+// heap returns the bytes of the objects that live.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// TestSmallRelaysTakeLittleMemory has relays as Pulse 0.2 knew them: a collector for each stat.
+func TestSmallRelaysTakeLittleMemory(t *testing.T) {
+	e := event()
+	for i := range 10 {
+		name := fmt.Sprint("stat_", i)
+		e.Collectors = append(e.Collectors, col(name, []string{"service:web", "dc:ams"}, name))
 	}
+	var c cache
+	var dst []reading
+	before := heap()
+	for i := range 1000 {
+		e.Relay = fmt.Sprint("relay", i)
+		dst = c.Relay(e.Relay).Resolve(e, dst[:0])
+	}
+	if each := (heap() - before) / uint64(c.Len()); each > 300 {
+		t.Errorf("a series takes %d bytes, expected 230", each)
+	}
+	runtime.KeepAlive(&c)
+}
+
+func TestNamesThatNeverRepeatStayBounded(t *testing.T) {
 	var c cache
 	r := c.Relay("r")
 	var dst []reading
