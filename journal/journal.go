@@ -25,7 +25,6 @@ type Journal struct {
 	lock   *os.File
 	report OpenReport
 	space  *space
-	meter  meter
 
 	subjects subjectCache
 	pool     sync.Pool
@@ -37,6 +36,7 @@ type Journal struct {
 	wg       sync.WaitGroup
 	closer   sync.Once
 	closeErr error
+	meter    meter
 
 	runs    *runs
 	durable *watermark

@@ -70,7 +70,7 @@ func AppendMessages(tb testing.TB, dir string, messages ...journal.Message) {
 			tb.Fatalf("appending messages to the journal in %s: %v", dir, err)
 		}
 	}
-	o := &server.Options{ServerName: "pulse", DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir}
+	o := &server.Options{ServerName: "pulse", DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir, JetStreamMaxStore: 1 << 60}
 	const user = "older"
 	must(o.ProcessConfigString(fmt.Sprintf("accounts { %s { jetstream: enabled, users: [ {user: %q, password: %[2]q} ] } }", journal.Account, user)))
 	srv, err := server.NewServer(o)
