@@ -66,7 +66,7 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		golden(t, "v2/event-"+name, data)
-		old := encodeVersion1(e)
+		old := encodeVersion1(nil, e)
 		golden(t, "v1/event-"+name, old)
 		for _, data := range [][]byte{data, old} {
 			var got Event
@@ -103,14 +103,15 @@ func golden(t *testing.T, name string, data []byte) {
 	}
 }
 
-// encodeVersion1 writes what EncodeEvent of Pulse 0.3 wrote.
-func encodeVersion1(e *Event) []byte {
-	dst := append([]byte(nil), `{"v":1,"relay":`...)
+// encodeVersion1 appends what EncodeEvent wrote before version 2.
+func encodeVersion1(dst []byte, e *Event) []byte {
+	dst = append(dst, `{"v":1,"relay":`...)
 	dst = appendString(dst, e.Relay)
 	dst = append(dst, `,"time":`...)
 	dst = strconv.AppendInt(dst, e.Time, 10)
 	dst = append(dst, `,"collectors":[`...)
-	for i, c := range e.Collectors {
+	for i := range e.Collectors {
+		c := &e.Collectors[i]
 		if i > 0 {
 			dst = append(dst, ',')
 		}
