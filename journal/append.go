@@ -106,6 +106,9 @@ func (j *Journal) leave(r *request, why error) (uint64, error) {
 
 func (j *Journal) answer(r *request) (uint64, error) {
 	seq, err := r.seq, r.err
+	if err == nil {
+		j.meter.appended.Add(int64(recordMin + len(r.subject) + len(r.data)))
+	}
 	j.release(r)
 	return seq, err
 }

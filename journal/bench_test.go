@@ -91,6 +91,66 @@ func ownCPU(tb testing.TB) time.Duration {
 	return time.Duration(self.Utime.Nano() + self.Stime.Nano())
 }
 
+// small is an event of ten readings with one tag set: as relays of Pulse 0.2 send them, a collector
+// for each stat, or of one collector.
+func small(n int, alone bool) *codec.Event {
+	const relays = 1000
+	e := &codec.Event{Relay: fmt.Sprint("host", n%relays), Time: 1795416970017829163 + int64(n)}
+	tags := []string{fmt.Sprint("service:web", n%10)}
+	for i := range 10 {
+		stat := codec.Stat{ID: fmt.Sprint("stat_", i), Value: float64(n/relays%100) + float64(n%relays)/1e4}
+		if i == 0 || alone {
+			e.Collectors = append(e.Collectors, codec.Collector{Name: stat.ID, Tags: tags})
+		}
+		last := &e.Collectors[len(e.Collectors)-1]
+		last.Stats = append(last.Stats, stat)
+	}
+	return e
+}
+
+// smallKinds are the kinds of small, with the most bytes of a reading that the blocks may take.
+var smallKinds = []struct {
+	name  string
+	alone bool
+	limit float64
+}{{"stats=alone", true, 32}, {"stats=together", false, 32}}
+
+// blockBytes appends small events and returns the bytes of a reading in the blocks, with everything
+// that the server adds.
+func blockBytes(tb testing.TB, events int, alone bool) float64 {
+	j := open(tb, Options{Sync: SyncEvery(time.Minute)})
+	var wg sync.WaitGroup
+	const appenders = 100
+	for a := range appenders {
+		wg.Go(func() {
+			for i := a; i < events; i += appenders {
+				if _, err := j.Append(context.Background(), small(i, alone)); err != nil {
+					tb.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return float64(dirSize(tb, j.runs.current().msgs)) / float64(10*events)
+}
+
+func TestBytesOfAReading(t *testing.T) {
+	for _, kind := range smallKinds {
+		each := blockBytes(t, 5000, kind.alone)
+		t.Logf("%s: %.1f bytes a reading", kind.name, each)
+		if each > kind.limit {
+			t.Errorf("%s: %.1f bytes a reading, at most %v", kind.name, each, kind.limit)
+		}
+	}
+}
+
+func BenchmarkBlockBytes(b *testing.B) {
+	for _, kind := range smallKinds {
+		b.Run(kind.name, func(b *testing.B) { b.ReportMetric(blockBytes(b, b.N, kind.alone), "B/reading") })
+	}
+}
+
 // BenchmarkStraight publishes the same events, already encoded, directly to JetStream with
 // SyncAlways. It uses atomic batches, the only group commit that the server has. While the batch of
 // one publisher is written, the batches of the others come in; more than four publishers make it no

@@ -36,6 +36,7 @@ type Journal struct {
 	wg       sync.WaitGroup
 	closer   sync.Once
 	closeErr error
+	meter    meter
 
 	runs    *runs
 	durable *watermark
@@ -135,6 +136,7 @@ func (j *Journal) open(ctx context.Context) error {
 		return err
 	}
 	j.identity = run.identity
+	j.meter.begin(run.msgs, run.stream.CachedInfo().State.LastTime)
 	j.runs.set(run)
 	if err := j.saveMarker(true); err != nil {
 		run.stop()
@@ -214,6 +216,8 @@ type State struct {
 	Bytes, Messages uint64
 	MaxBytes        int64
 	Retention       time.Duration
+	// Reach is how far back the journal reaches at the present rate.
+	Reach Reach
 }
 
 // State asks the server. It fails with ErrUnavailable while the server is being restarted, and with
@@ -231,7 +235,7 @@ func (j *Journal) State(ctx context.Context) (State, error) {
 	last, _, _ := j.durable.get()
 	st := State{FirstSeq: s.FirstSeq, LastSeq: min(s.LastSeq, last),
 		Bytes: s.Bytes, Messages: s.Msgs - s.Subjects[subjectSkipped],
-		MaxBytes: j.o.MaxBytes, Retention: j.o.Retention}
+		MaxBytes: j.o.MaxBytes, Retention: j.o.Retention, Reach: j.reach()}
 	if s.Msgs > 0 {
 		st.FirstTime, st.LastTime = s.FirstTime, s.LastTime
 	} else {
@@ -275,6 +279,7 @@ func (j *Journal) watch() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	saved := time.Now()
+	var short reachWarning
 	for {
 		select {
 		case <-j.ctx.Done():
@@ -282,6 +287,9 @@ func (j *Journal) watch() {
 		case <-tick.C:
 		}
 		_ = j.space.check(0) // Healthy tells
+		now := time.Now()
+		j.meter.note(now)
+		short.check(now, j.reach(), j.o.Retention, j.log)
 		if j.Healthy() == nil {
 			j.m.writable.Set(1)
 		} else {

@@ -346,7 +346,7 @@ func TestUndecodable(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 1)
 	run := j.runs.current()
-	for _, data := range []string{`{"v":1,`, `{"v":2,"relay":"x"}`} {
+	for _, data := range []string{`{"v":1,`, `{"v":3,"relay":"x"}`} {
 		if _, err := run.js.Publish(t.Context(), codec.ReadingsSubject+"x", []byte(data)); err != nil {
 			t.Fatal(err)
 		}

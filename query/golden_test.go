@@ -139,7 +139,8 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		{ID: "web2", Collectors: []ingest.Collector{}, LastSeen: testNow.Add(-time.Hour)},
 	}
 	w.journal.state = journal.State{FirstSeq: 11, LastSeq: 1010, FirstTime: testNow.Add(-time.Hour), LastTime: testNow,
-		Messages: 1000, Bytes: 100_000, MaxBytes: 1_000_000, Retention: 7 * 24 * time.Hour}
+		Messages: 1000, Bytes: 100_000, MaxBytes: 1_000_000, Retention: 7 * 24 * time.Hour,
+		Reach: journal.Reach{Seconds: 36000, Limit: journal.LimitMaxBytes, BytesPerSecond: 28}}
 	toLoss := 35640.0
 	w.proj.list = []projector.Status{
 		{Name: "latest", Position: 1010, Applied: 1010, State: "running", Losses: projector.Losses{Gaps: []projector.Gap{}}},

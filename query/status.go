@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/apijson"
+	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
 )
 
@@ -33,8 +34,9 @@ type (
 		Bytes            uint64          `json:"bytes"`
 		MaxBytes         int64           `json:"max_bytes"`
 		RetentionSeconds float64         `json:"retention_seconds"`
-		Lost             uint64          `json:"lost"` // events that it held and lost: damage, not retention
-		Gaps             []projector.Gap `json:"gaps"` // where, found since the start: the newest, oldest first
+		Reach            journal.Reach   `json:"reach,omitzero"` // how far it reaches back at the present rate; left out while that is not known
+		Lost             uint64          `json:"lost"`           // events that it held and lost: damage, not retention
+		Gaps             []projector.Gap `json:"gaps"`           // where, found since the start: the newest, oldest first
 		Error            string          `json:"error,omitempty"`
 	}
 	// StatusInflux reports whether InfluxDB answers.
@@ -111,7 +113,7 @@ func (s *Server) statusJournal(ctx context.Context) StatusJournal {
 		FirstSequence: state.FirstSeq, LastSequence: state.LastSeq,
 		FirstTime: apijson.Time(state.FirstTime), LastTime: apijson.Time(state.LastTime),
 		Messages: state.Messages, Bytes: state.Bytes, MaxBytes: state.MaxBytes, RetentionSeconds: state.Retention.Seconds(),
-		Lost: lost.Events, Gaps: []projector.Gap{},
+		Reach: state.Reach, Lost: lost.Events, Gaps: []projector.Gap{},
 	}
 	for _, l := range lost.Ranges {
 		j.Gaps = append(j.Gaps, projector.Gap{From: l.From, To: l.To, Count: l.To - l.From + 1, Reason: l.Reason, Time: l.Found})

@@ -73,7 +73,7 @@ func TestImportDirection(t *testing.T) {
 func TestQueryNamesValuesOnly(t *testing.T) {
 	values := map[string][]string{
 		"ingest":           {"Relay", "Override", "OverrideRequest", "Error", "ErrConnected", "ErrInvalid", "ErrNotConnected", "ErrNotFound", "ErrTooMany"},
-		"journal":          {"State", "Losses"},
+		"journal":          {"State", "Losses", "Reach"},
 		"journal/outside":  {"Consumer", "ErrNoConsumer"},
 		"projector":        {"Gap", "Reject", "Status"},
 		"projector/latest": {"Reading", "Tag"},

@@ -119,6 +119,7 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		for _, warning := range allWarnings(config) {
 			fmt.Fprintln(stderr, "pulse: warning:", warning)
 		}
+		checkReach(stderr, config)
 		return exitOK
 	case !config.Server:
 		fmt.Fprintln(stderr, "pulse: nothing to do: pulse -s runs the server, pulse -h shows the flags")
@@ -159,7 +160,7 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	}
 	greeting := newLogQueue(stdout)
 	defer greeting.Close()
-	app.greet(greeting)
+	app.greet(ctx, greeting)
 	systemd.Tell(daemon.SdNotifyReady, fmt.Sprintf("STATUS=relays at %s, api at %s", app.ingest.Addr(), app.query.Addr()))
 	go systemd.Watch(ctx, app.liveness())
 	reloadAtHangups(ctx, hangups, func() {

@@ -43,6 +43,9 @@ func printStatus(w io.Writer, s query.Status) error {
 	if j.Error != "" {
 		fmt.Fprintf(t, "; %s", j.Error)
 	}
+	if j.Reach.Limit != "" {
+		fmt.Fprintf(t, "\n\t%s", describeReach(j.Reach, time.Duration(j.RetentionSeconds*float64(time.Second))))
+	}
 	if s.Influx.Reachable {
 		fmt.Fprintf(t, "\ninfluxdb\t%s\n", cmp.Or(s.Influx.Version, "answers"))
 	} else {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/query"
 )
@@ -39,7 +40,8 @@ func TestStatusCommand(t *testing.T) {
 	at := time.Date(2026, 11, 23, 9, 20, 30, 0, time.UTC)
 	status := query.Status{
 		State: "degraded", Reasons: []string{"projection influx_raw is failing: /status says why"}, Version: "0.3.0", UptimeSeconds: 11531,
-		Journal: query.StatusJournal{FirstTime: at, Messages: 1234567, Bytes: 123_456_789, MaxBytes: 10e9, RetentionSeconds: 7 * 24 * 3600},
+		Journal: query.StatusJournal{FirstTime: at, Messages: 1234567, Bytes: 123_456_789, MaxBytes: 10e9, RetentionSeconds: 7 * 24 * 3600,
+			Reach: journal.Reach{Seconds: 12500, Limit: journal.LimitMaxBytes, BytesPerSecond: 800_000}},
 		Projections: []projector.Status{
 			{Name: "latest", State: "live"},
 			{Name: "influx_raw", State: "failing", Failing: true, Lag: 100_000, LagSeconds: 360, Backlog: 40, SecondsToLoss: &toLoss, LastError: "connection refused",
@@ -66,6 +68,7 @@ func TestStatusCommand(t *testing.T) {
   projection influx_raw is failing: /status says why
 
 journal   1,234,567 events, 123 MB of 10 GB, since 2026-11-23 09:20:30Z, kept for 7d
+          reaches back 3h28m at the present rate of 800 kB/s (--journal-max-bytes; the 7d of --journal-retention need 490GB)
 influxdb  does not answer: connection refused
 relays    2 connected, 1 disconnected, 9 collectors
 

@@ -41,7 +41,7 @@ func TestTokensThatCannotBeGiven(t *testing.T) {
 		{"--token", "$2a$10$abc", "--nats-listen-address", ""}, {"--token", strings.Repeat("x", 5000), "--nats-listen-address="},
 		{"--relay-token", ""}, {"--relay-token", "ü"}, {"--relay-token", "$2a$10$abc"}, {"--relay-token", strings.Repeat("x", 255)},
 	} {
-		if code, _, stderr := runCommand(append(args, "--check-config")...); code != exitOK || stderr != "" {
+		if code, _, stderr := runCommand(append(args, "--check-config")...); code != exitOK || strings.Contains(stderr, "warning") {
 			t.Errorf("%.40q: exit %d, it says %q", args, code, stderr)
 		}
 	}

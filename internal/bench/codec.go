@@ -25,7 +25,11 @@ func (b *bench) runCodec(ctx context.Context) error {
 		least := []float64{10, 1}[i] // only decoding has a budget
 		b.compare("codec: "+name, theirs/ours, least, reading(ours), "encoding/json: "+reading(theirs))
 	}
-	allocations := f.of("BenchmarkCodec/decode", "allocs/op") + f.of("BenchmarkCodec/encode", "allocs/op")
+	b.add("codec: decode and encode, a collector for each stat", true, "-", "%s, %s", reading(each("singles/decode")), reading(each("singles/encode")))
+	allocations := 0.0
+	for _, name := range []string{"decode", "encode", "singles/decode", "singles/encode"} {
+		allocations += f.of("BenchmarkCodec/"+name, "allocs/op")
+	}
 	b.add("codec: allocations of decode and encode", allocations == 0, "0", "%g", allocations)
 	return f.err()
 }

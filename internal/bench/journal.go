@@ -82,6 +82,13 @@ func (b *bench) runJournal(ctx context.Context) error {
 	disk := f.of(appends, "B/reading")
 	b.add("journal: bytes of a reading on disk", disk <= diskLimit, fmt.Sprint(diskLimit), "%.1f (%.1f of them the event)",
 		disk, f.of(publishes, "event-B/reading"))
+	if err := f.run(ctx, 1, "^BenchmarkBlockBytes$", "20000x"); err != nil {
+		return err
+	}
+	for _, kind := range []struct{ name, what string }{{"alone", "a collector for each stat"}, {"together", "ten stats a collector"}} {
+		disk := f.of("BenchmarkBlockBytes/stats="+kind.name, "B/reading")
+		b.add("journal: bytes of a reading on disk, one tag set, "+kind.what, disk <= diskLimit, fmt.Sprint(diskLimit), "%.1f", disk)
+	}
 	return f.err()
 }
 

@@ -3,7 +3,9 @@ package human
 
 import (
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -26,6 +28,22 @@ func Bytes(n int64) string {
 		f, unit = f/1000, larger
 	}
 	return strconv.FormatFloat(f, 'g', 3, 64) + " " + unit
+}
+
+// SizeFlag returns a size of at least n bytes with two digits, as a flag takes it: 70GB.
+func SizeFlag(n int64) string {
+	f, unit := float64(n), "B"
+	for _, larger := range []string{"kB", "MB", "GB", "TB", "PB"} {
+		if f < 1000 {
+			break
+		}
+		f, unit = f/1000, larger
+	}
+	step := 0.1
+	for f/step > 99 {
+		step *= 10
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(math.Ceil(f/step)*step, 'f', 1, 64), ".0") + unit
 }
 
 // Seconds returns a number of seconds with its two largest units: 4s, 1m30s, 9h54m, 6d3h.

@@ -1,22 +1,12 @@
 package codec
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 	"unsafe"
-)
-
-// The intern table of a decoder is emptied when it holds this many strings or bytes: a fleet of
-// 10,000 relays with some hundred stats stays far below, and a stream of names that never repeat
-// stays bounded.
-const (
-	internStrings = 1 << 16
-	internBytes   = 8 << 20
-	internLongest = 256
-	// This many names of the last event are tried before the table.
-	internLast = 4096
 )
 
 // Decoder decodes events, keeping the strings it has seen: in a steady state a reading costs no
@@ -28,44 +18,94 @@ type Decoder struct {
 	bytes int
 	last  []string // the names of the last event, in order: the next one's are mostly the same
 	nth   int      // how many of this event were read
+
+	sets     map[string][]string // tag sets by their JSON
+	setBytes int
 }
 
-// DecodeEvent decodes data into e, reusing e's slices; every field of e is set. It takes any JSON
-// that encoding/json would take for the schema: keys in any order and any case, unknown fields
-// (skipped), any white space and escapes; the last of a repeated key counts, but a stat that is
-// there twice is kept twice. A null stat is no reading. The error is a *DecodeError, and e is
-// undefined then.
+// DecodeEvent decodes data into e, reusing e's slices; every field of e is set. Collectors with equal
+// tags may share the slice, which must not be changed.
+//
+// It reads every version: any JSON that encoding/json would take for the version's schema, with keys
+// in any order and any case, unknown fields (skipped), any white space and escapes. The last of a
+// repeated key counts, but a collector or a stat that is there twice is kept twice. What is null is
+// no reading. The error is a *DecodeError, and e is undefined then.
 func (d *Decoder) DecodeEvent(data []byte, e *Event) error {
-	e.Relay, e.Time, e.Collectors = "", 0, e.Collectors[:0]
-	p := d.reset(data)
-	version := int64(Version)
+	if version := beginning(data); version > 0 && d.event(data, e, version) == nil {
+		return nil
+	}
+	// Not as EncodeEvent writes: what the other fields mean depends on a "v" that may stand anywhere.
+	version, err := d.version(data, EventVersion)
+	if err != nil {
+		return err
+	}
+	return d.event(data, e, version)
+}
+
+// beginning returns the version if data begins as EncodeEvent writes it, and 0 otherwise.
+func beginning(data []byte) int64 {
+	if len(data) > 6 && string(data[:5]) == `{"v":` && data[6] == ',' {
+		if v := data[5] - '0'; 1 <= v && v <= EventVersion {
+			return int64(v)
+		}
+	}
+	return 0
+}
+
+// version returns the version of an event: 1 if there is no "v". An unknown one, of a newer release,
+// is an error.
+func (d *Decoder) version(data []byte, newest int64) (int64, error) {
+	p, version := d.reset(data), int64(1)
 	p.object(func(key []byte) {
-		switch keyOf(key) {
-		case "v":
+		if keyOf(key) == "v" {
 			p.int(&version)
-		case "relay":
+		} else {
+			p.skip()
+		}
+	})
+	err := p.finish()
+	if err == nil && (version < 1 || version > newest) {
+		err = &DecodeError{Reason: fmt.Sprintf("version %d is not known; a newer pulse wrote this", version)}
+	}
+	return version, err
+}
+
+// event decodes an event of the version.
+func (d *Decoder) event(data []byte, e *Event, version int64) error {
+	e.Relay, e.Time, e.Collectors = "", 0, e.Collectors[:0]
+	p, written := d.reset(data), int64(1)
+	p.object(func(key []byte) {
+		switch name := keyOf(key); {
+		case name == "v":
+			p.int(&written)
+		case name == "relay":
 			d.string(&e.Relay)
-		case "time":
+		case name == "time":
 			p.int(&e.Time)
-		case "collectors":
+		case name == "stats" && version > 1:
+			d.groups(e)
+		case name == "collectors" && version == 1:
 			d.collectors(e)
 		default:
 			p.skip()
 		}
 	})
-	return p.finish(version)
+	if written != version {
+		p.fail("another version")
+	}
+	return p.finish()
 }
 
 // DecodeRelayEvent decodes data into e, with the same tolerance as DecodeEvent.
 func (d *Decoder) DecodeRelayEvent(data []byte, e *RelayEvent) error {
 	*e = RelayEvent{Tags: e.Tags[:0]}
+	if _, err := d.version(data, RelayEventVersion); err != nil {
+		return err
+	}
 	p := d.reset(data)
-	version := int64(Version)
 	var kind string
 	p.object(func(key []byte) {
 		switch keyOf(key) {
-		case "v":
-			p.int(&version)
 		case "relay":
 			d.string(&e.Relay)
 		case "time":
@@ -89,7 +129,7 @@ func (d *Decoder) DecodeRelayEvent(data []byte, e *RelayEvent) error {
 		}
 	})
 	e.Kind = RelayEventKind(kind)
-	return p.finish(version)
+	return p.finish()
 }
 
 func (d *Decoder) reset(data []byte) *parser {
@@ -97,24 +137,68 @@ func (d *Decoder) reset(data []byte) *parser {
 	return &d.p
 }
 
+// collector returns the next collector of e, with the room for stats that it had in an earlier
+// event.
+func (e *Event) collector() *Collector {
+	n := len(e.Collectors)
+	if n < cap(e.Collectors) {
+		e.Collectors = e.Collectors[:n+1]
+	} else {
+		e.Collectors = append(e.Collectors, Collector{})
+	}
+	c := &e.Collectors[n]
+	c.Name, c.Tags, c.Stats = "", nil, c.Stats[:0]
+	return c
+}
+
+// groups reads the collectors of version 2: pairs of tags and the collectors that have them.
+func (d *Decoder) groups(e *Event) {
+	p := &d.p
+	e.Collectors = e.Collectors[:0]
+	p.array(func() {
+		var tags []string
+		nth := 0
+		p.array(func() {
+			switch nth++; nth {
+			case 1:
+				tags = d.tags()
+			case 2:
+				d.group(e, tags)
+			default:
+				p.skip()
+			}
+		})
+	})
+}
+
+func (d *Decoder) group(e *Event, tags []string) {
+	p := &d.p
+	p.object(func(key []byte) {
+		if p.null() {
+			return
+		}
+		c := e.collector()
+		c.Name, c.Tags = d.intern(key), tags
+		if p.next() == '{' {
+			d.stats(c)
+		} else {
+			c.Stats = append(c.Stats, Stat{ID: c.Name, Value: p.float()})
+		}
+	})
+}
+
+// collectors reads the collectors of version 1.
 func (d *Decoder) collectors(e *Event) {
 	p := &d.p
 	e.Collectors = e.Collectors[:0]
 	p.array(func() {
-		n := len(e.Collectors)
-		if n < cap(e.Collectors) {
-			e.Collectors = e.Collectors[:n+1] // with the slices of an earlier event, to be used again
-		} else {
-			e.Collectors = append(e.Collectors, Collector{})
-		}
-		c := &e.Collectors[n]
-		c.Name, c.Tags, c.Stats = "", c.Tags[:0], c.Stats[:0]
+		c := e.collector()
 		p.object(func(key []byte) {
 			switch keyOf(key) {
 			case "name":
 				d.string(&c.Name)
 			case "tags":
-				d.strings(&c.Tags)
+				c.Tags = d.tags()
 			case "stats":
 				d.stats(c)
 			default:
@@ -149,43 +233,6 @@ func (d *Decoder) strings(list *[]string) {
 		d.string(&s)
 		*list = append(*list, s)
 	})
-}
-
-// intern returns b as a string, the same one for the same bytes.
-func (d *Decoder) intern(b []byte) string {
-	nth := d.nth
-	d.nth++
-	if nth < len(d.last) && d.last[nth] == string(b) {
-		return d.last[nth]
-	}
-	s := d.lookUp(b)
-	switch {
-	case len(s) > internLongest || nth > len(d.last) || nth == internLast:
-	case nth == len(d.last):
-		d.last = append(d.last, s)
-	default:
-		d.last[nth] = s
-	}
-	return s
-}
-
-func (d *Decoder) lookUp(b []byte) string {
-	if s, ok := d.names[string(b)]; ok {
-		return s
-	}
-	if len(b) == 0 {
-		return ""
-	}
-	s := string(b)
-	if len(b) > internLongest {
-		return s
-	}
-	if d.names == nil || len(d.names) >= internStrings || d.bytes > internBytes {
-		d.names, d.bytes = make(map[string]string, 256), 0
-	}
-	d.names[s] = s
-	d.bytes += len(s)
-	return s
 }
 
 // keyOf returns the key of the schema that key is in any case, as encoding/json compares; "" if it

@@ -8,48 +8,69 @@ import (
 	"unicode/utf8"
 )
 
-// Version is the version of the event format that this package writes, the "v" of every event.
-const Version = 1
+// The versions of the two forms that this package writes, the "v" of what it writes. A decoder reads
+// every version since 1.
+const (
+	EventVersion      = 2
+	RelayEventVersion = 1
+)
 
 // EncodeEvent appends the event's JSON to dst, in the one form that golden files hold:
 //
-//	{"v":1,"relay":"web1","time":1795416970017829163,"collectors":[{"name":"cpu","tags":["guy"],"stats":{"used":0.25}}]}
+//	{"v":2,"relay":"web1","time":1795416970017829163,"stats":[[["guy"],{"cpu_used":0.25,"disk":{"sda":50,"sdb":41.2}}]]}
 //
-// It does not allocate beyond dst. Numbers are the shortest that read back as the same float64;
-// bytes that are not UTF-8 become U+FFFD. On an error (ErrNotFinite) dst is returned as it came.
+// stats is a list of pairs: tags, and the collectors in a row that have these tags. A collector is
+// the number alone when its only stat has its name, as relays of Pulse 0.2 send most, and an object
+// of its stats otherwise.
+//
+// EncodeEvent does not allocate beyond dst. Numbers are the shortest that read back as the same
+// float64; bytes that are not UTF-8 become U+FFFD. On an error (ErrNotFinite) dst is returned as it
+// came.
 func EncodeEvent(dst []byte, e *Event) ([]byte, error) {
-	start := len(dst)
-	dst = append(dst, `{"v":1,"relay":`...)
+	start, finite := len(dst), true
+	dst = append(dst, `{"v":2,"relay":`...)
 	dst = appendString(dst, e.Relay)
 	dst = append(dst, `,"time":`...)
 	dst = strconv.AppendInt(dst, e.Time, 10)
-	dst = append(dst, `,"collectors":[`...)
+	dst = append(dst, `,"stats":[`...)
 	for i := range e.Collectors {
 		c := &e.Collectors[i]
-		if i > 0 {
+		switch {
+		case i == 0:
+			dst = append(appendStrings(append(dst, '['), c.Tags), ',', '{')
+		case slices.Equal(c.Tags, e.Collectors[i-1].Tags):
 			dst = append(dst, ',')
+		default:
+			dst = append(appendStrings(append(dst, '}', ']', ',', '['), c.Tags), ',', '{')
 		}
-		dst = append(dst, `{"name":`...)
-		dst = appendString(dst, c.Name)
-		dst = append(dst, `,"tags":`...)
-		dst = appendStrings(dst, c.Tags)
-		dst = append(dst, `,"stats":{`...)
+		dst = append(appendString(dst, c.Name), ':')
+		if len(c.Stats) == 1 && c.Stats[0].ID == c.Name {
+			dst = appendFloat(dst, c.Stats[0].Value)
+			finite = finite && isFinite(c.Stats[0].Value)
+			continue
+		}
+		dst = append(dst, '{')
 		for k := range c.Stats {
 			s := &c.Stats[k]
 			if k > 0 {
 				dst = append(dst, ',')
 			}
-			dst = appendString(dst, s.ID)
-			dst = append(dst, ':')
-			if math.IsNaN(s.Value) || math.IsInf(s.Value, 0) {
-				return dst[:start], ErrNotFinite
-			}
-			dst = appendFloat(dst, s.Value)
+			dst = appendFloat(append(appendString(dst, s.ID), ':'), s.Value)
+			finite = finite && isFinite(s.Value)
 		}
-		dst = append(dst, '}', '}')
+		dst = append(dst, '}')
+	}
+	if len(e.Collectors) > 0 {
+		dst = append(dst, '}', ']')
+	}
+	if !finite {
+		return dst[:start], ErrNotFinite
 	}
 	return append(dst, ']', '}'), nil
 }
+
+// isFinite reports whether v is neither NaN nor infinite: only these minus themselves are not 0.
+func isFinite(v float64) bool { return v-v == 0 }
 
 // EncodeRelayEvent appends the relay event's JSON to dst:
 //

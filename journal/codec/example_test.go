@@ -27,6 +27,6 @@ func Example() {
 	}
 	fmt.Println(again.Relay, again.Readings())
 	// Output: pulse.readings.web1
-	// {"v":1,"relay":"web1","time":1795416970017829163,"collectors":[{"name":"cpu","tags":["guy"],"stats":{"used":0.25}}]}
+	// {"v":2,"relay":"web1","time":1795416970017829163,"stats":[[["guy"],{"cpu":{"used":0.25}}]]}
 	// web1 1
 }

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"fmt"
 	"math"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -27,15 +26,12 @@ func (p *parser) fail(reason string) {
 	}
 }
 
-// finish checks that nothing follows the value, and that we know the version.
-func (p *parser) finish(version int64) error {
+// finish checks that nothing follows the value.
+func (p *parser) finish() error {
 	if p.err == nil {
 		p.space()
 		if p.i != len(p.data) {
 			p.fail("something follows the event")
-		} else if version != Version {
-			p.i = 0
-			p.fail(fmt.Sprintf("version %d is not known; a newer pulse wrote this", version))
 		}
 	}
 	if p.err != nil {
@@ -152,6 +148,22 @@ func (p *parser) array(f func()) {
 			return
 		}
 	}
+}
+
+// endOfStrings returns where the array ends that begins here, if it is one of strings.
+func (p *parser) endOfStrings() int {
+	quoted := false
+	for i := p.i; i < len(p.data); i++ {
+		switch c := p.data[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted:
+			i++
+		case c == ']' && !quoted:
+			return i + 1
+		}
+	}
+	return len(p.data)
 }
 
 // string reads a string; the result is valid until the next call.

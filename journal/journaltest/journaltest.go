@@ -4,8 +4,13 @@ package journaltest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
@@ -53,6 +58,35 @@ func Append(tb testing.TB, j *journal.Journal, events ...*codec.Event) uint64 {
 		last = seq
 	}
 	return last
+}
+
+// AppendMessages stores messages as they are, such as events that an older release wrote, in the
+// journal in dir. There must be a journal in dir, and nobody may have it open.
+func AppendMessages(tb testing.TB, dir string, messages ...journal.Message) {
+	tb.Helper()
+	must := func(err error) {
+		tb.Helper()
+		if err != nil {
+			tb.Fatalf("appending messages to the journal in %s: %v", dir, err)
+		}
+	}
+	o := &server.Options{ServerName: "pulse", DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir, JetStreamMaxStore: 1 << 60}
+	const user = "older"
+	must(o.ProcessConfigString(fmt.Sprintf("accounts { %s { jetstream: enabled, users: [ {user: %q, password: %[2]q} ] } }", journal.Account, user)))
+	srv, err := server.NewServer(o)
+	must(err)
+	srv.Start()
+	defer srv.WaitForShutdown()
+	defer srv.Shutdown()
+	conn, err := nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(user, user))
+	must(err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	must(err)
+	for _, m := range messages {
+		_, err := js.Publish(tb.Context(), m.Subject, m.Data)
+		must(err)
+	}
 }
 
 // Event is a short form: one collector named after the stats' owner, with the stats in the order

@@ -1,11 +1,12 @@
-// Command subscribe prints what a Pulse server collects: everything that it has stored and that
-// this program has not acknowledged before, then what comes.
+// Command subscribe prints the readings that a Pulse server collects: everything that it has stored
+// and that this program has not acknowledged before, then what comes.
 //
 //	go run . nats://127.0.0.1:4222 secret
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log"
 	"os"
@@ -50,7 +51,10 @@ func run(url, token string) error {
 			log.Print(err)
 			return
 		}
-		fmt.Printf("%d %s %s\n", meta.Sequence.Stream, m.Subject(), m.Data())
+		err = readings(m.Data(), func(r reading) { fmt.Println(meta.Sequence.Stream, r.relay, r.time, r.tags, r.collector, r.stat, r.value) })
+		if err != nil {
+			log.Printf("%d %s %s: %v", meta.Sequence.Stream, m.Subject(), m.Data(), err)
+		}
 		last = meta.Sequence.Stream
 		if err := m.Ack(); err != nil {
 			log.Print(err)
@@ -63,5 +67,63 @@ func run(url, token string) error {
 	consuming.Drain()
 	<-consuming.Closed()
 	log.Printf("stopped behind event %d", last)
+	return nil
+}
+
+// A reading is one number of an event.
+type reading struct {
+	relay           string
+	time            int64 // ns since 1970 UTC
+	tags            []string
+	collector, stat string
+	value           float64
+}
+
+// readings calls visit with the readings of an event. It takes both forms that are in a journal.
+func readings(data []byte, visit func(reading)) error {
+	var event struct {
+		V          int
+		Relay      string
+		Time       int64
+		Collectors []struct { // version 1
+			Name  string
+			Tags  []string
+			Stats map[string]float64
+		}
+		Stats [][2]json.RawMessage // version 2: tags, and collectors by name
+	}
+	if err := json.Unmarshal(data, &event); err != nil {
+		return err
+	}
+	if event.V > 2 {
+		return fmt.Errorf("version %d is not known", event.V)
+	}
+	for _, c := range event.Collectors {
+		for stat, value := range c.Stats {
+			visit(reading{event.Relay, event.Time, c.Tags, c.Name, stat, value})
+		}
+	}
+	for _, pair := range event.Stats {
+		var tags []string
+		var collectors map[string]json.RawMessage
+		if err := json.Unmarshal(pair[0], &tags); err != nil {
+			return err
+		}
+		if err := json.Unmarshal(pair[1], &collectors); err != nil {
+			return err
+		}
+		for name, stats := range collectors {
+			values := map[string]float64{}
+			var value float64
+			if err := json.Unmarshal(stats, &value); err == nil {
+				values[name] = value // a number alone: the stat has the collector's name
+			} else if err := json.Unmarshal(stats, &values); err != nil {
+				return err
+			}
+			for stat, value := range values {
+				visit(reading{event.Relay, event.Time, tags, name, stat, value})
+			}
+		}
+	}
 	return nil
 }

@@ -1,4 +1,4 @@
-// Prints what a Pulse server has stored, from the oldest event on, then live readings, for as long as it runs.
+// Prints the readings that a Pulse server has stored, from the oldest on, then new ones, and live readings, for as long as it runs.
 //
 //   npm install && node index.js 127.0.0.1:4222 secret
 import { connect } from "@nats-io/transport-node";
@@ -13,4 +13,21 @@ const live = nc.subscribe("pulse.live.>");
 })();
 
 const consumer = await jetstream(nc).consumers.get("PULSE", { filter_subjects: ["pulse.readings.>"] });
-for await (const m of await consumer.consume()) console.log(m.seq, m.subject, m.string());
+for await (const m of await consumer.consume()) {
+  for (const r of readings(m.json())) console.log(m.seq, r.relay, r.time, r.tags, r.collector, r.stat, r.value);
+}
+
+// readings lists the readings of an event. It takes both forms that are in a journal.
+function* readings(event) {
+  const { v, relay, time } = event;
+  if (v > 2) throw new Error(`version ${v} is not known`);
+  for (const { name, tags, stats } of event.collectors ?? []) { // version 1
+    for (const [stat, value] of Object.entries(stats)) yield { relay, time, tags, collector: name, stat, value };
+  }
+  for (const [tags, collectors] of event.stats ?? []) { // version 2: tags, and collectors by name
+    for (const [collector, answer] of Object.entries(collectors)) {
+      const stats = typeof answer === "number" ? { [collector]: answer } : answer; // a number alone: the stat has the collector's name
+      for (const [stat, value] of Object.entries(stats)) yield { relay, time, tags, collector, stat, value };
+    }
+  }
+}
