@@ -24,44 +24,28 @@ func (j *Journal) committer() {
 	batch := make([]*request, 0, maxBatchEvents)
 	for {
 		var first *request
+		came := j.taken // what is in the queue came after the last batch was taken
 		select {
 		case first = <-j.queue:
-		case <-j.closing:
-			// What was queued before Close is still written.
+		default:
 			select {
 			case first = <-j.queue:
-			default:
-				return
+				came = time.Now()
+			case <-j.closing:
+				// What was queued before Close is still written.
+				select {
+				case first = <-j.queue:
+				default:
+					return
+				}
 			}
 		}
-		batch = j.gather(batch[:0], first)
+		batch = j.gather(batch[:0], first, came)
 		if len(batch) > 0 {
 			j.commit(batch)
 		}
 		clear(batch)
 	}
-}
-
-// gather takes first and what else is waiting, up to the limits of a batch.
-func (j *Journal) gather(batch []*request, first *request) []*request {
-	size := 0
-	take := func(r *request) {
-		if r.state.CompareAndSwap(stateQueued, stateTaken) {
-			batch = append(batch, r)
-			size += len(r.data)
-		} else {
-			j.release(r) // its appender left
-		}
-	}
-	for take(first); len(batch) < maxBatchEvents && size < maxBatchBytes; {
-		select {
-		case r := <-j.queue:
-			take(r)
-		default:
-			return batch
-		}
-	}
-	return batch
 }
 
 // commit writes a batch and answers every request of it.

@@ -26,7 +26,7 @@ type Journal struct {
 	report OpenReport
 	space  *space
 
-	subjects subjectCache
+	relays   relays
 	pool     sync.Pool
 	queue    chan *request
 	closing  chan struct{} // closed by Close: no append gets in any more
@@ -50,6 +50,7 @@ type Journal struct {
 	committed []Message // the last batch, for Outside; the committer's
 	unsynced  int       // events written since the last fsync; the committer's
 	failures  int       // write errors since the last good batch; the committer's
+	taken     time.Time // when the last batch was taken; the committer's
 	identity  string    // of the stream; set by Open
 	saved     Marker    // by saveMarker
 
