@@ -62,7 +62,7 @@ func (j *Journal) commit(batch []*request) {
 		j.fail(batch, ErrUnavailable)
 		return
 	}
-	run := j.runs.current() // there is one: only broken takes it away
+	run, _, rewinds := j.runs.get() // there is a run: only broken takes it away
 	start := time.Now()
 	if err := run.write(batch, j.o.ackTimeout, j.ctx.Done()); err != nil {
 		j.broken(run, batch, err)
@@ -80,14 +80,11 @@ func (j *Journal) commit(batch []*request) {
 	base := run.last
 	run.last += uint64(len(batch))
 	j.failures = 0
-	j.durable.advance(run.last, batch[len(batch)-1].time)
+	tail := newTailBatch(base+1, batch, size)
+	messages := tail.messages // a reader may come to them as soon as they are in the tail
+	j.durable.commit(tail, batch[len(batch)-1].time, len(rewinds))
 	if run.outside != nil {
-		j.committed = j.committed[:0]
-		for _, r := range batch {
-			j.committed = append(j.committed, Message{r.subject, r.data})
-		}
-		run.outside.Committed(j.committed)
-		clear(j.committed)
+		run.outside.Committed(messages)
 	}
 	readings := 0
 	for i, r := range batch {

@@ -11,7 +11,8 @@
 // disk: they fail, are counted as lost, and resume by themselves.
 //
 // A [Reader] returns durable events only, in order, and reports every missing sequence number as a
-// [GapError]. [Journal.Range] reads a [Span] of the journal in the same way and ends.
+// [GapError]. The newest events are in memory and decoded once for all readers. [Journal.Range]
+// reads a [Span] of the journal in the same way and ends.
 //
 // With [Options].Outside other people's programs read the stream with any NATS client. They change
 // nothing and delay nobody; see docs/SUBSCRIBE.md.

@@ -19,11 +19,15 @@ import (
 // so run it with -benchtime 20000x or so, and compare the CPU and the bytes of an event, not the
 // ns/op.
 func BenchmarkPaced(b *testing.B) {
-	for _, c := range []struct{ relays, rate, readers int }{
-		{100, 100, 0}, {1000, 1000, 0}, {2000, 2000, 0}, {10_000, 10_000, 0}, {2000, 2000, 4}, {10_000, 10_000, 4},
+	for _, c := range []struct {
+		relays, rate, readers int
+		noTail                bool
+	}{
+		{100, 100, 0, false}, {1000, 1000, 0, false}, {2000, 2000, 0, false}, {10_000, 10_000, 0, false},
+		{2000, 2000, 4, false}, {2000, 2000, 4, true}, {10_000, 10_000, 4, false}, {10_000, 10_000, 4, true},
 	} {
-		b.Run(fmt.Sprintf("events=%d/readers=%d", c.rate, c.readers), func(b *testing.B) {
-			j := open(b, Options{})
+		b.Run(fmt.Sprintf("events=%d/readers=%d/tail=%v", c.rate, c.readers, !c.noTail), func(b *testing.B) {
+			j := open(b, Options{noTail: c.noTail})
 			follow(b, j, c.readers)
 			batches, cpu, written := value(b, j.m.batches), ownCPU(b), writtenBytes(b)
 			b.ResetTimer()
