@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nanopack/pulse/journal/codec"
 )
@@ -12,6 +13,7 @@ import (
 // request is one event on its way to the disk. Its state decides who gives it back to the pool: the
 // appender when it has the answer, the committer when the appender went away.
 type request struct {
+	relay    *relay
 	subject  string
 	data     []byte
 	readings int
@@ -40,12 +42,12 @@ const (
 // again blindly after these; readings are better lost than counted twice. When the journal cannot
 // be written Append fails at once (ErrDiskFull, ErrUnavailable) rather than waiting.
 func (j *Journal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
-	s, err := j.subjects.get(e.Relay)
+	relay, err := j.relays.get(e.Relay)
 	if err != nil {
 		return 0, j.refuse(err, e.Readings())
 	}
 	r := j.request()
-	r.subject, r.time, r.readings = s.readings, e.Time, e.Readings()
+	r.relay, r.subject, r.time, r.readings = relay, relay.readings, e.Time, e.Readings()
 	if r.data, err = codec.EncodeEvent(r.data, e); err != nil {
 		return 0, j.dismiss(r, err)
 	}
@@ -54,12 +56,12 @@ func (j *Journal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
 
 // AppendRelayEvent stores a relay event, with the promises of Append.
 func (j *Journal) AppendRelayEvent(ctx context.Context, e *codec.RelayEvent) (uint64, error) {
-	s, err := j.subjects.get(e.Relay)
+	relay, err := j.relays.get(e.Relay)
 	if err != nil {
 		return 0, j.refuse(err, 0)
 	}
 	r := j.request()
-	r.subject, r.time, r.readings = s.relays, e.Time, 0
+	r.relay, r.subject, r.time, r.readings = relay, relay.events, e.Time, 0
 	r.data = codec.EncodeRelayEvent(r.data, e)
 	return j.append(ctx, r)
 }
@@ -145,7 +147,7 @@ func (j *Journal) release(r *request) {
 	if cap(r.data) > 64<<10 {
 		r.data = nil // one large event must not make every buffer large
 	}
-	r.data, r.err, r.seq = r.data[:0], nil, 0
+	r.data, r.err, r.seq, r.relay = r.data[:0], nil, 0, nil
 	r.state.Store(stateQueued)
 	j.pool.Put(r)
 }
@@ -153,36 +155,42 @@ func (j *Journal) release(r *request) {
 // maxSubject bounds a subject well below what the server's protocol takes.
 const maxSubject = 2048
 
-// Subjects of one relay.
-type subjects struct{ readings, relays string }
-
-// subjectCache keeps the subjects of the relays seen, so that an append does not build one. It is
-// emptied when it is full; a fleet fits.
-type subjectCache struct {
-	mu sync.RWMutex
-	m  map[string]subjects
+// relay is what the journal keeps of a relay that appends.
+type relay struct {
+	readings, events string    // the subjects of its readings and of its relay events
+	taken            time.Time // when the committer took its last event; the committer's
 }
 
-func (c *subjectCache) get(relay string) (subjects, error) {
+// relays keeps the relays seen, so that an append does not build subjects. It is emptied when it is
+// full; a fleet fits.
+type relays struct {
+	mu sync.RWMutex
+	m  map[string]*relay
+}
+
+func (c *relays) get(id string) (*relay, error) {
 	c.mu.RLock()
-	s, ok := c.m[relay]
+	r := c.m[id]
 	c.mu.RUnlock()
-	if ok {
-		return s, nil
+	if r != nil {
+		return r, nil
 	}
-	token := codec.Token(relay)
+	token := codec.Token(id)
 	if token == "" {
-		return subjects{}, ErrNoRelay
+		return nil, ErrNoRelay
 	}
 	if len(token)+len(codec.ReadingsSubject) > maxSubject {
-		return subjects{}, ErrTooLarge
+		return nil, ErrTooLarge
 	}
-	s = subjects{readings: codec.ReadingsSubject + token, relays: codec.RelaysSubject + token}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= 1<<16 {
-		c.m = make(map[string]subjects)
+	if r := c.m[id]; r != nil {
+		return r, nil // another append was faster
 	}
-	c.m[strings.Clone(relay)] = s
-	return s, nil
+	if c.m == nil || len(c.m) >= 1<<16 {
+		c.m = make(map[string]*relay)
+	}
+	r = &relay{readings: codec.ReadingsSubject + token, events: codec.RelaysSubject + token}
+	c.m[strings.Clone(id)] = r
+	return r, nil
 }

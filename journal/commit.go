@@ -24,44 +24,28 @@ func (j *Journal) committer() {
 	batch := make([]*request, 0, maxBatchEvents)
 	for {
 		var first *request
+		came := j.taken // what is in the queue came after the last batch was taken
 		select {
 		case first = <-j.queue:
-		case <-j.closing:
-			// What was queued before Close is still written.
+		default:
 			select {
 			case first = <-j.queue:
-			default:
-				return
+				came = time.Now()
+			case <-j.closing:
+				// What was queued before Close is still written.
+				select {
+				case first = <-j.queue:
+				default:
+					return
+				}
 			}
 		}
-		batch = j.gather(batch[:0], first)
+		batch = j.gather(batch[:0], first, came)
 		if len(batch) > 0 {
 			j.commit(batch)
 		}
 		clear(batch)
 	}
-}
-
-// gather takes first and what else is waiting, up to the limits of a batch.
-func (j *Journal) gather(batch []*request, first *request) []*request {
-	size := 0
-	take := func(r *request) {
-		if r.state.CompareAndSwap(stateQueued, stateTaken) {
-			batch = append(batch, r)
-			size += len(r.data)
-		} else {
-			j.release(r) // its appender left
-		}
-	}
-	for take(first); len(batch) < maxBatchEvents && size < maxBatchBytes; {
-		select {
-		case r := <-j.queue:
-			take(r)
-		default:
-			return batch
-		}
-	}
-	return batch
 }
 
 // commit writes a batch and answers every request of it.
@@ -78,7 +62,7 @@ func (j *Journal) commit(batch []*request) {
 		j.fail(batch, ErrUnavailable)
 		return
 	}
-	run := j.runs.current() // there is one: only broken takes it away
+	run, _, rewinds := j.runs.get() // there is a run: only broken takes it away
 	start := time.Now()
 	if err := run.write(batch, j.o.ackTimeout, j.ctx.Done()); err != nil {
 		j.broken(run, batch, err)
@@ -96,14 +80,11 @@ func (j *Journal) commit(batch []*request) {
 	base := run.last
 	run.last += uint64(len(batch))
 	j.failures = 0
-	j.durable.advance(run.last, batch[len(batch)-1].time)
+	tail := newTailBatch(base+1, batch, size)
+	messages := tail.messages // a reader may come to them as soon as they are in the tail
+	j.durable.commit(tail, batch[len(batch)-1].time, len(rewinds))
 	if run.outside != nil {
-		j.committed = j.committed[:0]
-		for _, r := range batch {
-			j.committed = append(j.committed, Message{r.subject, r.data})
-		}
-		run.outside.Committed(j.committed)
-		clear(j.committed)
+		run.outside.Committed(messages)
 	}
 	readings := 0
 	for i, r := range batch {

@@ -14,7 +14,7 @@ import (
 func TestReaderNotReadForAWhile(t *testing.T) {
 	t.Parallel()
 	var log logtest.Buffer
-	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), noTail: true})
 	appendN(t, j, "web1", 0, 1)
 	r, err := j.ReadFrom(1)
 	if err != nil {

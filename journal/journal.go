@@ -26,7 +26,7 @@ type Journal struct {
 	report OpenReport
 	space  *space
 
-	subjects subjectCache
+	relays   relays
 	pool     sync.Pool
 	queue    chan *request
 	closing  chan struct{} // closed by Close: no append gets in any more
@@ -40,6 +40,7 @@ type Journal struct {
 
 	runs    *runs
 	durable *watermark
+	tail    tailDecoder
 	losses  losses
 	// endDamaged: the last events were found damaged at the start. Open's.
 	endDamaged bool
@@ -47,12 +48,12 @@ type Journal struct {
 	older atomic.Pointer[[]int]
 	// blocked is true from a write error until appending resumes; a run may be there before, for
 	// readers.
-	blocked   atomic.Bool
-	committed []Message // the last batch, for Outside; the committer's
-	unsynced  int       // events written since the last fsync; the committer's
-	failures  int       // write errors since the last good batch; the committer's
-	identity  string    // of the stream; set by Open
-	saved     Marker    // by saveMarker
+	blocked  atomic.Bool
+	unsynced int       // events written since the last fsync; the committer's
+	failures int       // write errors since the last good batch; the committer's
+	taken    time.Time // when the last batch was taken; the committer's
+	identity string    // of the stream; set by Open
+	saved    Marker    // by saveMarker
 
 	mu     sync.Mutex
 	broke  error // why appends are blocked, nil if they are not
@@ -80,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	j := &Journal{
 		o: o, log: o.Logger, m: m,
 		queue: make(chan *request, o.queue), closing: make(chan struct{}), stopped: make(chan struct{}),
-		runs: newRuns(), durable: newWatermark(),
+		runs: newRuns(), durable: newWatermark(o),
 		space: &space{dir: o.Dir, minFree: o.MinFree, statfs: o.statfs, log: o.Logger},
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())

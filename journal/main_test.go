@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,8 +42,18 @@ func open(tb testing.TB, o Options) *Journal {
 	return j
 }
 
+// bothWays runs a test twice: with readers that are served from the tail when they can be, and with
+// readers that always ask the server. open knows the second way by the test's name.
+func bothWays(t *testing.T, test func(t *testing.T)) {
+	t.Run("tail", test)
+	t.Run(serverOnly, test)
+}
+
+const serverOnly = "server"
+
 func tryOpen(tb testing.TB, o Options) (*Journal, error) {
 	tb.Helper()
+	o.noTail = o.noTail || strings.HasSuffix(tb.Name(), "/"+serverOnly)
 	if o.Dir == "" {
 		o.Dir = tb.TempDir()
 	}

@@ -13,6 +13,8 @@ type metrics struct {
 	lostEvents, lostReadings         *prometheus.CounterVec
 	gaps, gapEvents                  *prometheus.CounterVec
 	restarts, undecodable            prometheus.Counter
+	read                             *prometheus.CounterVec
+	readTail, readServer             prometheus.Counter // of read
 	batchEvents, commit, fsync       prometheus.Histogram
 	lastSeq, writable                prometheus.Gauge
 
@@ -45,6 +47,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		gapEvents:    vector("gap_events_total", "reason", "Sequence numbers missing in these gaps."),
 		restarts:     counter("restarts_total", "Restarts of the embedded server after a write error."),
 		undecodable:  counter("undecodable_total", "Stored messages that a reader could not decode."),
+		read:         vector("read_events_total", "from", "Events that readers in the process got: from the tail in memory, or from the server."),
 		batchEvents:  histogram("batch_events", "Events in a batch.", prometheus.ExponentialBuckets(1, 2, 11)),
 		commit:       histogram("commit_seconds", "Time to write a batch, fsync included.", latency),
 		fsync:        histogram("fsync_seconds", "Time of the fsync of a batch.", latency),
@@ -53,7 +56,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		reg:          reg,
 	}
 	m.mine = []prometheus.Collector{m.events, m.readings, m.bytes, m.batches, m.lostEvents, m.lostReadings, m.gaps, m.gapEvents,
-		m.restarts, m.undecodable, m.batchEvents, m.commit, m.fsync, m.lastSeq, m.writable}
+		m.restarts, m.undecodable, m.read, m.batchEvents, m.commit, m.fsync, m.lastSeq, m.writable}
 	for i, c := range m.mine {
 		if err := reg.Register(c); err != nil {
 			for _, c := range m.mine[:i] {
@@ -62,6 +65,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			return nil, fmt.Errorf("journal: registering metrics (one journal a registry): %w", err)
 		}
 	}
+	m.readTail, m.readServer = m.read.WithLabelValues("tail"), m.read.WithLabelValues("server")
 	for _, reason := range []string{"disk_full", "unavailable", "unknown"} {
 		m.lostEvents.WithLabelValues(reason)
 		m.lostReadings.WithLabelValues(reason)

@@ -89,6 +89,7 @@ type Options struct {
 	ackTimeout time.Duration
 	retryMin   time.Duration
 	queue      int
+	noTail     bool
 	// verifyBytes is how much is verified at a start, olderPause the pause before each block that
 	// is verified after it.
 	verifyBytes int64

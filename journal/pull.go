@@ -333,6 +333,12 @@ func (p *pull) pending(ctx context.Context, mu *sync.Mutex) (uint64, error) {
 	return all - min(all, returned), nil
 }
 
+// delete asks the server to delete the consumer, without waiting for it.
+func (p *pull) delete() {
+	// An error means that the connection or the server is gone, and the consumer with it.
+	_ = p.nc.PublishRequest("$JS.API.CONSUMER.DELETE."+StreamName+"."+p.name, p.reply(), nil)
+}
+
 // close ends the consumer. The server is not asked to: it forgets an idle one by itself.
 func (p *pull) close() {
 	p.silent.Stop()

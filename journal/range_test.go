@@ -68,7 +68,9 @@ func wantVisited(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func TestRange(t *testing.T) {
+func TestRange(t *testing.T) { bothWays(t, ranges) }
+
+func ranges(t *testing.T) {
 	j := open(t, Options{Sync: SyncEvery(time.Minute)})
 	all := Span{First: 1, Last: math.MaxUint64}
 	wantVisited(t, visited(t, j, all, nil))
@@ -94,11 +96,14 @@ func TestRange(t *testing.T) {
 	}
 }
 
-func TestRangeEnds(t *testing.T) {
+func TestRangeEnds(t *testing.T) { bothWays(t, rangeEnds) }
+
+func rangeEnds(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 10)
 	ctx, cancel := context.WithCancel(t.Context())
 	run := j.runs.current()
+	j.durable.forget()
 	j.runs.set(nil) // Range waits for the server then
 	failed := make(chan error, 1)
 	go func() { failed <- j.Range(ctx, Span{1, 10}, func([]Record, *GapError) error { return nil }) }()
@@ -113,7 +118,9 @@ func TestRangeEnds(t *testing.T) {
 	}
 }
 
-func TestRangeGaps(t *testing.T) {
+func TestRangeGaps(t *testing.T) { bothWays(t, rangeGaps) }
+
+func rangeGaps(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 100)
 	purge(t, j, 11) // as retention does
@@ -125,7 +132,9 @@ func TestRangeGaps(t *testing.T) {
 }
 
 // Retention drops events after Range has visited some records.
-func TestRangeOvertakenByRetention(t *testing.T) {
+func TestRangeOvertakenByRetention(t *testing.T) { bothWays(t, rangeOvertakenByRetention) }
+
+func rangeOvertakenByRetention(t *testing.T) {
 	j := open(t, Options{Sync: SyncEvery(time.Minute)})
 	n := pullEvents + 2*rangeRead // more than a reader holds in memory
 	appendN(t, j, "r", 0, n)
@@ -142,7 +151,9 @@ func TestRangeOvertakenByRetention(t *testing.T) {
 }
 
 // One record in the middle and the last record are missing; no event comes after the last one.
-func TestRangeOverDamage(t *testing.T) {
+func TestRangeOverDamage(t *testing.T) { bothWays(t, rangeOverDamage) }
+
+func rangeOverDamage(t *testing.T) {
 	dir, marker, lastOf := prepare(t, false)
 	edit(t, block(dir, 2), func(b []byte) []byte { b[100] ^= 1; return b })
 	edit(t, block(dir, 3), func(b []byte) []byte { return b[:len(b)-100] })
@@ -155,7 +166,9 @@ func TestRangeOverDamage(t *testing.T) {
 	}
 }
 
-func TestRangeWithoutTheLastRecords(t *testing.T) {
+func TestRangeWithoutTheLastRecords(t *testing.T) { bothWays(t, rangeWithoutTheLastRecords) }
+
+func rangeWithoutTheLastRecords(t *testing.T) {
 	dir, marker, _ := prepare(t, false)
 	edit(t, block(dir, 3), func(b []byte) []byte { return b[:len(b)-100] })
 	j := open(t, Options{Dir: dir, Marker: marker})
@@ -187,7 +200,9 @@ func breakServer(t *testing.T, j *Journal, d *badDisk, meanwhile func()) {
 	eventually(t, "appending resumed", func() bool { return j.Healthy() == nil })
 }
 
-func TestRangeOverARestartOfTheServer(t *testing.T) {
+func TestRangeOverARestartOfTheServer(t *testing.T) { bothWays(t, rangeOverARestartOfTheServer) }
+
+func rangeOverARestartOfTheServer(t *testing.T) {
 	var disk badDisk
 	j := open(t, Options{fsync: disk.fsync, retryMin: 5 * time.Millisecond})
 	const n = pullEvents + 2*rangeRead
@@ -203,7 +218,9 @@ func TestRangeOverARestartOfTheServer(t *testing.T) {
 
 // The journal loses its last events while Range is in the middle. Their numbers are used again at
 // once, for events that do not belong to the span.
-func TestRangeOfAJournalThatLosesItsEnd(t *testing.T) {
+func TestRangeOfAJournalThatLosesItsEnd(t *testing.T) { bothWays(t, rangeOfAJournalThatLosesItsEnd) }
+
+func rangeOfAJournalThatLosesItsEnd(t *testing.T) {
 	const n = 2 * rangeRead
 	for _, end := range []uint64{n / 4, n - 10} { // where the journal ends after it was cut, when more than half is visited
 		var disk badDisk

@@ -19,8 +19,8 @@ const maxRead = 4096
 // Record is one entry of the journal as a [Reader] returns it. Exactly one of Event, Relay and Err
 // is set.
 //
-// A record and everything it points to is valid until the next Read of the same Reader; the strings
-// are interned and stay valid for ever.
+// Other readers have the same Event and Relay: nobody may change them, or anything they point to. A
+// record is valid until the Read after the next one of the same Reader. Strings stay valid for ever.
 type Record struct {
 	// Seq is the journal's sequence number of the record.
 	Seq uint64
@@ -51,6 +51,7 @@ type Reader struct {
 	held    *nats.Msg // received, and not returned because of what is before it
 	seq     uint64    // of held
 	run     *embedded // that sent held
+	apart   bool      // never reads from the tail; for tests
 	batch             // what Read returns
 	other   batch     // what it returned before that, still valid
 
@@ -80,7 +81,7 @@ func (j *Journal) reader(seq uint64, t time.Time) (*Reader, error) {
 		return nil, &Error{Op: "read", Dir: j.o.Dir, Kind: ErrClosed}
 	default:
 		_, _, rewinds := j.runs.get()
-		r := &Reader{j: j, next: seq, seen: seq, from: t, rewinds: len(rewinds)}
+		r := &Reader{j: j, next: seq, seen: seq, from: t, rewinds: len(rewinds), apart: j.o.noTail}
 		r.ctx, r.close = context.WithCancel(j.ctx)
 		return r, nil
 	}
@@ -99,17 +100,15 @@ func (r *Reader) Read(ctx context.Context, max int) ([]Record, error) {
 		return nil, fmt.Errorf("journal: Read of %d records; ask for at least one", max)
 	}
 	max = min(max, maxRead)
-	r.room(max)
-	for len(r.records) < max {
-		err := r.fetch(ctx, len(r.records) == 0)
-		if err == nil && r.held == nil {
-			break
+	r.batch, r.other = r.other, r.batch
+	r.records = r.records[:0]
+	for tail := true; len(r.records) < max; {
+		var err error
+		if tail {
+			tail, err = r.recent(ctx, max)
 		}
-		if err == nil {
-			err = r.contiguous(ctx)
-		}
-		if err == nil {
-			err = r.durable(ctx, len(r.records) == 0)
+		if !tail && err == nil {
+			err = r.fromServer(ctx, max)
 		}
 		if err == errNotNow {
 			break
@@ -120,8 +119,6 @@ func (r *Reader) Read(ctx context.Context, max int) ([]Record, error) {
 			}
 			return nil, r.report(err)
 		}
-		r.records = append(r.records, r.record(r.held))
-		r.next, r.held = r.seq+1, nil
 	}
 	r.mu.Lock()
 	if r.pull != nil {
@@ -135,15 +132,39 @@ func (r *Reader) Read(ctx context.Context, max int) ([]Record, error) {
 // errNotNow ends a Read that has records already.
 var errNotNow = errors.New("not now")
 
-// room makes room for max records, in the memory of those of the Read before the last.
+// fromServer takes the next record from the consumer. It waits unless the reader has records to
+// return.
+func (r *Reader) fromServer(ctx context.Context, max int) error {
+	wait := len(r.records) == 0
+	if wait {
+		r.room(max)
+	}
+	if err := r.fetch(ctx, wait); err != nil {
+		return err
+	}
+	if r.held == nil {
+		return errNotNow
+	}
+	if err := r.contiguous(ctx); err != nil {
+		return err
+	}
+	if err := r.durable(ctx, wait); err != nil {
+		return err
+	}
+	r.records = append(r.records, r.record(r.held))
+	r.next, r.held = r.seq+1, nil
+	r.j.m.readServer.Inc()
+	return nil
+}
+
+// room makes room for max events, in the memory of those of the Read before the last.
 func (r *Reader) room(max int) {
-	r.batch, r.other = r.other, r.batch
 	if cap(r.events) < max {
 		events := make([]codec.Event, max)
 		copy(events, r.events[:cap(r.events)])
 		r.events = events
 	}
-	r.events, r.records = r.events[:max], r.records[:0]
+	r.events = r.events[:max]
 }
 
 // contiguous finds what is missing before the held message.
@@ -212,20 +233,28 @@ func (r *Reader) report(err error) error {
 
 // record decodes m into the reader's own memory.
 func (r *Reader) record(m *nats.Msg) Record {
-	rec := Record{Seq: r.seq}
+	rec := decode(&r.dec, r.seq, m.Subject, m.Data, &r.events[len(r.records)])
+	if rec.Err != nil {
+		r.j.m.undecodable.Inc()
+	}
+	return rec
+}
+
+// decode makes a record of what is stored. The record's event is in e.
+func decode(d *codec.Decoder, seq uint64, subject string, data []byte, e *codec.Event) Record {
+	rec := Record{Seq: seq}
 	switch {
-	case strings.HasPrefix(m.Subject, codec.ReadingsSubject):
-		rec.Event = &r.events[len(r.records)]
-		rec.Err = r.dec.DecodeEvent(m.Data, rec.Event)
-	case strings.HasPrefix(m.Subject, codec.RelaysSubject):
+	case strings.HasPrefix(subject, codec.ReadingsSubject):
+		rec.Event = e
+		rec.Err = d.DecodeEvent(data, e)
+	case strings.HasPrefix(subject, codec.RelaysSubject):
 		rec.Relay = new(codec.RelayEvent) // rare
-		rec.Err = r.dec.DecodeRelayEvent(m.Data, rec.Relay)
+		rec.Err = d.DecodeRelayEvent(data, rec.Relay)
 	default:
-		rec.Err = fmt.Errorf("%w %q", codec.ErrSubject, m.Subject)
+		rec.Err = fmt.Errorf("%w %q", codec.ErrSubject, subject)
 	}
 	if rec.Err != nil {
 		rec.Event, rec.Relay = nil, nil
-		r.j.m.undecodable.Inc()
 	}
 	return rec
 }

@@ -25,7 +25,9 @@ func readGap(t *testing.T, r *Reader, want GapError) {
 	}
 }
 
-func TestReaderFollows(t *testing.T) {
+func TestReaderFollows(t *testing.T) { bothWays(t, readerFollows) }
+
+func readerFollows(t *testing.T) {
 	j := open(t, Options{})
 	r := from1(t, j, 0)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -50,7 +52,9 @@ func TestReaderFollows(t *testing.T) {
 }
 
 // Readers get events when they are durable, not when the server has them.
-func TestReaderShowsDurableEventsOnly(t *testing.T) {
+func TestReaderShowsDurableEventsOnly(t *testing.T) { bothWays(t, readerShowsDurableEventsOnly) }
+
+func readerShowsDurableEventsOnly(t *testing.T) {
 	g := newFsyncGate()
 	j := open(t, Options{fsync: g.fsync})
 	appendN(t, j, "r", 0, 3)
@@ -60,7 +64,10 @@ func TestReaderShowsDurableEventsOnly(t *testing.T) {
 	t.Cleanup(g.open)
 	go func() { _, _ = j.Append(context.Background(), sample("r", 3)) }()
 	<-g.in
-	eventually(t, "the server has the event", func() bool { return r.Pending() == 1 })
+	eventually(t, "the server has the event", func() bool {
+		info, err := j.runs.current().stream.Info(t.Context())
+		return err == nil && info.State.LastSeq == 4
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if recs, err := r.Read(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
@@ -75,7 +82,9 @@ func TestReaderShowsDurableEventsOnly(t *testing.T) {
 	}
 }
 
-func TestReadersDoNotDisturbEachOther(t *testing.T) {
+func TestReadersDoNotDisturbEachOther(t *testing.T) { bothWays(t, readersDoNotDisturbEachOther) }
+
+func readersDoNotDisturbEachOther(t *testing.T) {
 	j := open(t, Options{Sync: SyncEvery(time.Minute)})
 	const n = 3000
 	slow := from1(t, j, 1) // never read
@@ -108,7 +117,9 @@ func TestReadersDoNotDisturbEachOther(t *testing.T) {
 	}
 }
 
-func TestReadFromTime(t *testing.T) {
+func TestReadFromTime(t *testing.T) { bothWays(t, readFromTime) }
+
+func readFromTime(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 10)
 	st, err := j.State(t.Context())
@@ -141,7 +152,9 @@ func TestReadFromTime(t *testing.T) {
 }
 
 // A reader that begins beyond the last sequence must not skip events until its number comes.
-func TestReadFromBehindTheEnd(t *testing.T) {
+func TestReadFromBehindTheEnd(t *testing.T) { bothWays(t, readFromBehindTheEnd) }
+
+func readFromBehindTheEnd(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 5)
 	r := from1(t, j, 100)
@@ -161,7 +174,9 @@ func TestReadFromBehindTheEnd(t *testing.T) {
 	}
 }
 
-func TestGaps(t *testing.T) {
+func TestGaps(t *testing.T) { bothWays(t, gaps) }
+
+func gaps(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 100)
 	purge(t, j, 11) // as retention does
@@ -187,9 +202,11 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// purge drops every event before seq.
+// purge drops every event before seq. The tail is emptied, as if the events were as old as those
+// that retention drops.
 func purge(t *testing.T, j *Journal, seq uint64) {
 	t.Helper()
+	j.durable.forget()
 	m, err := j.runs.current().nc.Request("$JS.API.STREAM.PURGE.PULSE", fmt.Appendf(nil, `{"seq":%d}`, seq), 10*time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +218,9 @@ func purge(t *testing.T, j *Journal, seq uint64) {
 
 // A reader whose position and all later events were dropped learns that at once, because no further
 // event comes that would show it.
-func TestAllExpired(t *testing.T) {
+func TestAllExpired(t *testing.T) { bothWays(t, allExpired) }
+
+func allExpired(t *testing.T) {
 	var log bytes.Buffer // read when the journal is closed
 	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	appendN(t, j, "r", 0, 10)
@@ -223,7 +242,7 @@ func TestAllExpired(t *testing.T) {
 		t.Error("a consumer was made where nothing will come")
 	}
 	readGap(t, overtaken, GapError{From: 4, To: 10, Reason: GapRetention})
-	if caught.stuck(t.Context()) {
+	if caught.pull != nil && caught.stuck(t.Context()) {
 		t.Error("a reader that has seen everything makes another consumer")
 	}
 	for _, r := range []*Reader{r, overtaken, caught} {
@@ -255,7 +274,7 @@ func TestAllExpired(t *testing.T) {
 // Such a reader gets only heartbeats.
 func TestStuck(t *testing.T) {
 	var log bytes.Buffer
-	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	j := open(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), noTail: true})
 	appendN(t, j, "r", 0, 10)
 	r := from1(t, j, 1)
 	readN(t, r, 10)
@@ -276,7 +295,7 @@ func TestStuck(t *testing.T) {
 // The server deletes a consumer that is not used. Its reader still knows how many events are
 // pending, and makes another consumer.
 func TestPendingWithoutConsumer(t *testing.T) {
-	j := open(t, Options{})
+	j := open(t, Options{noTail: true})
 	appendN(t, j, "r", 0, 10)
 	r := from1(t, j, 1)
 	readN(t, r, 3)
@@ -304,7 +323,9 @@ func TestPendingWithoutConsumer(t *testing.T) {
 }
 
 // While the server does not answer, no unread event is taken for read.
-func TestPendingWithoutServer(t *testing.T) {
+func TestPendingWithoutServer(t *testing.T) { bothWays(t, pendingWithoutServer) }
+
+func pendingWithoutServer(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 10)
 	r := from1(t, j, 9)
@@ -319,7 +340,9 @@ func TestPendingWithoutServer(t *testing.T) {
 	}
 }
 
-func TestReaderClose(t *testing.T) {
+func TestReaderClose(t *testing.T) { bothWays(t, readerClose) }
+
+func readerClose(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 1)
 	r := from1(t, j, 1)
@@ -342,7 +365,9 @@ func TestReaderClose(t *testing.T) {
 }
 
 // A message that is not an event of Pulse is a record with an error, and reading continues.
-func TestUndecodable(t *testing.T) {
+func TestUndecodable(t *testing.T) { bothWays(t, undecodable) }
+
+func undecodable(t *testing.T) {
 	j := open(t, Options{})
 	appendN(t, j, "r", 0, 1)
 	run := j.runs.current()

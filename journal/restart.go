@@ -31,6 +31,7 @@ func (j *Journal) broken(run *embedded, batch []*request, cause error) {
 	j.mu.Unlock()
 	j.m.writable.Set(0)
 	j.runs.set(nil)
+	j.durable.forget() // the journal may end before what is in the tail
 	j.failures++
 	j.wg.Add(1)
 	go j.recover(run, append([]*request(nil), batch...), cause, j.failures)

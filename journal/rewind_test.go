@@ -33,7 +33,9 @@ func cutAfter(t *testing.T, path string, last uint64) {
 // A disk loses the journal's last events while the journal runs, and their numbers are used again
 // at once. A reader that comes when all these numbers are in use must neither skip the new events
 // nor show the old ones.
-func TestRewoundWhileRunning(t *testing.T) {
+func TestRewoundWhileRunning(t *testing.T) { bothWays(t, rewoundWhileRunning) }
+
+func rewoundWhileRunning(t *testing.T) {
 	g := newFsyncGate()
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir, fsync: g.fsync, retryMin: 5 * time.Millisecond})

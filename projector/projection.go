@@ -15,7 +15,8 @@ type Projection interface {
 	// Apply projects records in the journal's order. It must be idempotent: after an error the same
 	// records are offered again, and after a crash records that were applied before are too.
 	// Records without an Event may be among them. It may block, and returns early when ctx ends; it
-	// must keep nothing of the records but strings.
+	// must change nothing of the records, which other projections get too, and keep nothing of them
+	// but strings.
 	//
 	// The position it returns is the one to save: no record up to it has to be seen again. An error
 	// is taken as temporary, and the same batch is offered again after a back-off, unless it is a

@@ -25,7 +25,7 @@ type Source interface {
 // Reader reads the journal in order; see [journal.Reader], which is one.
 type Reader interface {
 	// Read blocks until there is a record or ctx ends, and returns at most max records, valid until
-	// the Read after the next one. A *journal.GapError comes instead of records that are missing;
+	// the Read after the next one. Other readers get the same events, so nobody may change them. A *journal.GapError comes instead of records that are missing;
 	// the next Read goes on after the gap.
 	Read(ctx context.Context, max int) ([]journal.Record, error)
 	// Pending counts the records that are there and were not returned yet.

@@ -24,7 +24,7 @@ type stage struct {
 	t        *testing.T
 	j        *opened
 	reader   *journal.Reader
-	own      string // the name of the reader's consumer
+	own      string // the name of a reader's consumer
 	inside   *nats.Subscription
 	witness  *nats.Subscription
 	attacker *nats.Conn
@@ -39,9 +39,11 @@ type stage struct {
 func newStage(t *testing.T) *stage {
 	s := &stage{t: t, j: openOutside(t, t.TempDir(), Options{})}
 	s.last = appendN(t, s.j, "web1", 0, 200)
+	behind := from1(t, s.j, 0) // begins at the server, and keeps its consumer as long as it is not read on
+	readN(t, behind, 1)
+	s.own = readers(t, s.j)[0]
 	s.reader = from1(t, s.j, 1)
 	readN(t, s.reader, 200)
-	s.own = readers(t, s.j)[0]
 	run := s.j.current().JetStream.Conn()
 	var err error
 	if s.inside, err = run.SubscribeSync("pulse.>"); err != nil {
@@ -388,7 +390,7 @@ func TestOutsideInboxes(t *testing.T) {
 		}
 	}
 	s.unharmed()
-	other := from1(t, s.j, 1)
+	other := from1(t, s.j, 0) // begins at the server
 	readN(t, other, 100)
 	if m, err := all.NextMsg(50 * time.Millisecond); err == nil {
 		t.Errorf("the attacker hears %s: %.100s", m.Subject, m.Data)
