@@ -113,11 +113,11 @@ func exactPlan(v verb) plan {
 	plain := func(c []float64) slot { return slot{value: c[0]} }
 	switch v {
 	case "mean":
-		return plan{[]call{{"sum", influxnames.Sum}, {"sum", influxnames.Count}}, func(c []float64) slot {
+		return plan{calls: []call{{"sum", influxnames.Sum}, {"sum", influxnames.Count}}, fold: func(c []float64) slot {
 			return slot{value: c[0] / c[1], sum: c[0], weight: c[1]}
-		}, &widePlan{verb: v, counted: true}}
+		}, wide: &widePlan{verb: v, counted: true}}
 	case "sum":
-		return plan{[]call{{"sum", influxnames.Sum}}, plain, &widePlan{verb: v, counted: true}}
+		return plan{calls: []call{{"sum", influxnames.Sum}}, fold: plain, wide: &widePlan{verb: v, counted: true}}
 	case "count":
 		return plan{calls: []call{{"sum", influxnames.Count}}, fold: plain}
 	case "min":

@@ -351,19 +351,19 @@ func (a *Aggregates) enter(ctx context.Context) error {
 
 func (a *Aggregates) leave() { <-a.turn }
 
-// Tick closes windows by the wall clock, and writes what is due.
+// Tick writes what is due, and closes windows by the wall clock.
 func (a *Aggregates) Tick(ctx context.Context, now time.Time) (uint64, error) {
 	if err := a.enter(ctx); err != nil {
 		return 0, err
 	}
 	defer a.leave()
+	if err := a.writeDue(ctx, now); err != nil {
+		return 0, err
+	}
 	err := a.closeIf(ctx, func(w *window) bool {
 		quiet := now.Sub(w.touched)
 		return quiet >= grace && now.UnixNano() >= w.end+int64(grace) || quiet >= a.o.Interval+grace
 	})
-	if err == nil {
-		err = a.writeDue(ctx, now)
-	}
 	if err != nil {
 		return 0, err
 	}
