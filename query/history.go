@@ -151,8 +151,7 @@ func (s *Server) history(ctx context.Context, name string, sel selection, span t
 	ctx, cancel := context.WithTimeout(ctx, s.o.QueryTimeout)
 	defer cancel()
 	from, to := span.readFrom, span.readTo
-	// Rows of Pulse 0.2 may be within a window that begins before the take-over: InfluxDB is asked.
-	open, err := s.unwritten(name, sel.filters, max(from, s.o.MeansUntil()), to)
+	open, err := s.unwritten(name, sel.filters, from, to)
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,28 @@ func (s *Server) unwritten(name string, fs filters, from, to int64) (u unwritten
 		return unwritten{}, fmt.Errorf("query: reading the open windows: %w", err)
 	}
 	slices.SortStableFunc(u.rows, func(a, b influx.WindowRow) int { return cmp.Compare(a.Time, b.Time) })
+	u.ranges = u.besideMeans(s.o.MeansUntil())
 	return u, nil
+}
+
+// besideMeans returns the ranges without the time before until, but for that of u's rows themselves:
+// a window that is open may be longer than those of Pulse 0.2, whose rows lie within it.
+func (u unwritten) besideMeans(until int64) []influx.TimeRange {
+	if len(u.ranges) == 0 || u.ranges[0].From >= until {
+		return u.ranges
+	}
+	var ranges []influx.TimeRange
+	for _, r := range u.ranges {
+		for _, row := range rowsWithin(u.rows, r.From, min(r.To, until)) {
+			if n := len(ranges); n == 0 || ranges[n-1].From != row.Time {
+				ranges = append(ranges, influx.TimeRange{From: row.Time, To: row.Time + 1})
+			}
+		}
+		if r.From = max(r.From, until); r.From < r.To {
+			ranges = append(ranges, r)
+		}
+	}
+	return ranges
 }
 
 // match reports whether a series with these tags is selected. A series without a tag has the value
@@ -73,7 +94,7 @@ func rowsWithin(rows []influx.WindowRow, from, to int64) []influx.WindowRow {
 		i, _ := slices.BinarySearchFunc(rows, t, func(r influx.WindowRow, t int64) int { return cmp.Compare(r.Time, t) })
 		return i
 	}
-	return rows[at(from):at(to)]
+	return rows[at(from):at(max(from, to))]
 }
 
 // part is a part of a history: from InfluxDB, or the rows that memory has.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -304,4 +305,57 @@ func historyEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 			r.compare(fmt.Sprintf("seed %d, after %s", seed, what))
 		}
 	}
+}
+
+// openWindows answers Unwritten with the same rows and ranges.
+type openWindows struct {
+	rows   []influx.WindowRow
+	ranges []influx.TimeRange
+	err    error
+}
+
+func (o *openWindows) Unwritten(_ string, from, to int64, visit func(influx.WindowRow)) ([]influx.TimeRange, error) {
+	for _, r := range o.rows {
+		if r.Time >= from && r.Time < to {
+			visit(r)
+		}
+	}
+	return o.ranges, o.err
+}
+
+// Rows of Pulse 0.2 that lie within an open window of ours are in the answer, and InfluxDB's row of
+// that window is not.
+func TestMeansOf02WithinAnOpenWindow(t *testing.T) {
+	hour := testNow.Truncate(time.Hour)
+	open := &openWindows{
+		rows:   []influx.WindowRow{{Time: hour.UnixNano(), Tags: []influx.Tag{{Key: "host", Value: "web1"}}, Mean: 10, Count: 2, Sum: 20, Min: 8, Max: 12, Last: 12}},
+		ranges: []influx.TimeRange{{From: hour.UnixNano(), To: testNow.UnixNano()}},
+	}
+	w := startWorld(t, func(o *Options) {
+		o.Windows, o.MeansUntil = open, func() int64 { return testNow.Add(-time.Minute).UnixNano() }
+	})
+	db := &database{}
+	w.influx.query = db.query
+	db.addWindow(hour, map[string]string{"host": "web1"}, "cpu", 100) // older than what memory has
+	db.addOld(hour.Add(5*time.Minute), map[string]string{"host": "old"}, "cpu", 40)
+	w.get(t, "/hourly/cpu?start=1m").want(t, 200, fmt.Sprintf(`[{"time":%d,"value":25}]`+"\n", hour.Unix()))
+	w.get(t, "/hourly/cpu?start=1m&host=web1").want(t, 200, fmt.Sprintf(`[{"time":%d,"value":10}]`+"\n", hour.Unix()))
+	w.get(t, "/hourly/cpu?start=1m&verb=max").want(t, 200, fmt.Sprintf(`[{"time":%d,"value":12}]`+"\n", hour.Unix()))
+}
+
+// Sums that are more than a float64 holds are computed from scaled means, those in memory too.
+func TestHugeReadingsInAnOpenWindow(t *testing.T) {
+	hour := testNow.Truncate(time.Hour)
+	at := hour.Add(15 * time.Minute)
+	open := &openWindows{
+		rows:   []influx.WindowRow{{Time: at.UnixNano(), Mean: 1.5e308, Count: 2, Sum: math.MaxFloat64, Min: 1.5e308, Max: 1.5e308, Last: 1.5e308}},
+		ranges: []influx.TimeRange{{From: at.UnixNano(), To: hour.Add(time.Hour).UnixNano()}},
+	}
+	e := newEngine(t, func(o *Options) { o.Windows = open })
+	e.db.addWindow(hour, nil, "cpu", 1e308, 1e308)
+	e.db.rows[0].fields["cpu"], e.db.rows[0].fields["cpu:sum"] = 1e308, math.MaxFloat64
+	e.write(t)
+	e.get(t, "/hourly/cpu?start=1m").want(t, 200, fmt.Sprintf(`[{"time":%d,"value":1.25e+308}]`+"\n", hour.Unix()))
+	open.err = errors.New("pulse.db cannot be read")
+	e.get(t, "/hourly/cpu?start=1m").contains(t, 500, "error")
 }
