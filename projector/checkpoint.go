@@ -32,8 +32,8 @@ type checkpoint struct {
 	most     int           // see RunnerOptions.SaveReadings
 	saved    uint64
 	savedAt  time.Time
-	readings int // since savedAt
-	cut     *uint64 // the journal's end, when it turned out to be before the position, and that is not saved yet
+	readings int     // since savedAt
+	cut      *uint64 // the journal's end, when it turned out to be before the position, and that is not saved yet
 
 	// rewinding: beginAgain was called, and the runner has not begun again yet. The saved position
 	// is 0 until then.

@@ -151,10 +151,7 @@ func (s *Server) history(ctx context.Context, name string, sel selection, span t
 	ctx, cancel := context.WithTimeout(ctx, s.o.QueryTimeout)
 	defer cancel()
 	from, to := span.readFrom, span.readTo
-	open, err := s.unwritten(name, sel.filters, from, to)
-	if err != nil {
-		return nil, err
-	}
+	open := s.unwritten(name, sel.filters, from, to)
 	exact, means := exactPlan(sel.verb), meansPlan(sel.verb)
 	if s.o.Compat == Compat02 || exact.calls[0].suffix == "" {
 		return s.run(ctx, name, sel, means, from, to, step, open)
@@ -167,6 +164,7 @@ func (s *Server) history(ctx context.Context, name string, sel selection, span t
 	}
 	var slots []slot
 	if split < to {
+		var err error
 		if slots, err = s.run(ctx, name, sel, exact, split, to, step, open); err != nil {
 			return nil, err
 		}

@@ -52,7 +52,7 @@ type Windows interface {
 	// of time, within [from, to), that they are for: InfluxDB's rows of these ranges are not used. stat
 	// is spelled as InfluxDB holds it. Unwritten answers from memory and does not wait for InfluxDB.
 	// visit must be quick.
-	Unwritten(stat string, from, to int64, visit func(influx.WindowRow)) ([]influx.TimeRange, error)
+	Unwritten(stat string, from, to int64, visit func(influx.WindowRow)) []influx.TimeRange
 }
 
 // Relays lists the registry. *ingest.Server is the implementation.

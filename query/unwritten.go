@@ -3,7 +3,6 @@ package query
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -22,22 +21,19 @@ type unwritten struct {
 
 // unwritten asks the aggregates what InfluxDB does not have. It comes before InfluxDB is asked: what
 // is written in between is newer, and is not in these ranges.
-func (s *Server) unwritten(name string, fs filters, from, to int64) (u unwritten, err error) {
+func (s *Server) unwritten(name string, fs filters, from, to int64) (u unwritten) {
 	if s.o.Windows == nil || from >= to {
-		return u, nil
+		return u
 	}
 	fs = fs.spelled(s.o.Stored)
-	u.ranges, err = s.o.Windows.Unwritten(s.o.Stored(name), from, to, func(r influx.WindowRow) {
+	u.ranges = s.o.Windows.Unwritten(s.o.Stored(name), from, to, func(r influx.WindowRow) {
 		if fs.match(r.Tags) {
 			u.rows = append(u.rows, r)
 		}
 	})
-	if err != nil {
-		return unwritten{}, fmt.Errorf("query: reading the open windows: %w", err)
-	}
 	slices.SortStableFunc(u.rows, func(a, b influx.WindowRow) int { return cmp.Compare(a.Time, b.Time) })
 	u.ranges = u.besideMeans(s.o.MeansUntil())
-	return u, nil
+	return u
 }
 
 // besideMeans returns the ranges without the time before until, but for that of u's rows themselves:

@@ -80,12 +80,12 @@ func (w *world) view() map[cell]float64 {
 	view := make(map[cell]float64)
 	var ranges []TimeRange
 	for _, stat := range []string{"s0", "s1", "s2", "s3"} {
-		ranges = must(w.a.Unwritten(stat, math.MinInt64, math.MaxInt64, func(r WindowRow) {
+		ranges = w.a.Unwritten(stat, math.MinInt64, math.MaxInt64, func(r WindowRow) {
 			series := NewSeries("aggregate", r.Tags...).Key()
 			for field, v := range map[string]float64{"": r.Mean, ":count": r.Count, ":sum": r.Sum, ":min": r.Min, ":max": r.Max, ":last": r.Last} {
 				view[cell{PolicyAggregate, series, r.Time, stat + field}] = v
 			}
-		}))
+		})
 	}
 	for c, v := range w.store.cells {
 		if !slices.ContainsFunc(ranges, func(r TimeRange) bool { return c.time >= r.From && c.time < r.To }) {

@@ -27,23 +27,21 @@ type TimeRange struct{ From, To int64 }
 // A window of which memory has only a part of the readings (after a start, and while records are
 // projected again) is none of these. Unwritten waits for no one else than for who counts an event.
 // It may be called from any goroutine. visit is called while no reading is counted.
-func (a *Aggregates) Unwritten(stat string, from, to int64, visit func(WindowRow)) ([]TimeRange, error) {
+func (a *Aggregates) Unwritten(stat string, from, to int64, visit func(WindowRow)) []TimeRange {
 	ranges, last := a.unwritten(stat, from, to, visit)
 	if len(ranges) == 0 {
-		return nil, nil
+		return nil
 	}
-	// After memory: a window that the index gets meanwhile is only read from InfluxDB for nothing.
+	// After memory: a window that the index gets meanwhile is only read from InfluxDB for nothing, as
+	// is the time after the last range if the index cannot be read.
 	newest, ok, err := a.index.newest(to)
-	if err != nil {
-		return nil, err
-	}
 	if ok {
 		last = max(last, newest.start)
 	}
-	if r := &ranges[len(ranges)-1]; last < r.To {
+	if r := &ranges[len(ranges)-1]; err == nil && last < r.To {
 		r.To = to // no row is known to be after it
 	}
-	return ranges, nil
+	return ranges
 }
 
 // unwritten also returns the start of the last window in memory that begins before to.
