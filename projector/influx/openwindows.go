@@ -146,19 +146,13 @@ func (a *Aggregates) makeRoom(ctx context.Context, t int64) error {
 // the rows of thousands of relays at once would delay other work. But memory does not hold more
 // than one such window: the rows of the others are written at once.
 func (a *Aggregates) closeIf(ctx context.Context, due func(*window) bool) error {
-	var closing []*window
-	for _, w := range a.windows {
-		if !w.closed && a.head >= w.hold && due(w) {
-			closing = append(closing, w)
-		}
-	}
+	closing := a.those(func(w *window) bool { return !w.closed && a.head >= w.hold && due(w) })
 	if len(closing) == 0 {
 		return nil
 	}
 	newest := slices.MaxFunc(closing, func(v, w *window) int { return cmp.Compare(v.used, w.used) })
-	if err := a.write(ctx, a.windows, func(w *window, _ *block) bool {
-		return w.closing || w != newest && slices.Contains(closing, w)
-	}, 0); err != nil {
+	others := a.those(func(w *window) bool { return w.closing || w != newest && slices.Contains(closing, w) })
+	if err := a.write(ctx, others, all, 0); err != nil {
 		return err
 	}
 	if err := a.write(ctx, []*window{newest}, all, portion); err != nil {

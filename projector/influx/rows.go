@@ -52,10 +52,10 @@ func (b *rowBuffer) fieldKeys(stat string) *[6]string {
 }
 
 // selected selects what is written of the dirty blocks.
-type selected func(*window, *block) bool
+type selected func(*block) bool
 
 // all selects every dirty block.
-func all(*window, *block) bool { return true }
+func all(*block) bool { return true }
 
 // write writes the dirty rows that are selected, and lists the rows that InfluxDB refuses. most is
 // about how many values it writes; 0: all.
@@ -109,7 +109,7 @@ func (a *Aggregates) due(windows []*window, sel selected, most int) []dueBlock {
 			continue
 		}
 		for _, b := range w.blocks {
-			if !b.dirty || !sel(w, b) {
+			if !b.dirty || !sel(b) {
 				continue
 			}
 			due = append(due, dueBlock{w, b})

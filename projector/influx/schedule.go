@@ -23,24 +23,34 @@ const (
 // writeDue writes a portion of the windows that are closing, the closed windows whose late readings
 // have waited long enough, and, when its turn has come, a slice of the open windows.
 func (a *Aggregates) writeDue(ctx context.Context, now time.Time) error {
-	if err := a.write(ctx, a.windows, func(w *window, _ *block) bool { return w.closing }, portion); err != nil {
+	closing := a.those(func(w *window) bool { return w.closing })
+	if err := a.write(ctx, closing, all, portion); err != nil {
 		return err
 	}
-	late := func(w *window) bool { return w.closed && !w.closing && passed(w.since, now, lateAge) }
-	if !passed(a.slicedAt, now, sliceEvery) {
-		return a.write(ctx, a.windows, func(w *window, _ *block) bool { return late(w) }, 0)
+	late := a.those(func(w *window) bool { return w.closed && !w.closing && passed(w.since, now, lateAge) })
+	if err := a.write(ctx, late, all, 0); err != nil {
+		return err
 	}
-	err := a.write(ctx, a.windows, func(w *window, b *block) bool {
-		if w.closed {
-			return late(w)
-		}
-		// The rows of a shorter window are not old when it closes.
-		return b.slice == a.slice && w.end-w.start > int64(rowAge-grace)
-	}, 0)
+	if !passed(a.slicedAt, now, sliceEvery) {
+		return nil
+	}
+	// The rows of a shorter window are not old when it closes.
+	open := a.those(func(w *window) bool { return !w.closed && w.end-w.start > int64(rowAge-grace) })
+	err := a.write(ctx, open, func(b *block) bool { return b.slice == a.slice }, 0)
 	if err == nil {
 		a.slice, a.slicedAt = (a.slice+1)%openSlices, now
 	}
 	return err
+}
+
+// those returns the windows in memory for which is is true.
+func (a *Aggregates) those(is func(*window) bool) (some []*window) {
+	for _, w := range a.windows {
+		if is(w) {
+			some = append(some, w)
+		}
+	}
+	return some
 }
 
 // passed reports whether some time has passed since then on a clock that may be set back.
