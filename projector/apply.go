@@ -21,7 +21,7 @@ func (r *Runner) applyAll(records []journal.Record) {
 		return
 	}
 	r.works = true
-	if time.Since(r.checkpoint.savedAt) >= r.o.SaveEvery {
+	if r.checkpoint.due(records) {
 		r.checkpoint.saveOrLog(r.ctx)
 	}
 }

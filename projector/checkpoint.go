@@ -28,9 +28,12 @@ type checkpoint struct {
 	metrics    *metrics
 	log        *slog.Logger
 
-	saved   uint64
-	savedAt time.Time
-	cut     *uint64 // the journal's end, when it turned out to be before the position, and that is not saved yet
+	every    time.Duration // see RunnerOptions.SaveEvery
+	most     int           // see RunnerOptions.SaveReadings
+	saved    uint64
+	savedAt  time.Time
+	readings int     // since savedAt
+	cut      *uint64 // the journal's end, when it turned out to be before the position, and that is not saved yet
 
 	// rewinding: beginAgain was called, and the runner has not begun again yet. The saved position
 	// is 0 until then.
@@ -104,10 +107,25 @@ func (c *checkpoint) save(ctx context.Context) error {
 	return nil
 }
 
+// due reports whether the position is to be saved, after some more readings were applied.
+func (c *checkpoint) due(records []journal.Record) bool {
+	if c.most > 0 {
+		for i := range records {
+			if e := records[i].Event; e != nil {
+				c.readings += e.Readings()
+			}
+		}
+		if c.readings >= c.most {
+			return true
+		}
+	}
+	return time.Since(c.savedAt) >= c.every
+}
+
 // saveOrLog saves the position. If that fails the next tick tries again, and until then the old one
 // is true enough.
 func (c *checkpoint) saveOrLog(ctx context.Context) {
-	c.savedAt = time.Now()
+	c.savedAt, c.readings = time.Now(), 0
 	if err := c.save(ctx); err != nil {
 		c.log.Error("the position cannot be saved", "error", err)
 	}

@@ -59,8 +59,10 @@ type RunnerOptions struct {
 	Linger time.Duration
 	// SaveEvery is how often the position is saved at most (0: a second). A sink that has to write
 	// files before that, see Persister, wants it less often; after a crash so much of the journal
-	// is applied again.
-	SaveEvery time.Duration
+	// is applied again. SaveReadings is after how many readings it is saved sooner (0: never), so
+	// that this work is bounded.
+	SaveEvery    time.Duration
+	SaveReadings int
 	// Start is where to begin.
 	Start StartPolicy
 	// Backlog fills in what the runner leaves out when it is far behind, so that it is soon live

@@ -77,6 +77,7 @@ func NewRunner(o RunnerOptions) (*Runner, error) {
 	r.checkpoint = checkpoint{
 		projection: o.Projection, positions: o.Positions, backlog: o.Backlog,
 		progress: &r.progress, account: r.account, metrics: metrics, log: r.log,
+		every: o.SaveEvery, most: o.SaveReadings,
 	}
 	r.retrier = retrier{log: r.log, account: r.account, progress: &r.progress, ctx: r.ctx, idle: r.idle}
 	r.intake = intake{source: o.Journal, most: o.BatchRecords}
@@ -305,7 +306,7 @@ func (r *Runner) tick() {
 	if t, ok := r.o.Projection.(Ticker); ok {
 		r.moveTo(t.Tick)
 	}
-	if r.o.SaveEvery <= tickEvery || time.Since(r.checkpoint.savedAt) >= r.o.SaveEvery {
+	if r.o.SaveEvery <= tickEvery || r.checkpoint.due(nil) {
 		r.checkpoint.saveOrLog(r.ctx)
 	}
 	r.progress.advance(func(*Status) {})

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -87,6 +88,9 @@ func (d *database) selectRows(st *influxql.SelectStatement) ([]models.Row, error
 	if err != nil {
 		return nil, err
 	}
+	if interval == 0 {
+		return d.selectEach(st)
+	}
 	groups := map[int64][]aggregateRow{}
 	for _, r := range d.rows {
 		if holds(st.Condition, r) {
@@ -120,6 +124,21 @@ func (d *database) selectRows(st *influxql.SelectStatement) ([]models.Row, error
 	if len(row.Values) == 0 {
 		return nil, nil
 	}
+	return []models.Row{row}, nil
+}
+
+// selectEach answers with a field of each row.
+func (d *database) selectEach(st *influxql.SelectStatement) ([]models.Row, error) {
+	row := models.Row{Name: "aggregate", Columns: []string{"time", st.Fields[0].Alias}}
+	for _, r := range d.rows {
+		if v, ok := r.fields[st.Fields[0].Expr.(*influxql.VarRef).Val]; ok && holds(st.Condition, r) {
+			row.Values = append(row.Values, []any{r.time, v})
+		}
+	}
+	if len(row.Values) == 0 {
+		return nil, nil
+	}
+	slices.SortStableFunc(row.Values, func(a, b []any) int { return cmp.Compare(a[0].(int64), b[0].(int64)) })
 	return []models.Row{row}, nil
 }
 

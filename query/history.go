@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/influxdata/influxdb1-client/models"
@@ -102,6 +103,8 @@ type plan struct {
 	calls []call
 	fold  func(columns []float64) slot // columns in the order of calls; time is set by the caller
 	wide  *widePlan                    // for sums that are more than a float64 holds; nil where there are none
+
+	scaled *widePlan // the plan is that of this widePlan
 }
 
 // exactPlan computes over the readings themselves where the aggregates allow it: mean, sum, count,
@@ -110,11 +113,11 @@ func exactPlan(v verb) plan {
 	plain := func(c []float64) slot { return slot{value: c[0]} }
 	switch v {
 	case "mean":
-		return plan{[]call{{"sum", influxnames.Sum}, {"sum", influxnames.Count}}, func(c []float64) slot {
+		return plan{calls: []call{{"sum", influxnames.Sum}, {"sum", influxnames.Count}}, fold: func(c []float64) slot {
 			return slot{value: c[0] / c[1], sum: c[0], weight: c[1]}
-		}, &widePlan{verb: v, counted: true}}
+		}, wide: &widePlan{verb: v, counted: true}}
 	case "sum":
-		return plan{[]call{{"sum", influxnames.Sum}}, plain, &widePlan{verb: v, counted: true}}
+		return plan{calls: []call{{"sum", influxnames.Sum}}, fold: plain, wide: &widePlan{verb: v, counted: true}}
 	case "count":
 		return plan{calls: []call{{"sum", influxnames.Count}}, fold: plain}
 	case "min":
@@ -148,9 +151,10 @@ func (s *Server) history(ctx context.Context, name string, sel selection, span t
 	ctx, cancel := context.WithTimeout(ctx, s.o.QueryTimeout)
 	defer cancel()
 	from, to := span.readFrom, span.readTo
+	open := s.unwritten(name, sel.filters, from, to)
 	exact, means := exactPlan(sel.verb), meansPlan(sel.verb)
 	if s.o.Compat == Compat02 || exact.calls[0].suffix == "" {
-		return s.run(ctx, name, sel, means, from, to, step)
+		return s.run(ctx, name, sel, means, from, to, step, open)
 	}
 	split := from
 	if sel.verb == "mean" {
@@ -161,7 +165,7 @@ func (s *Server) history(ctx context.Context, name string, sel selection, span t
 	var slots []slot
 	if split < to {
 		var err error
-		if slots, err = s.run(ctx, name, sel, exact, split, to, step); err != nil {
+		if slots, err = s.run(ctx, name, sel, exact, split, to, step, open); err != nil {
 			return nil, err
 		}
 	}
@@ -174,24 +178,20 @@ func (s *Server) history(ctx context.Context, name string, sel selection, span t
 	if end <= from {
 		return slots, nil
 	}
-	old, err := s.run(ctx, name, sel, means, from, end, step)
+	old, err := s.run(ctx, name, sel, means, from, end, step, open)
 	return append(old, slots...), err
 }
 
-// run asks one plan's statement.
-func (s *Server) run(ctx context.Context, name string, sel selection, p plan, from, to int64, step time.Duration) ([]slot, error) {
-	st, err := aggregateStatement(name, p.calls, sel.filters, from, to, step, s.o.Stored)
-	if err != nil {
-		return nil, err
+// run computes one plan, of the rows in InfluxDB and those in memory.
+func (s *Server) run(ctx context.Context, name string, sel selection, p plan, from, to int64, step time.Duration, open unwritten) ([]slot, error) {
+	if open = open.within(from, to); len(open.rows) > 0 && p.calls[0].suffix == "" {
+		return s.runMeans(ctx, name, sel, p, from, to, step, open)
 	}
-	rows, err := s.askInflux(ctx, st.text, st.params)
-	over := notFinite(err)
-	if p.wide != nil && (over || err == nil && overflows(rows)) {
-		if st, err = wideStatement(name, *p.wide, sel.filters, from, to, step, s.o.Stored); err != nil {
-			return nil, err
-		}
-		rows, err = s.askInflux(ctx, st.text, st.params)
-		p.calls, p.fold, over = make([]call, wideColumns), p.wide.fold, false
+	parts := open.parts(from, to)
+	all, over, err := s.columns(ctx, name, sel, p, parts, step)
+	if over && p.wide != nil {
+		p = p.wide.plan()
+		all, over, err = s.columns(ctx, name, sel, p, parts, step)
 	}
 	if over {
 		return nil, s.tooLarge(name, sel)
@@ -199,37 +199,85 @@ func (s *Server) run(ctx context.Context, name string, sel selection, p plan, fr
 	if err != nil {
 		return nil, err
 	}
-	return foldRows(rows, p)
+	slots := make([]slot, len(all))
+	for i, c := range all {
+		slots[i] = p.fold(c.values)
+		slots[i].time = c.time
+	}
+	return slots, nil
 }
 
-// foldRows makes slots of the rows; a slot without a value is left out.
-func foldRows(rows []models.Row, p plan) ([]slot, error) {
-	var slots []slot
-	columns := make([]float64, len(p.calls))
+// columns are the values of a plan's calls for one slot.
+type columns struct {
+	time   int64
+	values []float64
+}
+
+// columns asks for the columns of a plan, slot by slot. over reports that a number is more than a
+// float64 holds.
+func (s *Server) columns(ctx context.Context, name string, sel selection, p plan, parts []part, step time.Duration) (all []columns, over bool, err error) {
+	for _, part := range parts {
+		var some []columns
+		if part.rows != nil {
+			some = p.columns(part.rows, step)
+		} else {
+			st, err := p.statement(name, sel.filters, part.from, part.to, step, s.o.Stored)
+			if err != nil {
+				return nil, false, err
+			}
+			rows, err := s.askInflux(ctx, st.text, st.params)
+			if notFinite(err) || err == nil && p.wide != nil && overflows(rows) {
+				return nil, true, nil
+			}
+			if err != nil {
+				return nil, false, err
+			}
+			if some, err = columnsOf(rows, len(p.calls)); err != nil {
+				return nil, false, err
+			}
+		}
+		all = join(all, some, p.calls)
+	}
+	if p.wide != nil {
+		for _, c := range all {
+			over = over || slices.ContainsFunc(c.values, func(v float64) bool { return !(math.Abs(v) < leastCut) })
+		}
+	}
+	return all, over, nil
+}
+
+// statement returns the plan's statement.
+func (p *plan) statement(name string, fs filters, from, to int64, step time.Duration, stored func(string) string) (statement, error) {
+	if p.scaled != nil {
+		return wideStatement(name, *p.scaled, fs, from, to, step, stored)
+	}
+	return aggregateStatement(name, p.calls, fs, from, to, step, stored)
+}
+
+// columnsOf reads the columns of InfluxDB's rows; a slot without a value is left out.
+func columnsOf(rows []models.Row, n int) ([]columns, error) {
+	var all []columns
 	for _, row := range rows { // one: nothing is grouped by tag
 		for _, v := range row.Values {
-			if len(v) != 1+len(columns) {
-				return nil, fmt.Errorf("query: InfluxDB answered %d columns for %d", len(v), 1+len(columns))
+			if len(v) != 1+n {
+				return nil, fmt.Errorf("query: InfluxDB answered %d columns for %d", len(v), 1+n)
 			}
 			t, ok := number(v[0])
 			if !ok {
 				return nil, fmt.Errorf("query: InfluxDB answered %T as a time", v[0])
 			}
-			has := true
-			for i := range columns {
+			values, has := make([]float64, n), true
+			for i := range values {
 				n, ok := number(v[1+i])
 				has = has && ok
-				columns[i] = n.float()
+				values[i] = n.float()
 			}
-			if !has {
-				continue
+			if has {
+				all = append(all, columns{t.int(), values})
 			}
-			sl := p.fold(columns)
-			sl.time = t.int()
-			slots = append(slots, sl)
 		}
 	}
-	return slots, nil
+	return all, nil
 }
 
 // num is a number as InfluxDB's clients give it: an integer stays one, so that times keep their ns.

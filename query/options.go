@@ -47,6 +47,7 @@ type Options struct {
 
 	Latest      Latest
 	Influx      Influx
+	Windows     Windows         // nil: InfluxDB has all there is
 	Damages     func() []Damage // what the embedded InfluxDB found of its files; nil: nothing
 	StateFile   []StateDamage   // what was damaged in the state file
 	Relays      Relays

@@ -10,6 +10,7 @@ import (
 	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/projector/past"
 )
@@ -42,6 +43,16 @@ type Influx interface {
 	Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error)
 	// Ping returns the version of the database, or why it does not answer. It returns when ctx ends.
 	Ping(ctx context.Context) (version string, err error)
+}
+
+// Windows are the aggregates that InfluxDB does not have yet as they are. *influx.Aggregates is the
+// implementation. Without it (Options.Windows nil) history is what InfluxDB has.
+type Windows interface {
+	// Unwritten calls visit with the rows of stat that InfluxDB does not have, and returns the ranges
+	// of time, within [from, to), that they are for: InfluxDB's rows of these ranges are not used. stat
+	// is spelled as InfluxDB holds it. Unwritten answers from memory and does not wait for InfluxDB.
+	// visit must be quick.
+	Unwritten(stat string, from, to int64, visit func(influx.WindowRow)) []influx.TimeRange
 }
 
 // Relays lists the registry. *ingest.Server is the implementation.

@@ -15,7 +15,7 @@ import (
 // call is one column of a statement: an InfluxQL function over a field of the stat. Both are ours,
 // never the request's.
 type call struct {
-	fn     string
+	fn     string // "" for the field itself, row by row
 	suffix string // of the field's name, "" for the mean
 }
 
@@ -32,7 +32,7 @@ type statement struct {
 //
 // Names are quoted identifiers, because InfluxDB 1.6 binds values only. Without "::tag", a filter
 // with the name of a stat would be compared with the stat. from (inclusive) and to (exclusive) are
-// ns since 1970. stored spells names and values as InfluxDB holds them.
+// ns since 1970. A step of 0 groups nothing. stored spells names and values as InfluxDB holds them.
 func aggregateStatement(stat string, calls []call, fs filters, from, to int64, step time.Duration, stored func(string) string) (statement, error) {
 	fields := make([]string, len(calls))
 	for i, c := range calls {
@@ -46,10 +46,16 @@ func aggregateStatement(stat string, calls []call, fs filters, from, to int64, s
 		if i > 0 {
 			b.WriteString(", ")
 		}
+		if c.fn == "" {
+			fmt.Fprintf(&b, `%s AS "c%d"`, quote(fields[i]), i)
+			continue
+		}
 		fmt.Fprintf(&b, `%s(%s) AS "c%d"`, c.fn, quote(fields[i]), i)
 	}
 	st.from(&b, fs, from, to)
-	fmt.Fprintf(&b, " GROUP BY time(%ds) fill(none)", int64(step/time.Second))
+	if step > 0 {
+		fmt.Fprintf(&b, " GROUP BY time(%ds) fill(none)", int64(step/time.Second))
+	}
 	st.text = b.String()
 	if err := st.check(fields, calls, fs); err != nil {
 		return statement{}, err
@@ -98,11 +104,15 @@ func (st statement) check(fields []string, calls []call, fs filters) error {
 		return err
 	}
 	for i, c := range calls {
-		fn, ok := sel.Fields[i].Expr.(*influxql.Call)
-		if !ok || fn.Name != c.fn || len(fn.Args) != 1 {
-			return fmt.Errorf("query: column %d of %q is not what was meant", i, st.text)
+		column := sel.Fields[i].Expr
+		if c.fn != "" {
+			fn, ok := column.(*influxql.Call)
+			if !ok || fn.Name != c.fn || len(fn.Args) != 1 {
+				return fmt.Errorf("query: column %d of %q is not what was meant", i, st.text)
+			}
+			column = fn.Args[0]
 		}
-		if ref, ok := fn.Args[0].(*influxql.VarRef); !ok || ref.Val != fields[i] {
+		if ref, ok := column.(*influxql.VarRef); !ok || ref.Val != fields[i] {
 			return fmt.Errorf("query: column %d of %q is of another field", i, st.text)
 		}
 	}

@@ -23,6 +23,11 @@ type widePlan struct {
 	counted bool // rows have counts, and weigh by them
 }
 
+// plan is the plan of a wideStatement. Its calls say how its columns are joined.
+func (p *widePlan) plan() plan {
+	return plan{calls: []call{{fn: "sum"}, {fn: "sum"}, {fn: "min"}, {fn: "max"}}, fold: p.fold, scaled: p}
+}
+
 func (p widePlan) fold(c []float64) slot {
 	if p.verb == "sum" {
 		return slot{value: wide.Sum(c[0], true)}
@@ -69,9 +74,6 @@ func overflows(rows []models.Row) bool {
 	return false
 }
 
-// wideColumns is how many columns a wideStatement has.
-const wideColumns = 4
-
 // wideStatement is the statement of a widePlan: the scaled sum, the count, the least and the
 // greatest mean.
 //
@@ -105,7 +107,7 @@ func (st statement) checkWide(fields []string, fs filters) error {
 		return err
 	}
 	sub, ok := sel.Sources[0].(*influxql.SubQuery)
-	if !ok || sub.Statement.Target != nil || len(sub.Statement.Sources) != 1 || len(sel.Fields) != wideColumns || len(sub.Statement.Fields) != 3 {
+	if !ok || sub.Statement.Target != nil || len(sub.Statement.Sources) != 1 || len(sel.Fields) != 4 || len(sub.Statement.Fields) != 3 {
 		return fmt.Errorf("query: %q is not the SELECT that was meant", st.text)
 	}
 	if err := st.checkSource(sub.Statement.Sources[0]); err != nil {

@@ -204,7 +204,7 @@ var (
 	quoted   = regexp.MustCompile(`(?s)"(?:[^"\\]|\\.)*"`)
 	number   = regexp.MustCompile(`\d+`)
 	oneOf    = strings.Join([]string{"mean", "min", "max", "sum", "count", "first", "last", "median", "mode", "spread", "stddev"}, "|")
-	question = regexp.MustCompile(`^SELECT (?:(?:` + oneOf + `)\(N\) AS N(?:, )?)+ FROM N\.N\.N WHERE time >= # AND time < #` +
+	question = regexp.MustCompile(`^SELECT (?:(?:(?:` + oneOf + `)\(N\)|N) AS N(?:, )?)+ FROM N\.N\.N WHERE time >= # AND time < #` +
 		`(?: AND \(N::tag = \$p#(?: OR N::tag = \$p#)*\))*(?: GROUP BY time\(#s\) fill\(none\))?$`)
 )
 

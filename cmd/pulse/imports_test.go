@@ -76,6 +76,7 @@ func TestQueryNamesValuesOnly(t *testing.T) {
 		"journal":          {"State", "Losses", "Reach"},
 		"journal/outside":  {"Consumer", "ErrNoConsumer"},
 		"projector":        {"Gap", "Reject", "Status"},
+		"projector/influx": {"Tag", "TimeRange", "WindowRow"},
 		"projector/latest": {"Reading", "Tag"},
 		"projector/past":   {"ErrInvalid", "ErrNotFound", "ErrTooMany", "Job", "Request"},
 	}

@@ -144,11 +144,11 @@ func TestTheWholePath(t *testing.T) {
 			if err := s.Get("/tags", &tags); err != nil || !containsAll(tags, "host", "service") {
 				t.Errorf("/tags: %v %v", tags, err)
 			}
-			if influxAddress != "embedded" {
-				checkAggregateRows(t, influxAddress)
-			}
 			if err := s.Stop(); err != nil {
 				t.Errorf("SIGTERM: %v", err)
+			}
+			if influxAddress != "embedded" {
+				checkAggregateRows(t, influxAddress)
 			}
 		})
 	}

@@ -28,7 +28,7 @@ func (a *App) startTakeOver() {
 	})
 	log := a.log.With("room", "migrations")
 	o := migrations.TakeOverOptions{
-		DB: a.state.DB, Influx: influxReader{a.store}, Write: aggregateWriter(a.store), Settled: a.config.AggregateInterval + time.Minute,
+		DB: a.state.DB, Influx: influxReader{a.store}, Write: aggregateWriter(a.store), Settled: a.config.AggregateInterval + 5*time.Minute,
 		Window: a.config.AggregateInterval, Logger: log,
 	}
 	go func() {

@@ -59,13 +59,14 @@ func (a *App) buildHistory(registry *prometheus.Registry) error {
 	}
 	a.projections.AddPast(a.past)
 	a.repairs = newRepairMetrics(registry)
-	var saveEvery time.Duration
+	stored := projector.RunnerOptions{Linger: sinkLinger}
 	if config.InfluxAddress == "embedded" {
-		saveEvery = checkpointEvery
+		stored.SaveEvery, stored.SaveReadings = checkpointEvery, checkpointReadings
 	}
-	return errors.Join(
-		a.projections.AddStored(projector.RunnerOptions{Projection: raw, Backlog: a.past.Backlog, Linger: sinkLinger, SaveEvery: saveEvery}),
-		a.projections.AddStored(projector.RunnerOptions{Projection: a.aggregates, Linger: sinkLinger, SaveEvery: saveEvery}))
+	rawRunner, aggregatesRunner := stored, stored
+	rawRunner.Projection, rawRunner.Backlog = raw, a.past.Backlog
+	aggregatesRunner.Projection = a.aggregates
+	return errors.Join(a.projections.AddStored(rawRunner), a.projections.AddStored(aggregatesRunner))
 }
 
 // startProjections starts them and what goes over past records, and has the
@@ -165,10 +166,13 @@ func (e evaluator) Begin(_ context.Context, span projector.Origin) error {
 // fsyncs every write, gets fewer and larger ones.
 const sinkLinger = 200 * time.Millisecond
 
-// checkpointEvery is how often the embedded InfluxDB writes what it holds in
-// memory to files, and a position is saved behind that: a file for each, and so
-// much of the journal is projected again after a crash.
-const checkpointEvery = time.Minute
+// checkpointEvery is how often the embedded InfluxDB writes what it holds in memory to files, and
+// a position is saved after that. checkpointReadings is after how many readings it does so sooner.
+// After a crash so much of the journal is projected again: that takes a few seconds.
+const (
+	checkpointEvery    = 5 * time.Minute
+	checkpointReadings = 2_000_000
+)
 
 // drainTimeout leaves time for what is stopped after the projections.
 const drainTimeout = stopTimeout - 5*time.Second

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,11 +23,6 @@ import (
 const (
 	// grace is how long after its end a window stays open for events that are still on their way.
 	grace = 10 * time.Second
-	// flushFirst is how long after the first unwritten reading the windows are written, but not
-	// sooner than flushEvery after the last time. So history is there within a minute and a half
-	// of a start, and one write a minute is enough.
-	flushFirst = 30 * time.Second
-	flushEvery = time.Minute
 	// keepClosed is how many closed windows stay in memory for late events. maxWindows is how many
 	// there may be in all before every window is closed early. Then all but the last used are
 	// forgotten, because they can be counted again from the journal.
@@ -95,6 +91,12 @@ type AggregatesOptions struct {
 // counted from all its extents, written, and forgotten. So a row is never replaced by a row of
 // fewer readings.
 //
+// # When rows are written
+//
+// Unwritten shows the readings that InfluxDB does not have yet, so that history needs no row. A row
+// of an open window is written every few minutes for those who read InfluxDB itself (schedule.go),
+// and in its last form when the window closes.
+//
 // A window closes when an event comes whose time is the grace or more after the window's end. It
 // also closes when the wall clock passes that point and no event came for it during the grace, or
 // when no event came for it during the interval and the grace. So a clock that was once far ahead
@@ -105,18 +107,21 @@ type Aggregates struct {
 	index windowIndex
 	log   *slog.Logger
 
-	cache      lookup.Cache[relayState, struct{}]
-	readings   []aggReading
-	windows    []*window // all in memory
-	current    *window   // of the last event
-	head       uint64    // the last record that was folded
-	dirtySince time.Time // when the first unwritten reading came; zero: all are written
-	flushedAt  time.Time
-	rows       rowBuffer
-	rowsGone   atomic.Bool // Begin must clear the index
+	cache    lookup.Cache[relayState, struct{}]
+	readings []aggReading
+	windows  []*window // all in memory
+	current  *window   // of the last event
+	head     uint64    // the last record that was folded
+	slice    uint8     // the slice of open windows that is written next, and when the last was
+	slicedAt time.Time
+	rows     rowBuffer
+	rowsGone atomic.Bool // Begin must clear the index
 
 	// turn holds one element while the runner or a replay works on the fields above.
 	turn chan struct{}
+	// mu is held by who has the turn while it changes head, windows, or a window in memory, and by
+	// Unwritten, which only reads them. So Unwritten never waits for InfluxDB or the journal.
+	mu sync.Mutex
 
 	closed, late, recounts, expired, lost, unusable prometheus.Counter
 	inMemory                                        prometheus.Gauge
@@ -169,10 +174,12 @@ func (a *Aggregates) Begin(ctx context.Context, span projector.Origin) error {
 		return err
 	}
 	defer a.leave()
+	a.mu.Lock()
 	a.cache = lookup.Cache[relayState, struct{}]{}
 	a.windows, a.current = nil, nil
 	a.head = span.Position
-	a.dirtySince, a.flushedAt = time.Time{}, time.Time{}
+	a.mu.Unlock()
+	a.slicedAt = time.Time{}
 	a.rows.known = nil
 	if a.rowsGone.Load() {
 		if err := a.index.clear(); err != nil {
@@ -223,7 +230,9 @@ func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint6
 			}
 			a.fold(w, rec.Seq, e, now)
 		}
+		a.mu.Lock()
 		a.head = max(a.head, rec.Seq)
+		a.mu.Unlock()
 	}
 	if latest != nil {
 		// Use the time of the last event, not the highest time: a clock that was once ahead must
@@ -251,21 +260,22 @@ func (a *Aggregates) fold(w *window, seq uint64, e *codec.Event, now time.Time) 
 		return
 	}
 	w.records = takeIn(w.records, seq)
-	w.dirty = true
+	if w.since.IsZero() {
+		w.since = now
+	}
 	if w.closed {
 		a.late.Add(float64(len(a.readings)))
 	}
 	if w.pin == 0 {
 		w.pin = seq
 	}
-	if a.dirtySince.IsZero() {
-		a.dirtySince = now
-	}
 }
 
 // count adds an event's readings to the accumulators, and reports whether there were any. dirty
 // marks them to be written.
 func (a *Aggregates) count(w *window, e *codec.Event, dirty bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	w.events++
 	relay := a.cache.Relay(e.Relay)
 	b := relay.Data.block
@@ -289,7 +299,9 @@ func (a *Aggregates) count(w *window, e *codec.Event, dirty bool) bool {
 		c.dirty = c.dirty || dirty
 		some = true
 	}
-	b.dirty = b.dirty || some && dirty
+	if some && dirty {
+		w.touch(b)
+	}
 	return some
 }
 
@@ -301,7 +313,7 @@ func (a *Aggregates) block(w *window, relay *aggRelay) *block {
 			a.cache.Drop(relay)
 			relay = a.cache.Relay(relay.ID)
 		}
-		b = &block{relay: relay, accs: make([]acc, relay.Len())}
+		b = &block{relay: relay, accs: make([]acc, relay.Len()), slice: uint8(len(w.blocks) % openSlices)}
 		relay.Data.blocks++
 		w.blocks[relay.ID] = b
 	}
@@ -339,34 +351,24 @@ func (a *Aggregates) enter(ctx context.Context) error {
 
 func (a *Aggregates) leave() { <-a.turn }
 
-// Tick closes windows by the wall clock, and writes unwritten readings at most once a minute.
+// Tick writes what is due, and closes windows by the wall clock.
 func (a *Aggregates) Tick(ctx context.Context, now time.Time) (uint64, error) {
 	if err := a.enter(ctx); err != nil {
 		return 0, err
 	}
 	defer a.leave()
-	if err := a.tick(ctx, now); err != nil {
+	if err := a.writeDue(ctx, now); err != nil {
 		return 0, err
 	}
-	return a.position(), nil
-}
-
-func (a *Aggregates) tick(ctx context.Context, now time.Time) error {
 	err := a.closeIf(ctx, func(w *window) bool {
 		quiet := now.Sub(w.touched)
 		return quiet >= grace && now.UnixNano() >= w.end+int64(grace) || quiet >= a.o.Interval+grace
 	})
 	if err != nil {
-		return err
-	}
-	if !a.dirtySince.IsZero() && now.Sub(a.dirtySince) >= flushFirst &&
-		(a.flushedAt.IsZero() || now.Sub(a.flushedAt) >= flushEvery) {
-		if err := a.flush(ctx, now); err != nil {
-			return err
-		}
+		return 0, err
 	}
 	a.evict(keepClosed)
-	return nil
+	return a.position(), nil
 }
 
 // Flush writes every reading that is not written. Open windows stay open, because more of their
@@ -376,21 +378,8 @@ func (a *Aggregates) Flush(ctx context.Context, now time.Time) (uint64, error) {
 		return 0, err
 	}
 	defer a.leave()
-	if err := a.flush(ctx, now); err != nil {
+	if err := a.write(ctx, a.windows, all, 0); err != nil {
 		return 0, err
 	}
 	return a.position(), nil
-}
-
-func (a *Aggregates) flush(ctx context.Context, now time.Time) error {
-	if err := a.write(ctx, a.windows); err != nil {
-		return err
-	}
-	a.flushedAt, a.dirtySince = now, time.Time{}
-	for _, w := range a.windows {
-		if w.dirty { // held back: see window.hold
-			a.dirtySince = now
-		}
-	}
-	return nil
 }

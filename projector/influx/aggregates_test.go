@@ -68,36 +68,6 @@ func TestAggregateRow(t *testing.T) {
 	}
 }
 
-func TestOpenWindowIsWrittenEarlyAndThenOnceAMinuteIfItChanged(t *testing.T) {
-	w := newWorld(t, 1)
-	w.interval = time.Hour
-	w.boot(0)
-	began := w.clock
-	var written []time.Duration
-	w.store.before = func([]Point) (int, error) {
-		written = append(written, w.clock.Sub(began))
-		return 0, nil
-	}
-	w.at(began.Add(10 * time.Second))
-	for range 18 { // a reading every ten seconds for three minutes
-		w.send(event("web1", w.clock, nil, stat("cpu", 1)))
-		w.at(w.clock.Add(10 * time.Second))
-	}
-	w.at(began.Add(30 * time.Minute)) // and then no readings
-	if len(written) < 3 || len(written) > 5 || written[0] > 45*time.Second {
-		t.Fatalf("written after %v", written)
-	}
-	for i := 1; i < len(written); i++ {
-		if d := written[i] - written[i-1]; d < flushEvery || d > flushEvery+flushFirst {
-			t.Errorf("%v between two writes", d)
-		}
-	}
-	if p := w.position[len(w.position)-1]; p != 0 {
-		t.Errorf("the position is %d although the window is open", p)
-	}
-	w.store.want(t, PolicyAggregate, web1, began.UnixNano(), "cpu:count", 18)
-}
-
 func TestPositionStaysBeforeTheOldestOpenWindow(t *testing.T) {
 	w := newWorld(t, 1)
 	start := w.clock
@@ -132,7 +102,7 @@ func TestAClockThatWasAheadHoldsNothingBack(t *testing.T) {
 		t.Errorf("%d windows in memory", n)
 	}
 	w.at(w.clock.Add(5 * time.Minute))
-	compare(t, w.store, recount(w.journal, w.interval))
+	compare(t, w.store.cells, recount(w.journal, w.interval))
 }
 
 // late makes 20 windows, restarts, and sends an event for the first of them.
@@ -164,7 +134,7 @@ func late(t *testing.T, before func(w *world)) (*world, *prometheus.Registry, *p
 
 func TestLateEventCountsItsWindowAgain(t *testing.T) {
 	w, reg, _ := late(t, nil)
-	compare(t, w.store, recount(w.journal, w.interval))
+	compare(t, w.store.cells, recount(w.journal, w.interval))
 	if n := counted(t, reg, "pulse_projector_late_readings_total"); n != 1 {
 		t.Errorf("%v late readings counted", n)
 	}
@@ -235,7 +205,7 @@ func TestRowsGone(t *testing.T) {
 	if _, err := w.a.Flush(t.Context(), w.clock); err != nil {
 		t.Fatal(err)
 	}
-	compare(t, w.store, recount(w.journal, w.interval))
+	compare(t, w.store.cells, recount(w.journal, w.interval))
 	w.reboot() // from now on the index counts again
 	if oldest := must(w.a.Oldest()); oldest.IsZero() {
 		t.Error("the index is empty")
@@ -256,7 +226,7 @@ func TestTheJournalLostItsEnd(t *testing.T) {
 	if _, err := w.a.Flush(t.Context(), w.clock); err != nil {
 		t.Fatal(err)
 	}
-	compare(t, w.store, recount(w.journal, w.interval))
+	compare(t, w.store.cells, recount(w.journal, w.interval))
 	// The journal lost all records: its numbers begin again.
 	w.journal.Cut(0)
 	w.boot(0)
@@ -264,7 +234,7 @@ func TestTheJournalLostItsEnd(t *testing.T) {
 	if _, err := w.a.Flush(t.Context(), w.clock); err != nil {
 		t.Fatal(err)
 	}
-	compare(t, w.store, recount(w.journal, w.interval))
+	compare(t, w.store.cells, recount(w.journal, w.interval))
 }
 
 func TestIntervalChange(t *testing.T) {

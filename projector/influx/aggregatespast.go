@@ -179,7 +179,7 @@ func (a *Aggregates) replayWindow(ctx context.Context, r past.Range, w *window, 
 		did.Points = w.points()
 	default:
 		before := a.sink.tally
-		if err := a.rewrite(ctx, w, inMemory); err != nil {
+		if err := a.rewrite(ctx, w); err != nil {
 			return err
 		}
 		after := a.sink.tally
@@ -191,21 +191,20 @@ func (a *Aggregates) replayWindow(ctx context.Context, r past.Range, w *window, 
 }
 
 // rewrite writes all rows of a window, and replaces the window's rejects by the rows refused now.
-func (a *Aggregates) rewrite(ctx context.Context, w *window, inMemory bool) error {
-	w.dirty = true
+func (a *Aggregates) rewrite(ctx context.Context, w *window) error {
+	a.mu.Lock()
 	for _, b := range w.blocks {
 		for i := range b.accs {
 			if b.accs[i].count > 0 {
-				b.accs[i].dirty, b.dirty = true, true
+				b.accs[i].dirty = true
+				w.touch(b)
 			}
 		}
 	}
-	still, err := a.writeDirty(ctx, []*window{w})
+	a.mu.Unlock()
+	still, err := a.writeDirty(ctx, []*window{w}, all, 0)
 	if err != nil {
-		if inMemory && a.dirtySince.IsZero() {
-			a.dirtySince = a.o.Now() // the window is dirty now: flush writes it
-		}
-		return err
+		return err // a window in memory is dirty now, and written when it is due
 	}
 	if a.o.Rejects == nil {
 		return nil

@@ -46,7 +46,9 @@ func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time
 			return nil, err
 		}
 	}
+	a.mu.Lock()
 	a.windows = append(a.windows, w)
+	a.mu.Unlock()
 	a.current = w
 	a.inMemory.Set(float64(len(a.windows)))
 	return w, nil
@@ -129,7 +131,7 @@ func (a *Aggregates) makeRoom(ctx context.Context, t int64) error {
 	if len(a.windows) < maxWindows {
 		return nil
 	}
-	if err := a.write(ctx, a.windows); err != nil {
+	if err := a.write(ctx, a.windows, all, 0); err != nil {
 		return err
 	}
 	if err := a.closeIf(ctx, func(*window) bool { return true }); err != nil {
@@ -139,26 +141,29 @@ func (a *Aggregates) makeRoom(ctx context.Context, t int64) error {
 	return nil
 }
 
-// closeIf writes and closes the open windows for which due is true, except those held back.
+// closeIf closes the open windows for which due is true, except those held back, and begins to
+// write their rows in their last form. What is left is written by ticks, a part a second, because
+// the rows of thousands of relays at once would delay other work. But memory does not hold more
+// than one such window: the rows of the others are written at once.
 func (a *Aggregates) closeIf(ctx context.Context, due func(*window) bool) error {
-	var closing []*window
-	for _, w := range a.windows {
-		if !w.closed && a.head >= w.hold && due(w) {
-			closing = append(closing, w)
-		}
-	}
+	closing := a.those(func(w *window) bool { return !w.closed && a.head >= w.hold && due(w) })
 	if len(closing) == 0 {
 		return nil
 	}
-	if err := a.write(ctx, closing); err != nil {
+	newest := slices.MaxFunc(closing, func(v, w *window) int { return cmp.Compare(v.used, w.used) })
+	others := a.those(func(w *window) bool { return w.closing || w != newest && slices.Contains(closing, w) })
+	if err := a.write(ctx, others, all, 0); err != nil {
+		return err
+	}
+	if err := a.write(ctx, []*window{newest}, all, portion); err != nil {
 		return err
 	}
 	for _, w := range closing {
-		w.closed, w.pin = true, 0
+		w.closed = true
+		if w.closing = w.dirty > 0; !w.closing {
+			w.pin = 0
+		}
 		a.closed.Inc()
-	}
-	if !slices.ContainsFunc(a.windows, func(w *window) bool { return w.dirty }) {
-		a.dirtySince = time.Time{}
 	}
 	return nil
 }
@@ -168,11 +173,13 @@ func (a *Aggregates) evict(keep int) {
 	if len(a.windows) <= keep {
 		return
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	slices.SortFunc(a.windows, func(v, w *window) int {
 		return cmp.Compare(w.used, v.used)
 	})
 	a.windows = slices.DeleteFunc(a.windows, func(w *window) bool {
-		if !w.closed && !w.frozen || w.dirty || a.head < w.hold {
+		if !w.closed && !w.frozen || w.dirty > 0 || a.head < w.hold {
 			return false
 		}
 		if keep > 0 {

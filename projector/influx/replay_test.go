@@ -348,7 +348,7 @@ func TestLateEventsDuringAReplay(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		rows := s.cells()
 		maps.DeleteFunc(rows, func(c cell, _ float64) bool { return c.policy != PolicyAggregate })
-		compare(t, &fakeStore{cells: rows}, recount(s.journal, time.Minute))
+		compare(t, rows, recount(s.journal, time.Minute))
 	})
 }
 

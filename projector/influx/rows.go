@@ -3,12 +3,10 @@ package influx
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/nanopack/pulse/internal/floor"
 	"github.com/nanopack/pulse/internal/influxnames"
-	"github.com/nanopack/pulse/internal/wide"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/internal/lookup"
 )
@@ -24,11 +22,19 @@ type rowBuffer struct {
 	fields []Field
 	origin []*block // of the points
 	seqs   []uint64
+	due    []dueBlock // to be written
+	taken  []dueBlock // in the points
 	keys   map[string]*[6]string
 	// known are the stats that InfluxDB has fields for in the shards of the day knownDay, in days
 	// since 1970. A shard knows only its own fields.
 	known    map[string]struct{}
 	knownDay int64
+}
+
+// dueBlock is a block of a window that is to be written.
+type dueBlock struct {
+	w *window
+	b *block
 }
 
 // fieldKeys returns the names of a stat's fields.
@@ -45,25 +51,30 @@ func (b *rowBuffer) fieldKeys(stat string) *[6]string {
 	return keys
 }
 
-// write writes the dirty rows of windows, and lists the rows that InfluxDB refuses.
-func (a *Aggregates) write(ctx context.Context, windows []*window) error {
-	rejects, err := a.writeDirty(ctx, windows)
+// selected selects what is written of the dirty blocks.
+type selected func(*block) bool
+
+// all selects every dirty block.
+func all(*block) bool { return true }
+
+// write writes the dirty rows that are selected, and lists the rows that InfluxDB refuses. most is
+// about how many values it writes; 0: all.
+func (a *Aggregates) write(ctx context.Context, windows []*window, sel selected, most int) error {
+	rejects, err := a.writeDirty(ctx, windows, sel, most)
 	list(a.o.Rejects, a.log, a.Name(), a.o.Now(), rejects)
 	return err
 }
 
-// writeDirty writes the dirty rows of windows: first the index, then the rows. Rows that were
-// written are not dirty any more, even if a later part fails. Windows that are held back stay
+// writeDirty writes the dirty rows that are selected: first the index, then the rows. Rows that
+// were written are not dirty any more, even if a later part fails. Windows that are held back stay
 // dirty. writeDirty returns the rows that InfluxDB refuses, also with an error.
-func (a *Aggregates) writeDirty(ctx context.Context, windows []*window) (rejects []projector.Reject, err error) {
-	var dirty, unknown []*window
-	for _, w := range windows {
-		if !w.dirty || a.head < w.hold {
-			continue
-		}
-		dirty = append(dirty, w)
-		if w.indexed != w.records.Last() {
-			unknown = append(unknown, w)
+func (a *Aggregates) writeDirty(ctx context.Context, windows []*window, sel selected, most int) (rejects []projector.Reject, err error) {
+	due := a.due(windows, sel, most)
+	defer clear(due)
+	var unknown []*window
+	for _, d := range due {
+		if d.w.indexed != d.w.records.Last() && (len(unknown) == 0 || unknown[len(unknown)-1] != d.w) {
+			unknown = append(unknown, d.w)
 		}
 	}
 	if len(unknown) > 0 {
@@ -75,38 +86,47 @@ func (a *Aggregates) writeDirty(ctx context.Context, windows []*window) (rejects
 		}
 	}
 	a.resetRows()
-	for _, w := range dirty {
-		for _, b := range w.blocks {
-			if !b.dirty {
-				continue
-			}
-			a.addRows(w, b)
-			if len(a.rows.points) >= writePoints || len(a.rows.fields) >= 6*writePoints {
-				refused, err := a.writeRows(ctx)
-				rejects = append(rejects, refused...)
-				if err != nil {
-					return rejects, err
-				}
-			}
+	for i, d := range due {
+		a.addRows(d)
+		if i < len(due)-1 && len(a.rows.points) < writePoints && len(a.rows.fields) < 6*writePoints {
+			continue
 		}
-	}
-	refused, err := a.writeRows(ctx)
-	rejects = append(rejects, refused...)
-	if err != nil {
-		return rejects, err
-	}
-	for _, w := range dirty {
-		w.dirty = false
-		if w.closed {
-			w.pin = 0
+		refused, err := a.writeRows(ctx)
+		rejects = append(rejects, refused...)
+		if err != nil {
+			return rejects, err
 		}
 	}
 	return rejects, nil
 }
 
+// due returns the dirty blocks that are selected, window by window. The slice is valid until the
+// next call.
+func (a *Aggregates) due(windows []*window, sel selected, most int) []dueBlock {
+	due, values := a.rows.due[:0], 0
+	for _, w := range windows {
+		if w.dirty == 0 || a.head < w.hold {
+			continue
+		}
+		for _, b := range w.blocks {
+			if !b.dirty || !sel(b) {
+				continue
+			}
+			due = append(due, dueBlock{w, b})
+			if values += 6 * len(b.accs); most > 0 && values >= most {
+				a.rows.due = due
+				return due
+			}
+		}
+	}
+	a.rows.due = due
+	return due
+}
+
 // addRows adds a block's dirty rows to the buffer.
-func (a *Aggregates) addRows(w *window, b *block) {
-	buf := &a.rows
+func (a *Aggregates) addRows(d dueBlock) {
+	buf, w, b := &a.rows, d.w, d.b
+	buf.taken = append(buf.taken, d)
 	for _, set := range b.relay.Sets {
 		first := len(buf.fields)
 		for _, s := range set.Series {
@@ -116,17 +136,14 @@ func (a *Aggregates) addRows(w *window, b *block) {
 			if s.Stat == timeKey {
 				continue // no field can have that name; Raw lists the reading
 			}
-			c := &b.accs[s.Index]
-			n := float64(c.count)
-			mean := wide.Mean(c.sum, c.scaled, n, c.min, c.max)
-			sum := min(max(wide.Sum(c.sum, c.scaled), -math.MaxFloat64), math.MaxFloat64) // InfluxDB has no infinities
+			r := b.accs[s.Index].row()
 			k := buf.fieldKeys(s.Stat)
 			if len(buf.fields)-first == 6*newStats { // split a wide row; InfluxDB joins its points
 				a.addPoint(w, b, set, first)
 				first = len(buf.fields)
 			}
-			buf.fields = append(buf.fields, Field{k[0], mean}, Field{k[1], n}, Field{k[2], sum},
-				Field{k[3], c.min}, Field{k[4], c.max}, Field{k[5], c.last})
+			buf.fields = append(buf.fields, Field{k[0], r.Mean}, Field{k[1], r.Count}, Field{k[2], r.Sum},
+				Field{k[3], r.Min}, Field{k[4], r.Max}, Field{k[5], r.Last})
 		}
 		if first < len(buf.fields) {
 			a.addPoint(w, b, set, first)
@@ -136,17 +153,26 @@ func (a *Aggregates) addRows(w *window, b *block) {
 
 // addPoint makes a point of the buffer's fields from first on.
 func (a *Aggregates) addPoint(w *window, b *block, set *lookup.Set[relayState, struct{}], first int) {
-	buf, d := &a.rows, &b.relay.Data
+	buf := &a.rows
+	last := len(buf.fields)
+	a.mu.Lock()
+	series := rowSeries(b.relay, set)
+	a.mu.Unlock()
+	buf.points = append(buf.points, Point{Series: series, Fields: buf.fields[first:last:last], Time: w.start})
+	buf.origin = append(buf.origin, b)
+	buf.seqs = append(buf.seqs, w.records.Last())
+}
+
+// rowSeries returns the series of the rows of a set. It needs mu.
+func rowSeries(relay *aggRelay, set *lookup.Set[relayState, struct{}]) *Series {
+	d := &relay.Data
 	for len(d.rows) <= set.Index {
 		d.rows = append(d.rows, nil)
 	}
 	if d.rows[set.Index] == nil {
 		d.rows[set.Index] = storedTags(set.Tags).Series(influxnames.Aggregate)
 	}
-	last := len(buf.fields)
-	buf.points = append(buf.points, Point{Series: d.rows[set.Index], Fields: buf.fields[first:last:last], Time: w.start})
-	buf.origin = append(buf.origin, b)
-	buf.seqs = append(buf.seqs, w.records.Last())
+	return d.rows[set.Index]
 }
 
 // writeRows writes the rows in the buffer, and returns those that InfluxDB refuses.
@@ -174,21 +200,19 @@ func (a *Aggregates) writeRows(ctx context.Context) (rejects []projector.Reject,
 		rejects = append(rejects, projector.Reject{Seq: a.rows.seqs[f.from], Relay: a.rows.origin[f.from].relay.ID, Stat: p.Fields[0].Key,
 			Count: f.count, Window: time.Unix(0, p.Time).UTC(), Reason: fmt.Sprintf("%s (row of the window of %s)", f.reason, time.Unix(0, p.Time).UTC().Format(time.RFC3339))})
 	}
-	for _, b := range a.rows.origin {
-		if !b.dirty {
-			continue
-		}
-		b.dirty = false
-		for i := range b.accs {
-			b.accs[i].dirty = false
-		}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, d := range a.rows.taken {
+		d.w.wrote(d.b)
 	}
 	return rejects, nil
 }
 
 func (a *Aggregates) resetRows() {
+	clear(a.rows.origin) // they keep no window alive
+	clear(a.rows.taken)
 	a.rows.points, a.rows.fields = a.rows.points[:0], a.rows.fields[:0]
-	a.rows.origin, a.rows.seqs = a.rows.origin[:0], a.rows.seqs[:0]
+	a.rows.origin, a.rows.seqs, a.rows.taken = a.rows.origin[:0], a.rows.seqs[:0], a.rows.taken[:0]
 }
 
 // portion returns the end of the points, from a point on, that go into one write: all the rest,

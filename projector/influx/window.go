@@ -1,6 +1,7 @@
 package influx
 
 import (
+	"math"
 	"time"
 
 	"github.com/nanopack/pulse/internal/wide"
@@ -51,10 +52,15 @@ type window struct {
 	pin uint64
 	// closed: complete as far as is known. Events that come later are late.
 	closed bool
+	// closing: closed, and some of its rows do not have their last form in InfluxDB yet.
+	closing bool
 	// frozen: some of its events are neither in the journal nor in memory any more. Its rows stay
 	// as they are.
 	frozen bool
-	dirty  bool
+	// dirty is how many blocks have readings that are not written. since is when the first of these
+	// readings came; zero if that is not known.
+	dirty int
+	since time.Time
 	// touched is when the last event came, and used is the record of that event.
 	touched time.Time
 	used    uint64
@@ -68,6 +74,7 @@ type block struct {
 	relay *aggRelay
 	accs  []acc
 	dirty bool
+	slice uint8 // of openSlices
 }
 
 type (
@@ -106,8 +113,44 @@ func (a *acc) add(v float64) {
 	a.count++
 }
 
+// row returns the values of the accumulator as a row has them.
+func (a *acc) row() WindowRow {
+	n := float64(a.count)
+	return WindowRow{
+		Mean: wide.Mean(a.sum, a.scaled, n, a.min, a.max), Count: n,
+		Sum: min(max(wide.Sum(a.sum, a.scaled), -math.MaxFloat64), math.MaxFloat64), // InfluxDB has no infinities
+		Min: a.min, Max: a.max, Last: a.last,
+	}
+}
+
 // contains reports whether an event of time t belongs to the window.
 func (w *window) contains(t int64) bool { return t >= w.start && t < w.end }
+
+// touch marks a block of the window as not written.
+func (w *window) touch(b *block) {
+	if !b.dirty {
+		b.dirty = true
+		w.dirty++
+	}
+}
+
+// wrote marks a block of the window as written.
+func (w *window) wrote(b *block) {
+	if b.dirty {
+		b.dirty = false
+		w.dirty--
+	}
+	for i := range b.accs {
+		b.accs[i].dirty = false
+	}
+	if w.dirty > 0 {
+		return
+	}
+	w.since, w.closing = time.Time{}, false
+	if w.closed {
+		w.pin = 0
+	}
+}
 
 // used counts the series of the block that have readings.
 func (b *block) used() int {
