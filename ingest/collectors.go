@@ -10,6 +10,7 @@ import (
 type collector struct {
 	name  string
 	tags  []string
+	place int // in collectors.list
 	stats statTable
 	// soon is when a poll out of the regular interval's phase is due (0: none): the first one, and
 	// one that makes up for a regular one that was skipped.
@@ -40,15 +41,31 @@ func (c *collector) hasTags(tags iter.Seq[[]byte]) bool {
 type collectors struct {
 	list   []*collector // as they were added
 	byName map[string]*collector
+	cursor int // the place after the collector that was found last
 	series int // stats of all collectors
+}
+
+// find returns the collector of that name, nil if there is none. Relays answer in the order in
+// which they are asked, so it is nearly always the one after the last.
+func (cs *collectors) find(name []byte) *collector {
+	var c *collector
+	if i := cs.cursor; i < len(cs.list) && cs.list[i].name == string(name) {
+		c = cs.list[i]
+	} else if c = cs.byName[string(name)]; c == nil {
+		return nil
+	}
+	cs.cursor = c.place + 1
+	return c
 }
 
 // put adds a collector, or replaces the one of that name.
 func (cs *collectors) put(c *collector) {
 	if old := cs.byName[c.name]; old != nil {
 		cs.series -= len(old.stats.entries)
-		cs.list[slices.Index(cs.list, old)] = c
+		c.place = old.place
+		cs.list[c.place] = c
 	} else {
+		c.place = len(cs.list)
 		cs.list = append(cs.list, c)
 	}
 	if cs.byName == nil {
@@ -61,8 +78,10 @@ func (cs *collectors) put(c *collector) {
 func (cs *collectors) drop(c *collector) {
 	cs.series -= len(c.stats.entries)
 	delete(cs.byName, c.name)
-	i := slices.Index(cs.list, c)
-	cs.list = slices.Delete(cs.list, i, i+1)
+	cs.list = slices.Delete(cs.list, c.place, c.place+1)
+	for _, next := range cs.list[c.place:] {
+		next.place--
+	}
 }
 
 // linearStats is how many stats of a collector are looked up without a map.

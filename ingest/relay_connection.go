@@ -78,9 +78,7 @@ func (r *relay) disconnect(c *conn) bool {
 	r.env.m.ended.WithLabelValues(reason).Inc()
 	r.note(codec.RelayEvent{Kind: codec.RelayDisconnected, Reason: reason})
 	r.conn, r.goneAt = nil, r.env.Now()
-	if r.timer.Stop() {
-		r.env.polls.Done()
-	}
+	r.env.schedule.unset(r)
 	return true
 }
 

@@ -32,9 +32,10 @@ type Server struct {
 	tokens   *tokenCheck
 	registry *registry
 	keeper   *keeper
+	poller   *poller
 
 	// running ends when Stop begins: stopRunning ends it. loops are the goroutines that live until
-	// then: the keeper and the accept loop.
+	// then: the keeper, the poller and the accept loop.
 	running     context.Context
 	stopRunning context.CancelFunc
 	loops       sync.WaitGroup
@@ -84,6 +85,7 @@ func New(o Options) (*Server, error) {
 	}
 	srv.env, srv.registry = e, newRegistry(e, relays)
 	srv.keeper = &keeper{env: e, registry: srv.registry, store: store}
+	srv.poller = &poller{schedule: e.schedule}
 	return srv, nil
 }
 
@@ -96,6 +98,7 @@ func (srv *Server) Start() {
 	}
 	srv.state = stateStarted
 	srv.loops.Go(func() { srv.keeper.run(srv.running) })
+	srv.loops.Go(func() { srv.poller.run(srv.running) })
 	srv.loops.Go(srv.accept)
 }
 
@@ -235,7 +238,6 @@ func (srv *Server) stop(ctx context.Context) error {
 		s.drain(until)
 	}
 	srv.talking.Wait()
-	srv.env.polls.Wait()
 	srv.env.events.flush()
 	var errs []error
 	if !inTime() {

@@ -44,9 +44,10 @@ func (s *session) identify(full bool) bool {
 	case full:
 		return s.refuse(refusedUnidentified, "too many connections: "+limit+" have not said their id yet")
 	}
-	// The deadline covers the handshake and is for both directions: a handshake writes too.
-	s.stream.SetDeadline(time.Now().Add(identifyTimeout))
+	deadline := time.Now().Add(identifyTimeout) // covers the handshake
+	s.stream.SetReadDeadline(deadline)
 	if t, ok := s.stream.(*tls.Conn); ok {
+		s.stream.SetWriteDeadline(deadline)
 		if err := t.HandshakeContext(s.env.appends); err != nil {
 			return s.refuse(refusedTLS, "")
 		}
@@ -122,8 +123,8 @@ func (s *session) refuse(label, line string) bool {
 // serve does what the relay's lines ask for, until the session ends.
 func (s *session) serve() {
 	r := s.relay.Load()
-	for s.arm(2*s.env.BeatInterval, r.awaiting()) {
-		msg, err := s.rd.Read()
+	for s.proceed(r) {
+		msg, err := s.read()
 		if err != nil {
 			s.readFailed(err)
 			break
@@ -139,6 +140,25 @@ func (s *session) serve() {
 		s.env.log.WarnRarely("ended "+reason, "relay was disconnected", "reason", reason, "relay", r.id)
 	default:
 		s.env.log.Debug("relay disconnected", "relay", r.id, "reason", reason)
+	}
+}
+
+// proceed reports whether another line is to be read.
+func (s *session) proceed(r *relay) bool {
+	drainUntil, ok := s.arm(2 * s.env.BeatInterval)
+	if ok && !drainUntil.IsZero() {
+		ok = s.conn.drain(drainUntil, r.awaiting())
+	}
+	return ok
+}
+
+// read returns the next line, or why there is none. It waits for two beats.
+func (s *session) read() (relaywire.Message, error) {
+	for {
+		msg, err := s.rd.Read()
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !s.rearm(2*s.env.BeatInterval) {
+			return msg, err
+		}
 	}
 }
 
