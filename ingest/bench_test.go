@@ -3,8 +3,10 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,6 +85,52 @@ func BenchmarkFleet(b *testing.B) {
 			b.ReportMetric(counterValue(b, srv.env.m.skipped)-skipped, "skipped")
 		})
 	}
+}
+
+// BenchmarkSessions measures what a poll and its answer cost the server's process: its processor
+// time and its allocations. The relays are in another process, with ten collectors of one stat each. One iteration is a second.
+func BenchmarkSessions(b *testing.B) {
+	for _, fsync := range []bool{false, true} {
+		for _, c := range []struct {
+			relays int
+			every  time.Duration
+		}{{1000, time.Second}, {10_000, 5 * time.Second}, {10_000, time.Second}} {
+			b.Run(fmt.Sprintf("relays=%d/every=%s/fsync=%v", c.relays, c.every, fsync), func(b *testing.B) {
+				o := Options{Journal: &countingJournal{}, PollInterval: c.every}
+				if fsync {
+					o.Journal = openJournal(b)
+				}
+				srv := tcpServer(b, o)
+				otherProcess(b, srv, c.relays)
+				time.Sleep(2 * c.every) // until all have been polled
+				cpu, mallocs, polls := ownUsage(b), allocations(), counterValue(b, srv.env.m.polls)
+				skipped := counterValue(b, srv.env.m.skipped) + counterValue(b, srv.env.m.unanswered)
+				for b.Loop() {
+					time.Sleep(time.Second)
+				}
+				polls = counterValue(b, srv.env.m.polls) - polls
+				b.ReportMetric(float64(ownUsage(b)-cpu)/float64(time.Microsecond)/polls, "CPU-µs/poll")
+				b.ReportMetric(float64(allocations()-mallocs)/polls, "mallocs/poll")
+				b.ReportMetric(polls/b.Elapsed().Seconds(), "polls/s")
+				b.ReportMetric(counterValue(b, srv.env.m.skipped)+counterValue(b, srv.env.m.unanswered)-skipped, "late")
+			})
+		}
+	}
+}
+
+// ownUsage returns the processor time that this process has used.
+func ownUsage(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func allocations() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
 }
 
 // BenchmarkPoll polls one relay, without the writing to the connection.

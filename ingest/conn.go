@@ -31,22 +31,28 @@ const (
 	drainPause = 20 * time.Millisecond
 	// maxLate is how many lines are still taken from a relay after the time that Stop gives it.
 	maxLate = 16
+	// keepQueue is how large a queue may be that is kept for the next lines: a get of most relays.
+	keepQueue = 512
 )
 
-// conn is the sending side of one connection, and its end: lines wait in a queue, and whoever
-// queues them never waits for the network. Its methods may be called from any goroutine.
+// conn is the sending side of one connection, and its end. Whoever has lines for it never waits for
+// the network: what the kernel does not take at once waits in a queue. Its methods may be called
+// from any goroutine.
 type conn struct {
 	// stream is what is spoken on, raw the connection under its TLS; they are the same without TLS.
 	// Closing raw ends every blocked call at once.
 	stream, raw net.Conn
+	// socket writes to stream without waiting; nil when that is not possible.
+	socket *socket
 
 	// mu guards what follows. It comes after relay.mu and is held for no call that blocks.
 	mu sync.Mutex
 	// cond wakes who waits for writing to become false, the queue to get shorter, or ending to be
 	// set.
 	cond sync.Cond
-	// queue waits to be written. writing is whether a goroutine does so: there is none while the
-	// queue is empty, because ten thousand idle stacks are 40 MB.
+	// queue waits to be written. writing is whether a goroutine does so: there is one only while
+	// the queue holds what the kernel did not take at once, because ten thousand idle stacks are 40
+	// MB.
 	queue   []byte
 	writing bool
 	// ending is the reason for the end, "" before. Nothing is queued once it is set. farewell is
@@ -57,6 +63,8 @@ type conn struct {
 	// counts the lines that were taken after it.
 	drainUntil time.Time
 	late       int
+	// heard is when the newest line had been dealt with; zero before the first read.
+	heard time.Time
 }
 
 func newConn(raw net.Conn, config *tls.Config) *conn {
@@ -64,6 +72,7 @@ func newConn(raw net.Conn, config *tls.Config) *conn {
 	if config != nil {
 		c.stream = tls.Server(raw, config)
 	}
+	c.socket = newSocket(c.stream)
 	c.cond.L = &c.mu
 	return c
 }
@@ -83,7 +92,7 @@ func (c *conn) reply(line string) bool {
 		return false
 	}
 	c.queue = append(c.queue, line...)
-	c.startWriter()
+	c.flush()
 	return true
 }
 
@@ -102,15 +111,25 @@ func (c *conn) send(lines []byte) bool {
 		return false
 	}
 	c.queue = append(c.queue, lines...)
-	c.startWriter()
+	c.flush()
 	return true
 }
 
-// startWriter needs mu.
-func (c *conn) startWriter() {
-	if !c.writing && !c.dead && len(c.queue) > 0 {
+// flush writes what the kernel takes at once, and has a goroutine write the rest. It needs mu.
+func (c *conn) flush() {
+	if c.writing || c.dead || len(c.queue) == 0 {
+		return
+	}
+	if c.socket != nil {
+		n := c.socket.take(c.queue)
+		c.queue = c.queue[:copy(c.queue, c.queue[n:])]
+	}
+	switch {
+	case len(c.queue) > 0:
 		c.writing = true
 		go c.write()
+	case cap(c.queue) > keepQueue:
+		c.queue = nil
 	}
 }
 
@@ -146,8 +165,9 @@ func (c *conn) write() {
 	c.writing = false
 	if c.ending != "" {
 		c.wakeReader()
-	} else if c.stream != c.raw {
-		c.stream.SetWriteDeadline(time.Time{}) // TLS writes while it reads, when keys are renewed
+	} else {
+		// The socket writes without one, and TLS while it reads, when keys are renewed.
+		c.stream.SetWriteDeadline(time.Time{})
 	}
 	c.cond.Broadcast()
 }
@@ -172,15 +192,15 @@ func (c *conn) endLocked(reason string) {
 	c.ending = reason
 	// The writer may be in the middle of a write with a longer deadline.
 	c.stream.SetWriteDeadline(time.Now().Add(farewellTimeout))
-	c.startWriter()
+	c.flush()
 	if !c.writing {
 		c.wakeReader()
 	}
 	c.cond.Broadcast()
 }
 
-// wakeReader ends a blocked read. It needs mu and ending to be set, so that arm cannot move the
-// deadline again.
+// wakeReader ends a blocked read. It needs mu and ending to be set, so that neither arm nor rearm
+// can move the deadline again.
 func (c *conn) wakeReader() { c.stream.SetReadDeadline(time.Unix(1, 0)) }
 
 // kill ends the session at once, whatever is queued.
@@ -195,38 +215,58 @@ func (c *conn) kill(reason string) {
 	c.cond.Broadcast()
 }
 
-// arm gives the read that is under way, or else the next one, its deadline: after silence, or
-// sooner while the connection is drained. awaiting is whether an answer of the relay is under way.
-// arm returns false when nothing more is to be read.
-func (c *conn) arm(silence time.Duration, awaiting bool) bool {
+// arm notes that the last line has been dealt with. It returns false when nothing more is to be
+// read, and until when the connection is drained (zero if it is not). The deadline of the read is
+// set once and not for every line: when it passes, rearm knows whether there was a line meanwhile.
+func (c *conn) arm(silence time.Duration) (drainUntil time.Time, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ending != "" || c.late > maxLate {
-		return false
+	if c.ending != "" {
+		return c.drainUntil, false
 	}
-	now := time.Now()
-	deadline := now.Add(silence)
-	if !c.drainUntil.IsZero() {
-		if now.After(c.drainUntil) {
-			c.late++
-		}
-		// What has arrived is read even when the time is over: a slow journal may have kept the
-		// session from reading it.
-		deadline = now.Add(drainPause)
-		if awaiting && deadline.Before(c.drainUntil) {
-			deadline = c.drainUntil
-		}
+	first := c.heard.IsZero()
+	if c.heard = time.Now(); first && c.drainUntil.IsZero() {
+		c.stream.SetReadDeadline(c.heard.Add(silence))
+	}
+	return c.drainUntil, true
+}
+
+// rearm is for a read whose deadline has passed. It gives the read what is left of the silence that
+// the relay may keep, and returns false when nothing is left, or the session ends.
+func (c *conn) rearm(silence time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	deadline := c.heard.Add(silence)
+	if c.ending != "" || !c.drainUntil.IsZero() || !time.Now().Before(deadline) {
+		return false
 	}
 	c.stream.SetReadDeadline(deadline)
 	return true
 }
 
 // drain ends the connection as soon as no answer is under way, and at until at the latest.
-func (c *conn) drain(until time.Time, awaiting bool) {
+// awaiting is whether one is under way. While a connection is drained, drain is called for each
+// line, and gives the read that is under way, or else the next one, its deadline. It returns false
+// when nothing more is to be read.
+func (c *conn) drain(until time.Time, awaiting bool) bool {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending != "" || c.late > maxLate {
+		return false
+	}
 	c.drainUntil = until
-	c.mu.Unlock()
-	c.arm(0, awaiting)
+	now := time.Now()
+	if now.After(until) {
+		c.late++
+	}
+	// What has arrived is read even when the time is over: a slow journal may have kept the session
+	// from reading it.
+	deadline := now.Add(drainPause)
+	if awaiting && deadline.Before(until) {
+		deadline = until
+	}
+	c.stream.SetReadDeadline(deadline)
+	return true
 }
 
 func (c *conn) draining() bool {

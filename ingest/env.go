@@ -2,14 +2,13 @@ package ingest
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/nanopack/pulse/internal/quietlog"
 )
 
-// env is what the relays of a server share: options, clock, log, overrides, and the queues that a
-// relay writes to without ever waiting. Its fields never change.
+// env is what the relays of a server share: options, clock, log, overrides, the schedule of polls,
+// and the queues that a relay writes to without ever waiting. Its fields never change.
 type env struct {
 	Options
 	log *quietlog.Logger
@@ -22,8 +21,7 @@ type env struct {
 	changes    *changes
 	overrides  *overrideStore
 	assemblies assemblies
-	// polls counts the timers that are set and the polls that they have started.
-	polls sync.WaitGroup
+	schedule   *schedule
 
 	started time.Time
 }
@@ -32,6 +30,7 @@ func newEnv(appends context.Context, o Options) *env {
 	e := &env{Options: o, log: quietlog.New(o.Logger), m: newMetrics(), appends: appends,
 		changes: newChanges(), overrides: &overrideStore{db: o.DB}, started: time.Now()}
 	e.events = newEventQueues(appends, o.Journal, e.m, e.log)
+	e.schedule = newSchedule(e.tick)
 	return e
 }
 

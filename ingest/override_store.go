@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -32,13 +33,15 @@ type overrideStore struct {
 	// before every other lock.
 	change sync.Mutex
 
-	mu     sync.Mutex  // guards active
-	active []*override // the newest first; some may have ended
+	// active are the newest first; some may have ended. Every poll reads the list, so it is
+	// replaced as a whole and never changed.
+	active atomic.Pointer[[]*override]
 }
 
 // load reads what was stored and deletes what has ended meanwhile, or cannot be read.
 func (s *overrideStore) load(log *quietlog.Logger, now time.Time, tick int64) error {
-	return s.db.Update(func(tx *bolt.Tx) error {
+	var active []*override
+	err := s.db.Update(func(tx *bolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(overridesBucket)
 		if err != nil {
 			return err
@@ -56,7 +59,7 @@ func (s *overrideStore) load(log *quietlog.Logger, now time.Time, tick int64) er
 			if o.ends <= tick {
 				ended = append(ended, string(k))
 			} else {
-				s.active = append(s.active, o)
+				active = append(active, o)
 			}
 			return nil
 		})
@@ -65,21 +68,38 @@ func (s *overrideStore) load(log *quietlog.Logger, now time.Time, tick int64) er
 				err = b.Delete([]byte(k))
 			}
 		}
-		slices.SortFunc(s.active, func(a, b *override) int { return b.Created.Compare(a.Created) })
 		return err
 	})
+	slices.SortFunc(active, func(a, b *override) int { return b.Created.Compare(a.Created) })
+	s.active.Store(&active)
+	return err
 }
 
-// all returns those that hold, the newest first.
-func (s *overrideStore) all(tick int64) []*override {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.active), func(o *override) bool { return o.ends <= tick })
+// all returns those that hold, the newest first. The caller may change the list.
+func (s *overrideStore) all(tick int64) (list []*override) {
+	for _, o := range s.stored() {
+		if o.ends > tick {
+			list = append(list, o)
+		}
+	}
+	return list
 }
 
 // of returns those that hold for the relay, the newest first.
-func (s *overrideStore) of(relay string, tick int64) []*override {
-	return slices.DeleteFunc(s.all(tick), func(o *override) bool { return !o.holdsFor(relay) })
+func (s *overrideStore) of(relay string, tick int64) (list []*override) {
+	for _, o := range s.stored() {
+		if o.ends > tick && o.holdsFor(relay) {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+func (s *overrideStore) stored() []*override {
+	if list := s.active.Load(); list != nil {
+		return *list
+	}
+	return nil
 }
 
 // settle waits for a change that is under way.
@@ -91,7 +111,7 @@ func (s *overrideStore) settle() {
 // set makes list those that hold: in the state file first, of which it deletes what is not in list
 // and to which it writes what is new in list. It needs change.
 func (s *overrideStore) set(list []*override) error {
-	old := s.active // it changes only here, under change
+	old := s.stored() // it changes only here, under change
 	deleted := slices.DeleteFunc(slices.Clone(old), func(o *override) bool { return indexOverride(list, o.ID) >= 0 })
 	written := slices.DeleteFunc(slices.Clone(list), func(o *override) bool { return slices.Contains(old, o) })
 	if len(deleted)+len(written) == 0 {
@@ -119,9 +139,7 @@ func (s *overrideStore) set(list []*override) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.active = list
-	s.mu.Unlock()
+	s.active.Store(&list)
 	return nil
 }
 

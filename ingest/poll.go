@@ -18,6 +18,9 @@ const (
 	// is left out; half an interval, if that is shorter. The answer to the first would hardly be
 	// there, and the collector would report the same again.
 	afterFirst = time.Second
+	// restful is how far away the next poll has to be for the session to give its stack back, which
+	// costs about 1 µs, instead of keeping it for the next answer.
+	restful = 8 * time.Second
 )
 
 // never is a time that does not come.
@@ -30,29 +33,20 @@ func (r *relay) pollAt(due int64) {
 		return
 	}
 	r.polling.due = due
-	wait := time.Duration(due - r.env.tick())
-	if r.timer == nil {
-		r.env.polls.Add(1)
-		r.timer = time.AfterFunc(wait, r.timedPoll)
-	} else if !r.timer.Reset(wait) {
-		r.env.polls.Add(1)
-	}
+	r.env.schedule.set(r, due)
 }
 
-// timedPoll polls when the timer has run out. It is a goroutine of its own, so that no relay waits
-// for another.
-func (r *relay) timedPoll() {
-	defer r.env.polls.Done()
-	r.poll()
-}
-
-// poll asks the relay for what is due, drops what the relay did not add again, and sets the timer
-// for the next poll. Polling too early does no harm. A connection that is drained is polled no
-// more.
+// poll is pollLocked for a goroutine that does not have mu.
 func (r *relay) poll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.conn == nil || r.conn.draining() {
+	r.pollLocked()
+}
+
+// pollLocked asks the relay for what is due, drops what the relay did not add again, and schedules
+// the next poll. Polling too early does no harm. It needs mu.
+func (r *relay) pollLocked() {
+	if r.conn == nil {
 		return
 	}
 	p := &r.polling
@@ -62,28 +56,29 @@ func (r *relay) poll() {
 		r.dropUnconfirmed()
 	}
 	intervals := r.intervals(now)
-	var few [16]string // enough for most relays, and so is line: they need no memory of their own
+	// Enough for most relays: these need no memory of their own.
+	var few [16]*collector
+	var names [16]string
 	var line [512]byte
-	names, regular := r.due(few[:0], intervals, now)
+	due, regular := r.due(few[:0], intervals, now)
 	p.polledAt = now
 	switch {
-	case len(names) == 0:
+	case len(due) == 0:
 	case now < r.patience():
 		if regular {
 			r.counts.Skipped++
 			r.env.m.skipped.Inc()
-			r.postpone(names, intervals, now)
+			postpone(due, intervals, now)
 		}
 	default:
 		r.countUnanswered(now)
-		if !r.conn.send(relaywire.AppendGet(line[:0], names)) {
+		if !r.conn.send(relaywire.AppendGet(line[:0], appendNames(names[:0], due))) {
 			return // the session is ending
 		}
 		p.asked = now
 		r.counts.Polls++
 		r.env.m.polls.Inc()
-		for _, name := range names {
-			c := r.collectors.byName[name]
+		for _, c := range due {
 			if c.soon != 0 && !regular {
 				c.firstAt = now
 			}
@@ -95,20 +90,28 @@ func (r *relay) poll() {
 
 // due appends the collectors that are to be polled now. It reports whether the regular poll of one
 // of them is due. It needs mu.
-func (r *relay) due(names []string, intervals intervals, now int64) (due []string, regular bool) {
+func (r *relay) due(list []*collector, intervals intervals, now int64) (due []*collector, regular bool) {
+	next := instants{after: r.polling.polledAt, phase: r.phase}
 	for _, c := range r.collectors.list {
 		interval := intervals.of(c.name)
-		due := after(r.polling.polledAt, interval, r.phase) <= now
+		due := next.of(interval) <= now
 		if due && c.firstAt != 0 {
 			due = now-c.firstAt >= int64(min(afterFirst, interval/2))
 			c.firstAt = 0
 		}
 		if due || c.soon != 0 && c.soon <= now {
-			names = append(names, c.name)
+			list = append(list, c)
 		}
 		regular = regular || due
 	}
-	return names, regular
+	return list, regular
+}
+
+func appendNames(names []string, list []*collector) []string {
+	for _, c := range list {
+		names = append(names, c.name)
+	}
+	return names
 }
 
 // countUnanswered counts the newest poll as unanswered if no answer to it has come. It needs mu.
@@ -128,10 +131,10 @@ func (r *relay) countUnanswered(now int64) {
 
 // postpone keeps the skipped poll due for those of the collectors whose next one is far: they are
 // polled with the answer that is waited for, or when it is given up. It needs mu.
-func (r *relay) postpone(names []string, intervals intervals, now int64) {
-	for _, name := range names {
-		if intervals.of(name) > maxPatience {
-			r.collectors.byName[name].soon = now
+func postpone(list []*collector, intervals intervals, now int64) {
+	for _, c := range list {
+		if intervals.of(c.name) > maxPatience {
+			c.soon = now
 		}
 	}
 }
@@ -181,6 +184,13 @@ func (r *relay) answered() {
 	}
 }
 
+// rests reports whether the next poll is far enough away for the session to wait on a small stack.
+func (r *relay) rests() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.polling.due-r.env.tick() > int64(restful)
+}
+
 // awaiting reports whether a poll is unanswered.
 func (r *relay) awaiting() bool {
 	r.mu.Lock()
@@ -195,8 +205,9 @@ func (r *relay) next(intervals intervals) int64 {
 		next = r.polling.confirmBy
 	}
 	patience := r.patience()
+	regular := instants{after: r.polling.polledAt, phase: r.phase}
 	for _, c := range r.collectors.list {
-		next = min(next, after(r.polling.polledAt, intervals.of(c.name), r.phase))
+		next = min(next, regular.of(intervals.of(c.name)))
 		if c.soon != 0 {
 			next = min(next, max(c.soon, patience))
 		}
@@ -205,6 +216,22 @@ func (r *relay) next(intervals intervals) int64 {
 		next = min(next, o.ends) // intervals change then
 	}
 	return next
+}
+
+// instants are the first instants of a phase after a time, by the interval. Nearly always all
+// collectors of a relay have the same interval, so the last answer is kept.
+type instants struct {
+	after    int64
+	phase    uint64
+	interval time.Duration
+	last     int64
+}
+
+func (i *instants) of(interval time.Duration) int64 {
+	if interval != i.interval {
+		i.interval, i.last = interval, after(i.after, interval, i.phase)
+	}
+	return i.last
 }
 
 // after returns the first instant after t that belongs to the phase: the instants are interval

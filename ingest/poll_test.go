@@ -1,10 +1,12 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -245,9 +247,13 @@ func TestTheEarliestPollCounts(t *testing.T) {
 		if got := due() - now; got != int64(time.Second) {
 			t.Errorf("due in %v, want a second", time.Duration(got))
 		}
+		ctx, stop := context.WithCancel(t.Context())
+		var polling sync.WaitGroup
+		polling.Go(func() { (&poller{schedule: s.env.schedule}).run(ctx) })
 		s.kill(endStopped) // nothing can be sent: no further poll
-		time.Sleep(time.Second)
-		s.env.polls.Wait()
+		time.Sleep(time.Second + pollGrid)
+		stop()
+		polling.Wait()
 		if due() != never {
 			t.Errorf("due at %d after the end", due())
 		}

@@ -99,6 +99,7 @@ func (r *relay) assemble(from *conn, a *assembly, args []byte) bool {
 	}
 	r.answered()
 	r.line++
+	r.collectors.cursor = 0
 	var c *collector
 	for reading := range relaywire.Readings(args) {
 		if reading.Err != nil {
@@ -106,7 +107,7 @@ func (r *relay) assemble(from *conn, a *assembly, args []byte) bool {
 			continue
 		}
 		if c == nil || c.name != string(reading.Collector) {
-			if c = r.collectors.byName[string(reading.Collector)]; c == nil {
+			if c = r.collectors.find(reading.Collector); c == nil {
 				a.reject(rejectUnknownCollector)
 				continue
 			}

@@ -78,12 +78,16 @@ type relay struct {
 	line    uint32 // number of the newest got line
 	entered uint32 // number of the newest got line when the connection came
 	polling polling
-	timer   *time.Timer // starts a poll at polling.due; nil before the first connection
+
+	// visit is the instant at which the relay is polled next (0: it is not in the schedule), place
+	// where it is in the slot of that instant. Both belong to the schedule.
+	visit int64
+	place int
 }
 
 // polling is where a relay stands in being polled. All times are those of [env.tick].
 type polling struct {
-	// due is when the relay is polled next; never if the timer is not set.
+	// due is when the relay is polled next; never if it is not in the schedule.
 	due int64
 	// polledAt is when polls were last looked for.
 	polledAt int64

@@ -15,8 +15,8 @@ import (
 // identifyTimeout is how long a new connection has for its TLS handshake and its id line.
 const identifyTimeout = 10 * time.Second
 
-// session is one connection of a relay, or of what may become one. Its own goroutine (run) reads
-// it; everybody else only queues lines and asks it to end.
+// session is one connection of a relay, or of what may become one. Its own goroutine, which is
+// another one from time to time, reads it. Everybody else only sends lines and asks it to end.
 type session struct {
 	*conn
 	env      *env
@@ -25,7 +25,8 @@ type session struct {
 	rd       *relaywire.Reader
 	// relay is nil until the connection has identified itself.
 	relay atomic.Pointer[relay]
-	// toldSeries is whether the relay has been told about its series limit. Only run uses it.
+	// toldSeries is whether the relay has been told about its series limit. Only the session's own
+	// goroutine uses it.
 	toldSeries bool
 }
 
@@ -44,9 +45,10 @@ func (s *session) identify(full bool) bool {
 	case full:
 		return s.refuse(refusedUnidentified, "too many connections: "+limit+" have not said their id yet")
 	}
-	// The deadline covers the handshake and is for both directions: a handshake writes too.
-	s.stream.SetDeadline(time.Now().Add(identifyTimeout))
+	deadline := time.Now().Add(identifyTimeout) // covers the handshake
+	s.stream.SetReadDeadline(deadline)
 	if t, ok := s.stream.(*tls.Conn); ok {
+		s.stream.SetWriteDeadline(deadline)
 		if err := t.HandshakeContext(s.env.appends); err != nil {
 			return s.refuse(refusedTLS, "")
 		}
@@ -119,17 +121,21 @@ func (s *session) refuse(label, line string) bool {
 	return false
 }
 
-// serve does what the relay's lines ask for, until the session ends.
-func (s *session) serve() {
+// serve does what the relay's lines ask for, until the session ends or waits for long. It reports
+// whether the session goes on: then serve has to be called again, best on a new stack.
+func (s *session) serve() bool {
 	r := s.relay.Load()
-	for s.arm(2*s.env.BeatInterval, r.awaiting()) {
-		msg, err := s.rd.Read()
+	for s.proceed(r) {
+		msg, err := s.read()
 		if err != nil {
 			s.readFailed(err)
 			break
 		}
 		if !s.handle(r, msg) {
 			break
+		}
+		if s.rd.Buffered() == 0 && (msg.Verb != relaywire.VerbGot || r.rests()) {
+			return true
 		}
 	}
 	s.end(endStopped, "") // there is a reason already, unless Stop's time has run out
@@ -139,6 +145,26 @@ func (s *session) serve() {
 		s.env.log.WarnRarely("ended "+reason, "relay was disconnected", "reason", reason, "relay", r.id)
 	default:
 		s.env.log.Debug("relay disconnected", "relay", r.id, "reason", reason)
+	}
+	return false
+}
+
+// proceed reports whether another line is to be read.
+func (s *session) proceed(r *relay) bool {
+	drainUntil, ok := s.arm(2 * s.env.BeatInterval)
+	if ok && !drainUntil.IsZero() {
+		ok = s.conn.drain(drainUntil, r.awaiting())
+	}
+	return ok
+}
+
+// read returns the next line, or why there is none. It waits for two beats.
+func (s *session) read() (relaywire.Message, error) {
+	for {
+		msg, err := s.rd.Read()
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !s.rearm(2*s.env.BeatInterval) {
+			return msg, err
+		}
 	}
 }
 
