@@ -69,8 +69,9 @@ install() {
 	influxd-1.6) debian "$1" influxdb /usr/bin/influxd ;;
 	# Built with Go 1.22 or later it panics at start, in an old dependency.
 	kapacitord-1.5) build "$1" 1.5.9 kapacitord github.com/influxdata/kapacitor/cmd/kapacitord go1.21.13 ;;
-	victoria-metrics) build "$1" 1.151.0 "$1" github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics local ;;
-	prometheus) build "$1" 3.16.0 "$1" github.com/prometheus/prometheus/cmd/prometheus local remove_all_sd ;;
+	# These need a newer Go than Pulse does; an older one fetches it.
+	victoria-metrics) build "$1" 1.151.0 "$1" github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics auto ;;
+	prometheus) build "$1" 3.16.0 "$1" github.com/prometheus/prometheus/cmd/prometheus auto remove_all_sd ;;
 	*) say "unknown tool $1: expected influxd-1.8, influxd-1.6, kapacitord-1.5, victoria-metrics or prometheus" && exit 2 ;;
 	esac
 }

@@ -136,26 +136,25 @@ func look(pid int, dir string) (u used, err error) {
 	return u, errors.Join(errs[:]...)
 }
 
-// evaluate fails if the number of readings is not the one that was due, or if the server fell behind
-// with storing them. A second's readings may be on their way.
+// evaluate returns an error too if the number of readings is not the one that was due, or if the
+// server fell behind with storing them. A second's readings may be on their way.
 func (s *sitting) evaluate(z size, first, last counted, old, now used) (r result, err error) {
 	took, seconds := last.at.Sub(first.at).Seconds(), now.at.Sub(old.at).Seconds()
 	due := z.rate() * took
 	r = result{readings: last.taken - first.taken, rss: now.rss, peak: now.peak, disk: now.disk}
 	r.share = r.readings / due
-	if math.Abs(r.share-1) > s.tolerance {
-		return r, fmt.Errorf("%.0f readings were taken in %.1f s, which is %.3f of those due: a figure needs %g to %g",
-			r.readings, took, r.share, 1-s.tolerance, 1+s.tolerance)
-	}
-	if late := last.waiting - first.waiting; math.Abs(late) > s.tolerance*due+z.rate() {
-		return r, fmt.Errorf("in %.1f s the readings that wait to be stored went from %.0f to %.0f: a figure needs a server that keeps up",
-			took, first.waiting, last.waiting)
-	}
 	// The readings were counted over a slightly longer time.
 	n := r.readings / took * seconds
 	cpu := (now.cpu - old.cpu).Seconds()
 	r.cpu, r.cores, r.others = cpu*1e6/n, cpu/seconds, ((now.machine-old.machine).Seconds()-cpu)/seconds
 	r.written, r.grown = float64(now.written-old.written)/n, float64(now.disk-old.disk)/n
+	if math.Abs(r.share-1) > s.tolerance {
+		return r, fmt.Errorf("a figure needs %g to %g of the readings that were due, not %s", 1-s.tolerance, 1+s.tolerance, r)
+	}
+	if late := last.waiting - first.waiting; math.Abs(late) > s.tolerance*due+z.rate() {
+		return r, fmt.Errorf("the readings that wait to be stored went from %.0f to %.0f; a figure needs a server that keeps up, not %s",
+			first.waiting, last.waiting, r)
+	}
 	return r, nil
 }
 
