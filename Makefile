@@ -5,7 +5,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RELEASE     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -X main.release=$(RELEASE)
 
-.PHONY: help build run test soak lint bench bench-compare fuzz fuzz-short tools clean
+.PHONY: help build run test soak lint bench bench-peers bench-compare fuzz fuzz-short tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ fuzz-short: ## the same, 15 s each, as many at a time as there are processors
 
 bench: tools ## the budgets: each figure beside its limit, from the same run; BENCH='-part codec', BENCH=-long
 	$(GO) run ./internal/bench $(BENCH)
+
+bench-peers: ## the same fleet against Pulse, VictoriaMetrics, Prometheus and InfluxDB, about 16 minutes; PEERS='-sizes 1000x10@1s'
+	tools/install.sh influxd-1.8 victoria-metrics prometheus
+	$(GO) run ./internal/bench/peers $(PEERS)
 
 COUNT ?= 6
 bench-compare: ## the Go benchmarks of the revision OLD and of this tree, COUNT (6) times in turns, through benchstat

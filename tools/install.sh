@@ -5,6 +5,12 @@
 #   influxd-1.6     InfluxDB 1.6.7, from Debian's package influxdb
 #   kapacitord-1.5  Kapacitor 1.5.9, built from tools/kapacitord
 #
+# and by name alone those that only `make bench-peers` needs:
+#
+#   victoria-metrics  VictoriaMetrics 1.151.0, built from tools/victoria-metrics
+#   prometheus        Prometheus 3.16.0 without its page and its service discoveries, built from
+#                     tools/prometheus; takes seven minutes on two cores
+#
 # With all of them there it returns at once. A changed go.mod, go.sum or version
 # builds again. Nothing is started, and nothing is installed into the system:
 # the Debian package is only unpacked. Names as arguments install only those.
@@ -20,16 +26,16 @@ trap 'rm -rf "$tmp"' EXIT
 
 say() { echo "tools: $*" >&2; }
 
-# build NAME VERSION FOLDER PACKAGE TOOLCHAIN
+# build NAME VERSION FOLDER PACKAGE TOOLCHAIN [TAGS]
 build() {
-	local name=$1 version=$2 folder=$3 package=$4 toolchain=$5 stamp
-	stamp=$(cat "$folder/go.mod" "$folder/go.sum" <(echo "$version $package $toolchain") | sha256sum | cut -d' ' -f1)
+	local name=$1 version=$2 folder=$3 package=$4 toolchain=$5 tags=${6:-} stamp
+	stamp=$(cat "$folder/go.mod" "$folder/go.sum" <(echo "$version $package $toolchain${tags:+ $tags}") | sha256sum | cut -d' ' -f1)
 	if [[ -x $bin/$name && $(cat "$bin/.$name.stamp" 2>/dev/null) == "$stamp" ]]; then
 		return
 	fi
-	say "building $name (once; up to two minutes)"
+	say "building $name (once; some minutes)"
 	(cd "$folder" && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off GOTOOLCHAIN=$toolchain \
-		go build -trimpath -ldflags "-s -w -X main.version=$version" -o "$tmp/$name" "$package")
+		go build -trimpath -tags "$tags" -ldflags "-s -w -X main.version=$version" -o "$tmp/$name" "$package")
 	mv "$tmp/$name" "$bin/$name"
 	echo "$stamp" >"$bin/.$name.stamp"
 }
@@ -63,7 +69,10 @@ install() {
 	influxd-1.6) debian "$1" influxdb /usr/bin/influxd ;;
 	# Built with Go 1.22 or later it panics at start, in an old dependency.
 	kapacitord-1.5) build "$1" 1.5.9 kapacitord github.com/influxdata/kapacitor/cmd/kapacitord go1.21.13 ;;
-	*) say "unknown tool $1: expected influxd-1.8, influxd-1.6 or kapacitord-1.5" && exit 2 ;;
+	# These need a newer Go than Pulse does; an older one fetches it.
+	victoria-metrics) build "$1" 1.151.0 "$1" github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics auto ;;
+	prometheus) build "$1" 3.16.0 "$1" github.com/prometheus/prometheus/cmd/prometheus auto remove_all_sd ;;
+	*) say "unknown tool $1: expected influxd-1.8, influxd-1.6, kapacitord-1.5, victoria-metrics or prometheus" && exit 2 ;;
 	esac
 }
 

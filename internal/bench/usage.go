@@ -2,12 +2,10 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/nanopack/pulse/internal/procfs"
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
@@ -33,11 +31,13 @@ func takeUsage(s *pulseproc.Server) (u usage, err error) {
 	if u.mallocs, err = s.Metric("go_memstats_mallocs_total"); err != nil {
 		return u, err
 	}
-	if u.written, err = written(s.Pid()); err != nil {
+	written, err := procfs.Written(s.Pid())
+	if err != nil {
 		return u, err
 	}
+	u.written = float64(written)
 	u.own = ownCPU()
-	if u.machine, err = machineCPU(); err != nil {
+	if u.machine, err = procfs.MachineCPU(); err != nil {
 		return u, err
 	}
 	u.cpu, err = s.CPU()
@@ -58,42 +58,4 @@ func ownCPU() time.Duration {
 		panic(err) // cannot fail with these arguments
 	}
 	return time.Duration(self.Utime.Nano() + self.Stime.Nano())
-}
-
-// machineCPU returns the processor time that was not idle, since the machine was started.
-func machineCPU() (time.Duration, error) {
-	text, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0, err
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	fields := strings.Fields(line)
-	if len(fields) < 9 {
-		return 0, fmt.Errorf("/proc/stat begins with %q", line)
-	}
-	var sum time.Duration
-	for i, field := range fields[1:9] { // user, nice, system, idle, iowait, irq, softirq, steal
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		if i != 3 && i != 4 {
-			sum += time.Duration(n) * 10 * time.Millisecond // USER_HZ is 100
-		}
-	}
-	return sum, nil
-}
-
-// written returns how many bytes a process has written to the disk.
-func written(pid int) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if bytes, ok := strings.CutPrefix(line, "write_bytes: "); ok {
-			return strconv.ParseFloat(strings.TrimSpace(bytes), 64)
-		}
-	}
-	return 0, fmt.Errorf("/proc/%d/io has no write_bytes", pid)
 }

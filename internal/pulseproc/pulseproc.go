@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/freeport"
+	"github.com/nanopack/pulse/internal/procfs"
 )
 
 // Options of a Server. Binary and DataDir are required.
@@ -47,7 +48,7 @@ type Server struct {
 	claims  []func() // kept to hold the ports, because the server may be started again
 	client  *http.Client
 	cmd     *exec.Cmd
-	log     *tail
+	log     *Tail
 	waited  chan struct{} // closed when the process has ended
 	waitErr error         // valid after waited is closed
 }
@@ -84,7 +85,7 @@ func (s *Server) Launch() error {
 	args := append([]string{"-s", "-H", s.HTTPAddr, "-S", s.RelayAddr, "--nats-listen-address", "", "--data-dir", s.options.DataDir}, s.options.Args...)
 	s.cmd = exec.Command(s.options.Binary, args...)
 	s.cmd.Env = append(os.Environ(), s.options.Env...)
-	s.log = &tail{}
+	s.log = &Tail{}
 	output := io.Writer(s.log)
 	if s.options.Output != nil {
 		output = io.MultiWriter(s.log, s.options.Output)
@@ -188,41 +189,10 @@ func (s *Server) Pid() int { return s.cmd.Process.Pid }
 func (s *Server) Log() string { return s.log.String() }
 
 // RSS returns the resident memory of the process in bytes, now and at its peak.
-func (s *Server) RSS() (now, peak int64, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		kib, _ := strconv.ParseInt(fields[1], 10, 64) // other lines hold no number
-		switch fields[0] {
-		case "VmRSS:":
-			now = kib << 10
-		case "VmHWM:":
-			peak = kib << 10
-		}
-	}
-	return now, peak, nil
-}
+func (s *Server) RSS() (now, peak int64, err error) { return procfs.RSS(s.Pid()) }
 
 // CPU returns the processor time that the process has used.
-func (s *Server) CPU() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("unreadable /proc/%d/stat", s.cmd.Process.Pid)
-	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2) // USER_HZ is 100
-}
+func (s *Server) CPU() (time.Duration, error) { return procfs.CPU(s.Pid()) }
 
 // Get sends a GET to the API and decodes the answer into out. A status other than 200 is an error
 // that holds the answer.
@@ -276,10 +246,16 @@ func (s *Server) Metric(name string, labels ...string) (float64, error) {
 	if status != http.StatusOK {
 		return 0, fmt.Errorf("GET /metrics: %d", status)
 	}
+	return Sum(body, name, labels...)
+}
+
+// Sum returns the sum of the samples of a metric in Prometheus' text format whose lines contain all
+// the labels. No such sample is an error.
+func Sum(text []byte, name string, labels ...string) (float64, error) {
 	var sum float64
 	found := false
 lines:
-	for scanner := bufio.NewScanner(bytes.NewReader(body)); scanner.Scan(); {
+	for scanner := bufio.NewScanner(bytes.NewReader(text)); scanner.Scan(); {
 		line := scanner.Text()
 		rest, ok := strings.CutPrefix(line, name)
 		if !ok || rest == "" || (rest[0] != ' ' && rest[0] != '{') {
@@ -316,15 +292,16 @@ func (s *Server) Count(stat string) (uint64, error) {
 	return uint64(n), nil
 }
 
-// tail keeps the end of the text that is written to it.
-type tail struct {
+// A Tail keeps the end of the text that is written to it. It is safe for concurrent use.
+type Tail struct {
 	mu   sync.Mutex
 	data []byte
 }
 
 const tailBytes = 16 << 10
 
-func (t *tail) Write(p []byte) (int, error) {
+// Write never fails.
+func (t *Tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.data = append(t.data, p...)
@@ -334,7 +311,8 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) String() string {
+// String returns the end of the text, at least 16 KiB if there is as much.
+func (t *Tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(t.data)

@@ -33,17 +33,26 @@ import (
 // idle machine, and far longer under -race on a busy one.
 const startTime = 60 * time.Second
 
-// Path returns the program's path in the cache that tools/install.sh fills:
-// $PULSE_TOOLS, else $XDG_CACHE_HOME/pulse-tools, else ~/.cache/pulse-tools.
+// Path is Find for a test: a missing program fails the test.
 func Path(tb testing.TB, name string) string {
 	tb.Helper()
+	path, err := Find(name)
+	if err != nil {
+		tb.Fatalf("testtools: %v", err)
+	}
+	return path
+}
+
+// Find returns the program's path in the cache that tools/install.sh fills:
+// $PULSE_TOOLS, else $XDG_CACHE_HOME/pulse-tools, else ~/.cache/pulse-tools.
+func Find(name string) (string, error) {
 	dir := os.Getenv("PULSE_TOOLS")
 	if dir == "" {
 		cache := os.Getenv("XDG_CACHE_HOME")
 		if cache == "" {
 			home, err := os.UserHomeDir()
 			if err != nil {
-				tb.Fatalf("testtools: set PULSE_TOOLS to a directory for the test servers: %v", err)
+				return "", fmt.Errorf("set PULSE_TOOLS to a directory for the test servers: %w", err)
 			}
 			cache = filepath.Join(home, ".cache")
 		}
@@ -51,9 +60,9 @@ func Path(tb testing.TB, name string) string {
 	}
 	path := filepath.Join(dir, "bin", name)
 	if _, err := os.Stat(path); err != nil {
-		tb.Fatalf("testtools: %s is not there: run 'make tools' (tools/install.sh) once", path)
+		return "", fmt.Errorf("%s is not there: run 'make tools' (tools/install.sh) once, or 'tools/install.sh %s'", path, name)
 	}
-	return path
+	return path, nil
 }
 
 // Server is a running server. Only the test's own goroutine may call its methods. A method that

@@ -26,9 +26,11 @@ type FleetOptions struct {
 	N int
 	// Stats is how many stats each relay has, named stat_0, stat_1... Default 10.
 	Stats int
-	// Collectors is how many collectors, named c0, c1..., share these stats: stat i belongs to
-	// collector i % Collectors. Default 1.
+	// Collectors is how many collectors share these stats: stat i belongs to collector
+	// i % Collectors. Default 1.
 	Collectors int
+	// Collector returns the name of a collector. Default FleetCollector.
+	Collector func(collector int) string
 	// Value returns the value of a stat in the answer to the relay's n-th poll; n counts the
 	// answered get lines of that relay from 1 and continues after a reconnect. Value is called from
 	// many goroutines. Default FleetValue.
@@ -110,16 +112,19 @@ func NewFleet(o FleetOptions) *Fleet {
 	if o.ID == nil {
 		o.ID = FleetID
 	}
+	if o.Collector == nil {
+		o.Collector = FleetCollector
+	}
 	if o.Tags == nil {
 		o.Tags = func(int, int) []string { return nil }
 	}
 	f := &Fleet{o: o, relays: make([]fleetRelay, o.N), names: make(map[string]int, o.Collectors), items: make([][]fleetItem, o.Collectors)}
 	for c := range o.Collectors {
-		f.names[FleetCollector(c)] = c
+		f.names[o.Collector(c)] = c
 	}
 	for s := range o.Stats {
 		c := s % o.Collectors
-		f.items[c] = append(f.items[c], fleetItem{stat: s, prefix: FleetCollector(c) + "-" + FleetStat(s) + ":"})
+		f.items[c] = append(f.items[c], fleetItem{stat: s, prefix: o.Collector(c) + "-" + FleetStat(s) + ":"})
 	}
 	f.buffers.New = func() any { b := make([]byte, 0, 16+32*o.Stats); return &b }
 	f.ctx, f.cancel = context.WithCancel(context.Background())
@@ -329,7 +334,7 @@ func (f *Fleet) welcome(i int) welcome {
 	if err == nil {
 		line = line[:0]
 		for c := range f.o.Collectors {
-			line = relaywire.AppendAdd(line, FleetCollector(c), f.o.Tags(i, c))
+			line = relaywire.AppendAdd(line, f.o.Collector(c), f.o.Tags(i, c))
 		}
 		_, err = conn.Write(line)
 	}
