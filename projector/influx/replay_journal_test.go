@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nanopack/pulse/projector/past"
@@ -102,7 +103,8 @@ func TestReplayOfAJournalThatLostItsEnd(t *testing.T) {
 		s.live(s.minutes("web1", 0, 6000)...)
 		s.change(func(f *fakeStore) { f.before = fail(errDown) })
 		id := s.create(0, 24*time.Hour, "raw").ID
-		s.await(id, func(j past.Job) bool { return j.Parts[0].EventsTotal > 0 })
+		s.await(id, func(j past.Job) bool { return j.LastError != "" })
+		synctest.Wait() // the replay has read events that it could not write, and will read them again
 		s.journal.Cut(3000)
 		s.journal.Append(s.minutes("web1", 47*time.Hour, 6)...) // the numbers are used again
 		s.change(func(f *fakeStore) { f.before = nil })
