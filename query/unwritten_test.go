@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,7 +95,8 @@ type recorded struct {
 	*influx.Aggregates
 	reader      projector.Reader
 	pending     []journal.Record
-	positions   []uint64 // returned since the last start: one of them is saved
+	positions   []uint64     // returned since the last start: one of them is saved
+	asked       atomic.Int64 // when the servers are asked
 	real, model *world
 }
 
@@ -175,6 +177,7 @@ func (r *recorded) recount() *database {
 
 // compare asks both servers the same things.
 func (r *recorded) compare(what string) {
+	r.asked.Store(r.clock.Add(time.Minute).UnixNano())
 	db := r.recount()
 	r.model.influx.query = db.query
 	for range 6 {
@@ -248,7 +251,7 @@ func historyEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 	r.start(0)
 	defer func() { r.reader.Close() }()
 	options := func(o *Options) {
-		o.AggregateInterval, o.Now = r.interval, func() time.Time { return r.clock.Add(time.Minute) }
+		o.AggregateInterval, o.Now = r.interval, func() time.Time { return time.Unix(0, r.asked.Load()).UTC() }
 		o.Compat = []string{"", Compat02}[seed%2]
 	}
 	r.model = startWorld(t, options)
