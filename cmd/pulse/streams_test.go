@@ -40,7 +40,7 @@ func closedPipe(t *testing.T) *os.File {
 }
 
 // TestReaderSeenEnough runs commands whose output goes to a reader that has ended, as head does.
-// They end quietly. Only a backup reports an error, because a part of a backup is useless.
+// They end without an error. Only a backup reports one, because a part of a backup is useless.
 func TestReaderSeenEnough(t *testing.T) {
 	server := startServer(t, t.TempDir(), "--influx-address", "embedded")
 	api := "http://" + server.HTTPAddr
@@ -52,7 +52,7 @@ func TestReaderSeenEnough(t *testing.T) {
 		{[]string{"status", "--api", api}, exitOK, ""},
 		{[]string{"status", "--json", "--api", api}, exitOK, ""},
 		{[]string{"-h"}, exitOK, ""},
-		{[]string{"--check-config"}, exitOK, ""},
+		{[]string{"--check-config"}, exitOK, "how far it reaches back"},
 		{[]string{"help", "status"}, exitOK, ""},
 		{[]string{"version"}, exitOK, ""},
 		{[]string{"backup", "--api", api, "-"}, exitFailure, "broken pipe"},
