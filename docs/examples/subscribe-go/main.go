@@ -51,7 +51,9 @@ func run(url, token string) error {
 			log.Print(err)
 			return
 		}
-		err = readings(m.Data(), func(r reading) { fmt.Println(meta.Sequence.Stream, r.relay, r.time, r.tags, r.collector, r.stat, r.value) })
+		err = readings(m.Data(), func(r reading) {
+			fmt.Println(meta.Sequence.Stream, r.relay, r.time, r.tags, r.collector, r.stat, r.value)
+		})
 		if err != nil {
 			log.Printf("%d %s %s: %v", meta.Sequence.Stream, m.Subject(), m.Data(), err)
 		}
