@@ -3,7 +3,7 @@ package journal
 import "time"
 
 // Commits wait for company. A batch costs an fsync and a round trip through the server, whether it
-// has one event or fifty. So while events come one shortly after the other, the first one of a batch
+// has one event or fifty. So while events come shortly after one another, the first one of a batch
 // waits for others. An event after a quiet time does not: nothing says that another one will come.
 const (
 	// companyWait is how long the first event of a batch waits at most.

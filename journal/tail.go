@@ -9,9 +9,9 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// The tail is bounded in events, in bytes as they are stored (decoded events take about as much, and
-// at most four times that), and in age. A reader whose last read was longer ago than tailAge is not
-// at the head, and is served by the server.
+// The tail is bounded in events, in bytes as they are stored (decoded events take about as much, at
+// most four times that), and in age. A reader whose last read was longer ago than tailAge is not at
+// the head, and is served by the server.
 const (
 	tailEvents = 8192
 	tailBytes  = 8 << 20

@@ -40,7 +40,7 @@ func TestJournalOfAnOlderRelease(t *testing.T) {
 	events := make([]*codec.Event, 2*each)
 	for i := range events {
 		e := &codec.Event{Relay: relaytest.FleetID(i % relays), Time: begin.Add(time.Duration(i) * time.Second).UnixNano()}
-		tags := []string{"service:web" + strconv.Itoa(i%relays), "guy"}
+		tags := []string{"web" + strconv.Itoa(i%relays), "guy"} // words: a recount knows no tags
 		for s := range 10 {
 			stat := codec.Stat{ID: relaytest.FleetStat(s), Value: relaytest.FleetValue(0, s, uint64(i/relays+1)) + 0.25}
 			if s == 0 || i%2 == 0 { // a collector for each stat

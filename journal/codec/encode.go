@@ -27,7 +27,7 @@ const (
 // float64; bytes that are not UTF-8 become U+FFFD. On an error (ErrNotFinite) dst is returned as it
 // came.
 func EncodeEvent(dst []byte, e *Event) ([]byte, error) {
-	start, finite := len(dst), true
+	start := len(dst)
 	dst = append(dst, `{"v":2,"relay":`...)
 	dst = appendString(dst, e.Relay)
 	dst = append(dst, `,"time":`...)
@@ -43,28 +43,31 @@ func EncodeEvent(dst []byte, e *Event) ([]byte, error) {
 		default:
 			dst = append(appendStrings(append(dst, '}', ']', ',', '['), c.Tags), ',', '{')
 		}
-		dst = append(appendString(dst, c.Name), ':')
-		if len(c.Stats) == 1 && c.Stats[0].ID == c.Name {
-			dst = appendFloat(dst, c.Stats[0].Value)
-			finite = finite && isFinite(c.Stats[0].Value)
-			continue
+		dst = appendString(dst, c.Name)
+		alone := len(c.Stats) == 1 && c.Stats[0].ID == c.Name
+		if !alone {
+			dst = append(dst, ':', '{')
 		}
-		dst = append(dst, '{')
 		for k := range c.Stats {
 			s := &c.Stats[k]
 			if k > 0 {
 				dst = append(dst, ',')
 			}
-			dst = appendFloat(append(appendString(dst, s.ID), ':'), s.Value)
-			finite = finite && isFinite(s.Value)
+			if !alone {
+				dst = appendString(dst, s.ID)
+			}
+			dst = append(dst, ':')
+			if !isFinite(s.Value) {
+				return dst[:start], ErrNotFinite
+			}
+			dst = appendFloat(dst, s.Value)
 		}
-		dst = append(dst, '}')
+		if !alone {
+			dst = append(dst, '}')
+		}
 	}
 	if len(e.Collectors) > 0 {
 		dst = append(dst, '}', ']')
-	}
-	if !finite {
-		return dst[:start], ErrNotFinite
 	}
 	return append(dst, ']', '}'), nil
 }
