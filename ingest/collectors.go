@@ -39,39 +39,54 @@ func (c *collector) hasTags(tags iter.Seq[[]byte]) bool {
 
 // collectors are the collectors of a relay, guarded by its mu.
 type collectors struct {
-	list   []*collector // as they were added
-	byName map[string]*collector
-	cursor int // the place after the collector that was found last
-	series int // stats of all collectors
+	list   []*collector          // as they were added
+	byName map[string]*collector // only when there were more than linear
+	cursor int                   // the place after the collector that was found last
+	series int                   // stats of all collectors
 }
 
 // find returns the collector of that name, nil if there is none. Relays answer in the order in
 // which they are asked, so it is nearly always the one after the last.
 func (cs *collectors) find(name []byte) *collector {
-	var c *collector
-	if i := cs.cursor; i < len(cs.list) && cs.list[i].name == string(name) {
-		c = cs.list[i]
-	} else if c = cs.byName[string(name)]; c == nil {
-		return nil
+	i := cs.cursor
+	if i >= len(cs.list) || cs.list[i].name != string(name) {
+		if i = cs.index(name); i < 0 {
+			return nil
+		}
 	}
-	cs.cursor = c.place + 1
-	return c
+	cs.cursor = i + 1
+	return cs.list[i]
+}
+
+// index returns the place of the collector of that name, -1 if there is none.
+func (cs *collectors) index(name []byte) int {
+	if cs.byName == nil {
+		return slices.IndexFunc(cs.list, func(c *collector) bool { return c.name == string(name) })
+	}
+	if c := cs.byName[string(name)]; c != nil {
+		return c.place
+	}
+	return -1
 }
 
 // put adds a collector, or replaces the one of that name.
 func (cs *collectors) put(c *collector) {
-	if old := cs.byName[c.name]; old != nil {
-		cs.series -= len(old.stats.entries)
-		c.place = old.place
+	if c.place = cs.index([]byte(c.name)); c.place >= 0 {
+		cs.series -= len(cs.list[c.place].stats.entries)
 		cs.list[c.place] = c
 	} else {
 		c.place = len(cs.list)
 		cs.list = append(cs.list, c)
 	}
-	if cs.byName == nil {
-		cs.byName = make(map[string]*collector)
+	switch {
+	case cs.byName != nil:
+		cs.byName[c.name] = c
+	case len(cs.list) > linear:
+		cs.byName = make(map[string]*collector, 2*len(cs.list))
+		for _, c := range cs.list {
+			cs.byName[c.name] = c
+		}
 	}
-	cs.byName[c.name] = c
 }
 
 // drop removes a collector.
@@ -84,15 +99,15 @@ func (cs *collectors) drop(c *collector) {
 	}
 }
 
-// linearStats is how many stats of a collector are looked up without a map.
-const linearStats = 12
+// linear is how many collectors of a relay, or stats of a collector, are looked up without a map.
+const linear = 12
 
 // statTable is the stats that a collector has answered: interned, and found without allocating.
 // Relays answer in the same order every time, so that the next one is nearly always the one after
 // the last.
 type statTable struct {
 	entries []statEntry
-	index   map[string]int // only when there are more than linearStats
+	index   map[string]int // only when there are more than linear
 	cursor  int
 }
 
@@ -127,7 +142,7 @@ func (t *statTable) add(name []byte) int {
 	switch {
 	case t.index != nil:
 		t.index[t.entries[i].name.Value()] = i
-	case len(t.entries) > linearStats:
+	case len(t.entries) > linear:
 		t.index = make(map[string]int, 2*len(t.entries))
 		for i, e := range t.entries {
 			t.index[e.name.Value()] = i

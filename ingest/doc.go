@@ -3,13 +3,14 @@
 // one event.
 //
 // Promise: nothing that one relay does or fails to do delays another. A connection is tracked
-// before its first byte and is served by one goroutine. What is written to it is written without
-// waiting, as far as the kernel takes it at once. The rest goes through a bounded queue. A second
-// goroutine empties the queue, each write with a deadline, and exists only while there is something
-// in it. Only a session's own goroutine waits for the journal. One goroutine polls all relays and
-// waits for none of them. A reading counts as accepted when the journal has it (Append returned);
-// what the journal refuses is counted as lost and the session goes on. The events of one relay have
-// strictly increasing times while the server runs; those of several relays are in no order.
+// before its first byte and is served by one goroutine at a time. What is written to it is written
+// without waiting, as far as the kernel takes it at once. The rest goes through a bounded queue. A
+// second goroutine empties the queue, each write with a deadline, and exists only while there is
+// something in it. Only a session's own goroutine waits for the journal. One goroutine polls all
+// relays and waits for none of them. A reading counts as accepted when the journal has it (Append
+// returned); what the journal refuses is counted as lost and the session goes on. The events of one
+// relay have strictly increasing times while the server runs; those of several relays are in no
+// order.
 //
 // What relays have registered, and which overrides hold, is kept in bbolt. Registrations are
 // written a fraction of a second late, because relays repeat them when they reconnect; an override

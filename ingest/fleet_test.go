@@ -307,7 +307,7 @@ func memory() (rss, heap float64) {
 }
 
 func TestIdleRelayMemory(t *testing.T) {
-	limit := 16.0 * 1024
+	limit := 10.0 * 1024
 	if raceEnabled {
 		limit *= 10 // the race detector's memory
 	}

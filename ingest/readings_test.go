@@ -136,7 +136,7 @@ func TestSeriesLimitKeepsKnownSeries(t *testing.T) {
 	}
 	// The stats of a removed collector no longer count towards the limit.
 	s.relay.mu.Lock()
-	s.relay.collectors.drop(s.relay.collectors.byName["a"])
+	s.relay.collectors.drop(s.relay.collectors.find([]byte("a")))
 	s.relay.mu.Unlock()
 	s.got([]byte("b-x:1"))
 	if j.readings != 46 {
@@ -329,7 +329,7 @@ func FuzzGot(f *testing.F) {
 			last = e.Time
 			seen := map[string]bool{}
 			for _, c := range e.Collectors {
-				if s.relay.collectors.byName[c.Name] == nil || len(c.Stats) == 0 || seen[c.Name] {
+				if s.relay.collectors.find([]byte(c.Name)) == nil || len(c.Stats) == 0 || seen[c.Name] {
 					t.Fatalf("collector %+v", c)
 				}
 				seen[c.Name] = true

@@ -423,11 +423,11 @@ func checkRegistry(t *testing.T, w *world) {
 		series := 0
 		for _, c := range r.collectors.list {
 			series += len(c.stats.entries)
-			if r.collectors.byName[c.name] != c || r.collectors.list[c.place] != c {
+			if r.collectors.find([]byte(c.name)) != c || r.collectors.list[c.place] != c {
 				wrong = append(wrong, fmt.Sprintf("%s: collector %s is not found by its name", id, c.name))
 			}
 		}
-		if cs := &r.collectors; len(cs.byName) != len(cs.list) || series != cs.series {
+		if cs := &r.collectors; cs.byName != nil && len(cs.byName) != len(cs.list) || series != cs.series {
 			wrong = append(wrong, fmt.Sprintf("%s: %d collectors, %d by name; %d series, %d counted", id, len(cs.list), len(cs.byName), series, cs.series))
 		}
 		r.mu.Unlock()

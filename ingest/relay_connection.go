@@ -89,7 +89,7 @@ func (r *relay) add(c *conn, name []byte, tags iter.Seq[[]byte]) bool {
 	if r.conn != c {
 		return true // replaced meanwhile: what it says no longer counts
 	}
-	old := r.collectors.byName[string(name)]
+	old := r.collectors.find(name)
 	if old != nil && old.hasTags(tags) {
 		if old.unconfirmed && old.line <= r.entered {
 			r.pollSoon(old) // the poll that came with the welcome was too early for it
@@ -131,7 +131,7 @@ func (r *relay) pollSoon(c *collector) {
 func (r *relay) remove(c *conn, name []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if old := r.collectors.byName[string(name)]; r.conn == c && old != nil {
+	if old := r.collectors.find(name); r.conn == c && old != nil {
 		r.drop(old, "")
 	}
 }

@@ -40,9 +40,10 @@ type Server struct {
 	stopRunning context.CancelFunc
 	loops       sync.WaitGroup
 	// cutOff ends every append: Stop calls it when its own time is over.
-	cutOff  context.CancelCauseFunc
-	talking sync.WaitGroup // the goroutines of sessions; they begin only in the accept loop
-	stopped chan struct{}  // closed when Stop is done; stopErr is set before
+	cutOff context.CancelCauseFunc
+	// talking are the goroutines of sessions. Those of new sessions begin only in the accept loop.
+	talking sync.WaitGroup
+	stopped chan struct{} // closed when Stop is done; stopErr is set before
 	stopErr error
 
 	mu           sync.Mutex // guards what follows
@@ -164,22 +165,37 @@ func (srv *Server) serve(raw net.Conn) {
 	}
 }
 
-// talk runs a session. It is the session's goroutine.
+// talk begins a session. A connection that does not become a relay counts as one without an id
+// until it is closed.
 func (srv *Server) talk(s *session, full bool) {
 	identified := s.identify(full)
-	if identified {
-		srv.mu.Lock()
-		srv.countUnidentified(-1)
-		srv.mu.Unlock()
-		s.serve()
+	if !identified {
+		s.close()
 	}
-	s.close()
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if !identified {
-		srv.countUnidentified(-1)
+	srv.countUnidentified(-1)
+	if identified {
+		srv.listen(s)
+	} else {
+		delete(srv.sessions, s)
 	}
-	delete(srv.sessions, s)
+}
+
+// listen serves a relay on a new goroutine. A stack that has grown hardly ever becomes smaller, and
+// an idle relay needs a small one, so a session goes on with another goroutine before it waits for
+// long.
+func (srv *Server) listen(s *session) {
+	srv.talking.Go(func() {
+		if s.serve() {
+			srv.listen(s)
+			return
+		}
+		s.close()
+		srv.mu.Lock()
+		defer srv.mu.Unlock()
+		delete(srv.sessions, s)
+	})
 }
 
 // countUnidentified needs mu.

@@ -15,8 +15,8 @@ import (
 // identifyTimeout is how long a new connection has for its TLS handshake and its id line.
 const identifyTimeout = 10 * time.Second
 
-// session is one connection of a relay, or of what may become one. Its own goroutine (run) reads
-// it; everybody else only queues lines and asks it to end.
+// session is one connection of a relay, or of what may become one. Its own goroutine, which is
+// another one from time to time, reads it. Everybody else only sends lines and asks it to end.
 type session struct {
 	*conn
 	env      *env
@@ -25,7 +25,8 @@ type session struct {
 	rd       *relaywire.Reader
 	// relay is nil until the connection has identified itself.
 	relay atomic.Pointer[relay]
-	// toldSeries is whether the relay has been told about its series limit. Only run uses it.
+	// toldSeries is whether the relay has been told about its series limit. Only the session's own
+	// goroutine uses it.
 	toldSeries bool
 }
 
@@ -120,8 +121,9 @@ func (s *session) refuse(label, line string) bool {
 	return false
 }
 
-// serve does what the relay's lines ask for, until the session ends.
-func (s *session) serve() {
+// serve does what the relay's lines ask for, until the session ends or waits for long. It reports
+// whether the session goes on: then serve has to be called again, best on a new stack.
+func (s *session) serve() bool {
 	r := s.relay.Load()
 	for s.proceed(r) {
 		msg, err := s.read()
@@ -132,6 +134,9 @@ func (s *session) serve() {
 		if !s.handle(r, msg) {
 			break
 		}
+		if s.rd.Buffered() == 0 && (msg.Verb != relaywire.VerbGot || r.rests()) {
+			return true
+		}
 	}
 	s.end(endStopped, "") // there is a reason already, unless Stop's time has run out
 	s.registry.leave(s.conn, r)
@@ -141,6 +146,7 @@ func (s *session) serve() {
 	default:
 		s.env.log.Debug("relay disconnected", "relay", r.id, "reason", reason)
 	}
+	return false
 }
 
 // proceed reports whether another line is to be read.

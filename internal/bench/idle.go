@@ -19,7 +19,7 @@ import (
 const (
 	idleRelays = 10_000
 	// idleLimit is what one idle relay may cost, in bytes of RSS.
-	idleLimit = 16 << 10
+	idleLimit = 10 << 10
 	// idleSettle is how long the server rests before its memory is measured.
 	idleSettle = 10 * time.Second
 )
@@ -57,7 +57,7 @@ func (b *bench) runIdle(ctx context.Context) error {
 		return fmt.Errorf("%.0f of %d relays are connected", connected, idleRelays)
 	}
 	each := float64(with-without) / idleRelays
-	b.add(fmt.Sprintf("idle: RSS of each of %d connected relays", idleRelays), each <= idleLimit, "16 KiB", "%.1f KiB (%d MiB without, %d MiB with; connected in %.1f s)",
+	b.add(fmt.Sprintf("idle: RSS of each of %d connected relays", idleRelays), each <= idleLimit, "10 KiB", "%.1f KiB (%d MiB without, %d MiB with; connected in %.1f s)",
 		each/1024, without>>20, with>>20, took.Seconds())
 	return nil
 }
