@@ -96,7 +96,14 @@ func (c *conn) reply(line string) bool {
 	return true
 }
 
-// send queues lines from outside the session's goroutine, and never waits. It returns false when
+// enqueue queues lines that the next send writes.
+func (c *conn) enqueue(lines []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue = append(c.queue, lines...)
+}
+
+// send sends lines from outside the session's goroutine, and never waits. It returns false when
 // the session is ending. When too much is queued, the session ends.
 func (c *conn) send(lines []byte) bool {
 	c.mu.Lock()

@@ -27,10 +27,10 @@ func (r *relay) connect(c *conn) {
 	r.note(codec.RelayEvent{Kind: codec.RelayConnected, Addr: c.remote()})
 	tick := r.env.tick()
 	r.conn, r.connectedAt, r.goneAt = c, r.env.Now(), time.Time{}
-	// The greeting is sent under the lock, so that no get comes before the ok that a relay waits
-	// for.
+	// The greeting is queued under the lock, so that no get comes before the ok that a relay waits
+	// for. The session writes it, when the registry is free for others again.
 	greeting := relaywire.AppendBeat(relaywire.AppendOK(nil), r.env.BeatInterval)
-	c.send(appendLines(greeting, r.intervals(tick).overrides, tick))
+	c.enqueue(appendLines(greeting, r.intervals(tick).overrides, tick))
 	r.polling = polling{polledAt: tick, due: never}
 	r.entered = r.line
 	for _, known := range r.collectors.list {

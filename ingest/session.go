@@ -63,6 +63,7 @@ func (s *session) identify(full bool) bool {
 		return s.refuse(refusedRelays, "too many relays: the limit is "+strconv.Itoa(s.env.Limits.Relays))
 	}
 	s.relay.Store(r)
+	s.conn.send(nil) // writes the greeting
 	s.env.log.Debug("relay connected", "relay", id, "remote", s.remote())
 	return true
 }
