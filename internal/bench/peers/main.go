@@ -35,11 +35,11 @@ type sitting struct {
 	warm, lasts time.Duration
 	long        bool
 	seed        uint64
-	// tolerance is by how much the readings that a server stored may differ from those due: too few
-	// cost less than they should, and too many are left from the time before.
-	tolerance float64
-	dir       string // holds the binary of Pulse and the data of the servers
-	binary    string
+	// least and most are the share of the readings due that a server has to take: fewer cost less
+	// than they should, and many more are left from the time before.
+	least, most float64
+	dir         string // holds the binary of Pulse and the data of the servers
+	binary      string
 }
 
 // longTotal is how long each server has run when -long measures its disk.
@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string) error {
 }
 
 func parse(args []string) (s *sitting, markdown bool, err error) {
-	s = &sitting{tolerance: 0.02}
+	s = &sitting{least: 0.98, most: 1.1}
 	flags := flag.NewFlagSet("peers", flag.ExitOnError)
 	sizes := flags.String("sizes", "100x10@1s,1000x10@1s,10000x10@5s", "hosts x stats of each @ interval (whole seconds), with commas")
 	names := flags.String("peers", contenderNames(), "the servers, with commas")

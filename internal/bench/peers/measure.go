@@ -62,11 +62,10 @@ func (s *sitting) measure(ctx context.Context, z size, c contender) (r result, e
 	if err != nil {
 		return r, withLog(err, srv)
 	}
-	r, err = s.window(ctx, z, srv, dir)
-	if err = errors.Join(err, hosts.stop()); err != nil {
+	if r, err = s.window(ctx, z, srv, dir); err != nil {
 		err = withLog(err, srv)
 	}
-	return r, err
+	return r, errors.Join(err, hosts.stop())
 }
 
 // withLog adds the last lines of the server's log, as far as they fit on a screen.
@@ -80,7 +79,7 @@ func (s *sitting) window(ctx context.Context, z size, srv server, dir string) (r
 	if err := pause(ctx, s.warm); err != nil {
 		return r, err
 	}
-	first, err := count(ctx, srv)
+	first, err := s.count(ctx, srv)
 	if err != nil {
 		return r, err
 	}
@@ -96,7 +95,7 @@ func (s *sitting) window(ctx context.Context, z size, srv server, dir string) (r
 	if err != nil {
 		return r, err
 	}
-	last, err := count(ctx, srv)
+	last, err := s.count(ctx, srv)
 	if err != nil {
 		return r, err
 	}
@@ -109,11 +108,22 @@ type counted struct {
 	taken, waiting float64
 }
 
-func count(ctx context.Context, srv server) (c counted, err error) {
-	began := time.Now()
-	c.taken, c.waiting, err = srv.readings(ctx)
-	c.at = began.Add(time.Since(began) / 2)
-	return c, err
+// count asks again while an answer takes long, because it is not known at which moment of that time
+// the server counted.
+func (s *sitting) count(ctx context.Context, srv server) (c counted, err error) {
+	limit := max(s.lasts/50, time.Second)
+	for range 10 {
+		began := time.Now()
+		if c.taken, c.waiting, err = srv.readings(ctx); err != nil {
+			return c, err
+		}
+		took := time.Since(began)
+		c.at = began.Add(took / 2)
+		if took <= limit {
+			return c, nil
+		}
+	}
+	return c, fmt.Errorf("the server takes more than %s to say how many readings it has", limit)
 }
 
 // used is what a process has used up to a moment.
@@ -148,10 +158,10 @@ func (s *sitting) evaluate(z size, first, last counted, old, now used) (r result
 	cpu := (now.cpu - old.cpu).Seconds()
 	r.cpu, r.cores, r.others = cpu*1e6/n, cpu/seconds, ((now.machine-old.machine).Seconds()-cpu)/seconds
 	r.written, r.grown = float64(now.written-old.written)/n, float64(now.disk-old.disk)/n
-	if math.Abs(r.share-1) > s.tolerance {
-		return r, fmt.Errorf("a figure needs %g to %g of the readings that were due, not %s", 1-s.tolerance, 1+s.tolerance, r)
+	if r.share < s.least || r.share > s.most {
+		return r, fmt.Errorf("a figure needs %g to %g of the readings that were due, not %s", s.least, s.most, r)
 	}
-	if late := last.waiting - first.waiting; math.Abs(late) > s.tolerance*due+z.rate() {
+	if late := last.waiting - first.waiting; math.Abs(late) > (1-s.least)*due+z.rate() {
 		return r, fmt.Errorf("the readings that wait to be stored went from %.0f to %.0f; a figure needs a server that keeps up, not %s",
 			first.waiting, last.waiting, r)
 	}
