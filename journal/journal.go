@@ -217,6 +217,9 @@ type State struct {
 	Bytes, Messages uint64
 	MaxBytes        int64
 	Retention       time.Duration
+	// Appended is how many bytes were stored since the journal was opened, also those that it has
+	// dropped since.
+	Appended int64
 	// Reach is how far back the journal reaches at the present rate.
 	Reach Reach
 }
@@ -236,7 +239,7 @@ func (j *Journal) State(ctx context.Context) (State, error) {
 	last, _, _ := j.durable.get()
 	st := State{FirstSeq: s.FirstSeq, LastSeq: min(s.LastSeq, last),
 		Bytes: s.Bytes, Messages: s.Msgs - s.Subjects[subjectSkipped],
-		MaxBytes: j.o.MaxBytes, Retention: j.o.Retention, Reach: j.reach()}
+		MaxBytes: j.o.MaxBytes, Retention: j.o.Retention, Appended: j.meter.appended.Load(), Reach: j.reach()}
 	if s.Msgs > 0 {
 		st.FirstTime, st.LastTime = s.FirstTime, s.LastTime
 	} else {

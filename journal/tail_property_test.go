@@ -63,11 +63,7 @@ func (f *follower) step(t *testing.T, most int) bool {
 // holds in the end, whatever happens: appends of several relays at once, readers that lag, write
 // errors, and a disk that loses the last events.
 func TestTailEqualsServer(t *testing.T) {
-	rounds := 4
-	if testing.Short() {
-		rounds = 1
-	}
-	for round := range rounds {
+	for round := range 4 {
 		seed := uint64(time.Now().UnixNano()) + uint64(round)
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { tailEqualsServer(t, rand.New(rand.NewPCG(seed, 0))) })
 	}

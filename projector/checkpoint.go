@@ -33,6 +33,7 @@ type checkpoint struct {
 	saved    uint64
 	savedAt  time.Time
 	readings int     // since savedAt
+	appended int64   // what the journal had got by savedAt
 	cut      *uint64 // the journal's end, when it turned out to be before the position, and that is not saved yet
 
 	// rewinding: beginAgain was called, and the runner has not begun again yet. The saved position
@@ -109,6 +110,9 @@ func (c *checkpoint) save(ctx context.Context) error {
 
 // due reports whether the position is to be saved, after some more readings were applied.
 func (c *checkpoint) due(records []journal.Record) bool {
+	if c.outrun() {
+		return true
+	}
 	if c.most > 0 {
 		for i := range records {
 			if e := records[i].Event; e != nil {
@@ -122,10 +126,26 @@ func (c *checkpoint) due(records []journal.Record) bool {
 	return time.Since(c.savedAt) >= c.every
 }
 
+// outrun reports whether the journal has got a quarter of what it may hold since the position was
+// saved. A small journal would drop what a crash would have applied again, before it is time to save
+// the position.
+func (c *checkpoint) outrun() bool {
+	state := c.progress.journal.Load()
+	age := time.Since(c.savedAt)
+	if c.positions == nil || state == nil || age < tickEvery || c.progress.position() <= c.saved {
+		return false
+	}
+	return state.MaxBytes > 0 && state.Appended-c.appended > state.MaxBytes/4 ||
+		state.Retention > 0 && age > state.Retention/4
+}
+
 // saveOrLog saves the position. If that fails the next tick tries again, and until then the old one
 // is true enough.
 func (c *checkpoint) saveOrLog(ctx context.Context) {
 	c.savedAt, c.readings = time.Now(), 0
+	if state := c.progress.journal.Load(); state != nil {
+		c.appended = state.Appended
+	}
 	if err := c.save(ctx); err != nil {
 		c.log.Error("the position cannot be saved", "error", err)
 	}

@@ -53,3 +53,41 @@ func TestPositionIsSavedByTimeAndByReadings(t *testing.T) {
 		saved("at the stop", 3, 102)
 	})
 }
+
+// A journal may hold less than what comes until it is time to save the position, by its size or by
+// the age of its records. The position is saved before the journal drops what a crash would have
+// applied again, and hardly more often than that.
+func TestPositionIsSavedBeforeTheJournalDropsWhatIsAfterIt(t *testing.T) {
+	const holds, eachSecond, seconds = 1000, 50, 200
+	for name, limit := range map[string]func(*projectortest.Memory){
+		"by size": func(m *projectortest.Memory) { m.Limit(holds, 0) },
+		"by age":  func(m *projectortest.Memory) { m.Limit(0, holds/eachSecond*time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := projectortest.OpenDB(t)
+			synctest.Test(t, func(t *testing.T) {
+				m, positions := projectortest.NewMemory(), projector.NewPositions(db)
+				limit(m)
+				p := &persister{Recorder: projectortest.Recorder{ID: "p"}}
+				r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: positions, SaveEvery: time.Hour})
+				projectortest.Start(t, r)
+				defer r.Stop()
+				for range seconds {
+					projectortest.Fill(m, eachSecond)
+					last := m.Last()
+					if last > holds {
+						m.Trim(last - holds + 1)
+					}
+					time.Sleep(time.Second)
+					synctest.Wait()
+					if saved, err := positions.Load("p"); err != nil || last > holds && saved < last-holds {
+						t.Fatalf("the journal begins with %d, the saved position is %d (%v)", last-holds+1, saved, err)
+					}
+				}
+				if n := p.times.Load(); n > eachSecond*seconds/(holds/4)+1 {
+					t.Errorf("the sink was made durable %d times for %d records", n, eachSecond*seconds)
+				}
+			})
+		})
+	}
+}

@@ -56,6 +56,7 @@ func (l *lagMeter) measure(ctx context.Context) {
 	if state, err := stateSoon(ctx, l.journal); err == nil {
 		l.state = state
 		l.growth.note(time.Now(), state.LastSeq)
+		p.journal.Store(&state)
 		p.end.Store(state.LastSeq)
 	}
 	backlog, oldest := p.left()

@@ -60,7 +60,8 @@ type RunnerOptions struct {
 	// SaveEvery is how often the position is saved at most (0: a second). A sink that has to write
 	// files before that, see Persister, wants it less often; after a crash so much of the journal
 	// is applied again. SaveReadings is after how many readings it is saved sooner (0: never), so
-	// that this work is bounded.
+	// that this work is bounded. It is also saved sooner if the journal is so small that it would
+	// drop this part.
 	SaveEvery    time.Duration
 	SaveReadings int
 	// Start is where to begin.

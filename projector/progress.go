@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // progress is how far a runner is, as its Status tells it. The runner's goroutine alone changes
@@ -18,8 +20,10 @@ type progress struct {
 	batch   uint64          // a runner that is further behind than so many records is catching up
 	idle    context.Context // ends when the runner is to drain or to stop
 
-	// end is the journal's end when it was last looked at, a second ago: asking costs a round trip.
-	end atomic.Uint64
+	// journal is what the journal told when it was last asked, a second ago, nil before that: asking
+	// costs a round trip. end is its last record, or where it turned out to end meanwhile.
+	journal atomic.Pointer[journal.State]
+	end     atomic.Uint64
 
 	mu     sync.Mutex // guards what follows
 	status Status

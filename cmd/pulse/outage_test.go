@@ -186,7 +186,8 @@ const afterWindow = window + 15*time.Second
 type serverStatus struct {
 	State   string
 	Journal struct {
-		LastSequence uint64 `json:"last_sequence"`
+		FirstSequence uint64 `json:"first_sequence"`
+		LastSequence  uint64 `json:"last_sequence"`
 	}
 	Projections []projectionStatus
 	Influx      struct{ Reachable bool }

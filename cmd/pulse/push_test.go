@@ -27,6 +27,7 @@ type pusher struct {
 	id     string
 	random *rand.Rand
 	stats  int
+	tags   string   // of its collector: key:value,word
 	conn   net.Conn // nil while not connected
 	lines  *relaywire.Reader
 	sent   int          // events written so far; stat_0 is the event's number, from 1
@@ -121,7 +122,7 @@ func (r *pusher) connect(ctx context.Context, addr string) error {
 	if err := r.await(relaywire.VerbOK); err != nil {
 		return err
 	}
-	_, err = conn.Write([]byte("add c\n"))
+	_, err = conn.Write([]byte("add c:" + r.tags + "\n"))
 	return err
 }
 

@@ -26,6 +26,8 @@ type Memory struct {
 	fail    error
 	readers int
 	reads   int
+	most    int64         // records that State tells as MaxBytes; 0: no limit
+	age     time.Duration // State's Retention
 }
 
 // NewMemory returns an empty journal.
@@ -64,6 +66,14 @@ func (m *Memory) append(records ...journal.Record) uint64 {
 func (m *Memory) wake() {
 	close(m.changed)
 	m.changed = make(chan struct{})
+}
+
+// Limit has State tell that the journal holds at most so many records, each of a byte, and none that
+// is older than age; 0 is no limit. It drops nothing: Trim does.
+func (m *Memory) Limit(records int, age time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.most, m.age = int64(records), age
 }
 
 // Last is the sequence number of the last record.
@@ -137,7 +147,8 @@ func (m *Memory) State(ctx context.Context) (journal.State, error) {
 	if err := errors.Join(ctx.Err(), m.fail); err != nil {
 		return journal.State{}, err
 	}
-	return journal.State{FirstSeq: m.first, LastSeq: m.last, Messages: uint64(len(m.records))}, nil
+	return journal.State{FirstSeq: m.first, LastSeq: m.last, Messages: uint64(len(m.records)), Bytes: uint64(len(m.records)),
+		MaxBytes: m.most, Retention: m.age, Appended: int64(m.last)}, nil
 }
 
 // ReadFrom implements projector.Source.

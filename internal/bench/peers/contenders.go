@@ -91,43 +91,26 @@ func (p *pulseServer) readings(context.Context) (taken, waiting float64, err err
 }
 
 func startVictoriaMetrics(ctx context.Context, _ *sitting, dir string, z size) (server, error) {
-	p, err := newProcess(dir)
+	p, config, err := newScraper(dir, z)
 	if err != nil {
 		return nil, err
 	}
-	config, err := p.scrapeConfig(z)
-	if err != nil {
-		p.stop()
-		return nil, err
-	}
-	p.count = func(ctx context.Context) (float64, error) {
-		text, err := p.get(ctx, "/metrics")
-		if err != nil {
-			return 0, err
-		}
-		return pulseproc.Sum(text, "vm_promscrape_scraped_samples_sum")
-	}
+	p.numbers, p.count = "/metrics", victoriaReadings
 	return p, p.start(ctx, "victoria-metrics", "/health",
 		"-storageDataPath="+dir, "-promscrape.config="+config, "-httpListenAddr="+p.listen)
 }
 
+// victoriaReadings returns how many samples came from the hosts.
+func victoriaReadings(text []byte) (float64, error) {
+	return pulseproc.Sum(text, "vm_promscrape_scraped_samples_sum")
+}
+
 func startPrometheus(ctx context.Context, _ *sitting, dir string, z size) (server, error) {
-	p, err := newProcess(dir)
+	p, config, err := newScraper(dir, z)
 	if err != nil {
 		return nil, err
 	}
-	config, err := p.scrapeConfig(z)
-	if err != nil {
-		p.stop()
-		return nil, err
-	}
-	p.count = func(ctx context.Context) (float64, error) {
-		text, err := p.get(ctx, "/metrics")
-		if err != nil {
-			return 0, err
-		}
-		return prometheusReadings(text)
-	}
+	p.numbers, p.count = "/metrics", prometheusReadings
 	return p, p.start(ctx, "prometheus", "/-/ready",
 		"--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+p.listen)
 }
@@ -144,6 +127,18 @@ func prometheusReadings(text []byte) (float64, error) {
 	}
 	scrapes, err := pulseproc.Sum(text, "prometheus_target_interval_length_seconds_count")
 	return appended - prometheusOwn*scrapes, err
+}
+
+// newScraper returns a process that is to scrape each host, and its configuration.
+func newScraper(dir string, z size) (p *process, config string, err error) {
+	if p, err = newProcess(dir); err != nil {
+		return nil, "", err
+	}
+	if config, err = p.scrapeConfig(z); err != nil {
+		p.stop()
+		return nil, "", err
+	}
+	return p, config, nil
 }
 
 // scrapeConfig writes the configuration that has the server scrape each host.
@@ -179,13 +174,7 @@ func startInfluxDB(ctx context.Context, _ *sitting, dir string, _ size) (server,
 		p.stop()
 		return nil, err
 	}
-	p.count = func(ctx context.Context) (float64, error) {
-		text, err := p.get(ctx, "/debug/vars")
-		if err != nil {
-			return 0, err
-		}
-		return influxReadings(text)
-	}
+	p.numbers, p.count = "/debug/vars", influxReadings
 	if err := p.start(ctx, "influxd-1.8", "/ping", "-config", file); err != nil {
 		return nil, err
 	}

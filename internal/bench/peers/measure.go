@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/procfs"
+	"github.com/nanopack/pulse/internal/retry"
 )
 
 // A cell of the table is a server with a size.
@@ -76,8 +77,8 @@ func withLog(err error, srv server) error {
 
 // window measures a server that has warmed up.
 func (s *sitting) window(ctx context.Context, z size, srv server, dir string) (r result, err error) {
-	if err := pause(ctx, s.warm); err != nil {
-		return r, err
+	if !retry.Sleep(ctx, s.warm) {
+		return r, ctx.Err()
 	}
 	first, err := s.count(ctx, srv)
 	if err != nil {
@@ -88,8 +89,8 @@ func (s *sitting) window(ctx context.Context, z size, srv server, dir string) (r
 	if err != nil {
 		return r, err
 	}
-	if err := pause(ctx, s.lasts); err != nil {
-		return r, err
+	if !retry.Sleep(ctx, s.lasts) {
+		return r, ctx.Err()
 	}
 	now, err := look(srv.pid(), dir)
 	if err != nil {
@@ -186,13 +187,4 @@ func diskUse(dir string) (sum int64, err error) {
 		return err
 	})
 	return sum, err
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

@@ -20,11 +20,15 @@ const startTimeout = time.Minute
 // A process is a peer that runs as a child process.
 type process struct {
 	dir      string
-	listen   string // its HTTP address
-	hosts    string // where its targets listen; empty if it has none
-	count    func(context.Context) (float64, error)
+	listen   string   // its HTTP address
+	hosts    string   // where its targets listen; empty if it has none
 	releases []func() // give its ports back
 	client   *http.Client
+
+	// numbers is the path at which the server says what it did, and count finds in the answer how
+	// many readings it stored.
+	numbers string
+	count   func(answer []byte) (float64, error)
 
 	cmd    *exec.Cmd
 	output pulseproc.Tail
@@ -108,7 +112,11 @@ func (p *process) log() string { return p.output.String() }
 
 // readings returns those that are stored. None wait: a peer stores what it takes.
 func (p *process) readings(ctx context.Context) (taken, waiting float64, err error) {
-	taken, err = p.count(ctx)
+	answer, err := p.get(ctx, p.numbers)
+	if err != nil {
+		return 0, 0, err
+	}
+	taken, err = p.count(answer)
 	return taken, 0, err
 }
 
