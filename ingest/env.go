@@ -30,7 +30,7 @@ func newEnv(appends context.Context, o Options) *env {
 	e := &env{Options: o, log: quietlog.New(o.Logger), m: newMetrics(), appends: appends,
 		changes: newChanges(), overrides: &overrideStore{db: o.DB}, started: time.Now()}
 	e.events = newEventQueues(appends, o.Journal, e.m, e.log)
-	e.schedule = newSchedule(e.tick)
+	e.schedule = newSchedule(e.tick, o.PollInterval)
 	return e
 }
 

@@ -20,7 +20,7 @@ const (
 	afterFirst = time.Second
 	// restful is how far away the next poll has to be for the session to give its stack back, which
 	// costs about 1 µs, instead of keeping it for the next answer.
-	restful = 8 * time.Second
+	restful = 2 * time.Second
 )
 
 // never is a time that does not come.
@@ -207,7 +207,7 @@ func (r *relay) next(intervals intervals) int64 {
 	patience := r.patience()
 	regular := instants{after: r.polling.polledAt, phase: r.phase}
 	for _, c := range r.collectors.list {
-		next = min(next, regular.of(intervals.of(c.name)))
+		next = min(next, r.env.schedule.together(regular.of(intervals.of(c.name))))
 		if c.soon != 0 {
 			next = min(next, max(c.soon, patience))
 		}

@@ -3,6 +3,7 @@ package ingest
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,6 +13,8 @@ const (
 	// arrive together, and the journal makes one write of these. Intervals stay exact, because they
 	// are multiples of it.
 	pollGrid = 10 * time.Millisecond
+	// company is how many relays should be polled at an instant: see together.
+	company = 32
 	// wheelSlots is how many instants the wheel has a slot for: ten seconds. Relays that are due
 	// later share slots with those that are due sooner.
 	wheelSlots = 1024
@@ -21,7 +24,10 @@ const (
 // and moved in constant time, without an allocation and without a runtime timer for each relay.
 // Instants are counted in grids of [env.tick].
 type schedule struct {
-	tick func() int64
+	tick     func() int64
+	interval time.Duration // the poll interval of most relays
+	// grid is the time between two instants of regular polls, in ns.
+	grid atomic.Int64
 	// timer fires when the next slot with a relay has to be looked through. Only the poller
 	// receives from it.
 	timer *time.Timer
@@ -29,6 +35,7 @@ type schedule struct {
 	// mu guards what follows, and visit and place of every relay. It comes after relay.mu.
 	mu    sync.Mutex
 	wheel [wheelSlots][]*relay
+	held  int // relays in the wheel
 	// passed is the newest instant whose slot was looked through.
 	passed int64
 	// wakes is the instant that timer is set for: farAway if it is not set, 0 while the poller is
@@ -38,10 +45,34 @@ type schedule struct {
 
 const farAway = math.MaxInt64
 
-func newSchedule(tick func() int64) *schedule {
-	s := &schedule{tick: tick, timer: time.NewTimer(time.Hour), passed: tick()/int64(pollGrid) - 1, wakes: farAway}
+func newSchedule(tick func() int64, interval time.Duration) *schedule {
+	s := &schedule{tick: tick, interval: interval, timer: time.NewTimer(time.Hour), passed: tick()/int64(pollGrid) - 1, wakes: farAway}
 	s.timer.Stop()
+	s.grid.Store(int64(pollGrid))
 	return s
+}
+
+// together returns the instant at which a regular poll is sent that is due at a time. In a small
+// fleet few relays are due within 10 ms, and a wake-up and a write of the journal for each of them
+// are most of what the fleet costs. So the fewer relays there are, the further apart the instants
+// are: up to 100 ms, or a tenth of the poll interval.
+func (s *schedule) together(due int64) int64 {
+	grid := s.grid.Load()
+	return (due + grid - 1) / grid * grid
+}
+
+// regrid sets the time between two instants of regular polls. It always divides 100 ms, so that
+// intervals stay exact. It needs mu.
+func (s *schedule) regrid() {
+	grid := int64(pollGrid)
+	for _, step := range [...]int64{2, 5, 10} {
+		next := step * int64(pollGrid)
+		if 10*next > int64(s.interval) || int64(s.held)*grid > company*int64(s.interval) {
+			break
+		}
+		grid = next
+	}
+	s.grid.Store(grid)
 }
 
 // set has the relay polled at due, or at the first instant after it, and not when it was to be
@@ -54,6 +85,7 @@ func (s *schedule) set(r *relay, due int64) {
 	slot := &s.wheel[r.visit%wheelSlots]
 	r.place = len(*slot)
 	*slot = append(*slot, r)
+	s.held++
 	if r.visit < s.wakes {
 		s.wake(r.visit)
 	}
@@ -77,6 +109,7 @@ func (s *schedule) remove(r *relay) {
 	(*slot)[r.place], moved.place = moved, r.place
 	(*slot)[last] = nil
 	*slot = (*slot)[:last]
+	s.held--
 	r.visit = 0
 }
 
@@ -111,6 +144,7 @@ func (s *schedule) take(due []*relay) []*relay {
 func (s *schedule) rest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.regrid()
 	s.wakes = farAway
 	for at := s.passed + 1; at <= s.passed+wheelSlots; at++ {
 		if len(s.wheel[at%wheelSlots]) > 0 {

@@ -17,7 +17,7 @@ import (
 func TestScheduleAgainstAModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	now := int64(1_700_000_000_000_000_000)
-	s := newSchedule(func() int64 { return now })
+	s := newSchedule(func() int64 { return now }, time.Second)
 	defer s.timer.Stop()
 	relays := make([]*relay, 100)
 	for i := range relays {
@@ -63,45 +63,62 @@ func TestScheduleAgainstAModel(t *testing.T) {
 	}
 }
 
-// TestPollsAreSentTogether: relays that are due within the same 10 ms are polled at the same
-// instant.
+// TestPollsAreSentTogether: relays that are due shortly after one another are polled at the same
+// instant, and each once an interval. The fewer they are, the further apart are the instants.
 func TestPollsAreSentTogether(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, func(o *Options) { o.PollInterval = time.Second })
-		const relays = 100
-		var mu sync.Mutex
-		polls := map[time.Time]int{} // by instant
-		for i := range relays {
-			p := w.connect(fmt.Sprintf("relay-%d", i))
-			p.add("a")
-			p.want("get a")
-			p.send("got a:1")
-			go func() {
-				for line := range p.lines {
-					if line == "get a" {
-						mu.Lock()
-						polls[time.Now()]++
-						mu.Unlock()
-						p.send("got a:1")
-					}
+	for _, c := range []struct {
+		relays      int
+		interval    time.Duration
+		grid        time.Duration
+		least, most int // instants in an interval
+	}{
+		{100, time.Second, 100 * time.Millisecond, 8, 10},
+		{100, 200 * time.Millisecond, 20 * time.Millisecond, 8, 10},
+		{50, 100 * time.Millisecond, 10 * time.Millisecond, 8, 10},
+		{700, time.Second, 50 * time.Millisecond, 20, 20},
+	} {
+		t.Run(fmt.Sprint(c.relays, " every ", c.interval), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, func(o *Options) { o.PollInterval = c.interval })
+				var mu sync.Mutex
+				polls := map[time.Time]int{} // by instant
+				for i := range c.relays {
+					p := w.connect(fmt.Sprintf("relay-%d", i))
+					p.add("a")
+					p.want("get a")
+					p.send("got a:1")
+					go func() {
+						for line := range p.lines {
+							if line == "get a" {
+								mu.Lock()
+								polls[time.Now()]++
+								mu.Unlock()
+								p.send("got a:1")
+							}
+						}
+					}()
 				}
-			}()
-		}
-		mu.Lock()
-		clear(polls)
-		mu.Unlock()
-		time.Sleep(time.Second)
-		settle()
-		for at, n := range polls {
-			if at.UnixNano()%int64(pollGrid) != 0 {
-				t.Errorf("%d relays were polled between two instants, at %v", n, at)
-			}
-		}
-		if n := len(polls); n < 50 || n > 90 {
-			t.Errorf("%d relays were polled at %d instants, want some together and not all at once", relays, n)
-		}
-		w.wantMetric(0, "polls_skipped_total")
-	})
+				time.Sleep(2 * c.interval) // the first polls have no grid
+				settle()
+				mu.Lock()
+				clear(polls)
+				mu.Unlock()
+				time.Sleep(c.interval)
+				settle()
+				sum := 0
+				for at, n := range polls {
+					if at.UnixNano()%int64(c.grid) != 0 {
+						t.Errorf("%d relays were polled between two instants, at %v", n, at)
+					}
+					sum += n
+				}
+				if n := len(polls); sum != c.relays || n < c.least || n > c.most {
+					t.Errorf("%d polls at %d instants, want %d at %d to %d", sum, n, c.relays, c.least, c.most)
+				}
+				w.wantMetric(0, "polls_skipped_total")
+			})
+		})
+	}
 }
 
 // TestBusyRelayDelaysNobody: while something holds the lock of a relay, the others are polled. The
