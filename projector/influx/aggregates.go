@@ -290,7 +290,7 @@ func (a *Aggregates) count(w *window, e *codec.Event, dirty bool) bool {
 			a.unusable.Inc()
 			continue
 		}
-		at := rd.Series.Index
+		at := int(rd.Series.Index)
 		if at >= len(b.accs) {
 			b.accs = append(b.accs, make([]acc, at+1-len(b.accs))...)
 		}

@@ -232,7 +232,7 @@ func (w *window) points() uint64 {
 		for _, set := range b.relay.Sets {
 			stats := 0
 			for _, s := range set.Series {
-				if s.Index < len(b.accs) && b.accs[s.Index].count > 0 && s.Stat != timeKey {
+				if int(s.Index) < len(b.accs) && b.accs[s.Index].count > 0 && s.Stat != timeKey {
 					stats++
 				}
 			}

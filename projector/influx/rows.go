@@ -130,7 +130,7 @@ func (a *Aggregates) addRows(d dueBlock) {
 	for _, set := range b.relay.Sets {
 		first := len(buf.fields)
 		for _, s := range set.Series {
-			if s.Index >= len(b.accs) || !b.accs[s.Index].dirty {
+			if int(s.Index) >= len(b.accs) || !b.accs[s.Index].dirty {
 				continue
 			}
 			if s.Stat == timeKey {

@@ -78,7 +78,7 @@ func (a *Aggregates) visit(w *window, stat string, visit func(WindowRow)) {
 	for _, b := range w.blocks {
 		for _, set := range b.relay.Sets {
 			for _, s := range set.Series {
-				if s.Index >= len(b.accs) || b.accs[s.Index].count == 0 || s.Stat != stat && Clean(s.Stat) != stat || stat == timeKey {
+				if int(s.Index) >= len(b.accs) || b.accs[s.Index].count == 0 || s.Stat != stat && Clean(s.Stat) != stat || stat == timeKey {
 					continue
 				}
 				row := b.accs[s.Index].row()

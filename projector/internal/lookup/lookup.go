@@ -3,10 +3,10 @@
 // takes more memory than the series in it.
 //
 // A relay answers a poll much as it answered the last one: the same collectors and the same stats
-// in the same order. So a relay remembers which series was at each place of its last event, and a
-// reading costs one comparison of (interned) strings. When the series at a place has changed, the
-// relay finds it by its names and remembers it at its new place. A series is a stat id and the tags of
-// [Tags]; two collectors of a relay with the same tags share their series.
+// in the same order. So a relay remembers its collectors in the order of their answers, and of each
+// the series in the order of its stats, and a reading costs one comparison of (interned) strings.
+// When another series is at a place, the relay finds it by its names and remembers it. A series is a
+// stat id and the tags of [Tags]; two collectors of a relay with the same tags share their series.
 //
 // A [Cache] belongs to one goroutine. It grows with every new series. Its owner limits its size
 // with [Cache.Sweep], [Cache.Drop] or [Relay.Keep]. These only forget series: when a forgotten
@@ -22,16 +22,16 @@ import (
 
 // Series is one stat under one set of tags.
 type Series[R, S any] struct {
+	// Data belongs to the owner of the Cache. It is the first field, where it takes no memory when
+	// it has no size.
+	Data S
 	// Stat is the id of the stat, and Set has the tags.
 	Stat string
 	Set  *Set[R, S]
 	// Index numbers the series of a relay: 0 to Relay.Len()-1, as long as no series was forgotten.
-	Index int
-	// Data belongs to the owner of the Cache.
-	Data S
-
-	pass uint64 // the event in which the series was last seen
-	nth  int64  // how many readings the series had in that event before the current one
+	Index int32
+	nth   int32  // how many readings the series had in its last event before the current one
+	pass  uint64 // the event in which the series was last seen
 }
 
 // Set is one set of tags of a relay, with its series.
@@ -54,14 +54,16 @@ type Relay[R, S any] struct {
 
 	cache  *Cache[R, S]
 	byTags map[string]*Set[R, S] // nil while there are few sets
-	places []*collector[R, S]    // by place in the event
-	known  []*collector[R, S]    // each name once
-	byName map[string]int        // the index in known; nil while there are few
-	hints  int                   // entries in known and in the places of the collectors
-	tags   func(relay string, sent []string) []Tag
-	series int
-	next   int // the Index of the next series
-	used   uint64
+	// collectors are in the order in which they first answered, each name once. places has their
+	// runs, and what runs that grew left behind.
+	collectors []collector[R, S]
+	places     []*Series[R, S]
+	stale      int            // entries of places that belong to no run
+	byName     map[string]int // the index in collectors; nil while there are few
+	tags       func(relay string, sent []string) []Tag
+	series     int
+	next       int32 // the Index of the next series
+	used       uint64
 }
 
 // few is how many entries a list has at most before a map takes its place.
@@ -69,10 +71,15 @@ const few = 16
 
 // collector remembers which series the stats of one collector belong to.
 type collector[R, S any] struct {
-	name   string
-	tags   []string
-	set    *Set[R, S]
-	places []*Series[R, S]
+	name       string
+	tags       *sentTags[R, S]
+	first, run int32 // Relay.places[first : first+run]
+}
+
+// sentTags are the tags that collectors of a relay sent, and what they mean.
+type sentTags[R, S any] struct {
+	sent []string
+	set  *Set[R, S]
 }
 
 // Reading is one reading of an event, with its series.
@@ -160,12 +167,14 @@ func (r *Relay[R, S]) Len() int { return r.series }
 
 // Collector visits once each series that the latest readings of a collector belong to.
 func (r *Relay[R, S]) Collector(name string, visit func(*Series[R, S])) {
-	col := r.collector(name)
-	if col == nil {
+	at := r.find(name)
+	if at < 0 {
 		return
 	}
-	for i, s := range col.places {
-		if !slices.Contains(col.places[:i], s) {
+	col := &r.collectors[at]
+	run := r.places[col.first : col.first+col.run]
+	for i, s := range run {
+		if !slices.Contains(run[:i], s) {
 			visit(s)
 		}
 	}
@@ -202,105 +211,123 @@ func (r *Relay[R, S]) Resolve(e *codec.Event, dst []Reading[R, S]) []Reading[R, 
 		pass = r.cache.pass
 	}
 	r.used = pass
+	if r.collectors == nil {
+		r.collectors = make([]collector[R, S], 0, len(e.Collectors))
+		r.places = make([]*Series[R, S], 0, e.Readings())
+	}
+	at := -1
 	for i := range e.Collectors {
 		sent := &e.Collectors[i]
-		var col *collector[R, S]
-		if i < len(r.places) && r.places[i].name == sent.Name && slices.Equal(r.places[i].tags, sent.Tags) {
-			col = r.places[i]
-		} else {
-			col = r.findCollector(i, sent)
+		// It is nearly always the one after the last.
+		at++
+		if at >= len(r.collectors) || r.collectors[at].name != sent.Name || !slices.Equal(r.collectors[at].tags.sent, sent.Tags) {
+			at = r.findCollector(sent)
 		}
+		col := &r.collectors[at]
+		run := r.places[col.first : col.first+col.run]
 		for k := range sent.Stats {
 			stat := &sent.Stats[k]
 			var s *Series[R, S]
-			if k < len(col.places) && col.places[k].Stat == stat.ID {
-				s = col.places[k]
+			if k < len(run) && run[k].Stat == stat.ID {
+				s = run[k]
 			} else {
-				s = r.findSeries(col, k, stat.ID)
+				s = r.seriesOf(col.tags.set, stat.ID)
+				run = r.place(col, k, s)
 			}
 			if s.pass == pass {
 				s.nth++
 			} else {
 				s.pass, s.nth = pass, 0
 			}
-			dst = append(dst, Reading[R, S]{s, stat.Value, s.nth})
+			dst = append(dst, Reading[R, S]{s, stat.Value, int64(s.nth)})
 		}
 	}
 	return dst
 }
 
-// findCollector finds or makes a collector that was not at its place, and remembers it at the
-// place.
-func (r *Relay[R, S]) findCollector(place int, sent *codec.Collector) *collector[R, S] {
-	if r.hints > 4*r.series+1024 { // the names of collectors or stats never repeat
+// findCollector returns the index of a collector that was not at its place, and makes it if there is
+// none.
+func (r *Relay[R, S]) findCollector(sent *codec.Collector) int {
+	if len(r.collectors) > 4*r.series+1024 { // the names of collectors never repeat
 		r.forgetPlaces()
 	}
-	col := r.collector(sent.Name)
-	if col == nil || !slices.Equal(col.tags, sent.Tags) {
-		col = r.newCollector(sent)
+	at := r.find(sent.Name)
+	if at >= 0 && slices.Equal(r.collectors[at].tags.sent, sent.Tags) {
+		return at
 	}
-	if place < len(r.places) {
-		r.places[place] = col
-	} else if place == len(r.places) {
-		r.places = append(r.places, col)
+	col := collector[R, S]{name: sent.Name}
+	// A relay's collectors often have the same tags, and share them then.
+	if n := len(r.collectors); n > 0 && slices.Equal(r.collectors[n-1].tags.sent, sent.Tags) {
+		col.tags = r.collectors[n-1].tags
+	} else {
+		col.tags = &sentTags[R, S]{slices.Clone(sent.Tags), r.set(r.tags(r.ID, sent.Tags))}
 	}
-	return col
+	if at >= 0 {
+		r.stale += int(r.collectors[at].run)
+		r.collectors[at] = col
+		return at
+	}
+	at = len(r.collectors)
+	col.first = int32(len(r.places))
+	r.collectors = append(r.collectors, col)
+	if r.byName != nil {
+		r.byName[col.name] = at
+	} else if at >= few {
+		r.byName = make(map[string]int, len(r.collectors))
+		for i := range r.collectors {
+			r.byName[r.collectors[i].name] = i
+		}
+	}
+	return at
 }
 
-// collector returns the known collector of a name, nil if there is none.
-func (r *Relay[R, S]) collector(name string) *collector[R, S] {
+// find returns the index of the known collector of a name, -1 if there is none.
+func (r *Relay[R, S]) find(name string) int {
 	if r.byName != nil {
 		if i, ok := r.byName[name]; ok {
-			return r.known[i]
+			return i
 		}
-		return nil
+		return -1
 	}
-	if i := slices.IndexFunc(r.known, func(col *collector[R, S]) bool { return col.name == name }); i >= 0 {
-		return r.known[i]
-	}
-	return nil
+	return slices.IndexFunc(r.collectors, func(col collector[R, S]) bool { return col.name == name })
 }
 
-// newCollector makes a collector, in place of the known one of its name. A relay's collectors often
-// have the same tags, and share them then.
-func (r *Relay[R, S]) newCollector(sent *codec.Collector) *collector[R, S] {
-	col := &collector[R, S]{name: sent.Name}
-	if n := len(r.known); n > 0 && slices.Equal(r.known[n-1].tags, sent.Tags) {
-		col.tags, col.set = r.known[n-1].tags, r.known[n-1].set
-	} else {
-		col.tags, col.set = slices.Clone(sent.Tags), r.set(r.tags(r.ID, sent.Tags))
-	}
-	r.hints++
-	if old := r.collector(sent.Name); old != nil {
-		r.known[slices.Index(r.known, old)] = col
-		return col
-	}
-	r.known = append(r.known, col)
-	if r.byName != nil {
-		r.byName[col.name] = len(r.known) - 1
-	} else if len(r.known) > few {
-		r.byName = make(map[string]int, len(r.known))
-		for i, col := range r.known {
-			r.byName[col.name] = i
+// place remembers that a series was at a place of a collector, and returns the collector's run.
+func (r *Relay[R, S]) place(col *collector[R, S], k int, s *Series[R, S]) []*Series[R, S] {
+	if k >= int(col.run) {
+		if int(col.first+col.run) != len(r.places) { // others follow: the run goes on at the end
+			r.stale += int(col.run)
+			r.dropStale()
+			run := r.places[col.first : col.first+col.run]
+			col.first = int32(len(r.places))
+			r.places = append(r.places, run...)
 		}
+		r.places = append(r.places, s)
+		col.run++
 	}
-	return col
+	run := r.places[col.first : col.first+col.run]
+	run[k] = s
+	return run
 }
 
-// findSeries finds or makes a series that was not at its place, and remembers it at the place.
-func (r *Relay[R, S]) findSeries(col *collector[R, S], place int, stat string) *Series[R, S] {
-	s := r.seriesOf(col.set, stat)
-	if place < len(col.places) {
-		col.places[place] = s
-	} else if place == len(col.places) {
-		col.places = append(col.places, s)
-		r.hints++
+// dropStale makes places anew when most of it is stale.
+func (r *Relay[R, S]) dropStale() {
+	if r.stale <= len(r.places)/2+few {
+		return
 	}
-	return s
+	r.stale = 0
+	places := make([]*Series[R, S], 0, len(r.places))
+	for i := range r.collectors {
+		col := &r.collectors[i]
+		run := r.places[col.first : col.first+col.run]
+		col.first = int32(len(places))
+		places = append(places, run...)
+	}
+	r.places = places
 }
 
 func (r *Relay[R, S]) forgetPlaces() {
-	r.places, r.known, r.byName, r.hints = nil, nil, nil, 0
+	r.collectors, r.places, r.byName, r.stale = nil, nil, nil, 0
 }
 
 // set finds or makes a set of tags.

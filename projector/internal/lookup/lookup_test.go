@@ -172,8 +172,8 @@ func TestSmallRelaysTakeLittleMemory(t *testing.T) {
 		e.Relay = fmt.Sprint("relay", i)
 		dst = c.Relay(e.Relay).Resolve(e, dst[:0])
 	}
-	if each := (heap() - before) / uint64(c.Len()); each > 300 {
-		t.Errorf("a series takes %d bytes, expected 230", each)
+	if each := (heap() - before) / uint64(c.Len()); each > 180 {
+		t.Errorf("a series takes %d bytes, expected 145", each)
 	}
 	runtime.KeepAlive(&c)
 }
