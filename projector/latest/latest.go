@@ -66,6 +66,7 @@ type Latest struct {
 	// Only the runner's goroutine uses these fields.
 	cache     lookup.Cache[struct{}, slot]
 	readings  []lookup.Reading[struct{}, slot]
+	ids       []tagID
 	applied   uint64
 	nextSweep time.Time
 	overrides map[string]map[string][]hold // slow overrides, by relay and collector
@@ -74,7 +75,7 @@ type Latest struct {
 	// reads without mu.
 	mu     sync.RWMutex
 	tables map[string]*table // by stat
-	keys   map[string]int    // how many series have a tag with this key
+	tags   tagIDs
 
 	series  prometheus.Gauge
 	evicted prometheus.Counter
@@ -96,7 +97,7 @@ func New(o Options) *Latest {
 		poll:      o.PollInterval,
 		overrides: make(map[string]map[string][]hold),
 		tables:    make(map[string]*table),
-		keys:      make(map[string]int),
+		tags:      tagIDs{used: make(map[Tag]*usedTag), keys: make(map[string]int)},
 		series: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pulse_projector_latest_series", Help: "Series whose newest reading is kept in memory."}),
 		evicted: prometheus.NewCounter(prometheus.CounterOpts{
@@ -178,10 +179,8 @@ func (l *Latest) add(s *lookup.Series[struct{}, slot]) {
 		t = newTable(0)
 		l.tables[s.Stat] = t
 	}
-	t.add(s)
-	for _, tag := range s.Set.Tags {
-		l.keys[tag.Key]++
-	}
+	l.ids = l.tags.take(s.Set.Tags, l.ids[:0])
+	t.add(s, l.ids)
 	l.series.Inc()
 }
 
@@ -222,7 +221,8 @@ func (l *Latest) sweep(now time.Time) {
 				dead = append(dead, row.series)
 				continue
 			}
-			next.add(row.series)
+			l.ids = l.tags.of(row.tags, l.ids[:0])
+			next.add(row.series, l.ids)
 			last := &next.rows[len(next.rows)-1]
 			last.time, last.value, last.slack = row.time, row.value, row.slack
 		}
@@ -233,11 +233,7 @@ func (l *Latest) sweep(now time.Time) {
 			l.tables[stat] = next
 		}
 		for _, s := range dead {
-			for _, tag := range s.Set.Tags {
-				if l.keys[tag.Key]--; l.keys[tag.Key] == 0 {
-					delete(l.keys, tag.Key)
-				}
-			}
+			l.tags.drop(s.Set.Tags)
 		}
 		l.mu.Unlock()
 		for _, s := range dead {
@@ -273,13 +269,14 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 	// filters for each. No list has the series that lack a tag, so a key with the value "" never
 	// leads.
 	lead, fewest := "", math.MaxInt
+	var one [1]int32
 	for key, values := range filters {
 		if slices.Contains(values, "") {
 			continue
 		}
 		n := 0
 		for _, v := range values {
-			n += len(t.byTag[Tag{Key: key, Value: v}])
+			n += len(l.with(t, Tag{Key: key, Value: v}, &one))
 		}
 		if n < fewest {
 			lead, fewest = key, n
@@ -308,10 +305,18 @@ func (l *Latest) Select(stat string, filters map[string][]string, since int64, v
 		if slices.Contains(leading[:i], v) {
 			continue
 		}
-		for _, at := range t.byTag[Tag{Key: lead, Value: v}] {
+		for _, at := range l.with(t, Tag{Key: lead, Value: v}, &one) {
 			visitRow(&t.rows[at])
 		}
 	}
+}
+
+// with returns the rows of a table with a tag. one is memory for the answer. mu is held.
+func (l *Latest) with(t *table, tag Tag, one *[1]int32) []int32 {
+	if u := l.tags.used[tag]; u != nil {
+		return t.with(u.id, one)
+	}
+	return nil
 }
 
 // filter is one key of the filters. A slice of filters is much faster for each row than the map.
@@ -345,7 +350,7 @@ func (l *Latest) Stats() []string {
 func (l *Latest) TagKeys() []string {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return sortedKeys(l.keys)
+	return sortedKeys(l.tags.keys)
 }
 
 func sortedKeys[V any](m map[string]V) []string {
