@@ -24,7 +24,7 @@ func BenchmarkHourly(b *testing.B) {
 		}
 		points = points[:0]
 	}
-	series := make([]*influx.Series, 1000)
+	series := make([]influx.Series, 1000)
 	for i := range series {
 		series[i] = influx.NewSeries("aggregate", influx.Tag{Key: "host", Value: fmt.Sprint("web", i)})
 	}

@@ -175,7 +175,7 @@ func fillHourly(ctx context.Context, store influx.Store, dir string) (err error)
 	if _, err := migrations.TakeOver(ctx, migrations.TakeOverOptions{DB: state.DB, Influx: store}); err != nil {
 		return err
 	}
-	series := make([]*influx.Series, hourlyHosts)
+	series := make([]influx.Series, hourlyHosts)
 	for i := range series {
 		series[i] = influx.NewSeries("aggregate", influx.Tag{Key: "host", Value: relaytest.FleetID(i)})
 	}

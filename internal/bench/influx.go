@@ -147,8 +147,7 @@ func (t *rawTarget) replay(ctx context.Context, store influx.Store) (time.Durati
 
 // points returns the journal's readings as InfluxDB points.
 func (p *past) points(ctx context.Context) ([]influx.Point, error) {
-	type name struct{ relay, stat string }
-	series := make(map[name]*influx.Series)
+	tags := make(map[string]*influx.TagSet) // by relay
 	points := make([]influx.Point, 0, p.readings)
 	fields := make([]influx.Field, 0, p.readings)
 	_, err := p.read(ctx, func(records []journal.Record) {
@@ -157,14 +156,13 @@ func (p *past) points(ctx context.Context) ([]influx.Point, error) {
 			if e == nil {
 				continue
 			}
+			if tags[e.Relay] == nil {
+				tags[e.Relay] = influx.NewTagSet(influx.Tag{Key: "host", Value: e.Relay})
+			}
 			for _, s := range e.Collectors[0].Stats {
-				of := name{e.Relay, s.ID}
-				if series[of] == nil {
-					series[of] = influx.NewSeries(s.ID, influx.Tag{Key: "host", Value: e.Relay})
-				}
 				n := len(fields)
-				fields = append(fields, influx.Field{Key: series[of].Measurement(), Value: s.Value})
-				points = append(points, influx.Point{Series: series[of], Fields: fields[n : n+1 : n+1], Time: e.Time})
+				fields = append(fields, influx.Field{Key: s.ID, Value: s.Value})
+				points = append(points, influx.Point{Series: tags[e.Relay].Series(s.ID), Fields: fields[n : n+1 : n+1], Time: e.Time})
 			}
 		}
 	})

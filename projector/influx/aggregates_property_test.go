@@ -32,7 +32,7 @@ func recount(m *projectortest.Memory, interval time.Duration) map[cell]float64 {
 					tags = append(tags, Tag{k, v})
 				}
 			}
-			series := NewSeries("aggregate", tags...).Key()
+			series := string(NewSeries("aggregate", tags...).AppendKey(nil))
 			for _, s := range c.Stats {
 				at := func(field string) cell { return cell{PolicyAggregate, series, start, s.ID + field} }
 				n := want[at(":count")]
@@ -81,7 +81,7 @@ func (w *world) view() map[cell]float64 {
 	var ranges []TimeRange
 	for _, stat := range []string{"s0", "s1", "s2", "s3"} {
 		ranges = w.a.Unwritten(stat, math.MinInt64, math.MaxInt64, func(r WindowRow) {
-			series := NewSeries("aggregate", r.Tags...).Key()
+			series := string(NewSeries("aggregate", r.Tags...).AppendKey(nil))
 			for field, v := range map[string]float64{"": r.Mean, ":count": r.Count, ":sum": r.Sum, ":min": r.Min, ":max": r.Max, ":last": r.Last} {
 				view[cell{PolicyAggregate, series, r.Time, stat + field}] = v
 			}

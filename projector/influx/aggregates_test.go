@@ -312,7 +312,7 @@ func TestAggregatesRefusedRow(t *testing.T) {
 	rejects := projector.NewRejects(w.db)
 	w.a.o.Rejects = rejects
 	w.store.refuse = func(p *Point) string {
-		if p.Series.Key() == web1 {
+		if string(p.Series.AppendKey(nil)) == web1 {
 			return "max-series-per-database limit exceeded"
 		}
 		return ""

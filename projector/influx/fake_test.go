@@ -80,7 +80,7 @@ func (s *fakeStore) Write(ctx context.Context, policy Policy, points []Point) (W
 		}
 		s.points++
 		for _, f := range CheckFields(p, &res) {
-			c := cell{policy, p.Series.Key(), p.Time, f.Key}
+			c := cell{policy, string(p.Series.AppendKey(nil)), p.Time, f.Key}
 			old, there := s.cells[c]
 			if s.check != nil {
 				s.check(c, old, there, f.Value)

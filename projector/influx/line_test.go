@@ -2,6 +2,7 @@ package influx_test
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,13 +31,24 @@ func TestAppendLine(t *testing.T) {
 	}
 }
 
+// The limit on the size of a key counts the backslashes in it.
+func TestLongMeasurement(t *testing.T) {
+	for name, rejected := range map[string]int{"m": 0, ",": 1} {
+		var res influx.WriteResult
+		p := influx.Point{Series: influx.NewSeries(strings.Repeat(name, 40_000)), Fields: []influx.Field{{Key: "f", Value: 1}}}
+		if line := influx.AppendLine(nil, &p, &res); res.Rejected != rejected || (len(line) == 0) != (rejected > 0) {
+			t.Errorf("%q: %d bytes, %+v", name, len(line), res)
+		}
+	}
+}
+
 func TestNewSeries(t *testing.T) {
 	tags := []influx.Tag{{Key: "b", Value: "1"}, {Key: "a", Value: "2"}, {Key: "b", Value: "3"}, {Key: "", Value: "x"}, {Key: "y", Value: ""}, {Key: "time", Value: "z"}}
 	s := influx.NewSeries("m", tags...)
-	if s.Key() != "m,a=2,b=1" || s.Measurement() != "m" || len(s.Tags()) != 2 || tags[0].Key != "b" {
-		t.Errorf("key %q, tags %v, given %v", s.Key(), s.Tags(), tags)
+	if string(s.AppendKey(nil)) != "m,a=2,b=1" || s.Measurement() != "m" || len(s.Tags()) != 2 || tags[0].Key != "b" {
+		t.Errorf("key %q, tags %v, given %v", string(s.AppendKey(nil)), s.Tags(), tags)
 	}
-	if a, b := influx.NewSeries("m", tags[0], tags[2]), influx.NewSeries("m", tags[2], tags[0]); a.Key() == b.Key() {
+	if a, b := influx.NewSeries("m", tags[0], tags[2]), influx.NewSeries("m", tags[2], tags[0]); string(a.AppendKey(nil)) == string(b.AppendKey(nil)) {
 		t.Error("of two tags with one key, the first is not kept")
 	}
 }
@@ -89,8 +101,8 @@ func FuzzLine(f *testing.F) {
 		for _, tag := range s.Tags() {
 			own[tag.Key] = tag.Value
 		}
-		if engine := models.MakeKey([]byte(s.Measurement()), models.NewTags(own)); string(engine) != s.Key() || string(got.Key()) != s.Key() {
-			t.Fatalf("key %q, the engine makes %q and parses %q", s.Key(), engine, got.Key())
+		if engine := models.MakeKey([]byte(s.Measurement()), models.NewTags(own)); string(engine) != string(s.AppendKey(nil)) || string(got.Key()) != string(s.AppendKey(nil)) {
+			t.Fatalf("key %q, the engine makes %q and parses %q", string(s.AppendKey(nil)), engine, got.Key())
 		}
 		stored, err := got.Fields()
 		if err != nil || len(stored) != len(fields) {

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// maxSeries bounds the series that are remembered. Above it, the series that were not seen
-	// lately are forgotten.
+	// maxSeries bounds the series that are remembered for five to ten minutes. Above it, those that
+	// were not seen lately are forgotten at once.
 	maxSeries = 500_000
 	// refusedFor is how long the readings of a series that InfluxDB refused are not offered again.
 	refusedFor = 10 * time.Minute

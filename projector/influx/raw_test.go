@@ -310,6 +310,59 @@ func TestRawRefusedEverythingOrTooMuchToSearch(t *testing.T) {
 	}
 }
 
+// Series that are not seen for ten minutes are forgotten, and with them their refusals. A refusal
+// also goes when its time is over.
+func TestRawForgets(t *testing.T) {
+	store := newFakeStore()
+	store.refuse = func(p *Point) string {
+		if p.Fields[0].Key == "bad" {
+			return "field type conflict"
+		}
+		return ""
+	}
+	now := noon
+	r := rawOver(store, RawOptions{Now: func() time.Time { return now }})
+	seq := uint64(0)
+	apply := func(events ...*codec.Event) {
+		t.Helper()
+		if _, err := r.Apply(t.Context(), batch(seq+1, events...)); err != nil {
+			t.Fatal(err)
+		}
+		seq += uint64(len(events))
+	}
+	expect := func(series, refused int) {
+		t.Helper()
+		if r.w.cache.Len() != series || len(r.w.refused) != refused {
+			t.Fatalf("at %v: %d series and %d refusals, want %d and %d", now.Sub(noon), r.w.cache.Len(), len(r.w.refused), series, refused)
+		}
+	}
+	web1 := func(sets ...string) {
+		t.Helper()
+		e := &codec.Event{Relay: "web1", Time: noon.Add(now.Sub(noon) % time.Hour).UnixNano()}
+		for _, set := range sets {
+			e.Collectors = append(e.Collectors, codec.Collector{Name: set, Tags: []string{"set:" + set}, Stats: []codec.Stat{stat("good", 1), stat("bad", 1)}})
+		}
+		apply(e)
+		for _, set := range sets {
+			store.want(t, PolicyRaw, "good,host=web1,set="+set, e.Time, "good", 1)
+		}
+	}
+	apply(event("gone", noon, nil, stat("good", 1), stat("bad", 1)))
+	web1("a", "b", "c")
+	expect(8, 4)
+	for range 4 {
+		now = now.Add(refusedFor / 4)
+		if now.Sub(noon) == refusedFor {
+			store.refuse = nil
+		}
+		web1("b", "c")
+	}
+	expect(4, 0) // the relay and the set a are forgotten, and the refusals are over
+	web1("b", "c", "d")
+	web1("b", "c", "d")
+	expect(6, 0)
+}
+
 func BenchmarkRawFold(b *testing.B) {
 	r := must(NewRaw(RawOptions{Store: nullStore{}}))
 	records := fleetRecords(1000, 10, noon)

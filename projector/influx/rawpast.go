@@ -154,7 +154,7 @@ func (p *RawPast) Apply(ctx context.Context, records []journal.Record) (past.Cou
 	}
 	for _, o := range done.skipped {
 		if p.listed[rejected{o.seq, o.series.Set.Relay.ID, o.series.Stat}] {
-			done.rejects = append(done.rejects, o.reject(o.series.Data.refused.reason))
+			done.rejects = append(done.rejects, o.reject(p.w.refused[o.series].reason))
 		}
 	}
 	p.still = append(p.still, done.rejects[:min(len(done.rejects), maxStill-len(p.still))]...)

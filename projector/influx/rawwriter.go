@@ -3,6 +3,8 @@ package influx
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,8 +23,8 @@ type rawWriter struct {
 	sink     *sink
 	counters *rawCounters
 
-	cache    lookup.Cache[struct{}, rawSeries]
-	readings []lookup.Reading[struct{}, rawSeries]
+	cache    lookup.Cache[rawRelay, struct{}]
+	readings []lookup.Reading[rawRelay, struct{}]
 	done     uint64 // the last record written: a batch that is offered again goes on after it
 	points   []Point
 	fields   []Field
@@ -30,6 +32,8 @@ type rawWriter struct {
 	expired  int      // readings too old since the last write; counted when the next one succeeds
 	skipped  []origin // readings not offered since the last write
 
+	// refused holds the newest refusal of the series that have one and are in the cache.
+	refused map[*rawSeries]refused
 	// round counts how often all series are offered again: only refusals of this round count.
 	round int
 }
@@ -48,10 +52,22 @@ func newRawCounters(reg prometheus.Registerer) *rawCounters {
 	}
 }
 
-// rawSeries holds the form of a series for the store, and its newest refusal, nil if there is none.
-type rawSeries struct {
-	series  *Series
-	refused *refused
+type (
+	rawSet    = lookup.Set[rawRelay, struct{}]
+	rawSeries = lookup.Series[rawRelay, struct{}]
+)
+
+// rawRelay is what raw keeps of a relay.
+type rawRelay struct {
+	tags    []rawTags // by lookup.Set.Index
+	refused bool      // a series of the relay was refused
+}
+
+// rawTags are the tags of a set in the store's form. When sets were forgotten, a new set may have
+// the Index of another.
+type rawTags struct {
+	set  *rawSet
+	tags *TagSet
 }
 
 // refused is the newest refusal of a series. A shard holds whole hours, and refuses either all
@@ -66,7 +82,7 @@ type refused struct {
 // origin is the record and the series that a point was made of.
 type origin struct {
 	seq    uint64
-	series *lookup.Series[struct{}, rawSeries]
+	series *rawSeries
 }
 
 // reject returns the reject of the origin's reading.
@@ -82,7 +98,8 @@ type rawWritten struct {
 }
 
 func newRawWriter(o RawOptions) *rawWriter {
-	w := &rawWriter{o: o, sink: newSink(o.Store, PolicyRaw, o.EnsureSchema, o.Logger, nil), round: 1}
+	w := &rawWriter{o: o, sink: newSink(o.Store, PolicyRaw, o.EnsureSchema, o.Logger, nil), round: 1,
+		refused: make(map[*rawSeries]refused)}
 	w.countWith(newRawCounters(o.Registerer))
 	return w
 }
@@ -114,10 +131,26 @@ func (w *rawWriter) write(ctx context.Context, records []journal.Record) (done r
 			w.done = rec.Seq
 		}
 	}
-	if w.cache.Len() > maxSeries {
-		w.cache.Sweep()
-	}
+	w.forget(now)
 	return done, nil
+}
+
+// forget forgets the series that were not seen lately.
+func (w *rawWriter) forget(now time.Time) {
+	before := w.cache.Len()
+	if before > maxSeries {
+		w.cache.Sweep()
+	} else {
+		w.cache.Expire(now)
+	}
+	if w.cache.Len() == before {
+		return
+	}
+	maps.DeleteFunc(w.refused, func(s *rawSeries, _ refused) bool {
+		relay := s.Set.Relay
+		return w.cache.Find(relay.ID) != relay || !slices.Contains(s.Set.Series, s)
+	})
+	w.readings, w.points, w.origins, w.skipped = nil, nil, nil, nil // they keep forgotten series alive
 }
 
 // add makes points of an event's readings.
@@ -127,22 +160,47 @@ func (w *rawWriter) add(seq uint64, e *codec.Event, oldest int64, now time.Time)
 		return
 	}
 	hour := floor.Div(e.Time, int64(time.Hour))
-	w.readings = w.cache.Relay(e.Relay).Resolve(e, w.readings[:0])
+	relay := w.cache.Relay(e.Relay)
+	w.readings = relay.Resolve(e, w.readings[:0])
+	var set *rawSet
+	var tags *TagSet
 	for i := range w.readings {
 		rd := &w.readings[i]
-		s := &rd.Series.Data
-		if s.series == nil {
-			s.series = rawTags(rd.Series.Set).Series(rd.Series.Stat)
-		}
-		if f := s.refused; f != nil && f.round == w.round && f.hour == hour && now.Before(f.until) {
-			w.skipped = append(w.skipped, origin{seq, rd.Series})
+		s := rd.Series
+		if relay.Data.refused && w.isRefused(s, hour, now) {
+			w.skipped = append(w.skipped, origin{seq, s})
 			continue
 		}
+		if s.Set != set {
+			set, tags = s.Set, relay.Data.tagsOf(s.Set)
+		}
 		n := len(w.fields)
-		w.fields = append(w.fields, Field{rd.Series.Stat, rd.Value})
-		w.points = append(w.points, Point{Series: s.series, Fields: w.fields[n : n+1 : n+1], Time: e.Time + rd.Nth})
-		w.origins = append(w.origins, origin{seq, rd.Series})
+		w.fields = append(w.fields, Field{s.Stat, rd.Value})
+		w.points = append(w.points, Point{Series: tags.Series(s.Stat), Fields: w.fields[n : n+1 : n+1], Time: e.Time + rd.Nth})
+		w.origins = append(w.origins, origin{seq, s})
 	}
+}
+
+// isRefused reports whether the series is not offered now, and forgets a refusal whose time is over.
+func (w *rawWriter) isRefused(s *rawSeries, hour int64, now time.Time) bool {
+	f, ok := w.refused[s]
+	if ok && !now.Before(f.until) {
+		delete(w.refused, s)
+		return false
+	}
+	return ok && f.round == w.round && f.hour == hour
+}
+
+// tagsOf returns the tags of a set of the relay in the store's form.
+func (r *rawRelay) tagsOf(set *rawSet) *TagSet {
+	for len(r.tags) <= set.Index {
+		r.tags = append(r.tags, rawTags{})
+	}
+	t := &r.tags[set.Index]
+	if t.set != set {
+		*t = rawTags{set, storedTags(set.Tags)}
+	}
+	return t.tags
 }
 
 func (w *rawWriter) clear() {
@@ -185,7 +243,8 @@ func (w *rawWriter) refuse(refusals []refusal, now time.Time) (rejects []project
 		for i := f.from; i < f.to; i++ {
 			o := w.origins[i]
 			hour := floor.Div(w.points[i].Time, int64(time.Hour))
-			o.series.Data.refused = &refused{hour, now.Add(refusedFor), w.round, f.reason}
+			w.refused[o.series] = refused{hour, now.Add(refusedFor), w.round, f.reason}
+			o.series.Set.Relay.Data.refused = true
 			if len(rejects) < listedRefusals {
 				rejects = append(rejects, o.reject(f.reason))
 				continue
@@ -201,16 +260,6 @@ func (w *rawWriter) refuse(refusals []refusal, now time.Time) (rejects []project
 		rejects = append(rejects, unlisted)
 	}
 	return rejects
-}
-
-// rawTags returns the tags of a set in the store's form, the same for all its series.
-func rawTags(set *lookup.Set[struct{}, rawSeries]) *TagSet {
-	for _, s := range set.Series {
-		if s.Data.series != nil {
-			return s.Data.series.set
-		}
-	}
-	return storedTags(set.Tags)
 }
 
 // storedTags converts tags to the store's form.

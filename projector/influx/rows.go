@@ -156,21 +156,21 @@ func (a *Aggregates) addPoint(w *window, b *block, set *lookup.Set[relayState, s
 	buf := &a.rows
 	last := len(buf.fields)
 	a.mu.Lock()
-	series := rowSeries(b.relay, set)
+	tags := rowTags(b.relay, set)
 	a.mu.Unlock()
-	buf.points = append(buf.points, Point{Series: series, Fields: buf.fields[first:last:last], Time: w.start})
+	buf.points = append(buf.points, Point{Series: tags.Series(influxnames.Aggregate), Fields: buf.fields[first:last:last], Time: w.start})
 	buf.origin = append(buf.origin, b)
 	buf.seqs = append(buf.seqs, w.records.Last())
 }
 
-// rowSeries returns the series of the rows of a set. It needs mu.
-func rowSeries(relay *aggRelay, set *lookup.Set[relayState, struct{}]) *Series {
+// rowTags returns the tags of a set in the store's form. It needs mu.
+func rowTags(relay *aggRelay, set *lookup.Set[relayState, struct{}]) *TagSet {
 	d := &relay.Data
 	for len(d.rows) <= set.Index {
 		d.rows = append(d.rows, nil)
 	}
 	if d.rows[set.Index] == nil {
-		d.rows[set.Index] = storedTags(set.Tags).Series(influxnames.Aggregate)
+		d.rows[set.Index] = storedTags(set.Tags)
 	}
 	return d.rows[set.Index]
 }

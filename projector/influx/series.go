@@ -63,40 +63,38 @@ func (t *TagSet) Native(build func([]Tag) any) any {
 	return v
 }
 
-// Series is a measurement and its tags, in the form in which InfluxDB keeps them. It is made once
-// and then shared by all its points. It is safe for concurrent use, because nothing ever changes
-// it.
+// Series is a measurement and its tags, in the form in which InfluxDB keeps them. It is a small
+// value, made for each point. Its key is only made when the point is written.
 type Series struct {
 	measurement string
 	set         *TagSet
-	key         string // escaped for the line protocol: measurement,k=v,k=v
 }
 
 // NewSeries makes a series of the measurement and a set of the tags.
-func NewSeries(measurement string, tags ...Tag) *Series {
+func NewSeries(measurement string, tags ...Tag) Series {
 	return NewTagSet(tags...).Series(measurement)
 }
 
-// Series makes the series of the measurement, in which it replaces the characters that the line
+// Series returns the series of the measurement, in which it replaces the characters that the line
 // protocol cannot carry. An empty measurement gives a series whose points every store rejects.
-func (t *TagSet) Series(measurement string) *Series {
-	s := &Series{measurement: CleanMeasurement(measurement), set: t}
-	key := make([]byte, 0, len(s.measurement)+len(t.key))
-	s.key = string(append(appendMeasurement(key, s.measurement), t.key...))
-	return s
+func (t *TagSet) Series(measurement string) Series {
+	return Series{CleanMeasurement(measurement), t}
 }
 
 // Measurement returns the measurement's name as it is stored.
-func (s *Series) Measurement() string { return s.measurement }
+func (s Series) Measurement() string { return s.measurement }
 
 // TagSet returns the tags as a set.
-func (s *Series) TagSet() *TagSet { return s.set }
+func (s Series) TagSet() *TagSet { return s.set }
 
 // Tags returns the tags as they are stored, sorted by key.
-func (s *Series) Tags() []Tag { return s.set.tags }
+func (s Series) Tags() []Tag { return s.set.tags }
 
-// Key returns the key, escaped for the line protocol. It is equal for equal series only.
-func (s *Series) Key() string { return s.key }
+// AppendKey appends the key to dst, escaped for the line protocol: measurement,k=v,k=v. It is equal
+// for equal series only.
+func (s Series) AppendKey(dst []byte) []byte {
+	return append(appendEscaped(dst, s.measurement, ", "), s.set.key...)
+}
 
 // timeKey names the one column that can be neither a tag nor a field.
 const timeKey = "time"
@@ -136,6 +134,9 @@ func Clean(s string) string {
 // CleanMeasurement is Clean for a measurement. It also replaces a leading #, which would make the
 // line a comment, stored nowhere and without an error.
 func CleanMeasurement(s string) string {
+	if !needsCleaning(s) {
+		return s
+	}
 	s = Clean(s)
 	if strings.HasPrefix(s, "#") {
 		return "\uff03" + s[1:]
@@ -145,7 +146,11 @@ func CleanMeasurement(s string) string {
 
 func needsCleaning(s string) bool {
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < 0x20 || c == '\\' || c == '#' || c >= 0x7f {
+		c := s[i]
+		if 'a' <= c && c <= 'z' {
+			continue // most are
+		}
+		if c < 0x20 || c == '\\' || c == '#' || c >= 0x7f {
 			return true // perhaps: Clean finds out
 		}
 	}

@@ -36,7 +36,7 @@ const (
 
 // Point is one row of a series: its fields at a time.
 type Point struct {
-	Series *Series
+	Series Series
 	Fields []Field
 	Time   int64 // nanoseconds since 1970, UTC
 }

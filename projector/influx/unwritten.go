@@ -82,7 +82,7 @@ func (a *Aggregates) visit(w *window, stat string, visit func(WindowRow)) {
 					continue
 				}
 				row := b.accs[s.Index].row()
-				row.Time, row.Tags = w.start, rowSeries(b.relay, set).Tags()
+				row.Time, row.Tags = w.start, rowTags(b.relay, set).Tags()
 				visit(row)
 			}
 		}

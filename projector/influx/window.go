@@ -86,7 +86,7 @@ type (
 type relayState struct {
 	window *window // the window of block, of the last event
 	block  *block
-	rows   []*Series // by lookup.Set.Index
+	rows   []*TagSet // by lookup.Set.Index
 	blocks int       // in all windows
 }
 

@@ -92,6 +92,7 @@ type Store struct {
 	meta      *meta.Client
 	data      *tsdb.Store
 	points    *coordinator.PointsWriter
+	batches   sync.Pool // of *batch
 	executor  *query.Executor
 	retention *retention.Service
 	precreate *precreator.Service
@@ -129,7 +130,8 @@ func Open(o Options) (*Store, error) {
 			return nil, openError(o.Dir, "the directory", err)
 		}
 	}
-	s := &Store{o: o, turns: make(chan struct{}, o.MaxQueries), timeout: o.QueryTimeout}
+	s := &Store{o: o, turns: make(chan struct{}, o.MaxQueries), timeout: o.QueryTimeout,
+		batches: sync.Pool{New: func() any { return new(batch) }}}
 	s.ledger = &ledger{dir: o.Dir, schema: func() meta.Data { return s.meta.Data() }, damaged: make(chan struct{}, 1), doubted: make(chan struct{}, 1)}
 	f, err := examine(o.Dir, o.verifyLimit)
 	if err != nil {

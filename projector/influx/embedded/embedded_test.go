@@ -290,6 +290,36 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// The engine keeps nothing of the memory in which the keys of a write were, because the next write
+// reuses it.
+func TestKeysAreReused(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, embedded.Options{Dir: dir})
+	exec(t, s, createRaw)
+	at := time.Now().Add(-time.Hour).UnixNano()
+	for batch := range 10 {
+		var points []influx.Point
+		for i := range 10 {
+			points = append(points, influx.Point{Series: influx.NewSeries("a b,", influx.Tag{Key: "host", Value: fmt.Sprint(batch, i)}),
+				Fields: []influx.Field{{Key: "f", Value: float64(10*batch + i)}}, Time: at})
+		}
+		write(t, s, points)
+	}
+	for range 2 {
+		for i := range 100 {
+			rows, err := s.Query(t.Context(), `SELECT f FROM one_day."a b," WHERE host = $host`, map[string]any{"host": fmt.Sprint(i/10, i%10)})
+			if err != nil || len(rows) != 1 || len(rows[0].Values) != 1 || rows[0].Values[0][1] != float64(i) {
+				t.Fatalf("series %d: %v, %v", i, rows, err)
+			}
+		}
+		if rows, err := s.Query(t.Context(), `SHOW SERIES`, nil); err != nil || len(rows) != 1 || len(rows[0].Values) != 100 {
+			t.Fatalf("%v, %v", rows, err)
+		}
+		s.Close()
+		s = open(t, embedded.Options{Dir: dir})
+	}
+}
+
 func BenchmarkWrite(b *testing.B) {
 	influxtest.BenchmarkWrite(b, open(b, embedded.Options{Dir: b.TempDir()}))
 }

@@ -17,7 +17,8 @@ import (
 // calls them, and a call would panic.
 type point struct {
 	models.Point
-	series *influx.Series
+	name   string
+	key    []byte
 	tags   models.Tags
 	fields []influx.Field
 	time   int64
@@ -29,12 +30,12 @@ var _ interface {
 	models.FieldIterator
 } = (*point)(nil)
 
-func (p *point) Name() []byte      { return bytesOf(p.series.Measurement()) }
-func (p *point) Key() []byte       { return bytesOf(p.series.Key()) }
+func (p *point) Name() []byte      { return bytesOf(p.name) }
+func (p *point) Key() []byte       { return p.key }
 func (p *point) Tags() models.Tags { return p.tags }
 func (p *point) Time() time.Time   { return time.Unix(0, p.time) }
 func (p *point) UnixNano() int64   { return p.time }
-func (p *point) String() string    { return p.series.Key() }
+func (p *point) String() string    { return string(p.key) }
 
 func (p *point) HasTag(tag []byte) bool { return len(p.tags.Get(tag)) != 0 }
 
@@ -82,7 +83,7 @@ func (p *point) UnsignedValue() (uint64, error) { panic("embedded: every field i
 func (p *point) BooleanValue() (bool, error)    { panic("embedded: every field is a float") }
 
 // tagsOf returns the tags of a series in the engine's form, which is made once per set of tags.
-func tagsOf(s *influx.Series) models.Tags {
+func tagsOf(s influx.Series) models.Tags {
 	return s.TagSet().Native(func(set []influx.Tag) any {
 		tags := make(models.Tags, len(set))
 		for i, t := range set {

@@ -17,7 +17,7 @@ func BenchmarkOpen(b *testing.B) {
 	s := open(b, embedded.Options{Dir: dir})
 	influxtest.CreateSchema(b, s)
 	now := time.Now()
-	all := make([]*influx.Series, 100_000)
+	all := make([]influx.Series, 100_000)
 	for i := range all {
 		all[i] = influx.NewSeries(fmt.Sprint("stat_", i%10), influx.Tag{Key: "host", Value: fmt.Sprint("host", i/10)})
 	}

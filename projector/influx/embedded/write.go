@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/influxdata/influxdb/coordinator"
 	"github.com/influxdata/influxdb/models"
@@ -50,12 +51,15 @@ func (s *Store) writeChunk(policy influx.Policy, points []influx.Point, res *inf
 		}
 		return &influx.Error{Op: "write", Kind: influx.Schema, Err: err}
 	}
-	batch := convert(points, res)
-	if len(batch) == 0 {
+	b := s.batches.Get().(*batch)
+	defer s.batches.Put(b)
+	b.convert(points, res)
+	defer clear(b.own) // it keeps nothing of the points alive
+	if len(b.points) == 0 {
 		return nil
 	}
 	mapping, err := s.points.MapShards(&coordinator.WritePointsRequest{
-		Database: influx.Database, RetentionPolicy: string(policy), Points: batch,
+		Database: influx.Database, RetentionPolicy: string(policy), Points: b.points,
 	})
 	if err != nil {
 		return writeError(err) // the schema file is replaced as a whole: nothing is left broken
@@ -88,20 +92,29 @@ func writeError(err error) *influx.Error {
 	return &influx.Error{Op: "write", Kind: e.Kind, Err: err}
 }
 
+// batch is the memory that the engine's form of a chunk needs. The engine keeps nothing of it after
+// a write.
+type batch struct {
+	own    []point
+	points []models.Point // those of own that are written
+	keys   []byte         // of the points
+}
+
 // convert makes the engine's form of the points, without the fields that InfluxDB would refuse. It
 // counts in res each point with such a field or with no field.
-func convert(points []influx.Point, res *influx.WriteResult) []models.Point {
-	own := make([]point, len(points))
-	batch := make([]models.Point, 0, len(points))
+func (b *batch) convert(points []influx.Point, res *influx.WriteResult) {
+	b.own = slices.Grow(b.own[:0], len(points))[:len(points)]
+	b.points, b.keys = b.points[:0], b.keys[:0]
 	for i := range points {
 		fields := influx.CheckFields(&points[i], res)
 		if len(fields) == 0 {
 			continue
 		}
-		p := &own[i]
-		p.series, p.tags = points[i].Series, tagsOf(points[i].Series)
+		p, series := &b.own[i], points[i].Series
+		from := len(b.keys)
+		b.keys = series.AppendKey(b.keys) // if it moves, the keys before stay where they were
+		p.name, p.key, p.tags = series.Measurement(), b.keys[from:len(b.keys):len(b.keys)], tagsOf(series)
 		p.fields, p.time = fields, points[i].Time
-		batch = append(batch, p)
+		b.points = append(b.points, p)
 	}
-	return batch
 }

@@ -13,7 +13,7 @@ import (
 func BenchmarkWrite(b *testing.B, store influx.Store) {
 	const series, size = 10_000, 5_000
 	CreateSchema(b, store)
-	all := make([]*influx.Series, series)
+	all := make([]influx.Series, series)
 	for i := range all {
 		all[i] = influx.NewSeries(fmt.Sprint("stat_", i%10),
 			influx.Tag{Key: "host", Value: fmt.Sprint("host", i/10)}, influx.Tag{Key: "service", Value: "web"})
