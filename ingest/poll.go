@@ -93,7 +93,7 @@ func (r *relay) pollLocked() {
 func (r *relay) due(list []*collector, intervals intervals, now int64) (due []*collector, regular bool) {
 	next := instants{after: r.polling.polledAt, phase: r.phase}
 	for _, c := range r.collectors.list {
-		interval := intervals.of(c.name)
+		interval := intervals.of(c.name.Value())
 		due := next.of(interval) <= now
 		if due && c.firstAt != 0 {
 			due = now-c.firstAt >= int64(min(afterFirst, interval/2))
@@ -109,7 +109,7 @@ func (r *relay) due(list []*collector, intervals intervals, now int64) (due []*c
 
 func appendNames(names []string, list []*collector) []string {
 	for _, c := range list {
-		names = append(names, c.name)
+		names = append(names, c.name.Value())
 	}
 	return names
 }
@@ -133,7 +133,7 @@ func (r *relay) countUnanswered(now int64) {
 // polled with the answer that is waited for, or when it is given up. It needs mu.
 func postpone(list []*collector, intervals intervals, now int64) {
 	for _, c := range list {
-		if intervals.of(c.name) > maxPatience {
+		if intervals.of(c.name.Value()) > maxPatience {
 			c.soon = now
 		}
 	}
@@ -207,7 +207,7 @@ func (r *relay) next(intervals intervals) int64 {
 	patience := r.patience()
 	regular := instants{after: r.polling.polledAt, phase: r.phase}
 	for _, c := range r.collectors.list {
-		next = min(next, r.env.schedule.together(regular.of(intervals.of(c.name))))
+		next = min(next, r.env.schedule.together(regular.of(intervals.of(c.name.Value()))))
 		if c.soon != 0 {
 			next = min(next, max(c.soon, patience))
 		}

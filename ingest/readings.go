@@ -56,7 +56,7 @@ func (p *assemblies) put(a *assembly) {
 
 // collector returns the place of a new collector in the event, with the room for stats that it has
 // kept.
-func (a *assembly) collector(c *collector) int {
+func (a *assembly) collector(c *collector) uint32 {
 	i := len(a.event.Collectors)
 	if i < cap(a.event.Collectors) {
 		a.event.Collectors = a.event.Collectors[:i+1]
@@ -64,8 +64,8 @@ func (a *assembly) collector(c *collector) int {
 		a.event.Collectors = append(a.event.Collectors, codec.Collector{})
 	}
 	e := &a.event.Collectors[i]
-	e.Name, e.Tags, e.Stats = c.name, c.tags, e.Stats[:0]
-	return i
+	e.Name, e.Tags, e.Stats = c.name.Value(), *c.tags, e.Stats[:0]
+	return uint32(i)
 }
 
 func (a *assembly) reject(reason string) {
@@ -106,33 +106,32 @@ func (r *relay) assemble(from *conn, a *assembly, args []byte) bool {
 			a.reject(rejectionOf(reading.Err))
 			continue
 		}
-		if c == nil || c.name != string(reading.Collector) {
+		if c == nil || c.name.Value() != string(reading.Collector) {
 			if c = r.collectors.find(reading.Collector); c == nil {
 				a.reject(rejectUnknownCollector)
 				continue
 			}
 		}
-		i := c.stats.find(reading.Stat)
-		if i < 0 {
+		stat, line := c.stat(reading.Stat)
+		if line == nil {
 			if r.collectors.series >= r.env.Limits.Series {
 				a.reject(rejectSeriesLimit)
 				continue
 			}
 			r.collectors.series++
-			i = c.stats.add(reading.Stat)
+			stat, line = c.addStat(reading.Stat)
 		}
-		stat := &c.stats.entries[i]
-		if stat.line == r.line {
+		if *line == r.line {
 			a.reject(rejectDuplicate)
 			continue
 		}
-		stat.line = r.line
 		if c.line != r.line {
 			c.line, c.slot = r.line, a.collector(c)
 			c.soon = 0 // it has a reading already
 		}
+		*line = r.line
 		e := &a.event.Collectors[c.slot]
-		e.Stats = append(e.Stats, codec.Stat{ID: stat.name.Value(), Value: reading.Value})
+		e.Stats = append(e.Stats, codec.Stat{ID: stat, Value: reading.Value})
 		a.good++
 	}
 	r.counts.Rejected += uint64(a.bad)

@@ -53,11 +53,11 @@ func benchSession(tb testing.TB, o Options, collectors ...string) (*lineSession,
 	s.relay.Store(r)
 	for _, name := range collectors {
 		name, tags, _ := strings.Cut(name, ":")
-		c := &collector{name: name}
+		var list []string
 		if tags != "" {
-			c.tags = strings.Split(tags, ",")
+			list = strings.Split(tags, ",")
 		}
-		r.collectors.put(c)
+		r.collectors.add(name, list)
 	}
 	return &lineSession{s, r}, j
 }

@@ -422,9 +422,9 @@ func checkRegistry(t *testing.T, w *world) {
 		}
 		series := 0
 		for _, c := range r.collectors.list {
-			series += len(c.stats.entries)
-			if r.collectors.find([]byte(c.name)) != c || r.collectors.list[c.place] != c {
-				wrong = append(wrong, fmt.Sprintf("%s: collector %s is not found by its name", id, c.name))
+			series += c.series()
+			if r.collectors.find([]byte(c.name.Value())) != c || r.collectors.list[c.place] != c {
+				wrong = append(wrong, fmt.Sprintf("%s: collector %s is not found by its name", id, c.name.Value()))
 			}
 		}
 		if cs := &r.collectors; cs.byName != nil && len(cs.byName) != len(cs.list) || series != cs.series {

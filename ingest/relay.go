@@ -123,14 +123,14 @@ func (r *relay) note(e codec.RelayEvent) {
 func (r *relay) drop(c *collector, reason string) {
 	r.collectors.drop(c)
 	r.env.changes.add(r)
-	r.note(codec.RelayEvent{Kind: codec.RelayRemoved, Collector: c.name, Reason: reason})
+	r.note(codec.RelayEvent{Kind: codec.RelayRemoved, Collector: c.name.Value(), Reason: reason})
 }
 
 // hasAny reports whether the relay has one of the collectors.
 func (r *relay) hasAny(collectors map[string]time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.collectors.list, func(c *collector) bool { return collectors[c.name] != 0 })
+	return slices.ContainsFunc(r.collectors.list, func(c *collector) bool { return collectors[c.name.Value()] != 0 })
 }
 
 // intervals returns how often the collectors are polled now.
@@ -188,7 +188,7 @@ func (r *relay) record() (storedRelay, bool) {
 	defer r.mu.Unlock()
 	s := storedRelay{V: 1, Last: r.seen(), Collectors: make([]storedCollector, len(r.collectors.list))}
 	for i, c := range r.collectors.list {
-		s.Collectors[i] = storedCollector{Name: c.name, Tags: c.tags}
+		s.Collectors[i] = storedCollector{Name: c.name.Value(), Tags: *c.tags}
 	}
 	if r.conn == nil {
 		s.Gone = r.goneAt.UnixNano()
@@ -210,7 +210,8 @@ func (r *relay) describe(tick int64) Relay {
 	intervals := r.intervals(tick)
 	for _, c := range r.collectors.list {
 		d.Collectors = append(d.Collectors,
-			Collector{Name: c.name, Tags: append([]string{}, c.tags...), Interval: apijson.Seconds(intervals.of(c.name))})
+			Collector{Name: c.name.Value(), Tags: append([]string{}, *c.tags...),
+				Interval: apijson.Seconds(intervals.of(c.name.Value()))})
 	}
 	return d
 }

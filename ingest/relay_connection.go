@@ -100,20 +100,19 @@ func (r *relay) add(c *conn, name []byte, tags iter.Seq[[]byte]) bool {
 	if old == nil && len(r.collectors.list) >= r.env.Limits.Collectors {
 		return false
 	}
-	added := &collector{name: string(name)}
+	var list []string
 	for tag := range tags {
-		added.tags = append(added.tags, string(tag))
+		list = append(list, string(tag))
 	}
-	added.tags = slices.Clip(added.tags)
 	if len(r.collectors.list) == 0 {
 		r.polling.polledAt = r.env.tick()
 	}
-	r.collectors.put(added)
+	added := r.collectors.add(string(name), slices.Clip(list))
 	if old == nil || old.soon != 0 || old.line <= r.entered { // else only its tags have changed
 		r.pollSoon(added)
 	}
 	r.env.changes.add(r)
-	r.note(codec.RelayEvent{Kind: codec.RelayAdded, Collector: added.name, Tags: added.tags})
+	r.note(codec.RelayEvent{Kind: codec.RelayAdded, Collector: added.name.Value(), Tags: *added.tags})
 	return true
 }
 

@@ -125,7 +125,7 @@ func (a *storedAlive) restore(e *env, id string, in storedRelay, now time.Time) 
 		r.goneAt = now
 	}
 	for _, c := range in.Collectors {
-		r.collectors.put(&collector{name: c.Name, tags: c.Tags})
+		r.collectors.add(c.Name, c.Tags)
 	}
 	return r
 }

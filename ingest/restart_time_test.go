@@ -12,7 +12,7 @@ import (
 func TestEventTimesAreNotUsedAgain(t *testing.T) {
 	e := &env{Options: Options{PollInterval: time.Minute}, overrides: &overrideStore{}}
 	r := newRelay(e, "web1")
-	r.collectors.put(&collector{name: "cpu"})
+	r.collectors.add("cpu", nil)
 	ahead := time.Unix(2000, 0).UnixNano()
 	r.eventTime(ahead, 1)
 	clock := ahead - int64(30*time.Second)
