@@ -38,9 +38,9 @@ const (
 )
 
 // garbage is how much more memory than what is in use the program may take, in percent, before Go
-// collects: half of Go's default. Most of what a server holds lives as long as its series do, so
-// collecting twice as often costs little.
-const garbage = 50
+// collects: a third of Go's default. Most of what a server holds lives as long as its series do, so
+// collecting three times as often costs little.
+const garbage = 33
 
 // stopTimeout bounds a clean stop. Events that are not projected by then are projected at the next
 // start.
