@@ -202,7 +202,7 @@ func (s *Store) start(log bool) error {
 	s.executor.StatementExecutor = &coordinator.StatementExecutor{
 		MetaClient:   s.meta,
 		TaskManager:  s.executor.TaskManager,
-		TSDBStore:    s.data,
+		TSDBStore:    releasing{s.data},
 		PointsWriter: s.points,
 		ShardMapper: &coordinator.LocalShardMapper{
 			MetaClient: s.meta,
@@ -215,7 +215,7 @@ func (s *Store) start(log bool) error {
 	rc := retention.NewConfig()
 	rc.CheckInterval = toml.Duration(o.RetentionCheck)
 	s.retention = retention.NewService(rc)
-	s.retention.MetaClient, s.retention.TSDBStore = s.meta, s.data
+	s.retention.MetaClient, s.retention.TSDBStore = s.meta, releasing{s.data}
 	s.retention.WithLogger(zap)
 	s.precreate = precreator.NewService(precreator.NewConfig())
 	s.precreate.MetaClient = s.meta
