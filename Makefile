@@ -57,7 +57,7 @@ fuzz-short: ## the same, 15 s each, as many at a time as there are processors
 bench: tools ## the budgets: each figure beside its limit, from the same run; BENCH='-part codec', BENCH=-long
 	$(GO) run ./internal/bench $(BENCH)
 
-bench-peers: ## the same fleet against Pulse, VictoriaMetrics, Prometheus and InfluxDB, about 20 minutes; PEERS='-sizes 1000x10@1s'
+bench-peers: ## the same fleet against Pulse, VictoriaMetrics, Prometheus and InfluxDB, about 17 minutes; PEERS='-sizes 1000x10@1s'
 	tools/install.sh influxd-1.8 victoria-metrics prometheus
 	$(GO) run ./internal/bench/peers $(PEERS)
 

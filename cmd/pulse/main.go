@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -36,11 +35,6 @@ const (
 	exitFailure = 1
 	exitUsage   = 78
 )
-
-// garbage is how much more memory than what is in use the program may take, in percent, before Go
-// collects: a third of Go's default. Most of what a server holds lives as long as its series do, so
-// collecting three times as often costs little.
-const garbage = 33
 
 // stopTimeout bounds a clean stop. Events that are not projected by then are projected at the next
 // start.
@@ -78,9 +72,6 @@ func main() {
 	// The libraries that Pulse embeds leave it to the umask who may read their files. The files
 	// hold the token, keys and readings.
 	unix.Umask(0o077)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	os.Exit(onStandardStreams(func(stdout, stderr io.Writer) int { return run(ctx, os.Args[1:], stdout, stderr) }))

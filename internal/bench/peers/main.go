@@ -86,7 +86,7 @@ func parse(args []string) (s *sitting, markdown bool, err error) {
 	sizes := flags.String("sizes", "100x10@1s,1000x10@1s,10000x10@5s", "hosts x stats of each @ interval (whole seconds), with commas")
 	names := flags.String("peers", contenderNames(), "the servers, with commas")
 	flags.DurationVar(&s.warm, "warm", 30*time.Second, "how long a server runs before it is measured")
-	flags.DurationVar(&s.lasts, "for", 45*time.Second, "how long it is measured")
+	flags.DurationVar(&s.lasts, "for", 30*time.Second, "how long it is measured")
 	flags.BoolVar(&s.long, "long", false, "measure each server until it has run for ten minutes, and then its disk")
 	flags.Uint64Var(&s.seed, "seed", 1, "of the values")
 	flags.BoolVar(&markdown, "markdown", false, "print the table as Markdown")
