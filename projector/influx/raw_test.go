@@ -208,7 +208,8 @@ func TestRawStoreErrors(t *testing.T) {
 	})
 }
 
-func TestRawRefusedPointsAreFoundListedAndLeftAlone(t *testing.T) {
+// storeThatRefusesBad returns a store that refuses the readings of the stat bad.
+func storeThatRefusesBad() *fakeStore {
 	store := newFakeStore()
 	store.refuse = func(p *Point) string {
 		if p.Fields[0].Key == "bad" {
@@ -216,6 +217,11 @@ func TestRawRefusedPointsAreFoundListedAndLeftAlone(t *testing.T) {
 		}
 		return ""
 	}
+	return store
+}
+
+func TestRawRefusedPointsAreFoundListedAndLeftAlone(t *testing.T) {
+	store := storeThatRefusesBad()
 	now := noon
 	db := openDB(t)
 	rejects := projector.NewRejects(db)
@@ -313,13 +319,7 @@ func TestRawRefusedEverythingOrTooMuchToSearch(t *testing.T) {
 // Series that are not seen for ten minutes are forgotten, and with them their refusals. A refusal
 // also goes when its time is over.
 func TestRawForgets(t *testing.T) {
-	store := newFakeStore()
-	store.refuse = func(p *Point) string {
-		if p.Fields[0].Key == "bad" {
-			return "field type conflict"
-		}
-		return ""
-	}
+	store := storeThatRefusesBad()
 	now := noon
 	r := rawOver(store, RawOptions{Now: func() time.Time { return now }})
 	seq := uint64(0)
