@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -123,6 +124,13 @@ func options() []option {
 		{"poll-interval", "p", "int", "60", "Interval to request stats from clients (seconds)", func(c *Config, v string) (err error) {
 			c.PollInterval, err = seconds(v, 1, 24*3600)
 			return err
+		}},
+		{"read-token", "", "string", "", "Token that only reads (HTTP and NATS)", func(c *Config, v string) error {
+			c.ReadToken = v
+			if wrong := tokenMistake(v); wrong != "" {
+				return errors.New(wrong)
+			}
+			return nil
 		}},
 		{"relay-tls", "", "", "false", "Relays connect with TLS", setBool(func(c *Config) *bool { return &c.RelayTLS })},
 		{"relay-token", "", "string", "", "Token that relays must give with their id", func(c *Config, v string) error {
