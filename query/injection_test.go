@@ -374,11 +374,11 @@ func FuzzParameters(f *testing.F) {
 		if sel.stop < 0 || sel.start <= sel.stop || sel.start > maxBack || !finite(sel.fillValue) {
 			t.Fatalf("%q: start %s stop %s fill %v", rawQuery, sel.start, sel.stop, sel.fillValue)
 		}
-		if _, err := parseVerb(string(sel.verb), false); err != nil {
+		if _, err := parseVerb(string(sel.verb)); err != nil {
 			t.Fatalf("%q: verb %q", rawQuery, sel.verb)
 		}
 		for _, p := range []plan{exactPlan(sel.verb), meansPlan(sel.verb)} {
-			st, err := aggregateStatement(name, p.calls, sel.filters, 1, 2, time.Hour, asIs)
+			st, err := asked(name, sel.filters, time.Hour).statement(p.calls)
 			if err != nil {
 				t.Fatalf("%q %q: %v", name, rawQuery, err)
 			}

@@ -50,6 +50,7 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/latest/{stat}", handle: s.latest, access: token},
 		{method: "GET", path: "/hourly/{stat}", handle: s.hourly, access: token},
 		{method: "GET", path: "/daily/{stat}", handle: s.daily, access: token},
+		{method: "GET", path: "/range/{stat}", handle: s.rangeOf, access: token},
 		// In 0.2 it was another name for /daily.
 		{method: "GET", path: "/daily_peaks/{stat}", handle: s.daily, access: token, absent: s.o.Compat != Compat02},
 
