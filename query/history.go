@@ -282,7 +282,8 @@ func (p *plan) statement(q question) (statement, error) {
 	return q.statement(p.calls)
 }
 
-// columnsOf reads the columns of InfluxDB's rows; a slot without a value is left out.
+// columnsOf reads the columns of InfluxDB's rows; a slot whose first column
+// has no value is left out.
 func columnsOf(rows []models.Row, n int, by []string) (grouped[columns], error) {
 	all := make(grouped[columns], len(rows))
 	for _, row := range rows { // one for each group
@@ -296,14 +297,15 @@ func columnsOf(rows []models.Row, n int, by []string) (grouped[columns], error) 
 			if !ok {
 				return nil, fmt.Errorf("query: InfluxDB answered %T as a time", v[0])
 			}
-			values, has := cells[:n:n], true
+			values := cells[:n:n]
 			cells = cells[n:]
 			for i := range values {
 				n, ok := number(v[1+i])
-				has = has && ok
-				values[i] = n.float()
+				if values[i] = n.float(); !ok {
+					values[i] = math.NaN()
+				}
 			}
-			if has {
+			if !math.IsNaN(values[0]) {
 				some = append(some, columns{t.int(), values})
 			}
 		}

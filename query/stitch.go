@@ -42,6 +42,9 @@ func rawPlan(v verb) plan {
 	case "spread":
 		p.calls = []call{{fn: "max"}, {fn: "min"}}
 		p.fold = func(c []float64) slot { return slot{value: c[0] - c[1]} }
+	case "stddev": // it is null for a single reading
+		p.calls = []call{{fn: "count"}, {fn: "stddev"}}
+		p.fold = func(c []float64) slot { return slot{value: c[1]} }
 	}
 	if n := v.percentile(); n > 0 {
 		p.calls = []call{{fn: "percentile", of: n}}
