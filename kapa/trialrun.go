@@ -47,7 +47,7 @@ func newTrial(ctx context.Context, past Past, a Alert, q TrialRequest) (*trial, 
 	// Of a window that begins before From all readings count, and a deadman knows who spoke.
 	t.warm = q.From.Add(-time.Duration(max(a.Duration, a.Deadman))).UnixNano()
 	if state.LastSeq >= state.FirstSeq && !state.FirstTime.IsZero() {
-		t.out.JournalFrom = state.FirstTime.UTC()
+		t.out.JournalFrom = state.FirstTime.UTC().Truncate(time.Second)
 		if state.FirstTime.After(q.From) {
 			t.note("the journal begins at " + stamp(state.FirstTime.UnixNano()) + ": what was before is not in it")
 		}
@@ -242,7 +242,7 @@ func (t *trial) outcome() Trial {
 	t.out.Reached = time.Unix(0, t.w.evaluated).UTC()
 	t.out.Groups, t.out.Firing = len(t.w.groups), t.w.firing
 	if t.w.full {
-		t.note(fmt.Sprintf("there were more groups than a test has room for: readings of groups beyond %d were passed over", len(t.w.groups)))
+		t.note("there were more groups at a time than a test has room for: readings of the others were passed over")
 	}
 	return t.out
 }
