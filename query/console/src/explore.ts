@@ -70,9 +70,10 @@ export async function explore({root, route, signal}: View): Promise<void> {
     const now = Date.now() / 1000, to = w.now ? now : w.to, from = w.now ? now - (w.to - w.from) : w.from
     try {
       const shift = compare === "1d" ? day : compare === "1w" ? 7 * day : 0
-      const [current, before] = await Promise.all([askRange(q, from, w.now ? to + 1 : to, signal), shift ? askRange(q, from - shift, to - shift, signal) : null])
+      const [current, before] = await Promise.all([askRange(q, from, w.now ? to + 1 : to, signal), shift ? askRange(q, from - shift, to - shift, signal).catch((e: Error) => e) : null])
       answer = current
-      draw(current, before, shift, from, to)
+      draw(current, before instanceof Error ? null : before, shift, from, to)
+      if (before instanceof Error) says.append(notice(`There is nothing beside it: ${before.message}`, "info"))
     } catch (e) {
       if (signal.aborted) return
       fill(says, notice((e as Error).message))

@@ -18,14 +18,11 @@ export async function host({root, route, signal}: View): Promise<void> {
   fill(root, h("h1", {}, id), h("div", {class: "bar"}, picker(w, change), live,
     button("Explore", () => go(["explore"], {stat: "cpu_used", "f.host": id, range: params.get("range") ?? undefined, from: params.get("from") ?? undefined, to: params.get("to") ?? undefined})), facts), charts)
 
-  const relays = await get<Relay[]>("/relays", [], signal)
-  const relay = relays.find(r => r.id === id)
   const tell = (r: Relay | undefined) => {
     fill(facts, r ? [h("span", {class: `dot ${r.connected ? "ok" : "silent"}`}), r.connected ? "connected" : "silent",
       r.last_seen ? `, last reading ${span(Date.now() / 1000 - Date.parse(r.last_seen) / 1000)} ago` : "", r.rejected ? `, ${number(r.rejected)} readings rejected` : ""] : "This host is not known; what InfluxDB holds of it is shown.")
   }
-  tell(relay)
-
+  void get<Relay[]>("/relays", [], signal).then(relays => tell(relays.find(r => r.id === id)), () => {}) // what follows says why
   const [own, all, keys] = await Promise.all([get<string[]>("/keys", [["host", id]], signal), get<string[]>("/keys", [], signal), get<string[]>("/tags", [], signal)])
   const stats = own.length ? own : all // those of a host that is silent for long are not in memory
   const by = keys.filter(k => k !== "host").slice(0, 8)

@@ -30,12 +30,12 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   const search = h("input", {type: "search", placeholder: "Search hosts and tags", "aria-label": "search hosts and tags", value: params.get("q") ?? "", oninput: () => save("q", search.value)})
   const groups = h("span", {})
   const summary = h("p", {class: "summary", role: "status"})
-  const body = h("div", {class: "rows", role: "rowgroup"})
-  const scroller = h("div", {class: "scroller", tabindex: "0", "aria-label": "hosts", role: "region", onscroll: () => draw()}, body)
+  const body = h("div", {class: "rows", role: "presentation"})
+  const scroller = h("div", {class: "scroller", tabindex: "0", role: "rowgroup", onscroll: () => draw()}, body)
   const head = h("div", {class: "row head", role: "row"})
   const error = h("div", {})
   fill(root, h("h1", {}, "Hosts"), h("div", {class: "bar"}, search, groups, summary), error,
-    h("div", {class: "hosts", role: "table", "aria-label": "hosts"}, head, scroller))
+    h("div", {class: "hosts", role: "table", "aria-label": "hosts"}, h("div", {role: "rowgroup"}, head), scroller))
 
   const columns: [key: string, title: string][] = [["state", "State"], ["host", "Host"], ["age", "Seen"], ...figures.map((f): [string, string] => [f.key, f.title])]
   const drawHead = () => {
@@ -114,7 +114,7 @@ export async function hosts({root, route, signal}: View): Promise<void> {
     try {
       for (const a of old) lines.set(a.id, {at: now, values: lines.get(a.id)?.values ?? {}})
       await Promise.all(figures.map(async f => {
-        const answers = await Promise.all(f.stats.map(stat => askRange({stat, by: ["host"], verb: f.verb, step: 60, filters: old.map(a => ["host", a.id])}, now / 1000 - 3600, now / 1000 + 1, signal)))
+        const answers = await Promise.all(f.stats.filter(stat => known.includes(stat)).map(stat => askRange({stat, by: ["host"], verb: f.verb, step: 60, filters: old.map(a => ["host", a.id])}, now / 1000 - 3600, now / 1000 + 1, signal)))
         for (const answer of answers) for (const s of answer.series) {
           const values = lines.get(s.tags.host ?? "")?.values, before = values?.[f.key]
           if (values) values[f.key] = s.points.map((p, i) => (answer !== answers[0] && before?.[i] != null && p[1] !== null ? before[i]! + p[1] : p[1]))
@@ -127,10 +127,12 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   }
   scroller.addEventListener("scrollend", () => void drawLines().catch(() => {}))
 
+  let known: string[] = []
   const refresh = async () => {
     try {
+      known = await get<string[]>("/keys", [], signal)
       const [relays, ...answers] = await Promise.all([get<Relay[]>("/relays", [], signal),
-        ...figures.flatMap(f => f.stats.map(stat => orEmpty(get<Latest[]>(`/latest/${stat}`, [["verb", "none"]], signal), [])))])
+        ...figures.flatMap(f => f.stats.map(stat => (known.includes(stat) ? orEmpty(get<Latest[]>(`/latest/${stat}`, [["verb", "none"]], signal), []) : [])))])
       all = hostsOf(relays, answers)
       const keys = [...new Set(all.flatMap(a => Object.keys(a.tags)))].sort()
       fill(groups, keys.length ? select([["", "no groups"], ...keys.map((k): [string, string] => [k, `by ${k}`])], params.get("group") ?? "", v => save("group", v), "group by a tag") : null)

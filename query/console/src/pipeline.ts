@@ -75,7 +75,7 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     go(["pipeline"], params)
   }
   const ask2 = h("div", {})
-  const held = plot({title: "Readings that InfluxDB holds, of the stat with most hosts", unit: "", height: 160, onSelect: (from, to) => offer(from, to)})
+  const held = plot({title: "Readings that InfluxDB holds", unit: "", height: 160, onSelect: (from, to) => offer(from, to)})
   signal.addEventListener("abort", () => held.destroy())
   // offer asks before a range is written again.
   const offer = (from: number, to: number) => {
@@ -114,7 +114,7 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     }
     if (!stat) return
     const now = Date.now() / 1000, to = w.now ? now : w.to, from = w.now ? now - (w.to - w.from) : w.from
-    const {times, lines} = linesOf((await askRange({stat, verb: "count"}, from, w.now ? to + 1 : to, signal)).series, () => `readings of ${stat}`)
+    const {times, lines} = linesOf((await askRange({stat, verb: "count"}, from, w.now ? to + 1 : to, signal)).series, () => `readings of ${stat}, per step`)
     held.root.hidden = lines.length === 0
     if (lines.length) held.set(times, lines, from, to)
   }

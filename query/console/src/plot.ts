@@ -67,6 +67,7 @@ export function plot(o: Options): Plot {
     root,
     set(times, lines, from, to) {
       const data = [times, ...lines.map(l => l.values)] as uPlot.AlignedData
+      tell(box, times, lines)
       const now = JSON.stringify(lines.map(l => [l.label, l.dashed]))
       if (u === null || now !== shape) {
         shape = now
@@ -81,6 +82,13 @@ export function plot(o: Options): Plot {
       u?.destroy()
     },
   }
+}
+
+// tell says in attributes what is drawn, for readers of the page that do not see it.
+function tell(box: HTMLElement, times: number[], lines: Line[]): void {
+  const known = times.filter((_, i) => lines.some(l => l.values[i] != null))
+  const holes = known.slice(1).map((t, i): [number, number] => [known[i]!, t]).filter(([a, b]) => b - a > 1.5 * (times[1]! - times[0]!))
+  Object.assign(box.dataset, {lines: lines.length, step: times.length > 1 ? times[1]! - times[0]! : 0, points: known.length, first: known[0] ?? "", last: known.at(-1) ?? "", holes: holes.map(h => h.join("-")).join(" ")})
 }
 
 function yRange(low: number | null, high: number | null, o: Options): [number, number] {
@@ -139,12 +147,13 @@ function clockOf(t: number): string {
 // times labels the axis: the day where it begins, and the first label.
 function times(_: uPlot, ticks: number[]): string[] {
   const step = ticks.length > 1 ? ticks[1]! - ticks[0]! : 60
+  const now = parts(Date.now() / 1000), today = `${two(now.mo)}-${two(now.d)}`
   let before = ""
   return ticks.map(t => {
     const p = parts(t), date = `${two(p.mo)}-${two(p.d)}`
     if (step >= 86400) return step >= 86400 * 28 ? `${p.y}-${two(p.mo)}` : date
     const time = step < 60 ? `${two(p.h)}:${two(p.m)}:${two(p.s)}` : `${two(p.h)}:${two(p.m)}`
-    const text = date !== before ? `${time}\n${date}` : time
+    const text = date !== before && date !== today ? `${time}\n${date}` : time
     before = date
     return text
   })
