@@ -25,7 +25,7 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   const params = route.params
   let all: Host[] = [], rows: Row[] = []
   const lines = new Map<string, {at: number; values: Record<string, (number | null)[]>}>()
-  const save = (key: string, value: string) => { value ? params.set(key, value) : params.delete(key); replace(["hosts"], params); arrange() }
+  const save = (key: string, value: string) => { value ? params.set(key, value) : params.delete(key); replace(["hosts"], params); scroller.scrollTop = 0; arrange() }
 
   const search = h("input", {type: "search", placeholder: "Search hosts and tags", "aria-label": "search hosts and tags", value: params.get("q") ?? "", oninput: () => save("q", search.value)})
   const groups = h("span", {})

@@ -212,6 +212,7 @@ const scenarios = {
     await enter(page, "alerts/new")
     await page.getByLabel("threshold", {exact: true}).fill("-1")
     await page.getByLabel("as a mean over").fill("5s")
+    await page.getByLabel("looked at every").fill("1s")
     await page.getByText(/It would have posted \d+ times/).waitFor()
     await page.getByText(/\[web1\] cpu_used is CRITICAL/).first().waitFor()
     await shot(page, "alert-1280")
@@ -226,7 +227,7 @@ const scenarios = {
     await page.getByRole("button", {name: "Poll so"}).click()
     await page.getByRole("button", {name: "End"}).click()
     await outside("silence")
-    await page.getByRole("button", {name: "Forget"}).first().click()
+    await page.getByRole("button", {name: "Forget", exact: true}).click()
     await page.getByText("Every host that is known is connected.").waitFor()
   },
 
