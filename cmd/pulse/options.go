@@ -115,7 +115,7 @@ func options() []option {
 			return setAddress(func(c *Config) *string { return &c.MistAddress })(c, v)
 		}},
 		{"mist-token", "M", "string", "", "Mist server token", setString(func(c *Config) *string { return &c.MistToken })},
-		{"nats-listen-address", "", "string", "127.0.0.1:4222", `Address at which NATS clients read the journal (user "pulse", password the token; "" for none)`, func(c *Config, v string) error {
+		{"nats-listen-address", "", "string", "127.0.0.1:4222", `Address at which NATS clients read the journal (user "pulse", password a token; "" for none)`, func(c *Config, v string) error {
 			if v == "" {
 				return nil
 			}
