@@ -26,8 +26,8 @@ type Options struct {
 	// Stored turns a name into what InfluxDB holds of it, StoredMeasurement that of a measurement
 	// (nil: the name itself). Kapacitor reads from there.
 	Stored, StoredMeasurement func(string) string
-	// Journal is where the evaluator checks whether it has read everything.
-	Journal Journal
+	// Journal is where the evaluator checks whether it has read everything, and what trials read.
+	Journal Past
 	// Transport sends the posts of the evaluator (nil: one of its own).
 	Transport  http.RoundTripper
 	Logger     *slog.Logger          // nil discards
@@ -85,6 +85,7 @@ type backend interface {
 type Alerts struct {
 	store   *store
 	backend backend
+	past    Past // nil with a Kapacitor and no journal
 
 	ctx    context.Context // ends with Stop
 	cancel context.CancelFunc
@@ -100,7 +101,7 @@ func New(o Options) (*Alerts, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Alerts{}
+	a := &Alerts{past: o.Journal}
 	if a.store, err = openStore(o.DB); err != nil {
 		return nil, err
 	}

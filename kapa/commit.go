@@ -11,25 +11,13 @@ import (
 // maxLogged is how many groups of one alert that change at once have a line in the log each.
 const maxLogged = 10
 
-// commit writes states and posts in one transaction. Memory changes after the transaction.
+// commit writes states and posts. Memory changes after they are written.
 func (e *Evaluator) commit(all []evaluation, now time.Time) error {
 	if len(all) == 0 {
 		return nil
 	}
-	posts, dropped := 0, 0
-	err := e.store.db.Update(func(tx *bbolt.Tx) error {
-		posts, dropped = 0, 0
-		for i := range all {
-			queued, lost, err := all[i].write(tx, now)
-			if err != nil {
-				return err
-			}
-			posts, dropped = posts+queued, dropped+lost
-		}
-		return nil
-	})
-	if err != nil {
-		return &StateError{Err: err}
+	if err := e.write(all, now); err != nil {
+		return err
 	}
 	for i := range all {
 		e.move(&all[i])
@@ -45,6 +33,27 @@ func (e *Evaluator) commit(all []evaluation, now time.Time) error {
 	}
 	e.metrics.firing.Set(float64(firing))
 	e.metrics.groups.Set(float64(groups))
+	return nil
+}
+
+// persist writes states and posts into the state file, in one transaction, and has the posts
+// delivered.
+func (e *Evaluator) persist(all []evaluation, now time.Time) error {
+	posts, dropped := 0, 0
+	err := e.store.db.Update(func(tx *bbolt.Tx) error {
+		posts, dropped = 0, 0
+		for i := range all {
+			queued, lost, err := all[i].write(tx, now)
+			if err != nil {
+				return err
+			}
+			posts, dropped = posts+queued, dropped+lost
+		}
+		return nil
+	})
+	if err != nil {
+		return &StateError{Err: err}
+	}
 	e.deliverer.metrics.dropped.Add(float64(dropped))
 	if posts > 0 {
 		e.deliverer.poke()

@@ -107,35 +107,62 @@ func (a *Alert) fields() map[string]wanted {
 // passed over, so that an answer can be sent back. The error is a *[FieldError].
 func Decode(text []byte) (Alert, error) {
 	var a Alert
+	err := a.decode(text, a.fields(), []string{"metric", "threshold", "post"})
+	if err != nil {
+		return a, err
+	}
+	a = a.withDefaults()
+	return a, a.validate()
+}
+
+// DecodeTrial reads an alert as Decode does, with `from` and `to` beside its fields. `id` and `post`
+// are passed over, because nothing is made and nothing is posted.
+func DecodeTrial(text []byte) (a Alert, from, to string, err error) {
+	const want = "a text: a time, or how far back"
+	fields := a.fields()
+	fields["id"], fields["post"] = wanted{}, wanted{}
+	fields["from"], fields["to"] = wanted{&from, want}, wanted{&to, want}
+	if err := a.decode(text, fields, []string{"metric", "threshold", "from"}); err != nil {
+		return a, "", "", err
+	}
+	a = a.withDefaults()
+	return a, from, to, a.validateWatched()
+}
+
+// decode reads a JSON object into where the fields go.
+func (a *Alert) decode(text []byte, fields map[string]wanted, required []string) error {
 	given, err := strictjson.Fields(text)
 	if err != nil {
-		return a, &FieldError{Want: "one JSON object, an alert", Err: err}
+		return &FieldError{Want: "one JSON object, an alert", Err: err}
 	}
-	fields, seen := a.fields(), map[string]bool{}
+	seen := map[string]bool{}
 	for _, f := range given {
 		field, known := fields[f.Name]
 		switch {
 		case !known:
-			return a, fieldError(fmt.Sprintf("%.64q", f.Name), "left out: an alert has id, tags, metric, level, "+
-				"operator, threshold, duration, post, every, recover, deadman and by")
+			more := "deadman and by"
+			if _, isTrial := fields["from"]; isTrial {
+				more = "deadman and by, and a test of one from and to"
+			}
+			return fieldError(fmt.Sprintf("%.64q", f.Name), "left out: an alert has id, tags, metric, level, "+
+				"operator, threshold, duration, post, every, recover, "+more)
 		case f.Again:
-			return a, fieldError(f.Name, "given once")
+			return fieldError(f.Name, "given once")
 		}
 		seen[f.Name] = true
 		if field.into == nil || string(f.Value) == "null" && f.Name != "threshold" {
 			continue
 		}
 		if err := json.Unmarshal(f.Value, field.into); err != nil {
-			return a, &FieldError{Field: f.Name, Want: field.want, Err: plainly(f.Name, err)}
+			return &FieldError{Field: f.Name, Want: field.want, Err: plainly(f.Name, err)}
 		}
 	}
-	for _, name := range []string{"metric", "threshold", "post"} {
+	for _, name := range required {
 		if !seen[name] {
-			return a, fieldError(name, "given: "+fields[name].want)
+			return fieldError(name, "given: "+fields[name].want)
 		}
 	}
-	a = a.withDefaults()
-	return a, a.validate()
+	return nil
 }
 
 // plainly says what JSON had in the wrong place, without the words of Go.

@@ -22,7 +22,11 @@ import (
 
 type emptyJournal struct{}
 
-func (emptyJournal) State(context.Context) (journal.State, error) { return journal.State{}, nil }
+func (emptyJournal) State(context.Context) (journal.State, error)       { return journal.State{}, nil }
+func (emptyJournal) FirstAt(context.Context, time.Time) (uint64, error) { return 1, nil }
+func (emptyJournal) Range(context.Context, journal.Span, func([]journal.Record, *journal.GapError) error) error {
+	return nil
+}
 
 // transport answers requests without a network.
 type transport func(r *http.Request) (*http.Response, error)

@@ -31,6 +31,8 @@ type Evaluator struct {
 	now       func() time.Time
 	log       *slog.Logger
 	metrics   evaluatorMetrics
+	// write keeps states and posts, all of them or none. It is persist, but for a trial.
+	write func(all []evaluation, now time.Time) error
 
 	mu      sync.Mutex        // guards everything below; held while a change is written
 	watches map[string]*watch // by the alerts' ids
@@ -50,6 +52,7 @@ type Evaluator struct {
 func newEvaluator(store *store, o Options) (*Evaluator, error) {
 	e := &Evaluator{store: store, deliverer: newDeliverer(store, o), journal: o.Journal, now: o.Now, log: o.Logger,
 		metrics: newEvaluatorMetrics(o.Registerer), watches: map[string]*watch{}, maxGroups: maxGroups, maxWeight: maxWeight}
+	e.write = e.persist
 	alerts, err := store.list()
 	if err != nil {
 		return nil, err

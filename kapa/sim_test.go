@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,24 @@ func newSim(tb testing.TB) *sim {
 
 func (s *sim) State(context.Context) (journal.State, error) {
 	return journal.State{LastSeq: uint64(len(s.records))}, nil
+}
+
+// FirstAt takes the time of an event for that at which it was stored.
+func (s *sim) FirstAt(_ context.Context, t time.Time) (uint64, error) {
+	at := slices.IndexFunc(s.records, func(r journal.Record) bool { return r.Event != nil && r.Event.Time >= t.UnixNano() })
+	if at < 0 {
+		at = len(s.records)
+	}
+	return uint64(at + 1), nil
+}
+
+func (s *sim) Range(_ context.Context, span journal.Span, visit func([]journal.Record, *journal.GapError) error) error {
+	for records := range slices.Chunk(s.records[span.First-1:min(span.Last, uint64(len(s.records)))], 1000) {
+		if err := visit(records, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *sim) start() {

@@ -37,6 +37,17 @@ const (
 // validate returns a *FieldError for the first field that breaks a rule. It expects that the
 // defaults are filled in.
 func (a *Alert) validate() error {
+	if err := a.validateWatched(); err != nil {
+		return err
+	}
+	if err := checkURL(a.Post); err != nil {
+		return &FieldError{Field: "post", Want: wantPost, Err: err}
+	}
+	return nil
+}
+
+// validateWatched checks everything but who is notified.
+func (a *Alert) validateWatched() error {
 	if err := checkName(a.Metric, "-:,"); err != nil {
 		return &FieldError{Field: "metric", Want: wantMetric, Err: fmt.Errorf("it %w", err)}
 	}
@@ -60,9 +71,6 @@ func (a *Alert) validate() error {
 	}
 	if !a.Every.between(second, MaxEvery) {
 		return fieldError("every", `whole seconds from 1s to 1h, as "30s"`)
-	}
-	if err := checkURL(a.Post); err != nil {
-		return &FieldError{Field: "post", Want: wantPost, Err: err}
 	}
 	if a.Deadman != 0 && !a.Deadman.between(a.Every, 24*hour) {
 		return fieldError("deadman", fmt.Sprintf("whole seconds from every (%s) to 24h, or left out", a.Every))

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -98,6 +99,18 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 			o.AggregateInterval = d
 		}
 	})
+	w.alerts.try = func(_ context.Context, q kapa.TrialRequest) (kapa.Trial, error) {
+		if opts["alerts"] == "broken" {
+			return kapa.Trial{}, errors.New("reading /var/lib/pulse: input/output error")
+		}
+		value, at := 91.5, q.From.Add(time.Hour).UTC()
+		return kapa.Trial{Alert: q.Alert, From: q.From, To: q.To, JournalFrom: q.From.Add(-time.Hour), Reached: q.To.Add(-30 * time.Second).UTC(),
+			Events: 100, Readings: 1000, Matched: 50, Groups: 2, Firing: 1, Lost: 3, Gaps: []kapa.TrialGap{{From: 7, To: 9, Count: 3, Reason: "missing from the journal", After: at}},
+			Posts: []kapa.TrialPost{
+				{Time: at, Name: "[web1] cpu_used", Tags: map[string]string{"host": "web1"}, Level: "CRITICAL", PreviousLevel: "OK", Value: &value, Message: "[web1] cpu_used is CRITICAL value:91.5"},
+				{Time: at.Add(time.Minute), Name: "[web2] cpu_used", Tags: map[string]string{"host": "web2"}, Level: "CRITICAL", PreviousLevel: "OK", Silent: []string{"web2"}, Message: "[web2] cpu_used is CRITICAL value:none for 10m from web2"},
+			}}, nil
+	}
 	w.alerts.list = func() ([]kapa.View, error) { return nil, nil }
 	if opts["empty"] != "" {
 		return w

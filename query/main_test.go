@@ -58,6 +58,7 @@ type (
 		remove         func(id string) error
 		get            func(id string) (kapa.View, error)
 		list           func() ([]kapa.View, error)
+		try            func(context.Context, kapa.TrialRequest) (kapa.Trial, error)
 	}
 	fakeJournal struct {
 		state   journal.State
@@ -180,6 +181,12 @@ func (f *fakeAlerts) Update(a kapa.Alert) (kapa.View, error) { return f.update(a
 func (f *fakeAlerts) Delete(id string) error                 { return f.remove(id) }
 func (f *fakeAlerts) Get(id string) (kapa.View, error)       { return f.get(id) }
 func (f *fakeAlerts) List() ([]kapa.View, error)             { return f.list() }
+func (f *fakeAlerts) Try(ctx context.Context, q kapa.TrialRequest) (kapa.Trial, error) {
+	if f.try == nil {
+		return kapa.Trial{Alert: q.Alert, From: q.From, To: q.To, Reached: q.To, Gaps: []kapa.TrialGap{}, Posts: []kapa.TrialPost{}}, nil
+	}
+	return f.try(ctx, q)
+}
 
 // Override validates, as the ingest server does.
 func (f *fakeControl) Override(_ context.Context, o ingest.OverrideRequest) (ingest.Override, error) {

@@ -62,6 +62,7 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/alerts", handle: s.listAlerts, access: reading, absent: noAlerts},
 		{method: "POST", path: "/alerts", handle: s.addAlert, access: everything, absent: noAlerts},
 		{method: "PUT", path: "/alerts", handle: s.updateAlert, access: everything, absent: noAlerts},
+		{method: "POST", path: "/alerts/test", handle: s.testAlert, access: reading, absent: noAlerts},
 		{method: "GET", path: "/alerts/{id}", handle: s.getAlert, access: reading, absent: noAlerts},
 		{method: "DELETE", path: "/alerts/{id}", handle: s.deleteAlert, access: everything, absent: noAlerts},
 

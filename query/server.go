@@ -40,7 +40,8 @@ type Server struct {
 	crowd   rate.Sometimes // and of too many connections
 	started time.Time
 
-	backingUp sync.Mutex // held while a backup is written
+	backingUp sync.Mutex    // held while a backup is written
+	trying    chan struct{} // holds one while an alert is tried on the past
 
 	// streams ends when Stop is called: answers that may take for ever end with it.
 	streams    context.Context
@@ -75,6 +76,7 @@ func New(o Options) (*Server, error) {
 		tickets:  newTickets(),
 		patience: streamPatience,
 		turns:    make(chan struct{}, o.HistoryQueries),
+		trying:   make(chan struct{}, 1),
 		started:  o.Now(),
 		warn:     rate.Sometimes{First: 3, Interval: time.Minute},
 		guessed:  rate.Sometimes{First: 1, Interval: time.Minute},

@@ -80,7 +80,8 @@ type Control interface {
 }
 
 // Alerts are what is watched. *kapa.Alerts is the implementation. Without it (Options.Alerts nil)
-// there are no routes for it. Its methods read and write nothing but local state.
+// there are no routes for it. Its methods read and write nothing but local state, and all but Try
+// answer at once.
 type Alerts interface {
 	// Create keeps a new alert and gives it an id.
 	Create(alert kapa.Alert) (kapa.View, error)
@@ -91,6 +92,9 @@ type Alerts interface {
 	Get(id string) (kapa.View, error)
 	// List returns all of them, ordered by id. The slice belongs to the caller.
 	List() ([]kapa.View, error)
+	// Try runs the evaluator over the journal, and changes nothing. It ends with ctx. Its errors are
+	// ctx's and the journal's.
+	Try(ctx context.Context, q kapa.TrialRequest) (kapa.Trial, error)
 }
 
 // Journal reports how the journal does. *journal.Journal is the implementation. Its methods answer

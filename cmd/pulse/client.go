@@ -58,7 +58,7 @@ func (f clientFlags) client() (*apiClient, error) {
 	user := u.User // for a proxy in front
 	u.User = nil
 	return &apiClient{
-		base: strings.TrimSuffix(u.String(), "/"), user: user, token: *f.token,
+		base: strings.TrimSuffix(u.String(), "/"), user: user, token: *f.token, timeout: requestTimeout,
 		http: &http.Client{Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, DisableKeepAlives: true,
 			MaxResponseHeaderBytes: maxHeaders,
@@ -72,6 +72,8 @@ type apiClient struct {
 	user  *url.Userinfo
 	token string
 	http  *http.Client
+
+	timeout time.Duration // of one request
 }
 
 // request makes a request with the token and, for a proxy, user and password.
@@ -106,7 +108,7 @@ func (e *apiError) Error() string {
 // do sends a request and returns the body of the answer. in is sent as JSON unless it is nil. The
 // error is an *apiError, or it says that no whole answer came.
 func (c *apiClient) do(ctx context.Context, method, path string, in any) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	var content io.Reader
 	if in != nil {

@@ -50,6 +50,7 @@ func subcommands() []subcommand {
 		{"relay", "send this host's cpu, ram, swap, disk, load and network to a server", runRelay},
 		{"consumers", "list the NATS clients' places in the journal, or delete one", runConsumers},
 		{"relays", "list the relays of a running server, or forget one", runRelays},
+		{"alert", "list the alerts of a running server, or test one on the past", runAlert},
 		{"status", "show how a running server is doing", runStatus},
 		{"replay", "rebuild a range of time in InfluxDB from the journal", runReplay},
 		{"check", "compare the files of a data dir with what was written", runCheck},

@@ -37,7 +37,12 @@ func runShow[T any](ctx context.Context, c *command, args []string, path string,
 	if err != nil {
 		return c.unanswered(err)
 	}
-	if *asJSON {
+	return show(c, client, answer, *asJSON, print)
+}
+
+// show shows an answer: for people, or as it is.
+func show[T any](c *command, client *apiClient, answer []byte, asJSON bool, print func(io.Writer, T) error) int {
+	if asJSON {
 		return c.write(func(w io.Writer) error { _, err := w.Write(answer); return err })
 	}
 	var shown T

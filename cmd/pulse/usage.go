@@ -51,7 +51,7 @@ func printFlags(w io.Writer, all []option) {
 func runHelp(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("help", "", "", stdout, stderr)
 	switch {
-	case len(args) == 2 && (args[0] == "relays" || args[0] == "consumers"): // which have verbs
+	case len(args) == 2 && slices.Contains([]string{"relays", "consumers", "alert"}, args[0]): // which have verbs
 	case len(args) > 1:
 		return c.misused(fmt.Errorf("unexpected argument %q: pulse help takes one command", args[1]))
 	case len(args) == 0 || args[0] == "-h" || args[0] == "-help" || args[0] == "--help":

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/migrations"
@@ -124,7 +125,7 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 		}
 	}
 	a.alerts, err = kapa.New(kapa.Options{
-		DB: a.state.DB, Instance: a.state.Identity, Kapacitor: config.KapacitorAddress, Journal: a.journal,
+		DB: a.state.DB, Instance: a.state.Identity, Kapacitor: config.KapacitorAddress, Journal: pastJournal{a.journal},
 		Stored: influx.Clean, StoredMeasurement: influx.CleanMeasurement,
 		Logger: a.log.With("room", "alerts"), Registerer: registry, Now: config.now,
 	})
@@ -160,6 +161,18 @@ type evaluator struct{ *kapa.Evaluator }
 func (e evaluator) Begin(_ context.Context, span projector.Origin) error {
 	e.Reset(span.Position)
 	return nil
+}
+
+// pastJournal is the journal as trials of alerts read it.
+type pastJournal struct{ *journal.Journal }
+
+// FirstAt returns the number of the first record that was stored at t or later.
+func (p pastJournal) FirstAt(ctx context.Context, t time.Time) (uint64, error) {
+	state, err := p.State(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return projector.FirstAt(ctx, projector.FromJournal(p.Journal), state, t)
 }
 
 // sinkLinger is how long readings may wait for others, so that InfluxDB, which
