@@ -37,7 +37,7 @@ func (s *Server) rangeOf(w http.ResponseWriter, r *http.Request, p params) error
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.o.QueryTimeout)
 	defer cancel()
-	if err := s.checkLive(name, sel, span, points); err != nil {
+	if err := s.checkSeries(ctx, name, sel, span, points); err != nil {
 		return err
 	}
 	all, err := s.stitch(ctx, name, sel, span, step)
@@ -70,25 +70,39 @@ func checkSize(sel selection, series int, points int64) error {
 	return nil
 }
 
-// checkLive refuses what is certainly too large before anything is computed: by the series whose
-// newest reading is in the range.
-func (s *Server) checkLive(name string, sel selection, span timeSpan, points int64) error {
+// checkSeries refuses what is too large before its points are computed. A series whose newest
+// reading is in the range certainly is in the answer. If there are many others, their windows are
+// counted.
+func (s *Server) checkSeries(ctx context.Context, name string, sel selection, span timeSpan, points int64) error {
 	if len(sel.by) == 0 {
 		return nil
 	}
-	groups := make(map[string]struct{})
-	s.o.Latest.Select(name, sel.filters.byKey(), span.from, func(r latest.Reading) {
-		if r.Time < span.from || r.Time >= span.to || len(groups) > maxSeries {
+	certain, possible := make(map[string]struct{}), make(map[string]struct{})
+	s.o.Latest.Select(name, sel.filters.byKey(), 0, func(r latest.Reading) {
+		within := r.Time >= span.from && r.Time < span.to
+		if len(certain) > maxSeries || !within && len(possible) > maxSeries {
 			return
 		}
-		groups[groupOf(sel.by, func(key string) string {
+		group := groupOf(sel.by, func(key string) string {
 			if i := slices.IndexFunc(r.Tags, func(t latest.Tag) bool { return t.Key == key }); i >= 0 {
 				return s.o.Stored(r.Tags[i].Value)
 			}
 			return ""
-		})] = struct{}{}
+		})
+		if possible[group] = struct{}{}; within {
+			certain[group] = struct{}{}
+		}
 	})
-	return checkSize(sel, len(groups), points)
+	if err := checkSize(sel, len(certain), points); err != nil || checkSize(sel, len(possible), points) == nil {
+		return err
+	}
+	counted := sel
+	counted.verb = "count"
+	found, err := s.history(ctx, name, counted, span, time.Duration(span.to-span.from))
+	if err != nil {
+		return err
+	}
+	return checkSize(sel, len(found), points)
 }
 
 // checkKnown returns the 404 of a question about a stat or a tag that no reading has. Names are

@@ -235,8 +235,14 @@ func TestRangeLimits(t *testing.T) {
 		t.Errorf("asked %v", asked)
 	}
 	w.latest.tagKeys = []string{"host", "rack"}
-	// Those who were not read in that time may have nothing in it.
+	// Those that were not read in that time may have nothing in it: their windows are counted.
 	ask(3, "/range/cpu?verb=max&by=host&start=10m&stop=2m&step=1m").contains(t, 200, `"host":"2"`)
+	w.influx.statements()
+	ask(1001, "/range/cpu?verb=max&by=host&start=10m&stop=2m&step=1m").contains(t, 400, "more than 1000 series")
+	ask(600, "/range/cpu?verb=max&by=host&start=2200s&stop=2m&step=1s").contains(t, 400, "points of 600 series")
+	if asked := w.influx.statements(); slices.ContainsFunc(asked, func(st statement) bool { return strings.Contains(st.text, "one_day") }) {
+		t.Errorf("points were computed: %v", asked)
+	}
 	ask(3, "/range/cpu?verb=max&by=rack&start=10m&step=1m").contains(t, 200, "series")
 }
 
