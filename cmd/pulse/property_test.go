@@ -96,7 +96,9 @@ func runAnything(t *testing.T, seed uint64) {
 	}
 	awaitProjected(t, a.server)
 	awaitReplays(t, a.server)
-	asked := askRanges(t, a.server, a.random, a.clock.now(), 20)
+	a.clock.step(t, maxOffset-a.clock.offset) // after all readings
+	a.clock.awaitRead(t, a.server)
+	asked := askRanges(t, a.server, a.random, a.clock.now(), 30)
 	if err := a.server.Stop(); err != nil {
 		t.Error(err)
 	}

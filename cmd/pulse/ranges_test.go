@@ -35,8 +35,11 @@ func askRanges(t *testing.T, s *pulseproc.Server, random *rand.Rand, now time.Ti
 		step := []int64{10, 45, 60, 90, 300, 3600}[random.IntN(6)]
 		q := askedRange{stat: relaytest.FleetStat(random.IntN(5)), verb: []string{"mean", "min", "max", "sum", "count", "spread", "p50", "p95"}[random.IntN(8)],
 			byHost: random.IntN(2) == 0, step: step * int64(time.Second)}
-		start := now.Unix() - 1 - random.Int64N(6*3600)
-		stop := start + 1 + random.Int64N(now.Unix()-start)
+		start := now.Unix() - 1 - random.Int64N(7*3600)
+		stop := now.Unix()
+		if random.IntN(3) == 0 {
+			stop = start + 1 + random.Int64N(now.Unix()-start)
+		}
 		q.raw = q.verb[0] == 'p' || step%60 != 0
 		q.from, q.to = start*1e9/q.step*q.step, (stop*1e9+q.step-1)/q.step*q.step
 		q.path = fmt.Sprintf("/range/%s?verb=%s&start=%d&stop=%d&step=%d", q.stat, q.verb, start, stop, step)
