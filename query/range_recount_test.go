@@ -281,7 +281,7 @@ func TestRangeEqualsARecount(t *testing.T) {
 
 func rangeEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 3))
-	stat := fmt.Sprint("stat", seed) // each seed has a stat of its own
+	name := fmt.Sprint("stat", seed) // each seed has a stat of its own
 	m := &modelled{interval: []time.Duration{15 * time.Minute, time.Minute, 20 * time.Minute}[seed%3],
 		retention: time.Duration(60+rnd.IntN(240)) * time.Minute}
 	oldest := testNow.Add(-m.retention).Truncate(time.Hour).UnixNano() // whole shards expire
@@ -300,7 +300,7 @@ func rangeEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 		ns := at.UnixNano()
 		m.readings = append(m.readings, reading{ns, tags, float64(rnd.IntN(800)) / 8, ns >= oldest && !(ns >= holeFrom && ns < holeTo), true})
 	}
-	m.write(t, store, stat)
+	m.write(t, store, name)
 	w := startWorld(t, func(o *Options) {
 		o.AggregateInterval, o.RawRetention, o.Stored, o.StoredMeasurement = m.interval, m.retention, influx.Clean, influx.CleanMeasurement
 		o.Location = time.FixedZone("", 3*3600+1800)
@@ -334,7 +334,7 @@ func rangeEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 				q.filters[key] = append(q.filters[key], value)
 			}
 		}
-		path := fmt.Sprintf("/range/%s?verb=%s&start=%d&stop=%d&step=%d&by=%s%s", stat, q.verb, start, end, q.step/1e9, strings.Join(q.by, ","), query)
+		path := fmt.Sprintf("/range/%s?verb=%s&start=%d&stop=%d&step=%d&by=%s%s", name, q.verb, start, end, q.step/1e9, strings.Join(q.by, ","), query)
 		a := w.get(t, path)
 		if a.status == 400 && q.verb[0] == 'p' && strings.Contains(a.body, "single readings") {
 			continue // they are not kept so long
@@ -358,7 +358,7 @@ func rangeEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 			b := w.get(t, strings.Replace(path[:strings.Index(path, "&start=")], "/range/", "/hourly/", 1)+
 				fmt.Sprintf("&start=%s&stop=%s%s", rfc3339(start), rfc3339(end), query))
 			if b.status == 200 {
-				var list []stat0
+				var list []stat
 				if err := json.Unmarshal([]byte(b.body), &list); err != nil {
 					t.Fatal(err)
 				}
@@ -375,8 +375,6 @@ func rangeEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 		t.Errorf("seed %d: only %v were used", seed, sources)
 	}
 }
-
-type stat0 = stat
 
 func rfc3339(seconds int64) string { return time.Unix(seconds, 0).UTC().Format(time.RFC3339) }
 
