@@ -1,10 +1,7 @@
 package ingest
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/nanopack/pulse/internal/guesses"
@@ -14,7 +11,7 @@ import (
 // tokenCheck is the token that relays have to give, and who guesses it. Its methods may be called
 // from any goroutine.
 type tokenCheck struct {
-	sum      atomic.Pointer[[sha256.Size]byte] // of the token; nil: none is asked for
+	token    guesses.Secret // without one, none is asked for
 	guessers *guesses.Limiter
 	now      func() time.Time
 }
@@ -26,24 +23,16 @@ func newTokenCheck(token string, now func() time.Time) *tokenCheck {
 }
 
 // set changes the token; "" asks for none.
-func (t *tokenCheck) set(token string) {
-	if token == "" {
-		t.sum.Store(nil)
-		return
-	}
-	sum := sha256.Sum256([]byte(relaywire.TrimToken(token)))
-	t.sum.Store(&sum)
-}
+func (t *tokenCheck) set(token string) { t.token.Set(relaywire.TrimToken(token)) }
 
 // wanted reports whether relays have to give a token.
-func (t *tokenCheck) wanted() bool { return t.sum.Load() != nil }
+func (t *tokenCheck) wanted() bool { return !t.token.None() }
 
 // judge judges the token that came from an address. It returns "" when the relay may enter, and
 // otherwise why not, as the metric's label and as what the relay is told. No token at all is no
 // guess.
 func (t *tokenCheck) judge(from net.Addr, token []byte) (label, line string) {
-	right := t.sum.Load()
-	if right == nil {
+	if !t.wanted() {
 		return "", ""
 	}
 	var given []string
@@ -51,10 +40,7 @@ func (t *tokenCheck) judge(from net.Addr, token []byte) (label, line string) {
 		given = []string{string(token)}
 	}
 	now, origin := t.now(), guesses.Origin(from.String())
-	ok, wait := t.guessers.Judge(origin, now, given, func(token string) bool {
-		sum := sha256.Sum256([]byte(token)) // lengths are compared in constant time too
-		return subtle.ConstantTimeCompare(sum[:], right[:]) == 1
-	})
+	ok, wait := t.guessers.Judge(origin, now, given, t.token.Equal)
 	switch {
 	case ok:
 		return "", ""

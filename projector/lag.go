@@ -17,7 +17,8 @@ const (
 	measureEvery = time.Second
 	// growthOver is the time over which the journal's growth is measured.
 	growthOver = time.Minute
-	// lossNear is how near a loss is when the log begins to warn of it.
+	// lossNear is how near a loss is when the log begins to warn of it, unless the journal reaches
+	// less than two hours back: then the log warns when half of what it reaches back is left.
 	lossNear = time.Hour
 )
 
@@ -85,8 +86,11 @@ func (l *lagMeter) measure(ctx context.Context) {
 		lag = s.Lag
 		waits = backlog > 0 || lag > 0 && s.LastError != "" || lag > p.batch
 	})
-	if loss == nil || *loss >= lossNear.Seconds() || !waits {
+	if loss == nil || !waits || *loss >= lossNear.Seconds() {
 		return
+	}
+	if waited := p.now().Sub(since).Seconds(); *loss >= waited {
+		return // a journal that holds little is not half used up yet
 	}
 	l.warned.Do(func() {
 		l.log.Warn("the journal will drop records before they are applied: bring the sink back, or raise --journal-retention and --journal-max-bytes",

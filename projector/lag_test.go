@@ -191,3 +191,25 @@ func TestNoWarningOfALossThatIsNotNear(t *testing.T) {
 		}
 	})
 }
+
+// A journal that reaches less than two hours back has warnings when half of that is used up, not at
+// the first event that waits.
+func TestWarningOfALossInAShortJournal(t *testing.T) {
+	db := projectortest.OpenDB(t)
+	synctest.Test(t, func(t *testing.T) {
+		var log logtest.Buffer
+		m := projectortest.Limited{Memory: projectortest.NewMemory(), Retention: 40 * time.Minute}
+		p := &projectortest.Recorder{ID: "p", OnApply: func([]journal.Record) error { return errors.New("down") }}
+		r := projectortest.NewRunner(t, projector.RunnerOptions{Projection: p, Journal: m, Positions: projector.NewPositions(db), Logger: log.Logger()})
+		projectortest.Start(t, r)
+		for minute := range 25 {
+			projectortest.Fill(m.Memory, 1)
+			time.Sleep(time.Minute)
+			n := log.Count("the journal will drop")
+			if minute < 19 && n != 0 || minute > 20 && n == 0 {
+				t.Fatalf("%d warnings after %d minutes", n, minute+1)
+			}
+		}
+		r.Stop()
+	})
+}

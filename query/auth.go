@@ -1,12 +1,9 @@
 package query
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/nanopack/pulse/internal/guesses"
@@ -15,32 +12,10 @@ import (
 // tokenName is both a header and, in exactly this case, a query parameter, as Pulse 0.2 had it.
 const tokenName = "X-AUTH-TOKEN"
 
-// tokenCheck compares tokens in a time that does not depend on the right one, not even on its
-// length. The right one may change at any time.
-type tokenCheck struct {
-	sum atomic.Pointer[[sha256.Size]byte] // nil: no token is asked for
-}
-
-func (c *tokenCheck) set(token string) {
-	if token == "" {
-		c.sum.Store(nil)
-		return
-	}
-	sum := sha256.Sum256([]byte(token))
-	c.sum.Store(&sum)
-}
-
-// none reports whether no token is asked for.
-func (c *tokenCheck) none() bool { return c.sum.Load() == nil }
-
-func (c *tokenCheck) equal(token string) bool {
-	sum, right := sha256.Sum256([]byte(token)), c.sum.Load()
-	return right != nil && subtle.ConstantTimeCompare(sum[:], right[:]) == 1
-}
-
-// SetToken changes the token that requests must give from now on. "" asks for none. Requests and
-// streams that are under way go on.
-func (s *Server) SetToken(token string) { s.token.set(token) }
+// SetTokens changes the tokens that requests must give from now on: the one that allows everything
+// ("": none is asked for), and the one that only reads ("": there is none). Requests and streams that
+// are under way go on.
+func (s *Server) SetTokens(everything, reading string) { s.tokens.Set(everything, reading) }
 
 // tokens returns what a request holds in the places where a token may be.
 func tokens(r *http.Request) (list []string) {
@@ -64,22 +39,26 @@ func queryValue(r *http.Request, name string) string {
 	return r.URL.Query().Get(name)
 }
 
-// admit reports whether a request may go on. leave is to be called when the request has ended. A
-// request that may not go on has been answered.
-func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave func(), ok bool) {
+// admit reports whether a request may go on, and whether it may do everything or only read. leave is
+// to be called when the request has ended. A request that may not go on has been answered.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave func(), level guesses.Level, ok bool) {
 	leave = func() {}
-	if to == open || s.token.none() {
-		return leave, true
+	if to == open || s.tokens.None() {
+		return leave, guesses.Everything, true
 	}
 	from, now := guesses.Origin(r.RemoteAddr), s.o.Now()
-	ok, wait := s.tokenGuesses.Judge(from, now, tokens(r), s.token.equal)
-	if ok {
-		return leave, true
+	level, wait := s.tokens.Judge(from, now, tokens(r))
+	if level == guesses.Everything || level == guesses.Reading && to != everything {
+		return leave, level, true
 	}
-	of := "token"
+	if level == guesses.Reading {
+		s.writeError(w, r, &httpError{status: http.StatusForbidden, text: "forbidden: this token only reads: send the server's --token"})
+		return leave, level, false
+	}
+	of, refusal := "token", s.tokens.Refusal
 	if to == ticketed {
 		if name := queryValue(r, ticketName); name != "" {
-			of = ticketName
+			of, refusal = ticketName, s.ticketGuesses.Refusal
 			ok, wait = s.ticketGuesses.Judge(from, now, []string{name}, func(name string) bool {
 				left, ok := s.tickets.enter(name, now)
 				if ok {
@@ -91,16 +70,13 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave
 	}
 	switch {
 	case ok:
+		return leave, guesses.Reading, true
 	case wait > 0:
-		limiter := s.tokenGuesses
-		if of == ticketName {
-			limiter = s.ticketGuesses
-		}
-		s.tooManyGuesses(w, r, of, wait, limiter.Refusal(of, from, now, wait))
+		s.tooManyGuesses(w, r, of, wait, refusal(of, from, now, wait))
 	default:
 		s.unauthorized(w, r)
 	}
-	return leave, ok
+	return leave, level, false
 }
 
 // unauthorized answers 401.

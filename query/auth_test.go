@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/projector/latest"
 )
 
@@ -40,12 +41,12 @@ func TestAuthMatrix(t *testing.T) {
 	}
 	for _, compat := range []string{"", Compat02} {
 		w := startWorld(t, func(o *Options) { o.Compat = compat })
-		w.tokenGuesses.Limit = math.MaxInt
+		w.tokens.SetLimit(math.MaxInt)
 		routes := w.routes()
 		routes = append(routes,
-			route{method: "GET", path: "/nosuch", access: token},
-			route{method: "PATCH", path: "/keys", access: token},
-			route{method: "GET", path: "/", access: token})
+			route{method: "GET", path: "/nosuch", access: reading},
+			route{method: "PATCH", path: "/keys", access: reading},
+			route{method: "GET", path: "/", access: reading})
 		w.control.cancel = func(string) error { return nil }
 		w.control.forget = func(string) error { return nil }
 		w.control.flush = func([]string) int { return 0 }
@@ -72,6 +73,61 @@ func TestAuthMatrix(t *testing.T) {
 			if a := w.do(t, "OPTIONS", path, "", "-"); a.status != http.StatusOK {
 				t.Errorf("OPTIONS %s: %d", path, a.status)
 			}
+		}
+	}
+}
+
+// The token that only reads passes wherever nothing is changed and no secret is shown, and gets 403
+// elsewhere. It passes in every place where a token may be.
+func TestReadToken(t *testing.T) {
+	const readToken = "only-reads"
+	for _, compat := range []string{"", Compat02} {
+		w := startWorld(t, func(o *Options) { o.Compat, o.ReadToken = compat, readToken })
+		w.tokens.SetLimit(math.MaxInt)
+		w.control.cancel = func(string) error { t.Error("an override was cancelled"); return nil }
+		w.control.forget = func(string) error { t.Error("a relay was forgotten"); return nil }
+		w.control.flush = func([]string) int { t.Error("relays were flushed"); return 0 }
+		for _, rt := range w.routes() {
+			path := strings.NewReplacer("{stat}", "cpu", "{id}", "1", "{name}", "one").Replace(rt.path)
+			changes := rt.path == "/backup" || rt.method != http.MethodGet && rt.path != "/live/ticket"
+			for _, a := range []answer{
+				w.do(t, rt.method, path, "", "X-AUTH-TOKEN: "+readToken), w.do(t, rt.method, path, "", "Authorization: Bearer "+readToken),
+				w.do(t, rt.method, path+"?X-AUTH-TOKEN="+readToken, "", "-"), w.do(t, rt.method, path, "", "Authorization: Bearer wrong", "X-AUTH-TOKEN: "+readToken),
+			} {
+				if forbidden := a.status == http.StatusForbidden; forbidden != changes || a.status == http.StatusUnauthorized {
+					t.Errorf("%s %s %s: %d %q", compat, rt.method, rt.path, a.status, a.body)
+				}
+				if changes && compat == "" && !strings.Contains(a.body, "this token only reads") {
+					t.Errorf("%s %s: %q", rt.method, rt.path, a.body)
+				}
+			}
+		}
+		if a := w.do(t, "GET", "/backup", "", "Authorization: Bearer "+testToken, "X-AUTH-TOKEN: "+readToken); a.status == http.StatusForbidden {
+			t.Error("with both tokens /backup is forbidden")
+		}
+		if a := w.do(t, "GET", "/ping", "", "X-AUTH-TOKEN: "); a.status != http.StatusUnauthorized {
+			t.Errorf("an empty token: %d", a.status)
+		}
+		w.SetTokens(testToken, "")
+		if a := w.do(t, "GET", "/ping", "", "X-AUTH-TOKEN: "+readToken); a.status != http.StatusUnauthorized {
+			t.Errorf("after it was taken away: %d", a.status)
+		}
+	}
+}
+
+// Who only reads sees of an alert's receiver the host, and no error that may hold more of it.
+func TestReadersSeeNoReceiver(t *testing.T) {
+	w := startWorld(t, func(o *Options) { o.ReadToken = "only-reads" })
+	view := kapa.View{Alert: kapa.Alert{ID: "a", Post: "https://joe:5ecret@hooks.example.org/5ecret?key=5ecret"},
+		Status: kapa.Status{Error: "5ecret", DeliveryError: `Post "https://hooks.example.org/5ecret": refused`}}
+	w.alerts.get = func(string) (kapa.View, error) { return view, nil }
+	w.alerts.list = func() ([]kapa.View, error) { return []kapa.View{view}, nil }
+	for _, path := range []string{"/alerts", "/alerts/a"} {
+		w.get(t, path).contains(t, 200, "https://joe:5ecret@hooks.example.org/5ecret?key=5ecret")
+		a := w.do(t, "GET", path, "", "X-AUTH-TOKEN: only-reads")
+		a.contains(t, 200, `"post":"https://hooks.example.org/***"`)
+		if strings.Contains(a.body, "5ecret") {
+			t.Errorf("%s: %s", path, a.body)
 		}
 	}
 }

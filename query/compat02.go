@@ -150,12 +150,9 @@ func (s *Server) addAlert02(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// alertView is an alert as GET answers it. 0.2 answered what Kapacitor held of the alert, which
-// cannot be had without Kapacitor. So only the threshold is text here too.
-func (s *Server) alertView(v kapa.View) any {
-	if s.o.Compat != Compat02 {
-		return v
-	}
+// view02 is an alert as GET answers it. 0.2 answered what Kapacitor held of the alert, which cannot
+// be had without Kapacitor. So only the threshold is text here too.
+func view02(v kapa.View) any {
 	return struct {
 		kapa.View
 		Threshold string `json:"threshold"`

@@ -43,7 +43,7 @@ func corpus(t testing.TB) []string {
 func TestInjectionThroughEveryParameter(t *testing.T) {
 	live := &fakeLive{}
 	w := startWorld(t, func(o *Options) { o.Live = live })
-	w.tokenGuesses.Limit = math.MaxInt
+	w.tokens.SetLimit(math.MaxInt)
 	w.control.cancel = func(string) error { return ingest.ErrNotFound }
 	w.control.forget = func(string) error { return ingest.ErrNotFound }
 	w.control.override = func(ingest.OverrideRequest) (ingest.Override, error) { return ingest.Override{}, ingest.ErrInvalid }

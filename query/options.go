@@ -37,9 +37,12 @@ type Options struct {
 	Listener net.Listener // bound already; the Server closes it
 	TLS      *tls.Config  // nil: plain HTTP
 	Token    string       // "" : no token is asked for
-	CORS     string       // Access-Control-Allow-Origin; "" is "*"
-	Compat   string       // "" or Compat02
-	Version  string       // shown by /status
+	// ReadToken is a second token, which only reads: all that GET answers with but /backup and where
+	// alerts post to. "": there is none.
+	ReadToken string
+	CORS      string // Access-Control-Allow-Origin; "" is "*"
+	Compat    string // "" or Compat02
+	Version   string // shown by /status
 
 	PollInterval      time.Duration  // default 60 s: /latest looks back twice as far
 	AggregateInterval time.Duration  // default 15 min, whole minutes: the slots of /daily

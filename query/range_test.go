@@ -253,8 +253,8 @@ func TestRangeOfHugeReadings(t *testing.T) {
 		m := &modelled{interval: 15 * time.Minute, retention: 8 * time.Hour}
 		at := testNow.Truncate(15 * time.Minute)
 		for i := range 4 {
-			m.readings = append(m.readings, reading{at.Add(time.Duration(i) * time.Second).UnixNano(), map[string]string{"host": "a"}, 1.5e308, true, false},
-				reading{at.Add(time.Minute + time.Duration(i)*time.Second).UnixNano(), map[string]string{"host": "b"}, float64(i), true, false})
+			m.readings = append(m.readings, single{at.Add(time.Duration(i) * time.Second).UnixNano(), map[string]string{"host": "a"}, 1.5e308, true, false},
+				single{at.Add(time.Minute + time.Duration(i)*time.Second).UnixNano(), map[string]string{"host": "b"}, float64(i), true, false})
 		}
 		m.write(t, store, "cpu")
 		w := startWorld(t, nil)
@@ -282,7 +282,7 @@ func TestRangeWithTheCorpus(t *testing.T) {
 			if checkName("", name) != nil || reservedName(name) || name == "_measurement" || strings.Contains(name, ",") || strings.Contains(name, ":") {
 				continue
 			}
-			m := &modelled{interval: 15 * time.Minute, retention: 8 * time.Hour, readings: []reading{{at.UnixNano(), map[string]string{name: name}, float64(i), true, true}}}
+			m := &modelled{interval: 15 * time.Minute, retention: 8 * time.Hour, readings: []single{{at.UnixNano(), map[string]string{name: name}, float64(i), true, true}}}
 			m.write(t, store, name)
 			for _, step := range []string{"1m", "15m"} {
 				var got rangeAnswer

@@ -6,7 +6,7 @@ import "testing"
 func TestTokenAndOriginChange(t *testing.T) {
 	w := startWorld(t, func(o *Options) { o.Token = "one" })
 	w.do(t, "GET", "/ping", "", "X-AUTH-TOKEN: one").want(t, 200, "pong")
-	w.SetToken("two")
+	w.SetTokens("two", "")
 	w.SetCORS("https://dash.example.org")
 	if a := w.do(t, "GET", "/ping", "", "X-AUTH-TOKEN: one"); a.status != 401 {
 		t.Errorf("the old token: %d", a.status)

@@ -7,14 +7,19 @@ import (
 	"strings"
 
 	"github.com/julienschmidt/httprouter"
+
+	"github.com/nanopack/pulse/internal/guesses"
 )
 
 // handler answers one request, or returns why not: see answerTo. It must not write before it is
 // sure to return nil.
 type handler func(w http.ResponseWriter, r *http.Request, p params) error
 
-// params are the {names} of a route's path, unescaped.
-type params struct{ p httprouter.Params }
+// params are the {names} of a route's path, unescaped, and who asks.
+type params struct {
+	p     httprouter.Params
+	level guesses.Level
+}
 
 func (p params) get(name string) string { return p.p.ByName(name) }
 
@@ -22,9 +27,10 @@ func (p params) get(name string) string { return p.p.ByName(name) }
 type access uint8
 
 const (
-	open     access = iota // anybody
-	token                  // whoever sends the token
-	ticketed               // or a ticket
+	open       access = iota // anybody
+	reading                  // whoever sends a token, also the one that only reads
+	ticketed                 // or a ticket
+	everything               // whoever sends the token that allows everything
 )
 
 type route struct {
@@ -44,45 +50,45 @@ func (s *Server) routes() []route {
 	noRejects := s.o.Rejects == nil
 	noReplays := s.o.Replays == nil
 	return []route{
-		{method: "GET", path: "/ping", handle: s.ping, access: token},
-		{method: "GET", path: "/keys", handle: s.keys, access: token},
-		{method: "GET", path: "/tags", handle: s.tags, access: token},
-		{method: "GET", path: "/latest/{stat}", handle: s.latest, access: token},
-		{method: "GET", path: "/hourly/{stat}", handle: s.hourly, access: token},
-		{method: "GET", path: "/daily/{stat}", handle: s.daily, access: token},
-		{method: "GET", path: "/range/{stat}", handle: s.rangeOf, access: token},
+		{method: "GET", path: "/ping", handle: s.ping, access: reading},
+		{method: "GET", path: "/keys", handle: s.keys, access: reading},
+		{method: "GET", path: "/tags", handle: s.tags, access: reading},
+		{method: "GET", path: "/latest/{stat}", handle: s.latest, access: reading},
+		{method: "GET", path: "/hourly/{stat}", handle: s.hourly, access: reading},
+		{method: "GET", path: "/daily/{stat}", handle: s.daily, access: reading},
+		{method: "GET", path: "/range/{stat}", handle: s.rangeOf, access: reading},
 		// In 0.2 it was another name for /daily.
-		{method: "GET", path: "/daily_peaks/{stat}", handle: s.daily, access: token, absent: s.o.Compat != Compat02},
+		{method: "GET", path: "/daily_peaks/{stat}", handle: s.daily, access: reading, absent: s.o.Compat != Compat02},
 
-		{method: "GET", path: "/alerts", handle: s.listAlerts, access: token, absent: noAlerts},
-		{method: "POST", path: "/alerts", handle: s.addAlert, access: token, absent: noAlerts},
-		{method: "PUT", path: "/alerts", handle: s.updateAlert, access: token, absent: noAlerts},
-		{method: "GET", path: "/alerts/{id}", handle: s.getAlert, access: token, absent: noAlerts},
-		{method: "DELETE", path: "/alerts/{id}", handle: s.deleteAlert, access: token, absent: noAlerts},
+		{method: "GET", path: "/alerts", handle: s.listAlerts, access: reading, absent: noAlerts},
+		{method: "POST", path: "/alerts", handle: s.addAlert, access: everything, absent: noAlerts},
+		{method: "PUT", path: "/alerts", handle: s.updateAlert, access: everything, absent: noAlerts},
+		{method: "GET", path: "/alerts/{id}", handle: s.getAlert, access: reading, absent: noAlerts},
+		{method: "DELETE", path: "/alerts/{id}", handle: s.deleteAlert, access: everything, absent: noAlerts},
 
-		{method: "GET", path: "/relays", handle: s.relays, access: token},
-		{method: "DELETE", path: "/relays/{id}", handle: s.forgetRelay, access: token, absent: noControl},
-		{method: "GET", path: "/overrides", handle: s.listOverrides, access: token, absent: noControl},
-		{method: "POST", path: "/overrides", handle: s.addOverride, access: token, absent: noControl},
-		{method: "DELETE", path: "/overrides/{id}", handle: s.cancelOverride, access: token, absent: noControl},
-		{method: "POST", path: "/flush", handle: s.flush, access: token, absent: noControl},
+		{method: "GET", path: "/relays", handle: s.relays, access: reading},
+		{method: "DELETE", path: "/relays/{id}", handle: s.forgetRelay, access: everything, absent: noControl},
+		{method: "GET", path: "/overrides", handle: s.listOverrides, access: reading, absent: noControl},
+		{method: "POST", path: "/overrides", handle: s.addOverride, access: everything, absent: noControl},
+		{method: "DELETE", path: "/overrides/{id}", handle: s.cancelOverride, access: everything, absent: noControl},
+		{method: "POST", path: "/flush", handle: s.flush, access: everything, absent: noControl},
 
-		{method: "GET", path: "/replay", handle: s.listReplays, access: token, absent: noReplays},
-		{method: "POST", path: "/replay", handle: s.addReplay, access: token, absent: noReplays},
-		{method: "GET", path: "/replay/{id}", handle: s.getReplay, access: token, absent: noReplays},
-		{method: "DELETE", path: "/replay/{id}", handle: s.cancelReplay, access: token, absent: noReplays},
+		{method: "GET", path: "/replay", handle: s.listReplays, access: reading, absent: noReplays},
+		{method: "POST", path: "/replay", handle: s.addReplay, access: everything, absent: noReplays},
+		{method: "GET", path: "/replay/{id}", handle: s.getReplay, access: reading, absent: noReplays},
+		{method: "DELETE", path: "/replay/{id}", handle: s.cancelReplay, access: everything, absent: noReplays},
 
-		{method: "GET", path: "/consumers", handle: s.listConsumers, access: token, absent: s.o.Consumers == nil},
-		{method: "DELETE", path: "/consumers/{name}", handle: s.deleteConsumer, access: token, absent: s.o.Consumers == nil},
+		{method: "GET", path: "/consumers", handle: s.listConsumers, access: reading, absent: s.o.Consumers == nil},
+		{method: "DELETE", path: "/consumers/{name}", handle: s.deleteConsumer, access: everything, absent: s.o.Consumers == nil},
 
 		{method: "GET", path: "/live", handle: s.live, access: ticketed, absent: s.o.Live == nil},
 		{method: "GET", path: "/live/{stat}", handle: s.live, access: ticketed, absent: s.o.Live == nil},
-		{method: "POST", path: "/live/ticket", handle: s.makeTicket, access: token, absent: s.o.Live == nil},
+		{method: "POST", path: "/live/ticket", handle: s.makeTicket, access: reading, absent: s.o.Live == nil},
 
-		{method: "GET", path: "/status", handle: s.status, access: token},
-		{method: "GET", path: "/rejects", handle: s.rejects, access: token, absent: noRejects},
-		{method: "GET", path: "/backup", handle: s.backup, access: token, absent: s.o.Backup == nil},
-		{method: "GET", path: "/metrics", handle: s.prometheus, access: token, absent: noMetrics},
+		{method: "GET", path: "/status", handle: s.status, access: reading},
+		{method: "GET", path: "/rejects", handle: s.rejects, access: reading, absent: noRejects},
+		{method: "GET", path: "/backup", handle: s.backup, access: everything, absent: s.o.Backup == nil},
+		{method: "GET", path: "/metrics", handle: s.prometheus, access: reading, absent: noMetrics},
 		{method: "GET", path: "/healthz", handle: s.healthz, access: open},
 		{method: "GET", path: "/readyz", handle: s.readyz, access: open},
 	}
@@ -126,7 +132,7 @@ func (s *Server) wrap(rt route) httprouter.Handle {
 		if rec, ok := w.(*recorder); ok {
 			rec.route = rt.path
 		}
-		leave, ok := s.admit(w, r, rt.access)
+		leave, level, ok := s.admit(w, r, rt.access)
 		if !ok {
 			return
 		}
@@ -141,7 +147,7 @@ func (s *Server) wrap(rt route) httprouter.Handle {
 			}
 			p[i].Value = v
 		}
-		if err := rt.handle(w, r, params{p}); err != nil {
+		if err := rt.handle(w, r, params{p, level}); err != nil {
 			s.writeError(w, r, err)
 		}
 	}
@@ -150,7 +156,7 @@ func (s *Server) wrap(rt route) httprouter.Handle {
 // plain makes a handler of one of the router's own (404, 405), which asks for the token too.
 func (s *Server) plain(handle func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := s.admit(w, r, token); !ok {
+		if _, _, ok := s.admit(w, r, reading); !ok {
 			return
 		}
 		if err := handle(w, r); err != nil {

@@ -24,12 +24,12 @@ type Server struct {
 	o       Options
 	log     *slog.Logger
 	metrics *metrics
-	token   tokenCheck
 	cors    atomic.Pointer[string] // Access-Control-Allow-Origin
 	tickets *tickets
+	tokens  *guesses.Tokens
 	// An address that guesses tickets is not refused for tokens: a page that comes back after a
 	// restart has an old ticket.
-	tokenGuesses, ticketGuesses *guesses.Limiter
+	ticketGuesses *guesses.Limiter
 
 	router  *httprouter.Router
 	methods []string // of the table, for Allow
@@ -80,9 +80,8 @@ func New(o Options) (*Server, error) {
 		guessed:  rate.Sometimes{First: 1, Interval: time.Minute},
 		crowd:    rate.Sometimes{First: 1, Interval: time.Minute},
 
-		tokenGuesses: guesses.New(), ticketGuesses: guesses.New(),
+		tokens: guesses.NewTokens(o.Token, o.ReadToken), ticketGuesses: guesses.New(),
 	}
-	s.token.set(o.Token)
 	s.SetCORS(o.CORS)
 	s.router, s.methods = s.newRouter(s.routes())
 	s.baseCtx, s.cut = context.WithCancel(context.Background())

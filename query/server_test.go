@@ -49,7 +49,7 @@ func raw(t testing.TB, w *world, request string) answer {
 func withRoute(t testing.TB, change func(*Options), path string, h handler) *world {
 	t.Helper()
 	w := newWorld(t, change)
-	w.router, w.methods = w.newRouter(append(w.routes(), route{method: "GET", path: path, handle: h, access: token}))
+	w.router, w.methods = w.newRouter(append(w.routes(), route{method: "GET", path: path, handle: h, access: reading}))
 	w.Start()
 	return w
 }

@@ -142,7 +142,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	}
 
 	queryOptions := query.Options{
-		Listener: httpListener, Token: config.Token, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
+		Listener: httpListener, Token: config.Token, ReadToken: config.ReadToken, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.Location,
 		Latest: index, Influx: influxReader{a.store}, Windows: a.aggregates, Journal: a.journal, Consumers: a.clients, Projections: projectionsReader{a.projections, a.mist},
 		Alerts: a.alerts, Rejects: a.rejects, Replays: a.past.Replays, Backup: a.writeBackup, Damages: a.damages, StateFile: stateDamages(a.state.Damages), Live: liveStreams{a.hub}, Stored: influx.Clean, StoredMeasurement: influx.CleanMeasurement, RawRetention: config.RawRetention, MeansUntil: a.meansUntil.Load,
@@ -193,7 +193,7 @@ func (a *App) clientOptions(registry *prometheus.Registry, tlsConfig *tls.Config
 	if config.NATSAddress == "" || config.Token == "" { // a password is required
 		return o
 	}
-	o.Address, o.User, o.Password = config.NATSAddress, "pulse", config.Token
+	o.Address, o.User, o.Password, o.ReadPassword = config.NATSAddress, "pulse", config.Token, config.ReadToken
 	if !config.Insecure {
 		o.TLS = tlsConfig
 	}

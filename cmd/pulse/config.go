@@ -44,6 +44,7 @@ type Config struct {
 	RelayTLS        bool
 	TLSCert, TLSKey string // files; both empty for a self-signed certificate
 	Token           string
+	ReadToken       string
 	RelayToken      string
 	CORSAllow       string
 	APICompat       string
@@ -142,7 +143,7 @@ func (c *Config) validate() error {
 	case c.JournalRetention < 2*c.AggregateInterval:
 		return fmt.Errorf("--journal-retention must be at least twice --aggregate-interval (%s), or aggregates could not be recomputed", c.AggregateInterval)
 	}
-	return c.validateToken()
+	return c.validateTokens()
 }
 
 func isKeyPair(cert, key string) bool {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -117,7 +118,7 @@ func options() []option {
 			return setAddress(func(c *Config) *string { return &c.MistAddress })(c, v)
 		}},
 		{"mist-token", "M", "string", "", "Mist server token", setString(func(c *Config) *string { return &c.MistToken })},
-		{"nats-listen-address", "", "string", "127.0.0.1:4222", `Address at which NATS clients read the journal (user "pulse", password the token; "" for none)`, func(c *Config, v string) error {
+		{"nats-listen-address", "", "string", "127.0.0.1:4222", `Address at which NATS clients read the journal (user "pulse", password a token; "" for none)`, func(c *Config, v string) error {
 			if v == "" {
 				return nil
 			}
@@ -132,6 +133,13 @@ func options() []option {
 				err = fmt.Errorf("must be whole seconds from 1h to 20 years, such as 8h, 3d or 2w, not %q", v)
 			}
 			return err
+		}},
+		{"read-token", "", "string", "", "Token that only reads (HTTP and NATS)", func(c *Config, v string) error {
+			c.ReadToken = v
+			if wrong := tokenMistake(v); wrong != "" {
+				return errors.New(wrong)
+			}
+			return nil
 		}},
 		{"relay-tls", "", "", "false", "Relays connect with TLS", setBool(func(c *Config) *bool { return &c.RelayTLS })},
 		{"relay-token", "", "string", "", "Token that relays must give with their id", func(c *Config, v string) error {

@@ -15,7 +15,7 @@ import (
 
 // reloadable are the options whose new values a running server takes over. It reads the files of
 // --tls-cert and --tls-key again, whether their names have changed or not.
-var reloadable = []string{"cors-allow", "log-level", "relay-token", "tls-cert", "tls-key", "token"}
+var reloadable = []string{"cors-allow", "log-level", "read-token", "relay-token", "tls-cert", "tls-key", "token"}
 
 // notifyHangups returns a channel that receives SIGHUP, which would otherwise end the process. If
 // several come during a reload, one is kept, because one more reload sees everything that was
@@ -104,9 +104,9 @@ func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 		}
 	}
 	a.certificate.pair.Store(pair)
-	a.query.SetToken(running.Token)
+	a.query.SetTokens(running.Token, running.ReadToken)
 	a.query.SetCORS(running.CORSAllow)
-	a.clients.SetPassword(running.Token)
+	a.clients.SetPasswords(running.Token, running.ReadToken)
 	level.Set(running.LogLevel)
 	a.running = running
 	tellReload(a.log, changed, left)

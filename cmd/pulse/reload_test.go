@@ -184,9 +184,9 @@ func TestReload(t *testing.T) {
 	w.wantServed(0, "token-of-the-beginning", "relays-of-the-beginning", "https://one.example.org")
 
 	w.certificate(1)
-	w.write(map[string]any{"token": "token-of-today", "relay-token": "relays-of-today", "cors-allow": "https://two.example.org", "log-level": "DEBUG",
+	w.write(map[string]any{"token": "token-of-today", "read-token": "readers-of-today", "relay-token": "relays-of-today", "cors-allow": "https://two.example.org", "log-level": "DEBUG",
 		"poll-interval": 2, "beat-interval": 3})
-	w.reload(`msg=reloaded changed="--cors-allow, --log-level, --relay-token, --token, the certificate"`)
+	w.reload(`msg=reloaded changed="--cors-allow, --log-level, --read-token, --relay-token, --token, the certificate"`)
 	await(t, w.server, "what is left", time.Minute, func() error {
 		if !strings.Contains(w.server.Log(), `msg="new values are ignored until a restart" flags="--beat-interval, --poll-interval"`) {
 			return fmt.Errorf("it is not said")
@@ -197,6 +197,11 @@ func TestReload(t *testing.T) {
 	if _, err := nats.Connect("tls://"+w.nats, nats.UserInfo("pulse", "token-of-the-beginning"), nats.Secure(w.trusting(1))); err == nil {
 		t.Error("NATS takes the old token")
 	}
+	reader, err := nats.Connect("tls://"+w.nats, nats.UserInfo("pulse", "readers-of-today"), nats.Secure(w.trusting(1)))
+	if err != nil {
+		t.Fatalf("NATS does not take the read token: %v", err)
+	}
+	reader.Close()
 	if err := conn.Flush(); err != nil {
 		t.Error("the NATS client that was connected: ", err)
 	}

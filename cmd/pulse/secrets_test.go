@@ -78,7 +78,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 	mist := misttest.Listen(t, "another token")
 	config := filepath.Join(t.TempDir(), "pulse.json")
 	door := freeport.Of(t)
-	writeFile(t, config, fmt.Sprintf(`{"log-level": "TRACE", "token": "token-%[1]s", "relay-token": "relay-%[1]s", "mist-token": "mist-%[1]s",
+	writeFile(t, config, fmt.Sprintf(`{"log-level": "TRACE", "token": "token-%[1]s", "read-token": "read-%[1]s", "relay-token": "relay-%[1]s", "mist-token": "mist-%[1]s",
 		"mist-address": %[2]q, "influx-address": %[3]q, "nats-listen-address": %[4]q, "poll-interval": 1}`,
 		mark, mist.Addr(), strings.Replace(database.URL, "://", "://joe:influx-"+mark+"@", 1), door))
 	s := startTelling(t, said, "--config-file", config, "--nats-listen-address", door)

@@ -82,24 +82,34 @@ func checkRelayToken(v string) error {
 	return errors.New(wrong)
 }
 
-// validateToken refuses a token that no client could give, or that is easy to guess where others
-// can reach the server.
-func (c *Config) validateToken() error {
+// validateTokens refuses tokens that no client could give, or that are easy to guess where others can
+// reach the server.
+func (c *Config) validateTokens() error {
+	if err := c.validateToken("--token", c.Token); err != nil || c.ReadToken == "" {
+		return err
+	}
+	if c.ReadToken == c.Token {
+		return errors.New("--read-token: it is the --token, which allows everything: choose another (" + makeToken + " makes one)")
+	}
+	return c.validateToken("--read-token", c.ReadToken)
+}
+
+func (c *Config) validateToken(flag, token string) error {
 	if c.NATSAddress != "" {
-		if err := outside.CheckPassword(c.Token); err != nil {
-			return fmt.Errorf("--token: as the password of NATS clients it %w; choose another, or switch those off with --nats-listen-address=", err)
+		if err := outside.CheckPassword(token); err != nil {
+			return fmt.Errorf("%s: as the password of NATS clients it %w; choose another, or switch those off with --nats-listen-address=", flag, err)
 		}
 	}
 	address := c.reachable()
-	n := utf8.RuneCountInString(c.Token)
+	n := utf8.RuneCountInString(token)
 	switch {
 	case address == "":
-	case c.Token == defaultToken:
-		return fmt.Errorf("--token: everybody knows the default token, and others can reach %s: choose another (%s makes one), or listen on 127.0.0.1", address, makeToken)
-	case isFirstGuess(c.Token):
-		return fmt.Errorf("--token: everybody tries this token first, and others can reach %s: choose another (%s makes one), or listen on 127.0.0.1", address, makeToken)
+	case token == defaultToken:
+		return fmt.Errorf("%s: everybody knows the default token, and others can reach %s: choose another (%s makes one), or listen on 127.0.0.1", flag, address, makeToken)
+	case isFirstGuess(token):
+		return fmt.Errorf("%s: everybody tries this token first, and others can reach %s: choose another (%s makes one), or listen on 127.0.0.1", flag, address, makeToken)
 	case n < leastToken:
-		return fmt.Errorf("--token: it has %d characters, and others can reach %s: choose one of %d or more (%s makes one of 32), or listen on 127.0.0.1", n, address, leastToken, makeToken)
+		return fmt.Errorf("%s: it has %d characters, and others can reach %s: choose one of %d or more (%s makes one of 32), or listen on 127.0.0.1", flag, n, address, leastToken, makeToken)
 	}
 	return nil
 }
@@ -119,8 +129,10 @@ func (c *Config) warnings() (list []string) {
 	if c.zone.Warning != "" {
 		list = append(list, c.zone.Warning)
 	}
-	if address := c.reachable(); address != "" && utf8.RuneCountInString(c.Token) < goodToken {
-		list = append(list, fmt.Sprintf("--token: it has fewer than %d characters, and others can reach %s: %s makes a good one", goodToken, address, makeToken))
+	for _, one := range []struct{ flag, token string }{{"--token", c.Token}, {"--read-token", c.ReadToken}} {
+		if address := c.reachable(); one.token != "" && address != "" && utf8.RuneCountInString(one.token) < goodToken {
+			list = append(list, fmt.Sprintf("%s: it has fewer than %d characters, and others can reach %s: %s makes a good one", one.flag, goodToken, address, makeToken))
+		}
 	}
 	if isLoopback(c.RelayAddress) {
 		return list

@@ -22,6 +22,10 @@ func TestTokensThatCannotBeGiven(t *testing.T) {
 		{"token", "$2a$10$5ecret", "as the password of NATS clients it looks like a bcrypt hash"},
 		{"token", strings.Repeat("5ecret", 600), "as the password of NATS clients it is longer than 3072 bytes"},
 		{"token", "5ecret\xff", "as the password of NATS clients it is not UTF-8"},
+		{"read-token", " 5ecret", mistake},
+		{"read-token", "5ec\nret", "must not hold line breaks"},
+		{"read-token", "$2a$10$5ecret", "as the password of NATS clients it looks like a bcrypt hash"},
+		{"read-token", "secret", "it is the --token, which allows everything"},
 		{"relay-token", " 5ecret", mistake},
 		{"relay-token", "5ecret ", mistake},
 		{"relay-token", "5ecret\n", mistake},
@@ -39,7 +43,7 @@ func TestTokensThatCannotBeGiven(t *testing.T) {
 	for _, args := range [][]string{
 		{"--token", "a b"}, {"--token", "a\tb"}, {"--token", "ü"}, {"--token", strings.Repeat("x", 300)}, {"--token", "$2a$"},
 		{"--token", "$2a$10$abc", "--nats-listen-address", ""}, {"--token", strings.Repeat("x", 5000), "--nats-listen-address="},
-		{"--relay-token", ""}, {"--relay-token", "ü"}, {"--relay-token", "$2a$10$abc"}, {"--relay-token", strings.Repeat("x", 255)},
+		{"--read-token", ""}, {"--read-token", "a b"}, {"--relay-token", ""}, {"--relay-token", "ü"}, {"--relay-token", "$2a$10$abc"}, {"--relay-token", strings.Repeat("x", 255)},
 	} {
 		if code, _, stderr := runCommand(append(args, "--check-config")...); code != exitOK || strings.Contains(stderr, "warning") {
 			t.Errorf("%.40q: exit %d, it says %q", args, code, stderr)

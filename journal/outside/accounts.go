@@ -31,6 +31,8 @@ const (
 	// clientUser stands in the configuration for Options.User: what people choose is not put into
 	// its syntax.
 	clientUser = "outside"
+	// readerUser is the same for a client that gave Options.ReadPassword.
+	readerUser = "reader"
 
 	subjectLive = "pulse.live."
 	// inboxes is where clients wait for answers. answers is the same place as the journal's account
@@ -112,20 +114,24 @@ func (c *Clients) accounts(password string) string {
     limits: { max_connections: %d, max_subscriptions: %d, max_payload: %d }
     users: [
       %s
-      { user: %q, password: %q, allowed_connection_types: [STANDARD]
-        permissions: {publish: {allow: [%s]}, subscribe: {allow: ["pulse.>", %q]}} }
+      %s
+      %s
     ]
   }
 `, connections, max(c.o.MaxSubscriptions, len(routes)), maxPayload,
-		inside(userFilter), clientUser, password, allowed(), inboxes+">")
+		inside(userFilter), outsideUser(clientUser, password, false), outsideUser(readerUser, password, true))
 	return s.String()
 }
 
-// allowed are the subjects to which a client may publish. The server checks after the mapping.
-func allowed() string {
-	list := make([]string, len(routes))
-	for i, r := range routes {
-		list[i] = strconv.Quote(r.subject)
+// outsideUser is a user in the syntax of the server's configuration that may publish to the subjects of
+// the routes, or of those that only read. The server checks after the mapping.
+func outsideUser(user, password string, reads bool) string {
+	var allowed []string
+	for _, r := range routes {
+		if r.reads || !reads {
+			allowed = append(allowed, strconv.Quote(r.subject))
+		}
 	}
-	return strings.Join(list, ", ")
+	return fmt.Sprintf(`{ user: %q, password: %q, allowed_connection_types: [STANDARD]
+        permissions: {publish: {allow: [%s]}, subscribe: {allow: ["pulse.>", %q]}} }`, user, password, strings.Join(allowed, ", "), inboxes+">")
 }

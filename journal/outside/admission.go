@@ -1,56 +1,46 @@
 package outside
 
 import (
-	"crypto/sha256"
 	"crypto/subtle"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nanopack/pulse/internal/guesses"
 )
 
-// admission decides which clients may connect: those that give the user and the password. It
-// outlives the runs of the server.
+// admission decides which clients may connect: those that give the user and a password. It outlives
+// the runs of the server.
 type admission struct {
-	user     string
-	password atomic.Pointer[[sha256.Size]byte] // its sum
-	guessers *guesses.Limiter
-	banned   *bans
-	refused  func(reason, text string)
+	user      string
+	passwords *guesses.Tokens
+	banned    *bans
+	refused   func(reason, text string)
 }
 
 func newAdmission(o Options, refused func(reason, text string)) *admission {
-	a := &admission{user: o.User, guessers: guesses.New(), banned: newBans(), refused: refused}
-	a.setPassword(o.Password)
-	return a
+	return &admission{user: o.User, passwords: guesses.NewTokens(o.Password, o.ReadPassword), banned: newBans(), refused: refused}
 }
 
-func (a *admission) setPassword(password string) {
-	sum := sha256.Sum256([]byte(password))
-	a.password.Store(&sum)
-}
-
-// check reports whether a client from there may connect. No password at all is no guess.
-func (a *admission) check(from netip.Prefix, now time.Time, user, password string) bool {
+// check returns what a client from there may do. No password at all is no guess.
+func (a *admission) check(from netip.Prefix, now time.Time, user, password string) guesses.Level {
 	if a.banned.holds(from, now) {
 		a.refused("flood", from.String()+" sent too much a moment ago")
-		return false
+		return guesses.Nothing
 	}
 	var given []string
-	if password != "" {
+	switch {
+	case password == "":
+	case subtle.ConstantTimeCompare([]byte(user), []byte(a.user)) == 1:
 		given = []string{password}
+	default:
+		given = []string{""} // a wrong guess, whatever the password
 	}
-	ok, wait := a.guessers.Judge(from, now, given, func(password string) bool {
-		sum := sha256.Sum256([]byte(password))
-		right := subtle.ConstantTimeCompare(sum[:], a.password.Load()[:])
-		return right&subtle.ConstantTimeCompare([]byte(user), []byte(a.user)) == 1
-	})
-	if wait > 0 && !ok {
+	level, wait := a.passwords.Judge(from, now, given)
+	if level == guesses.Nothing && wait > 0 {
 		a.refused("guesses", "too many wrong passwords came from "+from.String())
 	}
-	return ok
+	return level
 }
 
 // bans are the addresses from which nobody may connect for a while.

@@ -75,14 +75,23 @@ func (c *Clients) Addr() net.Addr {
 	return c.addr
 }
 
-// SetPassword changes what clients must give from now on. Those that are connected stay connected.
-func (c *Clients) SetPassword(password string) { c.admission.setPassword(password) }
+// SetPasswords changes what clients must give from now on: the password of those that may do all
+// that is offered, and of those that only read. Those that are connected stay connected.
+func (c *Clients) SetPasswords(password, reading string) {
+	c.admission.passwords.Set(password, reading)
+}
 
 // Admit implements [journal.Outside].
 func (c *Clients) Admit(client server.ClientAuthentication) (user string, ok bool) {
 	given := client.GetOpts()
 	from := guesses.Origin(client.RemoteAddress().String())
-	return clientUser, c.admission.check(from, time.Now(), given.Username, given.Password)
+	switch c.admission.check(from, time.Now(), given.Username, given.Password) {
+	case guesses.Everything:
+		return clientUser, true
+	case guesses.Reading:
+		return readerUser, true
+	}
+	return "", false
 }
 
 // Open implements [journal.Outside].

@@ -37,24 +37,25 @@ var routes = []struct {
 	subject string
 	take    func(*filter, *nats.Msg)
 	turns   func(*filter) *turns // nil: take waits for its turn itself
+	reads   bool                 // it changes nothing: clients that only read may make it too
 }{
-	{requests + "INFO", (*filter).plain, asking},
-	{requests + "STREAM.NAMES", (*filter).plain, asking},
-	{requests + "STREAM.LIST", (*filter).plain, asking},
-	{requests + "STREAM.INFO." + journal.StreamName, (*filter).info, asking},
-	{requests + "STREAM.MSG.GET." + journal.StreamName, (*filter).get, getting},
-	{requests + "DIRECT.GET." + journal.StreamName, (*filter).direct, nil},
-	{requests + "DIRECT.GET." + journal.StreamName + ".>", (*filter).last, getting},
-	{requests + "CONSUMER.CREATE." + journal.StreamName, (*filter).create, asking},
-	{requests + "CONSUMER.CREATE." + journal.StreamName + ".>", (*filter).create, asking},
-	{requests + "CONSUMER.DURABLE.CREATE." + journal.StreamName + ".*", (*filter).create, asking},
-	{requests + "CONSUMER.NAMES." + journal.StreamName, (*filter).names, asking},
-	{requests + "CONSUMER.LIST." + journal.StreamName, (*filter).list, asking},
-	{requests + "CONSUMER.INFO." + journal.StreamName + ".*", (*filter).consumer, asking},
-	{requests + "CONSUMER.DELETE." + journal.StreamName + ".*", (*filter).remove, asking},
-	{requests + "CONSUMER.MSG.NEXT." + journal.StreamName + ".*", (*filter).next, nil},
-	{acks + journal.StreamName + ".>", (*filter).ack, nil},
-	{everything, (*filter).unknown, asking},
+	{requests + "INFO", (*filter).plain, asking, true},
+	{requests + "STREAM.NAMES", (*filter).plain, asking, true},
+	{requests + "STREAM.LIST", (*filter).plain, asking, true},
+	{requests + "STREAM.INFO." + journal.StreamName, (*filter).info, asking, true},
+	{requests + "STREAM.MSG.GET." + journal.StreamName, (*filter).get, getting, true},
+	{requests + "DIRECT.GET." + journal.StreamName, (*filter).direct, nil, true},
+	{requests + "DIRECT.GET." + journal.StreamName + ".>", (*filter).last, getting, true},
+	{requests + "CONSUMER.CREATE." + journal.StreamName, (*filter).create, asking, false},
+	{requests + "CONSUMER.CREATE." + journal.StreamName + ".>", (*filter).create, asking, false},
+	{requests + "CONSUMER.DURABLE.CREATE." + journal.StreamName + ".*", (*filter).create, asking, false},
+	{requests + "CONSUMER.NAMES." + journal.StreamName, (*filter).names, asking, true},
+	{requests + "CONSUMER.LIST." + journal.StreamName, (*filter).list, asking, true},
+	{requests + "CONSUMER.INFO." + journal.StreamName + ".*", (*filter).consumer, asking, true},
+	{requests + "CONSUMER.DELETE." + journal.StreamName + ".*", (*filter).remove, asking, false},
+	{requests + "CONSUMER.MSG.NEXT." + journal.StreamName + ".*", (*filter).next, nil, false},
+	{acks + journal.StreamName + ".>", (*filter).ack, nil, false},
+	{everything, (*filter).unknown, asking, false},
 }
 
 // everything is what no other route takes: the rest of the server's API. It is answered, because a

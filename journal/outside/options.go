@@ -23,6 +23,10 @@ type Options struct {
 	Address string
 	// User and Password are what a client gives.
 	User, Password string
+	// ReadPassword is what a client gives with User that only reads: it hears what is live, and gets
+	// recorded messages by number, subject or time. It has no consumers, because these keep a place
+	// on the server and others could be moved. "": there is none.
+	ReadPassword string
 	// TLS makes clients speak TLS (nil: plain).
 	TLS *tls.Config
 	// MaxConnections is how many clients may be connected at a time (0: DefaultConnections). A

@@ -90,7 +90,7 @@ type Store struct {
 
 	// start makes the engine; restart makes it again while it holds mu and no call is running.
 	meta      *meta.Client
-	data      *tsdb.Store
+	data      *releasing
 	points    *coordinator.PointsWriter
 	batches   sync.Pool // of *batch
 	executor  *query.Executor
@@ -184,7 +184,7 @@ func (s *Store) start(log bool) error {
 	if o.maxValues > 0 {
 		dc.MaxValuesPerTag = o.maxValues
 	}
-	s.data = tsdb.NewStore(dc.Dir)
+	s.data = &releasing{Store: tsdb.NewStore(dc.Dir)}
 	s.data.EngineOptions.Config = dc
 	s.data.EngineOptions.EngineVersion = dc.Engine
 	s.data.EngineOptions.IndexVersion = dc.Index
@@ -202,11 +202,11 @@ func (s *Store) start(log bool) error {
 	s.executor.StatementExecutor = &coordinator.StatementExecutor{
 		MetaClient:   s.meta,
 		TaskManager:  s.executor.TaskManager,
-		TSDBStore:    releasing{s.data},
+		TSDBStore:    s.data,
 		PointsWriter: s.points,
 		ShardMapper: &coordinator.LocalShardMapper{
 			MetaClient: s.meta,
-			TSDBStore:  coordinator.LocalTSDBStore{Store: s.data},
+			TSDBStore:  coordinator.LocalTSDBStore{Store: s.data.Store},
 		},
 	}
 	s.executor.WithLogger(zap)
@@ -215,7 +215,7 @@ func (s *Store) start(log bool) error {
 	rc := retention.NewConfig()
 	rc.CheckInterval = toml.Duration(o.RetentionCheck)
 	s.retention = retention.NewService(rc)
-	s.retention.MetaClient, s.retention.TSDBStore = s.meta, releasing{s.data}
+	s.retention.MetaClient, s.retention.TSDBStore = s.meta, s.data
 	s.retention.WithLogger(zap)
 	s.precreate = precreator.NewService(precreator.NewConfig())
 	s.precreate.MetaClient = s.meta

@@ -173,47 +173,6 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// TestSeriesLeaveWithTheirShard: series whose only shard expires leave the index, which limits and
-// lists them, and all of them are there again when their hosts come back.
-func TestSeriesLeaveWithTheirShard(t *testing.T) {
-	s := open(t, embedded.Options{Dir: t.TempDir()})
-	exec(t, s, createRaw)
-	now := time.Now().Truncate(time.Hour)
-	const hosts = 20
-	for i := range hosts {
-		write(t, s, points(fmt.Sprint("gone", i), now.Add(-5*time.Hour), 2))
-	}
-	write(t, s, points("stays", now.Add(-5*time.Hour), 2))
-	write(t, s, points("stays", now, 2))
-	want := func(when string, n int) {
-		t.Helper()
-		rows, err := s.Query(t.Context(), `SHOW SERIES ON "statistics"`, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		listed := 0
-		for _, r := range rows {
-			listed += len(r.Values)
-		}
-		if listed != n {
-			t.Errorf("%s, %d series are listed, want %d", when, listed, n)
-		}
-	}
-	want("before", hosts+1)
-	if err := s.Flush(t.Context(), influx.PolicyRaw); err != nil {
-		t.Fatal(err)
-	}
-	exec(t, s, "DROP SHARD 1")
-	want("when the shard is gone", 1)
-	for i := range hosts {
-		write(t, s, points(fmt.Sprint("gone", i), now, 2))
-	}
-	want("when the hosts are back", hosts+1)
-	if n := count(t, s); n != 2*(hosts+1) {
-		t.Errorf("%d points, want %d", n, 2*(hosts+1))
-	}
-}
-
 // slow returns a statement that takes seconds, so that it is certainly still running when the test
 // acts.
 func slow(t *testing.T, s influx.Store) (statement string) {
