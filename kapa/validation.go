@@ -12,7 +12,7 @@ import (
 
 // Limits of an alert.
 const (
-	// MaxDuration is as long as raw readings are kept in InfluxDB.
+	// MaxDuration is as long as InfluxDB keeps single readings at least where Kapacitor asks for them.
 	MaxDuration = 8 * hour
 	// MaxEvery is the longest pause between two evaluations.
 	MaxEvery = hour

@@ -1,6 +1,7 @@
 package migrations
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -24,7 +25,8 @@ const (
 	aggregate       = "aggregate"
 )
 
-// RawRetention is how long single readings are kept in InfluxDB. The journal keeps them longer.
+// RawRetention is how long single readings are kept in InfluxDB if nothing else is said. The journal
+// keeps them longer.
 const RawRetention = 8 * time.Hour
 
 // week is the unit of --retention, and its default.
@@ -32,6 +34,7 @@ const week = 7 * 24 * time.Hour
 
 // Schema holds the settings that may differ between installations.
 type Schema struct {
+	Raw        time.Duration // how long single readings are kept, whole seconds; 0 means RawRetention
 	Aggregates time.Duration // how long aggregates are kept, whole weeks; 0 means one
 	// Missing is called before a missing database or policy is made. A missing one means that
 	// everything that Pulse has ever written to it is lost. If Missing returns an error, nothing is
@@ -48,11 +51,10 @@ func EnsureInflux(ctx context.Context, db Influx, schema Schema, log *slog.Logge
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if schema.Aggregates == 0 {
-		schema.Aggregates = week
-	}
-	if schema.Aggregates < time.Hour {
-		return nil, fmt.Errorf("retention of %v: InfluxDB keeps data for an hour at least", schema.Aggregates)
+	schema.Raw = cmp.Or(schema.Raw, RawRetention)
+	schema.Aggregates = cmp.Or(schema.Aggregates, week)
+	if least := min(schema.Raw, schema.Aggregates); least < time.Hour {
+		return nil, fmt.Errorf("retention of %v: InfluxDB keeps data for an hour at least", least)
 	}
 	for _, step := range []func(context.Context, Influx, Schema) ([]string, error){
 		influx0001Schema,

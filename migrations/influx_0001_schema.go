@@ -32,8 +32,8 @@ func influx0001Schema(ctx context.Context, db Influx, schema Schema) (done []str
 		}
 		// The statement includes the default policy, because otherwise the server may make one of
 		// its own, which keeps readings for ever.
-		if err := do(fmt.Sprintf("database %s created, policy %s keeps %s", database, rawPolicy, RawRetention), fmt.Sprintf("CREATE DATABASE %q WITH DURATION %s REPLICATION 1 NAME %q",
-			database, influxDuration(RawRetention), rawPolicy)); err != nil {
+		if err := do(fmt.Sprintf("database %s created, policy %s keeps %s", database, rawPolicy, schema.Raw), fmt.Sprintf("CREATE DATABASE %q WITH DURATION %s REPLICATION 1 NAME %q",
+			database, influxDuration(schema.Raw), rawPolicy)); err != nil {
 			return done, err
 		}
 	}
@@ -52,7 +52,7 @@ func influx0001Schema(ctx context.Context, db Influx, schema Schema) (done []str
 		keep      time.Duration
 		isDefault bool
 	}{
-		{rawPolicy, RawRetention, true},
+		{rawPolicy, schema.Raw, true},
 		{aggregatePolicy, schema.Aggregates, false},
 	} {
 		// The shard's duration is set too: a policy is never shorter than its shards, and an older

@@ -86,6 +86,11 @@ func TestEnsureInflux(t *testing.T) {
 			{"more weeks", nil, weeks(12), 1, oneDay + " one_week/2016h0m0s/24h0m0s/false"},
 			{"years", nil, weeks(104), 1, oneDay + " one_week/17472h0m0s/168h0m0s/false"},
 			{"the default again", nil, migrations.Schema{}, 1, oneDay + " " + oneWeek},
+			{"raw for days", nil, migrations.Schema{Raw: 72 * time.Hour}, 1, "one_day/72h0m0s/24h0m0s/true " + oneWeek},
+			{"raw for an hour", nil, migrations.Schema{Raw: time.Hour}, 1, "one_day/1h0m0s/1h0m0s/true " + oneWeek},
+			{"raw and aggregates", nil, migrations.Schema{Raw: 10 * time.Hour, Aggregates: 2 * 168 * time.Hour}, 2, "one_day/10h0m0s/1h0m0s/true one_week/336h0m0s/24h0m0s/false"},
+			{"wiped, with raw for days", []string{`DROP DATABASE "statistics"`}, migrations.Schema{Raw: 72 * time.Hour}, 2, "one_day/72h0m0s/24h0m0s/true " + oneWeek},
+			{"all defaults again", nil, migrations.Schema{}, 1, oneDay + " " + oneWeek},
 			{"a policy dropped", []string{`DROP RETENTION POLICY "one_week" ON "statistics"`}, weeks(1), 1, oneDay + " " + oneWeek},
 			{"kept for ever", []string{`ALTER RETENTION POLICY "one_day" ON "statistics" DURATION 0s SHARD DURATION 168h`}, weeks(1), 1, oneDay + " " + oneWeek},
 			{"another default", []string{`CREATE RETENTION POLICY "x" ON "statistics" DURATION 1d REPLICATION 1 DEFAULT`}, weeks(1), 1,
@@ -123,8 +128,10 @@ func TestEnsureInflux(t *testing.T) {
 }
 
 func TestEnsureInfluxRefusesAShortRetention(t *testing.T) {
-	if _, err := migrations.EnsureInflux(t.Context(), nil, migrations.Schema{Aggregates: time.Minute}, nil); err == nil {
-		t.Error("a minute was accepted")
+	for _, schema := range []migrations.Schema{{Aggregates: time.Minute}, {Raw: time.Minute}} {
+		if _, err := migrations.EnsureInflux(t.Context(), nil, schema, nil); err == nil {
+			t.Errorf("%+v was accepted", schema)
+		}
 	}
 }
 

@@ -55,7 +55,7 @@ func BenchmarkHourly(b *testing.B) {
 			}
 		})
 		b.Run(string(verb)+"/straight", func(b *testing.B) {
-			st, err := aggregateStatement("cpu", exactPlan(verb).calls, nil, first.UnixNano(), testNow.UnixNano(), time.Hour, asIs)
+			st, err := asked("cpu", nil, time.Hour).between(first.UnixNano(), testNow.UnixNano()).statement(exactPlan(verb).calls)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -20,14 +20,12 @@ func verbs() []verb {
 	return []verb{"mean", "min", "max", "sum", "count", "first", "last", "median", "mode", "spread", "stddev"}
 }
 
-func parseVerb(v string, noneAllowed bool) (verb, error) {
+// parseVerb reads a verb: one of verbs, or of more.
+func parseVerb(v string, more ...verb) (verb, error) {
 	if v == "" {
 		return "mean", nil
 	}
-	allowed := verbs()
-	if noneAllowed {
-		allowed = append(allowed, verbNone)
-	}
+	allowed := append(verbs(), more...)
 	if !slices.Contains(allowed, verb(v)) {
 		names := make([]string, len(allowed))
 		for i, a := range allowed {

@@ -76,10 +76,11 @@ func (s *Server) daily(w http.ResponseWriter, r *http.Request, p params) error {
 		times.step = dailyStep02
 	}
 	span := s.span(sel, times.step)
-	slots, err := s.history(r.Context(), name, sel, span, times.step)
+	groups, err := s.history(r.Context(), name, sel, span, times.step)
 	if err != nil {
 		return err
 	}
+	slots := groups[oneGroup]
 	if len(slots) == 0 && (!sel.fill || s.o.Compat == Compat02) {
 		return s.nothingOf(name, sel, true, "no window of %s matches between %s and %s ago", name, ago(sel.start), ago(sel.stop))
 	}
@@ -96,7 +97,7 @@ func (s *Server) daily(w http.ResponseWriter, r *http.Request, p params) error {
 	}
 	maps.DeleteFunc(values, func(_ int, v float64) bool { return !finite(v) })
 	if len(values) == 0 && len(slots) > 0 {
-		return s.tooLarge(name, sel)
+		return s.tooLarge(name, sel.verb)
 	}
 	if s.o.Compat == Compat02 {
 		list := make([]dailyStat, 0, len(values))

@@ -14,10 +14,13 @@ import (
 	"github.com/influxdata/influxql"
 )
 
-// database evaluates the statements of this package over aggregate rows in memory. It is a second
+// database evaluates the statements of this package over rows and readings in memory. It is a second
 // implementation of InfluxDB's answers, written from InfluxDB's documentation. embedded_test.go
 // compares it with the real engine.
-type database struct{ rows []aggregateRow }
+type database struct {
+	rows     []aggregateRow            // of the windows
+	readings map[string][]aggregateRow // by stat
+}
 
 type aggregateRow struct {
 	time   int64
@@ -40,6 +43,14 @@ func (d *database) addWindow(at time.Time, tags map[string]string, stat string, 
 	d.rows = append(d.rows, row)
 }
 
+// addReading stores a single reading.
+func (d *database) addReading(at int64, tags map[string]string, stat string, value float64) {
+	if d.readings == nil {
+		d.readings = map[string][]aggregateRow{}
+	}
+	d.readings[stat] = append(d.readings[stat], aggregateRow{at, tags, map[string]float64{stat: value}})
+}
+
 // addOld stores a row in the form of Pulse 0.2.
 func (d *database) addOld(at time.Time, tags map[string]string, stat string, mean float64) {
 	d.rows = append(d.rows, aggregateRow{at.UnixNano(), tags, map[string]float64{stat: mean}})
@@ -60,6 +71,14 @@ func (d *database) query(ctx context.Context, text string, params map[string]any
 		return d.names("fieldKey", func(r aggregateRow) []string { return slices.Collect(maps.Keys(r.fields)) }), nil
 	case *influxql.ShowTagKeysStatement:
 		return d.names("tagKey", func(r aggregateRow) []string { return slices.Collect(maps.Keys(r.tags)) }), nil
+	case *influxql.ShowTagValuesStatement:
+		key := st.TagKeyExpr.(*influxql.StringLiteral).Val
+		return d.names("value", func(r aggregateRow) []string {
+			if r.tags[key] == "" || !holds(st.Condition, r) {
+				return nil
+			}
+			return []string{r.tags[key]}
+		}), nil
 	case *influxql.SelectStatement:
 		return d.selectRows(st)
 	}
@@ -83,63 +102,90 @@ func (d *database) names(column string, of func(aggregateRow) []string) []models
 	return []models.Row{row}
 }
 
+// selectRows answers with a row for each group of tags.
 func (d *database) selectRows(st *influxql.SelectStatement) ([]models.Row, error) {
 	interval, err := st.GroupByInterval()
 	if err != nil {
 		return nil, err
 	}
-	if interval == 0 {
-		return d.selectEach(st)
+	_, by := st.Dimensions.Normalize()
+	from := st.Sources[0].(*influxql.Measurement)
+	source := d.readings[from.Name]
+	if from.RetentionPolicy == "one_week" {
+		source = d.rows
 	}
-	groups := map[int64][]aggregateRow{}
-	for _, r := range d.rows {
+	groups := map[string][]aggregateRow{}
+	for _, r := range source {
 		if holds(st.Condition, r) {
-			at := r.time - r.time%int64(interval)
-			groups[at] = append(groups[at], r)
+			name := groupOf(by, func(key string) string { return r.tags[key] })
+			groups[name] = append(groups[name], r)
 		}
 	}
-	row := models.Row{Name: "aggregate", Columns: []string{"time"}}
-	for _, f := range st.Fields {
-		row.Columns = append(row.Columns, f.Alias)
+	var rows []models.Row
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		row := models.Row{Name: from.Name, Columns: []string{"time"}}
+		for _, f := range st.Fields {
+			row.Columns = append(row.Columns, f.Alias)
+		}
+		for i, value := range groupValues(by, name) {
+			if row.Tags == nil {
+				row.Tags = map[string]string{}
+			}
+			row.Tags[by[i]] = value
+		}
+		if interval == 0 {
+			row.Values = selectEach(st, groups[name])
+		} else {
+			row.Values = selectSlots(st, int64(interval), groups[name])
+		}
+		if len(row.Values) > 0 {
+			rows = append(rows, row)
+		}
 	}
-	for _, at := range slices.Sorted(maps.Keys(groups)) {
+	return rows, nil
+}
+
+// selectSlots applies the functions slot by slot.
+func selectSlots(st *influxql.SelectStatement, interval int64, rows []aggregateRow) (all [][]any) {
+	slots := map[int64][]aggregateRow{}
+	for _, r := range rows {
+		at := r.time - r.time%interval
+		slots[at] = append(slots[at], r)
+	}
+	for _, at := range slices.Sorted(maps.Keys(slots)) {
 		values := []any{at}
 		any := false
 		for _, f := range st.Fields {
 			call := f.Expr.(*influxql.Call)
 			var s []sample
-			for _, r := range groups[at] {
+			for _, r := range slots[at] {
 				if v, ok := r.fields[call.Args[0].(*influxql.VarRef).Val]; ok {
 					s = append(s, sample{r.time, v})
 				}
 			}
-			v := apply(call.Name, s)
+			name := call.Name
+			if name == "percentile" {
+				name = fmt.Sprint("p", call.Args[1])
+			}
 			any = any || len(s) > 0
-			values = append(values, v)
+			values = append(values, apply(name, s))
 		}
 		if any { // fill(none)
-			row.Values = append(row.Values, values)
+			all = append(all, values)
 		}
 	}
-	if len(row.Values) == 0 {
-		return nil, nil
-	}
-	return []models.Row{row}, nil
+	return all
 }
 
-// selectEach answers with a field of each row.
-func (d *database) selectEach(st *influxql.SelectStatement) ([]models.Row, error) {
-	row := models.Row{Name: "aggregate", Columns: []string{"time", st.Fields[0].Alias}}
-	for _, r := range d.rows {
-		if v, ok := r.fields[st.Fields[0].Expr.(*influxql.VarRef).Val]; ok && holds(st.Condition, r) {
-			row.Values = append(row.Values, []any{r.time, v})
+// selectEach returns a field of each row.
+func selectEach(st *influxql.SelectStatement, rows []aggregateRow) (all [][]any) {
+	for _, r := range rows {
+		if v, ok := r.fields[st.Fields[0].Expr.(*influxql.VarRef).Val]; ok {
+			all = append(all, []any{r.time, v})
 		}
 	}
-	if len(row.Values) == 0 {
-		return nil, nil
-	}
-	slices.SortStableFunc(row.Values, func(a, b []any) int { return cmp.Compare(a[0].(int64), b[0].(int64)) })
-	return []models.Row{row}, nil
+	slices.SortStableFunc(all, func(a, b []any) int { return cmp.Compare(a[0].(int64), b[0].(int64)) })
+	return all
 }
 
 // apply applies a function to the samples, in plain loops; nil stands for null.
@@ -181,6 +227,13 @@ func apply(fn string, s []sample) any {
 		return pick(func(a, b sample) bool { return a.time < b.time })
 	case "last":
 		return pick(func(a, b sample) bool { return a.time > b.time })
+	case "p50", "p90", "p95", "p99": // the reading at the rounded rank
+		var percent int
+		fmt.Sscanf(fn, "p%d", &percent)
+		if i := int(math.Floor(n*float64(percent)/100+0.5)) - 1; i >= 0 {
+			return values[i]
+		}
+		return nil
 	case "median":
 		return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 	case "stddev":

@@ -143,6 +143,10 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 	db.addOld(hour.Add(-47*time.Hour), web1, "cpu_used", 5)
 	db.addOld(hour.Add(-48*time.Hour), web1, "cpu_used", 10)
 	db.addOld(hour.Add(-48*time.Hour), web2, "cpu_used", 20)
+	for i, v := range []float64{8, 9, 7, 10, 6} { // of the last minutes
+		db.addReading(testNow.Add(time.Duration(i-5)*time.Minute).UnixNano(), web1, "cpu_used", v)
+	}
+	db.addReading(testNow.Add(-2*time.Minute).UnixNano(), web2, "cpu_used", 0.25)
 	w.influx.query = db.query
 
 	w.relays.relays = []ingest.Relay{

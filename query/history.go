@@ -36,10 +36,11 @@ func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error 
 		return err
 	}
 	span := s.span(sel, time.Hour)
-	slots, err := s.history(r.Context(), name, sel, span, time.Hour)
+	groups, err := s.history(r.Context(), name, sel, span, time.Hour)
 	if err != nil {
 		return err
 	}
+	slots := groups[oneGroup]
 	if len(slots) == 0 && (!sel.fill || s.o.Compat == Compat02) {
 		return s.nothingOf(name, sel, true, "no hour of %s matches between %s and %s ago", name, ago(sel.start), ago(sel.stop))
 	}
@@ -53,15 +54,15 @@ func (s *Server) hourly(w http.ResponseWriter, r *http.Request, p params) error 
 		}
 	}
 	if len(answer) == 0 && len(slots) > 0 {
-		return s.tooLarge(name, sel)
+		return s.tooLarge(name, sel.verb)
 	}
 	s.writeJSON(w, http.StatusOK, answer)
 	return nil
 }
 
 // tooLarge is the answer where slots have readings and none has a value that a float64 holds.
-func (s *Server) tooLarge(name string, sel selection) error {
-	return s.nothing("the %s of %s is more than a number can hold", sel.verb, name)
+func (s *Server) tooLarge(name string, v verb) error {
+	return s.nothing("the %s of %s is more than a number can hold", v, name)
 }
 
 // timeSpan is the time that a selection covers, in ns since 1970.
@@ -105,6 +106,7 @@ type plan struct {
 	wide  *widePlan                    // for sums that are more than a float64 holds; nil where there are none
 
 	scaled *widePlan // the plan is that of this widePlan
+	raw    bool      // of the readings, not of the windows
 }
 
 // exactPlan computes over the readings themselves where the aggregates allow it: mean, sum, count,
@@ -113,21 +115,21 @@ func exactPlan(v verb) plan {
 	plain := func(c []float64) slot { return slot{value: c[0]} }
 	switch v {
 	case "mean":
-		return plan{calls: []call{{"sum", influxnames.Sum}, {"sum", influxnames.Count}}, fold: func(c []float64) slot {
+		return plan{calls: []call{{fn: "sum", suffix: influxnames.Sum}, {fn: "sum", suffix: influxnames.Count}}, fold: func(c []float64) slot {
 			return slot{value: c[0] / c[1], sum: c[0], weight: c[1]}
 		}, wide: &widePlan{verb: v, counted: true}}
 	case "sum":
-		return plan{calls: []call{{"sum", influxnames.Sum}}, fold: plain, wide: &widePlan{verb: v, counted: true}}
+		return plan{calls: []call{{fn: "sum", suffix: influxnames.Sum}}, fold: plain, wide: &widePlan{verb: v, counted: true}}
 	case "count":
-		return plan{calls: []call{{"sum", influxnames.Count}}, fold: plain}
+		return plan{calls: []call{{fn: "sum", suffix: influxnames.Count}}, fold: plain}
 	case "min":
-		return plan{calls: []call{{"min", influxnames.Min}}, fold: plain}
+		return plan{calls: []call{{fn: "min", suffix: influxnames.Min}}, fold: plain}
 	case "max":
-		return plan{calls: []call{{"max", influxnames.Max}}, fold: plain}
+		return plan{calls: []call{{fn: "max", suffix: influxnames.Max}}, fold: plain}
 	case "last":
-		return plan{calls: []call{{"last", influxnames.Last}}, fold: plain}
+		return plan{calls: []call{{fn: "last", suffix: influxnames.Last}}, fold: plain}
 	case "spread":
-		return plan{calls: []call{{"max", influxnames.Max}, {"min", influxnames.Min}}, fold: func(c []float64) slot {
+		return plan{calls: []call{{fn: "max", suffix: influxnames.Max}, {fn: "min", suffix: influxnames.Min}}, fold: func(c []float64) slot {
 			return slot{value: c[0] - c[1]}
 		}}
 	}
@@ -136,73 +138,90 @@ func exactPlan(v verb) plan {
 
 // meansPlan computes over the windows' means, which is all that rows of Pulse 0.2 have.
 func meansPlan(v verb) plan {
-	p := plan{calls: []call{{string(v), ""}}, fold: func(c []float64) slot { return slot{value: c[0]} }}
+	p := plan{calls: []call{{fn: string(v)}}, fold: func(c []float64) slot { return slot{value: c[0]} }}
 	if v == "mean" || v == "sum" {
 		p.wide = &widePlan{verb: v}
 	}
 	return p
 }
 
-// history returns the slots that have readings, in order.
-func (s *Server) history(ctx context.Context, name string, sel selection, span timeSpan, step time.Duration) ([]slot, error) {
+// question is what InfluxDB is asked about a selection.
+func (s *Server) question(name string, sel selection, from, to int64, step time.Duration) question {
+	q := question{stat: name, verb: sel.verb, filters: sel.filters.spelled(s.o.Stored), from: from, to: to, step: step,
+		stored: s.o.Stored, measurement: s.o.StoredMeasurement}
+	for _, key := range sel.by {
+		q.by = append(q.by, s.o.Stored(key))
+	}
+	return q
+}
+
+// history returns the slots of each group that have readings, in order.
+func (s *Server) history(ctx context.Context, name string, sel selection, span timeSpan, step time.Duration) (grouped[slot], error) {
 	if influxnames.IsCompanion(name) {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.o.QueryTimeout)
 	defer cancel()
-	from, to := span.readFrom, span.readTo
-	open := s.unwritten(name, sel.filters, from, to)
+	q := s.question(name, sel, span.readFrom, span.readTo, step)
+	open := s.unwritten(q)
 	exact, means := exactPlan(sel.verb), meansPlan(sel.verb)
-	if s.o.Compat == Compat02 || exact.calls[0].suffix == "" {
-		return s.run(ctx, name, sel, means, from, to, step, open)
+	if sel.means || exact.calls[0].suffix == "" {
+		return s.run(ctx, q, means, open)
 	}
-	split := from
+	split := q.from
 	if sel.verb == "mean" {
 		// Nobody knows how many readings the rows of Pulse 0.2 are of. Slots with such rows weigh their
 		// windows equally.
-		split = min(max(from, floor.To(s.o.MeansUntil()+int64(step)-1, int64(step))), to)
+		split = min(max(q.from, floor.To(s.o.MeansUntil()+int64(step)-1, int64(step))), q.to)
 	}
-	var slots []slot
-	if split < to {
+	var slots grouped[slot]
+	if split < q.to {
 		var err error
-		if slots, err = s.run(ctx, name, sel, exact, split, to, step, open); err != nil {
+		if slots, err = s.run(ctx, q.between(split, q.to), exact, open); err != nil {
 			return nil, err
 		}
 	}
 	// Rows of 0.2 that were not taken over have no counts. They are older than any row of ours, so
 	// they can only be before the first slot found.
-	end := to
-	if len(slots) > 0 {
-		end = slots[0].time
+	end := q.to
+	for _, group := range slots {
+		end = min(end, group[0].time)
 	}
-	if end <= from {
+	if end <= q.from {
 		return slots, nil
 	}
-	old, err := s.run(ctx, name, sel, means, from, end, step, open)
-	return append(old, slots...), err
+	old, err := s.run(ctx, q.between(q.from, end), means, open)
+	if err != nil {
+		return nil, err
+	}
+	return old.then(slots), nil
 }
 
 // run computes one plan, of the rows in InfluxDB and those in memory.
-func (s *Server) run(ctx context.Context, name string, sel selection, p plan, from, to int64, step time.Duration, open unwritten) ([]slot, error) {
-	if open = open.within(from, to); len(open.rows) > 0 && p.calls[0].suffix == "" {
-		return s.runMeans(ctx, name, sel, p, from, to, step, open)
+func (s *Server) run(ctx context.Context, q question, p plan, open unwritten) (grouped[slot], error) {
+	if open = open.within(q.from, q.to); len(open.rows) > 0 && p.calls[0].suffix == "" {
+		return s.runMeans(ctx, q, p, open)
 	}
-	parts := open.parts(from, to)
-	all, over, err := s.columns(ctx, name, sel, p, parts, step)
+	parts := open.parts(q.from, q.to)
+	all, over, err := s.columns(ctx, q, p, parts)
 	if over && p.wide != nil {
 		p = p.wide.plan()
-		all, over, err = s.columns(ctx, name, sel, p, parts, step)
+		all, over, err = s.columns(ctx, q, p, parts)
 	}
 	if over {
-		return nil, s.tooLarge(name, sel)
+		return nil, s.tooLarge(q.stat, q.verb)
 	}
 	if err != nil {
 		return nil, err
 	}
-	slots := make([]slot, len(all))
-	for i, c := range all {
-		slots[i] = p.fold(c.values)
-		slots[i].time = c.time
+	slots := make(grouped[slot], len(all))
+	for group, some := range all {
+		folded := make([]slot, len(some))
+		for i, c := range some {
+			folded[i] = p.fold(c.values)
+			folded[i].time = c.time
+		}
+		slots[group] = folded
 	}
 	return slots, nil
 }
@@ -215,13 +234,14 @@ type columns struct {
 
 // columns asks for the columns of a plan, slot by slot. over reports that a number is more than a
 // float64 holds.
-func (s *Server) columns(ctx context.Context, name string, sel selection, p plan, parts []part, step time.Duration) (all []columns, over bool, err error) {
+func (s *Server) columns(ctx context.Context, q question, p plan, parts []part) (all grouped[columns], over bool, err error) {
+	all = make(grouped[columns])
 	for _, part := range parts {
-		var some []columns
+		var some grouped[columns]
 		if part.rows != nil {
-			some = p.columns(part.rows, step)
+			some = p.columns(part.rows, q)
 		} else {
-			st, err := p.statement(name, sel.filters, part.from, part.to, step, s.o.Stored)
+			st, err := p.statement(q.between(part.from, part.to))
 			if err != nil {
 				return nil, false, err
 			}
@@ -232,32 +252,43 @@ func (s *Server) columns(ctx context.Context, name string, sel selection, p plan
 			if err != nil {
 				return nil, false, err
 			}
-			if some, err = columnsOf(rows, len(p.calls)); err != nil {
+			if some, err = columnsOf(rows, len(p.calls), q.by); err != nil {
 				return nil, false, err
 			}
 		}
-		all = join(all, some, p.calls)
+		for group, later := range some {
+			all[group] = join(all[group], later, p.calls)
+		}
+		if len(all) > maxSeries {
+			return nil, false, errTooManySeries(q.by)
+		}
 	}
 	if p.wide != nil {
-		for _, c := range all {
-			over = over || slices.ContainsFunc(c.values, func(v float64) bool { return !(math.Abs(v) < leastCut) })
+		for _, group := range all {
+			for _, c := range group {
+				over = over || slices.ContainsFunc(c.values, func(v float64) bool { return !(math.Abs(v) < leastCut) })
+			}
 		}
 	}
 	return all, over, nil
 }
 
 // statement returns the plan's statement.
-func (p *plan) statement(name string, fs filters, from, to int64, step time.Duration, stored func(string) string) (statement, error) {
+func (p *plan) statement(q question) (statement, error) {
+	q.raw = p.raw
 	if p.scaled != nil {
-		return wideStatement(name, *p.scaled, fs, from, to, step, stored)
+		return q.wideStatement(*p.scaled)
 	}
-	return aggregateStatement(name, p.calls, fs, from, to, step, stored)
+	return q.statement(p.calls)
 }
 
-// columnsOf reads the columns of InfluxDB's rows; a slot without a value is left out.
-func columnsOf(rows []models.Row, n int) ([]columns, error) {
-	var all []columns
-	for _, row := range rows { // one: nothing is grouped by tag
+// columnsOf reads the columns of InfluxDB's rows; a slot whose first column
+// has no value is left out.
+func columnsOf(rows []models.Row, n int, by []string) (grouped[columns], error) {
+	all := make(grouped[columns], len(rows))
+	for _, row := range rows { // one for each group
+		some := make([]columns, 0, len(row.Values))
+		cells := make([]float64, n*len(row.Values))
 		for _, v := range row.Values {
 			if len(v) != 1+n {
 				return nil, fmt.Errorf("query: InfluxDB answered %d columns for %d", len(v), 1+n)
@@ -266,15 +297,24 @@ func columnsOf(rows []models.Row, n int) ([]columns, error) {
 			if !ok {
 				return nil, fmt.Errorf("query: InfluxDB answered %T as a time", v[0])
 			}
-			values, has := make([]float64, n), true
+			values := cells[:n:n]
+			cells = cells[n:]
 			for i := range values {
 				n, ok := number(v[1+i])
-				has = has && ok
-				values[i] = n.float()
+				if values[i] = n.float(); !ok {
+					values[i] = math.NaN()
+				}
 			}
-			if has {
-				all = append(all, columns{t.int(), values})
+			if !math.IsNaN(values[0]) {
+				some = append(some, columns{t.int(), values})
 			}
+		}
+		if len(some) == 0 {
+			continue
+		}
+		group := groupOf(by, func(key string) string { return row.Tags[key] })
+		if all[group] = append(all[group], some...); len(all) > maxSeries {
+			return nil, errTooManySeries(by)
 		}
 	}
 	return all, nil

@@ -17,7 +17,6 @@ import (
 	"github.com/influxdata/influxql"
 
 	"github.com/nanopack/pulse/ingest"
-	"github.com/nanopack/pulse/internal/duration"
 )
 
 // corpus returns texts that attackers try, and texts that are merely unusual names, from
@@ -54,7 +53,7 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 	sent := 0
 	for _, evil := range corpus(t) {
 		q, path := url.QueryEscape(evil), url.PathEscape(evil)
-		for _, kind := range []string{"latest", "hourly", "daily"} {
+		for _, kind := range []string{"latest", "hourly", "daily", "range"} {
 			for _, target := range []string{
 				"/" + kind + "/" + path,
 				"/" + kind + "/cpu?verb=" + q,
@@ -68,6 +67,11 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 				"/" + kind + "/" + path + "?" + q + "=" + q,
 				"/" + kind + "/cpu?X-AUTH-TOKEN=" + q,
 				"/" + kind + "/cpu?" + q,
+				"/" + kind + "/cpu?by=" + q,
+				"/" + kind + "/cpu?by=host," + q + "&" + q + "=" + q,
+				"/" + kind + "/cpu?step=" + q,
+				"/" + kind + "/" + path + "?verb=p99&start=1h&by=" + q,
+				"/" + kind + "/" + path + "?start=9h&step=60&by=" + q + "&verb=median",
 			} {
 				a := w.get(t, target)
 				if a.status >= 500 {
@@ -75,6 +79,10 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 				}
 				for _, st := range w.influx.statements() {
 					sent++
+					if kind == "range" && strings.HasPrefix(st.text, "SHOW") { // it looked for a name
+						checkNamesSent(t, evil, st)
+						continue
+					}
 					checkSent(t, target, st)
 				}
 			}
@@ -284,7 +292,7 @@ func checkNamesSent(t *testing.T, evil string, st statement) {
 	}
 	ref, isRef := equal.LHS.(*influxql.VarRef)
 	value, isValue := equal.RHS.(*influxql.StringLiteral)
-	if !isRef || !isValue || ref.Val != key.Val || key.Val != "host" && key.Val != evil || value.Val != evil && value.Val != "a" {
+	if !isRef || !isValue || ref.Val != key.Val || key.Val != "host" && key.Val != evil || value.Val != evil && value.Val != "a" && value.Val != "x" {
 		t.Errorf("%q sent %q", evil, st.text)
 	}
 }
@@ -305,20 +313,18 @@ func checkSent(t *testing.T, target string, st statement) {
 		t.Errorf("%s sent %q", target, st.text)
 		return
 	}
-	if src := sel.Sources.String(); src != `statistics.one_week.aggregate` {
-		t.Errorf("%s reads %s", target, src)
-	}
-	for _, name := range influxql.Sources(sel.Sources).Measurements() {
-		if name.Database != "statistics" {
-			t.Errorf("%s reads %v", target, name)
-		}
+	from, ok := sel.Sources[0].(*influxql.Measurement)
+	if !ok || len(sel.Sources) != 1 || from.Database != "statistics" || from.Regex != nil ||
+		!(from.RetentionPolicy == "one_week" && from.Name == "aggregate") &&
+			!(from.RetentionPolicy == "one_day" && strings.HasPrefix(target, "/range/") && from.Name == statOf(t, target)) {
+		t.Errorf("%s reads %s", target, sel.Sources)
 	}
 	// Outside of quotes there are only words of this package.
 	bare := outsideQuotes(st.text)
 	for _, word := range strings.FieldsFunc(bare, func(r rune) bool { return strings.ContainsRune(" (),=:.><$", r) }) {
-		word = strings.Trim(strings.TrimPrefix(word, "p"), "0123456789")
-		if !slices.Contains([]string{"", "SELECT", "AS", "FROM", "WHERE", "AND", "OR", "GROUP", "BY", "time", "fill", "none", "tag", "s",
-			"mean", "min", "max", "sum", "count", "first", "last", "median", "mode", "spread", "stddev"}, word) {
+		word = strings.Trim(word, "0123456789")
+		if !slices.Contains([]string{"", "SELECT", "AS", "FROM", "WHERE", "AND", "OR", "GROUP", "BY", "time", "fill", "none", "tag", "s", "p",
+			"mean", "min", "max", "sum", "count", "first", "last", "median", "mode", "spread", "stddev", "percentile"}, word) {
 			t.Errorf("%s: the word %q stands outside of quotes in %q", target, word, st.text)
 		}
 	}
@@ -327,6 +333,17 @@ func checkSent(t *testing.T, target string, st statement) {
 			t.Errorf("%s: parameter %s is %T", target, name, v)
 		}
 	}
+}
+
+// statOf returns the stat of a path.
+func statOf(t *testing.T, target string) string {
+	t.Helper()
+	path, _, _ := strings.Cut(target, "?")
+	stat, err := url.PathUnescape(path[strings.LastIndex(path, "/")+1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stat
 }
 
 // outsideQuotes returns text without "identifiers", in which \ escapes.
@@ -353,6 +370,8 @@ func FuzzParameters(f *testing.F) {
 		f.Add(evil, "host="+url.QueryEscape(evil)+"&verb=max&start=3h", true)
 		f.Add("cpu", url.QueryEscape(evil)+"=1&"+url.QueryEscape(evil)+"=2&backfill="+url.QueryEscape(evil), false)
 	}
+	f.Add("cpu", "by=host,rack&step=1m&verb=p95&start=3h", true)
+	f.Add("cpu", "by=a%22,b%5C&step=3660d&start=1795771200&stop=1795771201", true)
 	f.Add("cpu", "start=1d12h&stop=90m&verb=stddev&a=&a=&b", true)
 	f.Add("cpu", "start=999999999999w", true)
 	f.Add("cpu", "a;b&%zz&=x", false)
@@ -374,11 +393,12 @@ func FuzzParameters(f *testing.F) {
 		if sel.stop < 0 || sel.start <= sel.stop || sel.start > maxBack || !finite(sel.fillValue) {
 			t.Fatalf("%q: start %s stop %s fill %v", rawQuery, sel.start, sel.stop, sel.fillValue)
 		}
-		if _, err := parseVerb(string(sel.verb), false); err != nil {
+		if _, err := parseVerb(string(sel.verb)); err != nil {
 			t.Fatalf("%q: verb %q", rawQuery, sel.verb)
 		}
+		fuzzRange(t, name, rawQuery)
 		for _, p := range []plan{exactPlan(sel.verb), meansPlan(sel.verb)} {
-			st, err := aggregateStatement(name, p.calls, sel.filters, 1, 2, time.Hour, asIs)
+			st, err := asked(name, sel.filters, time.Hour).statement(p.calls)
 			if err != nil {
 				t.Fatalf("%q %q: %v", name, rawQuery, err)
 			}
@@ -387,22 +407,30 @@ func FuzzParameters(f *testing.F) {
 	})
 }
 
-// Durations never overflow and never exceed the bound. An accepted duration has the value that its
-// text says.
-func FuzzDuration(f *testing.F) {
-	for _, s := range []string{"1d", "90m", "1h30m", "5u", "5µ", "10ms", "2w", "", "0", "-1h", "1", "d", "1.5h", "9999999999999999999h", "3660d", "3660d1u", "1h 2m"} {
-		f.Add(s)
+// fuzzRange reads the same parameters as those of /range.
+func fuzzRange(t *testing.T, name, rawQuery string) {
+	sel, err := parseRange(rawQuery, testNow, time.UTC)
+	if err != nil {
+		return
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		d, err := duration.Parse(s, maxBack)
+	if sel.stop < 0 || sel.start <= sel.stop || sel.start > maxBack || sel.step < 0 || sel.step > maxBack || sel.step%time.Second != 0 {
+		t.Fatalf("%q: start %s stop %s step %s", rawQuery, sel.start, sel.stop, sel.step)
+	}
+	step := max(sel.step, time.Second)
+	span := wholeSlots(sel, step)
+	if at := sel.now.Add(-sel.start).UnixNano(); at < span.from || at >= span.from+int64(step) || span.to <= span.from {
+		t.Fatalf("%q: the slots from %d to %d are not those of %d", rawQuery, span.from, span.to, at)
+	}
+	q := asked(name, sel.filters, step)
+	q.by = sel.by
+	for _, p := range []plan{rawPlan(sel.verb), meansPlan(sel.verb)} {
+		if sel.verb.percentile() > 0 && !p.raw {
+			continue
+		}
+		st, err := p.statement(q)
 		if err != nil {
-			return
+			t.Fatalf("%q %q: %v", name, rawQuery, err)
 		}
-		if d < 0 || d > maxBack {
-			t.Fatalf("%q is %s", s, d)
-		}
-		if again, err := influxql.ParseDuration(s); err != nil || again != d {
-			t.Fatalf("%q is %s here and %s (%v) to InfluxQL", s, d, again, err)
-		}
-	})
+		checkSent(t, "/range/"+url.PathEscape(name), st)
+	}
 }

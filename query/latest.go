@@ -119,6 +119,7 @@ func (s *Server) selection(r *http.Request, p params, history time.Duration) (st
 			loc = nil
 		}
 		sel, err = parseSelection(rawQuery, history, s.o.Now(), loc)
+		sel.means = s.o.Compat == Compat02
 	}
 	if err != nil && s.o.Compat == Compat02 {
 		err = errNotFound02() // 0.2 had one answer to all errors of InfluxDB

@@ -163,7 +163,7 @@ func BenchmarkLatest(b *testing.B) {
 func BenchmarkStatement(b *testing.B) {
 	fs := filters{{key: "host", values: []string{"web1", "web2"}}, {key: "service", values: []string{"it's"}}}
 	for b.Loop() {
-		if _, err := aggregateStatement("cpu_used", exactPlan("mean").calls, fs, 1, 2, time.Hour, asIs); err != nil {
+		if _, err := asked("cpu_used", fs, time.Hour).statement(exactPlan("mean").calls); err != nil {
 			b.Fatal(err)
 		}
 	}

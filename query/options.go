@@ -65,9 +65,11 @@ type Options struct {
 	Live        Live         // nil: no /live
 	Metrics     http.Handler // nil: no /metrics
 
-	// Stored is how a name or a tag's value is spelled in InfluxDB, which cannot hold every text; nil:
-	// as it is.
-	Stored func(string) string
+	// Stored is how a name or a tag's value is spelled in InfluxDB, which cannot hold every text, and
+	// StoredMeasurement how a measurement's name is; nil: as it is.
+	Stored, StoredMeasurement func(string) string
+
+	RawRetention time.Duration // how long single readings are kept in InfluxDB; default 8 h
 
 	// MeansUntil returns the moment (ns) before which rows of InfluxDB may be means of an unknown
 	// number of readings, as Pulse 0.2 left them, whatever their count says; nil: there are none. The
@@ -104,13 +106,14 @@ func (o *Options) validate() error {
 	}
 	o.PollInterval = cmp.Or(o.PollInterval, time.Minute)
 	o.AggregateInterval = cmp.Or(o.AggregateInterval, 15*time.Minute)
+	o.RawRetention = cmp.Or(o.RawRetention, 8*time.Hour)
 	o.QueryTimeout = cmp.Or(o.QueryTimeout, 30*time.Second)
 	o.HistoryQueries = cmp.Or(o.HistoryQueries, 8)
 	o.MaxConnections = cmp.Or(o.MaxConnections, 2048)
 	if o.AggregateInterval < time.Minute || o.AggregateInterval%time.Minute != 0 {
 		return fmt.Errorf("query: aggregate interval %s: use whole minutes, at least one", o.AggregateInterval)
 	}
-	if o.PollInterval < 0 || o.QueryTimeout < 0 || o.HistoryQueries < 0 || o.MaxConnections < 0 {
+	if o.PollInterval < 0 || o.RawRetention < 0 || o.QueryTimeout < 0 || o.HistoryQueries < 0 || o.MaxConnections < 0 {
 		return errors.New("query: intervals, timeouts and limits cannot be negative")
 	}
 	if o.Location == nil {
@@ -122,8 +125,12 @@ func (o *Options) validate() error {
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
 	}
+	asIs := func(s string) string { return s }
 	if o.Stored == nil {
-		o.Stored = func(s string) string { return s }
+		o.Stored = asIs
+	}
+	if o.StoredMeasurement == nil {
+		o.StoredMeasurement = asIs
 	}
 	if o.MeansUntil == nil {
 		o.MeansUntil = func() int64 { return 0 }

@@ -22,7 +22,7 @@ const (
 	maxValueBytes   = 1024 // of a filter's value
 	maxFilterKeys   = 32
 	maxFilterValues = 1024               // of all filters together
-	maxBack         = duration.MaxGiven  // start and stop
+	maxBack         = duration.MaxGiven  // start, stop and step
 	daysDefault     = 7 * 24 * time.Hour // how far back /daily starts
 	hoursDefault    = 24 * time.Hour     // how far back /hourly starts
 )
@@ -32,11 +32,16 @@ type selection struct {
 	verb    verb
 	filters filters
 
-	// The rest is for /hourly and /daily.
+	// The rest is for /hourly, /daily and /range.
 	now         time.Time     // when it was asked
 	start, stop time.Duration // how far back from now
 	fill        bool
 	fillValue   float64
+
+	means bool // over the windows' means, whatever the verb, as 0.2 did
+
+	by   []string      // for /range: the tags to group by
+	step time.Duration // for /range: the length of a slot; 0 if none was given
 }
 
 // filter is one tag and the values that it may have.
@@ -79,12 +84,16 @@ func (f filters) spelled(as func(string) string) filters {
 // parameters.
 func parseSelection(rawQuery string, history time.Duration, now time.Time, loc *time.Location) (selection, error) {
 	sel := selection{verb: "mean", now: now, start: history}
-	values, err := url.ParseQuery(rawQuery)
+	values, err := parseQuery(rawQuery)
 	if err != nil {
-		return sel, badRequest("the query string is malformed: %v", err)
+		return sel, err
+	}
+	var more []verb
+	if history == 0 {
+		more = append(more, verbNone)
 	}
 	reserved := map[string]func(string) error{
-		"verb":    func(v string) (err error) { sel.verb, err = parseVerb(v, history == 0); return err },
+		"verb":    func(v string) (err error) { sel.verb, err = parseVerb(v, more...); return err },
 		tokenName: func(string) error { return nil },
 		// 0.2 made no filter of this name, though it took no token from it.
 		strings.ToLower(tokenName): func(string) error { return nil },
@@ -94,6 +103,20 @@ func parseSelection(rawQuery string, history time.Duration, now time.Time, loc *
 		reserved["stop"] = func(v string) (err error) { sel.stop, err = parseBack("stop", v, 0, now, loc); return err }
 		reserved["backfill"] = func(v string) error { sel.fill, sel.fillValue = parseFill(v); return nil }
 	}
+	return sel, sel.take(values, reserved)
+}
+
+func parseQuery(rawQuery string) (url.Values, error) {
+	values, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return nil, badRequest("the query string is malformed: %v", err)
+	}
+	return values, nil
+}
+
+// take reads the reserved parameters; the others are filters. A start that is no time before stop is
+// refused.
+func (sel *selection) take(values url.Values, reserved map[string]func(string) error) (err error) {
 	for _, key := range slices.Sorted(maps.Keys(values)) { // sorted, so that of several mistakes the same one is reported
 		set, ok := reserved[key]
 		if !ok {
@@ -101,18 +124,18 @@ func parseSelection(rawQuery string, history time.Duration, now time.Time, loc *
 		}
 		vs := values[key]
 		if len(vs) > 1 {
-			return sel, badRequest("%s is given %d times: give it once", key, len(vs))
+			return badRequest("%s is given %d times: give it once", key, len(vs))
 		}
 		if err := set(vs[0]); err != nil {
-			return sel, err
+			return err
 		}
 		delete(values, key)
 	}
-	if history != 0 && sel.stop >= sel.start {
-		return sel, badRequest("stop must be less far back than start (start=%s, stop=%s)", ago(sel.start), ago(sel.stop))
+	if reserved["start"] != nil && sel.stop >= sel.start {
+		return badRequest("stop must be less far back than start (start=%s, stop=%s)", ago(sel.start), ago(sel.stop))
 	}
 	sel.filters, err = parseFilters(values)
-	return sel, err
+	return err
 }
 
 func parseFilters(values url.Values) (filters, error) {

@@ -56,6 +56,7 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/latest/{stat}", handle: s.latest, access: reading},
 		{method: "GET", path: "/hourly/{stat}", handle: s.hourly, access: reading},
 		{method: "GET", path: "/daily/{stat}", handle: s.daily, access: reading},
+		{method: "GET", path: "/range/{stat}", handle: s.rangeOf, access: reading},
 		// In 0.2 it was another name for /daily.
 		{method: "GET", path: "/daily_peaks/{stat}", handle: s.daily, access: reading, absent: s.o.Compat != Compat02},
 

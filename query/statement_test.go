@@ -9,8 +9,8 @@ import (
 
 // The text of statements is compared exactly.
 func TestStatementText(t *testing.T) {
-	sum := []call{{"sum", ":sum"}, {"sum", ":count"}}
-	mean := []call{{"mean", ""}}
+	sum := []call{{fn: "sum", suffix: ":sum"}, {fn: "sum", suffix: ":count"}}
+	mean := []call{{fn: "mean"}}
 	const from = ` FROM "statistics"."one_week"."aggregate" WHERE time >= 1 AND time < 2`
 	for _, c := range []struct {
 		stat    string
@@ -34,7 +34,7 @@ func TestStatementText(t *testing.T) {
 				` AND ("z"::tag = $p2) GROUP BY time(60s) fill(none)`,
 			map[string]any{"p0": "1", "p1": "$p0", "p2": ""}},
 	} {
-		st, err := aggregateStatement(c.stat, c.calls, c.filters, 1, 2, c.step, asIs)
+		st, err := asked(c.stat, c.filters, c.step).statement(c.calls)
 		if err != nil {
 			t.Errorf("%q: %v", c.stat, err)
 			continue
@@ -47,15 +47,21 @@ func TestStatementText(t *testing.T) {
 
 func asIs(s string) string { return s }
 
+// asked is a question about the time from 1 to 2, with names as they are.
+func asked(stat string, fs filters, step time.Duration) question {
+	return question{stat: stat, filters: fs, from: 1, to: 2, step: step, stored: asIs, measurement: asIs}
+}
+
 // The check of a finished statement refuses mistakes that the builder should have prevented.
 func TestStatementCheck(t *testing.T) {
-	calls := []call{{"mean", ""}}
+	calls := []call{{fn: "mean"}}
 	fs := filters{{key: "host", values: []string{"a"}}}
-	good, err := aggregateStatement("cpu", calls, fs, 1, 2, time.Hour, asIs)
+	q := asked("cpu", fs, time.Hour)
+	good, err := q.statement(calls)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := good.check([]string{"cpu"}, calls, fs); err != nil {
+	if err := good.check(q, []string{"cpu"}, calls); err != nil {
 		t.Fatal(err)
 	}
 	for _, change := range [][2]string{
@@ -87,7 +93,7 @@ func TestStatementCheck(t *testing.T) {
 		if text == good.text {
 			t.Fatalf("%q changes nothing", change)
 		}
-		if err := (statement{text, good.params}).check([]string{"cpu"}, calls, fs); err == nil {
+		if err := (statement{text, good.params}).check(q, []string{"cpu"}, calls); err == nil {
 			t.Errorf("%q passed", text)
 		}
 	}

@@ -34,14 +34,20 @@ func (s *Server) warnOfUnseen(ctx context.Context, alerts []kapa.View) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, namesTimeout)
 	defer cancel()
+	k := s.newSeen(ctx)
+	for i := range alerts {
+		k.warn(&alerts[i])
+	}
+}
+
+// newSeen begins a request's questions.
+func (s *Server) newSeen(ctx context.Context) *seen {
 	k := &seen{server: s, ctx: ctx, stats: s.o.Latest.Stats(), keys: append(slices.Clip(s.o.Latest.TagKeys()), influxnames.Host),
 		hosts: map[string]bool{}, values: map[string]map[string]map[string]bool{}, stored: map[string][]string{}}
 	for _, r := range s.o.Relays.Relays() {
 		k.hosts[r.ID] = true
 	}
-	for i := range alerts {
-		k.warn(&alerts[i])
-	}
+	return k
 }
 
 func (k *seen) warn(v *kapa.View) {
@@ -49,12 +55,9 @@ func (k *seen) warn(v *kapa.View) {
 	if v.Warning != "" {
 		says = append(says, v.Warning)
 	}
-	hasStat := slices.Contains(k.stats, v.Metric)
+	hasStat, like := k.hasStat(v.Metric)
 	if !hasStat {
-		fields := slices.DeleteFunc(slices.Clone(k.ask(showFields, nil)), influxnames.IsCompanion)
-		if hasStat = slices.Contains(fields, k.server.o.Stored(v.Metric)); !hasStat && !k.failed {
-			says = append(says, fmt.Sprintf("no reading of %q is known%s", v.Metric, meant(v.Metric, slices.Concat(k.stats, fields))))
-		}
+		says = append(says, fmt.Sprintf("no reading of %q is known%s", v.Metric, meant(v.Metric, like)))
 	}
 	keys := slices.Sorted(maps.Keys(v.Tags))
 	for _, key := range v.By {
@@ -63,24 +66,46 @@ func (k *seen) warn(v *kapa.View) {
 		}
 	}
 	for _, key := range keys {
-		if !slices.Contains(k.keys, key) {
-			if all := k.ask(showTags, nil); !slices.Contains(all, k.server.o.Stored(key)) {
-				if !k.failed {
-					says = append(says, fmt.Sprintf("no reading is known that has the tag %q%s", key, meant(key, slices.Concat(k.keys, all))))
-				}
-				continue
-			}
+		if ok, like := k.hasKey(key); !ok {
+			says = append(says, fmt.Sprintf("no reading is known that has the tag %q%s", key, meant(key, like)))
+			continue
 		}
 		value, filtered := v.Tags[key]
 		if !filtered || !hasStat {
 			continue
 		}
-		if values := k.of(v.Metric, key); !values[value] && !k.hasValue(key, value) && !k.failed {
-			says = append(says, fmt.Sprintf("no reading of %q is known that has the tag %q%s", v.Metric, key+":"+value,
-				meant(value, slices.Sorted(maps.Keys(values)))))
+		if ok, like := k.hasTag(v.Metric, key, value); !ok {
+			says = append(says, fmt.Sprintf("no reading of %q is known that has the tag %q%s", v.Metric, key+":"+value, meant(value, like)))
 		}
 	}
 	v.Warning = strings.Join(says, "; ")
+}
+
+// hasStat reports whether there are readings of the stat, and names the stats that there are. Like
+// hasKey and hasTag, it takes for known what InfluxDB would have to be asked about while it does not
+// answer.
+func (k *seen) hasStat(stat string) (ok bool, others []string) {
+	if slices.Contains(k.stats, stat) {
+		return true, nil
+	}
+	fields := slices.DeleteFunc(slices.Clone(k.ask(showFields, nil)), influxnames.IsCompanion)
+	return slices.Contains(fields, k.server.o.Stored(stat)) || k.failed, slices.Concat(k.stats, fields)
+}
+
+// hasKey reports whether a reading has the tag, and names the tags that there are.
+func (k *seen) hasKey(key string) (ok bool, others []string) {
+	if slices.Contains(k.keys, key) {
+		return true, nil
+	}
+	all := k.ask(showTags, nil)
+	return slices.Contains(all, k.server.o.Stored(key)) || k.failed, slices.Concat(k.keys, all)
+}
+
+// hasTag reports whether a reading has the tag with the value, and names the values that readings
+// of the stat in memory have.
+func (k *seen) hasTag(stat, key, value string) (ok bool, others []string) {
+	values := k.of(stat, key)
+	return values[value] || k.hasValue(key, value) || k.failed, slices.Sorted(maps.Keys(values))
 }
 
 // of returns the values of a tag in the readings of the stat that are in memory.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/nanopack/pulse/internal/floor"
 	"github.com/nanopack/pulse/internal/influxnames"
@@ -21,12 +20,12 @@ type unwritten struct {
 
 // unwritten asks the aggregates what InfluxDB does not have. It comes before InfluxDB is asked: what
 // is written in between is newer, and is not in these ranges.
-func (s *Server) unwritten(name string, fs filters, from, to int64) (u unwritten) {
-	if s.o.Windows == nil || from >= to {
+func (s *Server) unwritten(q question) (u unwritten) {
+	if s.o.Windows == nil || q.from >= q.to {
 		return u
 	}
-	fs = fs.spelled(s.o.Stored)
-	u.ranges = s.o.Windows.Unwritten(s.o.Stored(name), from, to, func(r influx.WindowRow) {
+	fs := q.filters
+	u.ranges = s.o.Windows.Unwritten(q.stored(q.stat), q.from, q.to, func(r influx.WindowRow) {
 		if fs.match(r.Tags) {
 			u.rows = append(u.rows, r)
 		}
@@ -60,15 +59,20 @@ func (u unwritten) besideMeans(until int64) []influx.TimeRange {
 // "" of it, as in InfluxDB.
 func (f filters) match(tags []influx.Tag) bool {
 	for _, one := range f {
-		value := ""
-		if i := slices.IndexFunc(tags, func(t influx.Tag) bool { return t.Key == one.key }); i >= 0 {
-			value = tags[i].Value
-		}
-		if !slices.Contains(one.values, value) {
+		if !slices.Contains(one.values, tagValue(tags, one.key)) {
 			return false
 		}
 	}
 	return true
+}
+
+func tagValue(tags []influx.Tag, key string) string {
+	for i := range tags {
+		if tags[i].Key == key {
+			return tags[i].Value
+		}
+	}
+	return ""
 }
 
 // within is what u has between two times.
@@ -120,20 +124,25 @@ func (u unwritten) parts(from, to int64) []part {
 }
 
 // columns computes the plan's columns of rows in memory.
-func (p *plan) columns(rows []influx.WindowRow, step time.Duration) []columns {
-	var all []columns
-	var calls []combiner
+func (p *plan) columns(rows []influx.WindowRow, q question) grouped[columns] {
+	all, calls := make(grouped[columns]), make(map[string][]combiner)
 	for i := range rows {
 		r := &rows[i]
-		if at := floor.To(r.Time, int64(step)); len(all) == 0 || all[len(all)-1].time != at {
-			all, calls = p.end(all, calls), p.combiners()
-			all = append(all, columns{time: at})
+		group := groupOf(q.by, func(key string) string { return tagValue(r.Tags, key) })
+		some := all[group]
+		if at := floor.To(r.Time, int64(q.step)); len(some) == 0 || some[len(some)-1].time != at {
+			p.end(some, calls[group])
+			calls[group] = p.combiners()
+			all[group] = append(some, columns{time: at})
 		}
-		for i := range calls {
-			calls[i].add(sample{r.Time, p.value(r, i)})
+		for i, c := 0, calls[group]; i < len(c); i++ {
+			c[i].add(sample{r.Time, p.value(r, i)})
 		}
 	}
-	return p.end(all, calls)
+	for group, some := range all {
+		p.end(some, calls[group])
+	}
+	return all
 }
 
 func (p *plan) combiners() []combiner {
@@ -145,13 +154,12 @@ func (p *plan) combiners() []combiner {
 }
 
 // end sets the values of the last slot.
-func (p *plan) end(all []columns, calls []combiner) []columns {
+func (p *plan) end(all []columns, calls []combiner) {
 	for i := range calls {
 		v, _ := calls[i].result() // of what is not finite the caller takes care
 		last := &all[len(all)-1]
 		last.values = append(last.values, v)
 	}
-	return all
 }
 
 // value returns the value of a row for a call of the plan.
@@ -202,29 +210,30 @@ func join(all, later []columns, calls []call) []columns {
 // runMeans computes a verb over the windows' means. A median, say, of a slot cannot be joined from
 // those of two parts. So InfluxDB is asked for the means themselves in the slots of which memory has
 // a part.
-func (s *Server) runMeans(ctx context.Context, name string, sel selection, p plan, from, to int64, step time.Duration, open unwritten) ([]slot, error) {
-	var slots []slot
-	add := func(some []slot, err error) error {
-		slots = append(slots, some...)
+func (s *Server) runMeans(ctx context.Context, q question, p plan, open unwritten) (grouped[slot], error) {
+	var slots grouped[slot]
+	add := func(some grouped[slot], err error) error {
+		slots = slots.then(some)
 		return err
 	}
+	from := q.from
 	for len(open.rows) > 0 {
-		begin := floor.To(open.rows[0].Time, int64(step))
-		end := min(begin+int64(step), to)
+		begin := floor.To(open.rows[0].Time, int64(q.step))
+		end := min(begin+int64(q.step), q.to)
 		begin = max(begin, from)
 		if from < begin {
-			if err := add(s.run(ctx, name, sel, p, from, begin, step, unwritten{})); err != nil {
+			if err := add(s.run(ctx, q.between(from, begin), p, unwritten{})); err != nil {
 				return nil, err
 			}
 		}
-		if err := add(s.combineMeans(ctx, name, sel, begin, end, step, open.within(begin, end))); err != nil {
+		if err := add(s.combineMeans(ctx, q.between(begin, end), open.within(begin, end))); err != nil {
 			return nil, err
 		}
 		from = end
-		open = open.within(end, to)
+		open = open.within(end, q.to)
 	}
-	if from < to {
-		if err := add(s.run(ctx, name, sel, p, from, to, step, unwritten{})); err != nil {
+	if from < q.to {
+		if err := add(s.run(ctx, q.between(from, q.to), p, unwritten{})); err != nil {
 			return nil, err
 		}
 	}
@@ -232,16 +241,27 @@ func (s *Server) runMeans(ctx context.Context, name string, sel selection, p pla
 }
 
 // combineMeans computes the verb over the means of one slot.
-func (s *Server) combineMeans(ctx context.Context, name string, sel selection, from, to int64, step time.Duration, open unwritten) ([]slot, error) {
-	c := combiner{verb: sel.verb}
-	for _, part := range open.parts(from, to) {
+func (s *Server) combineMeans(ctx context.Context, q question, open unwritten) (grouped[slot], error) {
+	groups := make(map[string]*combiner)
+	add := func(group string, m sample) {
+		c := groups[group]
+		if c == nil {
+			c = &combiner{verb: q.verb}
+			groups[group] = c
+		}
+		c.add(m)
+	}
+	for _, part := range open.parts(q.from, q.to) {
 		for i := range part.rows {
-			c.add(sample{part.rows[i].Time, part.rows[i].Mean})
+			r := &part.rows[i]
+			add(groupOf(q.by, func(key string) string { return tagValue(r.Tags, key) }), sample{r.Time, r.Mean})
 		}
 		if part.rows != nil {
 			continue
 		}
-		st, err := aggregateStatement(name, []call{{}}, sel.filters, part.from, part.to, 0, s.o.Stored)
+		each := q.between(part.from, part.to)
+		each.step = 0
+		st, err := each.statement([]call{{}})
 		if err != nil {
 			return nil, err
 		}
@@ -249,17 +269,21 @@ func (s *Server) combineMeans(ctx context.Context, name string, sel selection, f
 		if err != nil {
 			return nil, err
 		}
-		means, err := columnsOf(rows, 1)
+		means, err := columnsOf(rows, 1, q.by)
 		if err != nil {
 			return nil, err
 		}
-		for _, m := range means {
-			c.add(sample{m.time, m.values[0]})
+		for group, some := range means {
+			for _, m := range some {
+				add(group, sample{m.time, m.values[0]})
+			}
 		}
 	}
-	v, _ := c.result()
-	if math.IsNaN(v) { // of too few means, as InfluxDB has it
-		return nil, nil
+	slots := make(grouped[slot], len(groups))
+	for group, c := range groups {
+		if v, _ := c.result(); !math.IsNaN(v) { // NaN is of too few means, as InfluxDB has it
+			slots[group] = []slot{{time: floor.To(q.from, int64(q.step)), value: v}}
+		}
 	}
-	return []slot{{time: floor.To(from, int64(step)), value: v}}, nil
+	return slots, nil
 }

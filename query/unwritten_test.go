@@ -24,6 +24,7 @@ import (
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/influx/embedded"
+	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/projector/projectortest"
 )
 
@@ -41,6 +42,10 @@ func (e *evaluated) Write(_ context.Context, _ influx.Policy, points []influx.Po
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, p := range points {
+		if p.Series.Measurement() != "aggregate" {
+			e.addRaw(p)
+			continue
+		}
 		tags := map[string]string{}
 		for _, t := range p.Series.Tags() {
 			tags[t.Key] = t.Value
@@ -55,6 +60,19 @@ func (e *evaluated) Write(_ context.Context, _ influx.Policy, points []influx.Po
 		}
 	}
 	return influx.WriteResult{}, nil
+}
+
+// addRaw stores a single reading; one at the same time overwrites.
+func (e *evaluated) addRaw(p influx.Point) {
+	tags := map[string]string{}
+	for _, t := range p.Series.Tags() {
+		tags[t.Key] = t.Value
+	}
+	stat := p.Series.Measurement()
+	if rows := e.db.readings[stat]; slices.ContainsFunc(rows, func(r aggregateRow) bool { return r.time == p.Time && maps.Equal(r.tags, tags) }) {
+		return // written again
+	}
+	e.db.addReading(p.Time, tags, stat, p.Fields[0].Value)
 }
 
 func (e *evaluated) Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error) {
@@ -93,6 +111,7 @@ type recorded struct {
 	db       *bbolt.DB
 	store    *unsteady
 	*influx.Aggregates
+	raw         *influx.Raw // of a store that never fails
 	reader      projector.Reader
 	pending     []journal.Record
 	positions   []uint64     // returned since the last start: one of them is saved
@@ -105,6 +124,12 @@ func (r *recorded) start(position uint64) {
 	r.Aggregates, err = influx.NewAggregates(influx.AggregatesOptions{Store: r.store, Journal: r.journal, DB: r.db, Interval: r.interval,
 		Now: func() time.Time { return r.clock }})
 	if err != nil {
+		r.t.Fatal(err)
+	}
+	if r.raw, err = influx.NewRaw(influx.RawOptions{Store: r.store.Store, Now: func() time.Time { return r.clock }}); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.raw.Begin(r.t.Context(), projector.Origin{Position: position}); err != nil {
 		r.t.Fatal(err)
 	}
 	if err := r.Begin(r.t.Context(), projector.Origin{Position: position, First: 1, Last: r.journal.Last()}); err != nil {
@@ -135,6 +160,9 @@ func (r *recorded) apply() bool {
 			}
 			r.pending = records
 		}
+		if _, err := r.raw.Apply(r.t.Context(), r.pending); err != nil {
+			r.t.Fatal(err)
+		}
 		position, err := r.Apply(r.t.Context(), r.pending)
 		if err != nil {
 			return false
@@ -144,33 +172,40 @@ func (r *recorded) apply() bool {
 	return true
 }
 
+// recordedKey is a window of a series.
+type recordedKey struct {
+	start         int64
+	host, service string
+	stat          string
+}
+
+func (k recordedKey) tags() map[string]string {
+	tags := map[string]string{"host": k.host}
+	if k.service != "" {
+		tags["service"] = k.service
+	}
+	return tags
+}
+
 // recount makes the rows of all events, as they are when nothing ever fails or stops.
 func (r *recorded) recount() *database {
-	type key struct {
-		start         int64
-		host, service string
-		stat          string
-	}
-	readings := map[key][]float64{}
+	readings := map[recordedKey][]float64{}
+	db := &database{}
 	r.journal.Events(func(_ uint64, e *codec.Event) {
 		for _, c := range e.Collectors {
-			k := key{start: e.Time - e.Time%int64(r.interval), host: e.Relay}
+			k := recordedKey{start: e.Time - e.Time%int64(r.interval), host: e.Relay}
 			if len(c.Tags) > 0 {
 				k.service = strings.TrimPrefix(c.Tags[0], "service:")
 			}
 			for _, s := range c.Stats {
 				k.stat = s.ID
+				db.addReading(e.Time, k.tags(), s.ID, s.Value)
 				readings[k] = append(readings[k], s.Value)
 			}
 		}
 	})
-	db := &database{}
 	for k, values := range readings {
-		tags := map[string]string{"host": k.host}
-		if k.service != "" {
-			tags["service"] = k.service
-		}
-		db.addWindow(time.Unix(0, k.start), tags, k.stat, values...)
+		db.addWindow(time.Unix(0, k.start), k.tags(), k.stat, values...)
 	}
 	return db
 }
@@ -185,7 +220,11 @@ func (r *recorded) compare(what string) {
 		if v == "mode" {
 			continue // the engine takes any of several modes
 		}
-		path := fmt.Sprintf("/%s/%s?verb=%s%s%s", []string{"hourly", "daily"}[r.rnd.IntN(2)], []string{"cpu", "ram"}[r.rnd.IntN(2)], v,
+		kind, more := []string{"hourly", "daily", "range"}[r.rnd.IntN(3)], ""
+		if kind == "range" {
+			more = fmt.Sprintf("&step=%d&by=%s", []int{60, 30, 420, 900, 3600}[r.rnd.IntN(5)], []string{"", "host", "service", "service,host"}[r.rnd.IntN(4)])
+		}
+		path := fmt.Sprintf("/%s/%s?verb=%s%s%s%s", kind, []string{"cpu", "ram"}[r.rnd.IntN(2)], v, more,
 			[]string{"", "&start=2h", "&start=40m", "&start=5h&stop=20m"}[r.rnd.IntN(4)],
 			[]string{"", "&host=web1", "&host=web1&host=web3", "&service=s0", "&service=", "&host=nobody", "&service=&service=s1&host=web2"}[r.rnd.IntN(7)])
 		got, want := r.real.get(r.t, path), r.model.get(r.t, path)
@@ -234,7 +273,8 @@ func historyEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 	if _, ok := store.(*evaluated); ok {
 		store = &evaluated{}
 	} else {
-		for _, st := range []string{`DROP DATABASE "statistics"`, `CREATE DATABASE "statistics"`, `CREATE RETENTION POLICY "one_week" ON "statistics" DURATION 0s REPLICATION 1`} {
+		for _, st := range []string{`DROP DATABASE "statistics"`, `CREATE DATABASE "statistics"`, `CREATE RETENTION POLICY "one_week" ON "statistics" DURATION 0s REPLICATION 1`,
+			`CREATE RETENTION POLICY "one_day" ON "statistics" DURATION 0s REPLICATION 1`} {
 			if _, err := store.Query(t.Context(), st, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -253,6 +293,7 @@ func historyEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 	options := func(o *Options) {
 		o.AggregateInterval, o.Now = r.interval, func() time.Time { return time.Unix(0, r.asked.Load()).UTC() }
 		o.Compat = []string{"", Compat02}[seed%2]
+		o.RawRetention = 90 * time.Minute
 	}
 	r.model = startWorld(t, options)
 	r.real = startWorld(t, func(o *Options) {
@@ -260,6 +301,14 @@ func historyEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 		o.Windows, o.Stored = r, influx.Clean
 	})
 	r.real.influx.query = store.Query
+	for _, w := range []*world{r.real, r.model} {
+		w.latest.stats, w.latest.tagKeys = []string{"cpu", "ram"}, []string{"host", "service"}
+		var known []latest.Reading // /range asks about names that an empty answer has
+		for i := range 8 {
+			known = append(known, latest.Reading{Tags: []latest.Tag{{Key: "host", Value: fmt.Sprint("web", i/2)}, {Key: "service", Value: fmt.Sprint("s", i%2)}}})
+		}
+		w.latest.readings = map[string][]latest.Reading{"cpu": known, "ram": known}
+	}
 	for range 60 {
 		what := ""
 		switch n := rnd.IntN(100); {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"time"
 
 	"github.com/influxdata/influxdb1-client/models"
 	"github.com/influxdata/influxql"
@@ -21,11 +20,12 @@ import (
 type widePlan struct {
 	verb    verb // mean or sum
 	counted bool // rows have counts, and weigh by them
+	raw     bool // the rows are readings, each of which counts as one
 }
 
 // plan is the plan of a wideStatement. Its calls say how its columns are joined.
 func (p *widePlan) plan() plan {
-	return plan{calls: []call{{fn: "sum"}, {fn: "sum"}, {fn: "min"}, {fn: "max"}}, fold: p.fold, scaled: p}
+	return plan{calls: []call{{fn: "sum"}, {fn: "sum"}, {fn: "min"}, {fn: "max"}}, fold: p.fold, scaled: p, raw: p.raw}
 }
 
 func (p widePlan) fold(c []float64) slot {
@@ -33,7 +33,7 @@ func (p widePlan) fold(c []float64) slot {
 		return slot{value: wide.Sum(c[0], true)}
 	}
 	sl := slot{value: wide.Mean(c[0], true, c[1], c[2], c[3])}
-	if p.counted {
+	if p.counted || p.raw {
 		sl.sum, sl.weight = wide.Sum(c[0], true), c[1]
 	}
 	return sl
@@ -80,28 +80,28 @@ func overflows(rows []models.Row) bool {
 //	SELECT sum("s") AS "c0", sum("n") AS "c1", min("m") AS "c2", max("m") AS "c3" FROM (SELECT "cpu" AS "m",
 //	"cpu" / 18446744073709551616.0 * "cpu:count" AS "s", "cpu:count" AS "n" FROM "statistics"."one_week"."aggregate"
 //	WHERE ...) WHERE time >= 1 AND time < 2 GROUP BY time(3600s) fill(none)
-func wideStatement(stat string, p widePlan, fs filters, from, to int64, step time.Duration, stored func(string) string) (statement, error) {
-	fields := []string{stored(stat)}
+func (q question) wideStatement(p widePlan) (statement, error) {
+	fields := []string{q.stored(q.stat)}
 	inner, outer := fmt.Sprintf(`%s AS "m", %[1]s / %.1f`, quote(fields[0]), 1/wide.Scale), "count"
 	if p.counted {
-		fields = append(fields, stored(stat+influxnames.Count))
+		fields = append(fields, q.stored(q.stat+influxnames.Count))
 		inner += fmt.Sprintf(` * %s AS "s", %[1]s AS "n"`, quote(fields[1]))
 		outer = "sum"
 	} else {
 		inner += fmt.Sprintf(` AS "s", %s AS "n"`, quote(fields[0]))
 	}
-	fs = fs.spelled(stored)
 	st := statement{params: make(map[string]any)}
 	var b strings.Builder
 	fmt.Fprintf(&b, `SELECT sum("s") AS "c0", %s("n") AS "c1", min("m") AS "c2", max("m") AS "c3" FROM (SELECT %s`, outer, inner)
-	st.from(&b, fs, from, to)
-	fmt.Fprintf(&b, ") WHERE time >= %d AND time < %d GROUP BY time(%ds) fill(none)", from, to, int64(step/time.Second))
+	st.from(&b, q)
+	fmt.Fprintf(&b, ") WHERE time >= %d AND time < %d", q.from, q.to)
+	q.groupBy(&b)
 	st.text = b.String()
-	return st, st.checkWide(fields, fs)
+	return st, st.checkWide(q, fields)
 }
 
 // checkWide is check for a wideStatement.
-func (st statement) checkWide(fields []string, fs filters) error {
+func (st statement) checkWide(q question, fields []string) error {
 	sel, err := st.parse()
 	if err != nil {
 		return err
@@ -110,7 +110,10 @@ func (st statement) checkWide(fields []string, fs filters) error {
 	if !ok || sub.Statement.Target != nil || len(sub.Statement.Sources) != 1 || len(sel.Fields) != 4 || len(sub.Statement.Fields) != 3 {
 		return fmt.Errorf("query: %q is not the SELECT that was meant", st.text)
 	}
-	if err := st.checkSource(sub.Statement.Sources[0]); err != nil {
+	if err := st.checkSource(q, sub.Statement.Sources[0]); err != nil {
+		return err
+	}
+	if err := st.checkGroups(q, sel.Dimensions); err != nil {
 		return err
 	}
 	refs := map[string]bool{}
@@ -131,5 +134,5 @@ func (st statement) checkWide(fields []string, fs filters) error {
 	if err := checkCondition(st, sel.Condition, nil); err != nil {
 		return err
 	}
-	return checkCondition(st, sub.Statement.Condition, fs)
+	return checkCondition(st, sub.Statement.Condition, q.filters)
 }

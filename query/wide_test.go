@@ -160,7 +160,7 @@ func TestWhatIsTooLargeIsNotGiven(t *testing.T) {
 // The statements for such means are checked like all others.
 func TestWideStatement(t *testing.T) {
 	fs := filters{{key: "host", values: []string{"a", `b' OR 1=1`}, given: 2}}
-	st, err := wideStatement("cpu", widePlan{verb: "mean", counted: true}, fs, 1, 2, time.Hour, asIs)
+	st, err := asked("cpu", fs, time.Hour).wideStatement(widePlan{verb: "mean", counted: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,9 @@ func TestWideStatement(t *testing.T) {
 			if checkName("", name) != nil || reservedName(name) {
 				continue
 			}
-			if _, err := wideStatement(name, widePlan{verb: "sum", counted: counted}, filters{{key: name, values: []string{name}}}, 1, 2, time.Hour, influx.Clean); err != nil {
+			q := asked(name, filters{{key: name, values: []string{name}}}, time.Hour)
+			q.stored = influx.Clean
+			if _, err := q.wideStatement(widePlan{verb: "sum", counted: counted}); err != nil {
 				t.Errorf("%q: %v", name, err)
 			}
 		}
@@ -187,7 +189,7 @@ func TestWideStatement(t *testing.T) {
 		`SELECT sum("s") AS "c0", sum("n") AS "c1", min("m") AS "c2", max("m") AS "c3" FROM (SELECT "cpu" AS "m", max("cpu") AS "s", max("cpu:count") AS "n" FROM "statistics"."one_week"."aggregate" WHERE time >= 1 AND time < 2) WHERE time >= 1 AND time < 2 GROUP BY time(1s)`,
 		`DROP DATABASE "statistics"`,
 	} {
-		if err := (statement{text: text}).checkWide([]string{"cpu", "cpu:count"}, nil); err == nil {
+		if err := (statement{text: text}).checkWide(asked("cpu", nil, time.Second), []string{"cpu", "cpu:count"}); err == nil {
 			t.Errorf("not refused: %s", text)
 		}
 	}

@@ -14,7 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nanopack/pulse/internal/duration"
 	"github.com/nanopack/pulse/internal/timezone"
+	"github.com/nanopack/pulse/kapa"
 )
 
 const (
@@ -51,6 +53,7 @@ type Config struct {
 	BeatInterval      time.Duration
 	AggregateInterval time.Duration
 	Retention         time.Duration // of aggregates
+	RawRetention      time.Duration // of single readings in InfluxDB
 
 	JournalRetention time.Duration
 	JournalMaxBytes  int64
@@ -135,6 +138,8 @@ func (c *Config) validate() error {
 		return errors.New("--http-listen-address and --server-listen-address must differ")
 	case c.NATSAddress != "" && !strings.HasSuffix(c.NATSAddress, ":0") && (c.NATSAddress == c.HTTPAddress || c.NATSAddress == c.RelayAddress):
 		return errors.New("--nats-listen-address must differ from --http-listen-address and --server-listen-address")
+	case c.KapacitorAddress != "" && c.RawRetention < time.Duration(kapa.MaxDuration):
+		return fmt.Errorf("--raw-retention: with --kapacitor-address it must be at least %s, because alerts may look back that far", duration.Text(time.Duration(kapa.MaxDuration)))
 	case c.JournalRetention < 2*c.AggregateInterval:
 		return fmt.Errorf("--journal-retention must be at least twice --aggregate-interval (%s), or aggregates could not be recomputed", c.AggregateInterval)
 	}

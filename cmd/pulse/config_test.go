@@ -19,7 +19,7 @@ func TestConfigDefaults(t *testing.T) {
 		DataDir: "pulse-data", HTTPAddress: "127.0.0.1:8080", RelayAddress: "127.0.0.1:3000", NATSAddress: "127.0.0.1:4222",
 		InfluxAddress: "http://127.0.0.1:8086", Insecure: true, Token: "secret", CORSAllow: "*",
 		PollInterval: time.Minute, BeatInterval: 30 * time.Second, AggregateInterval: 15 * time.Minute,
-		Retention: 7 * 24 * time.Hour, JournalRetention: 7 * 24 * time.Hour, JournalMaxBytes: 10e9,
+		Retention: 7 * 24 * time.Hour, RawRetention: 8 * time.Hour, JournalRetention: 7 * 24 * time.Hour, JournalMaxBytes: 10e9,
 	}
 	c.values = nil
 	if got := *c; !equalConfig(got, want) {
@@ -34,7 +34,7 @@ func equalConfig(a, b Config) bool {
 func dump(c Config) string {
 	return strings.Join([]string{c.DataDir, c.HTTPAddress, c.RelayAddress, c.NATSAddress, c.InfluxAddress, c.KapacitorAddress, c.MistAddress, c.MistToken,
 		c.TLSCert, c.TLSKey, c.Token, c.RelayToken, c.CORSAllow, c.APICompat, c.PollInterval.String(), c.BeatInterval.String(),
-		c.AggregateInterval.String(), c.Retention.String(), c.JournalRetention.String(), c.JournalSync.String(), c.LogLevel.String()}, "|")
+		c.AggregateInterval.String(), c.Retention.String(), c.RawRetention.String(), c.JournalRetention.String(), c.JournalSync.String(), c.LogLevel.String()}, "|")
 }
 
 // The short form of every flag in 0.2's table sets the same value as its long form.
@@ -129,6 +129,11 @@ func TestConfigRefusals(t *testing.T) {
 		{"log level", []string{"-l", "loud"}, "--log-level: must be TRACE"},
 		{"journal sync", []string{"--journal-sync", "sometimes"}, `--journal-sync: must be "always"`},
 		{"journal size", []string{"--journal-max-bytes", "1MB"}, "--journal-max-bytes: must be a size of 64MB or more"},
+		{"raw age", []string{"--raw-retention", "59m"}, "--raw-retention: must be whole seconds from 1h to 20 years"},
+		{"raw fractions", []string{"--raw-retention", "2h0m0.5s"}, "--raw-retention: must be whole seconds"},
+		{"raw ages", []string{"--raw-retention", "1041w"}, "--raw-retention: must be whole seconds from 1h to 20 years"},
+		{"raw for ever", []string{"--raw-retention", "0"}, "--raw-retention: must be a duration"},
+		{"raw shorter than alerts", []string{"--raw-retention", "7h", "--kapacitor-address", "http://127.0.0.1:9092"}, "--raw-retention: with --kapacitor-address it must be at least 8h"},
 		{"journal age", []string{"--journal-retention", "tomorrow"}, "--journal-retention: must be a duration"},
 		{"journal shorter than a window", []string{"--journal-retention", "20m"}, "--journal-retention must be at least twice"},
 		{"bool", []string{"--insecure=perhaps"}, "--insecure: must be true or false"},

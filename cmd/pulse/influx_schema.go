@@ -18,7 +18,7 @@ type influxSchema struct{ *App }
 
 // Ensure makes and repairs the schema.
 func (a influxSchema) Ensure(ctx context.Context, missing func() error) error {
-	_, err := migrations.EnsureInflux(ctx, a.store, migrations.Schema{Aggregates: a.config.Retention, Missing: missing}, a.log.With("room", "migrations"))
+	_, err := migrations.EnsureInflux(ctx, a.store, migrations.Schema{Raw: a.config.RawRetention, Aggregates: a.config.Retention, Missing: missing}, a.log.With("room", "migrations"))
 	return err
 }
 

@@ -13,6 +13,9 @@ import (
 	"github.com/nanopack/pulse/projector/influx"
 )
 
+// maxRawRetention is as long as --retention may be.
+const maxRawRetention = 1040 * duration.Week
+
 // An option is one key of the configuration. It is a flag, an environment variable (PULSE_ and the
 // long name in capitals) and a key of the config file.
 type option struct {
@@ -123,6 +126,12 @@ func options() []option {
 		}},
 		{"poll-interval", "p", "int", "60", "Interval to request stats from clients (seconds)", func(c *Config, v string) (err error) {
 			c.PollInterval, err = seconds(v, 1, 24*3600)
+			return err
+		}},
+		{"raw-retention", "", "string", "8h", "Age up to which InfluxDB keeps single readings (1h or more)", func(c *Config, v string) (err error) {
+			if c.RawRetention, err = age(v); err == nil && (c.RawRetention < time.Hour || c.RawRetention%time.Second != 0 || c.RawRetention > maxRawRetention) {
+				err = fmt.Errorf("must be whole seconds from 1h to 20 years, such as 8h, 3d or 2w, not %q", v)
+			}
 			return err
 		}},
 		{"read-token", "", "string", "", "Token that only reads (HTTP and NATS)", func(c *Config, v string) error {

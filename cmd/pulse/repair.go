@@ -61,7 +61,7 @@ func replayOf(policy influx.Policy) string {
 func (a *App) newRepairer() *repairer {
 	r := &repairer{
 		journal: a.journal, create: a.past.Create, interval: a.config.AggregateInterval, now: a.config.now,
-		keeps: map[influx.Policy]time.Duration{influx.PolicyRaw: migrations.RawRetention, influx.PolicyAggregate: a.config.Retention},
+		keeps: map[influx.Policy]time.Duration{influx.PolicyRaw: a.config.RawRetention, influx.PolicyAggregate: a.config.Retention},
 		log:   a.log.With("room", "influx"), metrics: a.repairs,
 	}
 	if r.now == nil {

@@ -59,7 +59,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 		detach     = c.Bool("detach", false, "Print the replay's id and return: the server goes on")
 	)
 	c.takes("aggregate-interval", "config-file", "data-dir", "influx-address", "journal-max-bytes", "journal-retention",
-		"journal-sync", "log-level", "retention")
+		"journal-sync", "log-level", "raw-retention", "retention")
 	if done, code := c.parse(args); done {
 		return code
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/kapa"
-	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
@@ -32,7 +31,7 @@ func (a *App) buildHistory(registry *prometheus.Registry) error {
 		Rejects: a.rejects, Logger: log, Registerer: registry, Now: config.now,
 	})
 	rawOptions := influx.RawOptions{
-		Store: a.store, EnsureSchema: a.projections.EnsureSchema, Retention: migrations.RawRetention,
+		Store: a.store, EnsureSchema: a.projections.EnsureSchema, Retention: config.RawRetention,
 		Rejects: a.rejects, Logger: log, Registerer: registry, Now: config.now,
 	}
 	raw, err := influx.NewRaw(rawOptions)

@@ -18,7 +18,8 @@ var (
 		"max-concurrent-queries limit exceeded", "query engine shutdown",
 		"timeout", "engine is closed", "shard is disabled", "tsdb store closed",
 	}
-	notFiniteTexts = []string{"json: unsupported value"} // of encoding/json in the server
+	// of encoding/json in the server; 1.6 sends the second as the whole answer
+	notFiniteTexts = []string{"json: unsupported value", "the answer is not readable: json: error calling MarshalJSON"}
 )
 
 // maxSaid is how many bytes of a server's error text are kept.
