@@ -175,7 +175,14 @@ func (t *trial) advance(ctx context.Context, to int64) error {
 	return nil
 }
 
+// tick has the evaluator evaluate what is due at a moment. In a silence there are many, and no record
+// after which the trial would rest.
 func (t *trial) tick(ctx context.Context, at int64) error {
+	if time.Since(t.resumed) >= maxRest {
+		if err := t.rest(ctx); err != nil {
+			return err
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/influxdata/influxql"
 
 	"github.com/nanopack/pulse/ingest"
-	"github.com/nanopack/pulse/internal/duration"
 )
 
 // corpus returns texts that attackers try, and texts that are merely unusual names, from
@@ -434,24 +433,4 @@ func fuzzRange(t *testing.T, name, rawQuery string) {
 		}
 		checkSent(t, "/range/"+url.PathEscape(name), st)
 	}
-}
-
-// Durations never overflow and never exceed the bound. An accepted duration has the value that its
-// text says.
-func FuzzDuration(f *testing.F) {
-	for _, s := range []string{"1d", "90m", "1h30m", "5u", "5µ", "10ms", "2w", "", "0", "-1h", "1", "d", "1.5h", "9999999999999999999h", "3660d", "3660d1u", "1h 2m"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		d, err := duration.Parse(s, maxBack)
-		if err != nil {
-			return
-		}
-		if d < 0 || d > maxBack {
-			t.Fatalf("%q is %s", s, d)
-		}
-		if again, err := influxql.ParseDuration(s); err != nil || again != d {
-			t.Fatalf("%q is %s here and %s (%v) to InfluxQL", s, d, again, err)
-		}
-	})
 }

@@ -75,8 +75,8 @@ func (a *rangeAnswer) points() map[string]float64 {
 	return points
 }
 
-// reading is a reading as the model of /range keeps it.
-type reading struct {
+// single is a reading as the model of /range keeps it.
+type single struct {
 	time     int64
 	tags     map[string]string
 	value    float64
@@ -86,7 +86,7 @@ type reading struct {
 
 // modelled is the model: what a history is made of, and how it is looked at.
 type modelled struct {
-	readings  []reading
+	readings  []single
 	interval  time.Duration
 	retention time.Duration
 }
@@ -106,7 +106,7 @@ type modelQuestion struct {
 // of the windows that begin in it. A window without a reading in its time is one that is not kept.
 func (m *modelled) answer(q modelQuestion) map[string]float64 {
 	interval := int64(m.interval)
-	var matching []reading
+	var matching []single
 	for _, r := range m.readings {
 		ok := true
 		for key, values := range q.filters {
@@ -125,7 +125,7 @@ func (m *modelled) answer(q modelQuestion) map[string]float64 {
 		return percentile || q.step%interval != 0 && slot >= seam
 	}
 	bare := func(window int64) bool { // no slot of its time has readings
-		return !slices.ContainsFunc(matching, func(r reading) bool {
+		return !slices.ContainsFunc(matching, func(r single) bool {
 			slot := r.time / q.step * q.step
 			return r.kept && slot >= q.start && slot < q.end && raw(slot) && slot < window+interval && slot+q.step > window
 		})
@@ -134,7 +134,7 @@ func (m *modelled) answer(q modelQuestion) map[string]float64 {
 		group string
 		slot  int64
 	}
-	fromReadings, fromWindows := map[of][]reading{}, map[of]map[string][]reading{}
+	fromReadings, fromWindows := map[of][]single{}, map[of]map[string][]single{}
 	for _, r := range matching {
 		tags := map[string]string{}
 		for _, key := range q.by {
@@ -154,7 +154,7 @@ func (m *modelled) answer(q modelQuestion) map[string]float64 {
 		}
 		k := of{group, slot}
 		if fromWindows[k] == nil {
-			fromWindows[k] = map[string][]reading{}
+			fromWindows[k] = map[string][]single{}
 		}
 		series := fmt.Sprint(window, r.tags)
 		fromWindows[k][series] = append(fromWindows[k][series], r)
@@ -189,10 +189,10 @@ func (m *modelled) answer(q modelQuestion) map[string]float64 {
 }
 
 // windowsValue is the value of a slot by the windows that begin in it, by window and series.
-func windowsValue(v verb, windows map[string][]reading, interval int64) (float64, bool) {
+func windowsValue(v verb, windows map[string][]single, interval int64) (float64, bool) {
 	var all, means, lasts []sample
 	for _, list := range windows {
-		slices.SortStableFunc(list, func(a, b reading) int { return cmp.Compare(a.time, b.time) })
+		slices.SortStableFunc(list, func(a, b single) int { return cmp.Compare(a.time, b.time) })
 		sum := 0.0
 		for _, r := range list {
 			all = append(all, sample{r.time, r.value})
@@ -221,7 +221,7 @@ func windowsValue(v verb, windows map[string][]reading, interval int64) (float64
 // write stores the readings and the windows.
 func (m *modelled) write(t *testing.T, store influx.Store, stat string) {
 	t.Helper()
-	windows := map[string][]reading{}
+	windows := map[string][]single{}
 	var raw []influx.Point
 	series := func(measurement string, tags map[string]string) influx.Series {
 		var list []influx.Tag
@@ -256,8 +256,8 @@ func (m *modelled) write(t *testing.T, store influx.Store, stat string) {
 }
 
 // aggregateOf returns the mean, count, sum, min, max and last of readings.
-func aggregateOf(list []reading) [6]float64 {
-	slices.SortStableFunc(list, func(a, b reading) int { return cmp.Compare(a.time, b.time) })
+func aggregateOf(list []single) [6]float64 {
+	slices.SortStableFunc(list, func(a, b single) int { return cmp.Compare(a.time, b.time) })
 	row := [6]float64{3: math.Inf(1), 4: math.Inf(-1)}
 	for _, r := range list {
 		row[1]++
@@ -281,7 +281,7 @@ func TestRangeEqualsARecount(t *testing.T) {
 
 func rangeEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 3))
-	stat := fmt.Sprint("stat", seed) // each seed has a stat of its own
+	name := fmt.Sprint("stat", seed) // each seed has a stat of its own
 	m := &modelled{interval: []time.Duration{15 * time.Minute, time.Minute, 20 * time.Minute}[seed%3],
 		retention: time.Duration(60+rnd.IntN(240)) * time.Minute}
 	oldest := testNow.Add(-m.retention).Truncate(time.Hour).UnixNano() // whole shards expire
@@ -298,9 +298,9 @@ func rangeEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 			tags["service"] = fmt.Sprint("s", host%2)
 		}
 		ns := at.UnixNano()
-		m.readings = append(m.readings, reading{ns, tags, float64(rnd.IntN(800)) / 8, ns >= oldest && !(ns >= holeFrom && ns < holeTo), true})
+		m.readings = append(m.readings, single{ns, tags, float64(rnd.IntN(800)) / 8, ns >= oldest && !(ns >= holeFrom && ns < holeTo), true})
 	}
-	m.write(t, store, stat)
+	m.write(t, store, name)
 	w := startWorld(t, func(o *Options) {
 		o.AggregateInterval, o.RawRetention, o.Stored, o.StoredMeasurement = m.interval, m.retention, influx.Clean, influx.CleanMeasurement
 		o.Location = time.FixedZone("", 3*3600+1800)
@@ -334,7 +334,7 @@ func rangeEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 				q.filters[key] = append(q.filters[key], value)
 			}
 		}
-		path := fmt.Sprintf("/range/%s?verb=%s&start=%d&stop=%d&step=%d&by=%s%s", stat, q.verb, start, end, q.step/1e9, strings.Join(q.by, ","), query)
+		path := fmt.Sprintf("/range/%s?verb=%s&start=%d&stop=%d&step=%d&by=%s%s", name, q.verb, start, end, q.step/1e9, strings.Join(q.by, ","), query)
 		a := w.get(t, path)
 		if a.status == 400 && q.verb[0] == 'p' && strings.Contains(a.body, "single readings") {
 			continue // they are not kept so long
@@ -358,7 +358,7 @@ func rangeEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 			b := w.get(t, strings.Replace(path[:strings.Index(path, "&start=")], "/range/", "/hourly/", 1)+
 				fmt.Sprintf("&start=%s&stop=%s%s", rfc3339(start), rfc3339(end), query))
 			if b.status == 200 {
-				var list []stat0
+				var list []stat
 				if err := json.Unmarshal([]byte(b.body), &list); err != nil {
 					t.Fatal(err)
 				}
@@ -375,8 +375,6 @@ func rangeEqualsARecount(t *testing.T, store influx.Store, seed uint64) {
 		t.Errorf("seed %d: only %v were used", seed, sources)
 	}
 }
-
-type stat0 = stat
 
 func rfc3339(seconds int64) string { return time.Unix(seconds, 0).UTC().Format(time.RFC3339) }
 

@@ -235,8 +235,14 @@ func TestRangeLimits(t *testing.T) {
 		t.Errorf("asked %v", asked)
 	}
 	w.latest.tagKeys = []string{"host", "rack"}
-	// Those who were not read in that time may have nothing in it.
+	// Those that were not read in that time may have nothing in it: their windows are counted.
 	ask(3, "/range/cpu?verb=max&by=host&start=10m&stop=2m&step=1m").contains(t, 200, `"host":"2"`)
+	w.influx.statements()
+	ask(1001, "/range/cpu?verb=max&by=host&start=10m&stop=2m&step=1m").contains(t, 400, "more than 1000 series")
+	ask(600, "/range/cpu?verb=max&by=host&start=2200s&stop=2m&step=1s").contains(t, 400, "points of 600 series")
+	if asked := w.influx.statements(); slices.ContainsFunc(asked, func(st statement) bool { return strings.Contains(st.text, "one_day") }) {
+		t.Errorf("points were computed: %v", asked)
+	}
 	ask(3, "/range/cpu?verb=max&by=rack&start=10m&step=1m").contains(t, 200, "series")
 }
 
@@ -247,8 +253,8 @@ func TestRangeOfHugeReadings(t *testing.T) {
 		m := &modelled{interval: 15 * time.Minute, retention: 8 * time.Hour}
 		at := testNow.Truncate(15 * time.Minute)
 		for i := range 4 {
-			m.readings = append(m.readings, reading{at.Add(time.Duration(i) * time.Second).UnixNano(), map[string]string{"host": "a"}, 1.5e308, true, false},
-				reading{at.Add(time.Minute + time.Duration(i)*time.Second).UnixNano(), map[string]string{"host": "b"}, float64(i), true, false})
+			m.readings = append(m.readings, single{at.Add(time.Duration(i) * time.Second).UnixNano(), map[string]string{"host": "a"}, 1.5e308, true, false},
+				single{at.Add(time.Minute + time.Duration(i)*time.Second).UnixNano(), map[string]string{"host": "b"}, float64(i), true, false})
 		}
 		m.write(t, store, "cpu")
 		w := startWorld(t, nil)
@@ -276,7 +282,7 @@ func TestRangeWithTheCorpus(t *testing.T) {
 			if checkName("", name) != nil || reservedName(name) || name == "_measurement" || strings.Contains(name, ",") || strings.Contains(name, ":") {
 				continue
 			}
-			m := &modelled{interval: 15 * time.Minute, retention: 8 * time.Hour, readings: []reading{{at.UnixNano(), map[string]string{name: name}, float64(i), true, true}}}
+			m := &modelled{interval: 15 * time.Minute, retention: 8 * time.Hour, readings: []single{{at.UnixNano(), map[string]string{name: name}, float64(i), true, true}}}
 			m.write(t, store, name)
 			for _, step := range []string{"1m", "15m"} {
 				var got rangeAnswer

@@ -22,7 +22,7 @@ const propertyRounds = 5
 // TestAnythingGoes does everything to a server that can happen, in random order: load, outages of
 // InfluxDB, loss of its data, restarts, kill -9, replays, clock steps both ways. In the end the
 // journal holds every event that the server has confirmed, once. InfluxDB equals a recount of the
-// journal, field for field.
+// journal, field for field, and so do random answers of /range.
 func TestAnythingGoes(t *testing.T) {
 	const atOnce = 4 // a run waits most of the time
 	seeds := make([]uint64, propertyRounds)
@@ -96,15 +96,18 @@ func runAnything(t *testing.T, seed uint64) {
 	}
 	awaitProjected(t, a.server)
 	awaitReplays(t, a.server)
+	a.clock.step(t, maxOffset-a.clock.offset) // after all readings
+	a.clock.awaitRead(t, a.server)
+	asked := askRanges(t, a.server, a.random, a.clock.now(), 30)
 	if err := a.server.Stop(); err != nil {
 		t.Error(err)
 	}
-	a.compare()
+	compareRanges(t, asked, a.compare())
 }
 
-// compare compares the journal with the events that were sent, and InfluxDB with the journal. The
-// server is stopped meanwhile.
-func (a *anything) compare() {
+// compare compares the journal with the events that were sent, and InfluxDB with the journal, and
+// returns the recount of the journal. The server is stopped meanwhile.
+func (a *anything) compare() *count {
 	a.t.Helper()
 	want := recount(a.t, a.dir)
 	a.log("%d events in the journal", want.events)
@@ -114,6 +117,7 @@ func (a *anything) compare() {
 	} else {
 		compareWithInflux(a.t, a.dir, want)
 	}
+	return want
 }
 
 func (a *anything) log(format string, args ...any) {
