@@ -61,8 +61,8 @@ fuzz: ## every fuzz target, FUZZTIME (10m) each, FUZZERS (1) at a time
 	  grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6- | sed "s|^|$$package |"; done | \
 	xargs -P $(FUZZERS) -L 1 sh -c '$(GO) test -run "^$$" -fuzz "^$$1$$" -fuzztime $(FUZZTIME) -parallel $$(( ($$(nproc) + $(FUZZERS) - 1) / $(FUZZERS) )) $$0 || exit 255'
 
-fuzz-short: ## the same, 15 s each, as many at a time as there are processors
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=15s FUZZERS=$$(nproc)
+fuzz-short: ## the same, 10 s each, as many at a time as there are processors
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=10s FUZZERS=$$(nproc)
 
 bench: tools ## the budgets: each figure beside its limit, from the same run; BENCH='-part codec', BENCH=-long
 	$(GO) run ./internal/bench $(BENCH)

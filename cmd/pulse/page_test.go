@@ -13,6 +13,8 @@ import (
 
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/internal/testtools"
+	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/query/console"
 	"github.com/nanopack/pulse/relaywire/relay"
 )
@@ -25,6 +27,8 @@ type pageScenario struct {
 	name string
 	// hosts are the relays that send cpu_used and others to the server.
 	hosts []pageHost
+	// past is how long they have been sending already.
+	past time.Duration
 	// influx is whether the server writes to an InfluxDB of its own, behind a proxy.
 	influx bool
 	do     map[string]func(*pageWorld)
@@ -62,9 +66,9 @@ func TestPage(t *testing.T) {
 	two := []pageHost{{id: "web1", tags: []string{"service:web"}}, {id: "web2", tags: []string{"service:shop"}}}
 	for _, scenario := range []pageScenario{
 		{name: "tokens", hosts: two},
-		{name: "views", hosts: two},
-		{name: "zoom", hosts: two},
-		{name: "alert", hosts: two, do: map[string]func(*pageWorld){
+		{name: "views", hosts: several(), past: time.Hour},
+		{name: "zoom", hosts: two, past: time.Hour},
+		{name: "alert", hosts: two, past: 10 * time.Minute, do: map[string]func(*pageWorld){
 			"silence": func(w *pageWorld) { w.close(w.relays[1]) }}},
 		{name: "large"},
 		{name: "hostile", hosts: []pageHost{{id: "<svg/onload=window.hit=1>", tags: []string{"rack:<img/src=x/onerror=window.hit=1>"}, stat: "<img/src=x/onerror=window.hit=1>"}}},
@@ -78,6 +82,54 @@ func TestPage(t *testing.T) {
 			"hole": func(w *pageWorld) { w.ill.exec("DELETE WHERE time < now()") }}},
 	} {
 		t.Run(scenario.name, func(t *testing.T) { playPage(t, scenario) })
+	}
+}
+
+// several are hosts as a small company has them.
+func several() (hosts []pageHost) {
+	for service, n := range map[string]int{"web": 4, "shop": 3, "db": 2} {
+		for i := range n {
+			hosts = append(hosts, pageHost{id: fmt.Sprint(service, i+1), tags: []string{"service:" + service}})
+		}
+	}
+	return hosts
+}
+
+// values are what a host reports at a moment.
+func (h pageHost) values(at time.Time) map[string]float64 {
+	wave := func(mean, swing float64, period time.Duration) float64 {
+		phase := float64(len(h.id)) + float64(h.id[len(h.id)-1])
+		return math.Round(100*(mean+swing*math.Sin(phase+2*math.Pi*at.Sub(time.Unix(0, 0)).Seconds()/period.Seconds()))) / 100
+	}
+	values := map[string]float64{"cpu_used": wave(40, 20, 20*time.Minute) + wave(5, 5, 41*time.Second), "cpu_user": wave(30, 20, 20*time.Minute), "ram_used": wave(60, 5, 30*time.Minute),
+		"disk_used": wave(71, 0.5, 2*time.Hour), "load_1": wave(2, 1, 15*time.Minute), "net_in": wave(2e6, 1e6, 7*time.Minute), "net_out": wave(4e5, 2e5, 9*time.Minute)}
+	if h.stat != "" {
+		values[h.stat] = 1
+	}
+	return values
+}
+
+// fillPast makes a journal of the past of hosts, as if they had been polled every ten seconds.
+func fillPast(t *testing.T, dataDir string, hosts []pageHost, past time.Duration) {
+	t.Helper()
+	j, err := journal.Open(t.Context(), journal.Options{Dir: filepath.Join(dataDir, "journal"), Sync: journal.SyncEvery(time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for at := now.Add(-past).Truncate(10 * time.Second); at.Before(now); at = at.Add(10 * time.Second) {
+		for _, h := range hosts {
+			var stats []codec.Stat
+			for id, v := range h.values(at) {
+				stats = append(stats, codec.Stat{ID: id, Value: v})
+			}
+			if _, err := j.Append(t.Context(), &codec.Event{Relay: h.id, Time: at.UnixNano(), Collectors: []codec.Collector{{Name: "host", Tags: h.tags, Stats: stats}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := j.Close(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -96,7 +148,11 @@ func playPage(t *testing.T, scenario pageScenario) {
 		w.ill.proxy = testtools.StartProxy(t, w.ill.db.Addr)
 		influx = w.ill.proxy.Addr
 	}
-	w.server = serverOf(t, pulseproc.Options{DataDir: filepath.Join(t.TempDir(), "data"), Token: pageToken,
+	dir := filepath.Join(t.TempDir(), "data")
+	if scenario.past > 0 {
+		fillPast(t, dir, scenario.hosts, scenario.past)
+	}
+	w.server = serverOf(t, pulseproc.Options{DataDir: dir, Token: pageToken,
 		Args: []string{"--influx-address", influx, "-p", "1", "-a", "1", "--token", pageToken, "--read-token", pageReadToken, "--nats-listen-address", ""}})
 	w.start()
 	for _, h := range scenario.hosts {
@@ -111,7 +167,7 @@ func playPage(t *testing.T, scenario pageScenario) {
 			return err
 		})
 	}
-	shots := os.Getenv("PULSE_SCREENSHOTS") // kept if it is set
+	shots := os.Getenv("SCREENSHOTS") // kept if it is set
 	if shots == "" {
 		shots = t.TempDir()
 	}
@@ -126,19 +182,8 @@ func (w *pageWorld) connect(h pageHost) *relay.Relay {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { w.close(r) })
-	began := time.Now()
-	wave := func(mean, swing, period float64) float64 {
-		return math.Round(100*(mean+swing*math.Sin(time.Since(began).Seconds()/period))) / 100
-	}
-	stats := func() map[string]float64 {
-		values := map[string]float64{"cpu_used": wave(40, 30, 7), "cpu_user": wave(30, 20, 7), "ram_used": wave(60, 5, 30), "disk_used": 71.5,
-			"load_1": wave(2, 1, 20), "net_in": wave(2e6, 1e6, 5), "net_out": wave(4e5, 2e5, 9)}
-		if h.stat != "" {
-			values[h.stat] = 1
-		}
-		return values
-	}
-	if err := r.AddCollector("cpu", h.tags, relay.NewSetCollector(stats)); err != nil {
+	stats := func() map[string]float64 { return h.values(time.Now()) }
+	if err := r.AddCollector("host", h.tags, relay.NewSetCollector(stats)); err != nil {
 		w.t.Fatal(err)
 	}
 	return r

@@ -45,7 +45,7 @@ async function edit(root: HTMLElement, id: string | undefined, signal: AbortSign
   const duration = text(old?.duration ?? "5m"), levels = select([["info", "info"], ["warn", "warning"], ["crit", "critical"]], old?.level ?? "crit", () => later())
   const often = text(old?.every ?? "30s")
   const recover = text(old?.recover === undefined ? "" : String(old.recover), {inputmode: "decimal"}), by = text((old?.by ?? ["host"]).join(","), {list: "keys"}), deadman = text(old?.deadman ?? "")
-  const tags = text(Object.entries(old?.tags ?? {}).map(([k, v]) => `${k}:${v}`).join(" ")), post = text(old?.post ?? "", {required: true, type: "url", placeholder: "https://…"})
+  const tags = text(Object.entries(old?.tags ?? {}).map(([k, v]) => `${k}:${v}`).join(" ")), post = text(old?.post ?? "", {required: true, type: "url", placeholder: "address of the receiver"})
   const from = select([["1h", "1 hour"], ["6h", "6 hours"], ["1d", "1 day"], ["2d", "2 days"], ["7d", "1 week"]], "6h", () => later(), "how far back")
   const says = h("div", {}), preview = h("div", {}), groups = h("div", {})
 

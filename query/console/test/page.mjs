@@ -106,7 +106,7 @@ const scenarios = {
       await enter(page)
       await page.getByRole("link", {name: "web1"}).waitFor()
       await page.locator(".spark").first().waitFor({state: "attached"})
-      for (const view of ["hosts", "host/web1?range=15m", "explore?by=host&range=15m", "pipeline?range=15m", "alerts", "alerts/new"]) {
+      for (const view of ["hosts", "host/web1?range=1h", "explore?by=host&range=1h&f.service=web", "pipeline?range=1h", "alerts", "alerts/new"]) {
         await page.goto(`${base}/#/${view}`)
         await page.locator("h1").first().waitFor()
         if (/host\/|explore|pipeline|new/.test(view)) await page.locator(".plot .u-over").first().waitFor()
@@ -122,7 +122,7 @@ const scenarios = {
       await page.keyboard.press("Enter") // skip to the content
       assert.equal(await page.evaluate(() => document.activeElement?.id), "content")
       await page.getByLabel("search hosts and tags").fill("service:shop")
-      await until("the search", async () => (await page.locator(".rows .row").count()) === 1)
+      await until("the search", async () => (await page.locator(".rows .row").count()) === 3)
       await page.context().close()
     }
   },
@@ -223,7 +223,7 @@ const scenarios = {
     await page.getByRole("button", {name: "Open"}).click()
     await page.getByRole("button", {name: "Delete"}).click()
     await page.getByText("There is no alert yet.").waitFor()
-    await page.getByLabel("collector", {exact: true}).fill("cpu")
+    await page.getByLabel("collector", {exact: true}).fill("host")
     await page.getByRole("button", {name: "Poll so"}).click()
     await page.getByRole("button", {name: "End"}).click()
     await outside("silence")
