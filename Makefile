@@ -5,13 +5,23 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RELEASE     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -X main.release=$(RELEASE)
 
-.PHONY: help build run test soak lint bench bench-peers bench-compare fuzz fuzz-short tools clean
+.PHONY: help build page run test soak lint bench bench-peers bench-compare fuzz fuzz-short tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## bin/pulse
+build: page ## bin/pulse, with the page at /
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/pulse ./cmd/pulse
+
+CONSOLE := query/console
+page: $(CONSOLE)/dist/index.html.gz ## the page at /, bundled from query/console/src with npm
+
+$(CONSOLE)/dist/index.html.gz: $(CONSOLE)/node_modules/.package-lock.json $(CONSOLE)/build.mjs $(wildcard $(CONSOLE)/src/*)
+	cd $(CONSOLE) && npm run --silent check && npm run --silent build
+
+$(CONSOLE)/node_modules/.package-lock.json: $(CONSOLE)/package-lock.json
+	tools/install.sh npm
+	cd $(CONSOLE) && npm ci --silent --no-audit --no-fund
 
 run: build ## the server with the embedded InfluxDB engine, collecting this host's own stats
 	@exec bin/pulse -s --influx-address embedded --host-stats --poll-interval 5
@@ -19,7 +29,7 @@ run: build ## the server with the embedded InfluxDB engine, collecting this host
 tools: ## the servers that the tests run against, into ~/.cache/pulse-tools
 	tools/install.sh
 
-test: tools ## every test, with the race detector
+test: tools page ## every test, with the race detector
 	$(GO) test -race -parallel 3 -timeout 40m ./...
 
 # How long a soak is: rounds of kill -9, of random trouble over the whole server
@@ -31,7 +41,7 @@ PROPERTY_ROUNDS ?= 50
 SOAK_COUNT      ?= 20
 SUSPEND_SECONDS ?= 60
 HOSTILE_RELAYS  ?= 10000
-soak: tools ## the tests that kill, fill and break, for hours; KILL_ROUNDS (100), PROPERTY_ROUNDS (50), SUSPEND_SECONDS (60), HOSTILE_RELAYS (10000), SOAK_COUNT (20)
+soak: tools page ## the tests that kill, fill and break, for hours; KILL_ROUNDS (100), PROPERTY_ROUNDS (50), SUSPEND_SECONDS (60), HOSTILE_RELAYS (10000), SOAK_COUNT (20)
 	PULSE_KILL_ROUNDS=$(KILL_ROUNDS) PULSE_PROPERTY_ROUNDS=$(PROPERTY_ROUNDS) PULSE_SUSPEND_SECONDS=$(SUSPEND_SECONDS) \
 	$(GO) test -race -v -timeout 6h \
 	  -run 'TestKill9|TestAlertsKill9|TestAnythingGoes|TestOutages|TestStop|TestDiskFull|TestDamagedDataDir|TestOverrideOverRestart|TestSuspend|TestOutOfFiles|TestLittleMemory' ./cmd/pulse
@@ -51,8 +61,8 @@ fuzz: ## every fuzz target, FUZZTIME (10m) each, FUZZERS (1) at a time
 	  grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6- | sed "s|^|$$package |"; done | \
 	xargs -P $(FUZZERS) -L 1 sh -c '$(GO) test -run "^$$" -fuzz "^$$1$$" -fuzztime $(FUZZTIME) -parallel $$(( ($$(nproc) + $(FUZZERS) - 1) / $(FUZZERS) )) $$0 || exit 255'
 
-fuzz-short: ## the same, 15 s each, as many at a time as there are processors
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=15s FUZZERS=$$(nproc)
+fuzz-short: ## the same, 10 s each, as many at a time as there are processors
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=10s FUZZERS=$$(nproc)
 
 bench: tools ## the budgets: each figure beside its limit, from the same run; BENCH='-part codec', BENCH=-long
 	$(GO) run ./internal/bench $(BENCH)
@@ -66,4 +76,4 @@ bench-compare: ## the Go benchmarks of the revision OLD and of this tree, COUNT 
 	tools/bench-compare.sh '$(OLD)' $(COUNT)
 
 clean: ## what the build left; the data dir stays
-	rm -rf bin
+	rm -rf bin $(CONSOLE)/node_modules $(CONSOLE)/dist/assets $(CONSOLE)/dist/index.html.gz

@@ -2,10 +2,12 @@ package query
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"slices"
 
 	"github.com/nanopack/pulse/internal/influxnames"
+	"github.com/nanopack/pulse/projector/latest"
 )
 
 // The statements that ask for the names in the aggregates. InfluxDB 1.6 wants ON for tags even when
@@ -16,8 +18,19 @@ const (
 	showTags   = `SHOW TAG KEYS ` + onWindows
 )
 
-// keys lists the stats recorded: those read lately, and those in the aggregates.
+// keys lists the stats recorded: those read lately, and those in the aggregates. With filters it
+// lists the stats of the series that match and were read lately.
 func (s *Server) keys(w http.ResponseWriter, r *http.Request, _ params) error {
+	if r.URL.RawQuery != "" && s.o.Compat != Compat02 {
+		sel, err := parseSelection(r.URL.RawQuery, 0, s.o.Now(), s.o.Location)
+		if err != nil {
+			return err
+		}
+		if len(sel.filters) > 0 {
+			s.writeNames(w, s.keysOf(sel.filters.byKey()))
+			return nil
+		}
+	}
 	names := slices.Clone(s.o.Latest.Stats())
 	for _, field := range s.stored(r.Context(), showFields) {
 		if !influxnames.IsCompanion(field) {
@@ -26,6 +39,17 @@ func (s *Server) keys(w http.ResponseWriter, r *http.Request, _ params) error {
 	}
 	s.writeNames(w, names)
 	return nil
+}
+
+func (s *Server) keysOf(filters map[string][]string) (names []string) {
+	for _, stat := range s.o.Latest.Stats() {
+		has := false
+		s.o.Latest.Select(stat, filters, math.MinInt64, func(latest.Reading) { has = true })
+		if has {
+			names = append(names, stat)
+		}
+	}
+	return names
 }
 
 // tags lists the tags to filter by.

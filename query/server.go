@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/nanopack/pulse/internal/guesses"
+	"github.com/nanopack/pulse/query/console"
 )
 
 // Server serves the API on one listener. Start it once. Stop may be called at any time, any number
@@ -26,6 +27,7 @@ type Server struct {
 	metrics *metrics
 	cors    atomic.Pointer[string] // Access-Control-Allow-Origin
 	tickets *tickets
+	page    *console.Console
 	tokens  *guesses.Tokens
 	// An address that guesses tickets is not refused for tokens: a page that comes back after a
 	// restart has an old ticket.
@@ -74,6 +76,7 @@ func New(o Options) (*Server, error) {
 		log:      o.Logger,
 		metrics:  newMetrics(o.Registerer),
 		tickets:  newTickets(),
+		page:     console.New(),
 		patience: streamPatience,
 		turns:    make(chan struct{}, o.HistoryQueries),
 		trying:   make(chan struct{}, 1),
@@ -190,6 +193,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.Method == http.MethodOptions {
 		s.options(rec, r)
+		return
+	}
+	if s.page.Serve(rec, r) {
+		rec.route = "/"
 		return
 	}
 	// The plain w, because only net/http's own type closes the connection after a body that is too

@@ -5,6 +5,11 @@
 #   influxd-1.6     InfluxDB 1.6.7, from Debian's package influxdb
 #   kapacitord-1.5  Kapacitor 1.5.9, built from tools/kapacitord
 #
+# and these from Debian, installed into the system where they are missing:
+#
+#   npm             Node.js and npm, with which the page is built
+#   chromium        the browser that tests the page
+#
 # and by name alone those that only `make bench-peers` needs:
 #
 #   victoria-metrics  VictoriaMetrics 1.151.0, built from tools/victoria-metrics
@@ -12,8 +17,7 @@
 #                     tools/prometheus; takes seven minutes on two cores
 #
 # With all of them there it returns at once. A changed go.mod, go.sum or version
-# builds again. Nothing is started, and nothing is installed into the system:
-# the Debian package is only unpacked. Names as arguments install only those.
+# builds again. Nothing is started. Names as arguments install only those.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -63,21 +67,38 @@ debian() {
 	mv "$tmp/$name" "$bin/$name"
 }
 
+# system PROGRAM PACKAGE...: installs Debian's packages if the machine has no such program.
+system() {
+	local program=$1
+	shift
+	command -v "$program" >/dev/null && return
+	if [[ $(id -u) != 0 ]]; then
+		say "there is no $program: run 'sudo apt-get install $*', then 'make tools' again"
+		exit 1
+	fi
+	say "installing Debian's $* (once)"
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq >&2
+	apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
 install() {
 	case $1 in
 	influxd-1.8) build "$1" 1.8.10 influxd github.com/influxdata/influxdb/cmd/influxd local ;;
+	npm) system npm nodejs npm ;;
+	chromium) system chromium chromium ;;
 	influxd-1.6) debian "$1" influxdb /usr/bin/influxd ;;
 	# Built with Go 1.22 or later it panics at start, in an old dependency.
 	kapacitord-1.5) build "$1" 1.5.9 kapacitord github.com/influxdata/kapacitor/cmd/kapacitord go1.21.13 ;;
 	# These need a newer Go than Pulse does; an older one fetches it.
 	victoria-metrics) build "$1" 1.151.0 "$1" github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics auto ;;
 	prometheus) build "$1" 3.16.0 "$1" github.com/prometheus/prometheus/cmd/prometheus auto remove_all_sd ;;
-	*) say "unknown tool $1: expected influxd-1.8, influxd-1.6, kapacitord-1.5, victoria-metrics or prometheus" && exit 2 ;;
+	*) say "unknown tool $1: expected npm, chromium, influxd-1.8, influxd-1.6, kapacitord-1.5, victoria-metrics or prometheus" && exit 2 ;;
 	esac
 }
 
 if [[ $# == 0 ]]; then
-	set -- influxd-1.8 influxd-1.6 kapacitord-1.5
+	set -- influxd-1.8 influxd-1.6 kapacitord-1.5 npm chromium
 fi
 for name in "$@"; do
 	install "$name"

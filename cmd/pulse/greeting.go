@@ -22,9 +22,9 @@ func (a *App) greet(ctx context.Context, w io.Writer) {
 			flags = " --cacert " + filepath.Join(a.config.DataDir, "tls", "cert.pem")
 		}
 	}
-	token := a.config.Token
-	if token != defaultToken {
-		token = "$TOKEN"
+	token, fragment := a.config.Token, "/#token="+a.config.Token
+	if token != defaultToken { // what is printed may be kept in a log
+		token, fragment = "$TOKEN", "/ (asks for the token)"
 	}
 	nats := "off"
 	if address := a.clients.Addr(); address != nil {
@@ -36,8 +36,8 @@ func (a *App) greet(ctx context.Context, w io.Writer) {
 		reach = err.Error()
 	}
 	base := fmt.Sprintf("%s://%s", scheme, fromHere(a.query.Addr()))
-	fmt.Fprintf(w, "pulse %s\n\n  relays   %s\n  api      %s\n  nats     %s\n  data     %s\n  journal  %s\n  influxdb %s\n\n", version(),
-		a.ingest.Addr(), base, nats, a.config.DataDir, reach, maskPassword(a.config.InfluxAddress))
+	fmt.Fprintf(w, "pulse %s\n\n  page     %s\n  relays   %s\n  api      %s\n  nats     %s\n  data     %s\n  journal  %s\n  influxdb %s\n\n", version(),
+		base+fragment, a.ingest.Addr(), base, nats, a.config.DataDir, reach, maskPassword(a.config.InfluxAddress))
 	for _, path := range []string{"/latest/cpu_used", "/hourly/cpu_used", "/relays", "/status"} {
 		fmt.Fprintf(w, "  curl%s -H \"X-AUTH-TOKEN: %s\" %s%s\n", flags, token, base, path)
 	}

@@ -1,0 +1,115 @@
+// The API, asked as any client asks it. Every call may fail with an ApiError, whose text is for a
+// person.
+
+export class ApiError extends Error {
+  constructor(readonly status: number, text: string) { super(text) }
+}
+
+const place = "pulse-token"
+let token = sessionStorage.getItem(place) ?? ""
+
+// onState hears whether the server answers, and when the token is missing or wrong.
+type State = "ok" | "away" | "token"
+let listener: (state: State, text: string) => void = () => {}
+export function onState(f: typeof listener): void { listener = f }
+
+// setToken keeps the token for this session of the browser only.
+export function setToken(t: string): void {
+  token = t
+  if (t) sessionStorage.setItem(place, t)
+  else sessionStorage.removeItem(place)
+}
+export const hasToken = (): boolean => token !== ""
+
+export type Params = [key: string, value: string][]
+
+// address is a path with its parameters.
+export function address(path: string, params: Params = []): string {
+  const q = params.map(([k, v]) => `${encodeURIComponent(k)}=${encodeURIComponent(v)}`).join("&")
+  return q ? `${path}?${q}` : path
+}
+
+export async function ask(method: string, path: string, init: RequestInit = {}): Promise<Response> {
+  let answer: Response
+  try {
+    answer = await fetch(path, {...init, method, headers: {...(init.headers as Record<string, string>), "X-AUTH-TOKEN": token}, credentials: "omit", cache: "no-store"})
+  } catch (e) {
+    if (init.signal?.aborted) throw e
+    listener("away", "The server does not answer. This page goes on by itself when it is back.")
+    throw new ApiError(0, "the server does not answer")
+  }
+  if (answer.ok) {
+    listener("ok", "")
+    return answer
+  }
+  let text = `${answer.status} ${answer.statusText}`
+  try {
+    text = ((await answer.json()) as {error?: string}).error ?? text
+  } catch { /* not an error of the API: its status says enough */ }
+  if (answer.status === 401) listener("token", token ? "The server does not take this token." : "")
+  else if (answer.status === 429) listener("token", text)
+  else listener("ok", "")
+  throw new ApiError(answer.status, text)
+}
+
+export async function get<T>(path: string, params: Params = [], signal?: AbortSignal): Promise<T> {
+  return (await ask("GET", address(path, params), {signal})).json() as Promise<T>
+}
+
+export async function send<T>(method: string, path: string, body?: unknown): Promise<T> {
+  return (await ask(method, path, {body: body === undefined ? undefined : JSON.stringify(body)})).json() as Promise<T>
+}
+
+// orEmpty answers nothing where the API says 404: nothing matches.
+export async function orEmpty<T>(answer: Promise<T>, empty: T): Promise<T> {
+  try {
+    return await answer
+  } catch (e) {
+    if (e instanceof ApiError && e.status === 404) return empty
+    throw e
+  }
+}
+
+// What the API answers.
+
+export type Tags = Record<string, string>
+export interface Relay {
+  id: string; connected: boolean; address?: string; connected_at?: string; last_seen?: string
+  collectors: {name: string; tags: string[]; interval: number}[]
+  polls: number; unanswered: number; skipped: number; rejected: number; replaced: number
+}
+export interface Series {tags: Tags; points: [number, number | null][]}
+export interface Range {stat: string; step: number; source: string[]; series: Series[]}
+export type Latest = {time: number; value: number} & Record<string, string | number>
+export interface Gap {from: number; to: number; count: number; reason: string; time: string}
+export interface Projection {
+  name: string; state: string; failing: boolean; position: number; applied: number; lag: number; lag_seconds: number
+  backlog: number; seconds_to_loss: number | null; lost: number; gaps: Gap[]; last_error?: string
+}
+export interface Status {
+  state: string; reasons: string[]; version: string; uptime_seconds: number
+  journal: {
+    first_sequence: number; last_sequence: number; first_time?: string; last_time?: string; messages: number; bytes: number; max_bytes: number
+    retention_seconds: number; reach?: {seconds: number; limit: string; bytes_per_second: number}; lost: number; gaps: Gap[]; error?: string
+  }
+  projections: Projection[]
+  influx: {reachable: boolean; version?: string; error?: string}
+  relays: {connected: number; disconnected: number; collectors: number}
+}
+export interface Replay {
+  id: string; projections: string[]; from: string; to: string; dry_run: boolean; state: string; progress: number; seconds_left: number | null; last_error?: string
+  parts: {projection: string; state: string; points: number; readings: number; lost: number; notes: string[]}[]
+}
+export interface Alert {
+  id?: string; tags?: Tags; metric: string; level?: string; operator?: string; threshold: number; duration?: string; post: string; every?: string
+  recover?: number; by?: string[]; deadman?: string; warning?: string
+  status?: {
+    state: string; error?: string; level?: string; since?: string; value?: number; undelivered?: number; last_delivery?: string; delivery_error?: string
+    silent?: string[]; groups_watched?: number; groups_firing?: number; groups?: {tags: Tags; level: string; since: string; value?: number; silent?: string[]}[]
+  }
+}
+export interface Override {id: string; duration: number; remaining: number; collectors: Record<string, number>; relays: string[]}
+export interface Trial {
+  from: string; to: string; reached: string; stopped?: string; journal_from?: string; readings: number; matched: number; groups: number; firing: number; lost: number; notes?: string[]
+  posts: {time: string; name: string; tags?: Tags; level: string; previous_level: string; value?: number; message: string}[]
+}

@@ -1,0 +1,66 @@
+// Numbers, units and times as a person reads them.
+
+const zone = "pulse-zone"
+export const utc = (): boolean => localStorage.getItem(zone) === "utc"
+export function setUTC(on: boolean): void { localStorage.setItem(zone, on ? "utc" : "local") }
+
+const inZone = (o: Intl.DateTimeFormatOptions): Intl.DateTimeFormatOptions => (utc() ? {...o, timeZone: "UTC"} : o)
+
+// clock is a moment: the time, and the day if it is not today.
+export function clock(seconds: number, withSeconds = true): string {
+  const d = new Date(seconds * 1000)
+  const date = new Intl.DateTimeFormat("en-CA", inZone({year: "numeric", month: "2-digit", day: "2-digit"}))
+  const time = new Intl.DateTimeFormat("en-GB", inZone({hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(withSeconds ? {second: "2-digit"} : {})})).format(d)
+  return date.format(d) === date.format(new Date()) ? time : `${date.format(d)} ${time}`
+}
+
+// span is a length of time in its two largest units.
+export function span(seconds: number): string {
+  if (!Number.isFinite(seconds)) return "–"
+  const units: [number, string][] = [[86400 * 7, "w"], [86400, "d"], [3600, "h"], [60, "m"], [1, "s"]]
+  let s = Math.max(0, Math.round(seconds))
+  const parts: string[] = []
+  for (const [size, unit] of units) {
+    const n = Math.floor(s / size)
+    if (n > 0 || (unit === "s" && parts.length === 0)) parts.push(`${n}${unit}`)
+    s -= n * size
+    if (parts.length === 2 || (parts.length === 1 && n === 0)) break
+  }
+  return parts.join(" ")
+}
+
+export type Unit = "%" | "B" | "B/s" | ""
+
+// unitOf is the unit of a stat of hosts; others have none that is known.
+export function unitOf(stat: string): Unit {
+  if (/^(cpu_(used|user|system|iowait|steal)|(ram|swap|disk)_used)$/.test(stat)) return "%"
+  if (/^(ram|swap|disk)_(free|total)$/.test(stat)) return "B"
+  if (/^net_(in|out)$/.test(stat)) return "B/s"
+  return ""
+}
+
+// number is a value with its unit, as short as it is useful.
+export function number(v: number | null | undefined, unit: Unit = ""): string {
+  if (v === null || v === undefined || !Number.isFinite(v)) return "–"
+  if (unit === "B" || unit === "B/s") {
+    const names = ["", "k", "M", "G", "T", "P"]
+    let i = 0, n = v
+    while (Math.abs(n) >= 1000 && i < names.length - 1) { n /= 1000; i++ }
+    return `${digits(n)} ${names[i]}${unit}`
+  }
+  const a = Math.abs(v)
+  const text = a >= 1e15 || (a > 0 && a < 1e-4) ? v.toExponential(2) : a >= 10000 ? Math.round(v).toLocaleString("en") : digits(v)
+  return unit === "%" ? `${text} %` : text
+}
+
+function digits(v: number): string {
+  const a = Math.abs(v)
+  return Number(v.toFixed(a >= 100 ? 0 : a >= 10 ? 1 : a >= 1 ? 2 : 4)).toString()
+}
+
+export const bytes = (v: number): string => number(v, "B")
+
+// tagsText is what tells a series from others.
+export function tagsText(tags: Record<string, string>, without: string[] = []): string {
+  return Object.entries(tags).filter(([k, v]) => v !== "" && !without.includes(k)).map(([k, v]) => `${k}:${v}`).join(" ")
+}

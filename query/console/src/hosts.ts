@@ -1,0 +1,178 @@
+import {get, orEmpty, type Latest, type Relay} from "./api"
+import {number, span, type Unit} from "./format"
+import {askRange} from "./range"
+import {href, replace} from "./route"
+import {every, fill, h, notice, select, sparkline} from "./ui"
+import type {View} from "./main"
+
+// Figures of a host. Stats of several disks or interfaces become one: the fullest disk, all traffic.
+interface Figure {key: string; title: string; stats: string[]; unit: Unit; of: "last" | "max" | "sum"; verb?: string; limit?: number}
+const figures: Figure[] = [
+  {key: "cpu", title: "CPU", stats: ["cpu_used"], unit: "%", of: "last", limit: 90},
+  {key: "ram", title: "RAM", stats: ["ram_used"], unit: "%", of: "last", limit: 90},
+  {key: "disk", title: "Disk", stats: ["disk_used"], unit: "%", of: "max", verb: "max", limit: 90},
+  {key: "load", title: "Load", stats: ["load_1"], unit: "", of: "last"},
+  {key: "net", title: "Net", stats: ["net_in", "net_out"], unit: "B/s", of: "sum"},
+]
+
+type State = "silent" | "late" | "ok"
+interface Host {id: string; relay: Relay; state: State; age: number; values: Record<string, number | undefined>; tags: Record<string, string>}
+type Row = Host | {group: string; hosts: Host[]}
+
+const rowHeight = 40
+
+export async function hosts({root, route, signal}: View): Promise<void> {
+  const params = route.params
+  let all: Host[] = [], rows: Row[] = []
+  const lines = new Map<string, {at: number; values: Record<string, (number | null)[]>}>()
+  const save = (key: string, value: string) => { value ? params.set(key, value) : params.delete(key); replace(["hosts"], params); scroller.scrollTop = 0; arrange() }
+
+  const search = h("input", {type: "search", placeholder: "Search hosts and tags", "aria-label": "search hosts and tags", value: params.get("q") ?? "", oninput: () => save("q", search.value)})
+  const groups = h("span", {})
+  const summary = h("p", {class: "summary", role: "status"})
+  const body = h("div", {class: "rows", role: "presentation"})
+  const scroller = h("div", {class: "scroller", tabindex: "0", role: "rowgroup", onscroll: () => draw()}, body)
+  const head = h("div", {class: "row head", role: "row"})
+  const error = h("div", {})
+  fill(root, h("h1", {}, "Hosts"), h("div", {class: "bar"}, search, groups, summary), error,
+    h("div", {class: "hosts", role: "table", "aria-label": "hosts"}, h("div", {role: "rowgroup"}, head), scroller))
+
+  const columns: [key: string, title: string][] = [["state", "State"], ["host", "Host"], ["age", "Seen"], ...figures.map((f): [string, string] => [f.key, f.title])]
+  const drawHead = () => {
+    const by = params.get("sort") ?? "state", down = params.get("desc") === "1"
+    fill(head, columns.map(([key, title]) => h("div", {class: `cell ${key}`, role: "columnheader", "aria-sort": key === by ? (down ? "descending" : "ascending") : "none"},
+      h("button", {type: "button", onclick: () => {
+        params.set("sort", key)
+        if (key === by && !down || key !== by && figures.some(f => f.key === key)) params.set("desc", "1")
+        else params.delete("desc")
+        save("sort", key)
+      }}, title, key === by ? (down ? " ↓" : " ↑") : ""))))
+  }
+
+  const arrange = () => {
+    const q = (params.get("q") ?? "").toLowerCase().split(/\s+/).filter(w => w)
+    const by = params.get("sort") ?? "state", sign = params.get("desc") === "1" ? -1 : 1
+    const rank = {silent: 0, late: 1, ok: 2}
+    const value = (a: Host): number | string => by === "host" ? a.id : by === "state" ? rank[a.state] : by === "age" ? a.age : a.values[by] ?? -Infinity
+    const found = all.filter(a => q.every(w => a.id.toLowerCase().includes(w) || Object.entries(a.tags).some(([k, v]) => `${k}:${v}`.toLowerCase().includes(w))))
+    found.sort((a, b) => {
+      const x = value(a), y = value(b)
+      return (x < y ? -1 : x > y ? 1 : 0) * sign || (a.id < b.id ? -1 : 1)
+    })
+    const group = params.get("group") ?? ""
+    rows = found
+    if (group) {
+      const sets = new Map<string, Host[]>()
+      for (const a of found) {
+        const name = a.tags[group] ?? ""
+        sets.get(name)?.push(a) ?? sets.set(name, [a])
+      }
+      rows = [...sets].sort((a, b) => (a[0] < b[0] ? -1 : 1)).flatMap(([name, hosts]): Row[] => [{group: name ? `${group}:${name}` : `without ${group}`, hosts}, ...hosts])
+    }
+    const bad = all.filter(a => a.state === "silent").length
+    fill(summary, `${found.length === all.length ? all.length : `${found.length} of ${all.length}`} hosts`, bad ? h("strong", {class: "bad"}, `, ${bad} silent`) : ", all connected")
+    drawHead()
+    body.style.height = `${rows.length * rowHeight}px`
+    draw()
+  }
+
+  const cell = (key: string, ...c: Parameters<typeof h>[2][]) => h("div", {class: `cell ${key}`, role: "cell"}, ...c)
+  const draw = () => {
+    const first = Math.max(0, Math.floor(scroller.scrollTop / rowHeight) - 5), count = Math.ceil(scroller.clientHeight / rowHeight) + 10
+    fill(body, rows.slice(first, first + count).map((row, i) => {
+      const e = "group" in row ? groupRow(row) : hostRow(row)
+      e.style.top = `${(first + i) * rowHeight}px`
+      return e
+    }))
+  }
+  const groupRow = (row: {group: string; hosts: Host[]}) => h("div", {class: "row group", role: "row"}, cell("state"),
+    cell("host", row.group), cell("age", `${row.hosts.length}`),
+    ...figures.map(f => {
+      const known = row.hosts.map(a => a.values[f.key]).filter(v => v !== undefined)
+      return cell(f.key, h("span", {class: "figure", title: "mean of the group"}, known.length ? number(known.reduce((a, b) => a + b, 0) / known.length, f.unit) : "–"))
+    }))
+  const hostRow = (a: Host) => h("div", {class: `row ${a.state}`, role: "row"},
+    cell("state", h("span", {class: `dot ${a.state}`}), a.state),
+    cell("host", h("a", {href: href(["host", a.id])}, a.id)),
+    cell("age", Number.isFinite(a.age) ? span(a.age) : "never"),
+    ...figures.map(f => {
+      const v = a.values[f.key], values = lines.get(a.id)?.values[f.key]
+      return cell(f.key, h("span", {class: `figure${f.limit && v !== undefined && v >= f.limit ? " bad" : ""}`}, number(v, f.unit)), values?.some(x => x !== null) ? sparkline(values) : null)
+    }))
+
+  const visible = () => {
+    const first = Math.floor(scroller.scrollTop / rowHeight)
+    return rows.slice(first, first + Math.ceil(scroller.clientHeight / rowHeight) + 1).filter((r): r is Host => "id" in r)
+  }
+  // drawLines asks for the last hour of the rows that are seen, unless they were asked for within a minute.
+  let asking = false
+  const drawLines = async () => {
+    const now = Date.now()
+    const old = visible().filter(a => (lines.get(a.id)?.at ?? 0) < now - 60_000).slice(0, 100)
+    if (asking || old.length === 0 || params.has("nolines")) return
+    asking = true
+    try {
+      for (const a of old) lines.set(a.id, {at: now, values: lines.get(a.id)?.values ?? {}})
+      await Promise.all(figures.map(async f => {
+        const answers = await Promise.all(f.stats.filter(stat => known.includes(stat)).map(stat => askRange({stat, by: ["host"], verb: f.verb, step: 60, filters: old.map(a => ["host", a.id])}, now / 1000 - 3600, now / 1000 + 1, signal)))
+        for (const answer of answers) for (const s of answer.series) {
+          const values = lines.get(s.tags.host ?? "")?.values, before = values?.[f.key]
+          if (values) values[f.key] = s.points.map((p, i) => (answer !== answers[0] && before?.[i] != null && p[1] !== null ? before[i]! + p[1] : p[1]))
+        }
+      }))
+      draw()
+    } finally {
+      asking = false
+    }
+  }
+  scroller.addEventListener("scrollend", () => void drawLines().catch(() => {}))
+
+  let known: string[] = []
+  const refresh = async () => {
+    try {
+      known = await get<string[]>("/keys", [], signal)
+      const [relays, ...answers] = await Promise.all([get<Relay[]>("/relays", [], signal),
+        ...figures.flatMap(f => f.stats.map(stat => (known.includes(stat) ? orEmpty(get<Latest[]>(`/latest/${stat}`, [["verb", "none"]], signal), []) : [])))])
+      all = hostsOf(relays, answers)
+      const keys = [...new Set(all.flatMap(a => Object.keys(a.tags)))].sort()
+      fill(groups, keys.length ? select([["", "no groups"], ...keys.map((k): [string, string] => [k, `by ${k}`])], params.get("group") ?? "", v => save("group", v), "group by a tag") : null)
+      fill(error)
+      if (all.length === 0) fill(error, h("p", {class: "empty"}, "No host has connected yet. On a host: ", h("code", {}, "pulse relay --server THIS-HOST:3000"), " sends its cpu, ram, disk, load and network."))
+      arrange()
+      await drawLines()
+    } catch (e) {
+      if (!signal.aborted) fill(error, notice((e as Error).message))
+    }
+  }
+  addEventListener("resize", draw, {signal})
+  await every(5000, signal, async () => {
+    const begin = performance.now()
+    await refresh()
+    if (performance.now() - begin > 500) await new Promise(r => setTimeout(r, 10_000)) // a large fleet
+  })
+}
+
+// hostsOf joins what is known of each host.
+function hostsOf(relays: Relay[], answers: Latest[][]): Host[] {
+  const now = Date.now() / 1000
+  const byHost = new Map<string, Record<string, number | undefined>>()
+  let i = 0
+  for (const f of figures) for (const _ of f.stats) for (const r of answers[i++] ?? []) {
+    const host = String(r.host), v = Number(r.value)
+    let values = byHost.get(host)
+    if (!values) byHost.set(host, (values = {}))
+    const before = values[f.key]
+    values[f.key] = before === undefined ? v : f.of === "max" ? Math.max(before, v) : f.of === "sum" ? before + v : v
+  }
+  return relays.map(relay => {
+    const seen = relay.last_seen ? Date.parse(relay.last_seen) / 1000 : -Infinity
+    const interval = Math.min(...relay.collectors.map(c => c.interval), 3600)
+    const state: State = !relay.connected ? "silent" : now - seen > 2 * interval + 5 ? "late" : "ok"
+    const tags: Record<string, string> = {}
+    for (const t of new Set(relay.collectors.flatMap(c => c.tags))) {
+      const at = t.indexOf(":")
+      if (at > 0 && !["mount", "interface"].includes(t.slice(0, at))) tags[t.slice(0, at)] = t.slice(at + 1)
+    }
+    return {id: relay.id, relay, state, age: Math.max(0, now - seen), values: byHost.get(relay.id) ?? {}, tags}
+  })
+}
