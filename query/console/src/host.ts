@@ -111,6 +111,7 @@ class Chart {
     if (!this.answer) return
     const {step} = this.answer
     const to = this.w.now ? Date.now() / 1000 : this.w.to, from = this.w.now ? to - (this.w.to - this.w.from) : this.w.from
+    for (const slots of this.slots.values()) for (const t of slots.keys()) if (t < from - step) slots.delete(t) // it is not drawn again
     const all = new Map<string, Map<number, number | null>>()
     for (const s of this.answer.series) all.set(tagsText(s.tags, ["host"]), new Map(s.points))
     for (const [key, slots] of this.slots) {
