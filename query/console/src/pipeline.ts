@@ -3,7 +3,7 @@ import {bytes, clock, number, span} from "./format"
 import {linesOf, plot} from "./plot"
 import {askRange, picker, windowOf} from "./range"
 import {go} from "./route"
-import {button, every, fill, h, notice, sparkline} from "./ui"
+import {button, every, fill, h, notice, sleep, sparkline} from "./ui"
 import type {View} from "./main"
 
 // Metrics are the samples of /metrics, by name and labels as they stand there.
@@ -123,7 +123,7 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     if (lines.length) held.set(times, lines, from, to)
   }
   void every(3000, signal, () => drawHeld().catch(() => {}))
-  await every(2000, signal, async () => {
+  const look = async () => {
     try {
       const [s, m] = await Promise.all([get<Status>("/status", [], signal), metrics(signal), replays()])
       for (const p of s.projections) {
@@ -136,7 +136,10 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     } catch (e) {
       if (!signal.aborted) fill(says, notice((e as Error).message))
     }
-  })
+  }
+  await look() // rates are known from the second time on
+  await sleep(500, signal)
+  await every(2000, signal, look)
 }
 
 const counted = (what: string, n: number) => (n ? h("p", {class: "warn"}, `${number(n)} ${what}`) : null)
@@ -147,7 +150,7 @@ function projection(p: Projection, lags: Map<string, number[]>, written: number 
     h("p", {}, waits === 0 ? "up to date" : `${number(waits)} ${waits === 1 ? "event waits" : "events wait"}, the oldest for ${span(p.lag_seconds)}`, written ? `, ${number(written)} points/s` : "", " ", waits || (lags.get(p.name) ?? []).some(v => v > 0) ? sparkline(lags.get(p.name) ?? []) : null),
     p.backlog ? h("p", {class: "warn"}, `${number(p.backlog)} of them are filled in behind live readings`) : null,
     p.seconds_to_loss !== null ? h("p", {class: p.seconds_to_loss < 3600 ? "bad" : "dim"}, `the journal still holds them for ${span(p.seconds_to_loss)}`) : null,
-    counted("events rejected by InfluxDB", rejected),
+    counted("events could not be applied, and were left out", rejected),
     p.lost ? h("p", {class: "bad"}, `${number(p.lost)} events were lost to it`) : null,
     p.last_error && p.failing ? h("p", {class: "bad"}, p.last_error) : null)
 }

@@ -47,7 +47,7 @@ export function plot(o: Options): Plot {
       focus: {alpha: 0.3},
       legend: {show: lines.length <= legendMost, live: true},
       axes: [{...axis, values: times}, {...axis, size: 66, values: (_, ticks) => ticks.map(v => number(v, o.unit))}],
-      series: [{label: "", value: (_, v, __, at) => (at === null ? "newest" : v === null ? "" : clockOf(v))}, ...lines.map((l, i) => ({
+      series: [{value: (_, v, __, at) => (at === null ? "newest" : v === null ? "" : clockOf(v))}, ...lines.map((l, i) => ({
         label: l.label, stroke: color(i), width: 1.5, dash: l.dashed ? [4, 4] : undefined, spanGaps: false,
         value: (u: uPlot, v: number | null, k: number, at: number | null) => number(at === null ? newest(u.data[k]!) : v, o.unit),
       }))],
@@ -76,7 +76,7 @@ export function plot(o: Options): Plot {
       }
       u.setData(data, false)
       u.batch(() => u!.setScale("x", {min: from, max: to}))
-      if (u.cursor.idx == null && u.legend.show) u.setLegend({idx: null} as uPlot.Legend, false)
+      if (u.cursor.idx == null && u.legend.show) u.setLegend({idxs: data.map(() => null)}, false)
     },
     destroy() {
       observer.disconnect()

@@ -198,13 +198,14 @@ const scenarios = {
   async replay() {
     const page = await open()
     await enter(page, "pipeline?range=15m")
-    await until("what is held", async () => Number(await data(page, "Readings that InfluxDB holds", "points")))
+    const first = async () => Number(await data(page, "Readings that InfluxDB holds", "first"))
+    const before = await until("what is held", first)
     await outside("hole")
-    const hole = await until("a hole", () => data(page, "Readings that InfluxDB holds", "points").then(n => n === "0" || n === ""), 30_000).catch(() => false)
-    void hole
-    await drag(page, "Readings that InfluxDB holds", 0.02, 0.98)
+    await until("a hole", async () => (await first()) > before)
+    await drag(page, "Readings that InfluxDB holds", 0.02, 0.999)
     await page.getByRole("button", {name: "Replay", exact: true}).click()
     await page.getByText("done").first().waitFor()
+    await until("what was lost to be drawn again", async () => (await first()) === before)
   },
 
   async alert() {
