@@ -44,16 +44,39 @@ func (s *Server) SetToken(token string) { s.token.set(token) }
 
 // tokens returns what a request holds in the places where a token may be.
 func tokens(r *http.Request) (list []string) {
-	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		bearer = ""
-	}
-	for _, v := range [...]string{r.Header.Get(tokenName), strings.TrimSpace(bearer), queryValue(r, tokenName)} {
+	for _, v := range [...]string{r.Header.Get(tokenName), authorization(r), queryValue(r, tokenName), influxPassword(r)} {
 		if v != "" {
 			list = append(list, v)
 		}
 	}
 	return list
+}
+
+// authorization is the token in the header Authorization: as Bearer, or as the password of Basic or
+// of InfluxDB's "Token user:password", whatever the user.
+func authorization(r *http.Request) string {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	token = strings.TrimSpace(token)
+	switch strings.ToLower(scheme) {
+	case "bearer":
+		return token
+	case "basic":
+		_, password, _ := r.BasicAuth()
+		return password
+	case "token":
+		if _, password, ok := strings.Cut(token, ":"); ok {
+			return password
+		}
+	}
+	return ""
+}
+
+// influxPassword is the parameter p where clients of InfluxDB send it. Elsewhere p may be a tag.
+func influxPassword(r *http.Request) string {
+	if path := strings.TrimSuffix(r.URL.Path, "/"); path != "/query" && path != "/ping" {
+		return ""
+	}
+	return queryValue(r, "p")
 }
 
 // queryValue is the first value of a query parameter, "" if there is none.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/nanopack/pulse/internal/guesses"
+	"github.com/nanopack/pulse/query/influxquery"
 )
 
 // Server serves the API on one listener. Start it once. Stop may be called at any time, any number
@@ -34,6 +35,7 @@ type Server struct {
 	router  *httprouter.Router
 	methods []string // of the table, for Allow
 	http    *http.Server
+	asked   http.Handler   // /query; nil without a store for it
 	turns   chan struct{}  // one for each history query under way
 	warn    rate.Sometimes // limits the log lines of failed requests
 	guessed rate.Sometimes // and of refused addresses
@@ -83,6 +85,9 @@ func New(o Options) (*Server, error) {
 		tokenGuesses: guesses.New(), ticketGuesses: guesses.New(),
 	}
 	s.token.set(o.Token)
+	if o.InfluxQL != nil {
+		s.asked = influxquery.New(influxquery.Options{Store: o.InfluxQL, Timeout: o.QueryTimeout, Wait: queueTimeout, Logger: o.Logger, Now: o.Now})
+	}
 	s.SetCORS(o.CORS)
 	s.router, s.methods = s.newRouter(s.routes())
 	s.baseCtx, s.cut = context.WithCancel(context.Background())
