@@ -78,9 +78,8 @@ type Store interface {
 	Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error)
 
 	// Read runs statements that only read, one after the other, and calls visit with each part of the
-	// answers as it comes, on the caller's goroutine. Each statement has a result of its own, in
-	// order; the last one of a failed statement says why in Err, and the statements after it are not
-	// run. An error of visit ends the statement and is returned as it is. Otherwise the error is an
+	// answers as it comes, on the caller's goroutine. The parts of a statement follow each other; the
+	// last one of a failed statement says why in Err, and the statements after it are not run. An error of visit ends the statement and is returned as it is. Otherwise the error is an
 	// *Error: no answer came, or ctx ended. Kind Invalid means that a statement was refused as a whole.
 	// Read returns when nothing works for it any more.
 	Read(ctx context.Context, r ReadRequest, visit func(ReadResult) error) error
