@@ -125,6 +125,10 @@ func (h *Handler) run(client context.Context, req *request, out *writer) {
 	if client.Err() != nil {
 		return // nobody waits for the answer
 	}
+	if e, ok := errors.AsType[*influx.Error](err); ok && e.NotFinite() {
+		_ = out.send(&response{Err: e.Err.Error()}) // as the server itself says it
+		return
+	}
 	if err != nil {
 		status, text := h.say(err)
 		if status != http.StatusOK && !out.begun {
