@@ -130,7 +130,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave
 func (s *Server) unauthorized(w http.ResponseWriter, r *http.Request) {
 	s.metrics.unauthorized.Inc()
 	w.Header().Set("WWW-Authenticate", `Bearer realm="pulse"`)
-	s.turnAway(w, r, http.StatusUnauthorized, "unauthorized: send the server's token as header X-AUTH-TOKEN or as Authorization: Bearer")
+	s.turnAway(w, r, http.StatusUnauthorized, "unauthorized: send the server's token as header X-AUTH-TOKEN, as Authorization: Bearer, or as a password")
 }
 
 // tooManyGuesses answers 429.
