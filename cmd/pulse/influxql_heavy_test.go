@@ -83,7 +83,11 @@ func TestHeavyQueriesHurtNobody(t *testing.T) {
 		`SELECT mean(*), stddev(*), percentile(*, 99) FROM "one_week"./.*/ WHERE time > now() - 520w GROUP BY time(1h), *`,
 		`SELECT mean("cpu") FROM "one_week"."aggregate" WHERE time > now() - 520w GROUP BY time(1s)`,
 		`SELECT max(m) FROM (SELECT mean("cpu") AS m FROM "one_week"."aggregate" WHERE time > now() - 520w GROUP BY time(1h), "host" fill(0)) GROUP BY time(1d), "host"`,
-		`SELECT median("cpu") FROM "one_week"."aggregate" GROUP BY "host"`, `SHOW SERIES`, `SHOW TAG VALUES WITH KEY =~ /.*/ WHERE time > 0`,
+		`SELECT median("cpu") FROM "one_week"."aggregate" GROUP BY "host"`,
+		// These are within the limits, and take long.
+		`SELECT median("cpu") FROM "one_week"."aggregate" WHERE time > now() - 90w GROUP BY "host"`,
+		`SELECT mean("cpu") FROM "one_week"."aggregate" WHERE time > now() - 90w GROUP BY time(1h), "host" fill(0)`,
+		`SELECT last("cpu"), "cpu:max" FROM "one_week"."aggregate" WHERE "host" = 'old7'`, `SHOW SERIES`, `SHOW TAG VALUES WITH KEY =~ /.*/ WHERE time > 0`,
 	}
 	ask := func(text string, chunked bool) (said string, took time.Duration) {
 		began := time.Now()
@@ -116,7 +120,7 @@ func TestHeavyQueriesHurtNobody(t *testing.T) {
 	}
 	var askers sync.WaitGroup
 	began := time.Now()
-	for i := range 8 {
+	for i := range 4 {
 		askers.Go(func() {
 			for k := range heavy {
 				text := heavy[(i+k)%len(heavy)]

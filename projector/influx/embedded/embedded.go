@@ -60,7 +60,7 @@ type Options struct {
 
 	// These bound each statement of Read; see read.go.
 	ReadPoints  int // points that a SELECT goes through; 0 means 100 million
-	ReadCursors int // places in files that a SELECT keeps open; 0 means 20,000
+	ReadCursors int // fields of series in shards that a SELECT reads; 0 means 10,000
 
 	maxValues   int   // limit on a tag's values; 0 means the engine's 100,000. Tests make it small.
 	verifyLimit int64 // 0 means verifyAtOnce. Tests make it small.
@@ -86,7 +86,7 @@ func (o *Options) validate() error {
 		o.ReadPoints = 100_000_000
 	}
 	if o.ReadCursors <= 0 {
-		o.ReadCursors = 20_000
+		o.ReadCursors = 10_000
 	}
 	if o.RetentionCheck <= 0 {
 		o.RetentionCheck = 30 * time.Minute

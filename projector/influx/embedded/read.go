@@ -3,13 +3,13 @@ package embedded
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/influxdata/influxdb/coordinator"
 	"github.com/influxdata/influxdb/query"
 	"github.com/influxdata/influxdb/services/meta"
 	"github.com/influxdata/influxdb/tsdb"
+	"github.com/influxdata/influxdb/tsdb/index/inmem"
 	client "github.com/influxdata/influxdb1-client/models"
 	"github.com/influxdata/influxql"
 
@@ -137,9 +137,10 @@ func (d readingData) MeasurementsCardinality(ctx context.Context, database strin
 	return d.store.MeasurementsCardinality(ctx, database)
 }
 
-// boundedShards bounds the memory of a SELECT. The engine keeps a cursor open for each field of each
-// series in each shard for as long as the SELECT runs, and some kilobytes of values with it. Its own
-// limit counts the series of one shard at a time.
+// boundedShards bounds what a SELECT takes. The engine keeps a cursor open for each field of each
+// series in each shard for as long as the SELECT runs, with some kilobytes of values, and starts
+// goroutines for them. So the cursors are counted before the first one is made. The engine's own
+// limit counts one shard at a time, while it makes them.
 type boundedShards struct {
 	store   *tsdb.Store
 	cursors int
@@ -147,47 +148,67 @@ type boundedShards struct {
 
 // ShardGroup returns the shards that a SELECT reads, with its budget of cursors.
 func (b boundedShards) ShardGroup(ids []uint64) tsdb.ShardGroup {
-	shards := b.store.Shards(ids)
-	return &boundedGroup{Shards: tsdb.Shards(shards), limit: b.cursors}
+	return &boundedGroup{Shards: tsdb.Shards(b.store.Shards(ids)), limit: b.cursors}
 }
 
 type boundedGroup struct {
 	tsdb.Shards
 	limit int
-	open  atomic.Int64
+	open  int // cursors so far; one goroutine makes all iterators of a SELECT
 }
 
 // CreateIterator is that of tsdb.Shards, within the budget.
 func (g *boundedGroup) CreateIterator(ctx context.Context, m *influxql.Measurement, opt query.IteratorOptions) (query.Iterator, error) {
-	if m.SystemIterator != "" {
-		return g.Shards.CreateIterator(ctx, m, opt) // of the index, which is in memory
+	if m.SystemIterator == "" { // those read the index, which is in memory
+		if err := g.take(m, opt); err != nil {
+			return nil, err
+		}
 	}
-	width := max(1, len(opt.Aux)+len(influxql.ExprNames(opt.Condition)))
+	return g.Shards.CreateIterator(ctx, m, opt)
+}
+
+// take takes the cursors of an iterator from the budget.
+func (g *boundedGroup) take(m *influxql.Measurement, opt query.IteratorOptions) error {
+	width := len(opt.Aux)
 	if opt.Expr != nil {
 		width++
 	}
-	var itrs query.Iterators
+	for _, ref := range influxql.ExprNames(opt.Condition) {
+		if ref.Type != influxql.Tag {
+			width++
+		}
+	}
+	opt.MaxSeriesN = g.limit // of one shard, counted by the engine
 	for _, shard := range g.Shards {
-		opt.MaxSeriesN = max(1, (g.limit-int(g.open.Load()))/width)
-		itr, err := shard.CreateIterator(ctx, m, opt)
+		series, err := seriesOf(shard, m.Name, opt)
 		if err != nil {
-			_ = itrs.Close() // always nil
-			return nil, err
+			return err
 		}
-		if itr == nil {
-			continue
-		}
-		itrs = append(itrs, itr)
-		if open := g.open.Add(int64(itr.Stats().SeriesN * width)); open > int64(g.limit) {
-			_ = itrs.Close()
-			return nil, fmt.Errorf("max-select-series limit exceeded: (%d/%d): ask for a shorter time, fewer series or fewer fields", open, g.limit)
+		if g.open += series * max(1, width); g.open > g.limit {
+			return fmt.Errorf("max-select-series limit exceeded: (%d/%d): ask for a shorter time, fewer series or fewer fields", g.open, g.limit)
 		}
 		select {
 		case <-opt.InterruptCh:
-			_ = itrs.Close()
-			return nil, query.ErrQueryInterrupted
+			return query.ErrQueryInterrupted
 		default:
 		}
 	}
-	return itrs.Merge(opt)
+	return nil
+}
+
+// seriesOf is how many series of a measurement an iterator reads in a shard.
+func seriesOf(shard *tsdb.Shard, measurement string, opt query.IteratorOptions) (n int, err error) {
+	index, err := shard.Index()
+	if err != nil {
+		return 0, nil // the shard is being deleted, and is not read
+	}
+	inmemory, ok := index.(*inmem.ShardIndex)
+	if !ok {
+		return 0, fmt.Errorf("an index of the kind %T", index)
+	}
+	sets, err := inmemory.TagSets([]byte(measurement), opt)
+	for _, set := range sets {
+		n += len(set.SeriesKeys)
+	}
+	return n, err
 }
