@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/influxdata/influxdb/coordinator"
@@ -154,18 +155,31 @@ func (b boundedShards) ShardGroup(ids []uint64) tsdb.ShardGroup {
 type boundedGroup struct {
 	tsdb.Shards
 	limit int
-	open  int // cursors so far; one goroutine makes all iterators of a SELECT
+	open  atomic.Int64 // cursors so far; the engine makes iterators of several fields at a time
 }
 
-// CreateIterator is that of tsdb.Shards, within the budget.
+// CreateIterator is that of tsdb.Shards, within the budget. It never returns an error, but an
+// iterator that does: after an error the engine closes the iterators of the other sources, and that
+// panics, on a goroutine of its own, where a source has nothing to read.
 func (g *boundedGroup) CreateIterator(ctx context.Context, m *influxql.Measurement, opt query.IteratorOptions) (query.Iterator, error) {
 	if m.SystemIterator == "" { // those read the index, which is in memory
 		if err := g.take(m, opt); err != nil {
-			return nil, err
+			return failedIterator{err}, nil
 		}
 	}
-	return g.Shards.CreateIterator(ctx, m, opt)
+	itr, err := g.Shards.CreateIterator(ctx, m, opt)
+	if err != nil {
+		return failedIterator{err}, nil
+	}
+	return itr, nil
 }
+
+// failedIterator is a query.FloatIterator whose first point is an error.
+type failedIterator struct{ err error }
+
+func (f failedIterator) Next() (*query.FloatPoint, error) { return nil, f.err }
+func (failedIterator) Stats() query.IteratorStats         { return query.IteratorStats{} }
+func (failedIterator) Close() error                       { return nil }
 
 // take takes the cursors of an iterator from the budget.
 func (g *boundedGroup) take(m *influxql.Measurement, opt query.IteratorOptions) error {
@@ -184,8 +198,8 @@ func (g *boundedGroup) take(m *influxql.Measurement, opt query.IteratorOptions) 
 		if err != nil {
 			return err
 		}
-		if g.open += series * max(1, width); g.open > g.limit {
-			return fmt.Errorf("max-select-series limit exceeded: (%d/%d): ask for a shorter time, fewer series or fewer fields", g.open, g.limit)
+		if open := g.open.Add(int64(series * max(1, width))); open > int64(g.limit) {
+			return fmt.Errorf("max-select-series limit exceeded: (%d/%d): ask for a shorter time, fewer series or fewer fields", open, g.limit)
 		}
 		select {
 		case <-opt.InterruptCh:
