@@ -13,6 +13,7 @@ func TestKeysOfAHost(t *testing.T) {
 	}
 	w := startWorld(t, nil)
 	w.latest.readings = map[string][]latest.Reading{"cpu": {reading("web1"), reading("web2")}, "ram": {reading("web2")}, "odd": {reading("web3")}}
+	w.latest.stats = []string{"ram", "cpu", "odd"}
 	w.get(t, "/keys").want(t, 200, `["cpu","odd","ram"]`+"\n")
 	w.get(t, "/keys?X-AUTH-TOKEN="+testToken).want(t, 200, `["cpu","odd","ram"]`+"\n")
 	w.get(t, "/keys?host=web1").want(t, 200, `["cpu"]`+"\n")
