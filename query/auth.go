@@ -23,12 +23,31 @@ func tokens(r *http.Request) (list []string) {
 	if !strings.EqualFold(scheme, "Bearer") {
 		bearer = ""
 	}
-	for _, v := range [...]string{r.Header.Get(tokenName), strings.TrimSpace(bearer), queryValue(r, tokenName)} {
+	given := []string{r.Header.Get(tokenName), strings.TrimSpace(bearer), queryValue(r, tokenName)}
+	// A browser sends Basic by itself once it has it, also for pages of other origins. So it is taken
+	// only where nothing changes.
+	if path := strings.TrimSuffix(r.URL.Path, "/"); path == "/query" || path == "/ping" {
+		given = append(given, influxPasswords(r)...)
+	}
+	for _, v := range given {
 		if v != "" {
 			list = append(list, v)
 		}
 	}
 	return list
+}
+
+// influxPasswords are the passwords in the places where clients of InfluxDB send them, whatever the
+// user: Basic, "Token user:password", and the parameter p.
+func influxPasswords(r *http.Request) (list []string) {
+	if _, password, ok := r.BasicAuth(); ok {
+		list = append(list, password)
+	}
+	if scheme, both, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Token") {
+		_, password, _ := strings.Cut(both, ":")
+		list = append(list, strings.TrimSpace(password))
+	}
+	return append(list, queryValue(r, "p"))
 }
 
 // queryValue is the first value of a query parameter, "" if there is none.
@@ -83,7 +102,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, to access) (leave
 func (s *Server) unauthorized(w http.ResponseWriter, r *http.Request) {
 	s.metrics.unauthorized.Inc()
 	w.Header().Set("WWW-Authenticate", `Bearer realm="pulse"`)
-	s.turnAway(w, r, http.StatusUnauthorized, "unauthorized: send the server's token as header X-AUTH-TOKEN or as Authorization: Bearer")
+	s.turnAway(w, r, http.StatusUnauthorized, "unauthorized: send the server's token as header X-AUTH-TOKEN, as Authorization: Bearer, or as a password")
 }
 
 // tooManyGuesses answers 429.

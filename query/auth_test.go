@@ -1,9 +1,11 @@
 package query
 
 import (
+	"encoding/base64"
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,6 +32,10 @@ func TestAuthMatrix(t *testing.T) {
 		{"bearer", []string{"Authorization: Bearer " + testToken}, "", true},
 		{"bearer in lower case", []string{"Authorization: bearer " + testToken}, "", true},
 		{"basic", []string{"Authorization: Basic " + testToken}, "", false},
+		{"password of basic", []string{"Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("any:"+testToken))}, "", true},
+		{"user of basic", []string{"Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(testToken+":"))}, "", false},
+		{"password of InfluxDB's token", []string{"Authorization: Token any:" + testToken}, "", true},
+		{"InfluxDB's token without a password", []string{"Authorization: Token " + testToken}, "", false},
 		{"wrong bearer", []string{"Authorization: Bearer x"}, "", false},
 		{"bearer without a token", []string{"Authorization: Bearer"}, "", false},
 		{"query", []string{"-"}, tokenName + "=" + testToken, true},
@@ -57,7 +63,8 @@ func TestAuthMatrix(t *testing.T) {
 				before := value(t, w.metrics.unauthorized)
 				a := w.do(t, rt.method, path+"?"+c.query, "", c.headers...)
 				refused := a.status == http.StatusUnauthorized
-				if want := !c.passes && rt.access != open; refused != want {
+				passes := c.passes && (!strings.Contains(c.name, "password of") || rt.path == "/ping" || rt.path == "/query")
+				if want := !passes && rt.access != open; refused != want {
 					t.Errorf("%s: %d %q", name, a.status, a.body)
 				}
 				if !refused {
@@ -89,7 +96,7 @@ func TestReadToken(t *testing.T) {
 		w.control.flush = func([]string) int { t.Error("relays were flushed"); return 0 }
 		for _, rt := range w.routes() {
 			path := strings.NewReplacer("{stat}", "cpu", "{id}", "1", "{name}", "one").Replace(rt.path)
-			changes := rt.path == "/backup" || rt.method != http.MethodGet && rt.path != "/live/ticket" && rt.path != "/alerts/test"
+			changes := rt.path == "/backup" || rt.method != http.MethodGet && !slices.Contains([]string{"/live/ticket", "/alerts/test", "/query"}, rt.path)
 			for _, a := range []answer{
 				w.do(t, rt.method, path, "", "X-AUTH-TOKEN: "+readToken), w.do(t, rt.method, path, "", "Authorization: Bearer "+readToken),
 				w.do(t, rt.method, path+"?X-AUTH-TOKEN="+readToken, "", "-"), w.do(t, rt.method, path, "", "Authorization: Bearer wrong", "X-AUTH-TOKEN: "+readToken),
@@ -159,4 +166,40 @@ func TestTokenIsNoFilter(t *testing.T) {
 		}
 	}
 	w.get(t, "/latest/cpu?X-AUTH-TOKEN=a&X-AUTH-TOKEN=b").contains(t, 400, "X-AUTH-TOKEN is given 2 times")
+}
+
+// Clients of InfluxDB may send the token as p, where they ask: elsewhere p is a tag.
+func TestPasswordOfInfluxDB(t *testing.T) {
+	w := startWorld(t, func(o *Options) { o.InfluxQL = fakeReads{} })
+	for path, status := range map[string]int{
+		"/ping?u=any&p=" + testToken: 200, "/ping?p=wrong": 401, "/query?q=SHOW+DATABASES&u=any&p=" + testToken: 200, "/query/?q=SHOW+DATABASES&p=" + testToken: 200,
+		"/query?q=SHOW+DATABASES&p=wrong": 401, "/query?q=SHOW+DATABASES&u=" + testToken: 401, "/keys?p=" + testToken: 401, "/latest/cpu?u=a&p=" + testToken: 401,
+	} {
+		if a := w.do(t, "GET", path, "", "-"); a.status != status {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	if a := w.do(t, "POST", "/query?p="+testToken, "q=SHOW+DATABASES", "-", "Content-Type: application/x-www-form-urlencoded"); a.status != 200 {
+		t.Errorf("POST: %d %s", a.status, a.body)
+	}
+	// A form is not looked into before the token is right.
+	if a := w.do(t, "POST", "/query", "q=SHOW+DATABASES&p="+testToken, "-", "Content-Type: application/x-www-form-urlencoded"); a.status != 401 {
+		t.Errorf("POST with the token in the form: %d %s", a.status, a.body)
+	}
+}
+
+// /ping is "pong", and no content for those who take it for an InfluxDB's.
+func TestPingOfInfluxDB(t *testing.T) {
+	w := startWorld(t, nil)
+	for _, header := range []string{"", "User-Agent: curl/8.5", "Accept: */*"} {
+		a := w.do(t, "GET", "/ping?X-AUTH-TOKEN="+testToken, "", header)
+		a.want(t, 200, "pong")
+		if a.header.Get("X-Influxdb-Version") == "" {
+			t.Error("no version")
+		}
+	}
+	for _, header := range []string{"User-Agent: InfluxDBClient", "User-Agent: InfluxDBShell/1.6.7", "Accept: application/x-msgpack"} {
+		w.do(t, "GET", "/ping?X-AUTH-TOKEN="+testToken, "", header).want(t, 204, "")
+	}
+	w.get(t, "/ping?wait_for_leader=1s").want(t, 204, "")
 }

@@ -1,6 +1,11 @@
 package query
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+
+	"github.com/nanopack/pulse/query/influxquery"
+)
 
 // The states of /readyz.
 const (
@@ -14,9 +19,29 @@ type health struct {
 	Reasons []string `json:"reasons"`
 }
 
-func (s *Server) ping(w http.ResponseWriter, _ *http.Request, _ params) error {
+// ping answers "pong", as in 0.2, and the clients of InfluxDB with what they take for an answer: no
+// content.
+func (s *Server) ping(w http.ResponseWriter, r *http.Request, _ params) error {
+	w.Header().Set("X-Influxdb-Version", influxquery.Version)
+	if influxClient(r) {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte("pong"))
+	return nil
+}
+
+// influxClient reports whether a client of InfluxDB asks: the Go client and the influx command by
+// their names, others by what they ask InfluxDB for.
+func influxClient(r *http.Request) bool {
+	return strings.HasPrefix(r.UserAgent(), "InfluxDB") || r.URL.Query().Has("wait_for_leader") ||
+		strings.Contains(r.Header.Get("Accept"), "application/x-msgpack")
+}
+
+// influxQuery answers as InfluxDB 1.x, its errors too.
+func (s *Server) influxQuery(w http.ResponseWriter, r *http.Request, _ params) error {
+	s.asked.ServeHTTP(w, r)
 	return nil
 }
 

@@ -88,7 +88,7 @@ func TestInjectionThroughEveryParameter(t *testing.T) {
 			}
 		}
 		for _, target := range []string{"/keys?", "/tags?", "/relays?", "/ping?", "/status?"} {
-			if a := w.get(t, target+q+"="+q); a.status != 200 {
+			if a := w.get(t, target+q+"="+q); a.status != 200 && !(target == "/keys?" && a.status == 400) { // it takes filters
 				t.Errorf("%s: %d %s", target, a.status, a.body)
 			}
 			for _, st := range w.influx.statements() {

@@ -21,6 +21,7 @@ import (
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/projector"
+	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
 	"github.com/nanopack/pulse/projector/past"
 )
@@ -162,6 +163,18 @@ func (f *fakeInflux) Ping(ctx context.Context) (string, error) {
 	return f.ping(ctx)
 }
 
+// fakeReads answers every statement with nothing.
+type fakeReads struct{}
+
+func (fakeReads) Read(_ context.Context, r influx.ReadRequest, visit func(influx.ReadResult) error) error {
+	for i := range r.Statements {
+		if err := visit(influx.ReadResult{Statement: i}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (f *fakeRelays) Relays() []ingest.Relay               { return append([]ingest.Relay{}, f.relays...) }
 func (f *fakeProjections) Projections() []projector.Status { return f.list }
 func (f *fakeRejects) List() ([]projector.Reject, error) {
@@ -238,8 +251,8 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 		Listener: l, Token: testToken, Location: time.UTC, Version: "test",
 		Latest: w.latest, Influx: w.influx, Relays: w.relays, Journal: w.journal, Projections: w.proj, Control: w.control,
 		Rejects: w.rejects, Alerts: w.alerts, Replays: w.replays, Consumers: fakeConsumers{},
-		Backup:  func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, "a backup\n"); return err },
-		Live:    &fakeLive{},
+		Backup: func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, "a backup\n"); return err },
+		Live:   &fakeLive{}, InfluxQL: fakeReads{},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics\n") }),
 		Now:     func() time.Time { return testNow },
 	}

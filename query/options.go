@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nanopack/pulse/query/influxquery"
 )
 
 // Compat02 as Options.Compat makes the API answer as the released Pulse 0.2.3 did.
@@ -50,9 +52,10 @@ type Options struct {
 
 	Latest      Latest
 	Influx      Influx
-	Windows     Windows         // nil: InfluxDB has all there is
-	Damages     func() []Damage // what the embedded InfluxDB found of its files; nil: nothing
-	StateFile   []StateDamage   // what was damaged in the state file
+	InfluxQL    influxquery.Store // nil: no /query
+	Windows     Windows           // nil: InfluxDB has all there is
+	Damages     func() []Damage   // what the embedded InfluxDB found of its files; nil: nothing
+	StateFile   []StateDamage     // what was damaged in the state file
 	Relays      Relays
 	Journal     Journal
 	Projections Projections

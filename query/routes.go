@@ -60,6 +60,10 @@ func (s *Server) routes() []route {
 		// In 0.2 it was another name for /daily.
 		{method: "GET", path: "/daily_peaks/{stat}", handle: s.daily, access: reading, absent: s.o.Compat != Compat02},
 
+		// As of an InfluxDB 1.x; see package influxquery.
+		{method: "GET", path: "/query", handle: s.influxQuery, access: reading, absent: s.o.InfluxQL == nil},
+		{method: "POST", path: "/query", handle: s.influxQuery, access: reading, absent: s.o.InfluxQL == nil},
+
 		{method: "GET", path: "/alerts", handle: s.listAlerts, access: reading, absent: noAlerts},
 		{method: "POST", path: "/alerts", handle: s.addAlert, access: everything, absent: noAlerts},
 		{method: "PUT", path: "/alerts", handle: s.updateAlert, access: everything, absent: noAlerts},

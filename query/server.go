@@ -17,6 +17,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/guesses"
 	"github.com/nanopack/pulse/query/console"
+	"github.com/nanopack/pulse/query/influxquery"
 )
 
 // Server serves the API on one listener. Start it once. Stop may be called at any time, any number
@@ -36,6 +37,7 @@ type Server struct {
 	router  *httprouter.Router
 	methods []string // of the table, for Allow
 	http    *http.Server
+	asked   http.Handler   // /query; nil without a store for it
 	turns   chan struct{}  // one for each history query under way
 	warn    rate.Sometimes // limits the log lines of failed requests
 	guessed rate.Sometimes // and of refused addresses
@@ -86,6 +88,9 @@ func New(o Options) (*Server, error) {
 		crowd:    rate.Sometimes{First: 1, Interval: time.Minute},
 
 		tokens: guesses.NewTokens(o.Token, o.ReadToken), ticketGuesses: guesses.New(),
+	}
+	if o.InfluxQL != nil {
+		s.asked = influxquery.New(influxquery.Options{Store: o.InfluxQL, Timeout: o.QueryTimeout, Wait: queueTimeout, Logger: o.Logger, Now: o.Now})
 	}
 	s.SetCORS(o.CORS)
 	s.router, s.methods = s.newRouter(s.routes())

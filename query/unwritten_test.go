@@ -81,6 +81,10 @@ func (e *evaluated) Query(ctx context.Context, statement string, params map[stri
 	return e.db.query(ctx, statement, params)
 }
 
+func (e *evaluated) Read(context.Context, influx.ReadRequest, func(influx.ReadResult) error) error {
+	return errors.New("the evaluator answers no /query")
+}
+
 // unsteady is a store whose writes may fail, after a part of them was stored.
 type unsteady struct {
 	influx.Store

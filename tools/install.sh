@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Puts the servers that the tests run against into a cache directory, once:
+# Puts the servers that the tests run against, and the client of one of them, into a cache
+# directory, once:
 #
 #   influxd-1.8     InfluxDB 1.8.10, built from tools/influxd
 #   influxd-1.6     InfluxDB 1.6.7, from Debian's package influxdb
+#   influx-1.6      its client, from Debian's package influxdb-client
 #   kapacitord-1.5  Kapacitor 1.5.9, built from tools/kapacitord
 #
 # and these from Debian, installed into the system where they are missing:
@@ -88,17 +90,18 @@ install() {
 	npm) system npm nodejs npm ;;
 	chromium) system chromium chromium ;;
 	influxd-1.6) debian "$1" influxdb /usr/bin/influxd ;;
+	influx-1.6) debian "$1" influxdb-client /usr/bin/influx ;;
 	# Built with Go 1.22 or later it panics at start, in an old dependency.
 	kapacitord-1.5) build "$1" 1.5.9 kapacitord github.com/influxdata/kapacitor/cmd/kapacitord go1.21.13 ;;
 	# These need a newer Go than Pulse does; an older one fetches it.
 	victoria-metrics) build "$1" 1.151.0 "$1" github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics auto ;;
 	prometheus) build "$1" 3.16.0 "$1" github.com/prometheus/prometheus/cmd/prometheus auto remove_all_sd ;;
-	*) say "unknown tool $1: expected npm, chromium, influxd-1.8, influxd-1.6, kapacitord-1.5, victoria-metrics or prometheus" && exit 2 ;;
+	*) say "unknown tool $1: expected npm, chromium, influxd-1.8, influxd-1.6, influx-1.6, kapacitord-1.5, victoria-metrics or prometheus" && exit 2 ;;
 	esac
 }
 
 if [[ $# == 0 ]]; then
-	set -- influxd-1.8 influxd-1.6 kapacitord-1.5 npm chromium
+	set -- influxd-1.8 influxd-1.6 influx-1.6 kapacitord-1.5 npm chromium
 fi
 for name in "$@"; do
 	install "$name"

@@ -144,7 +144,7 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	queryOptions := query.Options{
 		Listener: httpListener, Token: config.Token, ReadToken: config.ReadToken, CORS: config.CORSAllow, Compat: config.APICompat, Version: version(),
 		PollInterval: config.PollInterval, AggregateInterval: config.AggregateInterval, Location: config.zone.Location,
-		Latest: index, Influx: influxReader{a.store}, Windows: a.aggregates, Journal: a.journal, Consumers: a.clients, Projections: projectionsReader{a.projections, a.mist},
+		Latest: index, Influx: influxReader{a.store}, InfluxQL: a.store, Windows: a.aggregates, Journal: a.journal, Consumers: a.clients, Projections: projectionsReader{a.projections, a.mist},
 		Alerts: a.alerts, Rejects: a.rejects, Replays: a.past.Replays, Backup: a.writeBackup, Damages: a.damages, StateFile: stateDamages(a.state.Damages), Live: liveStreams{a.hub}, Stored: influx.Clean, StoredMeasurement: influx.CleanMeasurement, RawRetention: config.RawRetention, MeansUntil: a.meansUntil.Load,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Logger:  log.With("room", "query"), Registerer: registry, Now: config.now,

@@ -42,6 +42,11 @@ func (s *watchedStore) Query(ctx context.Context, statement string, params map[s
 	return rows, s.watch(err)
 }
 
+// Read implements influx.Store.
+func (s *watchedStore) Read(ctx context.Context, r influx.ReadRequest, visit func(influx.ReadResult) error) error {
+	return s.watch(s.Store.Read(ctx, r, visit))
+}
+
 // Write implements influx.Store.
 func (s *watchedStore) Write(ctx context.Context, policy influx.Policy, points []influx.Point) (influx.WriteResult, error) {
 	result, err := s.Store.Write(ctx, policy, points)

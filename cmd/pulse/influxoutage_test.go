@@ -35,6 +35,9 @@ func (f *fakeInflux) Write(context.Context, influx.Policy, []influx.Point) (infl
 func (f *fakeInflux) Query(context.Context, string, map[string]any) ([]models.Row, error) {
 	return nil, f.err
 }
+func (f *fakeInflux) Read(context.Context, influx.ReadRequest, func(influx.ReadResult) error) error {
+	return f.err
+}
 func (f *fakeInflux) Close() error { return nil }
 
 // An InfluxDB that does not answer is logged at once, and then every ten minutes, however many
@@ -56,8 +59,9 @@ func TestInfluxThatIsNotThere(t *testing.T) {
 			_, err = s.Ping(t.Context())
 			_, err1 := s.Query(t.Context(), "", nil)
 			_, err2 := s.Write(t.Context(), "", nil)
-			if (err == nil) != (err1 == nil) || (err == nil) != (err2 == nil) {
-				t.Errorf("%v, %v, %v", err, err1, err2)
+			err3 := s.Read(t.Context(), influx.ReadRequest{}, nil)
+			if (err == nil) != (err1 == nil) || (err == nil) != (err2 == nil) || (err == nil) != (err3 == nil) {
+				t.Errorf("%v, %v, %v, %v", err, err1, err2, err3)
 			}
 			return err
 		}

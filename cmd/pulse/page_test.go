@@ -78,7 +78,7 @@ func TestPage(t *testing.T) {
 		{name: "outage", hosts: two, influx: true, do: map[string]func(*pageWorld){
 			"away": func(w *pageWorld) { w.ill.proxy.Set(testtools.Refuse) },
 			"back": func(w *pageWorld) { w.ill.proxy.Set(testtools.Healthy) }}},
-		{name: "replay", hosts: two, influx: true, do: map[string]func(*pageWorld){
+		{name: "replay", hosts: two, past: 10 * time.Minute, influx: true, do: map[string]func(*pageWorld){
 			"hole": func(w *pageWorld) { w.ill.exec("DELETE WHERE time < now()") }}},
 	} {
 		t.Run(scenario.name, func(t *testing.T) { playPage(t, scenario) })

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -26,8 +29,8 @@ type askedRange struct {
 	points     map[string]float64
 }
 
-// askRanges asks random questions about the last hours before now. /hourly, asked the same, must
-// answer the same.
+// askRanges asks random questions about the last hours before now. /hourly, and /query of single
+// readings, must answer the same when they are asked the same.
 func askRanges(t *testing.T, s *pulseproc.Server, random *rand.Rand, now time.Time, n int) (asked []askedRange) {
 	t.Helper()
 	points := 0
@@ -74,6 +77,11 @@ func askRanges(t *testing.T, s *pulseproc.Server, random *rand.Rand, now time.Ti
 				t.Errorf("%s and %s: %s", q.path, path, difference(q.points, hours))
 			}
 		}
+		if q.raw {
+			if same := queriedPoints(t, s, q); !maps.EqualFunc(same, q.points, nearly) {
+				t.Errorf("%s and /query: %s", q.path, difference(q.points, same))
+			}
+		}
 		asked = append(asked, q)
 		points += len(q.points)
 	}
@@ -100,6 +108,52 @@ func rangePoints(t *testing.T, s *pulseproc.Server, path string) map[string]floa
 			if p[1] != nil {
 				points[key(one.Tags["host"], answer.Stat, int64(*p[0])*1e9)] = *p[1]
 			}
+		}
+	}
+	return points
+}
+
+// nearly reports whether two values are the same but for the order in which they were added up.
+func nearly(a, b float64) bool { return math.Abs(a-b) <= 1e-9*max(1, math.Abs(a), math.Abs(b)) }
+
+// queriedPoints asks /query what a question to /range asks, in InfluxQL.
+func queriedPoints(t *testing.T, s *pulseproc.Server, q askedRange) map[string]float64 {
+	t.Helper()
+	call := fmt.Sprintf("%s(%s)", q.verb, q.stat)
+	if percent, ok := strings.CutPrefix(q.verb, "p"); ok {
+		call = fmt.Sprintf("percentile(%s, %s)", q.stat, percent)
+	}
+	statement := fmt.Sprintf("SELECT %s FROM one_day.%s WHERE time >= %d AND time < %d", call, q.stat, q.from, q.to)
+	if q.host != "" {
+		statement += fmt.Sprintf(" AND host = '%s'", q.host)
+	}
+	statement += fmt.Sprintf(" GROUP BY time(%dns)", q.step)
+	if q.byHost {
+		statement += ", host"
+	}
+	var answer struct {
+		Results []struct {
+			Error  string
+			Series []struct {
+				Tags   map[string]string
+				Values [][2]json.Number
+			}
+		}
+	}
+	path := "/query?" + url.Values{"db": {"statistics"}, "epoch": {"ns"}, "q": {statement + " fill(none)"}}.Encode()
+	if err := s.Get(path, &answer); err != nil || len(answer.Results) != 1 || answer.Results[0].Error != "" {
+		t.Errorf("%s: %+v, %v", statement, answer, err)
+		return nil
+	}
+	points := make(map[string]float64)
+	for _, one := range answer.Results[0].Series {
+		for _, p := range one.Values {
+			at, err := p[0].Int64()
+			value, err2 := p[1].Float64()
+			if err := errors.Join(err, err2); err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+			points[key(one.Tags["host"], q.stat, at)] = value
 		}
 	}
 	return points
@@ -134,7 +188,7 @@ func compareRanges(t *testing.T, asked []askedRange, want *count) {
 		for k, list := range values {
 			points[k] = verbOf(q.verb, list)
 		}
-		if !maps.EqualFunc(q.points, points, func(a, b float64) bool { return math.Abs(a-b) <= 1e-9*max(1, math.Abs(a), math.Abs(b)) }) {
+		if !maps.EqualFunc(q.points, points, nearly) {
 			t.Errorf("%s has %d points, a recount %d: %s", q.path, len(q.points), len(points), difference(q.points, points))
 		}
 	}

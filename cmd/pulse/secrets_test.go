@@ -228,7 +228,53 @@ func askEverything(t *testing.T, said io.Writer, s *pulseproc.Server) {
 			}
 		}
 	}
+	for _, password := range []string{"token-" + mark, "guess-" + mark} {
+		askInfluxQL(t, said, s, password)
+	}
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// askInfluxQL sends requests to /query and /ping with a password in each of the places where clients
+// of InfluxDB put it.
+func askInfluxQL(t *testing.T, said io.Writer, s *pulseproc.Server, password string) {
+	t.Helper()
+	for _, path := range []string{"/query?q=SHOW+DATABASES&", "/query?q=SELECT+*+FROM+nowhere&db=statistics&", "/query?q=nonsense&",
+		"/query?q=DROP+DATABASE+statistics&", "/query?%zz&", "/query?", "/ping?"} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			for _, place := range []string{"url", "basic", "token", "form"} {
+				address := "http://" + s.HTTPAddr + path
+				var form io.Reader
+				if place == "url" {
+					address += "u=joe&p=" + password
+				}
+				if place == "form" && method == http.MethodPost {
+					form = strings.NewReader("u=joe&p=" + password)
+				}
+				request, err := http.NewRequestWithContext(t.Context(), method, address, form)
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch place {
+				case "basic":
+					request.SetBasicAuth("joe", password)
+				case "token":
+					request.Header.Set("Authorization", "Token joe:"+password)
+				case "form":
+					request.Header.Set("X-AUTH-TOKEN", "token-"+mark)
+					request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				}
+				response, err := http.DefaultClient.Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = io.Copy(said, response.Body)
+				response.Body.Close()
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
 }
 
 // tellCommands runs every command that uses a token.

@@ -115,4 +115,7 @@ func (nowhere) Write(context.Context, influx.Policy, []influx.Point) (influx.Wri
 	return influx.WriteResult{}, nil
 }
 func (nowhere) Query(context.Context, string, map[string]any) ([]models.Row, error) { return nil, nil }
-func (nowhere) Close() error                                                        { return nil }
+func (nowhere) Read(context.Context, influx.ReadRequest, func(influx.ReadResult) error) error {
+	return nil
+}
+func (nowhere) Close() error { return nil }

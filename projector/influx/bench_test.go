@@ -25,7 +25,8 @@ func (nullStore) Write(context.Context, Policy, []Point) (WriteResult, error) {
 func (nullStore) Query(context.Context, string, map[string]any) ([]models.Row, error) {
 	return nil, nil
 }
-func (nullStore) Close() error { return nil }
+func (nullStore) Read(context.Context, ReadRequest, func(ReadResult) error) error { return nil }
+func (nullStore) Close() error                                                    { return nil }
 
 // fleetRecords returns one event of each relay.
 func fleetRecords(relays, stats int, at time.Time) []journal.Record {

@@ -72,11 +72,46 @@ type response struct {
 
 // do sends one request and reads the answer, whatever its status. The error is an *Error: the store
 // is closed, the request is not valid, the answer is too large, or no answer came in time.
-func (e *external) do(ctx context.Context, r *request) (*response, error) {
+func (e *external) do(ctx context.Context, r *request) (answer *response, err error) {
+	err = e.exchange(ctx, r, func(resp *http.Response) error {
+		answer, err = e.whole(r.op, resp)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// whole reads an answer to its end.
+func (e *external) whole(op string, resp *http.Response) (*response, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, e.maxAnswer+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(body)) > e.maxAnswer {
+		return nil, e.tooLarge(op, resp)
+	}
+	return &response{
+		status:  resp.StatusCode,
+		version: cut.Text(resp.Header.Get("X-Influxdb-Version"), maxVersion),
+		kind:    resp.Header.Get("Content-Type"),
+		body:    body,
+	}, nil
+}
+
+func (e *external) tooLarge(op string, resp *http.Response) *Error {
+	return &Error{Op: op, Kind: Invalid, Status: resp.StatusCode,
+		Err: fmt.Errorf("the answer is over %d MiB: ask for a shorter time or fewer series", e.maxAnswer>>20)}
+}
+
+// exchange sends one request and calls read with the answer, whatever its status. An *Error or
+// *visitError of read is returned as it is.
+func (e *external) exchange(ctx context.Context, r *request, read func(*http.Response) error) error {
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
-		return nil, &Error{Op: r.op, Err: ErrClosed}
+		return &Error{Op: r.op, Err: ErrClosed}
 	}
 	e.calls.Add(1)
 	e.mu.Unlock()
@@ -90,7 +125,7 @@ func (e *external) do(ctx context.Context, r *request) (*response, error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, e.base.JoinPath(r.path).String(), nil)
 	if err != nil {
-		return nil, &Error{Op: r.op, Kind: Invalid, Err: err}
+		return &Error{Op: r.op, Kind: Invalid, Err: err}
 	}
 	req.URL.RawQuery = r.params.Encode()
 	if e.user != "" {
@@ -114,21 +149,11 @@ func (e *external) do(ctx context.Context, r *request) (*response, error) {
 	resp, err := e.http.Do(req)
 	if err == nil {
 		defer resp.Body.Close()
-		var body []byte
-		if body, err = io.ReadAll(io.LimitReader(resp.Body, e.maxAnswer+1)); err == nil {
-			if int64(len(body)) > e.maxAnswer {
-				return nil, &Error{Op: r.op, Kind: Invalid, Status: resp.StatusCode,
-					Err: fmt.Errorf("the answer is over %d MiB: ask for a shorter time or fewer series", e.maxAnswer>>20)}
-			}
-			return &response{
-				status:  resp.StatusCode,
-				version: cut.Text(resp.Header.Get("X-Influxdb-Version"), maxVersion),
-				kind:    resp.Header.Get("Content-Type"),
-				body:    body,
-			}, nil
-		}
+		err = read(resp)
 	}
 	switch {
+	case err == nil:
+		return nil
 	case caller.Err() != nil:
 		err = context.Cause(caller)
 	case e.done.Err() != nil && r.op != "write":
@@ -136,12 +161,18 @@ func (e *external) do(ctx context.Context, r *request) (*response, error) {
 	case ctx.Err() != nil:
 		err = fmt.Errorf("no answer from %s within %v: %w", e.base.Host, e.timeout, ctx.Err())
 	default:
+		if own, ok := errors.AsType[*Error](err); ok {
+			return own
+		}
+		if visited, ok := errors.AsType[*visitError](err); ok {
+			return visited.err
+		}
 		// Take the cause out of a *url.Error: its URL repeats what the Error says.
 		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err
 		}
 	}
-	return nil, &Error{Op: r.op, Kind: Temporary, Err: cut.Error(err, maxSaid)}
+	return &Error{Op: r.op, Kind: Temporary, Err: cut.Error(err, maxSaid)}
 }
 
 // text returns the error message of an answer.
@@ -169,7 +200,7 @@ func (r *response) failure(op string) *Error {
 		e.Kind = Auth
 	case hasAnyPrefix(text, schemaTexts):
 		e.Kind = Schema
-	case op == "query" && r.status == http.StatusBadRequest && r.version != "":
+	case (op == "query" || op == "read") && r.status == http.StatusBadRequest && r.version != "":
 		e.Kind = Invalid
 	}
 	return e

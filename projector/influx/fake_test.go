@@ -47,6 +47,10 @@ func (s *fakeStore) Query(context.Context, string, map[string]any) ([]models.Row
 	return nil, errors.New("the fake answers no queries")
 }
 
+func (s *fakeStore) Read(context.Context, ReadRequest, func(ReadResult) error) error {
+	return errors.New("the fake answers no queries")
+}
+
 func (s *fakeStore) Flush(context.Context, Policy) error { return nil }
 
 func (s *fakeStore) Close() error { return nil }

@@ -77,6 +77,13 @@ type Store interface {
 	// *Error; Kind Invalid means that the statement itself was refused.
 	Query(ctx context.Context, statement string, params map[string]any) ([]models.Row, error)
 
+	// Read runs statements that only read, one after the other, and calls visit with each part of the
+	// answers as it comes, on the caller's goroutine. The parts of a statement follow each other; the
+	// last one of a failed statement says why in Err, and the statements after it are not run. An error of visit ends the statement and is returned as it is. Otherwise the error is an
+	// *Error: no answer came, or ctx ended. Kind Invalid means that a statement was refused as a whole.
+	// Read returns when nothing works for it any more.
+	Read(ctx context.Context, r ReadRequest, visit func(ReadResult) error) error
+
 	// Close waits for running calls and releases everything. It may be called twice. Later calls of
 	// the other methods return an *Error that wraps ErrClosed.
 	Close() error
@@ -150,7 +157,7 @@ var ErrClosed = errors.New("the InfluxDB store is closed")
 
 // Error is the error of every method of a Store.
 type Error struct {
-	Op     string // ping, write, flush or query
+	Op     string // ping, write, flush, query or read
 	Kind   Kind
 	Status int // HTTP status, 0 if there was none
 	Err    error

@@ -58,6 +58,10 @@ type Options struct {
 	QueryTimeout   time.Duration // for queries whose context has no earlier deadline; 0 means 1 minute
 	RetentionCheck time.Duration // how often expired data is deleted; 0 means 30 minutes
 
+	// These bound each statement of Read; see read.go.
+	ReadPoints  int // points that a SELECT goes through; 0 means 100 million
+	ReadCursors int // fields of series in shards that a SELECT reads; 0 means 10,000
+
 	maxValues   int   // limit on a tag's values; 0 means the engine's 100,000. Tests make it small.
 	verifyLimit int64 // 0 means verifyAtOnce. Tests make it small.
 }
@@ -78,6 +82,12 @@ func (o *Options) validate() error {
 	if o.verifyLimit == 0 {
 		o.verifyLimit = verifyAtOnce
 	}
+	if o.ReadPoints <= 0 {
+		o.ReadPoints = 100_000_000
+	}
+	if o.ReadCursors <= 0 {
+		o.ReadCursors = 10_000
+	}
 	if o.RetentionCheck <= 0 {
 		o.RetentionCheck = 30 * time.Minute
 	}
@@ -94,6 +104,7 @@ type Store struct {
 	points    *coordinator.PointsWriter
 	batches   sync.Pool // of *batch
 	executor  *query.Executor
+	reader    *query.Executor // of Read; it has no way to write
 	retention *retention.Service
 	precreate *precreator.Service
 	stop      context.CancelFunc // interrupts running queries
@@ -210,6 +221,8 @@ func (s *Store) start(log bool) error {
 		},
 	}
 	s.executor.WithLogger(zap)
+	s.reader = s.newReader()
+	s.reader.WithLogger(zap)
 
 	// Without this service nothing ever expires.
 	rc := retention.NewConfig()
@@ -315,6 +328,7 @@ func (s *Store) shutdown() error {
 	s.precreate.Close()
 	s.points.Close()
 	s.executor.Close()
+	s.reader.Close()
 	err := s.data.Close()
 	s.meta.Close()
 	if err != nil {

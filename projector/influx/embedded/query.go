@@ -51,19 +51,7 @@ func (s *Store) note() error {
 
 // run executes q until ctx or the store ends, and collects its rows.
 func (s *Store) run(ctx context.Context, q *influxql.Query) ([]client.Row, error) {
-	interrupt := make(chan struct{})
-	ended := make(chan struct{})
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		select {
-		case <-ctx.Done():
-		case <-s.stopCh:
-		case <-ended:
-		}
-		close(interrupt)
-	}()
-
+	interrupt, end := s.interruptible(ctx)
 	var rows []client.Row
 	var failed error
 	// The channel is always drained: the executor closes it when it no longer uses the query.
@@ -80,8 +68,7 @@ func (s *Store) run(ctx context.Context, q *influxql.Query) ([]client.Row, error
 			rows = appendRow(rows, row)
 		}
 	}
-	close(ended)
-	<-watched
+	end()
 
 	if err := influx.ContextError("query", ctx); err != nil {
 		return nil, err
@@ -94,6 +81,27 @@ func (s *Store) run(ctx context.Context, q *influxql.Query) ([]client.Row, error
 		return nil, s.interrupted()
 	default:
 		return nil, influx.StatementError(0, failed.Error())
+	}
+}
+
+// interruptible returns a channel that is closed when ctx or the store ends, and at the latest by
+// end.
+func (s *Store) interruptible(ctx context.Context) (interrupt chan struct{}, end func()) {
+	interrupt = make(chan struct{})
+	ended := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-ctx.Done():
+		case <-s.stopCh:
+		case <-ended:
+		}
+		close(interrupt)
+	}()
+	return interrupt, func() {
+		close(ended)
+		<-watched
 	}
 }
 

@@ -115,6 +115,7 @@ export interface Status {
   state_file_damages?: Damage[]
   relays: {connected: number; disconnected: number; collectors: number}
 }
+export interface Reject {projection: string; sequence: number; relay: string; stat: string; count: number; reason: string; time: string}
 export interface Replay {
   id: string; projections: string[]; from: string; to: string; dry_run: boolean; state: string; progress: number; seconds_left: number | null; last_error?: string
   parts: {projection: string; state: string; points: number; readings: number; lost: number; notes: string[]}[]

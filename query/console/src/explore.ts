@@ -127,14 +127,18 @@ function curl(q: Question, from: number, to: number | null, back: string): strin
 }
 
 // influxQL is the same question to InfluxDB: of single readings where the answer is of them, and
-// otherwise of the windows' means.
+// otherwise of the windows, whose fields hold what is exact over their readings.
 function influxQL(q: Question, answer: Range, from: number, to: number): string {
   const escape = (s: string, quote: string) => quote + s.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll(quote, "\\" + quote) + quote
   const name = (s: string) => escape(s, '"'), text = (s: string) => escape(s, "'")
-  const raw = answer.source.includes("raw"), percentile = /^p(\d+)$/.exec(q.verb ?? "")
-  const call = percentile ? `percentile(${name(q.stat)}, ${percentile[1]})` : `${q.verb ?? "mean"}(${name(q.stat)})`
+  const raw = answer.source.includes("raw"), verb = q.verb ?? "mean", percentile = /^p(\d+)$/.exec(verb), field = (suffix: string) => name(`${q.stat}:${suffix}`)
+  const windows: Record<string, string> = {
+    mean: `sum(${field("sum")}) / sum(${field("count")})`, sum: `sum(${field("sum")})`, count: `sum(${field("count")})`, min: `min(${field("min")})`, max: `max(${field("max")})`,
+    last: `last(${field("last")})`, spread: `max(${field("max")}) - min(${field("min")})`,
+  }
+  const call = raw ? (percentile ? `percentile(${name(q.stat)}, ${percentile[1]})` : `${verb}(${name(q.stat)})`) : windows[verb] ?? `${verb}(${name(q.stat)})`
   const byKey = new Map<string, string[]>()
   for (const [k, v] of q.filters ?? []) byKey.set(k, [...(byKey.get(k) ?? []), v])
   const where = [...byKey].map(([k, vs]) => ` AND (${vs.map(v => `${name(k)} = ${text(v)}`).join(" OR ")})`).join("")
-  return `SELECT ${call} FROM "statistics".${raw ? '"one_day"."metrics"' : '"one_week"."aggregate"'} WHERE time >= ${Math.floor(from)}s AND time < ${Math.ceil(to)}s${where} GROUP BY time(${answer.step}s)${(q.by ?? []).map(k => ", " + name(k)).join("")} fill(null)`
+  return `SELECT ${call} FROM "statistics".${raw ? `"one_day".${name(q.stat)}` : '"one_week"."aggregate"'} WHERE time >= ${Math.floor(from)}s AND time < ${Math.ceil(to)}s${where} GROUP BY time(${answer.step}s)${(q.by ?? []).map(k => ", " + name(k)).join("")} fill(null)`
 }

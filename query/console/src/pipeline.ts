@@ -1,4 +1,4 @@
-import {ask, get, send, type Projection, type Replay, type Status} from "./api"
+import {ask, get, send, type Projection, type Reject, type Replay, type Status} from "./api"
 import {bytes, clock, number, span} from "./format"
 import {linesOf, plot} from "./plot"
 import {askRange, picker, windowOf} from "./range"
@@ -33,7 +33,7 @@ const names: Record<string, [title: string, what: string]> = {
 
 export async function pipeline({root, route, signal}: View): Promise<void> {
   const params = route.params
-  const says = h("div", {}), flow = h("div", {class: "flow"}), troubles = h("div", {}), jobs = h("div", {})
+  const says = h("div", {}), flow = h("div", {class: "flow"}), troubles = h("div", {}), refused = h("div", {}), jobs = h("div", {})
   const lags = new Map<string, number[]>()
   let before: {at: number; m: Metrics} | null = null
 
@@ -104,8 +104,17 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
       r.parts.flatMap(p => p.notes).map(n => h("p", {class: "dim"}, n)))))
   }
 
-  fill(root, h("h1", {}, "Pipeline"), says, flow, troubles, h("h2", {}, "What is there"), picker(w, change), held.root,
+  fill(root, h("h1", {}, "Pipeline"), says, flow, troubles, refused, h("h2", {}, "What is there"),
+    h("div", {class: "bar"}, picker(w, change), button("Replay all of it", () => offer(w.from, w.now ? Date.now() / 1000 : w.to))), held.root,
     h("p", {class: "dim"}, "Drag over a range to write it again from the journal. While InfluxDB was away there is a hole, which closes from its newest end."), ask2, jobs)
+
+  // What InfluxDB will never accept, the newest first.
+  const rejects = async () => {
+    const list = await get<Reject[]>("/rejects", [], signal)
+    fill(refused, list.length === 0 ? null : [h("h2", {}, `Refused by InfluxDB for good: ${number(list.reduce((n, r) => n + r.count, 0))} readings`), h("div", {class: "table"}, h("table", {},
+      h("thead", {}, h("tr", {}, ["when", "relay", "stat", "readings", "why"].map(t => h("th", {}, t)))),
+      h("tbody", {}, list.slice(0, 10).map(r => h("tr", {}, h("td", {}, clock(Date.parse(r.time) / 1000)), h("td", {}, r.relay), h("td", {}, r.stat), h("td", {}, number(r.count)), h("td", {}, r.reason))))))])
+  }
 
   let stat = ""
   const drawHeld = async () => {
@@ -122,7 +131,8 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     held.root.hidden = lines.length === 0
     if (lines.length) held.set(times, lines, from, to)
   }
-  void every(3000, signal, () => drawHeld().catch(() => {}))
+  void every(3000, signal, () => drawHeld().catch(() => {})) // what follows says that the server is away
+  void every(10_000, signal, () => rejects().catch(() => {}))
   const look = async () => {
     try {
       const [s, m] = await Promise.all([get<Status>("/status", [], signal), metrics(signal), replays()])

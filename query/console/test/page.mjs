@@ -15,14 +15,14 @@ async function outside(what) {
   if (done || value !== "done") throw new Error(`${what}: ${value}`)
 }
 
-const browser = await chromium.launch({executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: ["--no-sandbox"]})
+const browser = await chromium.launch({executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: ["--no-sandbox", "--disable-dev-shm-usage"]})
 const troubles = []
 
 // open is a page that is watched: an error of it, or a request to anywhere else, fails the test.
 async function open({width = 1280, dark = false, expected = () => false} = {}) {
   const context = await browser.newContext({viewport: {width, height: 800}, colorScheme: dark ? "dark" : "light", acceptDownloads: true, permissions: ["clipboard-read", "clipboard-write"]})
   const page = await context.newPage()
-  page.setDefaultTimeout(30_000)
+  page.setDefaultTimeout(60_000)
   page.on("pageerror", e => troubles.push("error: " + e.message))
   page.on("console", m => { if (["error", "warning"].includes(m.type()) && !expected(m.text())) troubles.push(`console: ${m.text()}`) })
   page.on("dialog", d => d.type() === "confirm" ? d.accept() : (troubles.push("dialog: " + d.message()), d.dismiss()))
@@ -47,7 +47,7 @@ async function accessible(page, what) {
 const shot = (page, name) => page.screenshot({path: `${shots}/${name}.png`})
 const drawn = (page, title) => page.locator(".plot", {hasText: title}).first().locator(".canvas")
 const data = async (page, title, name) => (await drawn(page, title).getAttribute("data-" + name)) ?? ""
-async function until(what, f, ms = 30_000) {
+async function until(what, f, ms = 60_000) {
   for (const end = Date.now() + ms; ;) {
     const got = await f()
     if (got) return got
@@ -155,7 +155,10 @@ const scenarios = {
     const curl = await page.evaluate(() => navigator.clipboard.readText())
     assert.ok(curl.includes("$TOKEN") && !curl.includes(token) && curl.includes("verb=p90") && curl.includes("by=host"), curl)
     await page.getByRole("button", {name: "Copy as InfluxQL"}).click()
-    assert.match(await page.evaluate(() => navigator.clipboard.readText()), /^SELECT percentile\("cpu_used", 90\) FROM .* GROUP BY time\(\d+s\), "host"/)
+    const statement = await page.evaluate(() => navigator.clipboard.readText())
+    assert.match(statement, /^SELECT percentile\("cpu_used", 90\) FROM .* GROUP BY time\(\d+s\), "host"/)
+    const influx = await (await page.request.post(base + "/query", {headers: {"X-AUTH-TOKEN": token}, form: {q: statement}})).json()
+    assert.ok(influx.results[0].series.length >= 2 && influx.results[0].series[0].values.some(v => v[1] !== null), JSON.stringify(influx).slice(0, 300))
     const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", {name: "CSV"}).click()])
     const text = await readFile(await file.path(), "utf8")
     assert.match(text, /^time,host,cpu_used\n\d{4}-/)
@@ -169,9 +172,15 @@ const scenarios = {
     const last = async () => Number(await data(page, "cpu_used", "last"))
     const before = await until("readings", last)
     await until("live readings", async () => (await last()) > before)
+    const other = await open({expected: away})
+    await enter(other)
+    await other.getByRole("link", {name: "web2"}).waitFor()
     await outside("kill")
     await page.getByText("The server does not answer.").waitFor()
+    await other.goto(`${base}/#/explore?range=15m&by=host`) // a view that is opened meanwhile
+    await other.locator(".notice", {hasText: "the server does not answer"}).waitFor()
     await outside("start")
+    await other.locator(".plot .u-over").first().waitFor()
     const again = await last()
     await until("the banner to go", async () => !(await page.locator(".banner").isVisible()))
     await until("readings after the restart", async () => (await last()) > again + 3)
@@ -279,6 +288,11 @@ const scenarios = {
       assert.equal(await page.evaluate(() => window.hit), undefined, view)
       assert.equal(await page.locator("main svg[onload], main img, main b").count(), 0, view)
     }
+    // What is copied stays one argument of a shell.
+    await page.goto(`${base}/#/explore?range=15m&f.rack=${encodeURIComponent("it's; $(x) `x`")}`)
+    await page.getByRole("button", {name: "Copy as curl"}).click()
+    await page.getByText("curl copied").waitFor()
+    assert.match(await page.evaluate(() => navigator.clipboard.readText()), /^curl -H "X-AUTH-TOKEN: \$TOKEN" '[^']*it%27s[^']*'$/)
     // Another origin has no use of the visitor's token, and cannot frame the page.
     const answer = await page.request.get(base + "/", {headers: {Accept: "text/html"}})
     assert.match(answer.headers()["content-security-policy"], /default-src 'none'.*frame-ancestors 'none'/)
