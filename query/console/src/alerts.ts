@@ -45,14 +45,15 @@ async function edit(root: HTMLElement, id: string | undefined, signal: AbortSign
   const duration = text(old?.duration ?? "5m"), levels = select([["info", "info"], ["warn", "warning"], ["crit", "critical"]], old?.level ?? "crit", () => later())
   const often = text(old?.every ?? "30s")
   const recover = text(old?.recover === undefined ? "" : String(old.recover), {inputmode: "decimal"}), by = text((old?.by ?? ["host"]).join(","), {list: "keys"}), deadman = text(old?.deadman ?? "")
-  const tags = text(Object.entries(old?.tags ?? {}).map(([k, v]) => `${k}:${v}`).join(" ")), post = text(old?.post ?? "", {required: true, type: "url", placeholder: "address of the receiver"})
+  // A line is a tag, since values may hold blanks.
+  const tags = h("textarea", {rows: 2, placeholder: "service:web", value: Object.entries(old?.tags ?? {}).map(([k, v]) => `${k}:${v}`).join("\n"), oninput: () => later()}), post = text(old?.post ?? "", {required: true, type: "url", placeholder: "address of the receiver"})
   const from = select([["1h", "1 hour"], ["6h", "6 hours"], ["1d", "1 day"], ["2d", "2 days"], ["7d", "1 week"]], "6h", () => later(), "how far back")
   const says = h("div", {}), preview = h("div", {}), groups = h("div", {})
 
   const made = (): Alert => ({
     ...(id === undefined ? {} : {id}), metric: metric.value.trim(), operator: operator.value, threshold: threshold.value.trim() as unknown as number, duration: duration.value.trim() || "5m", level: levels.value,
-    ...(recover.value.trim() ? {recover: Number(recover.value)} : {}), by: by.value.split(",").map(k => k.trim()).filter(k => k), ...(deadman.value.trim() ? {deadman: deadman.value.trim()} : {}),
-    tags: Object.fromEntries(tags.value.split(/\s+/).filter(t => t.includes(":")).map(t => [t.slice(0, t.indexOf(":")), t.slice(t.indexOf(":") + 1)])), post: post.value.trim(), every: often.value.trim() || "30s",
+    ...(recover.value.trim() ? {recover: recover.value.trim() as unknown as number} : {}), by: by.value.split(",").map(k => k.trim()).filter(k => k), ...(deadman.value.trim() ? {deadman: deadman.value.trim()} : {}),
+    tags: Object.fromEntries(tags.value.split("\n").map(t => t.trim()).filter(t => t.includes(":")).map(t => [t.slice(0, t.indexOf(":")), t.slice(t.indexOf(":") + 1)])), post: post.value.trim(), every: often.value.trim() || "30s",
   })
   let trial: Trial | null = null
   const chart = plot({title: "", unit: "", height: 260, threshold: () => (Number.isFinite(Number(threshold.value)) && threshold.value.trim() ? Number(threshold.value) : null),
@@ -102,7 +103,7 @@ async function edit(root: HTMLElement, id: string | undefined, signal: AbortSign
   }},
     field("stat", h("span", {}, metric, h("datalist", {id: "stats"}, stats.map(s => h("option", {value: s}))))), field("is", operator), field("threshold", threshold), field("as a mean over", duration, "such as 30s, 5m, 2h"), field("looked at every", often),
     field("level", levels), field("over again at", recover, "empty: the threshold"), field("each by itself", h("span", {}, by, h("datalist", {id: "keys"}, keys.map(k => h("option", {value: k})))), "tags, by comma; empty: one for all"),
-    field("only readings with", tags, "service:web rack:7"), field("also when silent for", deadman, "such as 10m; empty: never"), field("post to", post),
+    field("only readings with", tags, "tags, one a line"), field("also when silent for", deadman, "such as 10m; empty: never"), h("div", {class: "wide"}, field("post to", post)),
     h("div", {class: "wide bar"}, h("button", {class: "main"}, id === undefined ? "Make the alert" : "Save"), button("Back", () => go(["alerts"])),
       id === undefined ? null : button("Delete", () => { if (confirm("Delete this alert?")) void send("DELETE", `/alerts/${encodeURIComponent(id)}`).then(() => go(["alerts"]), (e: Error) => fill(says, notice(e.message))) }, "danger")))
   fill(groups, old?.status?.groups?.length ? [h("h2", {}, "What fires now"), h("ul", {}, old.status.groups.map(g => h("li", {}, h("strong", {class: "bad"}, g.level), ` ${tagsText(g.tags)} ${number(g.value, unitOf(old.metric))} since ${clock(Date.parse(g.since) / 1000)}`)))] : null)

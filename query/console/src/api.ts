@@ -1,6 +1,8 @@
 // The API, asked as any client asks it. Every call may fail with an ApiError, whose text is for a
 // person.
 
+import {sleep} from "./ui"
+
 export class ApiError extends Error {
   constructor(readonly status: number, text: string) { super(text) }
 }
@@ -60,6 +62,21 @@ export async function send<T>(method: string, path: string, body?: unknown): Pro
   return (await ask(method, path, {body: body === undefined ? undefined : JSON.stringify(body)})).json() as Promise<T>
 }
 
+// passing reports whether an error may be over soon: the server is away, or InfluxDB is.
+export const passing = (e: unknown): boolean => e instanceof ApiError && (e.status === 0 || e.status >= 500)
+
+// persist calls f until it does not fail with a passing error, or signal.
+export async function persist(signal: AbortSignal, f: () => Promise<void>): Promise<void> {
+  for (;;) {
+    try {
+      return await f()
+    } catch (e) {
+      if (signal.aborted || !passing(e)) throw e
+    }
+    await sleep(2000, signal)
+  }
+}
+
 // orEmpty answers nothing where the API says 404: nothing matches.
 export async function orEmpty<T>(answer: Promise<T>, empty: T): Promise<T> {
   try {
@@ -86,6 +103,7 @@ export interface Projection {
   name: string; state: string; failing: boolean; position: number; applied: number; lag: number; lag_seconds: number
   backlog: number; seconds_to_loss: number | null; lost: number; gaps: Gap[]; last_error?: string
 }
+export interface Damage {found: string; what: string; why?: string; effect?: string}
 export interface Status {
   state: string; reasons: string[]; version: string; uptime_seconds: number
   journal: {
@@ -93,7 +111,8 @@ export interface Status {
     retention_seconds: number; reach?: {seconds: number; limit: string; bytes_per_second: number}; lost: number; gaps: Gap[]; error?: string
   }
   projections: Projection[]
-  influx: {reachable: boolean; version?: string; error?: string}
+  influx: {reachable: boolean; version?: string; error?: string; damages?: Damage[]}
+  state_file_damages?: Damage[]
   relays: {connected: number; disconnected: number; collectors: number}
 }
 export interface Reject {projection: string; sequence: number; relay: string; stat: string; count: number; reason: string; time: string}

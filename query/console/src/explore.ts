@@ -1,4 +1,4 @@
-import {ApiError, address, get, orEmpty, type Latest, type Params, type Range} from "./api"
+import {address, get, orEmpty, passing, persist, type Latest, type Params, type Range} from "./api"
 import {clock, number, tagsText, unitOf} from "./format"
 import {plot, type Line} from "./plot"
 import {askRange, picker, rangeParams, windowOf, type Question} from "./range"
@@ -77,7 +77,7 @@ export async function explore({root, route, signal}: View): Promise<void> {
     } catch (e) {
       if (signal.aborted) return
       fill(says, notice((e as Error).message))
-      if (!(e instanceof ApiError) || e.status === 0) throw e
+      if (passing(e)) throw e
     }
   }
   const draw = (current: Range, before: Range | null, shift: number, from: number, to: number) => {
@@ -105,7 +105,7 @@ export async function explore({root, route, signal}: View): Promise<void> {
       }))) : null)
   }
   if (w.now) await every(10_000, signal, () => load().catch(() => {}))
-  else await load()
+  else await persist(signal, load)
 }
 
 // csv hands the answer over as a file.
@@ -122,13 +122,15 @@ function csv(answer: Range): void {
 function curl(q: Question, from: number, to: number | null, back: string): string {
   const params = rangeParams(q, from, to ?? 0).filter(([k]) => to !== null || (k !== "start" && k !== "stop"))
   if (to === null) params.unshift(["start", back])
-  return `curl -H "X-AUTH-TOKEN: $TOKEN" '${location.origin}${address(`/range/${encodeURIComponent(q.stat)}`, params)}'`.replaceAll("(none)", "")
+  const url = location.origin + address(`/range/${encodeURIComponent(q.stat)}`, params)
+  return `curl -H "X-AUTH-TOKEN: $TOKEN" '${url.replaceAll("'", "%27")}'` // one argument, whatever names hold
 }
 
 // influxQL is the same question to InfluxDB: of single readings where the answer is of them, and
 // otherwise of the windows, whose fields hold what is exact over their readings.
 function influxQL(q: Question, answer: Range, from: number, to: number): string {
-  const name = (s: string) => `"${s.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`, text = (s: string) => `'${s.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`
+  const escape = (s: string, quote: string) => quote + s.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll(quote, "\\" + quote) + quote
+  const name = (s: string) => escape(s, '"'), text = (s: string) => escape(s, "'")
   const raw = answer.source.includes("raw"), verb = q.verb ?? "mean", percentile = /^p(\d+)$/.exec(verb), field = (suffix: string) => name(`${q.stat}:${suffix}`)
   const windows: Record<string, string> = {
     mean: `sum(${field("sum")}) / sum(${field("count")})`, sum: `sum(${field("sum")})`, count: `sum(${field("count")})`, min: `min(${field("min")})`, max: `max(${field("max")})`,

@@ -29,7 +29,7 @@ export function span(seconds: number): string {
   return parts.join(" ")
 }
 
-export type Unit = "%" | "B" | "B/s" | ""
+export type Unit = "%" | "B" | "B/s" | "/s" | ""
 
 // unitOf is the unit of a stat of hosts; others have none that is known.
 export function unitOf(stat: string): Unit {
@@ -50,7 +50,7 @@ export function number(v: number | null | undefined, unit: Unit = ""): string {
   }
   const a = Math.abs(v)
   const text = a >= 1e15 || (a > 0 && a < 1e-4) ? v.toExponential(2) : a >= 10000 ? Math.round(v).toLocaleString("en") : digits(v)
-  return unit === "%" ? `${text} %` : text
+  return unit === "%" ? `${text} %` : unit === "/s" ? `${text}/s` : text
 }
 
 function digits(v: number): string {

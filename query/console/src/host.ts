@@ -1,4 +1,4 @@
-import {get, type Range, type Relay} from "./api"
+import {get, passing, persist, type Range, type Relay} from "./api"
 import {number, span, tagsText, unitOf} from "./format"
 import {listen, type Reading} from "./live"
 import {linesOf, plot, type Plot} from "./plot"
@@ -14,15 +14,16 @@ export async function host({root, route, signal}: View): Promise<void> {
     for (const [k, v] of Object.entries(set)) v === undefined ? params.delete(k) : params.set(k, v)
     go(["host", id], params)
   }
-  const facts = h("p", {class: "summary", role: "status"}), live = h("span", {class: "live"}), charts = h("div", {class: "charts"})
+  const facts = h("p", {class: "summary", role: "status"}), live = h("span", {class: "live"}), charts = h("div", {class: "charts"}), says = h("div", {})
   fill(root, h("h1", {}, id), h("div", {class: "bar"}, picker(w, change), live,
-    button("Explore", () => go(["explore"], {stat: "cpu_used", "f.host": id, range: params.get("range") ?? undefined, from: params.get("from") ?? undefined, to: params.get("to") ?? undefined})), facts), charts)
+    button("Explore", () => go(["explore"], {stat: "cpu_used", "f.host": id, range: params.get("range") ?? undefined, from: params.get("from") ?? undefined, to: params.get("to") ?? undefined})), facts), says, charts)
 
   const tell = (r: Relay | undefined) => {
     fill(facts, r ? [h("span", {class: `dot ${r.connected ? "ok" : "silent"}`}), r.connected ? "connected" : "silent",
       r.last_seen ? `, last reading ${span(Date.now() / 1000 - Date.parse(r.last_seen) / 1000)} ago` : "", r.rejected ? `, ${number(r.rejected)} readings rejected` : ""] : "This host is not known; what InfluxDB holds of it is shown.")
   }
-  void get<Relay[]>("/relays", [], signal).then(relays => tell(relays.find(r => r.id === id)), () => {}) // what follows says why
+  // Where it fails, what follows says why.
+  void every(5000, signal, () => get<Relay[]>("/relays", [], signal).then(relays => tell(relays.find(r => r.id === id)), () => {}))
   const [own, all, keys] = await Promise.all([get<string[]>("/keys", [["host", id]], signal), get<string[]>("/keys", [], signal), get<string[]>("/tags", [], signal)])
   const stats = own.length ? own : all // those of a host that is silent for long are not in memory
   const by = keys.filter(k => k !== "host").slice(0, 8)
@@ -34,22 +35,30 @@ export async function host({root, route, signal}: View): Promise<void> {
   signal.addEventListener("abort", () => drawn.forEach(c => c.plot.destroy()))
   const load = async () => {
     const failed = (await Promise.allSettled(drawn.map(c => c.load(signal)))).find(r => r.status === "rejected")
-    if (failed && !signal.aborted) throw failed.reason
-    if (drawn.every(c => c.empty)) charts.prepend(h("p", {class: "empty"}, "There are no readings of this host in this time."))
+    if (signal.aborted) return
+    fill(says, failed ? notice((failed.reason as Error).message) : drawn.every(c => c.empty) ? h("p", {class: "empty"}, "There are no readings of this host in this time.") : null)
+    if (failed && passing(failed.reason)) throw failed.reason
   }
-  await load().catch((e: Error) => charts.prepend(notice(e.message)))
+  await persist(signal, load)
   if (!w.now || signal.aborted) return
+  let stale = false
   const moving = new Map(drawn.map(c => [c.stat, c]))
   void listen("/live", [["host", id]], {
     readings(_, seconds, readings) {
       for (const r of readings) moving.get(r.stat)?.add(seconds, r)
       for (const c of drawn) c.draw()
     },
-    lost: () => void load().catch(() => {}), // the next tick asks again
+    lost() { stale = true },
     state: on => fill(live, h("span", {class: `dot ${on ? "ok" : "silent"}`}), on ? "live" : "waiting for the server"),
   }, signal)
   await every(1000, signal, async () => {
-    for (const c of drawn) await c.tick(signal).catch(() => {}) // the banner says that the server is away
+    try {
+      if (stale) await load()
+      stale = false
+      for (const c of drawn) await c.tick(signal)
+    } catch (e) {
+      if (!signal.aborted && !passing(e)) throw e // otherwise the next second asks again
+    }
   })
 }
 
@@ -96,13 +105,13 @@ class Chart {
     if (!this.answer) return
     const {step} = this.answer, begun = this.exactFrom - step
     if (this.again && Date.now() / 1000 > this.exactFrom + 2) {
-      this.again = false
       const answer = await askRange({stat: this.stat, by: this.by, filters: [["host", this.host]], step}, begun, this.exactFrom, signal)
       for (const s of answer.series) {
         const old = this.answer.series.find(x => tagsText(x.tags) === tagsText(s.tags))
         const at = old?.points.find(q => q[0] === begun), now = s.points.find(q => q[0] === begun)
         if (at && now) at[1] = now[1]
       }
+      this.again = false
     }
     this.draw()
   }
@@ -111,6 +120,7 @@ class Chart {
     if (!this.answer) return
     const {step} = this.answer
     const to = this.w.now ? Date.now() / 1000 : this.w.to, from = this.w.now ? to - (this.w.to - this.w.from) : this.w.from
+    for (const slots of this.slots.values()) for (const t of slots.keys()) if (t < from - step) slots.delete(t) // it is not drawn again
     const all = new Map<string, Map<number, number | null>>()
     for (const s of this.answer.series) all.set(tagsText(s.tags, ["host"]), new Map(s.points))
     for (const [key, slots] of this.slots) {

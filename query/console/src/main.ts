@@ -1,4 +1,4 @@
-import {hasToken, onState, setToken} from "./api"
+import {hasToken, onState, passing, setToken} from "./api"
 import {setUTC, utc} from "./format"
 import {alerts} from "./alerts"
 import {explore} from "./explore"
@@ -6,7 +6,7 @@ import {host} from "./host"
 import {hosts} from "./hosts"
 import {pipeline} from "./pipeline"
 import {current, href, type Route} from "./route"
-import {button, fill, h, notice} from "./ui"
+import {button, fill, h, notice, sleep} from "./ui"
 
 export interface View {root: HTMLElement; route: Route; signal: AbortSignal}
 
@@ -62,8 +62,12 @@ function show(): void {
   fill(content)
   if (!view) return fill(content, notice(`There is no view "${name}".`), h("a", {href: "#/hosts"}, "To the hosts"))
   const signal = running.signal
-  Promise.resolve(view.show({root: content, route: {...route, path: route.path.length ? route.path : ["hosts"]}, signal})).catch((e: Error) => {
-    if (!signal.aborted) content.prepend(notice(e.message))
+  Promise.resolve(view.show({root: content, route: {...route, path: route.path.length ? route.path : ["hosts"]}, signal})).catch(async (e: Error) => {
+    if (signal.aborted) return
+    content.prepend(notice(e.message))
+    if (!passing(e)) return
+    await sleep(2000, signal)
+    if (!signal.aborted) show()
   })
 }
 

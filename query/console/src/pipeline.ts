@@ -3,7 +3,7 @@ import {bytes, clock, number, span} from "./format"
 import {linesOf, plot} from "./plot"
 import {askRange, picker, windowOf} from "./range"
 import {go} from "./route"
-import {button, every, fill, h, notice, sparkline} from "./ui"
+import {button, every, fill, h, notice, sleep, sparkline} from "./ui"
 import type {View} from "./main"
 
 // Metrics are the samples of /metrics, by name and labels as they stand there.
@@ -56,15 +56,16 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
         j.error ? h("p", {class: "bad"}, j.error) : null, j.lost ? h("p", {class: "bad"}, `${number(j.lost)} events lost`) : null),
       arrow(rate("pulse_projector_records_total"), "events"),
       h("section", {class: `box${s.projections.some(p => p.failing) ? " failing" : ""}`}, h("h2", {}, "Projections"),
-        s.projections.map(p => projection(p, lags, rate("pulse_projector_points_written_total", `projection="${p.name}"`)))),
+        s.projections.map(p => projection(p, lags, rate("pulse_projector_points_written_total", `projection="${p.name}"`), total(m, "pulse_projector_rejected_records_total", `projection="${p.name}"`)))),
       arrow(rate("pulse_query_requests_total"), "requests"),
       h("section", {class: `box${s.influx.reachable ? "" : " failing"}`}, h("h2", {}, "Out"),
         h("p", {}, h("span", {class: `dot ${s.influx.reachable ? "ok" : "failing"}`}), s.influx.reachable ? `InfluxDB ${s.influx.version ?? ""}` : "InfluxDB does not answer"),
         s.influx.error ? h("p", {class: "bad"}, s.influx.error) : null,
         h("p", {}, `${number(total(m, "pulse_query_connections"))} HTTP connections`), h("p", {}, `${number(streams)} live streams`),
+        h("p", {}, `${number(total(m, "pulse_journal_outside_connections"))} NATS clients`),
         h("p", {class: "dim"}, `Pulse ${s.version.split(" ")[0] ?? ""}, up ${span(s.uptime_seconds)}`)))
     const gaps = [...j.gaps.map(g => ({...g, of: "journal"})), ...s.projections.flatMap(p => p.gaps.map(g => ({...g, of: p.name})))]
-    fill(troubles, s.reasons.map(r => notice(r)), gaps.length === 0 ? h("p", {class: "good"}, "Nothing is lost: there is no gap.") : h("div", {class: "table"}, h("h2", {}, "Gaps"), h("table", {},
+    fill(troubles, s.reasons.map(r => notice(r)), [...(s.influx.damages ?? []), ...(s.state_file_damages ?? [])].map(d => notice(`Found damaged at ${clock(Date.parse(d.found) / 1000)}: ${d.what}: ${d.why ?? d.effect ?? ""}`)), gaps.length === 0 ? h("p", {class: "good"}, "Nothing is lost: there is no gap.") : h("div", {class: "table"}, h("h2", {}, "Gaps"), h("table", {},
       h("thead", {}, h("tr", {}, ["found", "of", "events", "why"].map(t => h("th", {}, t)))),
       h("tbody", {}, gaps.map(g => h("tr", {}, h("td", {}, clock(Date.parse(g.time) / 1000)), h("td", {}, g.of), h("td", {}, `${number(g.count)} (${g.from}–${g.to})`), h("td", {}, g.reason)))))))
   }
@@ -75,7 +76,7 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     go(["pipeline"], params)
   }
   const ask2 = h("div", {})
-  const held = plot({title: "Readings that InfluxDB holds", unit: "", height: 160, onSelect: (from, to) => offer(from, to)})
+  const held = plot({title: "Readings that InfluxDB holds", unit: "/s", height: 160, onSelect: (from, to) => offer(from, to)})
   signal.addEventListener("abort", () => held.destroy())
   // offer asks before a range is written again.
   const offer = (from: number, to: number) => {
@@ -103,7 +104,8 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
       r.parts.flatMap(p => p.notes).map(n => h("p", {class: "dim"}, n)))))
   }
 
-  fill(root, h("h1", {}, "Pipeline"), says, flow, troubles, refused, h("h2", {}, "What is there"), picker(w, change), held.root,
+  fill(root, h("h1", {}, "Pipeline"), says, flow, troubles, refused, h("h2", {}, "What is there"),
+    h("div", {class: "bar"}, picker(w, change), button("Replay all of it", () => offer(w.from, w.now ? Date.now() / 1000 : w.to))), held.root,
     h("p", {class: "dim"}, "Drag over a range to write it again from the journal. While InfluxDB was away there is a hole, which closes from its newest end."), ask2, jobs)
 
   // What InfluxDB will never accept, the newest first.
@@ -122,13 +124,16 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     }
     if (!stat) return
     const now = Date.now() / 1000, to = w.now ? now : w.to, from = w.now ? now - (w.to - w.from) : w.from
-    const {times, lines} = linesOf((await askRange({stat, verb: "count"}, from, w.now ? to + 1 : to, signal)).series, () => `readings of ${stat}, per step`)
+    const answer = await askRange({stat, verb: "count"}, from, w.now ? to + 1 : to, signal), {step} = answer
+    // The newest slot is not over, so its rate is not known.
+    const whole = answer.series.map(s => ({...s, points: s.points.filter(p => p[0] + step <= now).map(([t, n]): [number, number | null] => [t, n === null ? null : n / step])}))
+    const {times, lines} = linesOf(whole, () => `readings of ${stat}`)
     held.root.hidden = lines.length === 0
     if (lines.length) held.set(times, lines, from, to)
   }
   void every(3000, signal, () => drawHeld().catch(() => {})) // what follows says that the server is away
   void every(10_000, signal, () => rejects().catch(() => {}))
-  await every(2000, signal, async () => {
+  const look = async () => {
     try {
       const [s, m] = await Promise.all([get<Status>("/status", [], signal), metrics(signal), replays()])
       for (const p of s.projections) {
@@ -141,17 +146,21 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     } catch (e) {
       if (!signal.aborted) fill(says, notice((e as Error).message))
     }
-  })
+  }
+  await look() // rates are known from the second time on
+  await sleep(500, signal)
+  await every(2000, signal, look)
 }
 
 const counted = (what: string, n: number) => (n ? h("p", {class: "warn"}, `${number(n)} ${what}`) : null)
 
-function projection(p: Projection, lags: Map<string, number[]>, written: number | null): HTMLElement {
+function projection(p: Projection, lags: Map<string, number[]>, written: number | null, rejected: number): HTMLElement {
   const [title, what] = names[p.name] ?? [p.name, ""], waits = p.lag + p.backlog
   return h("div", {class: "projection"}, h("p", {}, h("span", {class: `dot ${p.failing ? "failing" : waits > 1000 ? "late" : "ok"}`}), h("strong", {}, title), ` `, h("span", {class: "dim"}, what)),
-    h("p", {}, waits === 0 ? "up to date" : `${number(waits)} events wait, the oldest for ${span(p.lag_seconds)}`, written ? `, ${number(written)} points/s` : "", " ", waits || (lags.get(p.name) ?? []).some(v => v > 0) ? sparkline(lags.get(p.name) ?? []) : null),
+    h("p", {}, waits === 0 ? "up to date" : `${number(waits)} ${waits === 1 ? "event waits" : "events wait"}, the oldest for ${span(p.lag_seconds)}`, written ? `, ${number(written)} points/s` : "", " ", waits || (lags.get(p.name) ?? []).some(v => v > 0) ? sparkline(lags.get(p.name) ?? []) : null),
     p.backlog ? h("p", {class: "warn"}, `${number(p.backlog)} of them are filled in behind live readings`) : null,
     p.seconds_to_loss !== null ? h("p", {class: p.seconds_to_loss < 3600 ? "bad" : "dim"}, `the journal still holds them for ${span(p.seconds_to_loss)}`) : null,
+    counted("events could not be applied, and were left out", rejected),
     p.lost ? h("p", {class: "bad"}, `${number(p.lost)} events were lost to it`) : null,
     p.last_error && p.failing ? h("p", {class: "bad"}, p.last_error) : null)
 }

@@ -47,9 +47,9 @@ export function plot(o: Options): Plot {
       focus: {alpha: 0.3},
       legend: {show: lines.length <= legendMost, live: true},
       axes: [{...axis, values: times}, {...axis, size: 66, values: (_, ticks) => ticks.map(v => number(v, o.unit))}],
-      series: [{value: (_, v) => (v === null ? "" : clockOf(v))}, ...lines.map((l, i) => ({
+      series: [{value: (_, v, __, at) => (at === null ? "newest" : v === null ? "" : clockOf(v))}, ...lines.map((l, i) => ({
         label: l.label, stroke: color(i), width: 1.5, dash: l.dashed ? [4, 4] : undefined, spanGaps: false,
-        value: (_: uPlot, v: number | null) => number(v, o.unit),
+        value: (u: uPlot, v: number | null, k: number, at: number | null) => number(at === null ? newest(u.data[k]!) : v, o.unit),
       }))],
       hooks: {
         setSelect: [v => {
@@ -76,6 +76,7 @@ export function plot(o: Options): Plot {
       }
       u.setData(data, false)
       u.batch(() => u!.setScale("x", {min: from, max: to}))
+      if (u.cursor.idx == null && u.legend.show) u.setLegend({idxs: data.map(() => null)}, false)
     },
     destroy() {
       observer.disconnect()
@@ -128,6 +129,11 @@ function extras(u: uPlot, o: Options): void {
     ctx.fill()
   }
   ctx.restore()
+}
+
+function newest(values: ArrayLike<number | null | undefined>): number | null {
+  for (let i = values.length - 1; i >= 0; i--) if (values[i] != null) return values[i]!
+  return null
 }
 
 const two = (n: number): string => String(n).padStart(2, "0")
