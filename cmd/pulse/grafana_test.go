@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func TestGrafanaPanels(t *testing.T) {
 	host := hosts[0].ID
 	var metrics []string
 	await(t, s, "/metrics", time.Minute, func() error {
-		text, err := askBasic(s, http.MethodGet, "/metrics", "")
+		text, err := askAs(s, "Bearer secret", http.MethodGet, "/metrics", "")
 		for line := range strings.Lines(text) {
 			if name := regexp.MustCompile(`^[a-z_]+`).FindString(line); name != "" {
 				metrics = append(metrics, name)
@@ -136,15 +137,15 @@ func TestGrafanaPanels(t *testing.T) {
 
 // askGrafana sends InfluxQL as Grafana does.
 func askGrafana(s *pulseproc.Server, q string) (string, error) {
-	return askBasic(s, http.MethodPost, "/query?db=statistics&epoch=ms", url.Values{"q": {q}}.Encode())
+	return askAs(s, "Basic "+base64.StdEncoding.EncodeToString([]byte("pulse:secret")), http.MethodPost, "/query?db=statistics&epoch=ms", url.Values{"q": {q}}.Encode())
 }
 
-func askBasic(s *pulseproc.Server, method, path, form string) (string, error) {
+func askAs(s *pulseproc.Server, authorization, method, path, form string) (string, error) {
 	request, err := http.NewRequest(method, "http://"+s.HTTPAddr+path, strings.NewReader(form))
 	if err != nil {
 		return "", err
 	}
-	request.SetBasicAuth("pulse", "secret")
+	request.Header.Set("Authorization", authorization)
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
