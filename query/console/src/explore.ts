@@ -51,6 +51,7 @@ export async function explore({root, route, signal}: View): Promise<void> {
 
   const says = h("div", {}), chart = plot({title: `${verb} of ${stat}`, unit: verb === "count" ? "" : unitOf(stat), height: 360, onSelect: (a, b) => change({from: String(Math.floor(a)), to: String(Math.ceil(b)), range: undefined})})
   const foot = h("p", {class: "dim"}), copied = h("span", {role: "status", class: "dim"}), series = h("div", {class: "table"})
+  chart.root.hidden = true
   signal.addEventListener("abort", () => chart.destroy())
   let answer: Range | null = null
   const copy = (what: string, text: string) => navigator.clipboard.writeText(text).then(() => fill(copied, `${what} copied`), () => fill(copied, text))
@@ -71,6 +72,8 @@ export async function explore({root, route, signal}: View): Promise<void> {
     try {
       const shift = compare === "1d" ? day : compare === "1w" ? 7 * day : 0
       const [current, before] = await Promise.all([askRange(q, from, w.now ? to + 1 : to, signal), shift ? askRange(q, from - shift, to - shift, signal).catch((e: Error) => e) : null])
+      // The slot that is not over yet has a part of its readings, which is not what it will be.
+      if (w.now) for (const s of current.series) while (s.points.length > 1 && s.points.at(-1)![0] + current.step > now) s.points.pop()
       answer = current
       draw(current, before instanceof Error ? null : before, shift, from, to)
       if (before instanceof Error) says.append(notice(`There is nothing beside it: ${before.message}`, "info"))
@@ -98,7 +101,7 @@ export async function explore({root, route, signal}: View): Promise<void> {
     chart.root.hidden = lines.length === 0
     if (lines.length) chart.set(times, lines, from, to)
     fill(foot, current.series.length ? `A point is the ${verb} over ${number(current.step)} s, of ${current.source.map(s => (s === "raw" ? "single readings" : "aggregates")).join(" and ")}.` : "")
-    fill(series, current.series.length > 1 ? h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "line"), ["newest", "mean", "min", "max"].map(t => h("th", {class: "right"}, t)))),
+    fill(series, current.series.length > 0 ? h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "line"), ["newest", "mean", "min", "max"].map(t => h("th", {class: "right"}, t)))),
       h("tbody", {}, drawn.map(s => {
         const k = s.points.map(p => p[1]).filter(v => v !== null), u = verb === "count" ? "" : unitOf(stat)
         return h("tr", {}, h("td", {}, label(s.tags)), [k.at(-1), mean(s.points), Math.min(...k), Math.max(...k)].map(v => h("td", {class: "right"}, number(v, u))))

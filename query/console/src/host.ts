@@ -14,9 +14,9 @@ export async function host({root, route, signal}: View): Promise<void> {
     for (const [k, v] of Object.entries(set)) v === undefined ? params.delete(k) : params.set(k, v)
     go(["host", id], params)
   }
-  const facts = h("p", {class: "summary", role: "status"}), live = h("span", {class: "live"}), charts = h("div", {class: "charts"}), says = h("div", {})
+  const facts = h("span", {class: "summary", role: "status"}), live = h("span", {class: "live"}), charts = h("div", {class: "charts"}), says = h("div", {}), grain = h("span", {class: "summary"})
   fill(root, h("h1", {}, id), h("div", {class: "bar"}, picker(w, change), live,
-    button("Explore", () => go(["explore"], {stat: "cpu_used", "f.host": id, range: params.get("range") ?? undefined, from: params.get("from") ?? undefined, to: params.get("to") ?? undefined})), facts), says, charts)
+    button("Explore", () => go(["explore"], {stat: "cpu_used", "f.host": id, range: params.get("range") ?? undefined, from: params.get("from") ?? undefined, to: params.get("to") ?? undefined})), h("span", {class: "live"}, facts, grain)), says, charts)
 
   const tell = (r: Relay | undefined) => {
     fill(facts, r ? [h("span", {class: `dot ${r.connected ? "ok" : "silent"}`}), r.connected ? "connected" : "silent",
@@ -36,6 +36,7 @@ export async function host({root, route, signal}: View): Promise<void> {
   const load = async () => {
     const failed = (await Promise.allSettled(drawn.map(c => c.load(signal)))).find(r => r.status === "rejected")
     if (signal.aborted) return
+    if (drawn[0]?.step) fill(grain, `, a point is the mean over ${span(drawn[0].step)}`)
     fill(says, failed ? notice((failed.reason as Error).message) : drawn.every(c => c.empty) ? h("p", {class: "empty"}, "There are no readings of this host in this time.") : null)
     if (failed && passing(failed.reason)) throw failed.reason
   }
@@ -78,6 +79,7 @@ class Chart {
     this.plot = plot({title: stat, unit: unitOf(stat), group: "host", onSelect})
   }
 
+  get step(): number { return this.answer?.step ?? 0 }
   get empty(): boolean { return (this.answer?.series.length ?? 0) === 0 }
 
   async load(signal: AbortSignal): Promise<void> {

@@ -15,7 +15,7 @@ const figures: Figure[] = [
   {key: "net", title: "Net", stats: ["net_in", "net_out"], unit: "B/s", of: "sum"},
 ]
 
-type State = "silent" | "late" | "ok"
+type State = "silent" | "late" | "high" | "ok"
 interface Host {id: string; relay: Relay; state: State; age: number; values: Record<string, number | undefined>; tags: Record<string, string>}
 type Row = Host | {group: string; hosts: Host[]}
 
@@ -52,7 +52,7 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   const arrange = () => {
     const q = (params.get("q") ?? "").toLowerCase().split(/\s+/).filter(w => w)
     const by = params.get("sort") ?? "state", sign = params.get("desc") === "1" ? -1 : 1
-    const rank = {silent: 0, late: 1, ok: 2}
+    const rank = {silent: 0, late: 1, high: 2, ok: 3}
     const value = (a: Host): number | string => by === "host" ? a.id : by === "state" ? rank[a.state] : by === "age" ? a.age : a.values[by] ?? -Infinity
     const found = all.filter(a => q.every(w => a.id.toLowerCase().includes(w) || Object.entries(a.tags).some(([k, v]) => `${k}:${v}`.toLowerCase().includes(w))))
     found.sort((a, b) => {
@@ -69,8 +69,8 @@ export async function hosts({root, route, signal}: View): Promise<void> {
       }
       rows = [...sets].sort((a, b) => (a[0] < b[0] ? -1 : 1)).flatMap(([name, hosts]): Row[] => [{group: name ? `${group}:${name}` : `without ${group}`, hosts}, ...hosts])
     }
-    const bad = all.filter(a => a.state === "silent").length
-    fill(summary, `${found.length === all.length ? all.length : `${found.length} of ${all.length}`} hosts`, bad ? h("strong", {class: "bad"}, `, ${bad} silent`) : ", all connected")
+    const bad = all.filter(a => a.state === "silent").length, high = all.filter(a => a.state === "high").length
+    fill(summary, `${found.length === all.length ? all.length : `${found.length} of ${all.length}`} hosts`, bad ? h("strong", {class: "bad"}, `, ${bad} silent`) : ", all connected", high ? h("strong", {class: "warn"}, `, ${high} with high values`) : null)
     drawHead()
     body.style.height = `${rows.length * rowHeight}px`
     draw()
@@ -167,12 +167,13 @@ function hostsOf(relays: Relay[], answers: Latest[][]): Host[] {
   return relays.map(relay => {
     const seen = relay.last_seen ? Date.parse(relay.last_seen) / 1000 : -Infinity
     const interval = Math.min(...relay.collectors.map(c => c.interval), 3600)
-    const state: State = !relay.connected ? "silent" : now - seen > 2 * interval + 5 ? "late" : "ok"
+    const values = byHost.get(relay.id) ?? {}, high = figures.some(f => f.limit !== undefined && (values[f.key] ?? 0) >= f.limit)
+    const state: State = !relay.connected ? "silent" : now - seen > 2 * interval + 5 ? "late" : high ? "high" : "ok"
     const tags: Record<string, string> = {}
     for (const t of new Set(relay.collectors.flatMap(c => c.tags))) {
       const at = t.indexOf(":")
       if (at > 0 && !["mount", "interface"].includes(t.slice(0, at))) tags[t.slice(0, at)] = t.slice(at + 1)
     }
-    return {id: relay.id, relay, state, age: Math.max(0, now - seen), values: byHost.get(relay.id) ?? {}, tags}
+    return {id: relay.id, relay, state, age: Math.max(0, now - seen), values, tags}
   })
 }

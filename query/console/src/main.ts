@@ -51,7 +51,7 @@ function show(): void {
   takeToken()
   running?.abort()
   running = new AbortController()
-  zone.textContent = utc() ? "UTC" : "Local time"
+  zone.textContent = utc() ? "Times in UTC" : "Times are local"
   zone.title = "Switch between your time zone and UTC"
   leave.hidden = !hasToken()
   const route = current(), name = route.path[0] ?? "hosts", view = views[name]

@@ -52,7 +52,7 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
       h("section", {class: `box${j.error || j.lost ? " failing" : ""}`}, h("h2", {}, "Journal"),
         h("p", {}, `${number(j.messages)} events, ${bytes(j.bytes)}`), h("p", {class: "dim"}, `of at most ${bytes(j.max_bytes)} or ${span(j.retention_seconds)}`),
         j.first_time ? h("p", {}, `since ${clock(Date.parse(j.first_time) / 1000, false)}`) : null,
-        j.reach ? h("p", {class: "dim"}, `reaches ${span(j.reach.seconds)} back at this rate (${bytes(j.reach.bytes_per_second)}/s)`) : null,
+        j.reach ? h("p", {class: "dim"}, `at this rate (${bytes(j.reach.bytes_per_second)}/s) it will reach ${span(j.reach.seconds)} back`) : null,
         j.error ? h("p", {class: "bad"}, j.error) : null, j.lost ? h("p", {class: "bad"}, `${number(j.lost)} events lost`) : null),
       arrow(rate("pulse_projector_records_total"), "events"),
       h("section", {class: `box${s.projections.some(p => p.failing) ? " failing" : ""}`}, h("h2", {}, "Projections"),
@@ -65,7 +65,7 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
         h("p", {}, `${number(total(m, "pulse_journal_outside_connections"))} NATS clients`),
         h("p", {class: "dim"}, `Pulse ${s.version.split(" ")[0] ?? ""}, up ${span(s.uptime_seconds)}`)))
     const gaps = [...j.gaps.map(g => ({...g, of: "journal"})), ...s.projections.flatMap(p => p.gaps.map(g => ({...g, of: p.name})))]
-    fill(troubles, s.reasons.map(r => notice(r)), [...(s.influx.damages ?? []), ...(s.state_file_damages ?? [])].map(d => notice(`Found damaged at ${clock(Date.parse(d.found) / 1000)}: ${d.what}: ${d.why ?? d.effect ?? ""}`)), gaps.length === 0 ? h("p", {class: "good"}, "Nothing is lost: there is no gap.") : h("div", {class: "table"}, h("h2", {}, "Gaps"), h("table", {},
+    fill(troubles, s.reasons.map(r => notice(r)), [...(s.influx.damages ?? []), ...(s.state_file_damages ?? [])].map(d => notice(`Found damaged at ${clock(Date.parse(d.found) / 1000)}: ${d.what}: ${d.why ?? d.effect ?? ""}`)), gaps.length === 0 ? h("p", {class: "good"}, "No event of the journal is lost, and no projection has left one out.") : h("div", {class: "table"}, h("h2", {}, "Gaps"), h("table", {},
       h("thead", {}, h("tr", {}, ["found", "of", "events", "why"].map(t => h("th", {}, t)))),
       h("tbody", {}, gaps.map(g => h("tr", {}, h("td", {}, clock(Date.parse(g.time) / 1000)), h("td", {}, g.of), h("td", {}, `${number(g.count)} (${g.from}–${g.to})`), h("td", {}, g.reason)))))))
   }

@@ -43,12 +43,12 @@ export function plot(o: Options): Plot {
       ...size(),
       tzDate: t => (utc() ? uPlot.tzDate(new Date(t * 1e3), "Etc/UTC") : new Date(t * 1e3)),
       scales: {x: {min: from, max: to}, y: {range: (_, low, high) => yRange(low, high, o)}},
-      cursor: {drag: {x: true, y: false, setScale: false, dist: 5}, sync: o.group ? {key: o.group} : undefined, focus: {prox: 24}},
+      cursor: {drag: {x: true, y: false, setScale: false, dist: 5}, sync: o.group ? {key: o.group} : undefined, focus: {prox: 24}, bind: {dblclick: () => null}},
       focus: {alpha: 0.3},
       legend: {show: lines.length <= legendMost, live: true},
-      axes: [{...axis, values: times}, {...axis, size: 66, values: (_, ticks) => ticks.map(v => number(v, o.unit))}],
+      axes: [{...axis, values: times}, {...axis, size: 66, values: (_, ticks) => amounts(ticks, o.unit)}],
       series: [{value: (_, v, __, at) => (at === null ? "newest" : v === null ? "" : clockOf(v))}, ...lines.map((l, i) => ({
-        label: l.label, stroke: color(i), width: 1.5, dash: l.dashed ? [4, 4] : undefined, spanGaps: false,
+        label: l.label, stroke: color(i), width: 1.5, dash: l.dashed ? [4, 4] : undefined, spanGaps: false, points: {show: true, size: 4, width: 0, fill: color(i), filter: alone},
         value: (u: uPlot, v: number | null, k: number, at: number | null) => number(at === null ? newest(u.data[k]!) : v, o.unit),
       }))],
       hooks: {
@@ -136,6 +136,21 @@ function newest(values: ArrayLike<number | null | undefined>): number | null {
   return null
 }
 
+// alone are the values without a neighbour, which no line shows.
+function alone(u: uPlot, series: number): number[] {
+  const values = u.data[series]!, list: number[] = []
+  for (let i = 0; i < values.length; i++) if (values[i] != null && values[i - 1] == null && values[i + 1] == null) list.push(i)
+  return list
+}
+
+// amounts labels the axis with as many digits as its ticks need to differ.
+function amounts(ticks: number[], unit: Unit): string[] {
+  const step = ticks.length > 1 ? Math.abs(ticks[1]! - ticks[0]!) : 0
+  if (unit === "B" || unit === "B/s" || step === 0 || step >= 10 || step < 1e-6) return ticks.map(v => number(v, unit))
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9) + (Number.isInteger(step / 10 ** Math.floor(Math.log10(step) + 1e-9)) ? 0 : 1))
+  return ticks.map(v => v.toFixed(digits) + (unit === "%" ? " %" : ""))
+}
+
 const two = (n: number): string => String(n).padStart(2, "0")
 
 function parts(t: number) {
@@ -150,7 +165,7 @@ function clockOf(t: number): string {
   return `${p.y}-${two(p.mo)}-${two(p.d)} ${two(p.h)}:${two(p.m)}:${two(p.s)}`
 }
 
-// times labels the axis: the day where it begins, and the first label.
+// times labels the axis: the day where it begins, and at the first label unless that is today.
 function times(_: uPlot, ticks: number[]): string[] {
   const step = ticks.length > 1 ? ticks[1]! - ticks[0]! : 60
   const now = parts(Date.now() / 1000), today = `${two(now.mo)}-${two(now.d)}`
@@ -159,7 +174,7 @@ function times(_: uPlot, ticks: number[]): string[] {
     const p = parts(t), date = `${two(p.mo)}-${two(p.d)}`
     if (step >= 86400) return step >= 86400 * 28 ? `${p.y}-${two(p.mo)}` : date
     const time = step < 60 ? `${two(p.h)}:${two(p.m)}:${two(p.s)}` : `${two(p.h)}:${two(p.m)}`
-    const text = date !== before && date !== today ? `${time}\n${date}` : time
+    const text = date !== before && (date !== today || before !== "") ? `${time}\n${date}` : time
     before = date
     return text
   })

@@ -1,5 +1,5 @@
 import {get, orEmpty, type Params, type Range} from "./api"
-import {clock} from "./format"
+import {clock, utc} from "./format"
 import {button, field, h, select} from "./ui"
 
 // Window is the time that a view shows: some time until now, or from one moment to another.
@@ -25,12 +25,13 @@ export function picker(w: Window, change: (set: Record<string, string | undefine
   if (!w.now) options.unshift(["", `${clock(w.from, false)} – ${clock(w.to, false)}`])
   const own = h("form", {class: "own", hidden: true, onsubmit: (e: Event) => {
     e.preventDefault()
-    const a = Date.parse(start.value) / 1000, b = Date.parse(stop.value) / 1000
+    const a = Date.parse(start.value + zone) / 1000, b = Date.parse(stop.value + zone) / 1000
     if (b > a) change({from: String(a), to: String(b), range: undefined})
   }})
-  const local = (t: number) => new Date(t * 1000 - new Date(t * 1000).getTimezoneOffset() * 60000).toISOString().slice(0, 16)
+  const zone = utc() ? "Z" : ""
+  const local = (t: number) => new Date(t * 1000 - (utc() ? 0 : new Date(t * 1000).getTimezoneOffset() * 60000)).toISOString().slice(0, 16)
   const start = h("input", {type: "datetime-local", value: local(w.from)}), stop = h("input", {type: "datetime-local", value: local(w.to)})
-  own.append(field("from (local time)", start), field("to", stop), h("button", {class: "main"}, "Show"))
+  own.append(field(utc() ? "from (UTC)" : "from (local time)", start), field("to", stop), h("button", {class: "main"}, "Show"))
   return h("div", {class: "picker"},
     select(options, w.back, v => v && change({range: v, from: undefined, to: undefined}), "time range"),
     button("Own range", () => { own.hidden = !own.hidden }),

@@ -19,8 +19,8 @@ const browser = await chromium.launch({executablePath: process.env.CHROMIUM || "
 const troubles = []
 
 // open is a page that is watched: an error of it, or a request to anywhere else, fails the test.
-async function open({width = 1280, dark = false, expected = () => false} = {}) {
-  const context = await browser.newContext({viewport: {width, height: 800}, colorScheme: dark ? "dark" : "light", acceptDownloads: true, permissions: ["clipboard-read", "clipboard-write"]})
+async function open({width = 1280, dark = false, expected = () => false, timezoneId} = {}) {
+  const context = await browser.newContext({viewport: {width, height: 800}, colorScheme: dark ? "dark" : "light", timezoneId, acceptDownloads: true, permissions: ["clipboard-read", "clipboard-write"]})
   const page = await context.newPage()
   page.setDefaultTimeout(60_000)
   page.on("pageerror", e => troubles.push("error: " + e.message))
@@ -162,6 +162,19 @@ const scenarios = {
     const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", {name: "CSV"}).click()])
     const text = await readFile(await file.path(), "utf8")
     assert.match(text, /^time,host,cpu_used\n\d{4}-/)
+
+    // A range that is typed is in the zone that the page shows.
+    const elsewhere = await open({timezoneId: "America/New_York"})
+    await enter(elsewhere, "host/web1?range=1h")
+    for (const [zone, hours] of [["from (local time)", 5], ["from (UTC)", 0]]) {
+      await elsewhere.getByRole("button", {name: "Own range"}).click()
+      await elsewhere.getByLabel(zone).fill("2026-01-10T08:00")
+      await elsewhere.getByLabel("to", {exact: true}).fill("2026-01-10T09:00")
+      await elsewhere.getByRole("button", {name: "Show"}).click()
+      await until("the range", async () => elsewhere.url().includes(`from=${Date.UTC(2026, 0, 10, 8 + hours) / 1000}`))
+      await elsewhere.getByText("There are no readings of this host in this time.").waitFor()
+      if (hours) await elsewhere.getByRole("button", {name: "Times are local"}).click()
+    }
   },
 
   // The server is killed while a host is looked at, and comes back: the plot goes on without a hole.
