@@ -15,7 +15,18 @@ async function outside(what) {
   if (done || value !== "done") throw new Error(`${what}: ${value}`)
 }
 
-const browser = await chromium.launch({executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: ["--no-sandbox", "--disable-dev-shm-usage"]})
+// launch starts the browser, which now and then crashes at its start on a busy machine.
+async function launch(tries = 3) {
+  try {
+    return await chromium.launch({executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]})
+  } catch (e) {
+    if (tries === 1) throw e
+    console.log(`the browser did not start: ${String(e).slice(0, 100)}`)
+    return launch(tries - 1)
+  }
+}
+
+const browser = await launch()
 const troubles = []
 
 // open is a page that is watched: an error of it, or a request to anywhere else, fails the test.
