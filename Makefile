@@ -31,6 +31,7 @@ tools: ## the servers that the tests run against, into ~/.cache/pulse-tools
 
 test: tools page ## every test, with the race detector
 	$(GO) test -race -parallel 3 -timeout 40m ./...
+	$(GO) test -run TestReadOfAnything ./projector/influx/embedded # the engine races with itself: see there
 
 # How long a soak is: rounds of kill -9, of random trouble over the whole server
 # (PULSE_SEED repeats one), seconds for which the server is suspended, and runs of

@@ -209,9 +209,9 @@ func startTelling(t *testing.T, said *transcript, args ...string) *pulseproc.Ser
 func askEverything(t *testing.T, said io.Writer, s *pulseproc.Server) {
 	t.Helper()
 	paths := []string{"/status", "/metrics", "/readyz", "/healthz", "/rejects", "/relays", "/overrides", "/replay", "/keys", "/tags",
-		"/latest/stat_0", "/hourly/stat_0", "/daily/stat_0", "/nowhere"}
+		"/latest/stat_0", "/hourly/stat_0", "/daily/stat_0", "/range/stat_0", "/", "/nowhere"}
 	for _, path := range paths {
-		for _, try := range []struct{ header, query string }{{"token-" + mark, ""}, {"guess-" + mark, ""}, {"", "token-" + mark}, {"", "guess-" + mark}} {
+		for _, try := range []struct{ header, query string }{{"token-" + mark, ""}, {"read-" + mark, ""}, {"guess-" + mark, ""}, {"", "token-" + mark}, {"", "guess-" + mark}} {
 			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.HTTPAddr+path+"?X-AUTH-TOKEN="+try.query, nil)
 			if err != nil {
 				t.Fatal(err)

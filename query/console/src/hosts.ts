@@ -2,7 +2,7 @@ import {get, orEmpty, type Latest, type Relay} from "./api"
 import {number, span, type Unit} from "./format"
 import {askRange} from "./range"
 import {href, replace} from "./route"
-import {every, fill, h, notice, select, sparkline} from "./ui"
+import {every, fill, h, notice, select, sleep, sparkline} from "./ui"
 import type {View} from "./main"
 
 // Figures of a host. Stats of several disks or interfaces become one: the fullest disk, all traffic.
@@ -109,7 +109,7 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   const drawLines = async () => {
     const now = Date.now()
     const old = visible().filter(a => (lines.get(a.id)?.at ?? 0) < now - 60_000).slice(0, 100)
-    if (asking || old.length === 0 || params.has("nolines")) return
+    if (asking || old.length === 0) return
     asking = true
     try {
       for (const a of old) lines.set(a.id, {at: now, values: lines.get(a.id)?.values ?? {}})
@@ -148,7 +148,7 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   await every(5000, signal, async () => {
     const begin = performance.now()
     await refresh()
-    if (performance.now() - begin > 500) await new Promise(r => setTimeout(r, 10_000)) // a large fleet
+    if (performance.now() - begin > 500) await sleep(10_000, signal) // a large fleet
   })
 }
 
