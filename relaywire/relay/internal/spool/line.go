@@ -25,11 +25,11 @@ const (
 	wordEvery  = "every"
 )
 
-// MaxItems is the longest text of a record's items, so that a line of the protocol can hold them.
-const MaxItems = 64<<10 - 128
+// MaxItems is the longest text of a record's items: no line of the protocol holds more.
+const MaxItems = 64 << 10
 
 // maxLine is longer than any line of a segment.
-const maxLine = 64 << 10
+const maxLine = MaxItems + 4<<10
 
 // maxNumber is the largest number that is believed, so that no sum overflows.
 const maxNumber = 1 << 62

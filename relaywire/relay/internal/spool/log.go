@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/nanopack/pulse/relaywire"
 )
 
 const (
@@ -17,6 +19,8 @@ const (
 	MinBytes = 256 << 10
 	// retryEvery is how often a disk that failed is tried again.
 	retryEvery = 10 * time.Second
+	// maxIntervals bounds the collectors whose interval is remembered.
+	maxIntervals = 4096
 )
 
 // ErrInUse is a directory that another process uses.
@@ -51,7 +55,7 @@ type State struct {
 // Log is a spool. Its zero value is not usable; see Open.
 type Log struct {
 	dir             string // empty: in memory
-	id              string
+	id              relaywire.SpoolID
 	maximum, memory int64 // bounds in bytes: of all, and of the segments in memory
 	segmentSize     int64
 	lock            *os.File
@@ -68,8 +72,8 @@ type Log struct {
 	retry    time.Time
 }
 
-// ID returns the spool's 8 hex digits.
-func (l *Log) ID() string { return l.id }
+// ID returns the spool's id, which another directory and another spool in memory do not have.
+func (l *Log) ID() relaywire.SpoolID { return l.id }
 
 // State returns the counters.
 func (l *Log) State() State {
@@ -145,6 +149,9 @@ func (l *Log) SetInterval(collector string, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.every[collector] != d {
+		if len(l.every) >= maxIntervals {
+			clear(l.every) // most are of collectors long gone; the others come back with their next poll
+		}
 		l.every[collector] = d
 		l.write(appendEvery(nil, collector, d))
 	}

@@ -1,16 +1,17 @@
 package spool
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/relaywire"
 )
 
 // leap is how far the numbers jump at a start: more than the records that a machine without power
@@ -56,16 +57,7 @@ func Open(dir string, maximum int64) (*Log, error) {
 	return l, nil
 }
 
-func newID() string {
-	var b [4]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
-}
-
-func validID(id string) bool {
-	b, err := hex.DecodeString(id)
-	return err == nil && len(b) == 4
-}
+func newID() relaywire.SpoolID { return relaywire.SpoolID(rand.Uint32()) }
 
 func (l *Log) path(ordinal uint64) string {
 	return filepath.Join(l.dir, fmt.Sprintf("%s-%010d%s", l.id, ordinal, suffix))
@@ -118,15 +110,17 @@ func (l *Log) files() (ordinals []uint64, err error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		id, rest, ok := strings.Cut(strings.TrimSuffix(e.Name(), suffix), "-")
-		n, err := strconv.ParseUint(rest, 10, 63)
+		digits, rest, _ := strings.Cut(strings.TrimSuffix(e.Name(), suffix), "-")
+		id, err := strconv.ParseUint(digits, 16, 32)
+		n, err2 := strconv.ParseUint(rest, 10, 63)
+		of := Log{id: relaywire.SpoolID(id)}
 		switch {
-		case !ok || err != nil || !validID(id) || filepath.Base((&Log{id: id}).path(n)) != e.Name():
+		case err != nil || err2 != nil || of.path(n) != e.Name():
 			continue // not a file of a spool
-		case l.id != "" && l.id != id:
-			return nil, fmt.Errorf("files of two spools, %s and %s: remove those of one", l.id, id)
+		case len(ordinals) > 0 && l.id != of.id:
+			return nil, fmt.Errorf("files of two spools, %s and %s: remove those of one", l.id, of.id)
 		}
-		l.id = id
+		l.id = of.id
 		ordinals = append(ordinals, n)
 	}
 	slices.Sort(ordinals)
