@@ -35,7 +35,7 @@ type handover struct {
 	r     *Relay
 	log   *spool.Log
 	turns turns
-	wake  chan struct{} // buffered by one: a collector was added
+	wake  chan struct{} // buffered by one: a turn may be earlier now
 	ended chan struct{} // closed when collect has returned
 
 	mu    sync.Mutex // guards the fields below; taken before Relay.mu and session.mu
@@ -114,7 +114,9 @@ func (h *handover) collect() {
 // answer answers a poll of s. What was collected is in the spool before it is sent; if the session
 // ends meanwhile, it waits there. So the collectors are given their time even then.
 func (h *handover) answer(s *session, names []string) {
-	h.turns.polled(time.Now(), names)
+	if h.turns.polled(time.Now(), names) {
+		h.poke()
+	}
 	items := h.r.collect(h.r.ctx, names)
 	h.mu.Lock()
 	defer h.mu.Unlock()

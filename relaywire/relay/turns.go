@@ -29,6 +29,7 @@ type turns struct {
 // turn is that of one collector.
 type turn struct {
 	interval time.Duration // 0 if not known
+	sure     bool          // two gaps have agreed on interval
 	gap      time.Duration // between the last two polls of this connection; 0 if there were not two
 	polled   time.Time     // the last poll of this connection
 	due      time.Time
@@ -49,12 +50,13 @@ func (t *turn) grace() time.Duration {
 	return min(max(t.used()/2, shortestGrace), longestGrace)
 }
 
-// learn takes gap for the interval if it is the first one that is known, or if the gap before it
-// was about the same: after a server that was held up, one gap is long and the next one short.
+// learn takes gap for the interval if the gap before it was about the same: the first poll of a
+// connection comes at once, and after a server that was held up one gap is long and the next one
+// short. Without anything better, any gap is taken.
 func (t *turn) learn(gap time.Duration) {
 	switch {
-	case t.interval == 0:
-		t.interval = gap
+	case !t.sure:
+		t.interval, t.sure = gap, gap > 0 && similar(gap, t.gap)
 	case similar(gap, t.interval):
 		t.interval += (gap - t.interval) / 8
 	case similar(gap, t.gap):
@@ -65,8 +67,8 @@ func (t *turn) learn(gap time.Duration) {
 
 func similar(a, b time.Duration) bool { return 4*max(a, b) <= 5*min(a, b) }
 
-// polled notes a poll of the collectors.
-func (ts *turns) polled(now time.Time, names []string) {
+// polled notes a poll of the collectors. It reports whether a turn is earlier now.
+func (ts *turns) polled(now time.Time, names []string) (earlier bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for _, name := range names {
@@ -79,8 +81,11 @@ func (ts *turns) polled(now time.Time, names []string) {
 			ts.log.SetInterval(name, t.used())
 		}
 		t.polled = now
-		t.due = now.Add(t.used() + t.grace())
+		due := now.Add(t.used() + t.grace())
+		earlier = earlier || due.Before(t.due)
+		t.due = due
 	}
+	return earlier
 }
 
 // turn returns the collector's turn. That of a new collector begins now.
@@ -88,6 +93,7 @@ func (ts *turns) turn(now time.Time, name string) *turn {
 	t := ts.all[name]
 	if t == nil {
 		t = &turn{interval: ts.log.Interval(name)}
+		t.sure = t.interval > 0
 		t.due = now.Add(t.used() + t.grace())
 		ts.all[name] = t
 	}
