@@ -9,6 +9,9 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay/internal/spool"
 )
 
+// keptPatience is how long a run that is over may be without its last kept line.
+const keptPatience = 30 * time.Second
+
 // SpoolState is the state of a relay's spool.
 type SpoolState struct {
 	// ID is the spool's id on the wire: 8 hex digits.
@@ -47,6 +50,7 @@ type handover struct {
 	// above the run when there are none.
 	run                 spool.Range
 	unkept              uint64
+	sent                time.Time   // the newest took line
 	batch               spool.Range // what is under way of the last batch
 	collected, recalled uint64
 	saidFailure         onceAMinute
@@ -140,6 +144,7 @@ func (h *handover) took(items []relaywire.GotItem) {
 		h.run = spool.Range{}
 	}
 	h.r.countPoll(len(items), false)
+	h.sent = time.Now()
 	h.append(items, true, func(r spool.Record) {
 		if h.run.Len() == 0 {
 			h.run.First, h.unkept = r.Seq, r.Seq
@@ -155,6 +160,11 @@ func (h *handover) took(items []relaywire.GotItem) {
 func (h *handover) wait(items []relaywire.GotItem) {
 	h.append(items, false, func(spool.Record) {})
 	h.announce()
+	if h.s != nil && h.unkept <= h.run.Last && time.Since(h.sent) > keptPatience {
+		// The journal refused the end of a run that is over, so no kept line will come. On the next
+		// connection the server says what it has.
+		h.s.cancel(&Error{Op: "talk to", Subject: h.r.o.Address, Err: ErrSilent, Detail: "it does not say that it keeps what it polled"})
+	}
 }
 
 // append puts items into the spool, as several records of one time if they are too many for one
