@@ -9,7 +9,7 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay/internal/spool"
 )
 
-// keptPatience is how long a run that is over may be without its last kept line.
+// keptPatience is how long after a took line the next poll may come without a kept line.
 const keptPatience = 30 * time.Second
 
 // SpoolState is the state of a relay's spool.
@@ -134,6 +134,11 @@ func (h *handover) answer(s *session, names []string) {
 	default:
 		h.wait(items)
 		s.got(nil)
+		if h.ready && time.Since(h.sent) > keptPatience {
+			// What is kept is said before the next poll. So the journal refused the end of a run
+			// that is over, and no kept line will come; the next connection sorts it out.
+			s.cancel(&Error{Op: "talk to", Subject: h.r.o.Address, Err: ErrSilent, Detail: "it does not say that it keeps what it polled"})
+		}
 	}
 }
 
@@ -160,11 +165,6 @@ func (h *handover) took(items []relaywire.GotItem) {
 func (h *handover) wait(items []relaywire.GotItem) {
 	h.append(items, false, func(spool.Record) {})
 	h.announce()
-	if h.s != nil && h.unkept <= h.run.Last && time.Since(h.sent) > keptPatience {
-		// The journal refused the end of a run that is over, so no kept line will come. On the next
-		// connection the server says what it has.
-		h.s.cancel(&Error{Op: "talk to", Subject: h.r.o.Address, Err: ErrSilent, Detail: "it does not say that it keeps what it polled"})
-	}
 }
 
 // append puts items into the spool, as several records of one time if they are too many for one
