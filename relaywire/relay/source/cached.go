@@ -18,6 +18,7 @@ type Cached[V any] struct {
 
 	mu     sync.Mutex // guards the fields below
 	value  V
+	made   bool          // value has been made
 	begun  time.Time     // of the newest making; zero before the first
 	making chan struct{} // closed when the running making has ended; nil while none runs
 }
@@ -29,8 +30,9 @@ func NewCached[V any](every time.Duration, make func() V) *Cached[V] {
 }
 
 // Get returns the value. It waits for one that is being made until a quarter of a second after the
-// making began. Then it returns the older value, or the zero value before the first.
-func (c *Cached[V]) Get() V {
+// making began. Then it returns the older value, or the zero value before the first. Once the making
+// has taken an interval longer than that, ok is false: the older value is too old to be sent as new.
+func (c *Cached[V]) Get() (value V, ok bool) {
 	c.mu.Lock()
 	if c.making == nil && (c.begun.IsZero() || time.Since(c.begun) >= c.every/10*9) {
 		c.begun, c.making = time.Now(), make(chan struct{})
@@ -48,13 +50,13 @@ func (c *Cached[V]) Get() V {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.value
+	return c.value, c.made && (c.making == nil || time.Since(c.begun) <= patience+c.every)
 }
 
 func (c *Cached[V]) run(done chan struct{}) {
 	value := c.make()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.value, c.making = value, nil
+	c.value, c.made, c.making = value, true, nil
 	close(done)
 }

@@ -30,6 +30,7 @@ func Name(text string) string {
 // Tag returns key:value. It replaces what a tag may not hold and cuts the tag to its maximum
 // length.
 func Tag(key, value string) string {
+	key = clean(key, ",:")
 	t := key + ":" + value
 	if relaywire.ValidTag(t) {
 		return t

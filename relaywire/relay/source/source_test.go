@@ -180,8 +180,8 @@ func TestCached(t *testing.T) {
 		get := func(want int, within time.Duration) {
 			t.Helper()
 			begun := time.Now()
-			if got := c.Get(); got != want {
-				t.Errorf("got %d, want %d", got, want)
+			if got, ok := c.Get(); got != want || !ok {
+				t.Errorf("got %d, %v, want %d", got, ok, want)
 			}
 			if took := time.Since(begun); took > within {
 				t.Error("waited", took)
@@ -196,7 +196,9 @@ func TestCached(t *testing.T) {
 		get(2, patience)
 		get(2, 0) // the patience is over
 		time.Sleep(30 * time.Second)
-		get(2, 0)
+		if _, ok := c.Get(); ok {
+			t.Error("a value that is too old")
+		}
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
 		takes = 0
