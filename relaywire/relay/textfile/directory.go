@@ -101,7 +101,7 @@ func (d *directory) read() *snapshot {
 
 // distribute gives each series to the first file that has it, and keeps the bound of all series.
 func (d *directory) distribute(s *snapshot) {
-	seen := map[string]bool{}
+	seen, rejected := map[string]bool{}, tally{}
 	for i, old := range s.files {
 		f := *old
 		f.sets, f.rejected = promtext.NewSets(), f.bad
@@ -118,7 +118,7 @@ func (d *directory) distribute(s *snapshot) {
 			if err != nil {
 				f.rejected++
 				if old.sets == nil { // else it was counted before
-					d.rejects.Add(err.Error(), 1, fmt.Sprintf("%s: %s %s", f.name, stat, tags))
+					rejected.add(err, func() string { return fmt.Sprintf("%s: %s %s", f.name, stat, tags) })
 				}
 				continue
 			}
@@ -126,6 +126,28 @@ func (d *directory) distribute(s *snapshot) {
 			f.sets.Add(tags, stat, sample.Value)
 		}
 		s.files[i] = &f
+	}
+	rejected.giveTo(d.rejects)
+}
+
+// tally counts by reason, with the first example of each.
+type tally map[error]*tallied
+
+type tallied struct {
+	n     int
+	where string
+}
+
+func (t tally) add(reason error, where func() string) {
+	if t[reason] == nil {
+		t[reason] = &tallied{where: where()}
+	}
+	t[reason].n++
+}
+
+func (t tally) giveTo(rejects counter) {
+	for reason, c := range t {
+		rejects.Add(reason.Error(), c.n, c.where)
 	}
 }
 
@@ -184,18 +206,20 @@ func (d *directory) open(name string, old *file, said map[string]version) *file 
 		return leaveOut(unreadable, err.Error())
 	}
 	f := &file{name: name, id: id}
+	rejected := tally{}
 	promtext.Parse(text, func(number int, line []byte, s promtext.Sample, err error) bool {
 		if err == nil && len(f.raw) == d.o.MaxSeries {
 			err = promtext.ErrTooMany
 		}
 		if err != nil {
 			f.bad++
-			d.rejects.Add(err.Error(), 1, fmt.Sprintf("%s:%d: %.100s", name, number, line))
+			rejected.add(err, func() string { return fmt.Sprintf("%s:%d: %.100s", name, number, line) })
 			return true
 		}
 		f.raw = append(f.raw, s)
 		return true
 	})
+	rejected.giveTo(d.rejects)
 	return f
 }
 

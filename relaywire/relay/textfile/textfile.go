@@ -98,7 +98,7 @@ func (s *Source) Look() []source.Group {
 			}))
 		}
 		all = append(all, s.collector(source.Name("textfile_age_"+base), []string{source.Tag("file", f.name)}, f.name, func(f *file) map[string]float64 {
-			return map[string]float64{"textfile_age": math.Round(time.Since(f.id.written).Seconds()), "textfile_rejected": float64(f.rejected)}
+			return map[string]float64{"textfile_age": max(math.Round(time.Since(f.id.written).Seconds()), 0), "textfile_rejected": float64(f.rejected)}
 		}))
 	}
 	source.Distinct(all)

@@ -59,7 +59,6 @@ func write(t *testing.T, dir, name, text string) {
 	}
 }
 
-// start returns a source whose clock is the test's: at reads again.
 func start(t *testing.T, o Options) *Source {
 	t.Helper()
 	s, err := New(o)
@@ -67,6 +66,12 @@ func start(t *testing.T, o Options) *Source {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// still runs f while the clock stands, so that no poll loses patience with a slow machine.
+func still(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
 }
 
 func expect(t *testing.T, got []string, want ...string) {
@@ -85,29 +90,31 @@ func TestRealFiles(t *testing.T) {
 	}
 	for _, dir := range dirs {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			s := start(t, Options{Dir: dir})
-			got := collected(t, s.Look())
-			for _, reason := range slices.Sorted(maps.Keys(s.Rejected())) {
-				got = append(got, fmt.Sprintf("rejected %s: %d", reason, s.Rejected()[reason]))
-			}
-			golden := filepath.Join(dir, "golden.txt")
-			text := strings.Join(got, "\n") + "\n"
-			if os.Getenv("UPDATE_GOLDEN") != "" {
-				write(t, dir, "golden.txt", text)
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if text != string(want) {
-				t.Errorf("%s has now\n%s", golden, text)
-			}
+			still(t, func(t *testing.T) {
+				s := start(t, Options{Dir: dir})
+				got := collected(t, s.Look())
+				for _, reason := range slices.Sorted(maps.Keys(s.Rejected())) {
+					got = append(got, fmt.Sprintf("rejected %s: %d", reason, s.Rejected()[reason]))
+				}
+				golden := filepath.Join(dir, "golden.txt")
+				text := strings.Join(got, "\n") + "\n"
+				if os.Getenv("UPDATE_GOLDEN") != "" {
+					write(t, dir, "golden.txt", text)
+				}
+				want, err := os.ReadFile(golden)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if text != string(want) {
+					t.Errorf("%s has now\n%s", golden, text)
+				}
+			})
 		})
 	}
 }
 
 func TestChangesOfFiles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	still(t, func(t *testing.T) {
 		dir := t.TempDir()
 		s := start(t, Options{Dir: dir})
 		look := func() []string {
@@ -137,7 +144,7 @@ func TestChangesOfFiles(t *testing.T) {
 
 // TestCollectorOfAFile: a collector has the newest values of its file, and none when it is gone.
 func TestCollectorOfAFile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	still(t, func(t *testing.T) {
 		dir := t.TempDir()
 		write(t, dir, "a.prom", "up 1\n")
 		written := time.Now().Add(-3 * time.Hour)
@@ -173,44 +180,48 @@ func TestCollectorOfAFile(t *testing.T) {
 
 // TestNonsense: every line that makes no sense is counted by reason, and costs the others nothing.
 func TestNonsense(t *testing.T) {
-	dir := t.TempDir()
-	write(t, dir, "a.prom", "good 1\nbad\nbad x\nnan NaN\nold 1 1395066363000\ngood 2\n_connected 1\nlast 12")
-	write(t, dir, "huge.prom", strings.Repeat("x", 2000))
-	if err := os.Mkdir(filepath.Join(dir, "dir.prom"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("nowhere", filepath.Join(dir, "gone.prom")); err != nil {
-		t.Fatal(err)
-	}
-	s := start(t, Options{Dir: dir, MaxBytes: 1000})
-	expect(t, collected(t, s.Look()), "textfile_a {} good:1", "textfile_age_a {file:a.prom} textfile_rejected:7")
-	want := map[string]uint64{"syntax": 1, "not a number": 1, "not finite": 1, "timestamp": 1, "duplicate": 1, "name": 1, "unfinished line": 1,
-		tooLarge: 1, notFile: 1, unreadable: 1}
-	if got := s.Rejected(); !maps.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
-	}
+	still(t, func(t *testing.T) {
+		dir := t.TempDir()
+		write(t, dir, "a.prom", "good 1\nbad\nbad x\nnan NaN\nold 1 1395066363000\ngood 2\n_connected 1\nlast 12")
+		write(t, dir, "huge.prom", strings.Repeat("x", 2000))
+		if err := os.Mkdir(filepath.Join(dir, "dir.prom"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("nowhere", filepath.Join(dir, "gone.prom")); err != nil {
+			t.Fatal(err)
+		}
+		s := start(t, Options{Dir: dir, MaxBytes: 1000})
+		expect(t, collected(t, s.Look()), "textfile_a {} good:1", "textfile_age_a {file:a.prom} textfile_rejected:7")
+		want := map[string]uint64{"syntax": 1, "not a number": 1, "not finite": 1, "timestamp": 1, "duplicate": 1, "name": 1, "unfinished line": 1,
+			tooLarge: 1, notFile: 1, unreadable: 1}
+		if got := s.Rejected(); !maps.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	})
 }
 
 // TestMillionSeries: the number of series is bounded over all files.
 func TestMillionSeries(t *testing.T) {
-	dir := t.TempDir()
-	var b strings.Builder
-	for i := range 100_000 {
-		fmt.Fprintf(&b, "x{i=\"%d\"} 1\n", i)
-	}
-	write(t, dir, "a.prom", b.String())
-	write(t, dir, "b.prom", "y 1\n")
-	s := start(t, Options{Dir: dir, MaxSeries: 100})
-	if got := collected(t, s.Look()); len(got) != 102 {
-		t.Errorf("%d collectors", len(got))
-	}
-	if n := s.Rejected()["too many series"]; n != 100_000-100+1 {
-		t.Error(n)
-	}
+	still(t, func(t *testing.T) {
+		dir := t.TempDir()
+		var b strings.Builder
+		for i := range 100_000 {
+			fmt.Fprintf(&b, "x{i=\"%d\"} 1\n", i)
+		}
+		write(t, dir, "a.prom", b.String())
+		write(t, dir, "b.prom", "y 1\n")
+		s := start(t, Options{Dir: dir, MaxSeries: 100})
+		if got := collected(t, s.Look()); len(got) != 102 {
+			t.Errorf("%d collectors", len(got))
+		}
+		if n := s.Rejected()["too many series"]; n != 100_000-100+1 {
+			t.Error(n)
+		}
+	})
 }
 
 func TestDirectoryThatIsMissing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	still(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "later")
 		s := start(t, Options{Dir: dir})
 		for range 3 {
@@ -249,9 +260,11 @@ func FuzzDirectory(f *testing.F) {
 	f.Add("a{b=\"c\"} 1\n", "a{b=\"c\"} 2\nd 5\n")
 	f.Add("{\"a-b,c:d\",\"x,y\"=\" ,\\n\"} 1\n", "a{host=\"x\",b=\"\"} 1 5\n")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		dir := t.TempDir()
-		write(t, dir, "a,b-c.prom", a)
-		write(t, dir, "a.prom", b)
-		collected(t, start(t, Options{Dir: dir, MaxSeries: 20}).Look())
+		still(t, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, "a,b-c.prom", a)
+			write(t, dir, "a.prom", b)
+			collected(t, start(t, Options{Dir: dir, MaxSeries: 20}).Look())
+		})
 	})
 }
