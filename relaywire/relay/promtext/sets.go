@@ -30,14 +30,19 @@ type Sets struct{ byTags map[string]*Set }
 func NewSets() *Sets { return &Sets{map[string]*Set{}} }
 
 // Series returns what identifies a sample's series: the name of the stat and the tags, sorted. Labels
-// become tags key:value. The error is ErrName.
+// become tags key:value; the label host becomes exported_host, because host is always the relay's id.
+// The error is ErrName.
 func Series(s Sample) (stat string, tags []string, err error) {
 	stat = source.Name(s.Name)
 	if !relaywire.ValidName(stat) {
 		return stat, nil, ErrName
 	}
 	for _, l := range s.Labels {
-		tags = append(tags, source.Tag(l.Name, l.Value))
+		name := l.Name
+		if name == "host" {
+			name = "exported_host"
+		}
+		tags = append(tags, source.Tag(name, l.Value))
 	}
 	slices.Sort(tags)
 	return stat, tags, nil

@@ -18,6 +18,21 @@ func same(a, b Collector) bool {
 	return a.Name == b.Name && a.Identity == b.Identity && slices.Equal(a.Tags, b.Tags)
 }
 
+// joined returns the common tags before a collector's own. Of two tags with one key the server counts
+// only the first, so a common tag makes way for the collector's own one of that key. Common tags that
+// are too many are left out.
+func joined(common, own []string) []string {
+	tags := make([]string, 0, len(common)+len(own))
+	for _, tag := range common {
+		key, _, ok := relaywire.SplitTag(tag)
+		taken := ok && slices.ContainsFunc(own, func(tag string) bool { k, _, _ := relaywire.SplitTag(tag); return k == key })
+		if !taken && len(tags)+len(own) < relaywire.MaxTags {
+			tags = append(tags, tag)
+		}
+	}
+	return append(tags, own...)
+}
+
 func sortedNames(m map[string]Collector) []string { return slices.Sorted(maps.Keys(m)) }
 
 // Name makes text a part of a collector's or a stat's name: characters that a name may not hold, and

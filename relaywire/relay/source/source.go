@@ -167,8 +167,7 @@ func (w *watched) apply(seen []Group) (err error) {
 			if _, ok := next[c.Name]; ok {
 				continue
 			}
-			tags := append(w.tags[:len(w.tags):len(w.tags)], c.Tags...)
-			if refused := w.r.AddCollector(c.Name, tags, c.New()); refused == nil {
+			if refused := w.r.AddCollector(c.Name, joined(w.tags, c.Tags), c.New()); refused == nil {
 				next[c.Name] = c
 			} else if err == nil {
 				err = refused

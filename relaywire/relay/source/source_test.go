@@ -288,3 +288,13 @@ func TestNames(t *testing.T) {
 		t.Error(all)
 	}
 }
+
+func TestJoinedTags(t *testing.T) {
+	got := joined([]string{"a:1", "b:1", "word"}, []string{"b:2", "c:2"})
+	if want := []string{"a:1", "word", "b:2", "c:2"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := joined(make([]string, 60), make([]string, 60)); len(got) != relaywire.MaxTags {
+		t.Errorf("%d tags", len(got))
+	}
+}
