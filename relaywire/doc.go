@@ -41,6 +41,7 @@
 //	  pong                                  none
 //	  ok                                    none
 //	  takes {word},{word}                   none, or spool; what the server understands beyond the first release
+//	  every {seconds}                       none; how often the relay is polled, unless an override says otherwise
 //	  kept {id} {first}-{last}              none; these records are in the journal
 //	  recall {n}                            past lines, then spool; nothing if n is 0
 //	  error {reason}                        none; what the server refused, or why it closes the connection next
@@ -72,7 +73,7 @@
 // A relay may keep what it measures in a spool until the journal has it: also while nobody polls it.
 // What one answer would hold is a record: items that were taken together. The records of a spool are
 // numbered from 1 and no number is used again; the spool has an id, 8 hex digits. A server that
-// understands this says takes past after the beat. Then the relay says spool: how many records wait,
+// understands this says takes past after the beat, and every, so that the relay knows when a poll is overdue. Then the relay says spool: how many records wait,
 // how many readings were ever dropped because the spool was full, and its clock in ms since 1970.
 //
 // The server answers the first spool line of a connection with at most two kept lines, of the last

@@ -200,7 +200,7 @@ func (s *session) read() error {
 				s.r.setBeat(beat)
 				s.setReadDeadline(pinged.Add(beat))
 			}
-		case relaywire.VerbTakes, relaywire.VerbKept, relaywire.VerbRecall:
+		case relaywire.VerbTakes, relaywire.VerbEvery, relaywire.VerbKept, relaywire.VerbRecall:
 			if s.r.spool != nil {
 				s.r.spool.hear(s, m)
 			}

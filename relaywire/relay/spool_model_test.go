@@ -75,7 +75,7 @@ func (v *visit) serve(ctx context.Context) {
 	if line, ok := <-v.p.lines; !ok || line != "id web1" {
 		return
 	}
-	v.tell("ok", "beat 30", "takes past")
+	v.tell("ok", "beat 30", "takes past", fmt.Sprint("every ", v.every.Seconds()))
 	v.visits.Add(1)
 	defer v.visits.Add(-1)
 	polls := time.NewTicker(v.every)

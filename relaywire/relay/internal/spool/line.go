@@ -15,7 +15,7 @@ import (
 //	{crc} head {next} {dropped}             the first line: the number of the next record, and how many readings were ever dropped
 //	{crc} record {seq} {ms} {readings} {items}
 //	{crc} gone {first} {last} {dropped}     these records are no longer wanted; dropped as in head
-//	{crc} every {ms} {collector}            how often the collector is polled
+//	{crc} every {ms}                        how often the server polls
 //
 // crc is the CRC-32C of what follows it and the space, in 8 hex digits.
 const (
@@ -72,9 +72,8 @@ func appendGone(dst []byte, r Range, dropped uint64) []byte {
 	return endLine(appendNumbers(beginLine(dst, wordGone), r.First, r.Last, dropped), len(dst))
 }
 
-func appendEvery(dst []byte, name string, d time.Duration) []byte {
-	line := appendNumbers(beginLine(dst, wordEvery), uint64(d.Milliseconds()))
-	return endLine(append(append(line, ' '), name...), len(dst))
+func appendEvery(dst []byte, d time.Duration) []byte {
+	return endLine(appendNumbers(beginLine(dst, wordEvery), uint64(d.Milliseconds())), len(dst))
 }
 
 // line is one line of a segment: its word, its numbers and the text after them.
