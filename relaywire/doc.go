@@ -83,8 +83,10 @@
 // connection. To recall {n} the relay answers with its newest n records that wait, in past lines:
 // one batch, first to last without a gap, in ascending order, with the time of each in ms; and then
 // with spool. A batch may be smaller than was asked for. There is one batch under way at a time:
-// recall comes after the kept of the last one. recall 0 means that nothing is wanted now. The relay
-// says spool again when records wait and it has not said so since the last recall.
+// recall comes after the kept of the last one. recall 0 means that nothing is wanted now. After
+// its spool line with records that wait, the relay says no other one until it is asked for records,
+// because the line and a recall could cross; else it says spool when a record begins to wait. The
+// records of a batch count as waiting until they are kept.
 //
 // The relay forgets a record when a kept line names it. A kept line that begins after records of its
 // run or batch means that the journal did not take those: they wait again. So do, when the

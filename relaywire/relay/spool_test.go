@@ -16,10 +16,20 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// rising is a collector whose values are never the same: 1, 2, 3 and so on.
-type rising struct{ n atomic.Int64 }
+// rising is a collector whose values are never the same: 1, 2, 3 and so on. With pad it has another
+// stat of that name.
+type rising struct {
+	n   atomic.Int64
+	pad string
+}
 
-func (c *rising) Collect() map[string]float64 { return map[string]float64{"": float64(c.n.Add(1))} }
+func (c *rising) Collect() map[string]float64 {
+	values := map[string]float64{"": float64(c.n.Add(1))}
+	if c.pad != "" {
+		values[c.pad] = 1
+	}
+	return values
+}
 
 // now is the relay's clock on the wire.
 func now() string { return fmt.Sprint(time.Now().UnixMilli()) }

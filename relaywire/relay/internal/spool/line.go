@@ -129,10 +129,17 @@ func parseLine(b []byte) (l line, ok bool) {
 	return l, ok
 }
 
-// scan calls each for every whole line of src and returns how many lines were damaged. A last line
-// without its end was torn by the end of the process; it does not count.
-func scan(src io.Reader, each func(line)) (damaged uint64, err error) {
-	in := bufio.NewReaderSize(src, maxLine)
+// scanner reads lines. It keeps its buffer, so that a batch to hand over costs little memory.
+type scanner struct{ in *bufio.Reader }
+
+// scan calls each for every whole line of src until each returns false, and returns how many lines
+// were damaged. A last line without its end was torn by the end of the process; it does not count.
+func (s *scanner) scan(src io.Reader, each func(line) bool) (damaged uint64, err error) {
+	if s.in == nil {
+		s.in = bufio.NewReaderSize(nil, maxLine)
+	}
+	in := s.in
+	in.Reset(src)
 	for {
 		b, err := in.ReadSlice('\n')
 		tooLong := errors.Is(err, bufio.ErrBufferFull)
@@ -153,6 +160,8 @@ func scan(src io.Reader, each func(line)) (damaged uint64, err error) {
 			damaged++
 			continue
 		}
-		each(l)
+		if !each(l) {
+			return damaged, nil
+		}
 	}
 }

@@ -67,6 +67,7 @@ type Log struct {
 	every    time.Duration
 	state    State // without Waiting and Bytes
 	retry    time.Time
+	scanner  scanner
 }
 
 // ID returns the spool's id, which another directory and another spool in memory do not have.

@@ -134,7 +134,7 @@ func (l *Log) loadSegment(path string, gone *ranges, found *bool) (*segment, err
 		return nil, err
 	}
 	s := &segment{path: path, size: info.Size()}
-	damaged, err := s.scan(func(n line) {
+	damaged, err := s.scan(&l.scanner, func(n line) bool {
 		switch n.word {
 		case wordHead:
 			*found = true
@@ -154,6 +154,7 @@ func (l *Log) loadSegment(path string, gone *ranges, found *bool) (*segment, err
 				l.next = seq + 1
 			}
 		}
+		return true
 	})
 	l.state.Damaged += damaged
 	return s, err
