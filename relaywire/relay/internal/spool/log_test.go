@@ -145,7 +145,7 @@ func TestAgainstModel(t *testing.T) {
 					clear(out)
 					check("return")
 				case op < 19:
-					l.SetInterval(time.Duration(1+rnd.IntN(9))*time.Second)
+					l.SetInterval(time.Duration(1+rnd.IntN(9)) * time.Second)
 				default:
 					id, every := l.ID(), l.Interval()
 					dir = kill(t, dir)
