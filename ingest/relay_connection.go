@@ -32,6 +32,7 @@ func (r *relay) connect(c *conn) {
 	greeting := relaywire.AppendBeat(relaywire.AppendOK(nil), r.env.BeatInterval)
 	c.enqueue(appendLines(greeting, r.intervals(tick).overrides, tick))
 	r.polling = polling{polledAt: tick, due: never}
+	r.units.said = false
 	r.entered = r.line
 	for _, known := range r.collectors.list {
 		known.soon, known.unconfirmed = tick, true

@@ -210,6 +210,8 @@ func (s *session) handle(r *relay, msg relaywire.Message) bool {
 			r.remove(s.conn, name)
 		}
 		return s.reply("ok\n")
+	case relaywire.VerbUnits:
+		return s.units(r, msg.Args)
 	case relaywire.VerbOK:
 	case relaywire.VerbClose:
 		s.end(endClosed, "")
