@@ -36,6 +36,8 @@ type session struct {
 
 	gets chan []string
 	wake chan struct{} // buffered by one: out or finishing has changed
+	// takesUnits is set when the server has said so. Relay.mu guards it.
+	takesUnits bool
 	// ctx ends when the session does.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -197,6 +199,8 @@ func (s *session) read() error {
 				s.r.setBeat(beat)
 				s.setReadDeadline(pinged.Add(beat))
 			}
+		case relaywire.VerbTakes:
+			s.hearTakes(m.Args)
 		case relaywire.VerbError:
 			// The server closes the connection next, or it refused one thing (a collector too many)
 			// and goes on. So the relay does not end the connection.
