@@ -80,6 +80,15 @@ func TestExampleRelays(t *testing.T) {
 					for _, stat := range []string{"load_1", "memory_available"} {
 						await(t, s, stat+" "+when, time.Minute, func() error { return freshExample(s, stat, example.language, began) })
 					}
+					var keys []struct{ Stat, Unit string }
+					if err := s.Get("/keys?detail=1&host="+id, &keys); err != nil {
+						t.Fatal(err)
+					}
+					for _, k := range keys {
+						if k.Unit == "" {
+							t.Errorf("%s: %s has no unit", when, k.Stat)
+						}
+					}
 					if when == "at first" {
 						s.Kill()
 						if err := s.Start(t.Context()); err != nil {
@@ -109,7 +118,7 @@ func freshExample(s *pulseproc.Server, name, language string, began int64) error
 	if err := s.Get("/latest/"+name+"?host=example-"+language+"&example="+language, &latest); err != nil {
 		return err
 	}
-	if latest.Time < began || latest.Value < 0 || name == "memory_available" && latest.Value < 1<<20 {
+	if latest.Time <= began || latest.Value < 0 || name == "memory_available" && latest.Value < 1<<20 {
 		return fmt.Errorf("%s is %+v", name, latest)
 	}
 	return nil
@@ -137,7 +146,11 @@ func TestExampleRelaysWords(t *testing.T) {
 			if want := "add load:example:" + example.language; !slices.Contains(added, want) || !strings.HasPrefix(added[0], "add ") {
 				t.Errorf("it adds %q, not %q and two more", added, want)
 			}
-			s.say("ok\nok\nok\nflush\n")
+			s.say("ok\nok\nok\ntakes past,others\ntakes past,units\n")
+			if line := s.line(); !strings.HasPrefix(line, "units load_1:processes,load_5:") {
+				t.Errorf("it says %q to a server that takes units", line)
+			}
+			s.say("flush\n")
 			s.expect("ok")
 			s.say("override 10 load:1\n")
 			s.expect("ok")

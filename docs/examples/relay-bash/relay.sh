@@ -43,6 +43,10 @@ collect_disk_io() {
 	done </proc/vmstat
 }
 
+# What the values of a stat are in, for those who draw them.
+units=load_1:processes,load_5:processes,load_15:processes,memory_total:bytes,memory_available:bytes
+units+=,disk_read:bytes,disk_written:bytes
+
 address=${1:-127.0.0.1:3000}
 id=${2:-$HOSTNAME}
 token=${PULSE_RELAY_TOKEN:-}
@@ -94,6 +98,7 @@ talk() {
 			for name in "${!tags[@]}"; do send "add $name:${tags[$name]}"; done
 			;;
 		get) got "$rest" ;;
+		takes) if [[ ,$rest, == *,units,* ]]; then send "units $units"; fi ;;
 		flush | override) send ok ;; # nothing is gathered between polls
 		beat) if ((${rest%.*} >= 1)); then beat=$rest; fi ;;
 		error)

@@ -29,6 +29,17 @@ const collectors = {
   },
 };
 
+// What the values of a stat are in, for those who draw them.
+const units = {
+  load_1: "processes",
+  load_5: "processes",
+  load_15: "processes",
+  memory_total: "bytes",
+  memory_available: "bytes",
+  relay_rss: "bytes",
+  relay_uptime: "seconds",
+};
+
 const address = process.argv[2] ?? "127.0.0.1:3000";
 const id = process.argv[3] ?? os.hostname();
 const token = process.env.PULSE_RELAY_TOKEN ?? "";
@@ -91,6 +102,8 @@ function connect() {
       for (const [name, { tags }] of Object.entries(collectors)) send(`add ${name}:${tags.join(",")}`);
     } else if (verb === "get") {
       send(`got ${(await items(words.split(","))).join(",")}`.trimEnd());
+    } else if (verb === "takes" && words.split(",").includes("units")) {
+      send(`units ${Object.entries(units).map(([stat, unit]) => `${stat}:${unit}`).join(",")}`);
     } else if (verb === "flush" || verb === "override") {
       send("ok"); // nothing is gathered between polls
     } else if (verb === "beat") {

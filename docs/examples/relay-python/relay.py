@@ -43,6 +43,16 @@ COLLECTORS = {
     "root_disk": (["example:python", "mount:/"], root_disk),
 }
 
+# What the values of a stat are in, for those who draw them.
+UNITS = {
+    "load_1": "processes",
+    "load_5": "processes",
+    "load_15": "processes",
+    "memory_total": "bytes",
+    "memory_available": "bytes",
+    "root_used": "percent",
+}
+
 
 def collect(names):
     """Returns the items of an answer. A collector that fails is left out."""
@@ -100,6 +110,8 @@ def talk(connection, identity, token):
                 send(f"add {name}:{','.join(tags)}")
         elif verb == "get":
             send(" ".join(["got", ",".join(collect(rest.split(",")))]).rstrip())
+        elif verb == "takes" and "units" in rest.split(","):
+            send("units " + ",".join(f"{stat}:{unit}" for stat, unit in UNITS.items()))
         elif verb in ("flush", "override"):  # nothing is gathered between polls
             send("ok")
         elif verb == "beat":
