@@ -41,7 +41,7 @@
 //	  beat {seconds}                        none; the relay pings this often from now on
 //	  pong                                  none
 //	  ok                                    none
-//	  takes {word},{word}                   none, or spool; what the server understands beyond the first release
+//	  takes {word},{word}                   none, or units and spool; what the server understands beyond the first release
 //	  kept {id} {first}-{last}              none; these records are in the journal
 //	  recall {n}                            past lines, then spool; nothing if n is 0
 //	  error {reason}                        none; what the server refused, or why it closes the connection next
