@@ -10,7 +10,7 @@ import (
 // InfluxDB, or the key or the value is no text.
 func CheckFilter(key, value string) error {
 	switch key {
-	case "verb", "start", "stop", "backfill", "step", "by", ticketName, tokenName, strings.ToLower(tokenName), strings.ToLower(lastEventID):
+	case "verb", "start", "stop", "backfill", "step", "by", detailName, ticketName, tokenName, strings.ToLower(tokenName), strings.ToLower(lastEventID):
 		return fmt.Errorf("%s is a parameter of queries", key)
 	}
 	if reservedName(key) {

@@ -170,7 +170,7 @@ func (c *command) look() source.Group {
 func (c *command) collector(name string, tags []string) source.Collector {
 	key := promtext.Key(tags)
 	return source.Collector{Name: name, Tags: tags, New: func() relay.Collector {
-		return relay.CollectorFunc(func() map[string]float64 {
+		return relay.WithUnits(relay.CollectorFunc(func() map[string]float64 {
 			last, ok := c.runs.Get()
 			if !ok {
 				return nil
@@ -179,7 +179,7 @@ func (c *command) collector(name string, tags []string) source.Collector {
 				return maps.Clone(set.Values)
 			}
 			return nil
-		})
+		}), Unit)
 	}}
 }
 

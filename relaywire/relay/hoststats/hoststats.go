@@ -109,7 +109,7 @@ func found(name, tag string, identity uint64, make func() relay.CollectorFunc) s
 	if tag != "" {
 		tags = []string{tag}
 	}
-	return source.Collector{Name: name, Tags: tags, Identity: identity, New: func() relay.Collector { return make() }}
+	return source.Collector{Name: name, Tags: tags, Identity: identity, New: func() relay.Collector { return relay.WithUnits(make(), Unit) }}
 }
 
 func findDisks(h host, o Options) (all []source.Collector, err error) {

@@ -100,7 +100,7 @@ func (s *Source) Look() []source.Group {
 	for i, p := range s.patterns {
 		all = append(all, source.Collector{
 			Name: "process_" + source.Name(p), Tags: []string{source.Tag("process", p)},
-			New: func() relay.Collector { return s.collector(i) },
+			New: func() relay.Collector { return relay.WithUnits(s.collector(i), Unit) },
 		})
 	}
 	source.Distinct(all)

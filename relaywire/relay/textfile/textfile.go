@@ -108,14 +108,14 @@ func (s *Source) Look() []source.Group {
 // collector reads values from the newest snapshot's file of that name.
 func (s *Source) collector(name string, tags []string, file string, values func(*file) map[string]float64) source.Collector {
 	return source.Collector{Name: name, Tags: tags, New: func() relay.Collector {
-		return relay.CollectorFunc(func() map[string]float64 {
+		return relay.WithUnits(relay.CollectorFunc(func() map[string]float64 {
 			if snap, ok := s.snapshots.Get(); ok {
 				if f := snap.find(file); f != nil {
 					return values(f)
 				}
 			}
 			return nil
-		})
+		}), Unit)
 	}}
 }
 
