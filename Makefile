@@ -35,18 +35,22 @@ test: tools page ## every test, with the race detector
 
 # How long a soak is: rounds of kill -9, of random trouble over the whole server
 # (PULSE_SEED repeats one), seconds for which the server is suspended, and runs of
-# every room's tests of crashes and chance; and how many relays the hostile fleet has,
-# without the race detector, whose memory would be measured instead of the server's.
+# every room's tests of crashes and chance. Without the race detector, whose memory
+# would be measured instead of the server's: how many relays the hostile fleet has; how
+# many agents are killed with their server, and for how many seconds they are cut off.
 KILL_ROUNDS     ?= 100
 PROPERTY_ROUNDS ?= 50
 SOAK_COUNT      ?= 20
 SUSPEND_SECONDS ?= 60
+SPOOL_AGENTS    ?= 200
+SPOOL_SECONDS   ?= 600
 HOSTILE_RELAYS  ?= 10000
-soak: tools page ## the tests that kill, fill and break, for hours; KILL_ROUNDS (100), PROPERTY_ROUNDS (50), SUSPEND_SECONDS (60), HOSTILE_RELAYS (10000), SOAK_COUNT (20)
+soak: tools page ## the tests that kill, fill and break, for hours; KILL_ROUNDS (100), PROPERTY_ROUNDS (50), SUSPEND_SECONDS (60), HOSTILE_RELAYS (10000), SPOOL_AGENTS (200), SPOOL_SECONDS (600), SOAK_COUNT (20)
 	PULSE_KILL_ROUNDS=$(KILL_ROUNDS) PULSE_PROPERTY_ROUNDS=$(PROPERTY_ROUNDS) PULSE_SUSPEND_SECONDS=$(SUSPEND_SECONDS) \
 	$(GO) test -race -v -timeout 6h \
 	  -run 'TestKill9|TestAlertsKill9|TestAnythingGoes|TestOutages|TestStop|TestDiskFull|TestDamagedDataDir|TestOverrideOverRestart|TestSuspend|TestOutOfFiles|TestLittleMemory' ./cmd/pulse
 	PULSE_HOSTILE_RELAYS=$(HOSTILE_RELAYS) $(GO) test -v -timeout 1h -run 'TestHostile' ./cmd/pulse
+	PULSE_SPOOL_AGENTS=$(SPOOL_AGENTS) PULSE_SPOOL_SECONDS=$(SPOOL_SECONDS) PULSE_KILL_ROUNDS=30 $(GO) test -v -timeout 1h -run 'TestSpoolLosesNothing' ./cmd/pulse
 	$(GO) test -race -timeout 6h -count $(SOAK_COUNT) -run 'Kill|Damage|EqualARecount|Property|Random|Anywhere|DiskFull|HalfWritten' \
 	  ./journal ./ingest ./migrations ./kapa/... ./projector/...
 

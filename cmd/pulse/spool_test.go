@@ -15,8 +15,9 @@ import (
 // everything that the agents sampled is in the journal once, and raw points and aggregates equal a
 // recount.
 func TestSpoolLosesNothing(t *testing.T) {
-	const agents = 12
-	rounds, began := fromEnvironment(t, killRounds, 7), time.Now()
+	agents, rounds := fromEnvironment(t, "PULSE_SPOOL_AGENTS", 12), fromEnvironment(t, killRounds, 7)
+	cutFor := time.Duration(fromEnvironment(t, "PULSE_SPOOL_SECONDS", 5)) * time.Second
+	began := time.Now()
 	dir := t.TempDir()
 	s := startServer(t, dir, "--influx-address", "embedded", "-p", "1", "-a", "1", "-l", "WARN")
 	wire := newLink(t, s.RelayAddr)
@@ -75,7 +76,10 @@ func TestSpoolLosesNothing(t *testing.T) {
 		kind.play()
 		t.Logf("round %d: %s", round, kind.name)
 	}
-	await(t, s, "nothing waits in a spool", 2*time.Minute, func() error { return nothingWaits(s, all) })
+	wire.cut()
+	time.Sleep(cutFor)
+	wire.mend()
+	await(t, s, "nothing waits in a spool", 5*time.Minute, func() error { return nothingWaits(s, all) })
 	for _, a := range all {
 		a.end(syscall.SIGTERM)
 	}
