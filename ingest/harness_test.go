@@ -323,6 +323,9 @@ func (w *world) connect(id string) *peer {
 	p.want("ok")
 	p.want("beat 30")
 	p.want("takes past,units")
+	if line := p.next(); !strings.HasPrefix(line, "every ") {
+		w.t.Fatalf("server said %q", line)
+	}
 	return p
 }
 

@@ -20,6 +20,7 @@ func TestTokenChanges(t *testing.T) {
 		a.want("ok")
 		a.want("beat 30")
 		a.want("takes past,units")
+		a.want("every 60")
 		var invalid *Error
 		if err := w.srv.SetToken("two words"); !errors.As(err, &invalid) || !errors.Is(err, ErrInvalid) {
 			t.Errorf("a token that no relay could send: %v", err)

@@ -112,6 +112,9 @@ func ParseOverride(args []byte) (d time.Duration, items iter.Seq2[[]byte, time.D
 // ParseBeat reads the argument of a beat line. The error is ErrBadDuration.
 func ParseBeat(args []byte) (time.Duration, error) { return parseSeconds(trimSpaces(args)) }
 
+// ParseEvery reads the argument of an every line. The error is ErrBadDuration.
+func ParseEvery(args []byte) (time.Duration, error) { return ParseBeat(args) }
+
 // parseSeconds reads a positive number of seconds; fractions are allowed.
 func parseSeconds(b []byte) (time.Duration, error) {
 	s, err := parseValue(b)

@@ -42,6 +42,7 @@
 //	  pong                                  none
 //	  ok                                    none
 //	  takes {word},{word}                   none, or units and spool; what the server understands beyond the first release
+//	  every {seconds}                       none; how often the relay is polled, unless an override says otherwise
 //	  kept {id} {first}-{last}              none; these records are in the journal
 //	  recall {n}                            past lines, then spool; nothing if n is 0
 //	  error {reason}                        none; what the server refused, or why it closes the connection next
@@ -82,7 +83,7 @@
 // A relay may keep what it measures in a spool until the journal has it: also while nobody polls it.
 // What one answer would hold is a record: items that were taken together. The records of a spool are
 // numbered from 1 and no number is used again; the spool has an id, 8 hex digits. A server that
-// understands this says takes past after the beat. Then the relay says spool: how many records wait,
+// understands this says takes past after the beat, and every, so that the relay knows when a poll is overdue. Then the relay says spool: how many records wait,
 // how many readings were ever dropped because the spool was full, and its clock in ms since 1970.
 //
 // The server answers the first spool line of a connection with at most two kept lines, of the last
@@ -92,8 +93,10 @@
 // connection. To recall {n} the relay answers with its newest n records that wait, in past lines:
 // one batch, first to last without a gap, in ascending order, with the time of each in ms; and then
 // with spool. A batch may be smaller than was asked for. There is one batch under way at a time:
-// recall comes after the kept of the last one. recall 0 means that nothing is wanted now. The relay
-// says spool again when records wait and it has not said so since the last recall.
+// recall comes after the kept of the last one. recall 0 means that nothing is wanted now. After
+// its spool line with records that wait, the relay says no other one until it is asked for records,
+// because the line and a recall could cross; else it says spool when a record begins to wait. The
+// records of a batch count as waiting until they are kept.
 //
 // The relay forgets a record when a kept line names it. A kept line that begins after records of its
 // run or batch means that the journal did not take those: they wait again. So do, when the

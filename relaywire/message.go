@@ -50,6 +50,7 @@ const (
 	VerbClose                // relay: going away
 	VerbError                // server: why it refuses something or closes the connection
 	VerbTakes                // server: what it understands beyond the first release
+	VerbEvery                // server: how often it polls
 	VerbSpool                // relay: how full its spool is
 	VerbTook                 // relay: a record of its spool as the answer to get
 	VerbKept                 // server: records that are in the journal
@@ -90,6 +91,8 @@ func (v Verb) String() string {
 		return "error"
 	case VerbTakes:
 		return "takes"
+	case VerbEvery:
+		return "every"
 	case VerbSpool:
 		return "spool"
 	case VerbTook:
@@ -118,7 +121,7 @@ type Message struct {
 
 // Parse reads one line, with or without its end. It never fails: a line that it does not know is
 // VerbUnknown. Parse does not check the arguments: ParseID, ParseAdd, ParseRemove, Readings, Names,
-// ParseOverride, ParseBeat, ParseUnits and those of a spool's lines do.
+// ParseOverride, ParseBeat, ParseEvery, ParseUnits and those of a spool's lines do.
 func Parse(line []byte) Message {
 	line = trimEnd(line)
 	word, rest, _ := bytes.Cut(line, space)
@@ -171,6 +174,8 @@ func verbOf(word []byte) Verb {
 		return VerbSpool
 	case "takes":
 		return VerbTakes
+	case "every":
+		return VerbEvery
 	case "units":
 		return VerbUnits
 	}

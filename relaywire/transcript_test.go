@@ -160,10 +160,10 @@ func describe(m Message, token bool) string {
 				fmt.Fprintf(&b, " %q %v", name, every)
 			}
 		}
-	case VerbBeat:
+	case VerbBeat, VerbEvery:
 		d, bad := ParseBeat(m.Args)
 		err = bad
-		fmt.Fprintf(&b, "= beat %v", d)
+		fmt.Fprintf(&b, "= %v %v", m.Verb, d)
 	case VerbUnknown, VerbError:
 		fmt.Fprintf(&b, "= %v %q", m.Verb, m.Args)
 	default:

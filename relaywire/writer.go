@@ -134,6 +134,11 @@ func AppendBeat(dst []byte, d time.Duration) []byte {
 	return append(appendSeconds(append(dst, "beat "...), d), '\n')
 }
 
+// AppendEvery appends an every line; d is written as in AppendOverride.
+func AppendEvery(dst []byte, d time.Duration) []byte {
+	return append(appendSeconds(append(dst, "every "...), d), '\n')
+}
+
 // AppendPing appends a ping line.
 func AppendPing(dst []byte) []byte { return append(dst, "ping\n"...) }
 

@@ -16,7 +16,7 @@ import (
 // recount.
 func TestSpoolLosesNothing(t *testing.T) {
 	const agents = 12
-	rounds := fromEnvironment(t, killRounds, 7)
+	rounds, began := fromEnvironment(t, killRounds, 7), time.Now()
 	dir := t.TempDir()
 	s := startServer(t, dir, "--influx-address", "embedded", "-p", "1", "-a", "1", "-l", "WARN")
 	wire := newLink(t, s.RelayAddr)
@@ -79,6 +79,7 @@ func TestSpoolLosesNothing(t *testing.T) {
 	for _, a := range all {
 		a.end(syscall.SIGTERM)
 	}
+	seconds := int(time.Since(began).Seconds())
 	stopProjected(t, s)
 	want := recount(t, dir) // which fails if a value is there twice
 	compareWithInflux(t, dir, want)
@@ -109,6 +110,11 @@ func TestSpoolLosesNothing(t *testing.T) {
 	t.Logf("%d samples, %d events, %d of them from the past; %d samples of the last moment of a life are missing", samples, want.events, past, missing)
 	if past == 0 {
 		t.Error("nothing came from a spool")
+	}
+	// A poll comes each second, and one at once to each new connection; both may be beside a sample
+	// of the agent's own.
+	if most := agents * (seconds + 6*rounds); samples > most {
+		t.Errorf("%d samples in %d s: more often than the server polls", samples, seconds)
 	}
 }
 

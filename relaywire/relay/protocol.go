@@ -23,6 +23,11 @@ func (h *handover) hear(s *session, m relaywire.Message) {
 		}
 	case h.s != s:
 		// A server that did not say takes past.
+	case m.Verb == relaywire.VerbEvery:
+		if d, err := relaywire.ParseEvery(m.Args); err == nil {
+			h.log.SetInterval(d)
+			h.poke()
+		}
 	case m.Verb == relaywire.VerbKept:
 		if id, r, err := relaywire.ParseKept(m.Args); err == nil && id == h.log.ID() {
 			h.kept(spool.Range{First: r.First, Last: r.Seq})
@@ -45,7 +50,6 @@ func (h *handover) greet(s *session) {
 
 // leave ends what greet began.
 func (h *handover) leave(s *session) {
-	h.turns.disconnected()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.s == s {

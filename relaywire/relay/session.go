@@ -202,7 +202,7 @@ func (s *session) read() error {
 				s.r.setBeat(beat)
 				s.setReadDeadline(pinged.Add(beat))
 			}
-		case relaywire.VerbTakes, relaywire.VerbKept, relaywire.VerbRecall:
+		case relaywire.VerbTakes, relaywire.VerbEvery, relaywire.VerbKept, relaywire.VerbRecall:
 			if m.Verb == relaywire.VerbTakes {
 				s.hearTakes(m.Args)
 			}

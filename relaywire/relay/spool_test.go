@@ -16,10 +16,20 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-// rising is a collector whose values are never the same: 1, 2, 3 and so on.
-type rising struct{ n atomic.Int64 }
+// rising is a collector whose values are never the same: 1, 2, 3 and so on. With pad it has another
+// stat of that name.
+type rising struct {
+	n   atomic.Int64
+	pad string
+}
 
-func (c *rising) Collect() map[string]float64 { return map[string]float64{"": float64(c.n.Add(1))} }
+func (c *rising) Collect() map[string]float64 {
+	values := map[string]float64{"": float64(c.n.Add(1))}
+	if c.pad != "" {
+		values[c.pad] = 1
+	}
+	return values
+}
 
 // now is the relay's clock on the wire.
 func now() string { return fmt.Sprint(time.Now().UnixMilli()) }
@@ -163,8 +173,8 @@ func TestSpoolOptions(t *testing.T) {
 	}
 }
 
-// TestSpoolIntervals: without a server each collector is collected at the interval at which it was
-// last polled, also after a restart.
+// TestSpoolIntervals: without a server each collector is collected at the interval at which the
+// server polls, overrides included; after a restart of the relay without them.
 func TestSpoolIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var up atomic.Bool
@@ -177,14 +187,14 @@ func TestSpoolIntervals(t *testing.T) {
 			return s.dial(ctx, a)
 		}}
 		r := start(t, o)
-		var fast, slow, never rising
+		var fast, slow rising
 		add(t, r, "fast", &fast)
 		add(t, r, "slow", &slow)
-		add(t, r, "never", &never)
 		p := s.accept()
 		p.alive.Store(true)
-		p.expect("add fast:", "add never:", "add slow:")
-		p.say("takes past")
+		p.expect("add fast:", "add slow:")
+		p.say("takes past", "every 10", "override 3600 fast:1")
+		p.line()
 		p.line()
 		p.say("recall 0")
 		for i := range 30 {
@@ -197,30 +207,29 @@ func TestSpoolIntervals(t *testing.T) {
 			p.say("kept " + r.State().Spool.ID + " 1-" + strings.Fields(line)[2])
 			time.Sleep(time.Second + time.Duration(rand.IntN(40)-20)*time.Millisecond)
 		}
-		if got := never.n.Load() + int64(r.State().Spool.Waiting); got != 0 {
-			t.Errorf("%d collections that nobody asked for", got)
+		if st := r.State().Spool; st.Collected != 0 || st.Waiting != 0 {
+			t.Errorf("readings that nobody asked for: %+v", st)
 		}
 		up.Store(false)
 		p.hangUp()
-		check := func() {
+		check := func(wantFast, wantSlow int64) {
 			t.Helper()
-			f, s, n := fast.n.Load(), slow.n.Load(), never.n.Load()
+			before := r.State().Spool.Collected
 			time.Sleep(10 * time.Minute)
 			synctest.Wait()
-			f, s, n = fast.n.Load()-f, slow.n.Load()-s, never.n.Load()-n
-			if f < 598 || f > 601 || s < 58 || s > 61 || n < 8 || n > 10 {
-				t.Errorf("in ten minutes: %d, %d and %d collections", f, s, n)
+			after := int64(r.State().Spool.Collected - before)
+			if want := wantFast + wantSlow; after < want-4 || after > want+2 {
+				t.Errorf("in ten minutes: %d readings, want about %d", after, want)
 			}
 		}
-		check()
+		check(600, 60)
 		r.Close()
-		r = start(t, o)
+		r = start(t, o) // it has the interval from its spool, but not the override
 		add(t, r, "fast", &fast)
 		add(t, r, "slow", &slow)
-		add(t, r, "never", &never)
-		check()
+		check(60, 60)
 		st := r.State().Spool
-		if st.Waiting < 1196 || st.Dropped != 0 || st.Failures != 0 {
+		if st.Waiting < 650 || st.Dropped != 0 || st.Failures != 0 {
 			t.Errorf("%+v", st)
 		}
 	})

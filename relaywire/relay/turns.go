@@ -9,129 +9,87 @@ import (
 )
 
 const (
-	// unknownInterval is how often a collector that was never polled is collected.
+	// unknownInterval is how often a collector is collected until a server has said how often it
+	// polls.
 	unknownInterval = time.Minute
 	// shortestGrace and longestGrace bound how late a poll may be: half its interval.
 	shortestGrace = 250 * time.Millisecond
 	longestGrace  = 5 * time.Second
 )
 
-// turns knows when the relay collects by itself: each collector at the interval at which it was last
-// polled, once a poll is overdue.
+// turns knows when the relay collects by itself: each collector at the interval at which the server
+// polls it, once a poll is overdue.
 type turns struct {
 	r   *Relay
-	log *spool.Log // remembers the intervals
+	log *spool.Log // remembers the interval
 
-	mu  sync.Mutex // guards all; taken before Relay.mu
-	all map[string]*turn
+	mu  sync.Mutex           // guards due; taken before Relay.mu
+	due map[string]time.Time // of each collector, if no poll comes before
 }
 
-// turn is that of one collector.
-type turn struct {
-	interval time.Duration // 0 if not known
-	sure     bool          // two gaps have agreed on interval
-	gap      time.Duration // between the last two polls of this connection; 0 if there were not two
-	polled   time.Time     // the last poll of this connection
-	due      time.Time
-}
-
-// used is the interval to collect at. Polls come a little early or late, so it is rounded.
-func (t *turn) used() time.Duration {
-	switch {
-	case t.interval == 0:
-		return unknownInterval
-	case t.interval < time.Second:
-		return max(t.interval.Round(10*time.Millisecond), MinInterval)
+// interval is how often the collector is polled.
+func (ts *turns) interval(w *worker) time.Duration {
+	if d := w.overridden(); d > 0 {
+		return d
 	}
-	return t.interval.Round(100 * time.Millisecond)
-}
-
-func (t *turn) grace() time.Duration {
-	return min(max(t.used()/2, shortestGrace), longestGrace)
-}
-
-// learn takes gap for the interval if the gap before it was about the same: the first poll of a
-// connection comes at once, and after a server that was held up one gap is long and the next one
-// short. Without anything better, any gap is taken.
-func (t *turn) learn(gap time.Duration) {
-	switch {
-	case !t.sure:
-		t.interval, t.sure = gap, gap > 0 && similar(gap, t.gap)
-	case similar(gap, t.interval):
-		t.interval += (gap - t.interval) / 8
-	case similar(gap, t.gap):
-		t.interval = (gap + t.gap) / 2
+	if d := ts.log.Interval(); d > 0 {
+		return d
 	}
-	t.gap = gap
+	return unknownInterval
 }
 
-func similar(a, b time.Duration) bool { return 4*max(a, b) <= 5*min(a, b) }
+// late is how long after a poll or a turn the next one is the relay's own.
+func late(interval time.Duration) time.Duration {
+	return interval + min(max(interval/2, shortestGrace), longestGrace)
+}
 
 // polled notes a poll of the collectors. It reports whether a turn is earlier now.
 func (ts *turns) polled(now time.Time, names []string) (earlier bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for _, name := range names {
-		if ts.r.find(name) == nil {
+		w := ts.r.find(name)
+		if w == nil {
 			continue
 		}
-		t := ts.turn(now, name)
-		if !t.polled.IsZero() {
-			t.learn(now.Sub(t.polled))
-			ts.log.SetInterval(name, t.used())
-		}
-		t.polled = now
-		due := now.Add(t.used() + t.grace())
-		earlier = earlier || due.Before(t.due)
-		t.due = due
+		due, old := now.Add(late(ts.interval(w))), ts.due[name]
+		earlier = earlier || due.Before(old)
+		ts.due[name] = due
 	}
 	return earlier
 }
 
-// turn returns the collector's turn. That of a new collector begins now.
-func (ts *turns) turn(now time.Time, name string) *turn {
-	t := ts.all[name]
-	if t == nil {
-		t = &turn{interval: ts.log.Interval(name)}
-		t.sure = t.interval > 0
-		t.due = now.Add(t.used() + t.grace())
-		ts.all[name] = t
-	}
-	return t
-}
-
-// disconnected notes that the next poll says nothing about the interval.
-func (ts *turns) disconnected() {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	for _, t := range ts.all {
-		t.polled, t.gap = time.Time{}, 0
-	}
-}
-
-// due returns the collectors whose turn it is, and when it is the next one's turn. Turns that are
+// next returns the collectors whose turn it is, and when it is the next one's turn. Turns that are
 // close to each other are one.
-func (ts *turns) due(now time.Time) (names []string, next time.Time) {
+func (ts *turns) next(now time.Time) (names []string, next time.Time) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	next = now.Add(time.Hour)
 	known := ts.r.names()
 	for _, name := range known {
-		t := ts.turn(now, name)
-		interval := t.used()
-		if t.due.Sub(now) <= interval/20 {
+		w := ts.r.find(name)
+		if w == nil {
+			continue
+		}
+		interval := ts.interval(w)
+		due, ok := ts.due[name]
+		if last := now.Add(late(interval)); !ok || due.After(last) {
+			due = last // it is new, or its interval is shorter now
+		}
+		if due.Sub(now) <= interval/20 {
 			names = append(names, name)
-			if t.due = t.due.Add(interval); !t.due.After(now) {
-				t.due = now.Add(interval) // never a burst
+			if due = due.Add(interval); !due.After(now) {
+				due = now.Add(interval) // never a burst
 			}
 		}
-		if t.due.Before(next) {
-			next = t.due
+		ts.due[name] = due
+		if due.Before(next) {
+			next = due
 		}
 	}
-	for name := range ts.all {
+	for name := range ts.due {
 		if _, ok := slices.BinarySearch(known, name); !ok {
-			delete(ts.all, name)
+			delete(ts.due, name)
 		}
 	}
 	return names, next

@@ -171,6 +171,16 @@ func (w *worker) currentInterval() time.Duration {
 	return w.interval
 }
 
+// overridden is the interval of the override that holds; 0 if none does.
+func (w *worker) overridden() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Now().Before(w.until) {
+		return w.every
+	}
+	return 0
+}
+
 // flush discards the gathered samples. It does not wait for the collector.
 func (w *worker) flush() {
 	w.mu.Lock()

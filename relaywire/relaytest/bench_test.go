@@ -30,7 +30,7 @@ func BenchmarkFleetPoll(b *testing.B) {
 			if err != nil {
 				return
 			}
-			fmt.Fprint(conn, "ok\nbeat 30\ntakes past\n")
+			fmt.Fprint(conn, "ok\nbeat 30\ntakes past\nevery 60\n")
 			conns <- conn
 		}
 	})

@@ -78,13 +78,14 @@ func (c *Conn) SetTimeout(d time.Duration) { c.timeout = d }
 // LocalAddr is the address by which the server knows this relay.
 func (c *Conn) LocalAddr() string { return c.conn.LocalAddr().String() }
 
-// Identify sends the id line and expects ok, beat and takes.
+// Identify sends the id line and expects ok, beat, takes and every.
 func (c *Conn) Identify(id string, token ...string) {
 	c.tb.Helper()
 	c.Send(strings.Join(append([]string{"id", id}, token...), " "))
 	c.Expect("ok")
 	c.ExpectPrefix("beat ")
 	c.ExpectPrefix("takes ")
+	c.ExpectPrefix("every ")
 }
 
 // Add sends an add line and waits for ok. It skips other lines before the ok, such as a poll of

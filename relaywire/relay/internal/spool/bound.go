@@ -9,11 +9,12 @@ func (l *Log) bound() {
 			return
 		}
 		readings, seen := uint64(0), 0
-		_, err := s.scan(func(n line) {
+		_, err := s.scan(&l.scanner, func(n line) bool {
 			if r := n.record(); n.word == wordRecord && !l.gone.has(r.Seq) {
 				readings += uint64(r.Readings)
 				seen++
 			}
+			return true
 		})
 		if err != nil {
 			l.failed(err)

@@ -15,7 +15,7 @@ import (
 //	{crc} head {next} {dropped}             the first line: the number of the next record, and how many readings were ever dropped
 //	{crc} record {seq} {ms} {readings} {items}
 //	{crc} gone {first} {last} {dropped}     these records are no longer wanted; dropped as in head
-//	{crc} every {ms} {collector}            how often the collector is polled
+//	{crc} every {ms}                        how often the server polls
 //
 // crc is the CRC-32C of what follows it and the space, in 8 hex digits.
 const (
@@ -72,9 +72,8 @@ func appendGone(dst []byte, r Range, dropped uint64) []byte {
 	return endLine(appendNumbers(beginLine(dst, wordGone), r.First, r.Last, dropped), len(dst))
 }
 
-func appendEvery(dst []byte, name string, d time.Duration) []byte {
-	line := appendNumbers(beginLine(dst, wordEvery), uint64(d.Milliseconds()))
-	return endLine(append(append(line, ' '), name...), len(dst))
+func appendEvery(dst []byte, d time.Duration) []byte {
+	return endLine(appendNumbers(beginLine(dst, wordEvery), uint64(d.Milliseconds())), len(dst))
 }
 
 // line is one line of a segment: its word, its numbers and the text after them.
@@ -130,10 +129,17 @@ func parseLine(b []byte) (l line, ok bool) {
 	return l, ok
 }
 
-// scan calls each for every whole line of src and returns how many lines were damaged. A last line
-// without its end was torn by the end of the process; it does not count.
-func scan(src io.Reader, each func(line)) (damaged uint64, err error) {
-	in := bufio.NewReaderSize(src, maxLine)
+// scanner reads lines. It keeps its buffer, so that a batch to hand over costs little memory.
+type scanner struct{ in *bufio.Reader }
+
+// scan calls each for every whole line of src until each returns false, and returns how many lines
+// were damaged. A last line without its end was torn by the end of the process; it does not count.
+func (s *scanner) scan(src io.Reader, each func(line) bool) (damaged uint64, err error) {
+	if s.in == nil {
+		s.in = bufio.NewReaderSize(nil, maxLine)
+	}
+	in := s.in
+	in.Reset(src)
 	for {
 		b, err := in.ReadSlice('\n')
 		tooLong := errors.Is(err, bufio.ErrBufferFull)
@@ -154,6 +160,8 @@ func scan(src io.Reader, each func(line)) (damaged uint64, err error) {
 			damaged++
 			continue
 		}
-		each(l)
+		if !each(l) {
+			return damaged, nil
+		}
 	}
 }

@@ -2,7 +2,6 @@ package spool
 
 import (
 	"errors"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -19,8 +18,6 @@ const (
 	MinBytes = 256 << 10
 	// retryEvery is how often a disk that failed is tried again.
 	retryEvery = 10 * time.Second
-	// maxIntervals bounds the collectors whose interval is remembered.
-	maxIntervals = 4096
 )
 
 // ErrInUse is a directory that another process uses.
@@ -67,9 +64,10 @@ type Log struct {
 	segments []*segment
 	gone     ranges // numbers within segments that are no longer wanted, or damaged
 	out      ranges // numbers that are on their way to the server
-	every    map[string]time.Duration
+	every    time.Duration
 	state    State // without Waiting and Bytes
 	retry    time.Time
+	scanner  scanner
 }
 
 // ID returns the spool's id, which another directory and another spool in memory do not have.
@@ -137,23 +135,20 @@ func (l *Log) Return(r Range) {
 	l.out.remove(r)
 }
 
-// Interval returns how often a collector is polled; 0 if that is not known.
-func (l *Log) Interval(collector string) time.Duration {
+// Interval returns how often the server polls; 0 if that is not known.
+func (l *Log) Interval() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.every[collector]
+	return l.every
 }
 
-// SetInterval notes how often a collector is polled, in whole milliseconds.
-func (l *Log) SetInterval(collector string, d time.Duration) {
+// SetInterval notes how often the server polls, in whole milliseconds.
+func (l *Log) SetInterval(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.every[collector] != d {
-		if len(l.every) >= maxIntervals {
-			clear(l.every) // most are of collectors long gone; the others come back with their next poll
-		}
-		l.every[collector] = d
-		l.write(appendEvery(nil, collector, d))
+	if l.every != d {
+		l.every = d
+		l.write(appendEvery(nil, d))
 	}
 }
 
@@ -239,8 +234,8 @@ func (l *Log) create() (*segment, error) {
 	for _, r := range l.gone {
 		lines = appendGone(lines, r, l.state.Dropped)
 	}
-	for _, name := range slices.Sorted(maps.Keys(l.every)) {
-		lines = appendEvery(lines, name, l.every[name])
+	if l.every > 0 {
+		lines = appendEvery(lines, l.every)
 	}
 	err = s.write(lines)
 	if err == nil {

@@ -145,16 +145,16 @@ func TestAgainstModel(t *testing.T) {
 					clear(out)
 					check("return")
 				case op < 19:
-					l.SetInterval("c", time.Duration(1+rnd.IntN(9))*time.Second)
+					l.SetInterval(time.Duration(1+rnd.IntN(9)) * time.Second)
 				default:
-					id, every := l.ID(), l.Interval("c")
+					id, every := l.ID(), l.Interval()
 					dir = kill(t, dir)
 					l.Close()
 					l = open(t, dir, MinBytes)
 					clear(out)
 					noteDrops() // the new file can be one too many
-					if l.ID() != id || l.Interval("c") != every {
-						t.Fatalf("after a kill: %s every %v, want %s every %v", l.ID(), l.Interval("c"), id, every)
+					if l.ID() != id || l.Interval() != every {
+						t.Fatalf("after a kill: %s every %v, want %s every %v", l.ID(), l.Interval(), id, every)
 					}
 					check("kill")
 				}

@@ -51,11 +51,12 @@ func (l *Log) newestRange(s *segment, n int) (r Range) {
 // read returns the newest records of want without a gap. What cannot be read is gone and counted;
 // if the whole segment cannot be read, it is set aside.
 func (l *Log) read(s *segment, want Range) (records []Record) {
-	_, err := s.scan(func(n line) {
+	_, err := s.scan(&l.scanner, func(n line) bool {
 		if r := n.record(); n.word == wordRecord && want.First <= r.Seq && r.Seq <= want.Last {
 			r.Items = bytes.Clone(r.Items)
 			records = append(records, r)
 		}
+		return len(records) < want.Len()
 	})
 	if err != nil {
 		l.failed(err)

@@ -25,7 +25,7 @@ const suffix = ".spool"
 // memory. maximum bounds its bytes: 0 means DefaultBytes or DefaultMemory. The error is ErrInUse or
 // one of the file system.
 func Open(dir string, maximum int64) (*Log, error) {
-	l := &Log{dir: dir, maximum: maximum, every: map[string]time.Duration{}, next: 1}
+	l := &Log{dir: dir, maximum: maximum, next: 1}
 	if maximum == 0 {
 		l.maximum = DefaultBytes
 		if dir == "" {
@@ -134,7 +134,7 @@ func (l *Log) loadSegment(path string, gone *ranges, found *bool) (*segment, err
 		return nil, err
 	}
 	s := &segment{path: path, size: info.Size()}
-	damaged, err := s.scan(func(n line) {
+	damaged, err := s.scan(&l.scanner, func(n line) bool {
 		switch n.word {
 		case wordHead:
 			*found = true
@@ -145,7 +145,7 @@ func (l *Log) loadSegment(path string, gone *ranges, found *bool) (*segment, err
 			l.state.Dropped = max(l.state.Dropped, n.numbers[2])
 		case wordEvery:
 			if d := time.Duration(n.numbers[0]) * time.Millisecond; d > 0 {
-				l.every[string(n.text)] = d
+				l.every = d
 			}
 		case wordRecord:
 			*found = true
@@ -154,6 +154,7 @@ func (l *Log) loadSegment(path string, gone *ranges, found *bool) (*segment, err
 				l.next = seq + 1
 			}
 		}
+		return true
 	})
 	l.state.Damaged += damaged
 	return s, err

@@ -46,17 +46,17 @@ func (s *segment) write(lines []byte) error {
 	return nil
 }
 
-// scan calls each for every line.
-func (s *segment) scan(each func(line)) (damaged uint64, err error) {
+// scan calls each for every line, until each returns false.
+func (s *segment) scan(with *scanner, each func(line) bool) (damaged uint64, err error) {
 	if s.path == "" {
-		return scan(bytes.NewReader(s.mem), each)
+		return with.scan(bytes.NewReader(s.mem), each)
 	}
 	f, err := os.Open(s.path)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	return scan(io.LimitReader(f, s.size), each)
+	return with.scan(io.LimitReader(f, s.size), each)
 }
 
 // seal closes the file of a segment that gets no more lines.
