@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nanopack/pulse/internal/agent"
 	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/pulseproc"
 )

@@ -17,7 +17,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/nanopack/pulse/internal/agent"
 	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
