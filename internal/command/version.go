@@ -37,13 +37,21 @@ func releaseOf(set string, info *debug.BuildInfo) string {
 
 // commitOf returns the first twelve digits of the commit of a build, or "unknown".
 func commitOf(info *debug.BuildInfo) string {
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(12, len(s.Value))]
-		}
+	if revision := setting(info, "vcs.revision"); revision != "" {
+		return revision[:min(12, len(revision))]
 	}
 	if match := pseudo.FindStringSubmatch(info.Main.Version); match != nil {
 		return match[1] // go install of a commit
 	}
 	return "unknown"
+}
+
+// setting returns a setting of a build, or "".
+func setting(info *debug.BuildInfo, key string) string {
+	for _, s := range info.Settings {
+		if s.Key == key {
+			return s.Value
+		}
+	}
+	return ""
 }
