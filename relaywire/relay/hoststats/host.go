@@ -22,6 +22,21 @@ type host struct {
 	// space returns the space of the file system that is at path now.
 	space      func(path string) (space, error)
 	interfaces func() ([]iface, error)
+	// devices returns the disks, counters only their counters, which costs less.
+	devices, counters func() ([]blockDevice, error)
+	// limits returns the limits of the container that the program runs in; zero where there are none.
+	limits func() limits
+}
+
+// blockDevice is a disk, or a partition of one. Its counters grow from the start of the machine.
+type blockDevice struct {
+	name                  string
+	number                uint64 // tells devices of one name apart
+	partition             bool
+	reads, writes         uint64
+	readBytes, writeBytes uint64
+	busy                  uint64 // milliseconds
+	hasBusy               bool   // the system counts busy
 }
 
 // mount is a mounted file system.
@@ -64,6 +79,9 @@ func thisHost() host {
 		mounts:     systemMounts,
 		space:      systemSpace,
 		interfaces: systemInterfaces,
+		devices:    systemDevices,
+		counters:   systemCounters,
+		limits:     systemLimits,
 	}
 }
 
