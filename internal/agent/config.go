@@ -46,7 +46,7 @@ func parse(c *command.Command, args []string) (parsed *config, done bool, code i
 		caFile = c.String("tls-ca", "", "Certificate (PEM) to trust, such as the server's self-signed one; implies --tls")
 		check  = c.Bool("check-config", false, "Check the configuration, print it with the token masked, and exit")
 		_      = c.String("config-file", "", "Config file (JSON) with these flags as its keys; SIGHUP has it read again")
-		spool  = c.String("spool", "", "`directory` in which readings wait while the server is away; empty: in memory")
+		spool  = c.String("spool", "", "Where readings wait while the server is away, a `directory`; empty: in memory")
 		bound  = c.String("spool-max", "", "Size at which the oldest readings that wait are dropped; empty: 64MB in a directory, 1MB in memory")
 		level  = c.String("log-level", "INFO", "Level at which to log (TRACE, DEBUG, INFO, WARN, ERROR, FATAL)")
 	)

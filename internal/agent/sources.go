@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -89,7 +88,7 @@ type sourceFlags struct {
 	interfaces, interfacesExcl  *command.List
 	textfile                    *string
 	commands                    *command.List
-	commandTimeout              *time.Duration
+	commandTimeout              *string
 	processes                   *command.List
 	standardDevs, standardIface string // the defaults of the filters that have one
 }
@@ -114,10 +113,10 @@ func addSourceFlags(c *command.Command) sourceFlags {
 		devicesExclude: list("devices-exclude", ",", "Disks to leave out, by `globs`; the default holds only without --devices", hoststats.DefaultDevicesExclude()...),
 		interfaces:     list("interfaces", ",", "Network interfaces to report, by `globs`; empty for all"),
 		interfacesExcl: list("interfaces-exclude", ",", "Network interfaces to leave out, by `globs`; the default holds only without --interfaces", hoststats.DefaultInterfacesExclude()...),
-		textfile:       c.String("textfile", "", "`directory` of *.prom files, as node_exporter's textfile collector reads them"),
-		commands:       list("command", "\n", "Command whose output are stats, as `name=command line`; may be given again"),
-		commandTimeout: c.Duration("command-timeout", 10*time.Second, "Time after which a command is killed"),
-		processes:      list("processes", ",", "Processes to count and measure, by `globs` of their names"),
+		textfile:       c.String("textfile", "", "Send what *.prom files in a `directory` say, as node_exporter's textfile collector reads them"),
+		commands:       list("command", "\n", "Send what a command writes, as `name=command`; may be given again"),
+		commandTimeout: c.String("command-timeout", "10s", "Time after which a command is killed"),
+		processes:      list("processes", ",", "Send the number and the use of processes, by `globs` of their names"),
 	}
 	f.standardDevs, f.standardIface = f.devicesExclude.String(), f.interfacesExcl.String()
 	return f
@@ -139,15 +138,16 @@ func (f sourceFlags) read() (Sources, error) {
 			Interfaces: filter(f.interfaces, f.interfacesExcl, f.standardIface),
 		}
 	}
-	if *f.commandTimeout <= 0 {
-		return s, errors.New("--command-timeout: must be longer than nothing, such as 10s")
+	timeout, err := time.ParseDuration(*f.commandTimeout)
+	if err != nil || timeout < time.Millisecond || timeout > time.Hour {
+		return s, fmt.Errorf("--command-timeout: must be a duration of 1ms to 1h, such as 10s, not %q", *f.commandTimeout)
 	}
 	for _, text := range f.commands.Texts() {
 		one, err := commands.Parse(text)
 		if err != nil {
 			return s, fmt.Errorf("--command: %w", err)
 		}
-		one.Timeout = *f.commandTimeout
+		one.Timeout = timeout
 		s.Commands = append(s.Commands, one)
 	}
 	return s, s.check()
