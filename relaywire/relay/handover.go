@@ -41,7 +41,7 @@ type handover struct {
 	mu    sync.Mutex // guards the fields below; taken before Relay.mu and session.mu
 	s     *session   // the session whose server takes records; nil if there is none
 	ready bool       // the server has said recall: what it has is known
-	said  bool       // spool was said since the last recall
+	said  bool       // the server knows that records wait
 	last  uint64     // the newest record
 	// run is the current run of took lines. Its records from unkept on are not kept yet; unkept is
 	// above the run when there are none.
@@ -154,9 +154,7 @@ func (h *handover) took(items []relaywire.GotItem) {
 // wait puts items into the spool for later and tells the server. mu is held.
 func (h *handover) wait(items []relaywire.GotItem) {
 	h.append(items, false, func(spool.Record) {})
-	if len(items) > 0 {
-		h.announce()
-	}
+	h.announce()
 }
 
 // append puts items into the spool, as several records of one time if they are too many for one

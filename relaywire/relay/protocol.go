@@ -72,12 +72,13 @@ func (h *handover) kept(r spool.Range) {
 
 // recall hands over the newest n records that wait. What is not kept of the last batch waits again.
 func (h *handover) recall(n int) {
-	h.ready, h.said = true, false
-	h.log.Return(h.batch)
-	h.batch = spool.Range{}
+	h.ready = true
 	if n == 0 {
+		h.announce()
 		return
 	}
+	h.log.Return(h.batch)
+	h.batch = spool.Range{}
 	records := h.log.Newest(n)
 	if len(records) > 0 {
 		h.batch = spool.Range{First: records[0].Seq, Last: records[len(records)-1].Seq}
@@ -91,17 +92,20 @@ func (h *handover) recall(n int) {
 	})
 }
 
-// announce says spool when records wait and the server was not told since its last recall. While a
-// batch is under way it was told at the batch's end.
+// announce says spool when records wait and the server does not know of any. If it does, it recalls
+// them when it likes, and a spool line that crosses its recall would make two of it: the second one
+// would have what the first one brings handed over again.
 func (h *handover) announce() {
-	if h.s != nil && h.ready && !h.said {
+	if h.s != nil && h.ready && !h.said && h.log.State().Waiting > 0 {
 		h.s.send(h.say)
 	}
 }
 
-// say appends a spool line.
+// say appends a spool line. The batch that ends with it counts as waiting until it is kept, so that
+// the server always recalls once more.
 func (h *handover) say(dst []byte) []byte {
-	h.said = true
 	st := h.log.State()
-	return relaywire.AppendSpool(dst, relaywire.SpoolState{ID: h.log.ID(), Waiting: uint64(st.Waiting), Dropped: st.Dropped, Now: time.Now().UnixMilli()})
+	waiting := st.Waiting + h.batch.Len()
+	h.said = waiting > 0
+	return relaywire.AppendSpool(dst, relaywire.SpoolState{ID: h.log.ID(), Waiting: uint64(waiting), Dropped: st.Dropped, Now: time.Now().UnixMilli()})
 }
