@@ -110,13 +110,13 @@ func diskCollector(h host, m mount) relay.CollectorFunc {
 // another interface has taken the name, netCollector starts again with that interface's counters.
 func netCollector(h host, name string) relay.CollectorFunc {
 	read := func() (c iface, at time.Time, ok bool) {
-		all, err := h.interfaces()
+		all, at, err := h.interfaces()
 		if err != nil {
 			return iface{}, time.Time{}, false
 		}
 		for _, c := range all {
 			if c.name == name {
-				return c, h.now(), true
+				return c, at, true
 			}
 		}
 		return iface{}, time.Time{}, false
@@ -137,13 +137,13 @@ func netCollector(h host, name string) relay.CollectorFunc {
 // deviceCollector measures from its creation to the first poll, and then from poll to poll.
 func deviceCollector(h host, name string) relay.CollectorFunc {
 	read := func() (d blockDevice, at time.Time, ok bool) {
-		all, err := h.counters()
+		all, at, err := h.counters()
 		if err != nil {
 			return blockDevice{}, time.Time{}, false
 		}
 		for _, d := range all {
 			if d.name == name {
-				return d, h.now(), true
+				return d, at, true
 			}
 		}
 		return blockDevice{}, time.Time{}, false

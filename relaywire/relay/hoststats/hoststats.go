@@ -200,7 +200,7 @@ func mounts(h host) ([]mount, error) {
 
 // interfaces returns the names of the network interfaces to report, sorted.
 func interfaces(h host, o Options) (names []string, err error) {
-	all, err := h.interfaces()
+	all, _, err := h.interfaces()
 	if err != nil {
 		return nil, err
 	}

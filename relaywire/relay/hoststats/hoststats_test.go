@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/cpu"
@@ -49,11 +50,17 @@ func (m *machine) host() host {
 		load: func() (*load.AvgStat, error) {
 			return read(m, func() *load.AvgStat { return &load.AvgStat{Load1: 1, Load5: 5, Load15: 15} })
 		},
-		mounts:     func() ([]mount, error) { return read(m, func() []mount { return slices.Clone(m.mounts) }) },
-		devices:    func() ([]blockDevice, error) { return read(m, func() []blockDevice { return slices.Clone(m.devices) }) },
-		counters:   func() ([]blockDevice, error) { return read(m, func() []blockDevice { return slices.Clone(m.devices) }) },
-		limits:     func() limits { l, _ := read(m, func() limits { return m.limits }); return l },
-		interfaces: func() ([]iface, error) { return read(m, func() []iface { return slices.Clone(m.interfaces) }) },
+		mounts:  func() ([]mount, error) { return read(m, func() []mount { return slices.Clone(m.mounts) }) },
+		devices: func() ([]blockDevice, error) { return read(m, func() []blockDevice { return slices.Clone(m.devices) }) },
+		counters: func() ([]blockDevice, time.Time, error) {
+			all, err := read(m, func() []blockDevice { return slices.Clone(m.devices) })
+			return all, m.clock, err
+		},
+		limits: func() limits { l, _ := read(m, func() limits { return m.limits }); return l },
+		interfaces: func() ([]iface, time.Time, error) {
+			all, err := read(m, func() []iface { return slices.Clone(m.interfaces) })
+			return all, m.clock, err
+		},
 		space: func(path string) (space, error) {
 			s, err := read(m, func() space { return m.space[path] })
 			if s == (space{}) {
@@ -304,4 +311,22 @@ func TestUnits(t *testing.T) {
 	if Unit("x") != "" {
 		t.Error("a unit of nothing")
 	}
+}
+
+// TestShared: collectors that are polled together share a reading, later ones get a new one.
+func TestShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reads := 0
+		get := shared(func() (int, error) { reads++; return reads, nil })
+		begun := time.Now()
+		for range 3 {
+			if n, at, err := get(); n != 1 || !at.Equal(begun) || err != nil {
+				t.Error(n, at, err)
+			}
+		}
+		time.Sleep(together)
+		if n, at, _ := get(); n != 2 || !at.Equal(begun.Add(together)) {
+			t.Error(n, at)
+		}
+	})
 }
