@@ -9,6 +9,9 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay/internal/spool"
 )
 
+// keptPatience is how long after a took line the next poll may come without a kept line.
+const keptPatience = 30 * time.Second
+
 // SpoolState is the state of a relay's spool.
 type SpoolState struct {
 	// ID is the spool's id on the wire: 8 hex digits.
@@ -47,6 +50,7 @@ type handover struct {
 	// above the run when there are none.
 	run                 spool.Range
 	unkept              uint64
+	sent                time.Time   // the newest took line
 	batch               spool.Range // what is under way of the last batch
 	collected, recalled uint64
 	saidFailure         onceAMinute
@@ -130,6 +134,11 @@ func (h *handover) answer(s *session, names []string) {
 	default:
 		h.wait(items)
 		s.got(nil)
+		if h.ready && time.Since(h.sent) > keptPatience {
+			// What is kept is said before the next poll. So the journal refused the end of a run
+			// that is over, and no kept line will come; the next connection sorts it out.
+			s.cancel(&Error{Op: "talk to", Subject: h.r.o.Address, Err: ErrSilent, Detail: "it does not say that it keeps what it polled"})
+		}
 	}
 }
 
@@ -140,6 +149,7 @@ func (h *handover) took(items []relaywire.GotItem) {
 		h.run = spool.Range{}
 	}
 	h.r.countPoll(len(items), false)
+	h.sent = time.Now()
 	h.append(items, true, func(r spool.Record) {
 		if h.run.Len() == 0 {
 			h.run.First, h.unkept = r.Seq, r.Seq
