@@ -322,7 +322,7 @@ func (w *world) connect(id string) *peer {
 	p.send("id " + id)
 	p.want("ok")
 	p.want("beat 30")
-	p.want("takes past")
+	p.want("takes past,units")
 	return p
 }
 

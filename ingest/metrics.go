@@ -47,6 +47,7 @@ const (
 	deniedCollectors = "collectors"
 	deniedSeries     = "series"
 	deniedName       = "bad_add"
+	deniedUnits      = "bad_units"
 )
 
 // metrics are the server's numbers. All their names begin with pulse_ingest_. They are registered
@@ -121,8 +122,8 @@ func newMetrics() *metrics {
 	m.ended = m.reasons("disconnections_total", "Relay connections that ended, by reason.",
 		endClosed, endLost, endSilent, endStuck, endLine, endReplaced, endStopped, endJournal)
 	m.denied = m.reasons("requests_refused_total",
-		"Adds and stats that a relay was refused while it stayed connected, by reason.",
-		deniedCollectors, deniedSeries, deniedName)
+		"Adds, stats and units that a relay was refused while it stayed connected, by reason.",
+		deniedCollectors, deniedSeries, deniedName, deniedUnits)
 	m.replaced = m.counter("relays_replaced_total",
 		"Connections that were closed because a newer one came with the same id.")
 	m.polls = m.counter("polls_total", "Polls sent.")

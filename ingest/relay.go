@@ -80,6 +80,7 @@ type relay struct {
 	forgotten           bool // the relay has left the registry: nothing of it is stored
 	counts              RelayCounts
 	collectors          collectors
+	units               units
 
 	lastTime   int64 // of the newest event since the start, in ns
 	storedTime int64 // of the newest event that the registry knew at the start; there may have been others
@@ -121,7 +122,7 @@ func newRelay(e *env, id string) *relay {
 	x := h.Sum64()
 	x = (x ^ x>>33) * 0xff51afd7ed558ccd
 	x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
-	return &relay{env: e, id: id, phase: x ^ x>>33, polling: polling{due: never}}
+	return &relay{env: e, id: id, phase: x ^ x>>33, units: units{text: noUnits}, polling: polling{due: never}}
 }
 
 // note journals a relay event of this moment. It needs mu, so that the events of a relay are in the
@@ -198,7 +199,7 @@ func (r *relay) forget() {
 func (r *relay) record() (storedRelay, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := storedRelay{V: 1, Last: r.seen(), Collectors: make([]storedCollector, len(r.collectors.list))}
+	s := storedRelay{V: 1, Last: r.seen(), Units: r.units.text.Value(), Collectors: make([]storedCollector, len(r.collectors.list))}
 	for i, c := range r.collectors.list {
 		s.Collectors[i] = storedCollector{Name: c.name.Value(), Tags: *c.tags}
 	}

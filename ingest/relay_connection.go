@@ -30,9 +30,10 @@ func (r *relay) connect(c *conn) {
 	// The greeting is queued under the lock, so that no get comes before the ok that a relay waits
 	// for. The session writes it, when the registry is free for others again.
 	greeting := relaywire.AppendBeat(relaywire.AppendOK(nil), r.env.BeatInterval)
-	greeting = relaywire.AppendTakes(greeting, relaywire.TakesPast)
+	greeting = relaywire.AppendTakes(greeting, relaywire.TakesPast, relaywire.TakesUnits)
 	c.enqueue(appendLines(greeting, r.intervals(tick).overrides, tick))
 	r.polling = polling{polledAt: tick, due: never}
+	r.units.said = false
 	r.spoolGone()
 	r.entered = r.line
 	for _, known := range r.collectors.list {

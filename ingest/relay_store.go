@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unique"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -30,6 +31,8 @@ type storedRelay struct {
 	// connected.
 	Last int64 `json:"last,omitempty"`
 	Gone int64 `json:"gone,omitempty"`
+	// Units are what the stats' values are in: stat:unit,stat:unit.
+	Units string `json:"units,omitempty"`
 }
 
 type storedCollector struct {
@@ -124,6 +127,7 @@ func (a *storedAlive) restore(e *env, id string, in storedRelay, now time.Time) 
 	default:
 		r.goneAt = now
 	}
+	r.units.text = unique.Make(in.Units)
 	for _, c := range in.Collectors {
 		r.collectors.add(c.Name, c.Tags)
 	}

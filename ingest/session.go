@@ -216,6 +216,8 @@ func (s *session) handle(r *relay, msg relaywire.Message) bool {
 			r.remove(s.conn, name)
 		}
 		return s.reply("ok\n")
+	case relaywire.VerbUnits:
+		return s.units(r, msg.Args)
 	case relaywire.VerbSpool:
 		return s.tellSpool(r, msg.Args)
 	case relaywire.VerbOK:

@@ -20,7 +20,7 @@ func TestCheckFilter(t *testing.T) {
 	}{
 		{"service", "web1", true}, {"rack", "7", true}, {"a=b", "c:d", true}, {"Host", "x", true}, {"Start", "x", true}, {"caf\u00e9", "\u00e9", true}, {strings.Repeat("k", 256), "v", true},
 		{"stat", "x", true}, {"value", "x", true}, {"limit", "x", true},
-		{"verb", "mean", false}, {"start", "1h", false}, {"stop", "0", false}, {"backfill", "1", false}, {"step", "1m", false}, {"by", "host", false}, {"ticket", "x", false}, {"X-AUTH-TOKEN", "x", false},
+		{"verb", "mean", false}, {"start", "1h", false}, {"stop", "0", false}, {"backfill", "1", false}, {"step", "1m", false}, {"by", "host", false}, {"detail", "1", false}, {"ticket", "x", false}, {"X-AUTH-TOKEN", "x", false},
 		{"x-auth-token", "x", false}, {"last-event-id", "7", false}, {"time", "x", false}, {"TIME", "x", false}, {"now()", "x", false}, {"_name", "x", false},
 		{"_tagKey", "x", false}, {"_fieldkey", "x", false}, {strings.Repeat("k", 257), "v", false}, {"a\u0085b", "v", false}, {"a", "\u0085", false}, {"\ufeffa", "v", false},
 		{"a", strings.Repeat("v", 1025), false},
@@ -32,11 +32,12 @@ func TestCheckFilter(t *testing.T) {
 		history, err2 := parseSelection(query, time.Hour*24, testNow, time.UTC)
 		ranged, err4 := parseRange(query, testNow, time.UTC)
 		live, err3 := parseLive(httptest.NewRequest("GET", "/live?"+query, nil), "")
+		named, _, err5 := parseKeys(query, testNow, time.UTC)
 		var inLive []string
 		for key := range live.Filters {
 			inLive = append(inLive, key)
 		}
-		all := is(keysOf(latest.filters), err1) && is(keysOf(history.filters), err2) && is(inLive, err3) && is(keysOf(ranged.filters), err4)
+		all := is(keysOf(latest.filters), err1) && is(keysOf(history.filters), err2) && is(inLive, err3) && is(keysOf(ranged.filters), err4) && is(keysOf(named.filters), err5)
 		if err := tagfilter.Check(f.key, f.value); (err == nil) != f.ok || all != f.ok {
 			t.Errorf("%.40q: %v; a filter everywhere: %v, want %v", f.key, err, all, f.ok)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -48,7 +49,10 @@ type (
 		mu    sync.Mutex
 		asked []statement
 	}
-	fakeRelays      struct{ relays []ingest.Relay }
+	fakeRelays struct {
+		relays []ingest.Relay
+		units  map[string]string
+	}
 	fakeProjections struct{ list []projector.Status }
 	fakeRejects     struct {
 		list []projector.Reject
@@ -175,6 +179,7 @@ func (fakeReads) Read(_ context.Context, r influx.ReadRequest, visit func(influx
 	return nil
 }
 
+func (f *fakeRelays) Units() map[string]string             { return maps.Clone(f.units) }
 func (f *fakeRelays) Relays() []ingest.Relay               { return append([]ingest.Relay{}, f.relays...) }
 func (f *fakeProjections) Projections() []projector.Status { return f.list }
 func (f *fakeRejects) List() ([]projector.Reject, error) {

@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/nanopack/pulse/internal/influxnames"
 	"github.com/nanopack/pulse/projector/latest"
@@ -18,30 +20,68 @@ const (
 	showTags   = `SHOW TAG KEYS ` + onWindows
 )
 
+// detailName is the parameter by which /keys says more of each stat.
+const detailName = "detail"
+
+// key is a stat with what is known of it.
+type key struct {
+	Stat string `json:"stat"`
+	Unit string `json:"unit,omitempty"` // what the values are in: percent, bytes
+}
+
 // keys lists the stats recorded: those read lately, and those in the aggregates. With filters it
 // lists the stats of the series that match and were read lately.
 func (s *Server) keys(w http.ResponseWriter, r *http.Request, _ params) error {
+	var sel selection
+	detail := false
 	if r.URL.RawQuery != "" && s.o.Compat != Compat02 {
-		sel, err := parseSelection(r.URL.RawQuery, 0, s.o.Now(), s.o.Location)
-		if err != nil {
+		var err error
+		if sel, detail, err = parseKeys(r.URL.RawQuery, s.o.Now(), s.o.Location); err != nil {
 			return err
 		}
-		if len(sel.filters) > 0 {
-			s.writeNames(w, s.keysOf(sel.filters.byKey()))
-			return nil
+	}
+	var names []string
+	if len(sel.filters) > 0 {
+		names = s.matching(sel.filters.byKey())
+	} else {
+		names = slices.Clone(s.o.Latest.Stats())
+		for _, field := range s.stored(r.Context(), showFields) {
+			if !influxnames.IsCompanion(field) {
+				names = append(names, field)
+			}
 		}
 	}
-	names := slices.Clone(s.o.Latest.Stats())
-	for _, field := range s.stored(r.Context(), showFields) {
-		if !influxnames.IsCompanion(field) {
-			names = append(names, field)
-		}
+	if !detail {
+		s.writeNames(w, names)
+		return nil
 	}
-	s.writeNames(w, names)
+	units := s.o.Relays.Units()
+	keys := []key{}
+	for _, name := range sorted(names) {
+		keys = append(keys, key{name, units[name]})
+	}
+	s.writeJSON(w, http.StatusOK, keys)
 	return nil
 }
 
-func (s *Server) keysOf(filters map[string][]string) (names []string) {
+// parseKeys reads the query parameters of /keys. detail is whether more than the names is wanted.
+func parseKeys(rawQuery string, now time.Time, loc *time.Location) (sel selection, detail bool, err error) {
+	values, err := parseQuery(rawQuery)
+	if err != nil {
+		return sel, false, err
+	}
+	if given, ok := values[detailName]; ok {
+		if detail, err = strconv.ParseBool(given[0]); err != nil || len(given) > 1 {
+			return sel, false, badRequest("detail must be 1 or 0")
+		}
+		values.Del(detailName)
+	}
+	sel, err = parseSelection(values.Encode(), 0, now, loc)
+	return sel, detail, err
+}
+
+// matching returns the stats of the series that match and were read lately.
+func (s *Server) matching(filters map[string][]string) (names []string) {
 	for _, stat := range s.o.Latest.Stats() {
 		has := false
 		s.o.Latest.Select(stat, filters, math.MinInt64, func(latest.Reading) { has = true })
@@ -92,8 +132,7 @@ func (s *Server) askNames(ctx context.Context, statement string, params map[stri
 }
 
 func (s *Server) writeNames(w http.ResponseWriter, names []string) {
-	slices.Sort(names)
-	names = slices.Compact(names)
+	names = sorted(names)
 	if len(names) == 0 {
 		if s.o.Compat == Compat02 {
 			names = nil // null
@@ -102,4 +141,10 @@ func (s *Server) writeNames(w http.ResponseWriter, names []string) {
 		}
 	}
 	s.writeJSON(w, http.StatusOK, names)
+}
+
+// sorted sorts names, and leaves each one once.
+func sorted(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
 }

@@ -19,5 +19,13 @@ func TestKeysOfAHost(t *testing.T) {
 	w.get(t, "/keys?host=web1").want(t, 200, `["cpu"]`+"\n")
 	w.get(t, "/keys?host=web1&host=web2").want(t, 200, `["cpu","ram"]`+"\n")
 	w.get(t, "/keys?host=nosuch").want(t, 200, "[]\n")
+	w.relays.units = map[string]string{"cpu": "percent", "odd": "a<b", "unread": "bytes"}
+	w.get(t, "/keys?detail=1").want(t, 200, `[{"stat":"cpu","unit":"percent"},{"stat":"odd","unit":"a<b"},{"stat":"ram"}]`+"\n")
+	w.get(t, "/keys?detail=true&host=web2").want(t, 200, `[{"stat":"cpu","unit":"percent"},{"stat":"ram"}]`+"\n")
+	w.get(t, "/keys?detail=1&host=nosuch").want(t, 200, "[]\n")
+	w.get(t, "/keys?detail=0").want(t, 200, `["cpu","odd","ram"]`+"\n")
+	for _, bad := range []string{"?detail", "?detail=x", "?detail=1&detail=1"} {
+		w.get(t, "/keys"+bad).contains(t, 400, "detail must be 1 or 0")
+	}
 	w.get(t, "/keys?time=1").contains(t, 400, "cannot be a filter")
 }

@@ -59,6 +59,9 @@ type Windows interface {
 type Relays interface {
 	// Relays lists the relays by id. The slices that it returns belong to the caller.
 	Relays() []ingest.Relay
+	// Units returns what the values of stats are in, by stat, where relays have said so. The map
+	// belongs to the caller.
+	Units() map[string]string
 }
 
 // Control changes which relays there are and how they are polled. *ingest.Server is the

@@ -28,6 +28,7 @@
 //	  ping                                  pong
 //	  ok                                    none; it is itself the answer to flush and override
 //	  close                                 the server closes the connection
+//	  units {stat}:{unit},{stat}:{unit}     none; what the values are in; only for a server that takes units
 //	  spool {id} {waiting} {dropped} {now}  kept, then recall; only for a server that takes past
 //	  took {first} {seq} {item},{item}      kept, some time later; it is itself the answer to get
 //	  past {first} {seq} {ms} {item},{item} kept, some time later; it is itself the answer to recall
@@ -40,7 +41,7 @@
 //	  beat {seconds}                        none; the relay pings this often from now on
 //	  pong                                  none
 //	  ok                                    none
-//	  takes {word},{word}                   none, or spool; what the server understands beyond the first release
+//	  takes {word},{word}                   none, or units and spool; what the server understands beyond the first release
 //	  kept {id} {first}-{last}              none; these records are in the journal
 //	  recall {n}                            past lines, then spool; nothing if n is 0
 //	  error {reason}                        none; what the server refused, or why it closes the connection next
@@ -66,6 +67,15 @@
 // speak whenever they like. Answers come in the order of the requests, but an ok does not name its
 // request, so neither side waits for one (Pulse 0.2 does not answer add and remove at all). A got
 // may be split over several lines. Both sides ignore lines with an unknown verb.
+//
+// # Units
+//
+// A relay may say what the values of its stats are in: percent, bytes, seconds. A server that shows
+// units says takes units after the beat. From then on the relay says units, for the stats of all its
+// collectors and, when it adds a collector, for those of the new one. A unit is a text for people
+// and programs that draw; it is part of no series and changes no reading. It belongs to the stat of a
+// relay, whichever collector answers it. The first units line of a connection replaces what the
+// relay said before; later ones add to it.
 //
 // # A relay with a spool
 //
@@ -97,6 +107,6 @@
 //
 // An id, a collector's name and a stat's name have at most [MaxName] bytes, a tag [MaxTag], a
 // collector [MaxTags] tags. All are UTF-8 without control characters and neither begin nor end in a
-// space. Names may not hold '-', ':' or ','; tags may not hold ','; a token may not hold a space.
+// space. A unit has at most [MaxUnit] bytes and holds no ','. Names may not hold '-', ':' or ','; tags may not hold ','; a token may not hold a space.
 // An id may hold all of them. No collector and no stat is called [Reserved].
 package relaywire

@@ -39,6 +39,8 @@ var (
 	ErrBadDuration = errors.New("bad duration: send a positive number of seconds")
 	// ErrBadOverride is an override line without a {name}:{interval} list.
 	ErrBadOverride = errors.New("bad override: send override {seconds} {name}:{interval},{name}:{interval}")
+	// ErrBadUnits is a units line with an item that is no stat with a unit.
+	ErrBadUnits = errors.New("bad units: send units {stat}:{unit},{stat}:{unit}; a unit has 1 to 32 bytes")
 	// ErrBadSpool is a line about a spool without the numbers that belong to it.
 	ErrBadSpool = errors.New("bad line about a spool: send spool {id} {waiting} {dropped} {now}, took {first} {seq} {items}, past {first} {seq} {ms} {items}")
 )

@@ -21,6 +21,7 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte("got a:0,25,b:1,#INF,_connected:1,c:3,,4,d\nadd _connected:x"), uint16(7))
 	f.Add([]byte("got a-b-c:5,noval,:,-:,x:0x1p-2,y:nan,z:1e999\n\n\r\n \n"), uint16(512))
 	f.Add([]byte("spool 5f2a00c1 3 0 1795416968123\nkept 5f2a00c1 1-2\nrecall 7\ntook 1 2 a:1\npast 1 9223372036854775807 1 a-b:2"), uint16(9))
+	f.Add([]byte("takes past,units\nunits cpu_used:percent,a:,b\nunits :x,a-b:c, net_in : bytes/s ,t:m:s"), uint16(5))
 	f.Add(append(bytes.Repeat([]byte("x"), 600), "\nok\n"...), uint16(511))
 	f.Add(append(bytes.Repeat([]byte("got a:1,"), 9000), '\n'), uint16(4096))
 	f.Fuzz(func(t *testing.T, data []byte, chunk uint16) {
@@ -116,6 +117,13 @@ func parseAll(t *testing.T, args []byte) {
 	if d, err := ParseBeat(args); err == nil && (d <= 0 || d > MaxDuration) {
 		t.Fatalf("beat %v of %q", d, args)
 	}
+	if items, err := ParseUnits(args); err == nil {
+		for stat, unit := range items {
+			if !ValidName(string(stat)) || !ValidUnit(string(unit)) {
+				t.Fatalf("units %q %q of %q", stat, unit, args)
+			}
+		}
+	}
 	if s, err := ParseSpool(args); err == nil && (len(s.ID.String()) != 8 || s.Now < 0) {
 		t.Fatalf("spool %+v of %q", s, args)
 	}
@@ -182,12 +190,13 @@ func FuzzWriters(f *testing.F) {
 			VerbID: AppendID(nil, id, other), VerbAdd: AppendAdd(nil, name, []string{tag, other}), VerbRemove: AppendRemove(nil, name),
 			VerbGot: AppendGot(nil, []GotItem{{name, other, 1}, {name, tag, v}}), VerbGet: AppendGet(nil, []string{"x", name, other}),
 			VerbOverride: AppendOverride(nil, every, []OverrideItem{{name, every}, {"x", every}}), VerbBeat: AppendBeat(nil, every), VerbError: AppendError(nil, tag),
+			VerbUnits: AppendUnits(nil, []UnitItem{{name, tag}, {other, "x"}}),
 		} {
 			m, err := NewReader(iotest.OneByteReader(bytes.NewReader(line))).Read()
 			if err != nil || m.Verb != verb || bytes.Count(line, []byte("\n")) != 1 || len(line) > MaxLine {
 				t.Fatalf("%v: %q reads as %v, %v", verb, line, m.Verb, err)
 			}
-			if verb == VerbAdd || verb == VerbRemove || verb == VerbOverride || verb == VerbBeat {
+			if verb == VerbAdd || verb == VerbRemove || verb == VerbOverride || verb == VerbBeat || verb == VerbUnits && name != Reserved && other != Reserved {
 				mustParse(t, m)
 			}
 			for r := range Readings(m.Args) {
@@ -290,6 +299,8 @@ func mustParse(t *testing.T, m Message) {
 		_, _, err = ParseAdd(m.Args)
 	case VerbRemove:
 		_, err = ParseRemove(m.Args)
+	case VerbUnits:
+		_, err = ParseUnits(m.Args)
 	case VerbOverride:
 		_, _, err = ParseOverride(m.Args)
 	case VerbBeat:

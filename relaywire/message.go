@@ -55,6 +55,7 @@ const (
 	VerbKept                 // server: records that are in the journal
 	VerbRecall               // server: hand records of the spool over
 	VerbPast                 // relay: a record that was recalled
+	VerbUnits                // relay: what the values of stats are in
 	verbs
 )
 
@@ -99,6 +100,8 @@ func (v Verb) String() string {
 		return "recall"
 	case VerbPast:
 		return "past"
+	case VerbUnits:
+		return "units"
 	}
 	return "unknown"
 }
@@ -115,7 +118,7 @@ type Message struct {
 
 // Parse reads one line, with or without its end. It never fails: a line that it does not know is
 // VerbUnknown. Parse does not check the arguments: ParseID, ParseAdd, ParseRemove, Readings, Names,
-// ParseOverride, ParseBeat and those of a spool's lines do.
+// ParseOverride, ParseBeat, ParseUnits and those of a spool's lines do.
 func Parse(line []byte) Message {
 	line = trimEnd(line)
 	word, rest, _ := bytes.Cut(line, space)
@@ -168,6 +171,8 @@ func verbOf(word []byte) Verb {
 		return VerbSpool
 	case "takes":
 		return VerbTakes
+	case "units":
+		return VerbUnits
 	}
 	return VerbUnknown
 }

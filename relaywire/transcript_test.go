@@ -127,6 +127,14 @@ func describe(m Message, token bool) string {
 			return "= got\n"
 		}
 		return b.String()
+	case VerbUnits:
+		items, bad := ParseUnits(m.Args)
+		if err = bad; err == nil {
+			b.WriteString("= units")
+			for stat, unit := range items {
+				fmt.Fprintf(&b, " %q in %q", stat, unit)
+			}
+		}
 	case VerbSpool:
 		var s SpoolState
 		s, err = ParseSpool(m.Args)
@@ -169,7 +177,7 @@ func describe(m Message, token bool) string {
 
 // TestErrorsCanBeSent checks that AppendError sends the text of every sentinel unchanged.
 func TestErrorsCanBeSent(t *testing.T) {
-	for _, err := range []error{ErrLineTooLong, ErrMissingID, ErrMissingToken, ErrWrongToken, ErrBadID, ErrBadName, ErrReserved, ErrBadTag, ErrTooManyTags, ErrNoValue, ErrNotNumber, ErrNotFinite, ErrBadDuration, ErrBadOverride, ErrBadSpool} {
+	for _, err := range []error{ErrLineTooLong, ErrMissingID, ErrMissingToken, ErrWrongToken, ErrBadID, ErrBadName, ErrReserved, ErrBadTag, ErrTooManyTags, ErrNoValue, ErrNotNumber, ErrNotFinite, ErrBadDuration, ErrBadOverride, ErrBadSpool, ErrBadUnits} {
 		m := Parse(AppendError(nil, err.Error()))
 		if m.Verb != VerbError || !bytes.Equal(m.Args, []byte(err.Error())) {
 			t.Errorf("%v arrives as %v %q", err, m.Verb, m.Args)

@@ -32,6 +32,7 @@ func TestWriters(t *testing.T) {
 		"flush\n":                       AppendFlush(nil),
 		"close\n":                       AppendClose(nil),
 		"error replaced\n":              AppendError(nil, "replaced"),
+		"units a:bytes/s,b:h:m\n":       AppendUnits(nil, []UnitItem{{"a", "bytes/s"}, {"c", ""}, {"b", "h:m"}}),
 	} {
 		if string(got) != want {
 			t.Errorf("wrote %q, want %q", got, want)
@@ -60,6 +61,7 @@ func TestWritersNeverBreakTheProtocol(t *testing.T) {
 		"override 1 a_b:1\n":                AppendOverride(nil, time.Second, []OverrideItem{{"a:b", time.Second}}),
 		"error two_lines, one_reason-x:_\n": AppendError(nil, "two\nlines, one\rreason-x:\n"),
 		"error _\n":                         AppendError(nil, ""),
+		"units a_b:c_d,_:_\n":               AppendUnits(nil, []UnitItem{{"a:b", "c,d"}, {"", " "}}),
 	} {
 		if string(got) != want {
 			t.Errorf("wrote %q, want %q", got, want)

@@ -10,6 +10,7 @@
 # and these from Debian, installed into the system where they are missing:
 #
 #   npm             Node.js and npm, with which the page is built
+#   python3         Python 3, which one of the example relays needs
 #   chromium        the browser that tests the page
 #
 # and by name alone those that only `make bench-peers` needs:
@@ -88,6 +89,7 @@ install() {
 	case $1 in
 	influxd-1.8) build "$1" 1.8.10 influxd github.com/influxdata/influxdb/cmd/influxd local ;;
 	npm) system npm nodejs npm ;;
+	python3) system python3 python3 ;;
 	chromium) system chromium chromium ;;
 	influxd-1.6) debian "$1" influxdb /usr/bin/influxd ;;
 	influx-1.6) debian "$1" influxdb-client /usr/bin/influx ;;
@@ -96,12 +98,12 @@ install() {
 	# These need a newer Go than Pulse does; an older one fetches it.
 	victoria-metrics) build "$1" 1.151.0 "$1" github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics auto ;;
 	prometheus) build "$1" 3.16.0 "$1" github.com/prometheus/prometheus/cmd/prometheus auto remove_all_sd ;;
-	*) say "unknown tool $1: expected npm, chromium, influxd-1.8, influxd-1.6, influx-1.6, kapacitord-1.5, victoria-metrics or prometheus" && exit 2 ;;
+	*) say "unknown tool $1: expected npm, python3, chromium, influxd-1.8, influxd-1.6, influx-1.6, kapacitord-1.5, victoria-metrics or prometheus" && exit 2 ;;
 	esac
 }
 
 if [[ $# == 0 ]]; then
-	set -- influxd-1.8 influxd-1.6 influx-1.6 kapacitord-1.5 npm chromium
+	set -- influxd-1.8 influxd-1.6 influx-1.6 kapacitord-1.5 npm python3 chromium
 fi
 for name in "$@"; do
 	install "$name"

@@ -182,7 +182,7 @@ func gibberish() string {
 // badReadings sends readings of every kind that the server cannot accept.
 func (h *hostiles) badReadings(c net.Conn) {
 	go h.hear(c)
-	h.say(c, h.newcomer("bad")+"add \x01\nadd a:b\n")
+	h.say(c, h.newcomer("bad")+"add \x01\nadd a:b\nunits x\n")
 	for h.say(c, "got c-evil,c-evil:text,c-evil:NaN,c-evil:1e999,c-e-vil:1,other-evil:1,c-evil:1,c-evil:1\n") {
 		select {
 		case <-h.ctx.Done():

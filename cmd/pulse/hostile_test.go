@@ -164,7 +164,7 @@ func refusals(s *pulseproc.Server, n int, log string) error {
 	for metric, reasons := range map[string][]string{
 		"connections_refused_total": {"id_timeout", "not_identified", "missing_id", "bad_id", "wrong_token", "line_too_long", "gone"},
 		"disconnections_total":      {"silent", "stuck", "line_too_long", "lost", "replaced"},
-		"requests_refused_total":    {"collectors", "series", "bad_add"},
+		"requests_refused_total":    {"collectors", "series", "bad_add", "bad_units"},
 		"readings_rejected_total":   {"no_value", "not_number", "not_finite", "bad_name", "unknown_collector", "duplicate", "series_limit"},
 		"commands_ignored_total":    {""},
 		"polls_unanswered_total":    {""},

@@ -38,6 +38,7 @@ type pageHost struct {
 	id   string
 	tags []string
 	stat string // one more
+	unit string // of stat
 }
 
 // pageWorld is what a scenario may act on.
@@ -72,6 +73,7 @@ func TestPage(t *testing.T) {
 			"silence": func(w *pageWorld) { w.close(w.relays[1]) }}},
 		{name: "large"},
 		{name: "hostile", hosts: []pageHost{{id: "<svg/onload=window.hit=1>", tags: []string{"rack:<img/src=x/onerror=window.hit=1>"}, stat: "<img/src=x/onerror=window.hit=1>"}}},
+		{name: "units", hosts: []pageHost{{id: "web1", stat: "room_temp", unit: "celsius"}, {id: "odd", stat: "odd", unit: "<img src=x onerror=window.hit=1>"}}},
 		{name: "restart", hosts: two, do: map[string]func(*pageWorld){
 			"kill":  func(w *pageWorld) { w.server.Kill() },
 			"start": func(w *pageWorld) { w.start() }}},
@@ -183,7 +185,13 @@ func (w *pageWorld) connect(h pageHost) *relay.Relay {
 	}
 	w.t.Cleanup(func() { w.close(r) })
 	stats := func() map[string]float64 { return h.values(time.Now()) }
-	if err := r.AddCollector("host", h.tags, relay.NewSetCollector(stats)); err != nil {
+	unit := func(stat string) string {
+		if stat == h.stat {
+			return h.unit
+		}
+		return ""
+	}
+	if err := r.AddCollector("host", h.tags, relay.WithUnits(relay.NewSetCollector(stats), unit)); err != nil {
 		w.t.Fatal(err)
 	}
 	return r

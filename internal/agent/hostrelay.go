@@ -43,7 +43,7 @@ func (h *HostRelay) SetSources(next Sources) error {
 		}
 		made, err := k.make(&next, h.options.Logger)
 		if err == nil && made != nil {
-			h.running[k.name], err = gather(h.Relay, h.tags, made)
+			h.running[k.name], err = gather(h.Relay, h.tags, made, k.unit)
 		}
 		if err != nil {
 			delete(h.running, k.name)
@@ -65,14 +65,15 @@ func (h *HostRelay) Close() error {
 // A gathering is a running source, and the collectors that the relay has of it.
 type gathering struct {
 	relay   *relay.Relay
+	unit    func(stat string) string
 	watcher *source.Watcher
 
 	mu    sync.Mutex // guards names
 	names map[string]bool
 }
 
-func gather(r *relay.Relay, tags []string, s source.Source) (g *gathering, err error) {
-	g = &gathering{relay: r, names: make(map[string]bool)}
+func gather(r *relay.Relay, tags []string, s source.Source, unit func(stat string) string) (g *gathering, err error) {
+	g = &gathering{relay: r, unit: unit, names: make(map[string]bool)}
 	if g.watcher, err = source.Watch(g, tags, s); err != nil {
 		g.remove()
 		return nil, err
@@ -80,9 +81,9 @@ func gather(r *relay.Relay, tags []string, s source.Source) (g *gathering, err e
 	return g, nil
 }
 
-// AddCollector adds a collector to the relay, and remembers it.
+// AddCollector adds a collector, with the units of its stats, to the relay, and remembers it.
 func (g *gathering) AddCollector(name string, tags []string, c relay.Collector) error {
-	err := g.relay.AddCollector(name, tags, c)
+	err := g.relay.AddCollector(name, tags, relay.WithUnits(c, g.unit))
 	if err == nil {
 		g.mu.Lock()
 		g.names[name] = true

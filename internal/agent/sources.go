@@ -28,6 +28,7 @@ type kind struct {
 	name    string             // the flag that switches it on
 	options func(*Sources) any // what makes another source of it
 	make    func(*Sources, *slog.Logger) (source.Source, error)
+	unit    func(stat string) string
 }
 
 // kinds are all kinds of sources. make returns nil for one that is off.
@@ -37,25 +38,25 @@ var kinds = []kind{
 			return nil, nil
 		}
 		return hoststats.New(*s.Host), nil
-	}},
+	}, hoststats.Unit},
 	{"textfile", func(s *Sources) any { return s.Textfile }, func(s *Sources, log *slog.Logger) (source.Source, error) {
 		if s.Textfile == "" {
 			return nil, nil
 		}
 		return textfile.New(textfile.Options{Dir: s.Textfile, Logger: log})
-	}},
+	}, textfile.Unit},
 	{"command", func(s *Sources) any { return s.Commands }, func(s *Sources, log *slog.Logger) (source.Source, error) {
 		if len(s.Commands) == 0 {
 			return nil, nil
 		}
 		return commands.New(commands.Options{Commands: s.Commands, Logger: log})
-	}},
+	}, commands.Unit},
 	{"processes", func(s *Sources) any { return s.Processes }, func(s *Sources, log *slog.Logger) (source.Source, error) {
 		if len(s.Processes) == 0 {
 			return nil, nil
 		}
 		return processes.New(processes.Options{Patterns: s.Processes, Logger: log})
-	}},
+	}, processes.Unit},
 }
 
 // check returns why the sources cannot be made, with the flag.

@@ -18,7 +18,7 @@ const (
 
 // parameters are the names that have a meaning of their own in queries, beside those of Reserved.
 var parameters = []string{
-	"verb", "start", "stop", "backfill", "step", "by", "ticket", "X-AUTH-TOKEN", "x-auth-token", "last-event-id",
+	"verb", "start", "stop", "backfill", "step", "by", "detail", "ticket", "X-AUTH-TOKEN", "x-auth-token", "last-event-id",
 }
 
 // Check returns nil if every route that filters by tags can filter by a tag key with that value.

@@ -23,6 +23,7 @@ func (w *worker) answer() []relaywire.GotItem {
 		}
 		g.fresh = false
 	}
+	w.learn(items)
 	values := make(map[string]float64, len(items))
 	for _, it := range items {
 		values[it.Stat] = it.Value

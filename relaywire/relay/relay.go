@@ -176,6 +176,7 @@ func (r *Relay) AddCollector(name string, tags []string, c Collector) error {
 		defer r.mu.Unlock()
 		delete(r.running, w)
 	}
+	w.onUnits = r.sayUnits
 	go w.run()
 	if r.session != nil {
 		r.session.send(func(dst []byte) []byte { return relaywire.AppendAdd(dst, name, tags) })

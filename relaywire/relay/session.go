@@ -36,6 +36,8 @@ type session struct {
 
 	gets chan []string
 	wake chan struct{} // buffered by one: out or finishing has changed
+	// takesUnits is set when the server has said so. Relay.mu guards it.
+	takesUnits bool
 	// ctx ends when the session does.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -201,6 +203,9 @@ func (s *session) read() error {
 				s.setReadDeadline(pinged.Add(beat))
 			}
 		case relaywire.VerbTakes, relaywire.VerbKept, relaywire.VerbRecall:
+			if m.Verb == relaywire.VerbTakes {
+				s.hearTakes(m.Args)
+			}
 			if s.r.spool != nil {
 				s.r.spool.hear(s, m)
 			}

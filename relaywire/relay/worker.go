@@ -36,13 +36,14 @@ type Info struct {
 	LastError error
 }
 
-// worker owns one collector. Only its goroutine calls Collect and uses gathered.
+// worker owns one collector. Only its goroutine calls Collect and unit, and uses gathered and asked.
 type worker struct {
 	name     string
 	tags     []string
 	c        Collector
 	interval time.Duration // 0: only when polled
 	reduce   Reduction
+	unit     func(stat string) string // nil: no stat has a known unit
 	timeout  time.Duration
 	log      *slog.Logger
 
@@ -51,10 +52,13 @@ type worker struct {
 	stop  chan struct{} // closed when the collector is removed
 	ended chan struct{} // closed when the goroutine has ended
 	onEnd func()        // called just before ended is closed; set before run
+	// onUnits is called with units that have become known, without mu; set before run.
+	onUnits func([]relaywire.UnitItem)
 
 	gathered  map[string]*gathered
-	due       time.Time // of the next sample
-	answering *request  // nil while none is
+	asked     map[string]bool // the stats whose units were asked for
+	due       time.Time       // of the next sample
+	answering *request        // nil while none is
 
 	mu      sync.Mutex // guards the fields below; never held while Collect runs
 	flushed bool       // discard gathered before the next step
@@ -62,6 +66,7 @@ type worker struct {
 	until   time.Time // of the override by every
 	info    Info      // the counters, Values, Answered, Running, LastError
 	warned  bool      // about the running call of Collect
+	units   []relaywire.UnitItem
 }
 
 // request asks a worker for its readings. A request whose context has ended gets no answer.
@@ -80,11 +85,11 @@ func newWorker(name string, tags []string, c Collector, timeout time.Duration, l
 	w := &worker{
 		name: name, tags: tags, c: c, timeout: timeout, log: log.With("collector", name),
 		polls: make(chan request, 1), wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
-		gathered: map[string]*gathered{},
+		gathered: map[string]*gathered{}, asked: map[string]bool{},
 	}
-	if s, ok := c.(sampled); ok {
-		w.c, w.interval, w.reduce = s.Collector, s.interval, s.reduce
-		w.due = time.Now()
+	var s sampled
+	if w.c, s, w.unit = unwrap(c); s.interval > 0 {
+		w.interval, w.reduce, w.due = s.interval, s.reduce, time.Now()
 	}
 	return w
 }

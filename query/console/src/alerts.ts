@@ -1,4 +1,4 @@
-import {ask, get, send, type Alert, type Override, type Relay, type Trial} from "./api"
+import {ask, get, send, statsOf, type Alert, type Override, type Relay, type Trial} from "./api"
 import {clock, number, span, tagsText, unitOf} from "./format"
 import {linesOf, plot, type Options} from "./plot"
 import {askRange} from "./range"
@@ -12,8 +12,11 @@ export async function alerts({root, route, signal}: View): Promise<void> {
   const list = h("div", {}), others = h("div", {})
   fill(root, h("h1", {}, "Alerts"), h("div", {class: "bar"}, button("New alert", () => go(["alerts", "new"]), "main")), list, others)
   void upkeep(others, signal)
+  let units = false
   await every(5000, signal, async () => {
     try {
+      if (!units) await statsOf([], signal)
+      units = true
       const all = await get<Alert[]>("/alerts", [], signal)
       fill(list, all.length === 0 ? h("p", {class: "empty"}, "There is no alert yet.") : h("div", {class: "table"}, h("table", {},
         h("thead", {}, h("tr", {}, ["", "alert", "value", "posts to", "delivery", ""].map(t => h("th", {}, t)))),
@@ -40,7 +43,7 @@ function row(a: Alert): HTMLElement {
 
 // edit makes or changes an alert, and shows what it would have posted.
 async function edit(root: HTMLElement, id: string | undefined, signal: AbortSignal): Promise<void> {
-  const [stats, keys, old] = await Promise.all([get<string[]>("/keys", [], signal), get<string[]>("/tags", [], signal), id === undefined ? undefined : get<Alert>(`/alerts/${encodeURIComponent(id)}`, [], signal)])
+  const [stats, keys, old] = await Promise.all([statsOf([], signal), get<string[]>("/tags", [], signal), id === undefined ? undefined : get<Alert>(`/alerts/${encodeURIComponent(id)}`, [], signal)])
   const text = (value: string, more: Record<string, unknown> = {}) => h("input", {value, oninput: () => later(), ...more})
   const metric = text(old?.metric ?? (stats.includes("cpu_used") ? "cpu_used" : stats[0] ?? ""), {list: "stats", required: true})
   const operator = select(Object.entries(signs), old?.operator ?? "gt", () => later()), threshold = text(String(old?.threshold ?? 80), {required: true, inputmode: "decimal"})

@@ -1,6 +1,7 @@
 // The API, asked as any client asks it. Every call may fail with an ApiError, whose text is for a
 // person.
 
+import {noteUnit} from "./format"
 import {sleep} from "./ui"
 
 export class ApiError extends Error {
@@ -87,9 +88,20 @@ export async function orEmpty<T>(answer: Promise<T>, empty: T): Promise<T> {
   }
 }
 
+// statsOf lists the stats, of the series that match if there are filters, and notes their units.
+export async function statsOf(filters: Params, signal?: AbortSignal): Promise<string[]> {
+  const keys = await get<(Key | string)[]>("/keys", [["detail", "1"], ...filters], signal)
+  return keys.map(k => {
+    if (typeof k === "string") return k // as 0.2 answers, which knows no units
+    noteUnit(k.stat, k.unit)
+    return k.stat
+  })
+}
+
 // What the API answers.
 
 export type Tags = Record<string, string>
+export interface Key {stat: string; unit?: string}
 export interface Relay {
   id: string; connected: boolean; address?: string; connected_at?: string; last_seen?: string
   collectors: {name: string; tags: string[]; interval: number}[]

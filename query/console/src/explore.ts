@@ -1,4 +1,4 @@
-import {address, get, orEmpty, passing, persist, type Latest, type Params, type Range} from "./api"
+import {address, get, orEmpty, passing, persist, statsOf, type Latest, type Params, type Range} from "./api"
 import {clock, number, tagsText, unitOf} from "./format"
 import {plot, type Line} from "./plot"
 import {askRange, picker, rangeParams, windowOf, type Question} from "./range"
@@ -17,7 +17,7 @@ export async function explore({root, route, signal}: View): Promise<void> {
     for (const [k, v] of Object.entries(set)) v === undefined || v === "" ? params.delete(k) : params.set(k, v)
     go(["explore"], params)
   }
-  const stats = await get<string[]>("/keys", [], signal)
+  const stats = await statsOf([], signal)
   if (stats.length === 0) return fill(root, h("h1", {}, "Explore"), h("p", {class: "empty"}, "There are no readings yet."))
   const stat = params.get("stat") ?? (stats.includes("cpu_used") ? "cpu_used" : stats[0]!)
   const w = windowOf(params), verb = params.get("verb") ?? "mean", by = (params.get("by") ?? "").split(",").filter(k => k), compare = params.get("compare") ?? ""

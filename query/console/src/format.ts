@@ -29,10 +29,20 @@ export function span(seconds: number): string {
   return parts.join(" ")
 }
 
-export type Unit = "%" | "B" | "B/s" | "/s" | ""
+// Unit is shown after a number: "%", "B", "B/s", "/s", another text, or nothing.
+export type Unit = string
 
-// unitOf is the unit of a stat of hosts; others have none that is known.
+// Units as relays say them, where the page writes them otherwise. A count needs no unit.
+const written: Record<string, Unit> = {percent: "%", bytes: "B", "bytes/s": "B/s", "1/s": "/s", seconds: "s", celsius: "°C", count: "", processes: "", ratio: ""}
+const said = new Map<string, string>() // by stat
+
+// noteUnit keeps what relays say the values of a stat are in.
+export function noteUnit(stat: string, unit: string | undefined): void { unit === undefined ? said.delete(stat) : said.set(stat, unit) }
+
+// unitOf is the unit of a stat: as relays say it, or that of a host's stat from a relay that says none.
 export function unitOf(stat: string): Unit {
+  const unit = said.get(stat)
+  if (unit !== undefined) return Object.hasOwn(written, unit) ? written[unit]! : unit
   if (/^(cpu_(used|user|system|iowait|steal)|(ram|swap|disk)_used)$/.test(stat)) return "%"
   if (/^(ram|swap|disk)_(free|total)$/.test(stat)) return "B"
   if (/^net_(in|out)$/.test(stat)) return "B/s"
@@ -50,7 +60,7 @@ export function number(v: number | null | undefined, unit: Unit = ""): string {
   }
   const a = Math.abs(v)
   const text = a >= 1e15 || (a > 0 && a < 1e-4) ? v.toExponential(2) : a >= 10000 ? Math.round(v).toLocaleString("en") : digits(v)
-  return unit === "%" ? `${text} %` : unit === "/s" ? `${text}/s` : text
+  return unit === "" ? text : unit === "/s" ? `${text}/s` : `${text} ${unit}`
 }
 
 function digits(v: number): string {

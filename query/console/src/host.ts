@@ -1,4 +1,4 @@
-import {get, passing, persist, type Range, type Relay} from "./api"
+import {get, passing, persist, statsOf, type Range, type Relay} from "./api"
 import {number, span, tagsText, unitOf} from "./format"
 import {listen, type Reading} from "./live"
 import {linesOf, plot, type Plot} from "./plot"
@@ -24,7 +24,7 @@ export async function host({root, route, signal}: View): Promise<void> {
   }
   // Where it fails, what follows says why.
   void every(5000, signal, () => get<Relay[]>("/relays", [], signal).then(relays => tell(relays.find(r => r.id === id)), () => {}))
-  const [own, all, keys] = await Promise.all([get<string[]>("/keys", [["host", id]], signal), get<string[]>("/keys", [], signal), get<string[]>("/tags", [], signal)])
+  const [own, all, keys] = await Promise.all([statsOf([["host", id]], signal), statsOf([], signal), get<string[]>("/tags", [], signal)])
   const stats = own.length ? own : all // those of a host that is silent for long are not in memory
   const by = keys.filter(k => k !== "host").slice(0, 8)
   const shown = stats.sort((a, b) => order(a) - order(b) || (a < b ? -1 : 1))

@@ -152,10 +152,13 @@ function alone(u: uPlot, series: number): number[] {
   return list
 }
 
+// onAxis is a unit that labels of an axis have room for; the title has any.
+const onAxis = (unit: Unit): Unit => (["%", "B", "B/s", "/s"].includes(unit) ? unit : "")
+
 // amounts labels the axis with as many digits as its ticks need to differ.
 function amounts(ticks: number[], unit: Unit): string[] {
   const step = ticks.length > 1 ? Math.abs(ticks[1]! - ticks[0]!) : 0
-  if (unit === "B" || unit === "B/s" || step === 0 || step >= 10 || step < 1e-6) return ticks.map(v => number(v, unit))
+  if (unit === "B" || unit === "B/s" || step === 0 || step >= 10 || step < 1e-6) return ticks.map(v => number(v, onAxis(unit)))
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9) + (Number.isInteger(step / 10 ** Math.floor(Math.log10(step) + 1e-9)) ? 0 : 1))
   return ticks.map(v => v.toFixed(digits) + (unit === "%" ? " %" : ""))
 }

@@ -268,6 +268,21 @@ const scenarios = {
     await page.getByText("Every host that is known is connected.").waitFor()
   },
 
+  // A unit that the relay says is in titles and figures; one that is text for a browser is only text.
+  async units() {
+    const page = await open()
+    await enter(page, "host/web1")
+    await page.locator(".plot figcaption", {hasText: "room_temp °C"}).waitFor()
+    await page.locator(".plot figcaption", {hasText: "cpu_used %"}).waitFor()
+    await enter(page, "explore?stat=room_temp&f.host=web1")
+    await page.locator("td", {hasText: /^1 °C$/}).first().waitFor()
+    await enter(page, "explore?stat=room_temp&verb=count&f.host=web1")
+    await page.locator("td", {hasText: /^[\d,]+$/}).first().waitFor()
+    await enter(page, "host/odd")
+    await page.locator(".plot figcaption", {hasText: "odd <img src=x onerror=window.hit=1>"}).waitFor()
+    assert.equal(await page.evaluate(() => window.hit), undefined, "a unit is run")
+  },
+
   // A fleet of 10,000, of which the browser is told by the test.
   async large() {
     const n = 10_000, page = await open(), id = i => "host" + String(i).padStart(5, "0")
