@@ -3,13 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/duration"
+	"github.com/nanopack/pulse/internal/timezone"
 	"github.com/nanopack/pulse/projector/influx"
 )
 
@@ -26,6 +30,43 @@ type option struct {
 	help  string
 	set   func(c *Config, value string) error // says what the value may be
 }
+
+// flagTable returns options as help texts show them.
+func flagTable(all []option) []command.Option {
+	list := make([]command.Option, len(all))
+	for i, o := range all {
+		list[i] = command.Option{Long: o.long, Short: o.short, Kind: o.kind, Default: o.def, Help: o.help}
+	}
+	return list
+}
+
+// newCommand makes a sub-command.
+func newCommand(name, long, env string, stdout, stderr io.Writer) *command.Command {
+	c := command.New("pulse "+name, long, env, stdout, stderr)
+	c.Shorts = make(map[string]string)
+	for _, o := range options() {
+		c.Shorts[o.short] = o.long
+	}
+	c.Zone = func() (*time.Location, error) {
+		zone, err := timezone.Local()
+		return zone.Location, err
+	}
+	return c
+}
+
+// takes adds flags of the server to a command, by their long names. The command does not read them;
+// serverConfig passes them to ParseConfig.
+func takes(c *command.Command, names ...string) {
+	for _, o := range flagTable(options()) {
+		if slices.Contains(names, o.Long) {
+			c.Borrow(o)
+		}
+	}
+}
+
+// serverConfig returns the configuration of the server, from those of its flags that a command was
+// given, the environment and the config file.
+func serverConfig(c *command.Command) (*Config, error) { return ParseConfig(c.Borrowed()) }
 
 // options returns all keys of the server, in the order in which -h prints them.
 func options() []option {
@@ -80,7 +121,7 @@ func options() []option {
 		}},
 		{"insecure", "I", "", "true", "Run insecure; false serves the api over https", setBool(func(c *Config) *bool { return &c.Insecure })},
 		{"journal-max-bytes", "", "string", "10GB", "Size at which the journal drops its oldest events", func(c *Config, v string) (err error) {
-			c.JournalMaxBytes, err = byteSize(v)
+			c.JournalMaxBytes, err = command.Size(v, minJournalBytes, "64MB")
 			return err
 		}},
 		{"journal-retention", "", "string", "7d", "Age at which the journal drops its oldest events", func(c *Config, v string) (err error) {
@@ -108,7 +149,7 @@ func options() []option {
 			return nil
 		}},
 		{"log-level", "l", "string", "INFO", "Level at which to log (TRACE, DEBUG, INFO, WARN, ERROR, FATAL)", func(c *Config, v string) (err error) {
-			c.LogLevel, err = logLevel(v)
+			c.LogLevel, err = command.LogLevel(v)
 			return err
 		}},
 		{"mist-address", "m", "string", "", "Mist server address", func(c *Config, v string) error {
@@ -136,7 +177,7 @@ func options() []option {
 		}},
 		{"read-token", "", "string", "", "Token that only reads (HTTP and NATS)", func(c *Config, v string) error {
 			c.ReadToken = v
-			if wrong := tokenMistake(v); wrong != "" {
+			if wrong := command.TokenMistake(v); wrong != "" {
 				return errors.New(wrong)
 			}
 			return nil
@@ -144,7 +185,7 @@ func options() []option {
 		{"relay-tls", "", "", "false", "Relays connect with TLS", setBool(func(c *Config) *bool { return &c.RelayTLS })},
 		{"relay-token", "", "string", "", "Token that relays must give with their id", func(c *Config, v string) error {
 			c.RelayToken = v
-			return checkRelayToken(v)
+			return command.CheckRelayToken(v)
 		}},
 		{"retention", "r", "int", "1", "Number of weeks to store aggregated stats", func(c *Config, v string) error {
 			n, err := wholeNumber(v, 1, 1040)
@@ -212,24 +253,4 @@ func age(v string) (time.Duration, error) {
 		return 0, fmt.Errorf("must be a duration of a minute or more, such as 36h, 7d or 2w, not %q", v)
 	}
 	return d, nil
-}
-
-// byteSize reads 500MB, 10GB, 4GiB or a plain number of bytes.
-func byteSize(v string) (int64, error) {
-	number, factor := strings.TrimSpace(strings.ToUpper(v)), int64(1)
-	for _, unit := range []struct {
-		name   string
-		factor int64
-	}{{"KIB", 1 << 10}, {"MIB", 1 << 20}, {"GIB", 1 << 30}, {"TIB", 1 << 40}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}} {
-		if rest, ok := strings.CutSuffix(number, unit.name); ok {
-			number, factor = strings.TrimSpace(rest), unit.factor
-			break
-		}
-	}
-	n, err := strconv.ParseFloat(number, 64)
-	size := n * float64(factor)
-	if err != nil || !(size >= minJournalBytes && size <= 1<<60) {
-		return 0, fmt.Errorf("must be a size of 64MB or more, such as 500MB, 10GB or 4GiB, not %q", v)
-	}
-	return int64(size), nil
 }
