@@ -90,7 +90,7 @@ func (b *builder) linuxPackage(format string, p program, bin binary, parts nfpm.
 		Name:         p.name, Arch: bin.arch, Platform: bin.os,
 		Version: b.revision.packageVersion(), VersionSchema: "none",
 		Section: "net", Priority: "optional",
-		Maintainer: "Pulse <pulse@nanopack.io>", Vendor: "nanopack", Homepage: "https://github.com/nanopack/pulse",
+		Maintainer: "https://github.com/nanopack/pulse", Vendor: "nanopack", Homepage: "https://github.com/nanopack/pulse",
 		License: "MPL-2.0", Description: p.summary + "\n" + p.long,
 		DisableGlobbing: true, MTime: b.revision.time,
 	})

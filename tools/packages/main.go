@@ -21,22 +21,19 @@ func main() {
 	out := flag.String("out", "../../bin/packages", "Directory to write to; what is in it is removed")
 	host := flag.Bool("host", false, "Build only for the processor of this machine, and only what runs on Linux")
 	flag.Parse()
-	if err := run(*root, *out, *host); err != nil {
+	r, err := revisionOf(*root)
+	if err == nil {
+		err = run(r, *root, *out, *host)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "packages:", err)
 		os.Exit(1)
 	}
 }
 
-// run builds everything, or with host only what the tests install, into the directory out.
-func run(root, out string, host bool) error {
-	root, err := filepath.Abs(root)
-	if err != nil {
-		return err
-	}
-	r, err := revisionOf(root)
-	if err != nil {
-		return err
-	}
+// run builds everything of a revision, or with host only what this machine can run, into the
+// directory out.
+func run(r revision, root, out string, host bool) error {
 	work, err := os.MkdirTemp("", "pulse-packages")
 	if err != nil {
 		return err
