@@ -1,18 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 var aToken = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
@@ -124,140 +118,4 @@ func (s system) verifyUnits(t *testing.T) {
 			}
 		}
 	}
-}
-
-// start starts a program in the system as its unit does, as its user. env is what a test has
-// besides. The program ends with the test. The lines of its standard output come back.
-func (s system) start(t *testing.T, name string, env ...string) <-chan string {
-	t.Helper()
-	unit := s.read("/usr/lib/systemd/system/" + name + ".service")
-	exec := regexp.MustCompile(`(?m)^ExecStart=(.*)$`).FindStringSubmatch(unit)
-	user := regexp.MustCompile(`(?m)^User=(.*)$`).FindStringSubmatch(unit)
-	if exec == nil || user == nil {
-		t.Fatalf("the unit of %s says no program or no user:\n%s", name, unit)
-	}
-	cmd := s.inside(user[1], strings.Fields(exec[1])...)
-	cmd.Env = append(cmd.Env, env...)
-	log := filepath.Join(t.TempDir(), "log")
-	stderr, err := os.Create(log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = stderr
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := make(chan string, 100)
-	go func() {
-		defer close(lines)
-		for scanner := bufio.NewScanner(stdout); scanner.Scan(); {
-			lines <- scanner.Text()
-		}
-	}()
-	t.Cleanup(func() {
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		for range lines { // until it has ended
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		stderr.Close()
-		if t.Failed() {
-			text, _ := os.ReadFile(log)
-			t.Logf("%s:\n%s", name, text)
-		}
-	})
-	return lines
-}
-
-// findHost starts the server and the agent, and waits until the server has a reading of this host.
-func (s system) findHost(t *testing.T, token string) {
-	greeting := s.start(t, "pulse", "PULSE_HTTP_LISTEN_ADDRESS=127.0.0.1:0", "PULSE_SERVER_LISTEN_ADDRESS=127.0.0.1:0", "PULSE_NATS_LISTEN_ADDRESS=127.0.0.1:0")
-	api, relays := "", ""
-	for limit := time.After(time.Minute); api == ""; {
-		select {
-		case line, ok := <-greeting:
-			if !ok {
-				t.Fatal("the server ended")
-			}
-			switch words := strings.Fields(line); {
-			case len(words) == 2 && words[0] == "relays":
-				relays = words[1]
-			case len(words) == 2 && words[0] == "api":
-				api = words[1]
-			}
-		case <-limit:
-			t.Fatal("the server does not start")
-		}
-	}
-	s.start(t, "pulse-relay", "PULSE_RELAY_SERVER="+relays)
-	host, err := os.Hostname()
-	if err != nil {
-		t.Fatal(err)
-	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api+"/latest/cpu_used?host="+host, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("X-AUTH-TOKEN", token)
-	started := time.Now()
-	for tick := time.NewTicker(200 * time.Millisecond); ; <-tick.C {
-		answer, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer.Body.Close()
-		if answer.StatusCode == http.StatusOK {
-			t.Logf("the host is there after %v", time.Since(started).Round(time.Millisecond))
-			return
-		}
-		if time.Since(started) > time.Minute {
-			t.Fatalf("after a minute the host is not there: %s", answer.Status)
-		}
-	}
-}
-
-// TestRPM installs, upgrades and removes the rpms. They are for another system: the small Debian
-// has what their scripts need, but not under the names that they depend on.
-func TestRPM(t *testing.T) {
-	s := newSystem(t)
-	rpm := func(args ...string) string {
-		t.Helper()
-		out, err := exec.Command("rpm", append([]string{"--root", s.root, "--nodeps"}, args...)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("rpm %v: %v\n%s", args, err, out)
-		}
-		return string(out)
-	}
-	dir := packages(t, version1)
-	said := rpm("-i", find(t, dir, "pulse-1*.rpm"), find(t, dir, "pulse-relay-1*.rpm"))
-	s.has("/etc/pulse/pulse.json", "pulse:pulse 600")
-	s.has("/etc/pulse/pulse-relay.json", "pulse-relay:pulse-relay 600")
-	s.has("/var/lib/pulse", "pulse:pulse 700")
-	token := s.token()
-	if !strings.Contains(said, "#token="+token) || !strings.Contains(said, "systemctl enable --now pulse") {
-		t.Errorf("the token and what to do are not said:\n%s", said)
-	}
-	config := s.read("/etc/pulse/pulse.json")
-	s.run("touch /var/lib/pulse/pulse.db")
-	newer := packages(t, version2)
-	if said := rpm("-U", find(t, newer, "pulse-1*.rpm"), find(t, newer, "pulse-relay-1*.rpm")); aToken.MatchString(said) {
-		t.Errorf("an upgrade says a token:\n%s", said)
-	}
-	if now := s.read("/etc/pulse/pulse.json"); now != config {
-		t.Errorf("after the upgrade the config file is\n%s\nand was\n%s", now, config)
-	}
-	if out := s.run("/usr/bin/pulse -v"); !strings.Contains(out, "pulse v1.0.1 ") || !strings.Contains(out, runtime.GOARCH) {
-		t.Errorf("after the upgrade it is %s", out)
-	}
-	rpm("-e", "pulse", "pulse-relay")
-	s.has("/usr/bin/pulse", "")
-	s.has("/etc/pulse/pulse.json", "pulse:pulse 600")
-	s.has("/var/lib/pulse/pulse.db", "root:root 644")
 }
