@@ -119,3 +119,24 @@ func (s system) verifyUnits(t *testing.T) {
 		}
 	}
 }
+
+// TestDebOverByHand installs the server over an installation by hand, as docs/OPERATIONS.md
+// describes it.
+func TestDebOverByHand(t *testing.T) {
+	s := newSystem(t)
+	const config = `{"token": "a token of my own"}`
+	s.run(`groupadd --gid 700 pulse; useradd --system --gid pulse --home-dir /var/lib/pulse --shell /usr/sbin/nologin pulse
+		install -d -m 0750 -o root -g pulse /etc/pulse /var/lib/pulse /etc/systemd/system
+		printf '` + config + `' >/etc/pulse/pulse.json; chown pulse:pulse /etc/pulse/pulse.json; chmod 0400 /etc/pulse/pulse.json
+		echo '[Service]' >/etc/systemd/system/pulse.service`)
+	said := s.install(debs(t, version1)...)
+	if now := s.read("/etc/pulse/pulse.json"); now != config {
+		t.Errorf("the config file is now %s", now)
+	}
+	s.has("/etc/pulse/pulse.json", "pulse:pulse 400")
+	s.has("/var/lib/pulse", "root:pulse 750")
+	if !strings.Contains(said, "/etc/systemd/system/pulse.service is used instead") || aToken.MatchString(said) {
+		t.Errorf("the installation says\n%s", said)
+	}
+	s.run("chroot --userspec=pulse-relay:pulse-relay / test -r /etc/pulse/pulse-relay.json")
+}

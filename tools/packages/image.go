@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/x509roots/fallback/bundle"
@@ -73,11 +74,11 @@ func (l *layout) addJSON(mediaType string, value any) (descriptor, error) {
 
 // image writes the container image for all processors as one OCI archive. index.json names one
 // index with the version as its tag, which lists a manifest a processor.
-func (b *builder) image(p program, built []binary) error {
+func (b *builder) image(p program, built []binary, extras []extra) error {
 	l := &layout{have: make(map[string]bool)}
 	var manifests []descriptor
 	for _, bin := range built {
-		manifest, err := b.addImage(l, p, bin)
+		manifest, err := b.addImage(l, p, bin, extras)
 		if err != nil {
 			return err
 		}
@@ -106,13 +107,12 @@ func (b *builder) image(p program, built []binary) error {
 
 // addImage adds the image of one processor: one layer with the program, its config file, its data
 // dir and the certificates of the known authorities, for receivers of alerts with https.
-func (b *builder) addImage(l *layout, p program, bin binary) (descriptor, error) {
+func (b *builder) addImage(l *layout, p program, bin binary, extras []extra) (descriptor, error) {
 	program, err := os.ReadFile(bin.path)
 	if err != nil {
 		return descriptor{}, err
 	}
-	var files, layer bytes.Buffer
-	if err := writeTar(&files, []entry{
+	entries := []entry{
 		{name: "etc/", mode: 0o755},
 		{name: "etc/pulse/", mode: 0o755},
 		{name: "etc/pulse/pulse.json", mode: 0o644, content: []byte(imageConfig)},
@@ -123,10 +123,25 @@ func (b *builder) addImage(l *layout, p program, bin binary) (descriptor, error)
 		{name: "usr/", mode: 0o755},
 		{name: "usr/bin/", mode: 0o755},
 		{name: "usr/bin/" + p.name, mode: 0o755, content: program},
+		{name: "usr/share/", mode: 0o755},
+		{name: "usr/share/doc/", mode: 0o755},
+		{name: "usr/share/doc/" + p.name + "/", mode: 0o755},
 		{name: "var/", mode: 0o755},
 		{name: "var/lib/", mode: 0o755},
 		{name: "var/lib/pulse/", mode: 0o700, uid: imageUser}, // a new volume takes its owner from here
-	}, b.revision.time); err != nil {
+	}
+	for _, e := range extras {
+		if !e.license {
+			continue
+		}
+		content, err := os.ReadFile(e.source)
+		if err != nil {
+			return descriptor{}, err
+		}
+		entries = append(entries, entry{name: strings.TrimPrefix(e.path, "/"), mode: 0o644, content: content})
+	}
+	var files, layer bytes.Buffer
+	if err := writeTar(&files, entries, b.revision.time); err != nil {
 		return descriptor{}, err
 	}
 	compressed := gzip.NewWriter(&layer)

@@ -32,6 +32,8 @@ type extra struct {
 	path   string // where it is installed, in a deb or rpm
 	name   string // its name in an archive; "" if archives are without it
 	format string // "deb" or "rpm" if only that has it
+
+	license bool // it goes along with every copy of the program
 }
 
 // linuxPackages writes the deb and the rpm.

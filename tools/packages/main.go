@@ -76,7 +76,11 @@ func (b *builder) program(p program) error {
 		}
 		built = append(built, bin)
 	}
-	extras, err := b.extras(p)
+	parts, err := b.parts(p, built)
+	if err != nil {
+		return err
+	}
+	extras, err := b.extras(p, parts)
 	if err != nil {
 		return err
 	}
@@ -93,11 +97,11 @@ func (b *builder) program(p program) error {
 	}
 	if p.image {
 		linux := slices.DeleteFunc(slices.Clone(built), func(b binary) bool { return b.os != "linux" })
-		if err := b.image(p, linux); err != nil {
+		if err := b.image(p, linux, extras); err != nil {
 			return fmt.Errorf("image: %w", err)
 		}
 	}
-	return b.sbom(p, built)
+	return b.sbom(p, parts)
 }
 
 // writeSums writes SHA256SUMS, as sha256sum -c reads it.

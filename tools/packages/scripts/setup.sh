@@ -25,6 +25,9 @@ if [ ! -e {{.Config}} ] && [ ! -L {{.Config}} ]; then
 	printf '{\n  %s\n}\n' "$lines" >"$new"
 	chown {{.Name}}: "$new"
 	mv "$new" {{.Config}}
+{{- if ne .Name "pulse"}}
+	chmod o+x /etc/pulse # it may be closed to all but the server's user; its files have modes of their own
+{{- end}}
 fi
 if [ -f /etc/systemd/system/{{.Name}}.service ] && [ ! -L /etc/systemd/system/{{.Name}}.service ]; then
 	echo "{{.Name}}: /etc/systemd/system/{{.Name}}.service is used instead of the unit of this package; remove it if you do not need it."
