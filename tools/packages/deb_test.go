@@ -21,6 +21,7 @@ func debs(t *testing.T, r revision) []string {
 // TestDeb installs the packages of the server and the agent in a clean Debian, starts both as their
 // units would, finds the host, upgrades, removes, and purges.
 func TestDeb(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t)
 	first := debs(t, version1)
 	said := s.install(first...)
@@ -123,6 +124,7 @@ func (s system) verifyUnits(t *testing.T) {
 // TestDebOverByHand installs the server over an installation by hand, as docs/OPERATIONS.md
 // describes it.
 func TestDebOverByHand(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t)
 	const config = `{"token": "a token of my own"}`
 	s.run(`groupadd --gid 700 pulse; useradd --system --gid pulse --home-dir /var/lib/pulse --shell /usr/sbin/nologin pulse
@@ -139,4 +141,47 @@ func TestDebOverByHand(t *testing.T) {
 		t.Errorf("the installation says\n%s", said)
 	}
 	s.run("chroot --userspec=pulse-relay:pulse-relay / test -r /etc/pulse/pulse-relay.json")
+}
+
+// TestDebService has a systemctl that writes down what the packages want of it.
+func TestDebService(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	const systemctl = "#!/bin/sh\necho \"$*\" >>/tmp/calls\ncase $* in *is-enabled*) cat /tmp/enabled ;; *is-active*) test -e /tmp/active ;; esac\n"
+	if err := os.WriteFile(s.path("/usr/bin/systemctl"), []byte(systemctl), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.run("mkdir -p /run/systemd/system; echo enabled >/tmp/enabled")
+	// did returns what was done to the unit since the last call.
+	did := func() string {
+		t.Helper()
+		calls := s.read("/tmp/calls")
+		s.run("rm -f /tmp/calls")
+		var done []string
+		for line := range strings.Lines(calls) {
+			for _, word := range strings.Fields(line) {
+				if word == "start" || word == "stop" || strings.HasSuffix(word, "restart") {
+					done = append(done, word)
+				}
+			}
+		}
+		return strings.Join(done, ", ")
+	}
+	first, second := debs(t, version1)[0], debs(t, version2)[0]
+	for _, step := range []struct {
+		name, want string
+		do         func()
+	}{
+		{"the first installation", "start", func() { s.install(first); s.run("touch /tmp/active") }},
+		{"an upgrade", "restart", func() { s.install(second) }},
+		{"a removal", "stop", func() { s.run("dpkg -r pulse; rm /tmp/active") }},
+		{"an installation over what was removed", "restart", func() { s.install(first) }},
+		{"an upgrade of what is disabled", "", func() { s.run("echo disabled >/tmp/enabled"); s.install(second) }},
+		{"a purge", "stop", func() { s.run("dpkg --purge pulse") }},
+	} {
+		step.do()
+		if got := did(); got != step.want {
+			t.Errorf("%s: %s, want %s", step.name, got, step.want)
+		}
+	}
 }

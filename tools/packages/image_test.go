@@ -141,6 +141,7 @@ func (u unpacked) unpack(t *testing.T) string {
 
 // TestImage reads the container image, unpacks it, and runs it as a container runtime would.
 func TestImage(t *testing.T) {
+	t.Parallel()
 	u := readImage(t, find(t, packages(t, version1), "pulse_*_oci.tar"), runtime.GOARCH)
 	c := u.config.Config
 	if u.config.Architecture != runtime.GOARCH || c.User != "65532:65532" || len(c.Volumes) != 1 || len(c.ExposedPorts) != 2 {

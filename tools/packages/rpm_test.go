@@ -10,6 +10,7 @@ import (
 // TestRPM installs, upgrades and removes the rpms. They are for another system: the small Debian
 // has what their scripts need, but not under the names that they depend on.
 func TestRPM(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t)
 	rpm := func(args ...string) string {
 		t.Helper()

@@ -1,8 +1,9 @@
 {{/* Makes the user, the directories and the config file, each only if it is not there. */ -}}
 if ! getent passwd {{.Name}} >/dev/null; then
-	group=--user-group
-	if getent group {{.Name}} >/dev/null; then group="--gid {{.Name}}"; fi
-	useradd --system $group --home-dir {{.Data}} --no-create-home --shell /usr/sbin/nologin --comment '{{.Account}}' {{.Name}}
+	if ! getent group {{.Name}} >/dev/null; then
+		groupadd --system {{.Name}}
+	fi
+	useradd --system --gid {{.Name}} --home-dir {{.Data}} --no-create-home --shell /usr/sbin/nologin --comment '{{.Account}}' {{.Name}}
 fi
 if [ ! -e {{.Data}} ]; then
 	install -d -m 0700 -o {{.Name}} -g "$(id -gn {{.Name}})" {{.Data}}
