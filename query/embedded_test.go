@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/influxnames"
+	"github.com/nanopack/pulse/internal/tagfilter"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector/influx"
@@ -211,7 +212,7 @@ func TestEngineWithTheCorpus(t *testing.T) {
 	hour := testNow.Truncate(time.Hour)
 	var names []string
 	for _, name := range corpus(t) {
-		if checkName("", name) == nil && !reservedName(name) && name != "_measurement" && !influxnames.IsCompanion(name) {
+		if checkName("", name) == nil && !tagfilter.Reserved(name) && name != "_measurement" && !influxnames.IsCompanion(name) {
 			names = append(names, name)
 		}
 	}

@@ -7,9 +7,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/internal/tagfilter"
 )
 
-// TestCheckFilter checks that CheckFilter and the routes agree: an accepted filter is a filter on
+// TestCheckFilter checks that tagfilter.Check and the routes agree: an accepted filter is a filter on
 // every route, and a refused one is not a filter on all of them.
 func TestCheckFilter(t *testing.T) {
 	filters := []struct {
@@ -35,7 +37,7 @@ func TestCheckFilter(t *testing.T) {
 			inLive = append(inLive, key)
 		}
 		all := is(keysOf(latest.filters), err1) && is(keysOf(history.filters), err2) && is(inLive, err3) && is(keysOf(ranged.filters), err4)
-		if err := CheckFilter(f.key, f.value); (err == nil) != f.ok || all != f.ok {
+		if err := tagfilter.Check(f.key, f.value); (err == nil) != f.ok || all != f.ok {
 			t.Errorf("%.40q: %v; a filter everywhere: %v, want %v", f.key, err, all, f.ok)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/floor"
+	"github.com/nanopack/pulse/internal/tagfilter"
 	"github.com/nanopack/pulse/projector/latest"
 )
 
@@ -105,7 +106,7 @@ func (s *Server) latestEach(w http.ResponseWriter, name string, sel selection, s
 func (s *Server) selection(r *http.Request, p params, history time.Duration) (string, selection, error) {
 	name := p.get("stat")
 	err := checkName("the stat", name)
-	if err == nil && history != 0 && reservedName(name) {
+	if err == nil && history != 0 && tagfilter.Reserved(name) {
 		err = badRequest("%s has no history: InfluxDB reserves the name", name)
 	}
 	var sel selection

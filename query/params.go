@@ -8,18 +8,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/influxdata/influxql"
 
 	"github.com/nanopack/pulse/internal/duration"
+	"github.com/nanopack/pulse/internal/tagfilter"
 )
 
 // Bounds of what one request may ask.
 const (
-	maxNameBytes    = 256  // of a stat and of a filter's key
-	maxValueBytes   = 1024 // of a filter's value
+	maxNameBytes    = tagfilter.MaxKey   // of a stat and of a filter's key
+	maxValueBytes   = tagfilter.MaxValue // of a filter's value
 	maxFilterKeys   = 32
 	maxFilterValues = 1024               // of all filters together
 	maxBack         = duration.MaxGiven  // start, stop and step
@@ -149,7 +148,7 @@ func parseFilters(values url.Values) (filters, error) {
 		if err := checkName("the filter", key); err != nil {
 			return nil, err
 		}
-		if reservedName(key) {
+		if tagfilter.Reserved(key) {
 			return nil, badRequest("%s cannot be a filter: InfluxDB reserves the name (for times use start and stop)", key)
 		}
 		if total += len(vs); total > maxFilterValues {
@@ -160,7 +159,7 @@ func parseFilters(values url.Values) (filters, error) {
 			if len(v) > maxValueBytes {
 				return nil, badRequest("a value of filter %s has %d bytes: at most %d are allowed", key, len(v), maxValueBytes)
 			}
-			if !printable(v) {
+			if !tagfilter.Printable(v) {
 				return nil, badRequest("a value of filter %s holds control characters or is not UTF-8", key)
 			}
 			if !slices.Contains(f.values, v) {
@@ -172,17 +171,6 @@ func parseFilters(values url.Values) (filters, error) {
 	return fs, nil
 }
 
-// reservedName reports whether an identifier has a meaning of its own in InfluxQL, quoted or not:
-// the time, which would widen or empty the range that was asked for, the current time, or parts of
-// the index.
-func reservedName(name string) bool {
-	switch strings.ToLower(name) {
-	case "time", "now()", "_name", "_tagkey", "_tagvalue", "_serieskey", "_fieldkey":
-		return true
-	}
-	return false
-}
-
 // checkName holds for names of stats and of tags.
 func checkName(what, name string) error {
 	switch {
@@ -190,21 +178,10 @@ func checkName(what, name string) error {
 		return badRequest("%s has no name", what)
 	case len(name) > maxNameBytes:
 		return badRequest("the name of %s has %d bytes: at most %d are allowed", what, len(name), maxNameBytes)
-	case !printable(name):
+	case !tagfilter.Printable(name):
 		return badRequest("the name of %s holds control characters or is not UTF-8", what)
 	}
 	return nil
-}
-
-// printable reports whether s is UTF-8 without control characters. It refuses U+FEFF too, which a
-// reader may take for a byte order mark and drop.
-func printable(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	return !strings.ContainsFunc(s, func(r rune) bool {
-		return unicode.IsControl(r) || r == '\uFEFF'
-	})
 }
 
 // parseFill reads backfill: any value fills, with that number, or with 0 when the value is no

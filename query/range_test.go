@@ -13,6 +13,7 @@ import (
 
 	"github.com/influxdata/influxdb1-client/models"
 
+	"github.com/nanopack/pulse/internal/tagfilter"
 	"github.com/nanopack/pulse/projector/influx"
 	"github.com/nanopack/pulse/projector/latest"
 )
@@ -279,7 +280,7 @@ func TestRangeWithTheCorpus(t *testing.T) {
 		w.influx.query = store.Query
 		at := testNow.Add(-5 * time.Minute)
 		for i, name := range corpus(t) {
-			if checkName("", name) != nil || reservedName(name) || name == "_measurement" || strings.Contains(name, ",") || strings.Contains(name, ":") {
+			if checkName("", name) != nil || tagfilter.Reserved(name) || name == "_measurement" || strings.Contains(name, ",") || strings.Contains(name, ":") {
 				continue
 			}
 			m := &modelled{interval: 15 * time.Minute, retention: 8 * time.Hour, readings: []single{{at.UnixNano(), map[string]string{name: name}, float64(i), true, true}}}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/duration"
 	"github.com/nanopack/pulse/internal/floor"
+	"github.com/nanopack/pulse/internal/tagfilter"
 )
 
 // wholeSlots goes from the start of the slot that start falls into to the end of the one that stop
@@ -25,7 +26,7 @@ func (s *Server) rangeSelection(name, rawQuery string) (selection, error) {
 	if err := checkName("the stat", name); err != nil {
 		return selection{}, err
 	}
-	if reservedName(name) {
+	if tagfilter.Reserved(name) {
 		return selection{}, badRequest("%s has no history: InfluxDB reserves the name", name)
 	}
 	sel, err := parseRange(rawQuery, s.o.Now(), s.o.Location)
@@ -105,7 +106,7 @@ func parseBy(text string) (by []string, err error) {
 		if err := checkName("a tag of by", key); err != nil {
 			return nil, err
 		}
-		if reservedName(key) {
+		if tagfilter.Reserved(key) {
 			return nil, badRequest("nothing can be grouped by %s: InfluxDB reserves the name", key)
 		}
 		if slices.Contains(by, key) {

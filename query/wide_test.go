@@ -10,6 +10,7 @@ import (
 
 	"github.com/influxdata/influxdb1-client/models"
 
+	"github.com/nanopack/pulse/internal/tagfilter"
 	"github.com/nanopack/pulse/internal/testtools"
 	"github.com/nanopack/pulse/projector/influx"
 )
@@ -171,7 +172,7 @@ func TestWideStatement(t *testing.T) {
 	}
 	for _, name := range corpus(t) {
 		for _, counted := range []bool{false, true} {
-			if checkName("", name) != nil || reservedName(name) {
+			if checkName("", name) != nil || tagfilter.Reserved(name) {
 				continue
 			}
 			q := asked(name, filters{{key: name, values: []string{name}}}, time.Hour)

@@ -28,6 +28,9 @@
 //	  ping                                  pong
 //	  ok                                    none; it is itself the answer to flush and override
 //	  close                                 the server closes the connection
+//	  spool {id} {waiting} {dropped} {now}  kept, then recall; only for a server that takes past
+//	  took {first} {seq} {item},{item}      kept, some time later; it is itself the answer to get
+//	  past {first} {seq} {ms} {item},{item} kept, some time later; it is itself the answer to recall
 //
 //	server to relay                         answer
 //	  get {name},{name}                     got {item},{item}
@@ -37,6 +40,9 @@
 //	  beat {seconds}                        none; the relay pings this often from now on
 //	  pong                                  none
 //	  ok                                    none
+//	  takes {word},{word}                   none, or spool; what the server understands beyond the first release
+//	  kept {id} {first}-{last}              none; these records are in the journal
+//	  recall {n}                            past lines, then spool; nothing if n is 0
 //	  error {reason}                        none; what the server refused, or why it closes the connection next
 //
 //	item  = {collector}-{stat}:{value}      a stat of a collector
@@ -60,6 +66,32 @@
 // speak whenever they like. Answers come in the order of the requests, but an ok does not name its
 // request, so neither side waits for one (Pulse 0.2 does not answer add and remove at all). A got
 // may be split over several lines. Both sides ignore lines with an unknown verb.
+//
+// # A relay with a spool
+//
+// A relay may keep what it measures in a spool until the journal has it: also while nobody polls it.
+// What one answer would hold is a record: items that were taken together. The records of a spool are
+// numbered from 1 and no number is used again; the spool has an id, 8 hex digits. A server that
+// understands this says takes past after the beat. Then the relay says spool: how many records wait,
+// how many readings were ever dropped because the spool was full, and its clock in ms since 1970.
+//
+// The server answers the first spool line of a connection with at most two kept lines, of the last
+// run and the last batch that the journal has, and with recall. Before that the relay hands nothing
+// over. Then it answers get with took instead of got: the record just taken. First is the first
+// record of an unbroken run of records that were sent with took, one after the other, on this
+// connection. To recall {n} the relay answers with its newest n records that wait, in past lines:
+// one batch, first to last without a gap, in ascending order, with the time of each in ms; and then
+// with spool. A batch may be smaller than was asked for. There is one batch under way at a time:
+// recall comes after the kept of the last one. recall 0 means that nothing is wanted now. The relay
+// says spool again when records wait and it has not said so since the last recall.
+//
+// The relay forgets a record when a kept line names it. A kept line that begins after records of its
+// run or batch means that the journal did not take those: they wait again. So do, when the
+// connection has ended, all records that no kept line has named. The relay begins a new run only
+// when each record of the run before is kept or waits; a record that is taken earlier waits too, and
+// the get is answered by an empty got. With these rules each record is in the journal once, whoever
+// is killed: an event carries its first and seq, so that the newest event of a relay says which
+// range of records is there. A record of more items than a line holds is several records of one time.
 //
 // # Limits
 //

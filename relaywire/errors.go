@@ -39,4 +39,6 @@ var (
 	ErrBadDuration = errors.New("bad duration: send a positive number of seconds")
 	// ErrBadOverride is an override line without a {name}:{interval} list.
 	ErrBadOverride = errors.New("bad override: send override {seconds} {name}:{interval},{name}:{interval}")
+	// ErrBadSpool is a line about a spool without the numbers that belong to it.
+	ErrBadSpool = errors.New("bad line about a spool: send spool {id} {waiting} {dropped} {now}, took {first} {seq} {items}, past {first} {seq} {ms} {items}")
 )

@@ -20,6 +20,7 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte("override 60 cpu:1,ram:5\nbeat 30\nget cpu,,ram\nremove cpu"), uint16(1))
 	f.Add([]byte("got a:0,25,b:1,#INF,_connected:1,c:3,,4,d\nadd _connected:x"), uint16(7))
 	f.Add([]byte("got a-b-c:5,noval,:,-:,x:0x1p-2,y:nan,z:1e999\n\n\r\n \n"), uint16(512))
+	f.Add([]byte("spool 5f2a00c1 3 0 1795416968123\nkept 5f2a00c1 1-2\nrecall 7\ntook 1 2 a:1\npast 1 9223372036854775807 1 a-b:2"), uint16(9))
 	f.Add(append(bytes.Repeat([]byte("x"), 600), "\nok\n"...), uint16(511))
 	f.Add(append(bytes.Repeat([]byte("got a:1,"), 9000), '\n'), uint16(4096))
 	f.Fuzz(func(t *testing.T, data []byte, chunk uint16) {
@@ -114,6 +115,18 @@ func parseAll(t *testing.T, args []byte) {
 	}
 	if d, err := ParseBeat(args); err == nil && (d <= 0 || d > MaxDuration) {
 		t.Fatalf("beat %v of %q", d, args)
+	}
+	if s, err := ParseSpool(args); err == nil && (len(s.ID.String()) != 8 || s.Now < 0) {
+		t.Fatalf("spool %+v of %q", s, args)
+	}
+	if _, r, err := ParseKept(args); err == nil && (r.First < 1 || r.First > r.Seq) {
+		t.Fatalf("kept %+v of %q", r, args)
+	}
+	if n, err := ParseRecall(args); err == nil && (n < 0 || n > MaxRecall) {
+		t.Fatalf("recall %d of %q", n, args)
+	}
+	if r, ms, items, err := ParsePast(args); err == nil && (r.First < 1 || r.First > r.Seq || ms < 0 || len(items) >= len(args)) {
+		t.Fatalf("past %+v %d %q of %q", r, ms, items, args)
 	}
 	for r := range Readings(args) {
 		switch {
@@ -218,6 +231,54 @@ func FuzzWriters(f *testing.F) {
 			if n != 1 {
 				t.Fatalf("%d readings", n)
 			}
+		}
+	})
+}
+
+// FuzzSpool checks that what is written of a spool reads back, and that items that do not fit in a
+// line are left for the next one.
+func FuzzSpool(f *testing.F) {
+	f.Add(uint32(0x5f2a00c1), uint64(1), uint64(3), int64(1795416968123), "cpu", 2, 1.5)
+	f.Add(uint32(0), uint64(9), uint64(9), int64(0), strings.Repeat("x", 255), 300, -1e300)
+	f.Add(uint32(math.MaxUint32), uint64(math.MaxInt64), uint64(math.MaxInt64), int64(math.MaxInt64), "", 0, math.NaN())
+	f.Fuzz(func(t *testing.T, id uint32, first, seq uint64, ms int64, name string, n int, v float64) {
+		first, seq, ms, n = first&math.MaxInt64, seq&math.MaxInt64, ms&math.MaxInt64, n&1023
+		first, seq = max(1, min(first, seq)), max(1, first, seq)
+		s, r := SpoolState{SpoolID(id), first, seq, ms}, Record{first, seq}
+		if got, err := ParseSpool(Parse(AppendSpool(nil, s)).Args); err != nil || got != s {
+			t.Fatalf("%+v reads back as %+v, %v", s, got, err)
+		}
+		if got, k, err := ParseKept(Parse(AppendKept(nil, s.ID, r)).Args); err != nil || got != s.ID || k != r {
+			t.Fatalf("%+v reads back as %v %+v, %v", r, got, k, err)
+		}
+		items := make([]GotItem, n)
+		for i := range items {
+			items[i] = GotItem{name, strconv.Itoa(i), v}
+		}
+		read := 0
+		for left := items; len(left) > 0; {
+			line, wrote := AppendPast([]byte("before"), r, ms, left)
+			if wrote == 0 || len(line)-len("before") > MaxLine {
+				t.Fatalf("a line of %d bytes with %d items", len(line), wrote)
+			}
+			left = left[wrote:]
+			if line = line[len("before"):]; len(line) == 0 {
+				continue
+			}
+			m, err := NewReader(bytes.NewReader(line)).Read()
+			got, at, rest, bad := ParsePast(m.Args)
+			if err != nil || bad != nil || m.Verb != VerbPast || got != r || at != ms {
+				t.Fatalf("%q reads back as %v %+v %d, %v, %v", line, m.Verb, got, at, err, bad)
+			}
+			for g := range Readings(rest) {
+				if ValidName(name) && (g.Err != nil || string(g.Collector) != name || string(g.Stat) != strconv.Itoa(read) || g.Value != v) {
+					t.Fatalf("item %d reads back as %+v", read, g)
+				}
+				read++
+			}
+		}
+		if want := n; !math.IsNaN(v) && !math.IsInf(v, 0) && read != want {
+			t.Fatalf("%d of %d items", read, want)
 		}
 	})
 }

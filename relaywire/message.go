@@ -49,6 +49,12 @@ const (
 	VerbOK                   // both: done
 	VerbClose                // relay: going away
 	VerbError                // server: why it refuses something or closes the connection
+	VerbTakes                // server: what it understands beyond the first release
+	VerbSpool                // relay: how full its spool is
+	VerbTook                 // relay: a record of its spool as the answer to get
+	VerbKept                 // server: records that are in the journal
+	VerbRecall               // server: hand records of the spool over
+	VerbPast                 // relay: a record that was recalled
 	verbs
 )
 
@@ -81,6 +87,18 @@ func (v Verb) String() string {
 		return "close"
 	case VerbError:
 		return "error"
+	case VerbTakes:
+		return "takes"
+	case VerbSpool:
+		return "spool"
+	case VerbTook:
+		return "took"
+	case VerbKept:
+		return "kept"
+	case VerbRecall:
+		return "recall"
+	case VerbPast:
+		return "past"
 	}
 	return "unknown"
 }
@@ -97,7 +115,7 @@ type Message struct {
 
 // Parse reads one line, with or without its end. It never fails: a line that it does not know is
 // VerbUnknown. Parse does not check the arguments: ParseID, ParseAdd, ParseRemove, Readings, Names,
-// ParseOverride and ParseBeat do.
+// ParseOverride, ParseBeat and those of a spool's lines do.
 func Parse(line []byte) Message {
 	line = trimEnd(line)
 	word, rest, _ := bytes.Cut(line, space)
@@ -138,6 +156,18 @@ func verbOf(word []byte) Verb {
 		return VerbClose
 	case "error":
 		return VerbError
+	case "took":
+		return VerbTook
+	case "past":
+		return VerbPast
+	case "kept":
+		return VerbKept
+	case "recall":
+		return VerbRecall
+	case "spool":
+		return VerbSpool
+	case "takes":
+		return VerbTakes
 	}
 	return VerbUnknown
 }

@@ -98,8 +98,22 @@ func describe(m Message, token bool) string {
 		if name, err = ParseRemove(m.Args); err == nil {
 			fmt.Fprintf(&b, "= remove %q", name)
 		}
-	case VerbGot:
-		for r := range Readings(m.Args) {
+	case VerbGot, VerbTook, VerbPast:
+		items := m.Args
+		var r Record
+		var ms int64
+		switch m.Verb {
+		case VerbTook:
+			r, items, err = ParseTook(m.Args)
+			fmt.Fprintf(&b, "= took %d-%d\n", r.First, r.Seq)
+		case VerbPast:
+			r, ms, items, err = ParsePast(m.Args)
+			fmt.Fprintf(&b, "= past %d-%d at %d\n", r.First, r.Seq, ms)
+		}
+		if err != nil {
+			return fmt.Sprintf("= refused %v\n", err)
+		}
+		for r := range Readings(items) {
 			switch {
 			case r.Err != nil && r.Stat == nil:
 				fmt.Fprintf(&b, "= rejected %q %v\n", r.Collector, r.Err)
@@ -113,8 +127,20 @@ func describe(m Message, token bool) string {
 			return "= got\n"
 		}
 		return b.String()
-	case VerbGet:
-		b.WriteString("= get")
+	case VerbSpool:
+		var s SpoolState
+		s, err = ParseSpool(m.Args)
+		fmt.Fprintf(&b, "= spool %v waiting %d dropped %d at %d", s.ID, s.Waiting, s.Dropped, s.Now)
+	case VerbKept:
+		id, r, bad := ParseKept(m.Args)
+		err = bad
+		fmt.Fprintf(&b, "= kept %v %d-%d", id, r.First, r.Seq)
+	case VerbRecall:
+		n, bad := ParseRecall(m.Args)
+		err = bad
+		fmt.Fprintf(&b, "= recall %d", n)
+	case VerbGet, VerbTakes:
+		fmt.Fprintf(&b, "= %v", m.Verb)
 		for name := range Names(m.Args) {
 			fmt.Fprintf(&b, " %q", name)
 		}
@@ -143,7 +169,7 @@ func describe(m Message, token bool) string {
 
 // TestErrorsCanBeSent checks that AppendError sends the text of every sentinel unchanged.
 func TestErrorsCanBeSent(t *testing.T) {
-	for _, err := range []error{ErrLineTooLong, ErrMissingID, ErrMissingToken, ErrWrongToken, ErrBadID, ErrBadName, ErrReserved, ErrBadTag, ErrTooManyTags, ErrNoValue, ErrNotNumber, ErrNotFinite, ErrBadDuration, ErrBadOverride} {
+	for _, err := range []error{ErrLineTooLong, ErrMissingID, ErrMissingToken, ErrWrongToken, ErrBadID, ErrBadName, ErrReserved, ErrBadTag, ErrTooManyTags, ErrNoValue, ErrNotNumber, ErrNotFinite, ErrBadDuration, ErrBadOverride, ErrBadSpool} {
 		m := Parse(AppendError(nil, err.Error()))
 		if m.Verb != VerbError || !bytes.Equal(m.Args, []byte(err.Error())) {
 			t.Errorf("%v arrives as %v %q", err, m.Verb, m.Args)

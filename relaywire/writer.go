@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// GotItem is one reading of a got line to be written.
+// GotItem is one reading of a got, took or past line to be written.
 type GotItem struct {
 	Collector, Stat string
 	Value           float64
@@ -72,14 +72,18 @@ func AppendGot(dst []byte, items []GotItem) []byte {
 		}
 		mark := len(dst)
 		dst = beginItem(dst, start, verb)
-		dst = appendText(dst, it.Collector, reservedInNames, MaxName)
-		dst = append(dst, '-')
-		dst = appendText(dst, it.Stat, reservedInNames, MaxName)
-		dst = append(dst, ':')
-		dst = strconv.AppendFloat(dst, it.Value, 'g', -1, 64)
+		dst = appendItem(dst, it)
 		dst, start = breakLine(dst, start, mark, verb)
 	}
 	return endLine(dst, start)
+}
+
+func appendItem(dst []byte, it *GotItem) []byte {
+	dst = appendText(dst, it.Collector, reservedInNames, MaxName)
+	dst = append(dst, '-')
+	dst = appendText(dst, it.Stat, reservedInNames, MaxName)
+	dst = append(dst, ':')
+	return strconv.AppendFloat(dst, it.Value, 'g', -1, 64)
 }
 
 // AppendGet appends a get line, or several when the names do not fit in one. Empty names are left

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/kapa"
 )
@@ -31,11 +32,11 @@ Nothing is made and nothing is posted. --from and --to take 90m, 1d, 2026-11-20 
 
 // runAlert lists the alerts of a running server, or tests one on the past.
 func runAlert(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if rest, ok := cutVerb(args, "test"); ok {
+	if rest, ok := command.CutVerb(args, "test"); ok {
 		return runAlertTest(ctx, rest, stdout, stderr)
 	}
 	c := newCommand("alert", alertHelp, "PULSE", stdout, stderr)
-	c.verb = "test"
+	c.Verb = "test"
 	return runShow(ctx, c, args, "/alerts", printAlerts)
 }
 
@@ -100,12 +101,12 @@ func runAlertTest(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	from := c.String("from", "", "Where it begins: a time or date, or how far back, like 90m or 1d (required)")
 	to := c.String("to", "", "Where it ends, in the same way, not included; now when left out")
 	asJSON := c.Bool("json", false, "Print the server's answer as it is")
-	client, code := c.dial(args)
+	client, code := dial(c, args)
 	if client == nil {
 		return code
 	}
 	if err := q.complete(*tags, *by, *from, *to, c); err != nil {
-		return c.misused(err)
+		return c.Misused(err)
 	}
 	client.timeout = trialTimeout
 	answer, err := client.do(ctx, http.MethodPost, "/alerts/test", q)
@@ -113,18 +114,18 @@ func runAlertTest(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	switch {
 	case err == nil:
 	case said != nil && said.status == http.StatusBadRequest:
-		return c.misused(errors.New(said.text))
+		return c.Misused(errors.New(said.text))
 	case said != nil && (said.status == http.StatusNotFound || said.status == http.StatusMethodNotAllowed):
-		return c.failed(fmt.Errorf("%s has no tests of alerts: is it an older pulse?", client.base))
+		return c.Failed(fmt.Errorf("%s has no tests of alerts: is it an older pulse?", client.base))
 	default:
-		return c.unanswered(err)
+		return unanswered(c, err)
 	}
-	return show(c, client, answer, *asJSON, func(w io.Writer, t kapa.Trial) error { return printTrial(w, t, c.zone.Location) })
+	return show(c, client, answer, *asJSON, func(w io.Writer, t kapa.Trial) error { return printTrial(w, t, c.Location) })
 }
 
 // complete checks the flags as far as that is possible without a server, and fills in those that
 // the server takes in another form.
-func (q *alertTest) complete(tags, by, from, to string, c *command) (err error) {
+func (q *alertTest) complete(tags, by, from, to string, c *command.Command) (err error) {
 	for _, required := range []struct{ flag, value, what string }{
 		{"metric", q.Metric, "the stat to watch, such as cpu_used"}, {"threshold", q.Threshold, "a number"},
 		{"from", from, "a time or date like 2026-11-20 or yesterday, or how far back, like 90m or 1d"},
@@ -147,10 +148,10 @@ func (q *alertTest) complete(tags, by, from, to string, c *command) (err error) 
 		q.By = strings.Split(by, ",")
 	}
 	now := time.Now()
-	if _, q.From, err = when("from", from, now, c.zone.Location); err != nil || to == "" {
+	if _, q.From, err = when("from", from, now, c.Location); err != nil || to == "" {
 		return err
 	}
-	_, q.To, err = when("to", to, now, c.zone.Location)
+	_, q.To, err = when("to", to, now, c.Location)
 	return err
 }
 

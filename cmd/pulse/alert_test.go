@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/kapa"
 )
 
@@ -58,13 +59,13 @@ func TestAlertTestOfARealServer(t *testing.T) {
 	}
 	code, stdout, stderr := runCommand("alert", "test", "--api", s.HTTPAddr, "--token", "a token that reads", "--metric", "load", "--threshold", "80",
 		"--duration", "1s", "--every", "1s", "--by", "host", "--from", "1h")
-	if code != exitOK || stderr != "" || !strings.Contains(stdout, live[2]) || !strings.Contains(stdout, ": 3 posts\n") {
+	if code != command.ExitOK || stderr != "" || !strings.Contains(stdout, live[2]) || !strings.Contains(stdout, ": 3 posts\n") {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}
 	if got := receiver.rest("live"); len(got) > 0 {
 		t.Errorf("posted was also %q", got)
 	}
-	if code, stdout, _ := runCommand("alert", "--api", s.HTTPAddr); code != exitOK || !strings.Contains(stdout, "1 of 1  [*] load  mean of 1s > 80") {
+	if code, stdout, _ := runCommand("alert", "--api", s.HTTPAddr); code != command.ExitOK || !strings.Contains(stdout, "1 of 1  [*] load  mean of 1s > 80") {
 		t.Errorf("exit %d, %q", code, stdout)
 	}
 }
@@ -103,25 +104,25 @@ read: 1,234,567 events with 12,345,670 readings, of which 1,000 count; at the en
 a note
 `
 	code, stdout, stderr := runCommand(args...)
-	if code != exitOK || stderr != "" || stdout != want || asked != `POST /alerts/test {"metric":"cpu_used","threshold":"80.5","from":"2026-11-22T23:00:00Z"}` {
+	if code != command.ExitOK || stderr != "" || stdout != want || asked != `POST /alerts/test {"metric":"cpu_used","threshold":"80.5","from":"2026-11-22T23:00:00Z"}` {
 		t.Errorf("exit %d, %q\n%s\nwant\n%s\nasked %s", code, stderr, stdout, want, asked)
 	}
 	code, stdout, _ = runCommand(append(args, "--json", "--tags", "service:web,host:a:b", "--by", "host,disk", "--operator", "ge", "--recover", "60", "--every", "10s", "--duration", "1m",
 		"--deadman", "10m", "--level", "warn", "--to", "1h ago")...)
 	wantAsked := `POST /alerts/test {"metric":"cpu_used","threshold":"80.5","tags":{"host":"a:b","service":"web"},"by":["host","disk"],"level":"warn","operator":"ge","duration":"1m","every":"10s","recover":"60","deadman":"10m","from":"2026-11-22T23:00:00Z","to":"1h"}`
 	var whole kapa.Trial
-	if err := json.Unmarshal([]byte(stdout), &whole); code != exitOK || err != nil || len(whole.Posts) != 2 || asked != wantAsked {
+	if err := json.Unmarshal([]byte(stdout), &whole); code != command.ExitOK || err != nil || len(whole.Posts) != 2 || asked != wantAsked {
 		t.Errorf("exit %d, %v, %s, asked %s", code, err, stdout, asked)
 	}
 	for _, test := range []struct {
 		status, code int
 		want         string
 	}{
-		{http.StatusBadRequest, exitUsage, "pulse alert test: this is why\n"},
-		{http.StatusNotFound, exitFailure, "has no tests of alerts: is it an older pulse?\n"},
-		{http.StatusMethodNotAllowed, exitFailure, "has no tests of alerts: is it an older pulse?\n"},
-		{http.StatusUnauthorized, exitFailure, "the server does not take this token\n"},
-		{http.StatusServiceUnavailable, exitFailure, "the server answered 503: this is why\n"},
+		{http.StatusBadRequest, command.ExitUsage, "pulse alert test: this is why\n"},
+		{http.StatusNotFound, command.ExitFailure, "has no tests of alerts: is it an older pulse?\n"},
+		{http.StatusMethodNotAllowed, command.ExitFailure, "has no tests of alerts: is it an older pulse?\n"},
+		{http.StatusUnauthorized, command.ExitFailure, "the server does not take this token\n"},
+		{http.StatusServiceUnavailable, command.ExitFailure, "the server answered 503: this is why\n"},
 	} {
 		status = test.status
 		if code, stdout, stderr := runCommand(args...); code != test.code || stdout != "" || !strings.HasSuffix(stderr, test.want) {
@@ -134,15 +135,15 @@ a note
 		{"--metric", "x", "--threshold", "1", "--from", "1h", "--to", "never"}, {"--metric", "x", "--threshold", "1", "--from", "1h", "--tags", "web"},
 		{"--metric", "x", "--threshold", "1", "--from", "1h", "--tags", "a:b,a:c"}, {"--metric", "x", "--threshold", "1", "--from", "1h", "extra"},
 	} {
-		if code, _, stderr := runCommand(append([]string{"alert", "test", "--api", s.URL}, wrong...)...); code != exitUsage || strings.Count(stderr, "\n") != 1 || asked != "" {
+		if code, _, stderr := runCommand(append([]string{"alert", "test", "--api", s.URL}, wrong...)...); code != command.ExitUsage || strings.Count(stderr, "\n") != 1 || asked != "" {
 			t.Errorf("%q: exit %d, %q, asked %q", wrong, code, stderr, asked)
 		}
 	}
-	if code := run(t.Context(), args, fullDisk{}, io.Discard); code != exitFailure {
+	if code := run(t.Context(), args, fullDisk{}, io.Discard); code != command.ExitFailure {
 		t.Errorf("a full disk: exit %d", code)
 	}
 	s.Close()
-	if code, _, stderr := runCommand(args...); code != exitFailure || !strings.Contains(stderr, "is a server running there?") {
+	if code, _, stderr := runCommand(args...); code != command.ExitFailure || !strings.Contains(stderr, "is a server running there?") {
 		t.Errorf("no server: exit %d, %q", code, stderr)
 	}
 }

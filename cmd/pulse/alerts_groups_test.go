@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
@@ -146,7 +147,7 @@ func TestAlertsOfHostsThatGo(t *testing.T) {
 		len(v.Status.Groups[1].Silent) != 1 || v.Status.Groups[1].Silent[0] != "web2" {
 		t.Errorf("%+v", v)
 	}
-	pulse(t, exitOK, "relays", "forget", "--api", s.HTTPAddr, "web1")
+	pulse(t, command.ExitOK, "relays", "forget", "--api", s.HTTPAddr, "web1")
 	expect("web1", "CRITICAL OK none, web1 was forgotten")
 	await(t, s, "that no post comes again", time.Minute, func() error {
 		if n := get().Status.Undelivered; n > 0 {

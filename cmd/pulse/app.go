@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/internal/agent"
 	"github.com/nanopack/pulse/internal/filelimit"
 	"github.com/nanopack/pulse/internal/teardown"
 	"github.com/nanopack/pulse/journal"
@@ -74,7 +75,7 @@ type App struct {
 	alerts      *kapa.Alerts
 	ingest      *ingest.Server
 	query       *query.Server
-	hostRelay   *hostRelay // nil without --host-stats
+	hostRelay   *agent.HostRelay // nil without --host-stats
 }
 
 // NewApp binds both addresses, opens everything and starts nothing that others
@@ -294,7 +295,10 @@ func (a *App) startHostRelay() error {
 		// It is this process at the other end: there is nobody to mistake it for.
 		o.TLS = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
 	}
-	r, err := newHostRelay(o, nil)
+	for _, warning := range agent.Warnings(id, nil) {
+		o.Logger.Warn(warning)
+	}
+	r, err := agent.NewHostRelay(o, nil)
 	if err != nil {
 		return fmt.Errorf("--host-stats: %w", err)
 	}

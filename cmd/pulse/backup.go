@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/cut"
 	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/projector/influx/embedded"
@@ -67,26 +68,26 @@ that Pulse made for itself is not in it. - writes to standard output.`
 // it writes the backup itself.
 func runBackup(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("backup", backupHelp, "PULSE", stdout, stderr)
-	c.argument = "FILE"
-	flags := c.clientFlags()
+	c.Argument = "FILE"
+	flags := clientFlagsOf(c)
 	force := c.Bool("force", false, "Replace FILE if it exists")
-	c.takes("config-file", "data-dir", "influx-address", "log-level")
-	if done, code := c.parse(args); done {
+	takes(c, "config-file", "data-dir", "influx-address", "log-level")
+	if done, code := c.Begin(args); done {
 		return code
 	}
 	var config *Config // of a backup without a server
-	if c.given("data-dir") || c.given("config-file") {
+	if c.Given("data-dir") || c.Given("config-file") {
 		var err error
-		if config, err = c.serverConfig(); err != nil {
-			return c.misused(err)
+		if config, err = serverConfig(c); err != nil {
+			return c.Misused(err)
 		}
-		if !c.given("token") {
+		if !c.Given("token") {
 			*flags.token = config.Token
 		}
 	}
 	client, err := flags.client()
 	if err != nil {
-		return c.misused(err)
+		return c.Misused(err)
 	}
 	begin := time.Now()
 	source := func(w io.Writer) error {
@@ -103,16 +104,16 @@ func runBackup(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	if c.Arg(0) == "-" {
 		m, err := checked(stdout, source)
 		if err != nil {
-			return c.failed(err)
+			return c.Failed(err)
 		}
 		fmt.Fprintln(stderr, "pulse backup:", m.summary(time.Since(begin)))
-		return exitOK
+		return command.ExitOK
 	}
 	m, err := backUpInto(c.Arg(0), *force, source)
 	if err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
-	return c.write(func(w io.Writer) error {
+	return c.Write(func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%s: %s\n", c.Arg(0), m.summary(time.Since(begin)))
 		return err
 	})
@@ -234,7 +235,7 @@ func backUpOffline(ctx context.Context, config *Config, w, logs io.Writer) error
 	// next start of the server brings the limits back.
 	unlimited := *config
 	unlimited.JournalRetention, unlimited.JournalMaxBytes, unlimited.JournalSetAside = 100*365*24*time.Hour, 1<<59, false
-	a, err := openOffline(ctx, &unlimited, newLogger(logs, config.LogLevel))
+	a, err := openOffline(ctx, &unlimited, command.NewLogger(logs, config.LogLevel))
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/testtools"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
@@ -52,28 +53,28 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 
 	running := filepath.Join(t.TempDir(), "running.tar.zst")
-	pulse(t, exitOK, "backup", "--api", s.HTTPAddr, running)
-	if text := pulse(t, exitFailure, "backup", "--api", s.HTTPAddr, running); !strings.Contains(text, "exists") {
+	pulse(t, command.ExitOK, "backup", "--api", s.HTTPAddr, running)
+	if text := pulse(t, command.ExitFailure, "backup", "--api", s.HTTPAddr, running); !strings.Contains(text, "exists") {
 		t.Errorf("a second backup into the same file: %s", text)
 	}
-	if text := pulse(t, exitFailure, "backup", "--api", s.HTTPAddr, "--token", "wrong", running+".2"); !strings.Contains(text, "--token") {
+	if text := pulse(t, command.ExitFailure, "backup", "--api", s.HTTPAddr, "--token", "wrong", running+".2"); !strings.Contains(text, "--token") {
 		t.Errorf("with a wrong token: %s", text)
 	}
-	if text := pulse(t, exitFailure, "backup", "--api", s.HTTPAddr, "/dev/full/x"); text == "" {
+	if text := pulse(t, command.ExitFailure, "backup", "--api", s.HTTPAddr, "/dev/full/x"); text == "" {
 		t.Error("no word about a file that cannot be made")
 	}
 	fleet.Stop()
 	stopProjected(t, s)
-	if text := pulse(t, exitFailure, "backup", "--api", s.HTTPAddr, running+".2"); !strings.Contains(text, "--data-dir") {
+	if text := pulse(t, command.ExitFailure, "backup", "--api", s.HTTPAddr, running+".2"); !strings.Contains(text, "--data-dir") {
 		t.Errorf("without a server: %s", text)
 	}
 	stopped := filepath.Join(t.TempDir(), "stopped.tar.zst")
-	pulse(t, exitOK, "backup", "--api", s.HTTPAddr, "--data-dir", dir, "--influx-address", "embedded", stopped)
+	pulse(t, command.ExitOK, "backup", "--api", s.HTTPAddr, "--data-dir", dir, "--influx-address", "embedded", stopped)
 
 	for name, file := range map[string]string{"running": running, "stopped": stopped} {
 		copied := filepath.Join(t.TempDir(), "data")
-		pulse(t, exitOK, "restore", "--data-dir", copied, file)
-		if text := pulse(t, exitFailure, "restore", "--data-dir", copied, file); !strings.Contains(text, "not empty") {
+		pulse(t, command.ExitOK, "restore", "--data-dir", copied, file)
+		if text := pulse(t, command.ExitFailure, "restore", "--data-dir", copied, file); !strings.Contains(text, "not empty") {
 			t.Errorf("%s: restored twice: %s", name, text)
 		}
 		r := startServer(t, copied, "--influx-address", "embedded", "-p", "1", "-a", "1", "-l", "WARN")

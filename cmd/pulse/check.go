@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/migrations"
@@ -23,25 +24,25 @@ the journal has it.`
 // runCheck verifies a data dir.
 func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("check", checkHelp, "PULSE", stdout, stderr)
-	c.takes("config-file", "data-dir")
-	if done, code := c.parse(args); done {
+	takes(c, "config-file", "data-dir")
+	if done, code := c.Begin(args); done {
 		return code
 	}
-	config, err := c.serverConfig()
+	config, err := serverConfig(c)
 	if err != nil {
-		return c.misused(err)
+		return c.Misused(err)
 	}
 	report, err := checkDataDir(config.DataDir)
 	if err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
-	if code := c.write(func(w io.Writer) error { return printCheck(w, config.DataDir, report) }); code != exitOK {
+	if code := c.Write(func(w io.Writer) error { return printCheck(w, config.DataDir, report) }); code != command.ExitOK {
 		return code
 	}
 	if report.damaged() {
-		return exitFailure
+		return command.ExitFailure
 	}
-	return exitOK
+	return command.ExitOK
 }
 
 // checkReport is what a check found.

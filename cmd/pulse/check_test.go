@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/influxdata/influxdb/tsdb/engine/tsm1"
+
+	"github.com/nanopack/pulse/internal/command"
 )
 
 // onlyOldLog replaces InfluxDB's files by a log in the form of an earlier release.
@@ -38,14 +40,14 @@ func TestCheckCommand(t *testing.T) {
 		code   int
 		want   []string
 	}{
-		{"nothing", func(*testing.T, string) {}, exitOK, []string{"pulse.db  whole", "journal   whole: 1 block of events", "influx    whole: "}},
-		{"a bit in a block", flip(blocks), exitFailure, []string{"pulse.db  whole", "journal   damaged", "1.blk", "events ", "not what was written"}},
-		{"a bit in each file of points", flip("influx/data/statistics/*/*/*.tsm"), exitFailure, []string{"journal   whole", "influx    damaged", ".tsm", "raw from "}},
-		{"a pipe for a block", replaceByPipe(blocks), exitFailure, []string{"journal   damaged", "1.blk", "not a plain file"}},
-		{"no journal", remove("journal"), exitOK, []string{"journal   empty"}},
-		{"the log of an earlier release, and nothing else", onlyOldLog, exitOK, []string{"influx    whole: 1 log file of an earlier release, "}},
-		{"no influx", remove("influx"), exitOK, []string{"influx    empty: with --influx-address embedded the next start writes it again"}},
-		{"no data dir", remove("."), exitFailure, []string{"--data-dir"}},
+		{"nothing", func(*testing.T, string) {}, command.ExitOK, []string{"pulse.db  whole", "journal   whole: 1 block of events", "influx    whole: "}},
+		{"a bit in a block", flip(blocks), command.ExitFailure, []string{"pulse.db  whole", "journal   damaged", "1.blk", "events ", "not what was written"}},
+		{"a bit in each file of points", flip("influx/data/statistics/*/*/*.tsm"), command.ExitFailure, []string{"journal   whole", "influx    damaged", ".tsm", "raw from "}},
+		{"a pipe for a block", replaceByPipe(blocks), command.ExitFailure, []string{"journal   damaged", "1.blk", "not a plain file"}},
+		{"no journal", remove("journal"), command.ExitOK, []string{"journal   empty"}},
+		{"the log of an earlier release, and nothing else", onlyOldLog, command.ExitOK, []string{"influx    whole: 1 log file of an earlier release, "}},
+		{"no influx", remove("influx"), command.ExitOK, []string{"influx    empty: with --influx-address embedded the next start writes it again"}},
+		{"no data dir", remove("."), command.ExitFailure, []string{"--data-dir"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/cut"
 )
 
@@ -30,7 +31,7 @@ const (
 // clientFlags are the flags that say where the server of a command is.
 type clientFlags struct{ api, token, caFile *string }
 
-func (c *command) clientFlags() clientFlags {
+func clientFlagsOf(c *command.Command) clientFlags {
 	return clientFlags{
 		api:    c.String("api", "http://127.0.0.1:8080", "The server's http address, http or https"),
 		token:  c.String("token", defaultToken, "The server's --token"),
@@ -48,10 +49,10 @@ func (f clientFlags) client() (*apiClient, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, fmt.Errorf("--api: must be an address like http://127.0.0.1:8080, not %q", maskPassword(*f.api))
 	}
-	if wrong := tokenMistake(*f.token); wrong != "" {
+	if wrong := command.TokenMistake(*f.token); wrong != "" {
 		return nil, fmt.Errorf("--token: %s", wrong)
 	}
-	tlsConfig, err := clientTLS(true, *f.caFile)
+	tlsConfig, err := command.ClientTLS(true, *f.caFile)
 	if err != nil {
 		return nil, fmt.Errorf("--tls-ca: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
@@ -95,7 +96,7 @@ func runWithClock(file string) {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "pulse:", err)
-		os.Exit(exitUsage)
+		os.Exit(command.ExitUsage)
 	}
 	go func() {
 		for range time.Tick(5 * time.Millisecond) {
@@ -108,5 +109,5 @@ func runWithClock(file string) {
 	config.now = func() time.Time { return time.Now().Round(0).Add(time.Duration(offset.Load())) }
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(onStandardStreams(func(stdout, stderr io.Writer) int { return serve(ctx, config, stdout, stderr) }))
+	os.Exit(command.OnStandardStreams(func(stdout, stderr io.Writer) int { return serve(ctx, config, stdout, stderr) }))
 }

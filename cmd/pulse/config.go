@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/duration"
 	"github.com/nanopack/pulse/internal/timezone"
 	"github.com/nanopack/pulse/kapa"
@@ -70,6 +69,9 @@ type Config struct {
 	args   []string          // what ParseConfig got, to read it again
 }
 
+// configExample is a short config file, for a message about a file that is none.
+const configExample = `{"server": true, "poll-interval": 60}`
+
 // ParseConfig returns errHelp when the user asked for -h.
 var errHelp = errors.New("help asked for")
 
@@ -77,15 +79,15 @@ var errHelp = errors.New("help asked for")
 // the values that it may have.
 func ParseConfig(args []string) (*Config, error) {
 	all := options()
-	long, err := longArgs(args, all)
+	long, err := command.LongArgs(args, flagTable(all))
 	if err != nil {
 		return nil, err
 	}
 	fs := flag.NewFlagSet("pulse", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	values := make(map[string]*rawValue, len(all))
+	values := make(map[string]*command.Value, len(all))
 	for _, o := range all {
-		v := &rawValue{text: o.def, isBool: o.kind == ""}
+		v := &command.Value{Text: o.def, Switch: o.kind == ""}
 		values[o.long] = v
 		fs.Var(v, o.long, o.help)
 	}
@@ -95,21 +97,21 @@ func ParseConfig(args []string) (*Config, error) {
 	case err != nil:
 		return nil, err
 	case fs.NArg() > 0:
-		return nil, fmt.Errorf("unexpected argument %q: flags begin with a dash, sub-commands (%s) come first", fs.Arg(0), subcommandNames())
+		return nil, fmt.Errorf("unexpected argument %q: flags begin with a dash, sub-commands (%s) come first", fs.Arg(0), program().CommandNames())
 	}
-	if err := setFromEnvironment(fs, "PULSE"); err != nil {
+	if err := command.SetFromEnvironment(fs, "PULSE"); err != nil {
 		return nil, err
 	}
-	if err := setFromFile(fs); err != nil {
+	if err := command.SetFromFile(fs, configExample); err != nil {
 		return nil, err
 	}
 
 	c := &Config{values: make(map[string]string, len(all)), args: args}
 	for _, o := range all {
 		v := values[o.long]
-		c.values[o.long] = v.text
-		if err := o.set(c, v.text); err != nil {
-			return nil, fmt.Errorf("--%s: %w%s", o.long, err, v.origin())
+		c.values[o.long] = v.Text
+		if err := o.set(c, v.Text); err != nil {
+			return nil, fmt.Errorf("--%s: %w%s", o.long, err, v.Origin())
 		}
 	}
 	if c.zone, err = timezone.Local(); err != nil {
@@ -186,105 +188,4 @@ func maskPassword(address string) string {
 	}
 	user, _, _ := strings.Cut(rest[:at], ":")
 	return scheme + "://" + user + ":********@" + rest[at+1:]
-}
-
-// A rawValue keeps the text of a flag as it was given. The options check the text later, so that
-// the error is the same for flags, the environment and the config file.
-type rawValue struct {
-	text   string
-	isBool bool
-	from   string // the variable or the line that it comes from; "" for the command line and the default
-}
-
-// origin returns where the value comes from, for the end of an error.
-func (v *rawValue) origin() string {
-	if v.from == "" {
-		return ""
-	}
-	return " (" + v.from + ")"
-}
-
-func (v *rawValue) String() string     { return v.text }
-func (v *rawValue) Set(s string) error { v.text = s; return nil }
-func (v *rawValue) IsBoolFlag() bool   { return v.isBool }
-
-// longArgs rewrites the short forms -p 5, -p5, -p=5 and -sI to long ones, so that a key has the
-// same name in every source.
-func longArgs(args []string, all []option) ([]string, error) {
-	var out []string
-	for i := 0; i < len(args); i++ {
-		arg := args[i]
-		if arg == "--" {
-			return append(out, args[i:]...), nil
-		}
-		if len(arg) < 2 || arg[0] != '-' || arg[1] == '-' {
-			out = append(out, arg)
-			name, isLong := strings.CutPrefix(arg, "--")
-			if !isLong || name == "help" {
-				continue
-			}
-			name, _, hasValue := strings.Cut(name, "=")
-			o := slices.IndexFunc(all, func(o option) bool { return o.long == name })
-			switch {
-			case o < 0:
-				return nil, fmt.Errorf("unknown flag --%s%s", name, didYouMean(name, flagNames(all), "--"))
-			case all[o].kind == "" || hasValue:
-			case i+1 >= len(args):
-				return nil, fmt.Errorf("--%s needs a value", name)
-			default:
-				i++ // its value, whatever it looks like
-				out = append(out, args[i])
-			}
-			continue
-		}
-		if arg == "-h" || arg == "-help" {
-			return []string{"--help"}, nil
-		}
-		if name, _, _ := strings.Cut(arg[1:], "="); len(name) > 1 && slices.Contains(flagNames(all), name) {
-			return nil, fmt.Errorf("unknown flag -%s; did you mean --%s?", name, name) // not -p with the value "oll-interval"
-		}
-		for rest := arg[1:]; rest != ""; {
-			o := slices.IndexFunc(all, func(o option) bool { return o.short == rest[:1] })
-			if o < 0 {
-				return nil, fmt.Errorf("unknown flag -%s in %q: pulse -h lists the flags", rest[:1], arg)
-			}
-			value := strings.TrimPrefix(rest[1:], "=")
-			isBool := all[o].kind == ""
-			switch {
-			case isBool && !strings.HasPrefix(rest[1:], "="):
-				out, rest = append(out, "--"+all[o].long), rest[1:]
-				continue
-			case value == "" && !isBool && !strings.HasPrefix(rest[1:], "="):
-				if i+1 >= len(args) {
-					return nil, fmt.Errorf("--%s (-%s) needs a value", all[o].long, all[o].short)
-				}
-				i++
-				value = args[i]
-			}
-			out, rest = append(out, "--"+all[o].long+"="+value), ""
-		}
-	}
-	return out, nil
-}
-
-// Levels of Pulse 0.2 that slog does not have.
-const (
-	levelTrace = slog.LevelDebug - 4
-	levelFatal = slog.LevelError + 4
-)
-
-func logLevel(v string) (slog.Level, error) {
-	levels := map[string]slog.Level{
-		"TRACE": levelTrace, "DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo,
-		"WARN": slog.LevelWarn, "ERROR": slog.LevelError, "FATAL": levelFatal,
-	}
-	level, ok := levels[strings.ToUpper(v)]
-	if !ok {
-		err := fmt.Errorf("must be TRACE, DEBUG, INFO, WARN, ERROR or FATAL, not %q", v)
-		if meant := meantBy(v, slices.Sorted(maps.Keys(levels))); meant != "" {
-			err = fmt.Errorf("%w; did you mean %s?", err, meant)
-		}
-		return 0, err
-	}
-	return level, nil
 }

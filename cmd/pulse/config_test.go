@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/internal/command"
 )
 
 func TestConfigDefaults(t *testing.T) {
@@ -163,8 +165,8 @@ func TestConfigRefusals(t *testing.T) {
 			t.Chdir(dir)
 			var stdout, stderr bytes.Buffer
 			code := run(context.Background(), test.args, &stdout, &stderr)
-			if code != exitUsage {
-				t.Errorf("exit code %d, want %d", code, exitUsage)
+			if code != command.ExitUsage {
+				t.Errorf("exit code %d, want %d", code, command.ExitUsage)
 			}
 			if got := stderr.String(); !strings.Contains(got, test.want) || strings.Count(got, "\n") != 1 {
 				t.Errorf("stderr %q does not say %q in one line", got, test.want)
@@ -179,7 +181,7 @@ func TestConfigRefusals(t *testing.T) {
 func TestCheckConfigMasksSecrets(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	code := run(context.Background(), []string{"--check-config", "-t", "topsecret", "--relay-token", "alsosecret", "-i", "http://joe:pa@ss@db:8086"}, &stdout, &stderr)
-	if code != exitOK || strings.Contains(stdout.String(), "topsecret") || strings.Contains(stdout.String(), "alsosecret") || strings.Contains(stdout.String(), "pa@ss") {
+	if code != command.ExitOK || strings.Contains(stdout.String(), "topsecret") || strings.Contains(stdout.String(), "alsosecret") || strings.Contains(stdout.String(), "pa@ss") {
 		t.Errorf("exit %d, printed %s%s", code, stdout.String(), stderr.String())
 	}
 	if !strings.Contains(stdout.String(), `"poll-interval": 60`) || !strings.Contains(stdout.String(), "http://joe:********@db:8086") {
@@ -196,7 +198,7 @@ func TestCheckConfigMasksSecrets(t *testing.T) {
 // TestHelp compares the help with the layout of the flag table that 0.2 users know.
 func TestHelp(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	if code := run(context.Background(), []string{"-h"}, &stdout, &stderr); code != exitOK || stderr.Len() > 0 {
+	if code := run(context.Background(), []string{"-h"}, &stdout, &stderr); code != command.ExitOK || stderr.Len() > 0 {
 		t.Fatalf("exit %d, stderr %q", code, stderr.String())
 	}
 	for _, line := range []string{

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/nanopack/pulse/internal/command"
 )
 
 // The error about a mistake in the config file names the line and describes the mistake in words.
@@ -19,7 +21,7 @@ func TestConfigFileMistakes(t *testing.T) {
 		"Latin-1":                    {"{\n\"token\": \"5ecret\xe9\"}", "line 2 of pulse.json: a character is not UTF-8"},
 		"an empty file":              {"", "pulse.json is empty"},
 		"a file of blanks":           {" \n\n", "pulse.json is empty"},
-		"a huge file":                {strings.Repeat(" ", maxConfigFile+1), "pulse.json is longer than"},
+		"a huge file":                {strings.Repeat(" ", command.MaxConfigFile+1), "pulse.json is longer than"},
 		"a comment":                  {"{\n  \"token\": \"5ecret\", // mine\n  \"server\": true}", "line 2 of pulse.json: a comment"},
 		"a comment first":            {"// mine\n{}", "line 1 of pulse.json: a comment"},
 		"a comment last":             {"{}\n/* mine */", "line 2 of pulse.json: a comment"},
@@ -70,7 +72,7 @@ func TestConfigFileMistakes(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			code := run(context.Background(), []string{"--check-config", "-c", "pulse.json"}, &stdout, &stderr)
 			got := stderr.String()
-			if code != exitUsage || !strings.Contains(got, test.want) || strings.Count(got, "\n") != 1 || strings.Contains(got, secret) {
+			if code != command.ExitUsage || !strings.Contains(got, test.want) || strings.Count(got, "\n") != 1 || strings.Contains(got, secret) {
 				t.Errorf("exit %d, it says %q, want %q", code, got, test.want)
 			}
 		})

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/journal/outside"
 )
@@ -20,13 +21,13 @@ const deleteConsumerHelp = `Delete a consumer. The program that uses it loses it
 
 // runConsumers lists the consumers of NATS clients, or deletes one.
 func runConsumers(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if rest, ok := cutVerb(args, "delete"); ok {
+	if rest, ok := command.CutVerb(args, "delete"); ok {
 		c := newCommand("consumers delete", deleteConsumerHelp, "PULSE", stdout, stderr)
-		c.argument = "NAME"
+		c.Argument = "NAME"
 		return runDelete(ctx, c, rest, "/consumers/", "the consumer %s is deleted")
 	}
 	c := newCommand("consumers", consumersHelp, "PULSE", stdout, stderr)
-	c.verb = "delete"
+	c.Verb = "delete"
 	return runShow(ctx, c, args, "/consumers", func(w io.Writer, list []outside.Consumer) error { return printConsumers(w, list, time.Now()) })
 }
 

@@ -20,6 +20,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/selfsigned"
 	"github.com/nanopack/pulse/relaywire/relaytest"
 )
@@ -117,8 +118,8 @@ func refusal(t *testing.T, dir string, nobody bool) string {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitFailure || stdout.Len() > 0 {
-		t.Errorf("it ended with %v, want exit code %d; stdout %q", err, exitFailure, stdout.String())
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != command.ExitFailure || stdout.Len() > 0 {
+		t.Errorf("it ended with %v, want exit code %d; stdout %q", err, command.ExitFailure, stdout.String())
 	}
 	var lines []string
 	for line := range strings.Lines(stderr.String()) {

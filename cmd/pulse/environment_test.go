@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nanopack/pulse/internal/command"
 )
 
 // An empty value of a flag means the same on the command line, in the environment and in the config
@@ -32,7 +34,7 @@ func TestEmptyMeansTheSameEverywhere(t *testing.T) {
 			if got := tell(ParseConfig([]string{"-c", file})); strings.ReplaceAll(got, file, "") != text {
 				t.Errorf("flag: %s\nfile: %s", text, got)
 			}
-			t.Setenv(environmentName("PULSE", o.long), "")
+			t.Setenv(command.EnvironmentName("PULSE", o.long), "")
 			if got := tell(ParseConfig(nil)); got != text {
 				t.Errorf("flag:        %s\nenvironment: %s", text, got)
 			}
@@ -76,7 +78,7 @@ func TestEmptyEnvironmentOfCommands(t *testing.T) {
 	} {
 		t.Run(test.variable, func(t *testing.T) {
 			t.Setenv(test.variable, "")
-			if code, _, stderr := runCommand(test.args...); code != exitUsage || !strings.Contains(stderr, test.want) {
+			if code, _, stderr := runCommand(test.args...); code != command.ExitUsage || !strings.Contains(stderr, test.want) {
 				t.Errorf("exit %d, it says %q, want %q", code, stderr, test.want)
 			}
 		})
@@ -112,14 +114,14 @@ func TestWhatWasMeant(t *testing.T) {
 		{[]string{"stats"}, `did you mean "status"?`},
 	} {
 		code, _, stderr := runCommand(test.args...)
-		if code != exitUsage || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 {
+		if code != command.ExitUsage || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%q: exit %d, it says %q, want %q", test.args, code, stderr, test.want)
 		}
 	}
 }
 
 func TestUnknownEnvironment(t *testing.T) {
-	got := unknownEnvironment("PULSE", flagNames(options()), []string{"PULSE_TOKN=5ecret", "PULSE_POLL_INTERVAL=5", "PULSE_ZZZ=1", "HOME=/root"})
+	got := command.UnknownEnvironment("PULSE", command.Names(flagTable(options())), []string{"PULSE_TOKN=5ecret", "PULSE_POLL_INTERVAL=5", "PULSE_ZZZ=1", "HOME=/root"})
 	want := []string{"PULSE_TOKN: no flag has this environment variable; did you mean PULSE_TOKEN?", "PULSE_ZZZ: no flag has this environment variable"}
 	if !slices.Equal(got, want) {
 		t.Errorf("it warns of %q, want %q", got, want)
@@ -131,7 +133,7 @@ func TestUnknownEnvironmentIsTold(t *testing.T) {
 	t.Setenv("PULSE_POLL_INTERVALL", "5")
 	t.Setenv("PULSE_RELAY_SEVER", "x")
 	const servers = "PULSE_POLL_INTERVALL: no flag has this environment variable; did you mean PULSE_POLL_INTERVAL?"
-	if code, _, stderr := runCommand("--check-config"); code != exitOK || !strings.Contains(stderr, "pulse: warning: "+servers+"\n") {
+	if code, _, stderr := runCommand("--check-config"); code != command.ExitOK || !strings.Contains(stderr, "pulse: warning: "+servers+"\n") {
 		t.Errorf("exit %d, it says %q", code, stderr)
 	}
 	var log bytes.Buffer
@@ -139,7 +141,7 @@ func TestUnknownEnvironmentIsTold(t *testing.T) {
 	cancel()
 	code := run(ctx, []string{"relay", "--server", "127.0.0.1:1"}, io.Discard, &log)
 	const agents = "PULSE_RELAY_SEVER: no flag has this environment variable; did you mean PULSE_RELAY_SERVER?"
-	if code != exitOK || !strings.Contains(log.String(), agents) || strings.Contains(log.String(), "POLL_INTERVALL") {
+	if code != command.ExitOK || !strings.Contains(log.String(), agents) || strings.Contains(log.String(), "POLL_INTERVALL") {
 		t.Errorf("exit %d, the log is %s", code, log.String())
 	}
 }
@@ -157,30 +159,30 @@ func TestFlagsOnEitherSide(t *testing.T) {
 		{"relays", "--api", api.URL, "--token", "forget", "forget", "web1"},
 		{"relays", "-token", "forget", "forget", "--api", api.URL, "--", "web1"},
 	} {
-		if code, stdout, stderr := runCommand(args...); code != exitOK || stdout != "web1 is forgotten; its history stays\n" {
+		if code, stdout, stderr := runCommand(args...); code != command.ExitOK || stdout != "web1 is forgotten; its history stays\n" {
 			t.Fatalf("%q: exit %d, %s%s", args, code, stdout, stderr)
 		}
 		if got := <-asked; got != "DELETE /relays/web1 forget" {
 			t.Errorf("%q: it asks for %s", args, got)
 		}
 	}
-	if code, stdout, stderr := runCommand("consumers", "delete", "mine", "--api", api.URL); code != exitOK || stdout != "the consumer mine is deleted\n" || <-asked != "DELETE /consumers/mine secret" {
+	if code, stdout, stderr := runCommand("consumers", "delete", "mine", "--api", api.URL); code != command.ExitOK || stdout != "the consumer mine is deleted\n" || <-asked != "DELETE /consumers/mine secret" {
 		t.Errorf("exit %d, %s%s", code, stdout, stderr)
 	}
-	if code, _, stderr := runCommand("relays", "forget", "--api", api.URL, "--", "--api"); code != exitOK || <-asked != "DELETE /relays/--api secret" {
+	if code, _, stderr := runCommand("relays", "forget", "--api", api.URL, "--", "--api"); code != command.ExitOK || <-asked != "DELETE /relays/--api secret" {
 		t.Errorf("exit %d, %s", code, stderr)
 	}
 	file := filepath.Join(t.TempDir(), "b")
-	if code, _, stderr := runCommand("restore", file, "--data-dir", t.TempDir()); code != exitFailure || !strings.Contains(stderr, file) {
+	if code, _, stderr := runCommand("restore", file, "--data-dir", t.TempDir()); code != command.ExitFailure || !strings.Contains(stderr, file) {
 		t.Errorf("exit %d, %s", code, stderr)
 	}
 	for _, args := range [][]string{{"relays", "forget", "a", "--api", api.URL, "b"}, {"backup", "a", "b"}} {
-		if code, _, stderr := runCommand(args...); code != exitUsage || !strings.Contains(stderr, `unexpected argument "b": it takes one `) {
+		if code, _, stderr := runCommand(args...); code != command.ExitUsage || !strings.Contains(stderr, `unexpected argument "b": it takes one `) {
 			t.Errorf("%q: exit %d, %s", args, code, stderr)
 		}
 	}
 	for _, args := range [][]string{{"relays", "forget", "a", "-h"}, {"help", "relays", "forget"}, {"relays", "-h", "forget"}} {
-		if code, stdout, stderr := runCommand(args...); code != exitOK || !strings.HasPrefix(stdout, "Forget a relay") {
+		if code, stdout, stderr := runCommand(args...); code != command.ExitOK || !strings.HasPrefix(stdout, "Forget a relay") {
 			t.Errorf("%q: exit %d, %s%s", args, code, stdout, stderr)
 		}
 	}

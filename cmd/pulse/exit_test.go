@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/nanopack/pulse/internal/command"
 )
 
 // TestCrashIsNotMisconfiguration ends a server as systemd's watchdog does. Its exit code must not
@@ -19,7 +21,7 @@ func TestCrashIsNotMisconfiguration(t *testing.T) {
 	}
 	err := s.Stop()
 	exit, ok := errors.AsType[*exec.ExitError](err)
-	if !ok || exit.ExitCode() == exitUsage || exit.ExitCode() == exitOK {
+	if !ok || exit.ExitCode() == command.ExitUsage || exit.ExitCode() == command.ExitOK {
 		t.Errorf("it ended with %v", err)
 	}
 }
@@ -29,8 +31,8 @@ func TestCrashIsNotMisconfiguration(t *testing.T) {
 func TestMisuseOfEveryCommand(t *testing.T) {
 	t.Setenv("PULSE_RELAY_TLS", "perhaps")
 	var commands [][]string
-	for _, c := range subcommands() {
-		commands = append(commands, []string{c.name, "--no-such-flag"})
+	for _, c := range program().All() {
+		commands = append(commands, []string{c.Name, "--no-such-flag"})
 	}
 	commands = append(commands,
 		[]string{}, []string{"--no-such-flag"}, []string{"-Q"}, []string{"-s", "--poll-interval", "0"}, []string{"--check-config", "extra"},

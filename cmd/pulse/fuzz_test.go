@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nanopack/pulse/internal/command"
 )
 
 // FuzzConfigFile checks that an accepted config file is exactly one JSON object with known keys,
@@ -16,9 +18,10 @@ func FuzzConfigFile(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	all := options()
+	file := command.ConfigFile{Command: "pulse", Keys: command.Names(flagTable(all)), Example: configExample}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		given := make(map[string]string)
-		err := parseConfigFile("pulse.json", text, all, func(name, value string, line int) error {
+		err := file.Parse("pulse.json", text, func(name, value string, line int) error {
 			if _, twice := given[name]; twice || !slices.ContainsFunc(all, func(o option) bool { return o.long == name && name != "config-file" }) {
 				t.Fatalf("%q gives %q (twice: %t)", text, name, twice)
 			}
@@ -59,7 +62,7 @@ func FuzzArgs(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		args := strings.Split(text, "\n")
 		before := slices.Clone(args)
-		long, err := longArgs(args, all)
+		long, err := command.LongArgs(args, flagTable(all))
 		if !slices.Equal(args, before) {
 			t.Fatalf("%q has become %q", before, args)
 		}
@@ -69,7 +72,7 @@ func FuzzArgs(f *testing.F) {
 			}
 			return
 		}
-		again, err := longArgs(long, all)
+		again, err := command.LongArgs(long, flagTable(all))
 		if err != nil || !slices.Equal(again, long) {
 			t.Fatalf("%q became %q, and that %q, %v", args, long, again, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/journal"
 )
 
@@ -46,7 +47,7 @@ func TestCheckConfigSaysTheReach(t *testing.T) {
 	check := func(what, want string) {
 		t.Helper()
 		code, stdout, stderr := runCommand("--check-config", "--data-dir", dir, "--journal-max-bytes", "64MB")
-		if code != exitOK || !strings.HasPrefix(stdout, "{") || !strings.HasPrefix(stderr, "pulse: the journal in "+dir+": ") || !strings.Contains(stderr, want) {
+		if code != command.ExitOK || !strings.HasPrefix(stdout, "{") || !strings.HasPrefix(stderr, "pulse: the journal in "+dir+": ") || !strings.Contains(stderr, want) {
 			t.Errorf("%s: exit %d, it says %q, want %q", what, code, stderr, want)
 		}
 	}
@@ -86,7 +87,7 @@ func TestGreetingSaysTheReach(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	app, err := NewApp(t.Context(), config, newLogger(t.Output(), config.LogLevel))
+	app, err := NewApp(t.Context(), config, command.NewLogger(t.Output(), config.LogLevel))
 	if err == nil {
 		err = app.Start(t.Context())
 	}

@@ -12,8 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -21,52 +19,41 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"github.com/nanopack/pulse/internal/agent"
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/logqueue"
-	"github.com/nanopack/pulse/internal/nearest"
 	"github.com/nanopack/pulse/internal/watchdog"
 )
 
-// Exit codes. A supervisor restarts after 1. It also restarts after 2, with which the Go runtime
-// ends a process on a panic, SIGABRT (systemd's watchdog sends it), SIGSEGV or a lack of memory. A
-// wrong command line, environment or config file needs a person. Its code is EX_CONFIG of
-// sysexits.h, which nothing else gives.
-const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 78
-)
+// release is set by the Makefile from the newest tag. It is empty after plain go build and go
+// install.
+var release string
+
+// version returns the release, the commit that it was built from and the Go version that built it.
+func version() string { return command.Version(release) }
 
 // stopTimeout bounds a clean stop. Events that are not projected by then are projected at the next
 // start.
 const stopTimeout = 20 * time.Second
 
-type subcommand struct {
-	name, help string
-	run        func(ctx context.Context, args []string, stdout, stderr io.Writer) int
-}
-
-func subcommands() []subcommand {
-	return []subcommand{
-		{"relay", "send this host's cpu, ram, swap, disk, load and network to a server", runRelay},
-		{"consumers", "list the NATS clients' places in the journal, or delete one", runConsumers},
-		{"relays", "list the relays of a running server, or forget one", runRelays},
-		{"alert", "list the alerts of a running server, or test one on the past", runAlert},
-		{"status", "show how a running server is doing", runStatus},
-		{"replay", "rebuild a range of time in InfluxDB from the journal", runReplay},
-		{"check", "compare the files of a data dir with what was written", runCheck},
-		{"backup", "write a backup of a server's data dir into a file", runBackup},
-		{"restore", "make a data dir of a backup", runRestore},
-		{"help", "show this, or the flags of a command", runHelp},
-		{"version", "print version info", runVersion},
+// program is what pulse is: its sub-commands, and the server.
+func program() *command.Program {
+	return &command.Program{
+		Name: "pulse", Summary: "collect stats from relays, keep them, and answer questions about them", Release: release,
+		Description: "Pulse collects stats from relays, keeps every reading in a durable journal, projects the journal into InfluxDB and live views, and answers questions about them over HTTP. The server is pulse -s.",
+		Run:         runServer, Hint: "the server is pulse -s",
+		Commands: []command.Subcommand{
+			{Name: "relay", Help: "send this host's cpu, ram, swap, disk, load and network to a server", Run: agent.Command("pulse relay", nil), Reloads: true},
+			{Name: "consumers", Help: "list the NATS clients' places in the journal, or delete one", Run: runConsumers, Verbs: []string{"delete"}},
+			{Name: "relays", Help: "list the relays of a running server, or forget one", Run: runRelays, Verbs: []string{"forget"}},
+			{Name: "alert", Help: "list the alerts of a running server, or test one on the past", Run: runAlert, Verbs: []string{"test"}},
+			{Name: "status", Help: "show how a running server is doing", Run: runStatus},
+			{Name: "replay", Help: "rebuild a range of time in InfluxDB from the journal", Run: runReplay},
+			{Name: "check", Help: "compare the files of a data dir with what was written", Run: runCheck},
+			{Name: "backup", Help: "write a backup of a server's data dir into a file", Run: runBackup},
+			{Name: "restore", Help: "make a data dir of a backup", Run: runRestore},
+		},
 	}
-}
-
-func subcommandNames() string {
-	var names []string
-	for _, s := range subcommands() {
-		names = append(names, s.name)
-	}
-	return strings.Join(names, ", ")
 }
 
 func main() {
@@ -75,56 +62,40 @@ func main() {
 	unix.Umask(0o077)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(onStandardStreams(func(stdout, stderr io.Writer) int { return run(ctx, os.Args[1:], stdout, stderr) }))
+	os.Exit(command.OnStandardStreams(func(stdout, stderr io.Writer) int { return run(ctx, os.Args[1:], stdout, stderr) }))
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		i := slices.IndexFunc(subcommands(), func(s subcommand) bool { return s.name == args[0] })
-		if i < 0 {
-			meant := nearest.Name(args[0], strings.Split(subcommandNames(), ", "))
-			if meant != "" {
-				meant = fmt.Sprintf("; did you mean %q?", meant)
-			}
-			fmt.Fprintf(stderr, "pulse: unknown command %q: there is %s; the server is pulse -s%s\n", args[0], subcommandNames(), meant)
-			return exitUsage
-		}
-		command := subcommands()[i]
-		if command.name != "relay" && !signal.Ignored(syscall.SIGHUP) { // nohup stays nohup
-			var stop func()
-			ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
-			defer stop()
-		}
-		return command.run(ctx, args[1:], stdout, stderr)
-	}
-	return runServer(ctx, args, stdout, stderr)
+	return program().Start(ctx, args, stdout, stderr)
 }
 
 func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	config, err := ParseConfig(args)
 	switch {
 	case errors.Is(err, errHelp):
-		usage(stdout)
-		return exitOK
+		command.Page{
+			Name: "pulse", Commands: program().All(), Flags: flagTable(options()), Env: "PULSE", Example: "poll-interval", File: true,
+		}.Show(stdout)
+		return command.ExitOK
 	case err != nil:
 		fmt.Fprintln(stderr, "pulse:", err)
-		return exitUsage
+		return command.ExitUsage
 	case config.Version:
 		fmt.Fprintln(stdout, "pulse", version())
-		return exitOK
+		return command.ExitOK
 	case config.CheckConfig:
 		if err := config.printTo(stdout); err != nil && !errors.Is(err, syscall.EPIPE) {
 			fmt.Fprintln(stderr, "pulse:", err)
-			return exitFailure
+			return command.ExitFailure
 		}
 		for _, warning := range allWarnings(config) {
 			fmt.Fprintln(stderr, "pulse: warning:", warning)
 		}
 		checkReach(stderr, config)
-		return exitOK
+		return command.ExitOK
 	case !config.Server:
 		fmt.Fprintln(stderr, "pulse: nothing to do: pulse -s runs the server, pulse -h shows the flags")
-		return exitUsage
+		return command.ExitUsage
 	}
 	return serve(ctx, config, stdout, stderr)
 }
@@ -132,15 +103,15 @@ func runServer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 // allWarnings returns warnings about the configuration and about environment variables that were
 // probably meant for it.
 func allWarnings(config *Config) []string {
-	return append(unknownEnvironment("PULSE", flagNames(options()), os.Environ()), config.warnings()...)
+	return append(command.UnknownEnvironment("PULSE", command.Names(flagTable(options())), os.Environ()), config.warnings()...)
 }
 
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
-	hangups := notifyHangups()
+	hangups := command.NotifyHangups()
 	var level slog.LevelVar
 	level.Set(config.LogLevel)
-	log := newLogger(stderr, &level)
+	log := command.NewLogger(stderr, &level)
 	for _, warning := range allWarnings(config) {
 		log.WarnContext(ctx, warning)
 	}
@@ -152,25 +123,25 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	}
 	app, err := NewApp(ctx, config, log, metrics...)
 	if err != nil {
-		fmt.Fprintln(stderr, "pulse:", oneLine(err))
-		return exitFailure
+		fmt.Fprintln(stderr, "pulse:", command.OneLine(err))
+		return command.ExitFailure
 	}
 	if err := app.Start(ctx); err != nil {
-		fmt.Fprintln(stderr, "pulse:", oneLine(err))
-		return exitFailure
+		fmt.Fprintln(stderr, "pulse:", command.OneLine(err))
+		return command.ExitFailure
 	}
-	greeting := newLogQueue(stdout)
+	greeting := command.NewLogQueue(stdout)
 	defer greeting.Close()
 	app.greet(ctx, greeting)
 	systemd.Tell(daemon.SdNotifyReady, fmt.Sprintf("STATUS=relays at %s, api at %s", app.ingest.Addr(), app.query.Addr()))
 	go systemd.Watch(ctx, app.liveness())
-	reloadAtHangups(ctx, hangups, func() {
+	command.ReloadAtHangups(ctx, hangups, func() {
 		next, err := ParseConfig(config.args)
 		if err == nil {
 			err = app.Reload(next, &level)
 		}
 		if err != nil {
-			reloadFailed(log, err)
+			command.ReloadFailed(log, err)
 		}
 	})
 	log.Info("stopping; a second signal ends at once")
@@ -178,13 +149,9 @@ func serve(ctx context.Context, config *Config, stdout, stderr io.Writer) int {
 	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if err := app.Stop(stopping); err != nil {
-		fmt.Fprintln(stderr, "pulse:", oneLine(err))
-		return exitFailure
+		fmt.Fprintln(stderr, "pulse:", command.OneLine(err))
+		return command.ExitFailure
 	}
 	log.Info("stopped")
-	return exitOK
+	return command.ExitOK
 }
-
-// oneLine returns the text of an error, of joined errors too, as one line for the end of a program:
-// people read the last line.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/journal/journaltest"
@@ -88,7 +89,7 @@ func TestJournalOfAnOlderRelease(t *testing.T) {
 		t.Errorf("%d events were read", n)
 	}
 	compareWithInflux(t, dir, recount(t, dir))
-	if text := pulse(t, exitOK, "check", "--data-dir", dir); !strings.Contains(text, "whole") {
+	if text := pulse(t, command.ExitOK, "check", "--data-dir", dir); !strings.Contains(text, "whole") {
 		t.Errorf("pulse check says %s", text)
 	}
 }

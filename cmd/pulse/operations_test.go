@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/nanopack/pulse/internal/command"
 )
 
 // TestOperations compares docs/OPERATIONS.md with a running server. Every metric in the page is in
@@ -52,7 +54,7 @@ func TestUnit(t *testing.T) {
 		}
 		return string(match[1])
 	}
-	if code := setting("RestartPreventExitStatus"); code != "78" || code != strconv.Itoa(exitUsage) {
+	if code := setting("RestartPreventExitStatus"); code != "78" || code != strconv.Itoa(command.ExitUsage) {
 		t.Errorf("RestartPreventExitStatus=%s: 1 is a failure and 2 a crash, and both are to be started again", code)
 	}
 	if limit, err := strconv.Atoi(strings.TrimSuffix(setting("TimeoutStopSec"), "s")); err != nil || limit <= int(stopTimeout.Seconds()) {

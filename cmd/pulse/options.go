@@ -3,13 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/duration"
+	"github.com/nanopack/pulse/internal/timezone"
 	"github.com/nanopack/pulse/projector/influx"
 )
 
@@ -26,6 +30,43 @@ type option struct {
 	help  string
 	set   func(c *Config, value string) error // says what the value may be
 }
+
+// flagTable returns options as help texts show them.
+func flagTable(all []option) []command.Option {
+	list := make([]command.Option, len(all))
+	for i, o := range all {
+		list[i] = command.Option{Long: o.long, Short: o.short, Kind: o.kind, Default: o.def, Help: o.help}
+	}
+	return list
+}
+
+// newCommand makes a sub-command.
+func newCommand(name, long, env string, stdout, stderr io.Writer) *command.Command {
+	c := command.New("pulse "+name, long, env, stdout, stderr)
+	c.Shorts = make(map[string]string)
+	for _, o := range options() {
+		c.Shorts[o.short] = o.long
+	}
+	c.Zone = func() (*time.Location, error) {
+		zone, err := timezone.Local()
+		return zone.Location, err
+	}
+	return c
+}
+
+// takes adds flags of the server to a command, by their long names. The command does not read them;
+// serverConfig passes them to ParseConfig.
+func takes(c *command.Command, names ...string) {
+	for _, o := range flagTable(options()) {
+		if slices.Contains(names, o.Long) {
+			c.Borrow(o)
+		}
+	}
+}
+
+// serverConfig returns the configuration of the server, from those of its flags that a command was
+// given, the environment and the config file.
+func serverConfig(c *command.Command) (*Config, error) { return ParseConfig(c.Borrowed()) }
 
 // options returns all keys of the server, in the order in which -h prints them.
 func options() []option {
@@ -108,7 +149,7 @@ func options() []option {
 			return nil
 		}},
 		{"log-level", "l", "string", "INFO", "Level at which to log (TRACE, DEBUG, INFO, WARN, ERROR, FATAL)", func(c *Config, v string) (err error) {
-			c.LogLevel, err = logLevel(v)
+			c.LogLevel, err = command.LogLevel(v)
 			return err
 		}},
 		{"mist-address", "m", "string", "", "Mist server address", func(c *Config, v string) error {
@@ -136,7 +177,7 @@ func options() []option {
 		}},
 		{"read-token", "", "string", "", "Token that only reads (HTTP and NATS)", func(c *Config, v string) error {
 			c.ReadToken = v
-			if wrong := tokenMistake(v); wrong != "" {
+			if wrong := command.TokenMistake(v); wrong != "" {
 				return errors.New(wrong)
 			}
 			return nil
@@ -144,7 +185,7 @@ func options() []option {
 		{"relay-tls", "", "", "false", "Relays connect with TLS", setBool(func(c *Config) *bool { return &c.RelayTLS })},
 		{"relay-token", "", "string", "", "Token that relays must give with their id", func(c *Config, v string) error {
 			c.RelayToken = v
-			return checkRelayToken(v)
+			return command.CheckRelayToken(v)
 		}},
 		{"retention", "r", "int", "1", "Number of weeks to store aggregated stats", func(c *Config, v string) error {
 			n, err := wholeNumber(v, 1, 1040)

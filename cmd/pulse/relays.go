@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/cut"
 	"github.com/nanopack/pulse/internal/human"
 )
@@ -26,13 +27,13 @@ back later is a new one.`
 
 // runRelays lists the relays of a running server, or forgets one.
 func runRelays(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if rest, ok := cutVerb(args, "forget"); ok {
+	if rest, ok := command.CutVerb(args, "forget"); ok {
 		c := newCommand("relays forget", forgetHelp, "PULSE", stdout, stderr)
-		c.argument = "ID"
+		c.Argument = "ID"
 		return runDelete(ctx, c, rest, "/relays/", "%s is forgotten; its history stays")
 	}
 	c := newCommand("relays", relaysHelp, "PULSE", stdout, stderr)
-	c.verb = "forget"
+	c.Verb = "forget"
 	return runShow(ctx, c, args, "/relays", func(w io.Writer, relays []ingest.Relay) error { return printRelays(w, relays, time.Now()) })
 }
 

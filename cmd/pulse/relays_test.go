@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/ingest"
+	"github.com/nanopack/pulse/internal/command"
 )
 
 // TestRelaysCommand checks the output for people, with disconnected relays first.
@@ -33,10 +34,10 @@ web1       connected     -             0           0       0           0        
 	if err := printRelays(&b, nil, now); err != nil || !strings.HasPrefix(b.String(), "no relays") {
 		t.Errorf("%v %q", err, b.String())
 	}
-	if text := pulse(t, exitFailure, "relays", "--api", "127.0.0.1:1"); !strings.Contains(text, "is a server running there?") {
+	if text := pulse(t, command.ExitFailure, "relays", "--api", "127.0.0.1:1"); !strings.Contains(text, "is a server running there?") {
 		t.Errorf("without a server: %q", text)
 	}
-	if code, _, text := runCommand("relays", "forget"); code == exitOK || code == exitFailure || !strings.Contains(text, "ID is missing") {
+	if code, _, text := runCommand("relays", "forget"); code == command.ExitOK || code == command.ExitFailure || !strings.Contains(text, "ID is missing") {
 		t.Errorf("%d %q", code, text)
 	}
 }
@@ -65,14 +66,14 @@ func TestForgetRelay(t *testing.T) {
 	for _, id := range ids {
 		await(t, s, "the reading of "+id, time.Minute, func() error { return latest(id) })
 	}
-	if text := pulse(t, exitFailure, "relays", "forget", "--api", s.HTTPAddr, "web1"); !strings.Contains(text, "the relay is connected from 127.0.0.1:") ||
+	if text := pulse(t, command.ExitFailure, "relays", "forget", "--api", s.HTTPAddr, "web1"); !strings.Contains(text, "the relay is connected from 127.0.0.1:") ||
 		!strings.Contains(text, "stop it first") {
 		t.Errorf("forgetting a connected relay: %q", text)
 	}
 	for _, id := range ids {
 		conns[id].Close()
 		await(t, s, "the end of "+id, time.Minute, func() error {
-			if code, _, text := runCommand("relays", "forget", "--api", s.HTTPAddr, id); code != exitOK {
+			if code, _, text := runCommand("relays", "forget", "--api", s.HTTPAddr, id); code != command.ExitOK {
 				return errors.New(text)
 			}
 			return nil
@@ -86,10 +87,10 @@ func TestForgetRelay(t *testing.T) {
 	}
 	check := func() {
 		t.Helper()
-		if code, text, _ := runCommand("relays", "--api", s.HTTPAddr); code != exitOK || !strings.HasPrefix(text, "no relays") {
+		if code, text, _ := runCommand("relays", "--api", s.HTTPAddr); code != command.ExitOK || !strings.HasPrefix(text, "no relays") {
 			t.Errorf("%d %s", code, text)
 		}
-		if code, text, _ := runCommand("relays", "--api", s.HTTPAddr, "--json"); code != exitOK || text != "[]\n" {
+		if code, text, _ := runCommand("relays", "--api", s.HTTPAddr, "--json"); code != command.ExitOK || text != "[]\n" {
 			t.Errorf("%d %s", code, text)
 		}
 		for _, id := range ids {
@@ -108,7 +109,7 @@ func TestForgetRelay(t *testing.T) {
 	}
 	awaitProjected(t, s)
 	check()
-	if text := pulse(t, exitFailure, "relays", "forget", "--api", s.HTTPAddr, "web1"); !strings.Contains(text, "no relay has this id") {
+	if text := pulse(t, command.ExitFailure, "relays", "forget", "--api", s.HTTPAddr, "web1"); !strings.Contains(text, "no relay has this id") {
 		t.Errorf("forgetting it again: %q", text)
 	}
 }

@@ -2,43 +2,17 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
-	"os/signal"
 	"slices"
-	"strings"
-	"syscall"
+
+	"github.com/nanopack/pulse/internal/command"
 )
 
 // reloadable are the options whose new values a running server takes over. It reads the files of
 // --tls-cert and --tls-key again, whether their names have changed or not.
 var reloadable = []string{"cors-allow", "log-level", "read-token", "relay-token", "tls-cert", "tls-key", "token"}
-
-// notifyHangups returns a channel that receives SIGHUP, which would otherwise end the process. If
-// several come during a reload, one is kept, because one more reload sees everything that was
-// written before them.
-func notifyHangups() <-chan os.Signal {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	return hangups
-}
-
-// reloadAtHangups calls reload at each SIGHUP, until ctx ends.
-func reloadAtHangups(ctx context.Context, hangups <-chan os.Signal, reload func()) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hangups:
-			if ctx.Err() == nil {
-				reload()
-			}
-		}
-	}
-}
 
 // reloaded returns the running configuration with those values of next that a running server takes
 // over, the flags that changed, and the flags that need a restart. The error says why the new
@@ -57,23 +31,8 @@ func (c *Config) reloaded(next *Config) (merged *Config, changed, left []string,
 			}
 		}
 	}
-	changed, left = differing(names, c.values, next.values, reloadable)
+	changed, left = command.Differing(names, c.values, next.values, reloadable)
 	return merged, changed, left, merged.validate()
-}
-
-// differing returns the flags whose values differ: those that a running process takes over, and
-// those that need a restart.
-func differing(names []string, running, next map[string]string, takes []string) (changed, left []string) {
-	for _, name := range names {
-		switch {
-		case running[name] == next[name]:
-		case slices.Contains(takes, name):
-			changed = append(changed, "--"+name)
-		default:
-			left = append(left, "--"+name)
-		}
-	}
-	return changed, left
 }
 
 // Reload takes over from next what can change while the server runs: the tokens, the certificate,
@@ -109,25 +68,9 @@ func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 	a.clients.SetPasswords(running.Token, running.ReadToken)
 	level.Set(running.LogLevel)
 	a.running = running
-	tellReload(a.log, changed, left)
+	command.TellReload(a.log, changed, left)
 	for _, warning := range running.warnings() {
 		a.log.Warn(warning)
 	}
 	return nil
-}
-
-// tellReload logs what a reload changed, and in a second line what it could not change.
-func tellReload(log *slog.Logger, changed, left []string) {
-	if changed == nil {
-		changed = []string{"nothing"}
-	}
-	log.Info("reloaded", "changed", strings.Join(changed, ", "))
-	if left != nil {
-		log.Warn("new values are ignored until a restart", "flags", strings.Join(left, ", "))
-	}
-}
-
-// reloadFailed logs why a reload changed nothing.
-func reloadFailed(log *slog.Logger, err error) {
-	log.Error("not reloaded: everything stays as it was", "error", oneLine(err))
 }

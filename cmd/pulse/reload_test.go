@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/internal/selfsigned"
@@ -97,7 +98,7 @@ func (w *reloadWorld) reload(want string) {
 // trusting returns a client's configuration that trusts only one of the two certificates.
 func (w *reloadWorld) trusting(i int) *tls.Config {
 	w.t.Helper()
-	config, err := clientTLS(true, filepath.Join(w.dirs[i], "cert.pem"))
+	config, err := command.ClientTLS(true, filepath.Join(w.dirs[i], "cert.pem"))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/migrations"
 	"github.com/nanopack/pulse/projector/past"
@@ -107,7 +108,7 @@ func TestInfluxGoneBeforeAStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	app, err := NewApp(t.Context(), config, newLogger(t.Output(), config.LogLevel))
+	app, err := NewApp(t.Context(), config, command.NewLogger(t.Output(), config.LogLevel))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/projector/past"
 	"github.com/nanopack/pulse/query"
@@ -50,7 +51,7 @@ without a zone they are of this host's zone (TZ). Exits with 0 when all is done,
 func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	line := &progressLine{w: stderr, terminal: r.terminal, every: r.lineEvery, now: r.now}
 	c := newCommand("replay", replayHelp, "PULSE", stdout, line)
-	flags := c.clientFlags()
+	flags := clientFlagsOf(c)
 	var (
 		projection = c.String("projection", "all", "What to rebuild: raw, aggregates or all")
 		from       = c.String("from", "", "Where it begins: a time or date, or how far back, like 90m or 1d (required)")
@@ -58,27 +59,27 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 		dryRun     = c.Bool("dry-run", false, "Count only, change nothing")
 		detach     = c.Bool("detach", false, "Print the replay's id and return: the server goes on")
 	)
-	c.takes("aggregate-interval", "config-file", "data-dir", "influx-address", "journal-max-bytes", "journal-retention",
+	takes(c, "aggregate-interval", "config-file", "data-dir", "influx-address", "journal-max-bytes", "journal-retention",
 		"journal-sync", "log-level", "raw-retention", "retention")
-	if done, code := c.parse(args); done {
+	if done, code := c.Begin(args); done {
 		return code
 	}
-	request, order, err := requestOf(*projection, *from, *to, *dryRun, r.now(), c.zone.Location)
+	request, order, err := requestOf(*projection, *from, *to, *dryRun, r.now(), c.Location)
 	if err != nil {
-		return c.misused(err)
+		return c.Misused(err)
 	}
 	var config *Config // of a replay without a server
-	if c.given("data-dir") || c.given("config-file") {
-		if config, err = c.serverConfig(); err != nil {
-			return c.misused(err)
+	if c.Given("data-dir") || c.Given("config-file") {
+		if config, err = serverConfig(c); err != nil {
+			return c.Misused(err)
 		}
-		if !c.given("token") {
+		if !c.Given("token") {
 			*flags.token = config.Token
 		}
 	}
 	client, err := flags.client()
 	if err != nil {
-		return c.misused(err)
+		return c.Misused(err)
 	}
 	w := &replayWatch{replayCommand: r, command: c, client: client, line: line}
 
@@ -88,36 +89,36 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	answer, answered := errors.AsType[*apiError](err)
 	switch {
 	case err == nil && *detach:
-		return c.write(func(w io.Writer) error { _, err := fmt.Fprintln(w, job.ID); return err })
+		return c.Write(func(w io.Writer) error { _, err := fmt.Fprintln(w, job.ID); return err })
 	case err == nil:
 		job, err = w.watch(ctx, job)
 	case answered && answer.status == http.StatusBadRequest:
-		return c.misused(errors.New(answer.text))
+		return c.Misused(errors.New(answer.text))
 	case answered && answer.status == http.StatusNotFound:
-		return c.failed(fmt.Errorf("%s has no replays: is it an older pulse?", client.base))
+		return c.Failed(fmt.Errorf("%s has no replays: is it an older pulse?", client.base))
 	case !noServer(err):
-		return c.failed(err)
+		return c.Failed(err)
 	case config == nil:
-		return c.failed(fmt.Errorf("no server answers at %s; to replay without one, give its --data-dir, and --influx-address or --config-file as it has them", client.base))
+		return c.Failed(fmt.Errorf("no server answers at %s; to replay without one, give its --data-dir, and --influx-address or --config-file as it has them", client.base))
 	case *detach:
-		return c.misused(fmt.Errorf("--detach needs a server, and none answers at %s", client.base))
+		return c.Misused(fmt.Errorf("--detach needs a server, and none answers at %s", client.base))
 	default:
 		job, err = w.offline(ctx, config, request)
 	}
 	line.end()
 	if err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
-	if code := c.write(func(w io.Writer) error { return printReplay(w, job, c.zone.Location) }); code != exitOK {
+	if code := c.Write(func(w io.Writer) error { return printReplay(w, job, c.Location) }); code != command.ExitOK {
 		return code
 	}
 	switch {
 	case job.State == past.StateDone:
-		return exitOK
+		return command.ExitOK
 	case job.State == past.StateFailed:
-		return c.failed(fmt.Errorf("it failed: %s", job.LastError))
+		return c.Failed(fmt.Errorf("it failed: %s", job.LastError))
 	default:
-		return c.failed(errors.New("it was canceled: what was written until then stays"))
+		return c.Failed(errors.New("it was canceled: what was written until then stays"))
 	}
 }
 
@@ -168,7 +169,7 @@ func when(flag, text string, now time.Time, local *time.Location) (t time.Time, 
 // replayWatch follows one replay to its end.
 type replayWatch struct {
 	replayCommand
-	command *command
+	command *command.Command
 	client  *apiClient
 	line    *progressLine
 }
@@ -207,7 +208,7 @@ func (w *replayWatch) watch(ctx context.Context, job past.Job) (past.Job, error)
 				human.Seconds(w.patience.Seconds()), err, job.ID, w.client.base, job.ID)
 		case !lost:
 			lost = true
-			w.line.print(fmt.Sprintf("the server does not answer: %s; asking on for %s", oneLine(err), human.Seconds(w.patience.Seconds())))
+			w.line.print(fmt.Sprintf("the server does not answer: %s; asking on for %s", command.OneLine(err), human.Seconds(w.patience.Seconds())))
 		}
 	}
 	return job, nil
@@ -230,7 +231,7 @@ func (w *replayWatch) offline(ctx context.Context, config *Config, request past.
 	w.line.print(fmt.Sprintf("no server answers at %s: replaying from %s", w.client.base, config.DataDir))
 	stop := context.AfterFunc(ctx, func() { w.line.print("canceling; ^C again leaves at once") })
 	defer stop()
-	return w.replayCommand.offline(ctx, config, request, w.line.show, newLogger(w.line, config.LogLevel))
+	return w.replayCommand.offline(ctx, config, request, w.line.show, command.NewLogger(w.line, config.LogLevel))
 }
 
 // printReplay writes how a replay ended. Times are local, with their offset from UTC.

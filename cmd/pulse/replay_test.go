@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/projector/past"
 )
 
@@ -139,30 +140,30 @@ func TestReplayCommand(t *testing.T) {
 		stdout, stderr []string // parts of the output
 	}{
 		{"done", []func(http.ResponseWriter){look(aReplay(past.StateRunning, 0.25)), look(aReplay(past.StateRunning, 0.75)), look(aReplay(past.StateDone, 1))},
-			[]string{"--from", "6h", "--projection", "raw"}, exitOK, `{"projection":"raw","from":"6h","dry_run":false}`,
+			[]string{"--from", "6h", "--projection", "raw"}, command.ExitOK, `{"projection":"raw","from":"6h","dry_run":false}`,
 			[]string{"replay 3, 2026-11-20T00:00:00Z to 2026-11-20T12:00:00Z: done in 1m32s\n",
 				"                    EVENTS      READINGS        POINTS     EXPIRED     REFUSED        LOST\n" +
 					"raw                100,000     1,000,000       999,000         700         200         100\n" +
 					"aggregates               7            70             3           0           0           0\n" +
 					"raw: the journal begins at 2026-11-20T01:00:00Z\n"},
 			[]string{"replay 3 is waiting for its turn\n", "replay 3: 25%, 25,007 of 100,007 events, ", " events/s, 45s left\n", "replay 3: 75%, 75,007 of 100,007 events, "}},
-		{"dry run", []func(http.ResponseWriter){look(dry)}, []string{"--from", "2026-11-20T00:00:00Z", "--to=2026-11-21T00:00:00+01:00", "--dry-run"}, exitOK,
+		{"dry run", []func(http.ResponseWriter){look(dry)}, []string{"--from", "2026-11-20T00:00:00Z", "--to=2026-11-21T00:00:00+01:00", "--dry-run"}, command.ExitOK,
 			`{"projection":"all","from":"2026-11-20T00:00:00Z","to":"2026-11-20T23:00:00Z","dry_run":true}`,
 			[]string{"done in 1m32s (dry run: nothing was changed)\n"}, nil},
-		{"failed", []func(http.ResponseWriter){look(failed)}, []string{"--from", "6h"}, exitFailure, "",
+		{"failed", []func(http.ResponseWriter){look(failed)}, []string{"--from", "6h"}, command.ExitFailure, "",
 			[]string{": failed in 1m32s\n"}, []string{"pulse replay: it failed: there is no projection raw\n"}},
-		{"canceled by somebody else", []func(http.ResponseWriter){look(aReplay(past.StateCanceled, 0.5))}, []string{"--from", "6h"}, exitFailure, "",
+		{"canceled by somebody else", []func(http.ResponseWriter){look(aReplay(past.StateCanceled, 0.5))}, []string{"--from", "6h"}, command.ExitFailure, "",
 			[]string{": canceled in 1m32s\n"}, []string{"pulse replay: it was canceled: what was written until then stays\n"}},
-		{"held up", []func(http.ResponseWriter){look(lost), look(aReplay(past.StateDone, 1))}, []string{"--from", "6h"}, exitOK, "", nil,
+		{"held up", []func(http.ResponseWriter){look(lost), look(aReplay(past.StateDone, 1))}, []string{"--from", "6h"}, command.ExitOK, "", nil,
 			[]string{", held up: dial tcp: connection refused\n"}},
 		{"the server restarts", []func(http.ResponseWriter){look(aReplay(past.StateRunning, 0.25)), breaksOff, breaksOff, answers(503), look(aReplay(past.StateDone, 1))},
-			[]string{"--from", "6h"}, exitOK, "", []string{"done in"},
+			[]string{"--from", "6h"}, command.ExitOK, "", []string{"done in"},
 			[]string{"the server does not answer: ", "EOF; asking on for 10s\n", "the server is back\n"}},
-		{"the server forgot it", []func(http.ResponseWriter){answers(404)}, []string{"--from", "6h"}, exitFailure, "", nil,
+		{"the server forgot it", []func(http.ResponseWriter){answers(404)}, []string{"--from", "6h"}, command.ExitFailure, "", nil,
 			[]string{"pulse replay: the server does not know replay 3 any more\n"}},
-		{"the token was changed", []func(http.ResponseWriter){answers(401)}, []string{"--from", "6h"}, exitFailure, "", nil,
+		{"the token was changed", []func(http.ResponseWriter){answers(401)}, []string{"--from", "6h"}, command.ExitFailure, "", nil,
 			[]string{"pulse replay: --token: the server does not take this token\n"}},
-		{"detached", []func(http.ResponseWriter){breaksOff}, []string{"--from", "6h", "--detach"}, exitOK, "", []string{"3\n"}, nil},
+		{"detached", []func(http.ResponseWriter){breaksOff}, []string{"--from", "6h", "--detach"}, command.ExitOK, "", []string{"3\n"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newReplayServer(t, test.looks...)
@@ -213,13 +214,13 @@ func TestReplayDates(t *testing.T) {
 			t.Setenv("TZ", test.zone)
 			s := newReplayServer(t, look(empty))
 			code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) { r.now = now }, "--api", s.URL, "--from", test.from, "--to", test.to)
-			if _, _, body := s.saw(); code != exitOK || body != test.body || !strings.Contains(stdout, test.stdout) || !strings.Contains(stdout, "\nraw, aggregates: the journal has nothing") {
+			if _, _, body := s.saw(); code != command.ExitOK || body != test.body || !strings.Contains(stdout, test.stdout) || !strings.Contains(stdout, "\nraw, aggregates: the journal has nothing") {
 				t.Errorf("exit %d, it asks for %s, want %s; stdout %s, want %s; stderr %s", code, body, test.body, stdout, test.stdout, stderr)
 			}
 		})
 	}
 	t.Setenv("TZ", "Asia/Kolkatta")
-	if code, _, stderr := replayQuickly(t.Context(), nil, "--from", "6h"); code != exitUsage || !strings.Contains(stderr, "TZ: there is no time zone") {
+	if code, _, stderr := replayQuickly(t.Context(), nil, "--from", "6h"); code != command.ExitUsage || !strings.Contains(stderr, "TZ: there is no time zone") {
 		t.Errorf("exit %d, %q", code, stderr)
 	}
 }
@@ -243,23 +244,23 @@ func TestReplayRefusals(t *testing.T) {
 		code int
 		want string
 	}{
-		{"no range", nil, exitUsage, "--from is required"},
-		{"projection", []string{"--from", "6h", "--projection", "latest"}, exitUsage, `--projection: must be raw, aggregates or all, not "latest"`},
-		{"from", []string{"--from", "someday"}, exitUsage, `--from "someday": use how far back it is`},
-		{"a day", []string{"--from", "2026-11-20", "--to", "2026-11-20"}, exitUsage, "--from must be before --to, and 2026-11-20T00:00:00Z is not before 2026-11-20T00:00:00Z"},
-		{"to", []string{"--from", "6h", "--to", "noon"}, exitUsage, `--to "noon": use how far back it is`},
-		{"order", []string{"--from", "6h", "--to", "7h"}, exitUsage, "--from must be before --to"},
-		{"argument", []string{"--from", "6h", "raw"}, exitUsage, `unexpected argument "raw"`},
-		{"the server's flags", []string{"--from", "6h", "--data-dir", "x", "--retention", "0"}, exitUsage, "--retention: must be a whole number"},
-		{"config file", []string{"--from", "6h", "--config-file", missing}, exitUsage, "--config-file: open " + missing},
-		{"token", []string{"--from", "6h", "--token", "other"}, exitFailure, "--token: the server does not take this token"},
-		{"the server's clock", []string{"--from", "6h", "--api", refusing(400)}, exitUsage, "pulse replay: as it is"},
-		{"too many", []string{"--from", "6h", "--api", refusing(409)}, exitFailure, "the server answered 409: as it is"},
-		{"an older server", []string{"--from", "6h", "--api", refusing(404)}, exitFailure, "has no replays: is it an older pulse?"},
-		{"stopping", []string{"--from", "6h", "--api", refusing(500)}, exitFailure, "the server answered 500: as it is"},
-		{"no server", []string{"--from", "6h", "--api", nobody.URL}, exitFailure, "no server answers at " + nobody.URL + "; to replay without one, give its --data-dir"},
-		{"no server to leave it to", []string{"--from", "6h", "--api", nobody.URL, "--data-dir", t.TempDir(), "--detach"}, exitUsage, "--detach needs a server"},
-		{"no data dir", []string{"--from", "6h", "--api", nobody.URL, "--data-dir", missing}, exitFailure, "--data-dir: stat " + missing},
+		{"no range", nil, command.ExitUsage, "--from is required"},
+		{"projection", []string{"--from", "6h", "--projection", "latest"}, command.ExitUsage, `--projection: must be raw, aggregates or all, not "latest"`},
+		{"from", []string{"--from", "someday"}, command.ExitUsage, `--from "someday": use how far back it is`},
+		{"a day", []string{"--from", "2026-11-20", "--to", "2026-11-20"}, command.ExitUsage, "--from must be before --to, and 2026-11-20T00:00:00Z is not before 2026-11-20T00:00:00Z"},
+		{"to", []string{"--from", "6h", "--to", "noon"}, command.ExitUsage, `--to "noon": use how far back it is`},
+		{"order", []string{"--from", "6h", "--to", "7h"}, command.ExitUsage, "--from must be before --to"},
+		{"argument", []string{"--from", "6h", "raw"}, command.ExitUsage, `unexpected argument "raw"`},
+		{"the server's flags", []string{"--from", "6h", "--data-dir", "x", "--retention", "0"}, command.ExitUsage, "--retention: must be a whole number"},
+		{"config file", []string{"--from", "6h", "--config-file", missing}, command.ExitUsage, "--config-file: open " + missing},
+		{"token", []string{"--from", "6h", "--token", "other"}, command.ExitFailure, "--token: the server does not take this token"},
+		{"the server's clock", []string{"--from", "6h", "--api", refusing(400)}, command.ExitUsage, "pulse replay: as it is"},
+		{"too many", []string{"--from", "6h", "--api", refusing(409)}, command.ExitFailure, "the server answered 409: as it is"},
+		{"an older server", []string{"--from", "6h", "--api", refusing(404)}, command.ExitFailure, "has no replays: is it an older pulse?"},
+		{"stopping", []string{"--from", "6h", "--api", refusing(500)}, command.ExitFailure, "the server answered 500: as it is"},
+		{"no server", []string{"--from", "6h", "--api", nobody.URL}, command.ExitFailure, "no server answers at " + nobody.URL + "; to replay without one, give its --data-dir"},
+		{"no server to leave it to", []string{"--from", "6h", "--api", nobody.URL, "--data-dir", t.TempDir(), "--detach"}, command.ExitUsage, "--detach needs a server"},
+		{"no data dir", []string{"--from", "6h", "--api", nobody.URL, "--data-dir", missing}, command.ExitFailure, "--data-dir: stat " + missing},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) {
@@ -292,14 +293,14 @@ func TestReplayCancel(t *testing.T) {
 	}
 	code, stdout, stderr := replayQuickly(ctx, nil, "--api", s.URL, "--from", "6h")
 	_, canceled, _ := s.saw()
-	if code != exitFailure || !canceled || !strings.Contains(stdout, ": canceled in") ||
+	if code != command.ExitFailure || !canceled || !strings.Contains(stdout, ": canceled in") ||
 		!strings.Contains(stderr, "canceling replay 3; ^C again leaves at once\n") || !strings.Contains(stderr, "it was canceled") {
 		t.Errorf("exit %d, canceled %t, stdout %q, stderr %q", code, canceled, stdout, stderr)
 	}
 
 	s = newReplayServer(t, look(aReplay(past.StateRunning, 0.5)))
 	code, _, _ = replayQuickly(ctx, nil, "--api", s.URL, "--from", "6h")
-	if _, canceled, _ := s.saw(); code != exitFailure || !canceled {
+	if _, canceled, _ := s.saw(); code != command.ExitFailure || !canceled {
 		t.Errorf("^C at the beginning: exit %d, canceled %t", code, canceled)
 	}
 }
@@ -314,7 +315,7 @@ func TestReplayCancelOfALostServer(t *testing.T) {
 		cancel()
 	}
 	code, _, stderr := replayQuickly(ctx, nil, "--api", s.URL, "--from", "6h")
-	if code != exitFailure || !strings.Contains(stderr, "pulse replay: replay 3 is not canceled and goes on: ") {
+	if code != command.ExitFailure || !strings.Contains(stderr, "pulse replay: replay 3 is not canceled and goes on: ") {
 		t.Errorf("exit %d, %q", code, stderr)
 	}
 }
@@ -323,7 +324,7 @@ func TestReplayCancelOfALostServer(t *testing.T) {
 func TestReplayPatience(t *testing.T) {
 	s := newReplayServer(t, look(aReplay(past.StateRunning, 0.5)), breaksOff)
 	code, stdout, stderr := replayQuickly(t.Context(), func(r *replayCommand) { r.patience = 50 * time.Millisecond }, "--api", s.URL, "--from", "6h")
-	if code != exitFailure || stdout != "" || !strings.Contains(stderr, "replay 3 goes on when it is back, "+s.URL+"/replay/3 tells how it does") {
+	if code != command.ExitFailure || stdout != "" || !strings.Contains(stderr, "replay 3 goes on when it is back, "+s.URL+"/replay/3 tells how it does") {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}
 	if looks, _, _ := s.saw(); looks < 3 {
@@ -338,10 +339,10 @@ func TestReplayTLS(t *testing.T) {
 	defer s.Close()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	writeFile(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
-	if code, stdout, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--tls-ca", ca, "--from", "6h"); code != exitOK {
+	if code, stdout, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--tls-ca", ca, "--from", "6h"); code != command.ExitOK {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}
-	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h"); code != exitFailure || !strings.Contains(stderr, "certificate") {
+	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h"); code != command.ExitFailure || !strings.Contains(stderr, "certificate") {
 		t.Errorf("without --tls-ca: exit %d, %q", code, stderr)
 	}
 }
@@ -360,10 +361,10 @@ func TestReplayWithoutAServer(t *testing.T) {
 		err  error
 		code int
 	}{
-		{"flags", []string{"--data-dir", dir, "--influx-address", "embedded", "--retention", "3", "--log-level", "warn"}, past.StateDone, nil, exitOK},
-		{"config file", []string{"--config-file", file}, past.StateDone, nil, exitOK},
-		{"canceled", []string{"--data-dir", dir, "--retention=3"}, past.StateCanceled, nil, exitFailure},
-		{"error", []string{"--data-dir", dir, "--retention=3"}, "", errors.New("another pulse uses the data dir"), exitFailure},
+		{"flags", []string{"--data-dir", dir, "--influx-address", "embedded", "--retention", "3", "--log-level", "warn"}, past.StateDone, nil, command.ExitOK},
+		{"config file", []string{"--config-file", file}, past.StateDone, nil, command.ExitOK},
+		{"canceled", []string{"--data-dir", dir, "--retention=3"}, past.StateCanceled, nil, command.ExitFailure},
+		{"error", []string{"--data-dir", dir, "--retention=3"}, "", errors.New("another pulse uses the data dir"), command.ExitFailure},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got *Config
@@ -393,11 +394,11 @@ func TestReplayWithoutAServer(t *testing.T) {
 
 	// If a server answers, it does the replay. The command uses the token of the config file.
 	s := newReplayServer(t, look(aReplay(past.StateDone, 1)))
-	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h", "--config-file", file); code != exitFailure || !strings.Contains(stderr, "--token") {
+	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h", "--config-file", file); code != command.ExitFailure || !strings.Contains(stderr, "--token") {
 		t.Errorf("exit %d, %q", code, stderr)
 	}
 	writeFile(t, file, `{"token": "secret"}`)
-	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h", "--config-file", file); code != exitOK {
+	if code, _, stderr := replayQuickly(t.Context(), nil, "--api", s.URL, "--from", "6h", "--config-file", file); code != command.ExitOK {
 		t.Errorf("exit %d, %q", code, stderr)
 	}
 }

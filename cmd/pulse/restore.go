@@ -19,25 +19,25 @@ nothing is put in place before all of the backup has been checked. - reads stand
 // runRestore makes a data dir from a backup.
 func runRestore(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("restore", restoreHelp, "PULSE", stdout, stderr)
-	c.argument = "FILE"
+	c.Argument = "FILE"
 	dir := c.String("data-dir", "pulse-data", "Where to put it")
-	if done, code := c.parse(args); done {
+	if done, code := c.Begin(args); done {
 		return code
 	}
 	from := io.Reader(os.Stdin)
 	if c.Arg(0) != "-" {
 		f, err := os.Open(c.Arg(0))
 		if err != nil {
-			return c.failed(err)
+			return c.Failed(err)
 		}
 		defer f.Close()
 		from = f
 	}
 	m, err := restore(ctx, from, *dir)
 	if err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
-	return c.write(func(w io.Writer) error { return printRestored(w, *dir, m) })
+	return c.Write(func(w io.Writer) error { return printRestored(w, *dir, m) })
 }
 
 func printRestored(w io.Writer, dir string, m *manifest) error {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/projector/mist/misttest"
@@ -188,7 +189,7 @@ func TestPasswordOfAProxy(t *testing.T) {
 		_, _ = io.WriteString(w, "{}")
 	})
 	code, _, stderr := runCommand("status", "--json", "--token", "a token", "--api", strings.Replace(s.URL, "://", "://joe:pw@", 1))
-	if code != exitOK || user != "joe" || password != "pw" || token != "a token" {
+	if code != command.ExitOK || user != "joe" || password != "pw" || token != "a token" {
 		t.Errorf("exit %d, %q; the proxy got %q, %q, %q", code, stderr, user, password, token)
 	}
 }

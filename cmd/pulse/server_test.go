@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/internal/testtools"
 	"github.com/nanopack/pulse/projector/influx"
@@ -234,8 +235,8 @@ func TestBusy(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			code := run(t.Context(), append([]string{"-s", "--nats-listen-address", "", "--influx-address", "embedded"}, test.args...), &stdout, &stderr)
-			if code != exitFailure || !strings.Contains(stderr.String(), "pulse: "+test.want) {
-				t.Errorf("exit code %d, stderr %q; want %d and %q", code, stderr.String(), exitFailure, test.want)
+			if code != command.ExitFailure || !strings.Contains(stderr.String(), "pulse: "+test.want) {
+				t.Errorf("exit code %d, stderr %q; want %d and %q", code, stderr.String(), command.ExitFailure, test.want)
 			}
 		})
 	}
@@ -252,7 +253,7 @@ func TestTwoServersInOneProcess(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			app, err := NewApp(t.Context(), config, newLogger(t.Output(), config.LogLevel))
+			app, err := NewApp(t.Context(), config, command.NewLogger(t.Output(), config.LogLevel))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,10 +10,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/query"
@@ -81,19 +83,19 @@ influx_raw  100   106  7        2026-11-23 09:20:30Z  dropped by retention
 `
 	address := strings.TrimPrefix(s.URL, "http://")
 	for _, api := range []string{s.URL, s.URL + "/", address} {
-		if code, stdout, stderr := runCommand("status", "--api", api); code != exitOK || stdout != want || stderr != "" {
+		if code, stdout, stderr := runCommand("status", "--api", api); code != command.ExitOK || stdout != want || stderr != "" {
 			t.Errorf("exit %d, stderr %q, stdout\n%s\nwant\n%s", code, stderr, stdout, want)
 		}
 	}
-	if code, stdout, _ := runCommand("status", "--api", address, "--json"); code != exitOK || stdout != string(answer) {
+	if code, stdout, _ := runCommand("status", "--api", address, "--json"); code != command.ExitOK || stdout != string(answer) {
 		t.Errorf("--json: exit %d, %s", code, stdout)
 	}
 	t.Setenv("PULSE_API", s.URL)
-	if code, stdout, _ := runCommand("status"); code != exitOK || stdout != want {
+	if code, stdout, _ := runCommand("status"); code != command.ExitOK || stdout != want {
 		t.Errorf("PULSE_API: exit %d, %s", code, stdout)
 	}
 	var stderr bytes.Buffer
-	if code := run(context.Background(), []string{"status"}, fullDisk{}, &stderr); code != exitFailure || !strings.Contains(stderr.String(), "no space left") {
+	if code := run(context.Background(), []string{"status"}, fullDisk{}, &stderr); code != command.ExitFailure || !strings.Contains(stderr.String(), "no space left") {
 		t.Errorf("a full disk: exit %d, %q", code, stderr.String())
 	}
 }
@@ -119,16 +121,16 @@ func TestClientRefusals(t *testing.T) {
 		code int
 		want string
 	}{
-		{"wrong token", []string{"--api", status(401, "")}, exitFailure, "--token: the server does not take this token"},
-		{"error", []string{"--api", status(500, `{"error":"internal error"}`)}, exitFailure, "the server answered 500: internal error"},
-		{"a proxy's error", []string{"--api", status(502, `<html>`)}, exitFailure, "the server answered 502: Bad Gateway"},
-		{"no server", []string{"--api", nobody.URL}, exitFailure, "is a server running there?"},
-		{"something else", []string{"--api", status(200, `<html>`)}, exitFailure, "does not answer as pulse does"},
-		{"scheme", []string{"--api", "ftp://127.0.0.1"}, exitUsage, "--api: must be an address like"},
-		{"no host", []string{"--api", "http://"}, exitUsage, "--api: must be an address like"},
-		{"no certificate", []string{"--tls-ca", "config.go"}, exitUsage, "--tls-ca: config.go holds no PEM certificate"},
-		{"unknown flag", []string{"--ap", "x"}, exitUsage, "unknown flag --ap; did you mean --api?"},
-		{"argument", []string{"now"}, exitUsage, `unexpected argument "now"`},
+		{"wrong token", []string{"--api", status(401, "")}, command.ExitFailure, "--token: the server does not take this token"},
+		{"error", []string{"--api", status(500, `{"error":"internal error"}`)}, command.ExitFailure, "the server answered 500: internal error"},
+		{"a proxy's error", []string{"--api", status(502, `<html>`)}, command.ExitFailure, "the server answered 502: Bad Gateway"},
+		{"no server", []string{"--api", nobody.URL}, command.ExitFailure, "is a server running there?"},
+		{"something else", []string{"--api", status(200, `<html>`)}, command.ExitFailure, "does not answer as pulse does"},
+		{"scheme", []string{"--api", "ftp://127.0.0.1"}, command.ExitUsage, "--api: must be an address like"},
+		{"no host", []string{"--api", "http://"}, command.ExitUsage, "--api: must be an address like"},
+		{"no certificate", []string{"--tls-ca", "config.go"}, command.ExitUsage, "--tls-ca: config.go holds no PEM certificate"},
+		{"unknown flag", []string{"--ap", "x"}, command.ExitUsage, "unknown flag --ap; did you mean --api?"},
+		{"argument", []string{"now"}, command.ExitUsage, `unexpected argument "now"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			code, stdout, stderr := runCommand(append([]string{"status"}, test.args...)...)
@@ -148,48 +150,48 @@ func TestClientTLS(t *testing.T) {
 	if err := os.WriteFile(ca, block, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, stdout, stderr := runCommand("status", "--api", s.URL, "--tls-ca", ca, "--json"); code != exitOK || stdout != "{}" {
+	if code, stdout, stderr := runCommand("status", "--api", s.URL, "--tls-ca", ca, "--json"); code != command.ExitOK || stdout != "{}" {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}
-	if code, _, stderr := runCommand("status", "--api", s.URL); code != exitFailure || !strings.Contains(stderr, "certificate") {
+	if code, _, stderr := runCommand("status", "--api", s.URL); code != command.ExitFailure || !strings.Contains(stderr, "certificate") {
 		t.Errorf("without --tls-ca: exit %d, %q", code, stderr)
 	}
 }
 
 // Every command has a help text, and all help texts have the same layout.
 func TestCommandHelp(t *testing.T) {
-	for _, s := range subcommands() {
-		if s.name == "help" {
+	for _, s := range program().All() {
+		if s.Name == "help" {
 			continue
 		}
-		code, stdout, stderr := runCommand(s.name, "-h")
-		if code != exitOK || stderr != "" || !strings.Contains(stdout, "\nUsage:\n  pulse "+s.name) || strings.Contains(stdout, "\n  -") {
-			t.Errorf("%s -h: exit %d, %q, %q", s.name, code, stdout, stderr)
+		code, stdout, stderr := runCommand(s.Name, "-h")
+		if code != command.ExitOK || stderr != "" || !strings.Contains(stdout, "\nUsage:\n  pulse "+s.Name) || strings.Contains(stdout, "\n  -") {
+			t.Errorf("%s -h: exit %d, %q, %q", s.Name, code, stdout, stderr)
 		}
-		if _, helped, _ := runCommand("help", s.name); helped != stdout {
-			t.Errorf("help %s differs from %s -h: %q", s.name, s.name, helped)
+		if _, helped, _ := runCommand("help", s.Name); helped != stdout {
+			t.Errorf("help %s differs from %s -h: %q", s.Name, s.Name, helped)
 		}
-		if s.name != "version" && (!strings.Contains(stdout, "\nFlags:\n      --") || !strings.Contains(stdout, "is also an environment variable: --")) {
-			t.Errorf("%s -h: %q", s.name, stdout)
+		if noFlags := []string{"completion", "man", "version"}; !slices.Contains(noFlags, s.Name) && (!strings.Contains(stdout, "\nFlags:\n      --") || !strings.Contains(stdout, "\nEvery flag is also a")) {
+			t.Errorf("%s -h: %q", s.Name, stdout)
 		}
 	}
 	for want, args := range map[string][]string{
-		"      --id string            What this relay": {"relay", "--help"},
-		"is PULSE_RELAY_CONFIG_FILE.":                  {"help", "relay"},
-		"      --detach       ":                        {"help", "replay"},
+		"      --id string            What this relay":                                  {"relay", "--help"},
+		`--server is "server" and PULSE_RELAY_SERVER.`:                                  {"help", "relay"},
+		"      --detach       ":                                                         {"help", "replay"},
 		"Flags of the server, for working without one:\n      --aggregate-interval int": {"help", "replay"},
-		"  replay    rebuild a range": {"help"},
-		"pulse " + version():          {"version"},
-		`      --token string    The server's --token (default "secret")`: {"help", "status"},
+		"  replay     rebuild a range":                                                  {"help"},
+		"pulse " + version():                                                            {"version"},
+		`      --token string    The server's --token (default "secret")`:               {"help", "status"},
 	} {
-		if code, stdout, _ := runCommand(args...); code != exitOK || !strings.Contains(stdout, want) {
+		if code, stdout, _ := runCommand(args...); code != command.ExitOK || !strings.Contains(stdout, want) {
 			t.Errorf("%q: exit %d, %q lacks %q", args, code, stdout, want)
 		}
 	}
-	if code, _, stderr := runCommand("help", "nope"); code != exitUsage || !strings.Contains(stderr, `unknown command "nope"`) {
+	if code, _, stderr := runCommand("help", "nope"); code != command.ExitUsage || !strings.Contains(stderr, `unknown command "nope"`) {
 		t.Errorf("help nope: exit %d, %q", code, stderr)
 	}
-	if code, _, stderr := runCommand("version", "x"); code != exitUsage || !strings.Contains(stderr, `unexpected argument "x"`) {
+	if code, _, stderr := runCommand("version", "x"); code != command.ExitUsage || !strings.Contains(stderr, `unexpected argument "x"`) {
 		t.Errorf("version x: exit %d, %q", code, stderr)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/internal/testtools"
 	"github.com/nanopack/pulse/relaywire"
@@ -111,8 +112,8 @@ func TestStopWithoutInflux(t *testing.T) {
 	awaitReadings(t, s, 20_000)
 	began := time.Now()
 	err := s.Stop()
-	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitFailure {
-		t.Errorf("the stop ended with %v, want exit code %d", err, exitFailure)
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != command.ExitFailure {
+		t.Errorf("the stop ended with %v, want exit code %d", err, command.ExitFailure)
 	}
 	took := time.Since(began)
 	f.wait(t)
@@ -147,7 +148,7 @@ func stopProjected(t *testing.T, s *pulseproc.Server) {
 		if err == nil {
 			return
 		}
-		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitFailure {
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != command.ExitFailure {
 			t.Fatal(err)
 		}
 		t.Logf("the stop was cut short: %v", err)
@@ -163,7 +164,7 @@ func stopProjected(t *testing.T, s *pulseproc.Server) {
 func leavesWork(s *pulseproc.Server, err error) bool {
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	lines := slices.Collect(strings.Lines(s.Log()))
-	return ok && exit.ExitCode() == exitFailure && leftToNextStart.MatchString(lines[len(lines)-1])
+	return ok && exit.ExitCode() == command.ExitFailure && leftToNextStart.MatchString(lines[len(lines)-1])
 }
 
 var leftToNextStart = regexp.MustCompile(`^pulse: stopping the projections: .*(the rest follows after the next start|the next start goes on with them): `)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/pulseproc"
 )
 
@@ -49,13 +50,13 @@ func TestReaderSeenEnough(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"status", "--api", api}, exitOK, ""},
-		{[]string{"status", "--json", "--api", api}, exitOK, ""},
-		{[]string{"-h"}, exitOK, ""},
-		{[]string{"--check-config"}, exitOK, "how far it reaches back"},
-		{[]string{"help", "status"}, exitOK, ""},
-		{[]string{"version"}, exitOK, ""},
-		{[]string{"backup", "--api", api, "-"}, exitFailure, "broken pipe"},
+		{[]string{"status", "--api", api}, command.ExitOK, ""},
+		{[]string{"status", "--json", "--api", api}, command.ExitOK, ""},
+		{[]string{"-h"}, command.ExitOK, ""},
+		{[]string{"--check-config"}, command.ExitOK, "how far it reaches back"},
+		{[]string{"help", "status"}, command.ExitOK, ""},
+		{[]string{"version"}, command.ExitOK, ""},
+		{[]string{"backup", "--api", api, "-"}, command.ExitFailure, "broken pipe"},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			c, stderr := asPulse(t, test.args...)
@@ -69,7 +70,7 @@ func TestReaderSeenEnough(t *testing.T) {
 	// If nobody reads the line about a failure, the exit code still shows the failure.
 	c, _ := asPulse(t, "status", "--api", "ftp://x")
 	c.Stderr = closedPipe(t)
-	if err := c.Run(); c.ProcessState == nil || c.ProcessState.ExitCode() != exitUsage {
+	if err := c.Run(); c.ProcessState == nil || c.ProcessState.ExitCode() != command.ExitUsage {
 		t.Errorf("without a stderr it ended with %v", err)
 	}
 }

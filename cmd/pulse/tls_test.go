@@ -17,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/internal/pulseproc"
 	"github.com/nanopack/pulse/internal/selfsigned"
@@ -54,7 +55,7 @@ func TestTLSEverywhere(t *testing.T) {
 			if args == nil {
 				ca = filepath.Join(dir, "tls", "cert.pem")
 			}
-			trusted, err := clientTLS(true, ca)
+			trusted, err := command.ClientTLS(true, ca)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -218,14 +219,14 @@ func TestDefaultTokenIsForLoopback(t *testing.T) {
 		args []string
 		code int
 	}{
-		{[]string{"-H", "0.0.0.0:0"}, exitUsage},
-		{[]string{"-H", ":0"}, exitUsage},
-		{[]string{"-H", "[::]:0"}, exitUsage},
-		{[]string{"-H", "192.0.2.1:0"}, exitUsage},
-		{[]string{"-H", "0.0.0.0:0", "--insecure=false"}, exitUsage},
-		{[]string{"--nats-listen-address", "0.0.0.0:0"}, exitUsage},
-		{[]string{"-H", "0.0.0.0:0", "--token", "one of my own, and long", "--nats-listen-address", "0.0.0.0:0"}, exitOK},
-		{[]string{"-H", "localhost:0"}, exitOK},
+		{[]string{"-H", "0.0.0.0:0"}, command.ExitUsage},
+		{[]string{"-H", ":0"}, command.ExitUsage},
+		{[]string{"-H", "[::]:0"}, command.ExitUsage},
+		{[]string{"-H", "192.0.2.1:0"}, command.ExitUsage},
+		{[]string{"-H", "0.0.0.0:0", "--insecure=false"}, command.ExitUsage},
+		{[]string{"--nats-listen-address", "0.0.0.0:0"}, command.ExitUsage},
+		{[]string{"-H", "0.0.0.0:0", "--token", "one of my own, and long", "--nats-listen-address", "0.0.0.0:0"}, command.ExitOK},
+		{[]string{"-H", "localhost:0"}, command.ExitOK},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			t.Parallel()
@@ -251,14 +252,14 @@ func TestDefaultTokenIsForLoopback(t *testing.T) {
 				}
 			}
 			err = server.Wait()
-			code := exitOK
+			code := command.ExitOK
 			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 				code = exit.ExitCode()
 			}
 			if code != test.code {
 				t.Fatalf("exit code %d, want %d: %s", code, test.code, stderr.String())
 			}
-			if code == exitOK {
+			if code == command.ExitOK {
 				return
 			}
 			if said := stderr.String(); !strings.HasPrefix(said, "pulse: --token: everybody knows the default token, ") || strings.Count(said, "\n") != 1 {

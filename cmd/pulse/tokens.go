@@ -6,11 +6,10 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/journal/outside"
-	"github.com/nanopack/pulse/relaywire"
 )
 
 // Lengths of a token on an address that others can reach, in characters.
@@ -43,43 +42,15 @@ func isFirstGuess(token string) bool {
 		strings.HasPrefix("1234567890123456789012345678901234567890", token) || strings.HasPrefix("01234567890123456789012345678901234567890", token)
 }
 
-// tokenMistake returns why no client could give this token, or "".
-func tokenMistake(token string) string {
-	switch {
-	case strings.Trim(token, " \t\r\n") != token:
-		return "must not begin or end with a blank or a line break, which no client could send"
-	case strings.ContainsFunc(token, func(r rune) bool { return unicode.IsControl(r) && r != '\t' }):
-		return "must not hold line breaks or other control characters, which no client could send"
-	}
-	return ""
-}
-
 func setToken(c *Config, v string) error {
 	if v == "" {
 		return errors.New("must not be empty")
 	}
-	if wrong := tokenMistake(v); wrong != "" {
+	if wrong := command.TokenMistake(v); wrong != "" {
 		return errors.New(wrong)
 	}
 	c.Token = v
 	return nil
-}
-
-// checkRelayToken fails if the relay protocol cannot carry the token. An empty token means that
-// there is none.
-func checkRelayToken(v string) error {
-	wrong := tokenMistake(v)
-	switch {
-	case v == "" || relaywire.ValidToken(v):
-		return nil
-	case wrong == "" && strings.ContainsAny(v, " \t"):
-		wrong = "must not hold blanks"
-	case wrong == "" && !utf8.ValidString(v):
-		wrong = "must be UTF-8"
-	case wrong == "":
-		wrong = fmt.Sprintf("must have at most %d bytes, not %d", relaywire.MaxName, len(v))
-	}
-	return errors.New(wrong)
 }
 
 // validateTokens refuses tokens that no client could give, or that are easy to guess where others can

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nanopack/pulse/internal/command"
 )
 
 // --check-config fails if the server's start would fail. It names the flag, but does not show the
@@ -36,7 +38,7 @@ func TestTokensThatCannotBeGiven(t *testing.T) {
 		{"relay-token", "5ecret\xff", "must be UTF-8"},
 	} {
 		code, _, stderr := runCommand("--check-config", "--"+test.flag, test.token)
-		if code != exitUsage || !strings.Contains(stderr, "pulse: --"+test.flag+": "+test.want) || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, mark) {
+		if code != command.ExitUsage || !strings.Contains(stderr, "pulse: --"+test.flag+": "+test.want) || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, mark) {
 			t.Errorf("--%s %.20q: exit %d, it says %q, want %q", test.flag, test.token, code, stderr, test.want)
 		}
 	}
@@ -45,7 +47,7 @@ func TestTokensThatCannotBeGiven(t *testing.T) {
 		{"--token", "$2a$10$abc", "--nats-listen-address", ""}, {"--token", strings.Repeat("x", 5000), "--nats-listen-address="},
 		{"--read-token", ""}, {"--read-token", "a b"}, {"--relay-token", ""}, {"--relay-token", "ü"}, {"--relay-token", "$2a$10$abc"}, {"--relay-token", strings.Repeat("x", 255)},
 	} {
-		if code, _, stderr := runCommand(append(args, "--check-config")...); code != exitOK || strings.Contains(stderr, "warning") {
+		if code, _, stderr := runCommand(append(args, "--check-config")...); code != command.ExitOK || strings.Contains(stderr, "warning") {
 			t.Errorf("%.40q: exit %d, it says %q", args, code, stderr)
 		}
 	}
@@ -58,7 +60,7 @@ func TestCommandsTokensThatCannotBeGiven(t *testing.T) {
 		{"status", "--token", "5ecret\n"}, {"backup", "--token", " 5ecret", "x"}, {"replay", "--from", "1h", "--token", "5ec\nret"},
 	} {
 		code, _, stderr := runCommand(args...)
-		if code != exitUsage || !strings.Contains(stderr, "--token: must ") || strings.Contains(stderr, mark) {
+		if code != command.ExitUsage || !strings.Contains(stderr, "--token: must ") || strings.Contains(stderr, mark) {
 			t.Errorf("%.40q: exit %d, it says %q", args, code, stderr)
 		}
 	}
@@ -124,7 +126,7 @@ func TestWarningsAreTold(t *testing.T) {
 	t.Parallel()
 	args := []string{"-S", "0.0.0.0:0", "--token", "0123456789abcdef", "--influx-address", "embedded"}
 	code, stdout, stderr := runCommand(append(args, "--check-config")...)
-	if code != exitOK || !strings.HasPrefix(stdout, "{") || !strings.HasPrefix(stderr, "pulse: warning: --relay-token: it is not set") {
+	if code != command.ExitOK || !strings.HasPrefix(stdout, "{") || !strings.HasPrefix(stderr, "pulse: warning: --relay-token: it is not set") {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}
 	said := &transcript{}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/internal/command"
 )
 
 // TZ has the same meaning as for Go and libc.
@@ -79,17 +81,17 @@ func TestTimeZoneThatDoesNotExist(t *testing.T) {
 	} {
 		t.Setenv("TZ", tz)
 		code, _, stderr := runCommand("--check-config")
-		if code != exitUsage || !strings.Contains(stderr, want) && !(strings.Contains(want, "did you mean") && strings.Contains(stderr, "names are like Europe/Berlin")) {
+		if code != command.ExitUsage || !strings.Contains(stderr, want) && !(strings.Contains(want, "did you mean") && strings.Contains(stderr, "names are like Europe/Berlin")) {
 			t.Errorf("TZ=%s: exit %d, it says %q, want %q", tz, code, stderr, want)
 		}
 	}
 	t.Setenv("TZ", "CETX")
-	for _, args := range [][]string{{"relay"}, {"consumers"}, {"relays"}, {"status"}, {"replay", "--from", "1d"}, {"check"}, {"backup", "x"}, {"restore", "x"}} {
-		if code, _, stderr := runCommand(args...); code != exitUsage || !strings.Contains(stderr, `there is no time zone "CETX"`) {
+	for _, args := range [][]string{{"consumers"}, {"relays"}, {"status"}, {"replay", "--from", "1d"}, {"check"}, {"backup", "x"}, {"restore", "x"}} {
+		if code, _, stderr := runCommand(args...); code != command.ExitUsage || !strings.Contains(stderr, `there is no time zone "CETX"`) {
 			t.Errorf("%q: exit %d, it says %q", args, code, stderr)
 		}
 	}
-	if code, stdout, stderr := runCommand("version"); code != exitOK || !strings.HasPrefix(stdout, "pulse ") {
+	if code, stdout, stderr := runCommand("version"); code != command.ExitOK || !strings.HasPrefix(stdout, "pulse ") {
 		t.Errorf("version: exit %d, it says %q", code, stderr)
 	}
 }

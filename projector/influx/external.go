@@ -151,14 +151,16 @@ func (e *external) Query(ctx context.Context, statement string, params map[strin
 	if err != nil {
 		return nil, &Error{Op: "query", Kind: Invalid, Err: err}
 	}
-	form := url.Values{"db": {Database}, "q": {statement}, "epoch": {"ns"}, "params": {text}}.Encode()
-	resp, err := e.do(ctx, &request{
+	// A chunked answer comes series by series, and is decoded while the server computes the next.
+	form := url.Values{"db": {Database}, "q": {statement}, "epoch": {"ns"}, "params": {text}, "chunked": {"true"}}.Encode()
+	var rows []models.Row
+	err = e.exchange(ctx, &request{
 		op: "query", method: http.MethodPost, path: "/query", form: true, body: []byte(form),
+	}, func(resp *http.Response) (err error) {
+		rows, err = e.rows(resp)
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return resp.rows()
+	return rows, err
 }
 
 // Close implements Store.

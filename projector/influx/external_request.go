@@ -2,6 +2,7 @@ package influx
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -206,28 +207,74 @@ func (r *response) failure(op string) *Error {
 	return e
 }
 
-// rows decodes the answer to a query with the client's own types.
-func (r *response) rows() ([]models.Row, error) {
-	if kind, _, _ := mime.ParseMediaType(r.kind); kind != "application/json" || r.status != http.StatusOK {
-		return nil, r.failure("query")
+// rows decodes the answer to a query with the client's own types, as it arrives. A series that comes
+// in parts becomes one row.
+func (e *external) rows(resp *http.Response) ([]models.Row, error) {
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind != "application/json" || resp.StatusCode != http.StatusOK {
+		whole, err := e.whole("query", resp)
+		if err != nil {
+			return nil, err
+		}
+		return nil, whole.failure("query")
 	}
-	answer, err := client.NewChunkedResponse(bytes.NewReader(r.body)).NextResponse()
-	if err != nil {
-		return nil, &Error{Op: "query", Status: r.status, Err: cut.Error(fmt.Errorf("the answer is not readable: %w", err), maxSaid)}
-	}
-	if err := answer.Error(); err != nil {
-		return nil, StatementError(r.status, err.Error())
-	}
+	body := &answerBody{in: resp.Body, left: e.maxAnswer + 1}
+	parts := json.NewDecoder(body)
+	parts.UseNumber()
 	var rows []models.Row
-	for _, result := range answer.Results {
-		rows = append(rows, result.Series...)
-	}
-	for i := range rows {
-		if err := normalise(&rows[i]); err != nil {
-			return nil, &Error{Op: "query", Status: r.status, Err: err}
+	some, more := false, false // parts of the answer, parts of the last row
+	for {
+		var part client.Response
+		err := parts.Decode(&part)
+		switch {
+		case errors.Is(err, io.EOF) && some:
+			return rows, nil
+		case body.left <= 0:
+			return nil, e.tooLarge("query", resp)
+		case body.err != nil:
+			return nil, body.err
+		case err != nil: // InfluxDB 1.6 breaks off like this, with its reason
+			said, _ := io.ReadAll(io.LimitReader(io.MultiReader(parts.Buffered(), body), maxSaid))
+			return nil, &Error{Op: "query", Status: resp.StatusCode, Err: fmt.Errorf("the answer is not readable: %s", cmp.Or(strings.TrimSpace(string(said)), err.Error()))}
+		}
+		if err := part.Error(); err != nil {
+			return nil, StatementError(resp.StatusCode, err.Error())
+		}
+		some = true
+		for _, result := range part.Results {
+			for i := range result.Series {
+				row := &result.Series[i]
+				if err := normalise(row); err != nil {
+					return nil, &Error{Op: "query", Status: resp.StatusCode, Err: err}
+				}
+				if more {
+					last := &rows[len(rows)-1]
+					last.Values = append(last.Values, row.Values...)
+				} else {
+					rows = append(rows, *row)
+				}
+				rows[len(rows)-1].Partial, more = false, row.Partial
+			}
 		}
 	}
-	return rows, nil
+}
+
+// answerBody reads the body of an answer up to a limit, and keeps the error of the connection: who
+// decodes it says only what it got.
+type answerBody struct {
+	in   io.Reader
+	left int64
+	err  error
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, io.EOF
+	}
+	n, err := b.in.Read(p[:min(int64(len(p)), b.left)])
+	if b.left -= int64(n); err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	return n, err
 }
 
 // normalise converts the values of a row to the types that Store promises.

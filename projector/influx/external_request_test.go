@@ -35,7 +35,9 @@ func FuzzAnswer(f *testing.F) {
 		`{"results":[{"statement_id":0,"series":[{"name":"cpu","tags":{"host":"a"},"columns":["time","mean","s","b","n"],"values":[[1,2.5,"x",true,null]]}]}]}`,
 		`{"results":[{"statement_id":0}]}`, `{"results":[{"error":"database not found: x"}]}`, `{"error":"timeout"}`, `{}`, `[]`, `null`, ``, `{"results":`,
 		`{"results":[{"series":[{"columns":["time"],"values":[[1e400]]}]}]}`, `{"results":[{"series":[{"columns":[],"values":[[1,2]]}]}]}`,
-		`{"results":[{"series":[{"columns":["time","v"],"values":[[null,{"a":[1]}],[]]}]}]}`, `partial write: x dropped=3`,
+		`{"results":[{"series":[{"columns":["time","v"],"values":[[null,{"a":[1]}],[]]}]}]}`,
+		`{"results":[{"series":[{"columns":["time"],"values":[[1]],"partial":true}],"partial":true}]}{"results":[{"series":[{"columns":["time"],"values":[[2]]}]}]}`,
+		`{"results":[{"series":[{"partial":true}]}]}` + "\n" + `{"error":"timeout"}`, `partial write: x dropped=3`,
 		`{"error":"partial write: points beyond retention policy dropped=-2"}`, `{"error":"partial write:  dropped=1"}`,
 		`{"error":"partial write: points beyond retention policy dropped=2"}`, `{"error":"partial write: unable to parse 'x' dropped=0"}`,
 	} {
@@ -45,11 +47,15 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, body string) {
 		r := &response{status: status, version: "1.8.10", kind: "application/json", body: []byte(body)}
-		rows, err := r.rows()
+		rows, err := (&external{maxAnswer: 1 << 20}).rows(&http.Response{
+			StatusCode: status, Header: http.Header{"Content-Type": {r.kind}, "X-Influxdb-Version": {r.version}}, Body: io.NopCloser(strings.NewReader(body))})
 		if e, ok := errors.AsType[*Error](err); err != nil && (!ok || e.Op != "query" || e.Err == nil || rows != nil) {
 			t.Fatalf("%v with error %#v", rows, err)
 		}
 		for _, row := range rows {
+			if row.Partial {
+				t.Fatal("a row is said to be a part")
+			}
 			for _, values := range row.Values {
 				for i, v := range values {
 					isTime := i < len(row.Columns) && row.Columns[i] == "time"

@@ -29,7 +29,7 @@ type Options struct {
 	Timeout time.Duration // of one request, without the wait for its turn; default 30 s
 	Wait    time.Duration // for its turn; default 10 s
 	AtOnce  int           // requests that run at a time; default 2
-	Values  int           // in an answer, without chunked=true; default 1,000,000
+	Values  int           // in an answer, without chunked=true; default 500,000
 
 	Logger *slog.Logger
 	Now    func() time.Time
@@ -45,7 +45,7 @@ type Handler struct {
 // New returns a Handler.
 func New(o Options) *Handler {
 	o.Timeout, o.Wait = cmp.Or(o.Timeout, 30*time.Second), cmp.Or(o.Wait, 10*time.Second)
-	o.AtOnce, o.Values = cmp.Or(o.AtOnce, 2), cmp.Or(o.Values, 1_000_000)
+	o.AtOnce, o.Values = cmp.Or(o.AtOnce, 2), cmp.Or(o.Values, 500_000)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

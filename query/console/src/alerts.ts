@@ -1,6 +1,6 @@
 import {ask, get, send, type Alert, type Override, type Relay, type Trial} from "./api"
 import {clock, number, span, tagsText, unitOf} from "./format"
-import {linesOf, plot} from "./plot"
+import {linesOf, plot, type Options} from "./plot"
 import {askRange} from "./range"
 import {go} from "./route"
 import {button, every, field, fill, h, notice, select} from "./ui"
@@ -28,10 +28,12 @@ const signs: Record<string, string> = {gt: ">", ge: "≥", lt: "<", le: "≤", e
 const describe = (a: Alert): string => `${a.metric} ${signs[a.operator ?? "gt"] ?? ""} ${number(a.threshold, unitOf(a.metric))} over ${a.duration ?? "5m"}${a.by?.length ? `, each ${a.by.join(", ")}` : ""}${a.deadman ? `, or silent for ${a.deadman}` : ""}`
 
 function row(a: Alert): HTMLElement {
-  const s = a.status ?? {state: ""}, level = s.level ?? s.state
-  return h("tr", {}, h("td", {class: level === "OK" ? "good" : "bad"}, h("strong", {}, level), s.since ? h("div", {class: "dim"}, `for ${span(Date.now() / 1000 - Date.parse(s.since) / 1000)}`) : null),
+  const s = a.status ?? {state: ""}
+  const unseen = s.level === "OK" && (s.groups_watched === undefined ? s.value === undefined : s.groups_watched === 0)
+  const level = unseen ? "–" : s.level ?? s.state
+  return h("tr", {}, h("td", {class: unseen ? "dim" : level === "OK" ? "good" : "bad"}, h("strong", {}, level), s.since ? h("div", {class: "dim"}, `for ${span(Date.now() / 1000 - Date.parse(s.since) / 1000)}`) : null),
     h("td", {}, describe(a), h("div", {class: "dim"}, tagsText(a.tags ?? {})), a.warning ? h("div", {class: "warn"}, a.warning) : null, s.error ? h("div", {class: "bad"}, s.error) : null),
-    h("td", {}, s.groups_watched !== undefined ? `${number(s.groups_firing)} of ${number(s.groups_watched)} fire` : number(s.value, unitOf(a.metric)), s.silent?.length ? h("div", {class: "bad"}, `silent: ${s.silent.join(", ")}`) : null),
+    h("td", {}, unseen ? h("span", {class: "dim"}, "no reading yet") : s.groups_watched !== undefined ? `${number(s.groups_firing)} of ${number(s.groups_watched)} fire` : number(s.value, unitOf(a.metric)), s.silent?.length ? h("div", {class: "bad"}, `silent: ${s.silent.join(", ")}`) : null),
     h("td", {}, a.post), h("td", {}, s.undelivered ? h("span", {class: "warn"}, `${number(s.undelivered)} wait`) : s.last_delivery ? `last ${clock(Date.parse(s.last_delivery) / 1000)}` : "none yet", s.delivery_error ? h("div", {class: "bad"}, s.delivery_error) : null),
     h("td", {}, button("Open", () => go(["alerts", a.id ?? ""]))))
 }
@@ -56,8 +58,9 @@ async function edit(root: HTMLElement, id: string | undefined, signal: AbortSign
     tags: Object.fromEntries(tags.value.split("\n").map(t => t.trim()).filter(t => t.includes(":")).map(t => [t.slice(0, t.indexOf(":")), t.slice(t.indexOf(":") + 1)])), post: post.value.trim(), every: often.value.trim() || "30s",
   })
   let trial: Trial | null = null
-  const chart = plot({title: "", unit: "", height: 260, threshold: () => (Number.isFinite(Number(threshold.value)) && threshold.value.trim() ? Number(threshold.value) : null),
-    marks: () => (trial?.posts ?? []).map(p => ({time: Date.parse(p.time) / 1000, bad: p.level !== "OK"}))})
+  const looks: Options = {title: "", unit: "", height: 260, threshold: () => (Number.isFinite(Number(threshold.value)) && threshold.value.trim() ? Number(threshold.value) : null),
+    marks: () => (trial?.posts ?? []).map(p => ({time: Date.parse(p.time) / 1000, bad: p.level !== "OK"}))}
+  const chart = plot(looks)
   signal.addEventListener("abort", () => chart.destroy())
 
   const back: Record<string, number> = {"1h": 3600, "6h": 21600, "1d": 86400, "2d": 172800, "7d": 604800}
@@ -74,6 +77,7 @@ async function edit(root: HTMLElement, id: string | undefined, signal: AbortSign
         ask("POST", "/alerts/test", {body: JSON.stringify({...asks, from: from.value}), signal: stop}).then(r => r.json() as Promise<Trial>),
         askRange({stat: a.metric, by: a.by, filters: Object.entries(a.tags ?? {})}, start, to + 1, stop)])
       trial = answer
+      looks.unit = unitOf(a.metric)
       const {times, lines} = linesOf(range.series.slice(0, 50), s => tagsText(s.tags) || a.metric)
       chart.root.querySelector("figcaption")!.textContent = `${a.metric}, the threshold, and what would have been posted`
       chart.root.hidden = lines.length === 0

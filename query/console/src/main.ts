@@ -89,6 +89,10 @@ function login(text: string): void {
   input.focus()
 }
 
-addEventListener("hashchange", show)
+addEventListener("hashchange", () => {
+  show()
+  // What had the focus is gone with its view: a keyboard goes on in the new one.
+  if (document.activeElement === document.body) content.focus({preventScroll: true})
+})
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show)
 show()

@@ -22,14 +22,15 @@ export interface Options {
 const css = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
 const color = (i: number): string => css(`--line-${(i % 8) + 1}`)
 
-// legendMost is how many lines a legend may list; more are told apart by the cursor's nearest only.
+// legendMost is how many lines a legend may list; of more, the one nearest to the cursor is named.
 const legendMost = 12
 
 // plot draws lines over time. Dragging selects a range.
 export function plot(o: Options): Plot {
   const root = h("figure", {class: "plot"}, h("figcaption", {}, o.title, o.unit ? h("span", {class: "unit"}, ` ${o.unit}`) : null))
   const box = h("div", {class: "canvas", role: "img", "aria-label": `${o.title} over time`})
-  root.append(box)
+  const nearest = h("div", {class: "nearest dim", hidden: true})
+  root.append(box, nearest)
   let u: uPlot | null = null
   let shape = ""
   const size = () => ({width: Math.max(200, box.clientWidth || 600), height: o.height ?? 180})
@@ -38,6 +39,9 @@ export function plot(o: Options): Plot {
 
   const make = (lines: Line[], data: uPlot.AlignedData, from: number, to: number) => {
     u?.destroy()
+    let near: number | null = null
+    nearest.hidden = lines.length <= legendMost
+    nearest.textContent = `${lines.length} lines: point at one for its name`
     const axis = {stroke: css("--dim"), grid: {stroke: css("--grid"), width: 1}, ticks: {stroke: css("--grid"), width: 1}, font: "12px system-ui, sans-serif"}
     u = new uPlot({
       ...size(),
@@ -57,6 +61,11 @@ export function plot(o: Options): Plot {
           const a = v.posToVal(v.select.left, "x"), b = v.posToVal(v.select.left + v.select.width, "x")
           v.setSelect({left: 0, top: 0, width: 0, height: 0}, false)
           o.onSelect?.(a, b)
+        }],
+        setSeries: [(_, i) => { near = i }],
+        setCursor: [v => {
+          const line = near === null ? undefined : lines[near - 1], at = v.cursor.idx
+          if (line && at != null) nearest.textContent = `${line.label}: ${number(v.data[near!]![at] ?? null, o.unit)}`
         }],
         draw: [v => extras(v, o)],
       },

@@ -129,6 +129,9 @@ const scenarios = {
         await shot(page, `${view.replace(/\W.*/, view.endsWith("new") ? "-new" : "")}-${width}`)
       }
       await page.goto(`${base}/#/hosts`)
+      await until("the focus in the new view", () => page.evaluate(() => document.activeElement?.id === "content"))
+      await page.reload()
+      await page.locator(".row.ok").first().waitFor()
       await page.keyboard.press("Tab")
       await page.keyboard.press("Enter") // skip to the content
       assert.equal(await page.evaluate(() => document.activeElement?.id), "content")

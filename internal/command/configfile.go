@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"encoding/json"
@@ -15,11 +15,15 @@ import (
 	"github.com/nanopack/pulse/internal/strictjson"
 )
 
-const (
-	// maxConfigFile bounds the config file, in bytes. A longer file is no config file.
-	maxConfigFile = 1 << 20
-	configExample = `{"server": true, "poll-interval": 60}`
-)
+// MaxConfigFile bounds the config file, in bytes. A longer file is no config file.
+const MaxConfigFile = 1 << 20
+
+// A ConfigFile says what a config file may hold.
+type ConfigFile struct {
+	Command string   // the command whose -h lists the keys
+	Keys    []string // long names of flags
+	Example string   // for a message about a file that is none
+}
 
 // A fileError is a mistake in the config file. It does not repeat what the file holds, because that
 // may be a secret.
@@ -36,23 +40,23 @@ func (e *fileError) Error() string {
 	return fmt.Sprintf("--config-file: line %d of %s: %s", e.line, e.path, e.text)
 }
 
-// readConfigFile calls set for each key of the config file, with the line of the key, until set
-// fails.
-func readConfigFile(path string, r io.Reader, all []option, set func(key, value string, line int) error) error {
-	text, err := io.ReadAll(io.LimitReader(r, maxConfigFile+1))
+// read calls set for each key of the config file, with the line of the key, until set fails.
+func (c ConfigFile) read(path string, r io.Reader, set func(key, value string, line int) error) error {
+	text, err := io.ReadAll(io.LimitReader(r, MaxConfigFile+1))
 	if err != nil {
 		return fmt.Errorf("--config-file: %w", err)
 	}
-	return parseConfigFile(path, text, all, set)
+	return c.Parse(path, text, set)
 }
 
-// parseConfigFile reads one flat JSON object whose keys are long flag names. A key may be there
-// once: of two values one would be ignored without a word.
-func parseConfigFile(path string, text []byte, all []option, set func(key, value string, line int) error) error {
-	if len(text) > maxConfigFile {
-		return &fileError{path, 0, fmt.Sprintf("is longer than %d bytes: is it the config file?", maxConfigFile)}
+// Parse reads one flat JSON object whose keys are long flag names, and calls set for each key, with
+// its line, until set fails. A key may be there once: of two values one would be ignored without a
+// word. The errors name the path.
+func (c ConfigFile) Parse(path string, text []byte, set func(key, value string, line int) error) error {
+	if len(text) > MaxConfigFile {
+		return &fileError{path, 0, fmt.Sprintf("is longer than %d bytes: is it the config file?", MaxConfigFile)}
 	}
-	if line, mistake := jsonmistake.Find(text, configExample); mistake != "" {
+	if line, mistake := jsonmistake.Find(text, c.Example); mistake != "" {
 		return &fileError{path, line, mistake}
 	}
 	fields, err := strictjson.Fields(text)
@@ -65,8 +69,8 @@ func parseConfigFile(path string, text []byte, all []option, set func(key, value
 		switch {
 		case f.Name == "config-file":
 			wrong = `"config-file" cannot be a key of the config file itself`
-		case !slices.ContainsFunc(all, func(o option) bool { return o.long == f.Name }):
-			wrong = fmt.Sprintf("unknown key %.100q%s", f.Name, didYouMean(f.Name, flagNames(all), ""))
+		case !slices.Contains(c.Keys, f.Name):
+			wrong = fmt.Sprintf("unknown key %.100q%s", f.Name, DidYouMean(f.Name, c.Keys, "", c.Command))
 		case f.Again:
 			wrong = fmt.Sprintf("the key %q is given twice", f.Name)
 		case kind != "":
@@ -99,20 +103,20 @@ func configValue(raw json.RawMessage) (value, kind string) {
 	return string(raw), ""
 }
 
-// setFromFile sets the flags that neither the command line nor the environment has set, from the
-// file of --config-file.
-func setFromFile(fs *flag.FlagSet) error {
+// SetFromFile sets the flags that neither the command line nor the environment has set, from the
+// file of --config-file. example is a short config file, for a message about a file that is none.
+func SetFromFile(fs *flag.FlagSet, example string) error {
 	given, path := givenFlags(fs), fs.Lookup("config-file").Value.String()
-	var all []option
-	fs.VisitAll(func(f *flag.Flag) { all = append(all, option{long: f.Name}) })
+	file := ConfigFile{Command: fs.Name(), Example: example}
+	fs.VisitAll(func(f *flag.Flag) { file.Keys = append(file.Keys, f.Name) })
 	parse := func(r io.Reader, set func(name, value string) error) error {
-		return readConfigFile(path, r, all, func(key, text string, line int) error {
+		return file.read(path, r, func(key, text string, line int) error {
 			from := fmt.Sprintf("line %d of %s", line, path)
 			if err := set(key, text); err != nil { // of a switch; the text of another may be anything, and a secret
 				return fmt.Errorf("--%s: must be true or false (%s)", key, from)
 			}
-			if v, ok := fs.Lookup(key).Value.(*rawValue); ok && !given[key] {
-				v.from = from
+			if v, ok := fs.Lookup(key).Value.(*Value); ok && !given[key] {
+				v.From = from
 			}
 			return nil
 		})

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"fmt"
@@ -7,15 +7,13 @@ import (
 	"runtime/debug"
 )
 
-// release is set by the Makefile from the newest tag. It is empty after plain go build and go
-// install.
-var release string
-
 // pseudo matches the part of a module version that the go command makes of a commit without a tag.
 var pseudo = regexp.MustCompile(`[-.]\d{14}-([0-9a-f]{12})`)
 
-// version returns the release, the commit that it was built from and the Go version that built it.
-func version() string {
+// Version returns the release, the commit that it was built from and the Go version that built it.
+// release is what the Makefile sets from the newest tag. It is empty after plain go build and go
+// install.
+func Version(release string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"flag"
@@ -17,19 +17,19 @@ func givenFlags(fs *flag.FlagSet) map[string]bool {
 	return given
 }
 
-// environmentName returns the environment variable of a flag: PULSE_POLL_INTERVAL for
+// EnvironmentName returns the environment variable of a flag: PULSE_POLL_INTERVAL for
 // poll-interval.
-func environmentName(prefix, name string) string {
+func EnvironmentName(prefix, name string) string {
 	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// setFromEnvironment sets the flags that the command line did not set, from their environment
+// SetFromEnvironment sets the flags that the command line did not set, from their environment
 // variables. A variable that is set but empty means the empty text, as --flag= and "flag": "" do.
 // Package ff would treat it as not set.
-func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
+func SetFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
 	given := givenFlags(fs)
 	fs.VisitAll(func(f *flag.Flag) {
-		name := environmentName(prefix, f.Name)
+		name := EnvironmentName(prefix, f.Name)
 		value, ok := os.LookupEnv(name)
 		if !ok || given[f.Name] || err != nil {
 			return
@@ -38,8 +38,8 @@ func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
 		if value == "" {
 			from += " is set, but empty; unset it for the default"
 		}
-		if v, ok := f.Value.(*rawValue); ok {
-			v.from = from
+		if v, ok := f.Value.(*Value); ok {
+			v.From = from
 		}
 		if fs.Set(f.Name, value) == nil {
 			return
@@ -53,13 +53,13 @@ func setFromEnvironment(fs *flag.FlagSet, prefix string) (err error) {
 	return err
 }
 
-// unknownEnvironment returns a warning for each variable with the prefix that belongs to no flag,
+// UnknownEnvironment returns a warning for each variable with the prefix that belongs to no flag,
 // because its name is most likely misspelled. A warning does not repeat the value, which may be a
 // secret.
-func unknownEnvironment(prefix string, flags, environ []string) (warnings []string) {
+func UnknownEnvironment(prefix string, flags, environ []string) (warnings []string) {
 	known := make([]string, len(flags))
 	for i, name := range flags {
-		known[i] = environmentName(prefix, name)
+		known[i] = EnvironmentName(prefix, name)
 	}
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"runtime/debug"
@@ -36,7 +36,7 @@ func TestCommitOfABuild(t *testing.T) {
 	if got := commitOf(&debug.BuildInfo{}); got != "unknown" {
 		t.Errorf("without a repository: got %q", got)
 	}
-	if v := version(); strings.HasPrefix(v, " ") {
+	if v := Version(""); strings.HasPrefix(v, " ") {
 		t.Errorf("no release in %q", v)
 	}
 }

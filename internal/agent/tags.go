@@ -1,13 +1,12 @@
-package main
+package agent
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 
 	"github.com/nanopack/pulse/internal/cut"
-	"github.com/nanopack/pulse/query"
+	"github.com/nanopack/pulse/internal/tagfilter"
 	"github.com/nanopack/pulse/relaywire"
 )
 
@@ -19,9 +18,9 @@ var hostStatTags = []string{"mount", "interface"}
 // maxRelayTags leaves room for one of the tags of a host stat.
 const maxRelayTags = relaywire.MaxTags - 1
 
-// relayTags reads --tags. It refuses tags that no query could filter by, because a user who gives
+// readTags reads --tags. It refuses tags that no query could filter by, because a user who gives
 // one expects to.
-func relayTags(list string) ([]string, error) {
+func readTags(list string) ([]string, error) {
 	var tags, keys []string
 	for tag := range strings.SplitSeq(list, ",") {
 		if tag = strings.TrimSpace(tag); tag == "" || slices.Contains(tags, tag) {
@@ -42,7 +41,7 @@ func relayTags(list string) ([]string, error) {
 		case ok && slices.Contains(keys, key):
 			return nil, fmt.Errorf("%q: there is a tag %s before it, and only the first of a key counts", shortTag(tag), key)
 		case ok:
-			if err := query.CheckFilter(key, value); err != nil {
+			if err := tagfilter.Check(key, value); err != nil {
 				return nil, fmt.Errorf("%q: nothing could be filtered by it: %w", shortTag(tag), err)
 			}
 			keys = append(keys, key)
@@ -58,15 +57,16 @@ func relayTags(list string) ([]string, error) {
 // shortTag returns a tag as messages show it.
 func shortTag(tag string) string { return cut.Text(tag, 60) }
 
-// warnOfRelay logs what is allowed but most likely not meant.
-func warnOfRelay(id string, tags []string, log *slog.Logger) {
+// Warnings says what is allowed but most likely not meant.
+func Warnings(id string, tags []string) (list []string) {
 	name, _, _ := strings.Cut(strings.ToLower(id), ".")
 	if slices.Contains([]string{"localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}, name) {
-		log.Warn("every host may be called so, and of two relays with one id only one is connected at a time: give this one a name of its own with --id", "id", id)
+		list = append(list, fmt.Sprintf("every host may be called %s, and of two relays with one id only one is connected at a time: give this one a name of its own with --id", id))
 	}
 	for _, tag := range tags {
 		if !strings.Contains(tag, ":") {
-			log.Warn("a bare word is a topic for mist and nothing else, no query can filter by it: a tag is key:value", "tag", tag)
+			list = append(list, fmt.Sprintf("a bare word is a topic for mist and nothing else, no query can filter by it: a tag is key:value, and %q is none", shortTag(tag)))
 		}
 	}
+	return list
 }

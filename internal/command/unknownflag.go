@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"cmp"
@@ -10,28 +10,19 @@ import (
 	"github.com/nanopack/pulse/internal/nearest"
 )
 
-// flagNames returns the long names of options.
-func flagNames(all []option) []string {
-	names := make([]string, len(all))
-	for i, o := range all {
-		names[i] = o.long
-	}
-	return names
-}
-
-// meantBy returns the name that was probably meant by one that does not exist: the name that it
+// MeantBy returns the name that was probably meant by one that does not exist: the name that it
 // misspells, or the name that begins with it. It returns "" if there is none.
-func meantBy(name string, names []string) string {
+func MeantBy(name string, names []string) string {
 	return cmp.Or(nearest.Name(name, names), longestBeginning(name, names))
 }
 
-// didYouMean returns the end of an error about a flag or key that does not exist. prefix is what a
-// flag begins with.
-func didYouMean(name string, names []string, prefix string) string {
-	if meant := meantBy(name, names); meant != "" {
+// DidYouMean returns the end of an error about a flag or key that does not exist. prefix is what a
+// flag begins with. command is the command whose -h lists them.
+func DidYouMean(name string, names []string, prefix, command string) string {
+	if meant := MeantBy(name, names); meant != "" {
 		return fmt.Sprintf("; did you mean %q?", prefix+meant)
 	}
-	return "; pulse -h lists them"
+	return "; " + command + " -h lists them"
 }
 
 // longestBeginning returns the name that shares the longest beginning with a wrong one, or "" if no
@@ -51,9 +42,9 @@ func longestBeginning(name string, names []string) string {
 }
 
 // unknownFlag returns an error about the first flag in args that a command does not have, or nil.
-// The error says which flag was probably meant; that of package flag would not. A short flag of the
-// server, which commands do not have, suggests the long one.
-func unknownFlag(fs *flag.FlagSet, args []string) error {
+// The error says which flag was probably meant; that of package flag would not. shorts are short flags
+// that the command does not have, with the long ones that they suggest.
+func unknownFlag(fs *flag.FlagSet, shorts map[string]string, args []string) error {
 	for i := 0; i < len(args); i++ {
 		name := strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-")
 		if args[i] == "--" || name == args[i] || name == "" {
@@ -65,11 +56,9 @@ func unknownFlag(fs *flag.FlagSet, args []string) error {
 			given := args[i][:strings.Index(args[i], name)+len(name)] // with its dashes, without a value
 			var names []string
 			fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
-			meant := meantBy(name, names)
-			for _, o := range options() {
-				if o.short == name && slices.Contains(names, o.long) {
-					meant = o.long
-				}
+			meant := MeantBy(name, names)
+			if long := shorts[name]; slices.Contains(names, long) {
+				meant = long
 			}
 			if meant != "" {
 				return fmt.Errorf("unknown flag %s; did you mean --%s?", given, meant)
