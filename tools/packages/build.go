@@ -90,7 +90,7 @@ func (b *builder) build(p program, t target) (binary, error) {
 	if t.os == "windows" {
 		path += ".exe"
 	}
-	flags := fmt.Sprintf("-s -w -X main.release=%s", b.revision.release)
+	flags := fmt.Sprintf("-s -w -X main.release=%s -X github.com/nanopack/pulse/internal/command.commit=%s", b.revision.release, b.revision.commit)
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", path, "./cmd/"+p.name)
 	cmd.Dir = b.root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly", "GOEXPERIMENT=", "GODEBUG=",

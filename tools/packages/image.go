@@ -167,7 +167,7 @@ func (b *builder) addImage(l *layout, p program, bin binary, extras []extra) (de
 			"Labels":       b.labels(p, created),
 			// OCI does not know this field. Docker, and Podman with Docker's format, read it.
 			"Healthcheck": map[string]any{
-				"Test":     []string{"CMD", "/usr/bin/" + p.name, "status"},
+				"Test":     []string{"CMD", "/usr/bin/" + p.name, "status", "--ready"},
 				"Interval": 30 * time.Second, "Timeout": 15 * time.Second,
 				"StartPeriod": 15 * time.Minute, // a large journal after a kill takes its time
 				"Retries":     3,

@@ -47,9 +47,6 @@ func run(r revision, root, out string, host bool) error {
 	}
 	b := &builder{root: root, work: work, out: out, revision: r}
 	for _, p := range programs() {
-		if _, err := os.Stat(filepath.Join(root, "cmd", p.name)); os.IsNotExist(err) {
-			continue // not written yet
-		}
 		if host {
 			p.targets = []target{{"linux", runtime.GOARCH}}
 		}
@@ -80,7 +77,7 @@ func (b *builder) program(p program) error {
 	if err != nil {
 		return err
 	}
-	extras, err := b.extras(p, parts)
+	extras, err := b.extras(p, parts, built)
 	if err != nil {
 		return err
 	}
