@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -28,6 +29,9 @@ func (b *builder) archive(p program, bin binary, extras []extra) error {
 		return err
 	}
 	entries := []entry{{name: name + "/" + filepath.Base(bin.path), mode: 0o755, content: content}}
+	if bin.os == "linux" { // for a distribution without deb and rpm
+		extras = append(slices.Clone(extras), extra{source: filepath.Join(b.root, "docs/systemd", p.name+".service"), name: p.name + ".service"})
+	}
 	for _, e := range extras {
 		if e.name == "" {
 			continue
