@@ -5,13 +5,27 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RELEASE     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -X main.release=$(RELEASE)
 
-.PHONY: help build page packages run test soak lint bench bench-peers bench-compare fuzz fuzz-short tools clean
+.PHONY: help build man cross page packages run test soak lint bench bench-peers bench-compare fuzz fuzz-short tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: page ## bin/pulse, with the page at /
+build: page ## bin/pulse, with the page at /, and bin/pulse-relay, the agent
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/pulse ./cmd/pulse
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/pulse-relay ./cmd/pulse-relay
+
+man: build ## the manual pages, into bin/man
+	mkdir -p bin/man
+	bin/pulse man > bin/man/pulse.1
+	bin/pulse-relay man > bin/man/pulse-relay.1
+
+# The agent runs on all of these; the server on linux and darwin.
+AGENT_SYSTEMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 freebsd/amd64
+AGENT_PACKAGES := ./cmd/pulse-relay ./internal/agent ./internal/command ./relaywire ./relaywire/relay/...
+cross: ## build and vet the agent for every system that it runs on
+	@for system in $(AGENT_SYSTEMS); do \
+	  echo "$$system"; export GOOS=$${system%/*} GOARCH=$${system#*/} CGO_ENABLED=0; \
+	  $(GO) build -o /dev/null ./cmd/pulse-relay && $(GO) vet $(AGENT_PACKAGES) || exit 1; done
 
 CONSOLE := query/console
 page: $(CONSOLE)/dist/index.html.gz ## the page at /, bundled from query/console/src with npm
@@ -54,7 +68,7 @@ soak: tools page ## the tests that kill, fill and break, for hours; KILL_ROUNDS 
 	$(GO) test -race -timeout 6h -count $(SOAK_COUNT) -run 'Kill|Damage|EqualARecount|Property|Random|Anywhere|DiskFull|HalfWritten' \
 	  ./journal ./ingest ./migrations ./kapa/... ./projector/...
 
-lint: ## gofmt, go vet, staticcheck
+lint: cross ## gofmt, go vet, staticcheck, and the agent's builds for other systems
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above need formatting"; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...

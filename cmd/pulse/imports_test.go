@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -133,6 +134,33 @@ func TestRelayLibraryIsSmall(t *testing.T) {
 		if !strings.HasPrefix(dep, module+"relaywire") {
 			t.Errorf("relaywire/relay depends on %s", dep)
 		}
+	}
+}
+
+// TestAgentIsSmall checks that the agent has nothing of the server: no room, and none of the
+// libraries that make the server large. Stripped, it has at most 8 MB.
+func TestAgentIsSmall(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{end}}`, module+"cmd/pulse-relay").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := []string{"golang.org/x/sys/", "github.com/coreos/go-systemd/v22/daemon", "github.com/peterbourgon/ff/v3", "github.com/shirou/gopsutil/v4/", "github.com/tklauser/"}
+	for _, dep := range strings.Fields(string(out)) {
+		from := room(dep)
+		ours := from == "relaywire" || from == "internal" || dep == module+"cmd/pulse-relay"
+		if !ours && !slices.ContainsFunc(allowed, func(prefix string) bool { return strings.HasPrefix(dep, prefix) }) {
+			t.Errorf("cmd/pulse-relay depends on %s", dep)
+		}
+	}
+	binary := filepath.Join(t.TempDir(), "pulse-relay")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, module+"cmd/pulse-relay")
+	build.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	info, err := os.Stat(binary)
+	if err != nil || info.Size() > 8e6 {
+		t.Errorf("it has %d bytes, want at most 8 MB: %v", info.Size(), err)
 	}
 }
 

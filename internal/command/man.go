@@ -30,7 +30,8 @@ func (p *Program) manual(root Page, commands []Page) string {
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
-	fmt.Fprintf(&b, ".TH %s 1 \"\" \"%s %s\" \"Pulse\"\n", strings.ToUpper(roff(p.Name)), roff(p.Name), roff(releaseOf(p.Release, info)))
+	date, _, _ := strings.Cut(setting(info, "vcs.time"), "T")
+	fmt.Fprintf(&b, ".TH %s 1 \"%s\" \"%s %s\" \"Pulse\"\n", strings.ToUpper(roff(p.Name)), date, roff(p.Name), roff(releaseOf(p.Release, info)))
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(p.Name), roff(p.Summary))
 	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n[flags]\n.br\n.B %[1]s\n[command]\n", roff(p.Name))
 	b.WriteString(".SH DESCRIPTION\n")
@@ -93,12 +94,17 @@ func manText(b *strings.Builder, text string) {
 		if i > 0 {
 			b.WriteString(".PP\n")
 		}
+		begun := false // a break at the beginning of a paragraph is none
 		for _, line := range strings.Split(paragraph, "\n") {
 			if trimmed := strings.TrimLeft(line, " "); trimmed != line {
-				fmt.Fprintf(b, ".br\n\\ \\ %s\n", roffLine(trimmed))
+				if begun {
+					b.WriteString(".br\n")
+				}
+				b.WriteString(`\ \ ` + roff(trimmed) + "\n")
 			} else if line != "" {
 				b.WriteString(roffLine(line) + "\n")
 			}
+			begun = begun || line != ""
 		}
 	}
 }
