@@ -38,7 +38,7 @@ func TestRPM(t *testing.T) {
 	if now := s.read("/etc/pulse/pulse.json"); now != config {
 		t.Errorf("after the upgrade the config file is\n%s\nand was\n%s", now, config)
 	}
-	if out := s.run("/usr/bin/pulse -v"); !strings.Contains(out, "pulse v1.0.1 ") || !strings.Contains(out, runtime.GOARCH) {
+	if out := s.run("/usr/bin/pulse -v"); !strings.Contains(out, "pulse v1.0.1 (commit ba9876543210, ") || !strings.Contains(out, runtime.GOARCH) {
 		t.Errorf("after the upgrade it is %s", out)
 	}
 	rpm("-e", "pulse", "pulse-relay")
