@@ -60,6 +60,8 @@ func (j *countingJournal) Append(_ context.Context, e *codec.Event) (uint64, err
 	return j.readings.Add(uint64(e.Readings())), nil
 }
 
+func (*countingJournal) Spooled(context.Context, string) (took, past codec.Spool, err error) { return }
+
 func (j *countingJournal) AppendRelayEvent(context.Context, *codec.RelayEvent) (uint64, error) {
 	return 0, nil
 }

@@ -22,6 +22,7 @@ type env struct {
 	overrides  *overrideStore
 	assemblies assemblies
 	schedule   *schedule
+	recalls    recalls
 
 	started time.Time
 }

@@ -228,7 +228,7 @@ func TestForgetEndsOverrides(t *testing.T) {
 		p.want("get cpu")
 		b = w.dial()
 		b.send("id b")
-		for _, line := range []string{"ok", "beat 30", "override 3600 cpu:30", "get cpu"} {
+		for _, line := range []string{"ok", "beat 30", "takes past", "override 3600 cpu:30", "get cpu"} {
 			b.want(line)
 		}
 		b.send("got cpu:1", "add cpu")

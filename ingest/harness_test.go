@@ -65,6 +65,22 @@ func (j *fakeJournal) AppendRelayEvent(ctx context.Context, e *codec.RelayEvent)
 	return uint64(len(j.lines)), nil
 }
 
+// Spooled reads the newest events as the journal does.
+func (j *fakeJournal) Spooled(_ context.Context, relay string) (took, past codec.Spool, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, e := range j.events {
+		switch {
+		case e.Relay != relay:
+		case e.Past:
+			past = e.Spool
+		default:
+			took = e.Spool
+		}
+	}
+	return took, past, nil
+}
+
 func (j *fakeJournal) text() []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -306,6 +322,7 @@ func (w *world) connect(id string) *peer {
 	p.send("id " + id)
 	p.want("ok")
 	p.want("beat 30")
+	p.want("takes past")
 	return p
 }
 

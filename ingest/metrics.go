@@ -11,6 +11,7 @@ const (
 	rejectUnknownCollector = "unknown_collector"
 	rejectDuplicate        = "duplicate"
 	rejectSeriesLimit      = "series_limit"
+	rejectTooOld           = "too_old"
 )
 
 // Why a connection was refused before it became a relay, as the metric's label.
@@ -38,6 +39,7 @@ const (
 	endLine     = "line_too_long" // a line without an end
 	endReplaced = "replaced"      // another connection came with the same id
 	endStopped  = "stopped"       // the server stopped
+	endJournal  = "journal"       // the journal did not say whether it has a record of the relay's spool
 )
 
 // What a relay was refused without being disconnected, as the metric's label.
@@ -56,7 +58,8 @@ type metrics struct {
 	replaced                       prometheus.Counter
 	polls, skipped, unanswered     prometheus.Counter
 	latency                        prometheus.Histogram
-	readings, lost                 prometheus.Counter
+	readings, past, lost           prometheus.Counter
+	spoolDropped, spoolWaiting     prometheus.Gauge
 	rejected                       *prometheus.CounterVec
 	clockBack                      prometheus.Counter
 	ignored                        prometheus.Counter
@@ -116,7 +119,7 @@ func newMetrics() *metrics {
 		refusedUnidentified, refusedRelays, refusedTimeout, refusedNotID, refusedMissingID, refusedBadID, refusedToken,
 		refusedNoToken, refusedGuesses, refusedTLS, refusedLine, refusedDisconnection)
 	m.ended = m.reasons("disconnections_total", "Relay connections that ended, by reason.",
-		endClosed, endLost, endSilent, endStuck, endLine, endReplaced, endStopped)
+		endClosed, endLost, endSilent, endStuck, endLine, endReplaced, endStopped, endJournal)
 	m.denied = m.reasons("requests_refused_total",
 		"Adds and stats that a relay was refused while it stayed connected, by reason.",
 		deniedCollectors, deniedSeries, deniedName)
@@ -133,10 +136,13 @@ func newMetrics() *metrics {
 	})
 	m.all = append(m.all, m.latency)
 	m.readings = m.counter("readings_total", "Readings that the journal took.")
+	m.past = m.counter("past_readings_total", "Readings that the journal took from relays' spools: those of times without a poll.")
+	m.spoolWaiting = m.gauge("spool_records_waiting", "Records that wait in the spools of connected relays, as they said last.")
+	m.spoolDropped = m.gauge("spool_readings_dropped", "Readings that relays ever dropped because their spools were full, as those said that were connected since the start.")
 	m.lost = m.counter("readings_lost_total", "Good readings that the journal did not take.")
 	m.rejected = m.reasons("readings_rejected_total", "Readings that were not taken, by reason.",
 		rejectNoValue, rejectNotNumber, rejectNotFinite, rejectBadName, rejectUnknownCollector,
-		rejectDuplicate, rejectSeriesLimit)
+		rejectDuplicate, rejectSeriesLimit, rejectTooOld)
 	m.clockBack = m.counter("clock_steps_back_total",
 		"Events dated before their relay's last one because the clock was set back by more than a minute.")
 	m.ignored = m.counter("commands_ignored_total",

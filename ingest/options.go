@@ -23,6 +23,8 @@ import (
 type Journal interface {
 	Append(ctx context.Context, e *codec.Event) (seq uint64, err error)
 	AppendRelayEvent(ctx context.Context, e *codec.RelayEvent) (seq uint64, err error)
+	// Spooled returns what the relay's newest event, and its newest from the past, say of its spool.
+	Spooled(ctx context.Context, relay string) (took, past codec.Spool, err error)
 }
 
 // Limits bound what relays can make the server hold. Zero values mean the defaults.
@@ -58,6 +60,8 @@ type Options struct {
 	// PollInterval is how often collectors are polled (60 s), BeatInterval how often relays are
 	// told to ping (30 s). Nothing heard for two beats closes a connection.
 	PollInterval, BeatInterval time.Duration
+	// PastFor is how old a reading from a relay's spool may be (7 days).
+	PastFor time.Duration
 	// Token, if set, has to follow the id of every relay.
 	Token string
 	// Limits bound the relays.
@@ -88,6 +92,8 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	interval(&o.PollInterval, 60*time.Second, "PollInterval")
 	interval(&o.BeatInterval, 30*time.Second, "BeatInterval")
+	o.PastFor = cmp.Or(o.PastFor, 7*24*time.Hour)
+	require(o.PastFor > 0, "PastFor", "use a positive duration")
 	require(o.Token == "" || relaywire.ValidToken(o.Token), "Token", tokenHint)
 	limit := func(n *int, def int, name string) {
 		*n = cmp.Or(*n, def)

@@ -72,7 +72,7 @@ func (r *relay) pollLocked() {
 		}
 	default:
 		r.countUnanswered(now)
-		if !r.conn.send(relaywire.AppendGet(line[:0], appendNames(names[:0], due))) {
+		if !r.conn.send(relaywire.AppendGet(r.appendKept(line[:0]), appendNames(names[:0], due))) {
 			return // the session is ending
 		}
 		p.asked = now

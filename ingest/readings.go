@@ -76,28 +76,48 @@ func (a *assembly) reject(reason string) {
 // got brings the readings of a line that came over c to the journal, and waits until it has them.
 // It reports whether a reading was refused because the relay has too many series.
 func (r *relay) got(c *conn, args []byte) (tooManySeries bool) {
+	tooManySeries, _ = r.take(c, args, origin{}) // an error is counted
+	return tooManySeries
+}
+
+// origin is where the readings of a line come from, if from a spool.
+type origin struct {
+	record codec.Spool
+	taken  int64 // when the record was taken, in ns; 0: just now
+}
+
+// errReplaced says that a line came over a connection that has been replaced: it does not count.
+var errReplaced = errors.New("the connection has been replaced")
+
+// take brings the readings of a line to the journal. An error means that the journal did not take
+// them, or that it does not say so ([journal.ErrUnknown]).
+func (r *relay) take(c *conn, args []byte, from origin) (tooManySeries bool, err error) {
 	a := r.env.assemblies.get(r.id)
 	defer r.env.assemblies.put(a)
-	if !r.assemble(c, a, args) {
-		return false
+	if !r.assemble(c, a, args, from) {
+		return false, errReplaced
 	}
 	r.countRejected(a)
 	if a.good > 0 {
-		r.append(&a.event)
+		err = r.append(&a.event)
 	}
-	return a.rejected[rejectSeriesLimit] > 0
+	return a.rejected[rejectSeriesLimit] > 0, err
 }
 
-// assemble takes the readings of a got line. It returns false when the connection has been replaced
+// assemble takes the readings of a line. It returns false when the connection has been replaced
 // meanwhile: what it says no longer counts.
-func (r *relay) assemble(from *conn, a *assembly, args []byte) bool {
+func (r *relay) assemble(over *conn, a *assembly, args []byte, from origin) bool {
 	now := r.env.Now().UnixNano()
+	past := from.taken != 0
+	a.event.Spool, a.event.Past = from.record, past
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.conn != from {
+	if r.conn != over {
 		return false
 	}
-	r.answered()
+	if !past {
+		r.answered()
+	}
 	r.line++
 	r.collectors.cursor = 0
 	var c *collector
@@ -126,8 +146,9 @@ func (r *relay) assemble(from *conn, a *assembly, args []byte) bool {
 			continue
 		}
 		if c.line != r.line {
-			c.line, c.slot = r.line, a.collector(c)
-			c.soon = 0 // it has a reading already
+			if c.line, c.slot = r.line, a.collector(c); !past {
+				c.soon = 0 // it has a reading already
+			}
 		}
 		*line = r.line
 		e := &a.event.Collectors[c.slot]
@@ -135,7 +156,10 @@ func (r *relay) assemble(from *conn, a *assembly, args []byte) bool {
 		a.good++
 	}
 	r.counts.Rejected += uint64(a.bad)
-	if a.good > 0 {
+	switch {
+	case past:
+		a.event.Time = from.taken
+	case a.good > 0:
 		a.event.Time = r.eventTime(now, a.good)
 	}
 	return true
@@ -169,6 +193,19 @@ func rejectionOf(err error) string {
 	return rejectBadName
 }
 
+// rejectAll rejects all items of a line.
+func (r *relay) rejectAll(items []byte, reason string) {
+	a := r.env.assemblies.get(r.id)
+	defer r.env.assemblies.put(a)
+	for range relaywire.Readings(items) {
+		a.reject(reason)
+	}
+	r.countRejected(a)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts.Rejected += uint64(a.bad)
+}
+
 func (r *relay) countRejected(a *assembly) {
 	for reason, n := range a.rejected {
 		r.env.m.rejected.WithLabelValues(reason).Add(float64(n))
@@ -178,26 +215,39 @@ func (r *relay) countRejected(a *assembly) {
 }
 
 // append brings an event to the journal. One that is too large for the journal is split between
-// collectors; the second part is a moment later.
-func (r *relay) append(e *codec.Event) {
+// collectors; the second part is a moment later, and it alone is the record of a spool.
+func (r *relay) append(e *codec.Event) error {
 	_, err := r.env.Journal.Append(r.env.appends, e)
 	if n := len(e.Collectors); n > 1 && errors.Is(err, journal.ErrTooLarge) {
 		first, second := *e, *e
 		first.Collectors, second.Collectors = e.Collectors[:n/2], e.Collectors[n/2:]
-		r.append(&first)
-		r.mu.Lock()
-		second.Time = r.eventTime(e.Time, second.Readings())
-		r.mu.Unlock()
-		r.append(&second)
-		return
+		first.Spool = codec.Spool{}
+		if err := r.append(&first); err != nil {
+			return err
+		}
+		if second.Time += int64(first.Readings()); !e.Past {
+			r.mu.Lock()
+			second.Time = r.eventTime(e.Time, second.Readings())
+			r.mu.Unlock()
+		}
+		return r.append(&second)
 	}
 	n := float64(e.Readings())
 	if err == nil {
 		r.env.m.readings.Add(n)
-		return
+		if e.Past {
+			r.env.m.past.Add(n)
+		}
+		return nil
 	}
-	r.env.m.lost.Add(n)
-	if !errors.Is(err, context.Canceled) {
+	switch spooled := e.Spool != (codec.Spool{}); {
+	case spooled:
+		r.env.log.WarnRarely("append", "readings wait in their relay's spool: the journal does not take them", "relay", r.id, "error", err)
+	case errors.Is(err, context.Canceled):
+		r.env.m.lost.Add(n)
+	default:
+		r.env.m.lost.Add(n)
 		r.env.log.WarnRarely("append", "readings are lost: the journal does not take them", "error", err)
 	}
+	return err
 }

@@ -296,7 +296,8 @@ func TestGotAllocatesNothing(t *testing.T) {
 // discard is a journal that accepts everything.
 type discard struct{}
 
-func (discard) Append(context.Context, *codec.Event) (uint64, error) { return 1, nil }
+func (discard) Append(context.Context, *codec.Event) (uint64, error)                { return 1, nil }
+func (discard) Spooled(context.Context, string) (took, past codec.Spool, err error) { return }
 func (discard) AppendRelayEvent(context.Context, *codec.RelayEvent) (uint64, error) {
 	return 1, nil
 }

@@ -24,8 +24,17 @@ type Relay struct {
 	LastSeen time.Time `json:"last_seen,omitzero"`
 	// Collectors are in the order in which they were added; never nil.
 	Collectors []Collector `json:"collectors"`
+	// Spool is what the relay said last of its spool; nil if it has none.
+	Spool *RelaySpool `json:"spool,omitempty"`
 	// RelayCounts are counted since the server's start.
 	RelayCounts
+}
+
+// RelaySpool says how full the spool of a [Relay] is.
+type RelaySpool struct {
+	// Waiting is how many records wait there, Dropped how many readings it ever had no room for.
+	Waiting uint64 `json:"waiting"`
+	Dropped uint64 `json:"dropped"`
 }
 
 // RelayCounts count what became of one relay's polls, readings and connections.
@@ -74,6 +83,9 @@ type relay struct {
 
 	lastTime   int64 // of the newest event since the start, in ns
 	storedTime int64 // of the newest event that the registry knew at the start; there may have been others
+
+	// spool is what is known of the relay's spool; nil if the relay has said nothing of one.
+	spool *spool
 
 	line    uint32 // number of the newest got line
 	entered uint32 // number of the newest got line when the connection came
@@ -206,6 +218,9 @@ func (r *relay) describe(tick int64) Relay {
 	}
 	if r.conn != nil {
 		d.Connected, d.ConnectedAt, d.RemoteAddr = true, r.connectedAt, r.conn.remote()
+	}
+	if r.spool != nil {
+		d.Spool = &RelaySpool{Waiting: r.spool.said.Waiting, Dropped: r.spool.said.Dropped}
 	}
 	intervals := r.intervals(tick)
 	for _, c := range r.collectors.list {

@@ -30,8 +30,10 @@ func (r *relay) connect(c *conn) {
 	// The greeting is queued under the lock, so that no get comes before the ok that a relay waits
 	// for. The session writes it, when the registry is free for others again.
 	greeting := relaywire.AppendBeat(relaywire.AppendOK(nil), r.env.BeatInterval)
+	greeting = relaywire.AppendTakes(greeting, relaywire.TakesPast)
 	c.enqueue(appendLines(greeting, r.intervals(tick).overrides, tick))
 	r.polling = polling{polledAt: tick, due: never}
+	r.spoolGone()
 	r.entered = r.line
 	for _, known := range r.collectors.list {
 		known.soon, known.unconfirmed = tick, true
@@ -78,6 +80,7 @@ func (r *relay) disconnect(c *conn) bool {
 	r.env.m.ended.WithLabelValues(reason).Inc()
 	r.note(codec.RelayEvent{Kind: codec.RelayDisconnected, Reason: reason})
 	r.conn, r.goneAt = nil, r.env.Now()
+	r.spoolGone()
 	r.env.schedule.unset(r)
 	return true
 }

@@ -236,6 +236,7 @@ func (srv *Server) Stop(ctx context.Context) error {
 func (srv *Server) stop(ctx context.Context) error {
 	srv.stopRunning()
 	srv.loops.Wait()
+	srv.env.recalls.stop()
 	srv.env.overrides.settle()
 
 	cut := make(chan struct{})

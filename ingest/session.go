@@ -28,6 +28,9 @@ type session struct {
 	// toldSeries is whether the relay has been told about its series limit. Only the session's own
 	// goroutine uses it.
 	toldSeries bool
+	// spool is what the connection has said of the relay's spool, nil before. Only the session's own
+	// goroutine uses it.
+	spool *spoolSession
 }
 
 func newSession(e *env, tokens *tokenCheck, registry *registry, raw net.Conn) *session {
@@ -135,10 +138,11 @@ func (s *session) serve() bool {
 		if !s.handle(r, msg) {
 			break
 		}
-		if s.rd.Buffered() == 0 && (msg.Verb != relaywire.VerbGot || r.rests()) {
+		if s.rd.Buffered() == 0 && (msg.Verb != relaywire.VerbGot && msg.Verb != relaywire.VerbTook || r.rests()) {
 			return true
 		}
 	}
+	s.env.recalls.leave(r, s.conn)
 	s.end(endStopped, "") // there is a reason already, unless Stop's time has run out
 	s.registry.leave(s.conn, r)
 	switch reason := s.reason(); reason {
@@ -201,6 +205,8 @@ func (s *session) handle(r *relay, msg relaywire.Message) bool {
 		if r.got(s.conn, msg.Args) {
 			s.tooManySeries(r)
 		}
+	case relaywire.VerbTook, relaywire.VerbPast:
+		return s.record(r, msg)
 	case relaywire.VerbPing:
 		return s.reply("pong\n")
 	case relaywire.VerbAdd:
@@ -210,6 +216,8 @@ func (s *session) handle(r *relay, msg relaywire.Message) bool {
 			r.remove(s.conn, name)
 		}
 		return s.reply("ok\n")
+	case relaywire.VerbSpool:
+		return s.tellSpool(r, msg.Args)
 	case relaywire.VerbOK:
 	case relaywire.VerbClose:
 		s.end(endClosed, "")

@@ -19,6 +19,7 @@ func TestTokenChanges(t *testing.T) {
 		a := identify("id a one")
 		a.want("ok")
 		a.want("beat 30")
+		a.want("takes past")
 		var invalid *Error
 		if err := w.srv.SetToken("two words"); !errors.As(err, &invalid) || !errors.Is(err, ErrInvalid) {
 			t.Errorf("a token that no relay could send: %v", err)

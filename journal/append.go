@@ -48,6 +48,9 @@ func (j *Journal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
 	}
 	r := j.request()
 	r.relay, r.subject, r.time, r.readings = relay, relay.readings, e.Time, e.Readings()
+	if e.Past {
+		r.subject += codec.PastSuffix
+	}
 	if r.data, err = codec.EncodeEvent(r.data, e); err != nil {
 		return 0, j.dismiss(r, err)
 	}
@@ -179,7 +182,7 @@ func (c *relays) get(id string) (*relay, error) {
 	if token == "" {
 		return nil, ErrNoRelay
 	}
-	if len(token)+len(codec.ReadingsSubject) > maxSubject {
+	if len(codec.ReadingsSubject)+len(token)+len(codec.PastSuffix) > maxSubject {
 		return nil, ErrTooLarge
 	}
 	c.mu.Lock()

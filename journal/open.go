@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -202,7 +203,7 @@ func (j *Journal) configure(ctx context.Context, run *embedded, have jetstream.S
 	want := streamConfig(j.o, identity)
 	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Metadata[metaIdentity] == identity &&
 		have.MaxMsgSize == want.MaxMsgSize && have.Duplicates == want.Duplicates && have.DenyDelete == want.DenyDelete &&
-		have.AllowDirect == want.AllowDirect {
+		have.AllowDirect == want.AllowDirect && slices.Equal(have.Subjects, want.Subjects) {
 		return run.js.Stream(ctx, StreamName)
 	}
 	stream, err := run.js.UpdateStream(ctx, want)

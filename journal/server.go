@@ -194,7 +194,7 @@ func streamConfig(o Options, identity string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        StreamName,
 		Description: "Everything that Pulse's relays answered",
-		Subjects:    []string{codec.ReadingsSubject + "*", codec.RelaysSubject + "*"},
+		Subjects:    []string{codec.ReadingsSubject + "*", codec.ReadingsSubject + "*" + codec.PastSuffix, codec.RelaysSubject + "*"},
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardOld,
 		Storage:     jetstream.FileStorage,

@@ -22,6 +22,8 @@ func (e *Evaluator) Apply(ctx context.Context, records []journal.Record) (uint64
 			e.marks.base = r.Seq - 1
 		}
 		switch {
+		case r.Event != nil && r.Event.Past:
+			// An alert is about now: what a relay could not say in time neither fires nor ends it.
 		case r.Event != nil:
 			// A time ahead of the clock is the clock's mistake, then or now.
 			at := min(r.Event.Time, now.UnixNano())

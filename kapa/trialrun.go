@@ -107,6 +107,8 @@ func (t *trial) rest(ctx context.Context) error {
 func (t *trial) take(ctx context.Context, r *journal.Record) error {
 	var at int64
 	switch {
+	case r.Event != nil && r.Event.Past:
+		return nil // the evaluator passes it over
 	case r.Event != nil:
 		at = r.Event.Time
 	case r.Relay != nil:

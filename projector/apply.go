@@ -57,10 +57,11 @@ func (r *Runner) apply(records []journal.Record) bool {
 	return true
 }
 
-// newest is the time of the last of the records that is an event; zero if none is.
+// newest is the time of the last of the records that is an event and does not come from a relay's
+// past; zero if none is.
 func newest(records []journal.Record) time.Time {
 	for i := len(records) - 1; i >= 0; i-- {
-		if e := records[i].Event; e != nil {
+		if e := records[i].Event; e != nil && !e.Past {
 			return time.Unix(0, e.Time)
 		}
 	}

@@ -112,11 +112,12 @@ func readSome(ctx context.Context, source Source, reader Reader) ([]journal.Reco
 
 var errQuiet = errors.New("the journal does not give its records")
 
-// timeOf is the time of the first of the records that has one, ns since 1970; 0 if none has.
+// timeOf is about when the first of the records was made, in ns since 1970; 0 if none says. What comes
+// from a relay's past does not.
 func timeOf(records []journal.Record) int64 {
 	for i := range records {
 		switch rec := &records[i]; {
-		case rec.Event != nil:
+		case rec.Event != nil && !rec.Event.Past:
 			return rec.Event.Time
 		case rec.Relay != nil:
 			return rec.Relay.Time

@@ -33,6 +33,7 @@ import (
 	"github.com/nanopack/pulse/projector/stream"
 	"github.com/nanopack/pulse/query"
 	"github.com/nanopack/pulse/relaywire/relay"
+	"github.com/nanopack/pulse/relaywire/relay/hoststats"
 )
 
 // An App is one running server. Data flows one way through it:
@@ -298,7 +299,7 @@ func (a *App) startHostRelay() error {
 	for _, warning := range agent.Warnings(id, nil) {
 		o.Logger.Warn(warning)
 	}
-	r, err := agent.NewHostRelay(o, nil)
+	r, err := agent.NewHostRelay(o, nil, agent.Sources{Host: new(hoststats.Options)})
 	if err != nil {
 		return fmt.Errorf("--host-stats: %w", err)
 	}

@@ -121,7 +121,7 @@ func options() []option {
 		}},
 		{"insecure", "I", "", "true", "Run insecure; false serves the api over https", setBool(func(c *Config) *bool { return &c.Insecure })},
 		{"journal-max-bytes", "", "string", "10GB", "Size at which the journal drops its oldest events", func(c *Config, v string) (err error) {
-			c.JournalMaxBytes, err = byteSize(v)
+			c.JournalMaxBytes, err = command.Size(v, minJournalBytes, "64MB")
 			return err
 		}},
 		{"journal-retention", "", "string", "7d", "Age at which the journal drops its oldest events", func(c *Config, v string) (err error) {
@@ -253,24 +253,4 @@ func age(v string) (time.Duration, error) {
 		return 0, fmt.Errorf("must be a duration of a minute or more, such as 36h, 7d or 2w, not %q", v)
 	}
 	return d, nil
-}
-
-// byteSize reads 500MB, 10GB, 4GiB or a plain number of bytes.
-func byteSize(v string) (int64, error) {
-	number, factor := strings.TrimSpace(strings.ToUpper(v)), int64(1)
-	for _, unit := range []struct {
-		name   string
-		factor int64
-	}{{"KIB", 1 << 10}, {"MIB", 1 << 20}, {"GIB", 1 << 30}, {"TIB", 1 << 40}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}} {
-		if rest, ok := strings.CutSuffix(number, unit.name); ok {
-			number, factor = strings.TrimSpace(rest), unit.factor
-			break
-		}
-	}
-	n, err := strconv.ParseFloat(number, 64)
-	size := n * float64(factor)
-	if err != nil || !(size >= minJournalBytes && size <= 1<<60) {
-		return 0, fmt.Errorf("must be a size of 64MB or more, such as 500MB, 10GB or 4GiB, not %q", v)
-	}
-	return int64(size), nil
 }

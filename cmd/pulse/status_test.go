@@ -176,7 +176,7 @@ func TestCommandHelp(t *testing.T) {
 		}
 	}
 	for want, args := range map[string][]string{
-		"      --id string            What this relay":                                  {"relay", "--help"},
+		"      --id string                  What this relay":                            {"relay", "--help"},
 		`--server is "server" and PULSE_RELAY_SERVER.`:                                  {"help", "relay"},
 		"      --detach       ":                                                         {"help", "replay"},
 		"Flags of the server, for working without one:\n      --aggregate-interval int": {"help", "replay"},

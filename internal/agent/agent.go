@@ -5,7 +5,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -24,7 +23,7 @@ import (
 // that is nothing but the agent; nil if there are none.
 func Command(name string, commands func() []command.Subcommand) command.RunFunc {
 	return func(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-		c := command.New(name, "Send this host's cpu, ram, swap, disk, load and network to a server, until it is stopped.", "PULSE_RELAY", stdout, stderr)
+		c := command.New(name, "Send the stats of this host to a server, until it is stopped: cpu, ram, swap, disks, load, network, and what files, commands and processes say.", "PULSE_RELAY", stdout, stderr)
 		if commands != nil {
 			c.Commands = commands()
 		}
@@ -58,9 +57,9 @@ func run(ctx context.Context, c *command.Command, args []string) int {
 	}
 	systemd := watchdog.New(log)
 	config.options.Logger = log
-	r, err := NewHostRelay(config.options, config.tags)
+	r, err := NewHostRelay(config.options, config.tags, config.sources)
 	if err != nil {
-		return c.Misused(err)
+		return c.Failed(err) // the flags are right, so it is the spool
 	}
 	systemd.Tell(daemon.SdNotifyReady, "STATUS=the server is "+config.options.Address)
 	go systemd.Watch(ctx, func(context.Context) error {
@@ -73,7 +72,7 @@ func run(ctx context.Context, c *command.Command, args []string) int {
 		next, done, _ := parse(command.New(c.Name(), "", "PULSE_RELAY", io.Discard, &said), args)
 		err := errors.New(strings.TrimSpace(said.String()))
 		if !done {
-			err = config.reload(next, r.SetCredentials, &level)
+			err = config.reload(next, r, &level)
 		}
 		if err != nil {
 			command.ReloadFailed(log, err)
@@ -87,22 +86,25 @@ func run(ctx context.Context, c *command.Command, args []string) int {
 	return command.ExitOK
 }
 
-// reloads are the flags whose new values a running agent takes over. The agent reads the file of
-// --tls-ca again, whether its name has changed or not.
+// reloads are the flags whose new values a running agent takes over, besides those of its sources.
+// The agent reads the file of --tls-ca again, whether its name has changed or not.
 var reloads = []string{"log-level", "tls-ca", "token"}
 
 // reload takes over from next what can change while the agent runs: the credentials of the next
-// connection, and the log level. The present connection stays. If reload returns an error, nothing
-// has changed.
-func (c *config) reload(next *config, setCredentials func(string, *tls.Config) error, level *slog.LevelVar) error {
-	changed, left := command.Differing(slices.Sorted(maps.Keys(next.values)), c.values, next.values, reloads)
-	if err := setCredentials(next.options.Token, next.options.TLS); err != nil {
+// connection, the sources, and the log level. The present connection stays.
+func (c *config) reload(next *config, r *HostRelay, level *slog.LevelVar) error {
+	takes := slices.Concat(reloads, sourceNames)
+	changed, left := command.Differing(slices.Sorted(maps.Keys(next.values)), c.values, next.values, takes)
+	if err := r.SetCredentials(next.options.Token, next.options.TLS); err != nil {
 		return err
 	}
 	level.Set(next.level)
-	for _, name := range reloads {
+	for _, name := range takes {
 		c.values[name] = next.values[name]
 	}
 	command.TellReload(c.options.Logger, changed, left)
+	if err := r.SetSources(next.sources); err != nil {
+		c.options.Logger.Error("stats are missing until the next reload or restart", "error", command.OneLine(err))
+	}
 	return nil
 }

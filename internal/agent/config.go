@@ -20,14 +20,18 @@ import (
 // fileExample is a short config file.
 const fileExample = `{"server": "pulse.example.org:3000", "tags": "rack:7"}`
 
+// leastSpool is the smallest bound of a spool, in bytes.
+const leastSpool = 256 << 10
+
 // A config is the configuration of the agent.
 type config struct {
 	options   relay.Options // but for the Logger
+	sources   Sources
 	tags      []string
 	level     slog.Level
 	checkOnly bool
 	values    map[string]string // of every flag, as reloads have changed it
-	switches  map[string]bool   // the flags without a value
+	flags     map[string]flag.Value
 }
 
 // parse reads the flags. If done is true, the command has said why and ends with the code.
@@ -42,8 +46,11 @@ func parse(c *command.Command, args []string) (parsed *config, done bool, code i
 		caFile = c.String("tls-ca", "", "Certificate (PEM) to trust, such as the server's self-signed one; implies --tls")
 		check  = c.Bool("check-config", false, "Check the configuration, print it with the token masked, and exit")
 		_      = c.String("config-file", "", "Config file (JSON) with these flags as its keys; SIGHUP has it read again")
+		spool  = c.String("spool", "", "Where readings wait while the server is away, a `directory`; empty: in memory")
+		bound  = c.String("spool-max", "", "Size at which the oldest readings that wait are dropped; empty: 64MB in a directory, 1MB in memory")
 		level  = c.String("log-level", "INFO", "Level at which to log (TRACE, DEBUG, INFO, WARN, ERROR, FATAL)")
 	)
+	sources := addSourceFlags(c)
 	c.Lookup("id").DefValue = "this host's name"
 	c.Shorts, c.Example = map[string]string{"c": "config-file", "l": "log-level", "t": "token"}, "server"
 	if done, code := c.Begin(args); done {
@@ -53,14 +60,12 @@ func parse(c *command.Command, args []string) (parsed *config, done bool, code i
 		return nil, true, c.Misused(err)
 	}
 	parsed = &config{
-		options: relay.Options{Address: *server, ID: *id, Token: *token}, checkOnly: *check,
-		values: make(map[string]string), switches: make(map[string]bool),
+		options:   relay.Options{Address: *server, ID: *id, Token: *token, Spool: &relay.SpoolOptions{Dir: *spool}},
+		checkOnly: *check, values: make(map[string]string), flags: make(map[string]flag.Value),
 	}
 	c.VisitAll(func(f *flag.Flag) {
 		parsed.values[f.Name] = f.Value.String()
-		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok {
-			parsed.switches[f.Name] = b.IsBoolFlag()
-		}
+		parsed.flags[f.Name] = f.Value
 	})
 	for _, one := range []struct {
 		name string
@@ -71,11 +76,21 @@ func parse(c *command.Command, args []string) (parsed *config, done bool, code i
 		{"id", func() error { return checkID(*id) }},
 		{"token", func() error { return command.CheckRelayToken(*token) }},
 		{"tags", func() (err error) { parsed.tags, err = readTags(*tags); return err }},
+		{"spool-max", func() (err error) {
+			if *bound != "" {
+				parsed.options.Spool.MaxBytes, err = command.Size(*bound, leastSpool, "256KiB")
+			}
+			return err
+		}},
 		{"tls-ca", func() (err error) { parsed.options.TLS, err = command.ClientTLS(*useTLS, *caFile); return err }},
 	} {
 		if err := one.read(); err != nil {
 			return nil, true, c.Misused(fmt.Errorf("--%s: %w", one.name, err))
 		}
+	}
+	var err error
+	if parsed.sources, err = sources.read(); err != nil {
+		return nil, true, c.Misused(err)
 	}
 	return parsed, false, command.ExitOK
 }
@@ -107,16 +122,25 @@ func (c *config) printTo(w io.Writer) error {
 	for name, value := range c.values {
 		switch {
 		case name == "check-config" || name == "config-file":
-		case c.switches[name]:
-			shown[name], _ = strconv.ParseBool(value) // package flag wrote it
 		case name == "token" && value != "":
 			shown[name] = "********"
 		default:
-			shown[name] = value
+			shown[name] = inFile(c.flags[name])
 		}
 	}
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(shown)
+}
+
+// inFile returns the value of a flag as a config file has it.
+func inFile(v flag.Value) any {
+	if list, ok := v.(*command.List); ok {
+		return list.Texts()
+	}
+	if b, ok := v.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+		return v.String() == "true" // package flag wrote it
+	}
+	return v.String()
 }

@@ -2,34 +2,114 @@ package agent
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 
 	"github.com/nanopack/pulse/relaywire/relay"
-	"github.com/nanopack/pulse/relaywire/relay/hoststats"
+	"github.com/nanopack/pulse/relaywire/relay/source"
 )
 
-// A HostRelay is a relay that offers the stats of this host, and follows the disks and interfaces
-// that come and go.
+// A HostRelay is a relay that offers what sources find on this host, and follows what comes and
+// goes. One goroutine at a time may change and close it.
 type HostRelay struct {
 	*relay.Relay
-	watcher *hoststats.Watcher
+	options relay.Options
+	tags    []string
+	sources Sources
+	running map[string]*gathering // by the name of the kind
 }
 
-// NewHostRelay makes a relay whose readings have the tags. It connects in the background. The error
-// is only about the options.
-func NewHostRelay(o relay.Options, tags []string) (*HostRelay, error) {
+// NewHostRelay makes a relay whose readings have the tags. It connects in the background.
+func NewHostRelay(o relay.Options, tags []string, sources Sources) (*HostRelay, error) {
 	r, err := relay.New(o)
 	if err != nil {
 		return nil, err
 	}
-	watcher, err := hoststats.Watch(r, tags)
-	if err != nil {
-		return nil, errors.Join(err, r.Close())
+	h := &HostRelay{Relay: r, options: o, tags: tags, running: make(map[string]*gathering)}
+	if err := h.SetSources(sources); err != nil {
+		return nil, errors.Join(err, h.Close())
 	}
-	return &HostRelay{r, watcher}, nil
+	return h, nil
 }
 
-// Close disconnects.
-func (r *HostRelay) Close() error {
-	r.watcher.Close()
-	return r.Relay.Close()
+// SetSources changes what is gathered. Sources whose options are the same run on. After an error the
+// source that it names is not there.
+func (h *HostRelay) SetSources(next Sources) error {
+	var failed []error
+	for _, k := range h.sources.changed(&next) {
+		if g := h.running[k.name]; g != nil {
+			g.end()
+			delete(h.running, k.name)
+		}
+		made, err := k.make(&next, h.options.Logger)
+		if err == nil && made != nil {
+			h.running[k.name], err = gather(h.Relay, h.tags, made)
+		}
+		if err != nil {
+			delete(h.running, k.name)
+			failed = append(failed, fmt.Errorf("--%s: %w", k.name, err))
+		}
+	}
+	h.sources = next
+	return errors.Join(failed...)
+}
+
+// Close ends the sources and disconnects.
+func (h *HostRelay) Close() error {
+	for _, g := range h.running {
+		g.watcher.Close()
+	}
+	return h.Relay.Close()
+}
+
+// A gathering is a running source, and the collectors that the relay has of it.
+type gathering struct {
+	relay   *relay.Relay
+	watcher *source.Watcher
+
+	mu    sync.Mutex // guards names
+	names map[string]bool
+}
+
+func gather(r *relay.Relay, tags []string, s source.Source) (g *gathering, err error) {
+	g = &gathering{relay: r, names: make(map[string]bool)}
+	if g.watcher, err = source.Watch(g, tags, s); err != nil {
+		g.remove()
+		return nil, err
+	}
+	return g, nil
+}
+
+// AddCollector adds a collector to the relay, and remembers it.
+func (g *gathering) AddCollector(name string, tags []string, c relay.Collector) error {
+	err := g.relay.AddCollector(name, tags, c)
+	if err == nil {
+		g.mu.Lock()
+		g.names[name] = true
+		g.mu.Unlock()
+	}
+	return err
+}
+
+// RemoveCollector removes a collector of this source.
+func (g *gathering) RemoveCollector(name string) {
+	g.relay.RemoveCollector(name)
+	g.mu.Lock()
+	delete(g.names, name)
+	g.mu.Unlock()
+}
+
+// end ends the source and removes its collectors.
+func (g *gathering) end() {
+	g.watcher.Close()
+	g.remove()
+}
+
+func (g *gathering) remove() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for name := range g.names {
+		g.relay.RemoveCollector(name)
+	}
+	clear(g.names)
 }

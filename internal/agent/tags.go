@@ -13,7 +13,7 @@ import (
 // hostStatTags are the keys of the tags that host stats have of their own. Of two tags with one key
 // only the first counts. So a tag mount that is given for all stats would merge all disks into one
 // series.
-var hostStatTags = []string{"mount", "interface"}
+var hostStatTags = []string{"device", "interface", "mount"}
 
 // maxRelayTags leaves room for one of the tags of a host stat.
 const maxRelayTags = relaywire.MaxTags - 1

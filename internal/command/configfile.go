@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/peterbourgon/ff/v3"
 
@@ -22,7 +23,10 @@ const MaxConfigFile = 1 << 20
 type ConfigFile struct {
 	Command string   // the command whose -h lists the keys
 	Keys    []string // long names of flags
-	Example string   // for a message about a file that is none
+	// Lists are the keys that may also hold a list of texts, with what stands between these in the
+	// value of the flag.
+	Lists   map[string]string
+	Example string // for a message about a file that is none
 }
 
 // A fileError is a mistake in the config file. It does not repeat what the file holds, because that
@@ -66,6 +70,9 @@ func (c ConfigFile) Parse(path string, text []byte, set func(key, value string, 
 	for _, f := range fields {
 		line, wrong := jsonmistake.Line(text, f.End), ""
 		value, kind := configValue(f.Value)
+		if separator, ok := c.Lists[f.Name]; ok && kind == "a list" {
+			value, kind = listValue(f.Value, separator)
+		}
 		switch {
 		case f.Name == "config-file":
 			wrong = `"config-file" cannot be a key of the config file itself`
@@ -103,12 +110,32 @@ func configValue(raw json.RawMessage) (value, kind string) {
 	return string(raw), ""
 }
 
+// listValue returns a list of texts as the command line would have it. kind says what the list must
+// not be.
+func listValue(raw json.RawMessage, separator string) (value, kind string) {
+	var texts []string
+	if err := json.Unmarshal(raw, &texts); err != nil {
+		return "", "a list of other things than texts"
+	}
+	for _, text := range texts {
+		if strings.Contains(text, separator) {
+			return "", fmt.Sprintf("a list whose texts hold %q", separator)
+		}
+	}
+	return strings.Join(texts, separator), ""
+}
+
 // SetFromFile sets the flags that neither the command line nor the environment has set, from the
 // file of --config-file. example is a short config file, for a message about a file that is none.
 func SetFromFile(fs *flag.FlagSet, example string) error {
 	given, path := givenFlags(fs), fs.Lookup("config-file").Value.String()
-	file := ConfigFile{Command: fs.Name(), Example: example}
-	fs.VisitAll(func(f *flag.Flag) { file.Keys = append(file.Keys, f.Name) })
+	file := ConfigFile{Command: fs.Name(), Example: example, Lists: make(map[string]string)}
+	fs.VisitAll(func(f *flag.Flag) {
+		file.Keys = append(file.Keys, f.Name)
+		if list, ok := f.Value.(*List); ok {
+			file.Lists[f.Name] = list.Separator
+		}
+	})
 	parse := func(r io.Reader, set func(name, value string) error) error {
 		return file.read(path, r, func(key, text string, line int) error {
 			from := fmt.Sprintf("line %d of %s", line, path)

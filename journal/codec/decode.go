@@ -72,7 +72,7 @@ func (d *Decoder) version(data []byte, newest int64) (int64, error) {
 
 // event decodes an event of the version.
 func (d *Decoder) event(data []byte, e *Event, version int64) error {
-	e.Relay, e.Time, e.Collectors = "", 0, e.Collectors[:0]
+	*e = Event{Collectors: e.Collectors[:0]}
 	p, written := d.reset(data), int64(1)
 	p.object(func(key []byte) {
 		switch name := keyOf(key); {
@@ -82,6 +82,10 @@ func (d *Decoder) event(data []byte, e *Event, version int64) error {
 			d.string(&e.Relay)
 		case name == "time":
 			p.int(&e.Time)
+		case name == "spool":
+			d.spool(&e.Spool)
+		case name == "past":
+			p.bool(&e.Past)
 		case name == "stats" && version > 1:
 			d.groups(e)
 		case name == "collectors" && version == 1:
@@ -130,6 +134,27 @@ func (d *Decoder) DecodeRelayEvent(data []byte, e *RelayEvent) error {
 	})
 	e.Kind = RelayEventKind(kind)
 	return p.finish()
+}
+
+// spool reads three numbers: the id, first and seq.
+func (d *Decoder) spool(s *Spool) {
+	p, id, nth := &d.p, int64(0), 0
+	*s = Spool{}
+	p.array(func() {
+		switch nth++; nth {
+		case 1:
+			p.int(&id)
+		case 2:
+			p.int(&s.First)
+		case 3:
+			p.int(&s.Seq)
+		default:
+			p.skip()
+		}
+	})
+	if s.ID = uint32(id); int64(s.ID) != id {
+		p.fail("the id of a spool out of range")
+	}
 }
 
 func (d *Decoder) reset(data []byte) *parser {
@@ -239,7 +264,7 @@ func (d *Decoder) strings(list *[]string) {
 // is none. The result is valid as long as key.
 func keyOf(key []byte) string {
 	switch name := view(key); name {
-	case "v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr", "reason", "duration", "interval":
+	case "v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr", "reason", "duration", "interval", "spool", "past":
 		return name
 	}
 	return otherCase(view(key))
@@ -248,7 +273,7 @@ func keyOf(key []byte) string {
 // otherCase is keyOf of a key that is not written as this package writes it.
 func otherCase(key string) string {
 	for _, name := range [...]string{"v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr",
-		"reason", "duration", "interval"} {
+		"reason", "duration", "interval", "spool", "past"} {
 		if strings.EqualFold(key, name) {
 			return name
 		}

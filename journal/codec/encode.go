@@ -21,7 +21,8 @@ const (
 //
 // stats is a list of pairs: tags, and the collectors in a row that have these tags. A collector is
 // the number alone when its only stat has its name, as relays of Pulse 0.2 send most, and an object
-// of its stats otherwise.
+// of its stats otherwise. An event of a relay that has a spool also says which record it is, and
+// whether it waited there, before the stats: "spool":[1596588225,42,43],"past":true.
 //
 // EncodeEvent does not allocate beyond dst. Numbers are the shortest that read back as the same
 // float64; bytes that are not UTF-8 become U+FFFD. On an error (ErrNotFinite) dst is returned as it
@@ -32,6 +33,12 @@ func EncodeEvent(dst []byte, e *Event) ([]byte, error) {
 	dst = appendString(dst, e.Relay)
 	dst = append(dst, `,"time":`...)
 	dst = strconv.AppendInt(dst, e.Time, 10)
+	if e.Spool != (Spool{}) {
+		dst = appendSpool(dst, e.Spool)
+	}
+	if e.Past {
+		dst = append(dst, `,"past":true`...)
+	}
 	dst = append(dst, `,"stats":[`...)
 	for i := range e.Collectors {
 		c := &e.Collectors[i]
@@ -70,6 +77,13 @@ func EncodeEvent(dst []byte, e *Event) ([]byte, error) {
 		dst = append(dst, '}', ']')
 	}
 	return append(dst, ']', '}'), nil
+}
+
+func appendSpool(dst []byte, s Spool) []byte {
+	dst = strconv.AppendUint(append(dst, `,"spool":[`...), uint64(s.ID), 10)
+	dst = strconv.AppendInt(append(dst, ','), s.First, 10)
+	dst = strconv.AppendInt(append(dst, ','), s.Seq, 10)
+	return append(dst, ']')
 }
 
 // isFinite reports whether v is neither NaN nor infinite: only these minus themselves are not 0.

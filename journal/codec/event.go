@@ -14,11 +14,23 @@ import "time"
 type Event struct {
 	// Relay is the id of the relay that answered.
 	Relay string
-	// Time is when the reply arrived, in nanoseconds since 1970 UTC. It is the time of every
+	// Time is when the reply arrived (but see Past), in nanoseconds since 1970 UTC. It is the time of every
 	// point made from the event, so that a replay overwrites and never adds.
 	Time int64
 	// Collectors are the collectors that answered, in the order of the reply.
 	Collectors []Collector
+	// Spool says which record of the relay's spool the event is. It is zero if the relay has none.
+	Spool Spool
+	// Past reports that the record waited in the spool: Time is when it was taken, which may be long
+	// before it came.
+	Past bool
+}
+
+// Spool names records of a relay's spool: with the event that has it, the journal holds all records
+// First to Seq of the spool ID.
+type Spool struct {
+	ID         uint32
+	First, Seq int64 // 1 <= First <= Seq
 }
 
 // Collector is one collector's part of an [Event].

@@ -22,6 +22,9 @@ var goldenEvents = map[string]*Event{
 	"groups": {Relay: "r", Time: 1, Collectors: []Collector{
 		{"a", []string{"x"}, []Stat{{"a", 1}}}, {"b", []string{"x"}, []Stat{{"a", 2}}}, {"c", nil, []Stat{{"c", 3}, {"d", 4}}}, {"d", nil, nil},
 		{"e", []string{"x"}, []Stat{{"e", 5}}}, {"e", []string{"x"}, []Stat{{"e", 6}}}, {"", []string{"x", "y"}, []Stat{{"", 7}}}}},
+	"took": {Relay: "web1", Time: 1795416970017829163, Spool: Spool{0x5f2a00c1, 44, 45}, Collectors: []Collector{{"load", nil, []Stat{{"load", 1.5}}}}},
+	"past": {Relay: "web1", Time: 1795416970017000000, Spool: Spool{math.MaxUint32, 42, math.MaxInt64}, Past: true,
+		Collectors: []Collector{{"cpu", []string{"guy"}, []Stat{{"used", 0.25}}}}},
 	"empty": {Relay: "r", Time: -1, Collectors: nil},
 	"strange": {Relay: "a \"b\" \\ \x01 é 世界 \u2028", Time: math.MaxInt64, Collectors: []Collector{
 		{Name: "no stats", Tags: nil, Stats: nil},
@@ -66,9 +69,13 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		golden(t, "v2/event-"+name, data)
-		old := encodeVersion1(nil, e)
-		golden(t, "v1/event-"+name, old)
-		for _, data := range [][]byte{data, old} {
+		forms := [][]byte{data}
+		if e.Spool == (Spool{}) { // version 1 is older than spools
+			old := encodeVersion1(nil, e)
+			golden(t, "v1/event-"+name, old)
+			forms = append(forms, old)
+		}
+		for _, data := range forms {
 			var got Event
 			if err := new(Decoder).DecodeEvent(data, &got); err != nil || !sameEvent(&got, e) {
 				t.Errorf("%s: read back %+v, %v", data, got, err)
@@ -134,7 +141,7 @@ func encodeVersion1(dst []byte, e *Event) []byte {
 }
 
 func sameEvent(a, b *Event) bool {
-	if a.Relay != b.Relay || a.Time != b.Time || len(a.Collectors) != len(b.Collectors) {
+	if a.Spool != b.Spool || a.Past != b.Past || a.Relay != b.Relay || a.Time != b.Time || len(a.Collectors) != len(b.Collectors) {
 		return false
 	}
 	for i := range a.Collectors {

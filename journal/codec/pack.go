@@ -34,7 +34,8 @@ func Pack(events []Event) []Event {
 			}
 			allCollectors = append(allCollectors, c)
 		}
-		packed[i] = Event{Relay: e.Relay, Time: e.Time, Collectors: slices.Clip(allCollectors[first:])}
+		packed[i] = *e
+		packed[i].Collectors = slices.Clip(allCollectors[first:])
 	}
 	return packed
 }

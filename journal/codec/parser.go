@@ -284,6 +284,19 @@ func (p *parser) hex4(at int) (r rune, ok bool) {
 	return r, true
 }
 
+// bool reads true or false; null leaves v alone.
+func (p *parser) bool(v *bool) {
+	switch {
+	case p.null():
+	case p.next() == 't':
+		*v = p.literal("true")
+	case p.next() == 'f':
+		*v = !p.literal("false")
+	default:
+		p.fail("neither true nor false")
+	}
+}
+
 // int reads a whole number that fits an int64; null leaves v alone.
 func (p *parser) int(v *int64) {
 	if p.null() {

@@ -10,13 +10,32 @@ import (
 
 // jsonEvent1 and jsonEvent2 are the schemas for encoding/json. Their stats have types of their own,
 // which keep the order.
+type jsonSpool struct {
+	Spool *[3]int64 `json:"spool"`
+	Past  bool      `json:"past"`
+}
+
+func (j jsonSpool) fill(e *Event) error {
+	e.Past = j.Past
+	if j.Spool == nil {
+		return nil
+	}
+	e.Spool = Spool{uint32(j.Spool[0]), j.Spool[1], j.Spool[2]}
+	if int64(e.Spool.ID) != j.Spool[0] {
+		return errors.New("id")
+	}
+	return nil
+}
+
 type jsonEvent1 struct {
+	jsonSpool
 	Relay      string          `json:"relay"`
 	Time       int64           `json:"time"`
 	Collectors []jsonCollector `json:"collectors"`
 }
 
 type jsonEvent2 struct {
+	jsonSpool
 	Relay string      `json:"relay"`
 	Time  int64       `json:"time"`
 	Stats []jsonGroup `json:"stats"`
@@ -112,7 +131,7 @@ func decodeJSON(data []byte) (*Event, error) {
 		for _, c := range j.Collectors {
 			e.Collectors = append(e.Collectors, Collector{c.Name, c.Tags, c.Stats})
 		}
-		return e, err
+		return e, errors.Join(err, j.fill(e))
 	case 2:
 		var j jsonEvent2
 		err := json.Unmarshal(data, &j)
@@ -120,7 +139,7 @@ func decodeJSON(data []byte) (*Event, error) {
 		for _, g := range j.Stats {
 			e.Collectors = append(e.Collectors, g...)
 		}
-		return e, err
+		return e, errors.Join(err, j.fill(e))
 	}
 	return nil, errors.New("version")
 }
@@ -136,6 +155,8 @@ var decodeCases = []string{
 	`{"relay":"r","more":1e999+}`, `{"relay":"r","more":[-0.1e0700,1e999]}`,
 	`{"relay":"a","relay":"b","collectors":[{"name":"x"}],"collectors":[]}`,
 	`{"collectors":[{"stats":{"a":1,"a":2}}]}`,
+	`{"v":2,"spool":[1,2,3],"past":true}`, `{"spool":[4294967295,-2],"past":false,"PAST":true}`, `{"spool":[1,2,3,{}],"past":null}`, `{"spool":[],"past":tru}`,
+	`{"spool":[1,2,3],"spool":null}`, `{"spool":[4294967296]}`, `{"spool":[-1]}`, `{"spool":[1.5]}`, `{"spool":{}}`, `{"spool":[null,7],"past":1}`, `{"past":"true"}`, `{"spool":[1,2`,
 	`null`, `{}`, `[]`, `1`, ``, ` `, `{`, `{"`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `{,}`, `{"a" 1}`, `{}x`, `{"v":2}`, `{"v":3}`, `{"v":0}`, `{"v":-1}`,
 	`{"time":1.0}`, `{"time":1e3}`, `{"time":01}`, `{"time":-}`, `{"time":9223372036854775808}`, `{"time":-9223372036854775808}`, `{"time":"1"}`,
 	`{"collectors":[{"stats":{"a":01}}]}`, `{"collectors":[{"stats":{"a":.5}}]}`, `{"collectors":[{"stats":{"a":5.}}]}`, `{"collectors":[{"stats":{"a":1e}}]}`,

@@ -4,9 +4,12 @@ import "strings"
 
 // Subjects begin with one of these; the [Token] of the relay follows.
 const (
-	ReadingsSubject = "pulse.readings." // of an [Event]
+	ReadingsSubject = "pulse.readings." // of an [Event]; with PastSuffix of one from the past
 	RelaysSubject   = "pulse.relays."   // of a [RelayEvent]
 )
+
+// PastSuffix ends the subject of an [Event] that is [Event.Past].
+const PastSuffix = ".past"
 
 // Token is the subject token of a relay's id: every byte outside of A-Z a-z 0-9 _ - is
 // percent-encoded, with capital hex digits.

@@ -140,9 +140,12 @@ func (l *Latest) take(e *codec.Event) int {
 			l.add(r.Series)
 		}
 		row := &at.table.rows[at.row]
+		if e.Past && row.time >= e.Time+r.Nth {
+			continue // there is a newer one
+		}
 		row.time, row.value, row.slack = e.Time+r.Nth, r.Value, 0
 	}
-	if collectors := l.overrides[e.Relay]; collectors != nil {
+	if collectors := l.overrides[e.Relay]; collectors != nil && !e.Past {
 		l.extend(e, collectors)
 	}
 	return len(l.readings)

@@ -83,7 +83,7 @@ func (m *Sink) Apply(_ context.Context, records []journal.Record) (uint64, error
 	for i := range records {
 		e := records[i].Event
 		switch {
-		case e == nil:
+		case e == nil || e.Past: // what comes late is not live
 		case e.Time < oldest: // the runner lags
 			m.drop(m.metrics.old, e.Readings())
 		default:

@@ -343,8 +343,9 @@ func (r *memoryReader) Close() error {
 
 // copyEvent copies e into dst, using dst's memory again.
 func copyEvent(dst, e *codec.Event) *codec.Event {
-	dst.Relay, dst.Time = e.Relay, e.Time
-	dst.Collectors = slices.Grow(dst.Collectors[:0], len(e.Collectors))[:len(e.Collectors)]
+	collectors := slices.Grow(dst.Collectors[:0], len(e.Collectors))[:len(e.Collectors)]
+	*dst = *e
+	dst.Collectors = collectors
 	for i, c := range e.Collectors {
 		d := &dst.Collectors[i]
 		d.Name = c.Name

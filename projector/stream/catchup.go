@@ -37,7 +37,7 @@ func (s *Subscription) fromJournal(ctx context.Context, dst []byte) ([]byte, err
 	for begin := len(dst); len(s.held) > 0 && len(dst)-begin < enough; s.held = s.held[1:] {
 		r := &s.held[0]
 		s.pos = r.Seq
-		if r.Event == nil {
+		if r.Event == nil || r.Event.Past {
 			continue
 		}
 		if e, ok := s.encoder.encode(r.Seq, r.Event); ok {

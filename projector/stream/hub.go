@@ -118,8 +118,8 @@ func (h *Hub) encode(records []journal.Record, next uint64) {
 		h.batch = append(h.batch, entry{from: next, seq: first - 1})
 	}
 	for i := range records {
-		if records[i].Event == nil {
-			continue
+		if e := records[i].Event; e == nil || e.Past {
+			continue // what comes late is not live
 		}
 		if e, ok := h.encoder.encode(records[i].Seq, records[i].Event); ok {
 			h.batch = append(h.batch, h.encoder.keep(e))

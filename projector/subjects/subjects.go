@@ -118,7 +118,7 @@ func (p *Projection) Apply(_ context.Context, records []journal.Record) (uint64,
 	for i := range records {
 		e := records[i].Event
 		switch {
-		case e == nil || e.Relay == "" || records[i].Seq <= p.begun:
+		case e == nil || e.Past || e.Relay == "" || records[i].Seq <= p.begun:
 		case e.Time < oldest: // the runner lags
 			p.old.Add(float64(e.Readings()))
 		default:

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/nanopack/pulse/relaywire"
+	"github.com/nanopack/pulse/relaywire/relay/internal/spool"
 )
 
 // The errors of this package, to be found with errors.Is in an *Error.
@@ -30,6 +31,8 @@ var (
 	ErrSlow = errors.New("the server reads too slowly: more than 4 MiB waited to be sent")
 	// ErrStuck is a collector that did not return within the collect timeout.
 	ErrStuck = errors.New("the collector did not return within the collect timeout")
+	// ErrSpoolInUse is a spool's directory that another process, or another relay of this one, uses.
+	ErrSpoolInUse = spool.ErrInUse
 	// ErrPanic is a collector that panicked.
 	ErrPanic = errors.New("the collector panicked")
 )
@@ -42,7 +45,7 @@ type Error struct {
 	// Subject is what Op was applied to: a collector's name or several, an option's name or the
 	// server's address.
 	Subject string
-	// Err is one of the sentinels, or an error of the network.
+	// Err is one of the sentinels, or an error of the network or of the file system.
 	Err error
 	// Detail is what the server said, in at most 256 printable bytes, or a remark on Err, or empty.
 	Detail string

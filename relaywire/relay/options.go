@@ -36,6 +36,19 @@ type Options struct {
 	// Default net.Dialer's DialContext over tcp. The connection must have working deadlines, and
 	// Dial must return when ctx ends.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Spool makes the relay keep what it collects until the server has it, and collect by itself
+	// while no server polls. Nil: readings that the server did not ask for are not sent later.
+	Spool *SpoolOptions
+}
+
+// SpoolOptions say where the readings wait for the server.
+type SpoolOptions struct {
+	// Dir is a directory of this relay alone, made if it does not exist. Empty: in memory, so that
+	// the readings do not survive the program.
+	Dir string
+	// MaxBytes bounds the spool; the oldest readings are dropped and counted. Default 64 MiB in a
+	// directory, 1 MiB in memory; at least 256 KiB.
+	MaxBytes int64
 }
 
 func (o Options) validate() (Options, error) {
@@ -46,6 +59,8 @@ func (o Options) validate() (Options, error) {
 		return o, &Error{Op: "new", Subject: "ID", Err: ErrName, Detail: "give 1 to 255 bytes of UTF-8 without control characters, the last word not token:..."}
 	case o.Token != "" && !relaywire.ValidToken(o.Token):
 		return o, &Error{Op: "new", Subject: "Token", Err: ErrName}
+	case o.Spool != nil && o.Spool.MaxBytes < 0:
+		return o, &Error{Op: "new", Subject: "Spool.MaxBytes", Err: ErrOptions, Detail: "give a positive number or none"}
 	case o.CollectTimeout < 0 || o.DialTimeout < 0:
 		return o, &Error{Op: "new", Subject: "timeouts", Err: ErrOptions, Detail: "give positive ones or none"}
 	}

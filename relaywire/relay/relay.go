@@ -21,6 +21,8 @@ type Relay struct {
 	// first is closed when the first attempt to connect has ended, done when the connecting
 	// goroutine has ended.
 	first, done chan struct{}
+	// spool is nil for a relay without one.
+	spool *handover
 	// saidUnasked belongs to the connecting goroutine. It is set when the goroutine has logged that
 	// the server wants no token.
 	saidUnasked bool
@@ -59,6 +61,8 @@ type State struct {
 	// Polls counts the answered get lines, Readings the values in the answers. Skipped counts the
 	// get lines that were dropped because more than 64 were waiting.
 	Polls, Readings, Skipped uint64
+	// Spool is the state of the spool; zero without one.
+	Spool SpoolState
 }
 
 // NewRelay connects to the server at address (host:port) as id. As in Pulse 0.2, it fails if the
@@ -79,7 +83,7 @@ func NewRelay(address, id string) (*Relay, error) {
 }
 
 // New makes a relay that connects in the background and keeps trying until Close. The error is only
-// about the options.
+// about the options, the spool's directory among them.
 func New(o Options) (*Relay, error) {
 	o, err := o.validate()
 	if err != nil {
@@ -90,6 +94,13 @@ func New(o Options) (*Relay, error) {
 		collectors: map[string]*worker{}, running: map[*worker]struct{}{}, state: State{Since: time.Now()},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
+	if o.Spool != nil {
+		if r.spool, err = newHandover(r, *o.Spool); err != nil {
+			r.cancel()
+			return nil, &Error{Op: "new", Subject: "Spool", Err: err}
+		}
+		go r.spool.collect()
+	}
 	go r.run()
 	return r, nil
 }
@@ -169,6 +180,9 @@ func (r *Relay) AddCollector(name string, tags []string, c Collector) error {
 	if r.session != nil {
 		r.session.send(func(dst []byte) []byte { return relaywire.AppendAdd(dst, name, tags) })
 	}
+	if r.spool != nil {
+		r.spool.poke()
+	}
 	return nil
 }
 
@@ -205,8 +219,12 @@ func (r *Relay) Info() []Info {
 // State returns the state of the connection.
 func (r *Relay) State() State {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.state
+	st := r.state
+	r.mu.Unlock()
+	if r.spool != nil {
+		st.Spool = r.spool.state()
+	}
+	return st
 }
 
 // Wait returns nil as soon as the relay is connected, and ErrClosed when it is closed. When ctx
@@ -233,7 +251,7 @@ func (r *Relay) Wait(ctx context.Context) error {
 // Close tells the server that the collectors and this relay are leaving, disconnects, and returns
 // when every goroutine has ended. The network gets two seconds for the farewell, and a running
 // Collect gets the collect timeout: if it does not return in time, the error is ErrStuck and names
-// the collector. Close may be called more than once, but not by a collector.
+// the collector. What waits in a spool's directory stays there for the next start. Close may be called more than once, but not by a collector.
 func (r *Relay) Close() error {
 	r.mu.Lock()
 	if r.closing != nil {
@@ -263,7 +281,11 @@ func (r *Relay) Close() error {
 	}
 	r.cancel()
 	<-r.done
-	r.closeErr = r.waitForCollectors()
+	var spoolErr error
+	if r.spool != nil {
+		spoolErr = r.spool.close()
+	}
+	r.closeErr = errors.Join(r.waitForCollectors(), spoolErr)
 	close(closing)
 	return r.closeErr
 }
@@ -339,4 +361,11 @@ func (r *Relay) all() []*worker {
 		workers = append(workers, r.collectors[name])
 	}
 	return workers
+}
+
+// names returns the collectors' names, sorted.
+func (r *Relay) names() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return sortedKeys(r.collectors)
 }

@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -102,6 +103,7 @@ func newPeer(t *testing.T, conn net.Conn) *peer {
 		defer close(p.lines)
 		in := bufio.NewScanner(conn)
 		in.Buffer(nil, 1<<20)
+		in.Split(wholeLines)
 		for in.Scan() {
 			if p.alive.Load() && in.Text() == "ping" {
 				fmt.Fprintln(conn, "pong")
@@ -113,6 +115,14 @@ func newPeer(t *testing.T, conn net.Conn) *peer {
 	}()
 	t.Cleanup(func() { conn.Close() })
 	return p
+}
+
+// wholeLines splits as bufio.ScanLines does, but a line that the connection's end cut off is none.
+func wholeLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if atEOF && bytes.IndexByte(data, '\n') < 0 {
+		return len(data), nil, nil
+	}
+	return bufio.ScanLines(data, atEOF)
 }
 
 func (p *peer) say(lines ...string) {

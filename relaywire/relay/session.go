@@ -64,6 +64,9 @@ func (s *session) serve() error {
 	s.cancel(s.read())
 	_ = s.conn.Close()
 	wg.Wait()
+	if s.r.spool != nil {
+		s.r.spool.leave(s)
+	}
 	return context.Cause(s.ctx)
 }
 
@@ -197,6 +200,10 @@ func (s *session) read() error {
 				s.r.setBeat(beat)
 				s.setReadDeadline(pinged.Add(beat))
 			}
+		case relaywire.VerbTakes, relaywire.VerbKept, relaywire.VerbRecall:
+			if s.r.spool != nil {
+				s.r.spool.hear(s, m)
+			}
 		case relaywire.VerbError:
 			// The server closes the connection next, or it refused one thing (a collector too many)
 			// and goes on. So the relay does not end the connection.
@@ -253,37 +260,46 @@ func (s *session) answer() {
 	for {
 		select {
 		case names := <-s.gets:
-			items := s.collect(names)
+			if s.r.spool != nil {
+				s.r.spool.answer(s, names)
+				continue
+			}
+			items := s.r.collect(s.ctx, names)
 			if s.ctx.Err() != nil {
 				return
 			}
-			s.r.countPoll(len(items), false)
-			s.send(func(dst []byte) []byte {
-				n := len(dst)
-				if dst = relaywire.AppendGot(dst, items); len(dst) == n {
-					// An empty got is an answer too, so that the server need not wait for a
-					// timeout. Pulse 0.2 ignores it.
-					dst = append(dst, "got\n"...)
-				}
-				return dst
-			})
+			s.got(items)
 		case <-s.ctx.Done():
 			return
 		}
 	}
 }
 
+// got answers a poll.
+func (s *session) got(items []relaywire.GotItem) {
+	s.r.countPoll(len(items), false)
+	s.send(func(dst []byte) []byte {
+		n := len(dst)
+		if dst = relaywire.AppendGot(dst, items); len(dst) == n {
+			// An empty got is an answer too, so that the server need not wait for a timeout. Pulse
+			// 0.2 ignores it.
+			dst = append(dst, "got\n"...)
+		}
+		return dst
+	})
+}
+
 // collect asks all the named collectors at once and returns, in the order of the names, the
-// readings that came in time.
-func (s *session) collect(names []string) (items []relaywire.GotItem) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.r.o.CollectTimeout)
+// readings that came in time. It returns early when ctx ends.
+func (r *Relay) collect(ended context.Context, names []string) (items []relaywire.GotItem) {
+	ctx, cancel := context.WithTimeout(ended, r.o.CollectTimeout)
 	defer cancel()
 	workers := make([]*worker, len(names))
 	answers := make([][]relaywire.GotItem, len(names))
 	replies := make(chan reply, len(names))
 	pending := 0
 	for i, name := range names {
-		if w := s.r.find(name); w != nil && w.request(request{ctx: ctx, index: i, reply: replies}) {
+		if w := r.find(name); w != nil && w.request(request{ctx: ctx, index: i, reply: replies}) {
 			workers[i] = w
 			pending++
 		}
@@ -297,11 +313,8 @@ wait:
 			break wait
 		}
 	}
-	if s.ctx.Err() != nil {
-		return nil // not the collectors' fault
-	}
 	for i, w := range workers {
-		if w != nil && !w.stopped() {
+		if w != nil && !w.stopped() && ended.Err() == nil { // else it is not the collector's fault
 			w.late()
 		}
 		items = append(items, answers[i]...)

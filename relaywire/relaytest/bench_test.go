@@ -30,7 +30,7 @@ func BenchmarkFleetPoll(b *testing.B) {
 			if err != nil {
 				return
 			}
-			fmt.Fprint(conn, "ok\nbeat 30\n")
+			fmt.Fprint(conn, "ok\nbeat 30\ntakes past\n")
 			conns <- conn
 		}
 	})

@@ -78,12 +78,13 @@ func (c *Conn) SetTimeout(d time.Duration) { c.timeout = d }
 // LocalAddr is the address by which the server knows this relay.
 func (c *Conn) LocalAddr() string { return c.conn.LocalAddr().String() }
 
-// Identify sends the id line and expects ok and beat.
+// Identify sends the id line and expects ok, beat and takes.
 func (c *Conn) Identify(id string, token ...string) {
 	c.tb.Helper()
 	c.Send(strings.Join(append([]string{"id", id}, token...), " "))
 	c.Expect("ok")
 	c.ExpectPrefix("beat ")
+	c.ExpectPrefix("takes ")
 }
 
 // Add sends an add line and waits for ok. It skips other lines before the ok, such as a poll of

@@ -57,7 +57,7 @@ func TestConnPlaysAScript(t *testing.T) {
 	heard := make(chan string, 16)
 	addr := serve(t, func(conn net.Conn) {
 		in := bufio.NewScanner(conn)
-		fmt.Fprint(conn, "ok\nbeat 30\nget early\nok\nget cpu,ram\n")
+		fmt.Fprint(conn, "ok\nbeat 30\ntakes past\nget early\nok\nget cpu,ram\n")
 		for in.Scan() {
 			heard <- in.Text()
 			if strings.HasPrefix(in.Text(), "got") {
@@ -95,7 +95,7 @@ func (p *pollServer) handle(conn net.Conn) {
 	if m, err := lines.Read(); err != nil || m.Verb != relaywire.VerbID {
 		return
 	}
-	fmt.Fprint(conn, "ok\nbeat 30\n")
+	fmt.Fprint(conn, "ok\nbeat 30\ntakes past\n")
 	stats := map[string]float64{}
 	for polls := uint64(0); ; {
 		m, err := lines.Read()

@@ -2,11 +2,13 @@ package hoststats
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/cpu"
 
 	"github.com/nanopack/pulse/relaywire/relay"
+	"github.com/nanopack/pulse/relaywire/relay/source"
 )
 
 var errNothing = errors.New("hoststats: the system reports nothing")
@@ -18,9 +20,9 @@ func errOr(err error) error {
 	return err
 }
 
-// percent returns part as a percentage of whole, kept between 0 and 100: counters that were read
-// one after the other can differ by a little.
-func percent(part, whole float64) float64 { return min(max(100*part/whole, 0), 100) }
+// percent returns part as a percentage of whole, rounded and kept between 0 and 100: counters that
+// were read one after the other can differ by a little.
+func percent(part, whole float64) float64 { return min(max(source.Round(100*part/whole), 0), 100) }
 
 // cpuCollector measures from its creation to the first poll, and then from poll to poll.
 func cpuCollector(h host) relay.CollectorFunc {
@@ -58,6 +60,10 @@ func ramCollector(h host) relay.CollectorFunc {
 			return nil
 		}
 		total, free := float64(m.Total), float64(min(m.Available, m.Total))
+		if l := h.limits(); l.memory > 0 && l.memory < m.Total {
+			total, free = float64(l.memory), min(float64(l.memory-min(l.used, l.memory)), free)
+			return map[string]float64{"ram_used": percent(float64(l.used), total), "ram_free": free, "ram_total": total}
+		}
 		return map[string]float64{"ram_used": percent(total-free, total), "ram_free": free, "ram_total": total}
 	}
 }
@@ -79,7 +85,7 @@ func loadCollector(h host) relay.CollectorFunc {
 		if err != nil {
 			return nil
 		}
-		return map[string]float64{"load_1": l.Load1, "load_5": l.Load5, "load_15": l.Load15}
+		return map[string]float64{"load_1": source.Round(l.Load1), "load_5": source.Round(l.Load5), "load_15": source.Round(l.Load15)}
 	}
 }
 
@@ -104,13 +110,13 @@ func diskCollector(h host, m mount) relay.CollectorFunc {
 // another interface has taken the name, netCollector starts again with that interface's counters.
 func netCollector(h host, name string) relay.CollectorFunc {
 	read := func() (c iface, at time.Time, ok bool) {
-		all, err := h.interfaces()
+		all, at, err := h.interfaces()
 		if err != nil {
 			return iface{}, time.Time{}, false
 		}
 		for _, c := range all {
 			if c.name == name {
-				return c, h.now(), true
+				return c, at, true
 			}
 		}
 		return iface{}, time.Time{}, false
@@ -124,6 +130,41 @@ func netCollector(h host, name string) relay.CollectorFunc {
 		if !usable || !ok || last.index != before.index || seconds <= 0 || last.in < before.in || last.out < before.out {
 			return nil
 		}
-		return map[string]float64{"net_in": float64(last.in-before.in) / seconds, "net_out": float64(last.out-before.out) / seconds}
+		return map[string]float64{"net_in": math.Round(float64(last.in-before.in) / seconds), "net_out": math.Round(float64(last.out-before.out) / seconds)}
+	}
+}
+
+// deviceCollector measures from its creation to the first poll, and then from poll to poll.
+func deviceCollector(h host, name string) relay.CollectorFunc {
+	read := func() (d blockDevice, at time.Time, ok bool) {
+		all, at, err := h.counters()
+		if err != nil {
+			return blockDevice{}, time.Time{}, false
+		}
+		for _, d := range all {
+			if d.name == name {
+				return d, at, true
+			}
+		}
+		return blockDevice{}, time.Time{}, false
+	}
+	last, at, ok := read()
+	return func() map[string]float64 {
+		before, beforeAt, usable := last, at, ok
+		last, at, ok = read()
+		seconds := at.Sub(beforeAt).Seconds()
+		// Counters that went backwards belong to another disk, or were reset.
+		if !usable || !ok || last.number != before.number || seconds <= 0 || last.reads < before.reads || last.writes < before.writes ||
+			last.readBytes < before.readBytes || last.writeBytes < before.writeBytes || last.busy < before.busy {
+			return nil
+		}
+		values := map[string]float64{
+			"io_read_bytes": math.Round(float64(last.readBytes-before.readBytes) / seconds), "io_write_bytes": math.Round(float64(last.writeBytes-before.writeBytes) / seconds),
+			"io_reads": source.Round(float64(last.reads-before.reads) / seconds), "io_writes": source.Round(float64(last.writes-before.writes) / seconds),
+		}
+		if last.hasBusy {
+			values["io_busy"] = percent(float64(last.busy-before.busy)/1000, seconds)
+		}
+		return values
 	}
 }

@@ -2,6 +2,7 @@ package hoststats
 
 import (
 	stdnet "net"
+	"sync"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/cpu"
@@ -20,8 +21,26 @@ type host struct {
 	// mounts returns the file systems on devices that can be reached: none is hidden by another.
 	mounts func() ([]mount, error)
 	// space returns the space of the file system that is at path now.
-	space      func(path string) (space, error)
-	interfaces func() ([]iface, error)
+	space func(path string) (space, error)
+	// interfaces returns the network interfaces, and when their counters were read.
+	interfaces func() ([]iface, time.Time, error)
+	// devices returns the disks; counters returns only their counters, which costs less, and when they
+	// were read.
+	devices  func() ([]blockDevice, error)
+	counters func() ([]blockDevice, time.Time, error)
+	// limits returns the limits of the container that the program runs in; zero where there are none.
+	limits func() limits
+}
+
+// blockDevice is a disk, or a partition of one. Its counters grow from the start of the machine.
+type blockDevice struct {
+	name                  string
+	number                uint64 // tells devices of one name apart
+	partition             bool
+	reads, writes         uint64
+	readBytes, writeBytes uint64
+	busy                  uint64 // milliseconds
+	hasBusy               bool   // the system counts busy
 }
 
 // mount is a mounted file system.
@@ -63,7 +82,34 @@ func thisHost() host {
 		load:       load.Avg,
 		mounts:     systemMounts,
 		space:      systemSpace,
-		interfaces: systemInterfaces,
+		interfaces: shared(systemInterfaces),
+		devices:    systemDevices,
+		counters:   shared(systemCounters),
+		limits:     systemLimits,
+	}
+}
+
+// together is how long after a reading others that are polled with it get the same one. It is shorter
+// than the time between two polls.
+const together = 20 * time.Millisecond
+
+// shared makes the collectors that are polled together share one reading: a machine can have hundreds
+// of interfaces, and a reading is one of all.
+func shared[V any](read func() (V, error)) func() (V, time.Time, error) {
+	var (
+		mu    sync.Mutex // guards the fields below
+		value V
+		at    time.Time
+		err   error
+	)
+	return func() (V, time.Time, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if at.IsZero() || time.Since(at) >= together {
+			value, err = read()
+			at = time.Now()
+		}
+		return value, at, err
 	}
 }
 

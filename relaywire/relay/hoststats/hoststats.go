@@ -1,6 +1,5 @@
 // Package hoststats has the collectors for the machine that a relay runs on: processor, memory,
-// swap, load, file systems and network interfaces, read through gopsutil. It is the only part of
-// the relay library that needs more than the standard library.
+// swap, load, file systems, disks and network interfaces, mostly read through gopsutil.
 //
 // Promise: [Watch] keeps a relay's collectors up to date with the machine: a new disk, interface or
 // swap is added within half a minute, and a vanished one is removed. [Collectors] examines the
@@ -8,17 +7,21 @@
 // collector whose disk, interface or swap has vanished yields no readings. A reading belongs to a
 // device and not to a path or a name: a path yields nothing when no file system or another one is
 // mounted there, and a rate is never computed across two interfaces that had the same name one
-// after the other. A value that cannot be read is left out, never sent as 0.
+// after the other. A value that cannot be read is left out, never sent as 0. In a container, cpu and
+// ram are those of its limits, where it has limits.
 //
 //	collector       tag               stats
-//	cpu                               cpu_used, cpu_user, cpu_system, cpu_iowait, cpu_steal: percent of all processors since the last poll
+//	cpu                               cpu_used, cpu_user, cpu_system, cpu_iowait, cpu_steal: percent of all processors since the last poll;
+//	                                  in a container with a quota of processors: percent of the quota, without cpu_iowait and cpu_steal
 //	ram                               ram_used: percent; ram_free (what programs can still have), ram_total: bytes
 //	swap                              swap_used: percent; swap_free, swap_total: bytes
 //	load                              load_1, load_5, load_15: processes, mean over so many minutes
 //	disk_{mount}    mount:{path}      disk_used: percent of what users may fill; disk_free, disk_total: bytes
+//	io_{device}     device:{name}     io_read_bytes, io_write_bytes: bytes a second since the last poll; io_reads, io_writes: operations
+//	                                  a second; io_busy: percent of the time
 //	net_{interface} interface:{name}  net_in, net_out: bytes a second since the last poll
 //
-// Percentages go from 0 to 100. On the wire a collector answers for instance cpu-cpu_used:25.5.
+// Percentages go from 0 to 100, rounded to 0.01; bytes are whole. On the wire a collector answers for instance cpu-cpu_used:25.5.
 package hoststats
 
 import (
@@ -27,8 +30,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nanopack/pulse/relaywire"
 	"github.com/nanopack/pulse/relaywire/relay"
+	"github.com/nanopack/pulse/relaywire/relay/source"
 )
 
 // Named is a collector with the name and the tags to add it with.
@@ -40,7 +43,7 @@ type Named struct {
 
 // Collectors returns the machine's collectors. Each may be added to one relay only, because rates
 // are computed from poll to poll; a second relay needs a second call.
-func Collectors() []Named { return collectors(thisHost()) }
+func Collectors() []Named { return collectors(New(Options{})) }
 
 // AddTo adds all of Collectors to r. It stops at the first collector that r refuses.
 func AddTo(r *relay.Relay) error {
@@ -52,90 +55,94 @@ func AddTo(r *relay.Relay) error {
 	return nil
 }
 
-// found is a collector that the machine can have, before it is made. Two founds of different looks
-// are the same collector if their names, tags and devices are equal.
-type found struct {
-	name, tag string
-	device    uint64 // of a file system
-	make      func() relay.CollectorFunc
-}
-
-func (f found) same(g found) bool { return f.name == g.name && f.tag == g.tag && f.device == g.device }
-
-// named makes the collector, with tags before its own tag.
-func (f found) named(tags []string) Named {
-	if f.tag != "" {
-		tags = append(tags[:len(tags):len(tags)], f.tag)
+// look returns the machine's collectors, a group a kind. If a group has an error, the look at that kind
+// failed, and its collectors are unknown.
+func look(h host, o Options) (groups []source.Group) {
+	for _, find := range []func(host, Options) ([]source.Collector, error){findCPU, findRAM, findSwap, findLoad, findDisks, findDevices, findNetworks} {
+		found, err := find(h, o)
+		groups = append(groups, source.Group{Collectors: found, Err: err})
 	}
-	return Named{Name: f.name, Tags: tags, Collector: f.make()}
+	return groups
 }
 
-// look returns the machine's collectors by kind. If a kind has an error, the look at it failed, and
-// its collectors are unknown.
-func look(h host) []kind {
-	var all []kind
-	for _, find := range []func(host) ([]found, error){findCPU, findRAM, findSwap, findLoad, findDisks, findNetworks} {
-		f, err := find(h)
-		all = append(all, kind{f, err})
-	}
-	return all
-}
-
-type kind struct {
-	found []found
-	err   error
-}
-
-func collectors(h host) (all []Named) {
-	for _, k := range look(h) {
-		for _, f := range k.found {
-			all = append(all, f.named(nil))
+func collectors(s *Source) (all []Named) {
+	for _, g := range s.Look() {
+		for _, c := range g.Collectors {
+			all = append(all, Named{c.Name, c.Tags, c.New()})
 		}
 	}
 	return all
 }
 
-func findCPU(h host) ([]found, error) {
+func findCPU(h host, _ Options) ([]source.Collector, error) {
+	if h.limits().processors > 0 { // the identity makes another collector when the quota comes or goes
+		return []source.Collector{found("cpu", "", 1, func() relay.CollectorFunc { return quotaCollector(h) })}, nil
+	}
 	_, err := h.cpu()
 	return one("cpu", true, err, func() relay.CollectorFunc { return cpuCollector(h) })
 }
 
-func findRAM(h host) ([]found, error) {
+func findRAM(h host, _ Options) ([]source.Collector, error) {
 	m, err := h.memory()
 	return one("ram", err == nil && m.Total > 0, err, func() relay.CollectorFunc { return ramCollector(h) })
 }
 
-func findSwap(h host) ([]found, error) {
+func findSwap(h host, _ Options) ([]source.Collector, error) {
 	s, err := h.swap()
 	return one("swap", err == nil && s.Total > 0, err, func() relay.CollectorFunc { return swapCollector(h) })
 }
 
-func findLoad(h host) ([]found, error) {
+func findLoad(h host, _ Options) ([]source.Collector, error) {
 	_, err := h.load()
 	return one("load", true, err, func() relay.CollectorFunc { return loadCollector(h) })
 }
 
-func one(name string, there bool, err error, make func() relay.CollectorFunc) ([]found, error) {
+func one(name string, there bool, err error, make func() relay.CollectorFunc) ([]source.Collector, error) {
 	if err != nil || !there {
 		return nil, err
 	}
-	return []found{{name: name, make: make}}, nil
+	return []source.Collector{found(name, "", 0, make)}, nil
 }
 
-func findDisks(h host) (all []found, err error) {
+func found(name, tag string, identity uint64, make func() relay.CollectorFunc) source.Collector {
+	var tags []string
+	if tag != "" {
+		tags = []string{tag}
+	}
+	return source.Collector{Name: name, Tags: tags, Identity: identity, New: func() relay.Collector { return make() }}
+}
+
+func findDisks(h host, o Options) (all []source.Collector, err error) {
 	mounts, err := mounts(h)
 	taken := map[string]bool{}
 	for _, m := range mounts {
-		all = append(all, found{unique("disk_"+mountName(m.path), taken), tag("mount", m.path), m.device, func() relay.CollectorFunc { return diskCollector(h, m) }})
+		if o.Mounts.Allows(m.path, nil) {
+			all = append(all, found(unique("disk_"+mountName(m.path), taken), source.Tag("mount", m.path), m.device, func() relay.CollectorFunc { return diskCollector(h, m) }))
+		}
 	}
 	return all, err
 }
 
-func findNetworks(h host) (all []found, err error) {
-	names, err := interfaces(h)
+func findDevices(h host, o Options) (all []source.Collector, err error) {
+	devices, err := h.devices()
+	if err != nil {
+		return nil, err
+	}
+	taken := map[string]bool{}
+	for _, d := range devices {
+		// A device that was never used is a slot without a disk, as nbd0 to nbd15 are.
+		if !d.partition && d.reads+d.writes > 0 && o.Devices.Allows(d.name, DefaultDevicesExclude()) {
+			all = append(all, found(unique("io_"+source.Name(d.name), taken), source.Tag("device", d.name), d.number, func() relay.CollectorFunc { return deviceCollector(h, d.name) }))
+		}
+	}
+	return all, nil
+}
+
+func findNetworks(h host, o Options) (all []source.Collector, err error) {
+	names, err := interfaces(h, o)
 	taken := map[string]bool{}
 	for _, name := range names {
-		all = append(all, found{unique("net_"+wireName(name), taken), tag("interface", name), 0, func() relay.CollectorFunc { return netCollector(h, name) }})
+		all = append(all, found(unique("net_"+source.Name(name), taken), source.Tag("interface", name), 0, func() relay.CollectorFunc { return netCollector(h, name) }))
 	}
 	return all, err
 }
@@ -146,34 +153,7 @@ func mountName(mount string) string {
 	if name == "" {
 		return "root"
 	}
-	return wireName(strings.ReplaceAll(name, "/", "_"))
-}
-
-// wireName replaces characters that a name may not hold by underscores.
-func wireName(s string) string {
-	s = clean(s, "-:,")
-	return s[:min(len(s), relaywire.MaxName-10)] // room for a prefix and a number; clean leaves ASCII only
-}
-
-// tag returns key:value. It replaces characters that a tag may not hold and cuts the tag to its
-// maximum length.
-func tag(key, value string) string {
-	t := key + ":" + value
-	if !relaywire.ValidTag(t) {
-		t = key + ":" + clean(value, ",")
-	}
-	return t[:min(len(t), relaywire.MaxTag)]
-}
-
-// clean replaces spaces, control characters, characters that are not ASCII and the reserved
-// characters by underscores.
-func clean(s, reserved string) string {
-	return strings.Map(func(c rune) rune {
-		if c <= ' ' || c >= 0x7f || strings.ContainsRune(reserved, c) {
-			return '_'
-		}
-		return c
-	}, s)
+	return source.Name(strings.ReplaceAll(name, "/", "_"))
 }
 
 // unique returns name, with a number added if the name is taken. Names can become equal when their
@@ -218,17 +198,14 @@ func mounts(h host) ([]mount, error) {
 	return list, nil
 }
 
-// interfaces returns the names of the network interfaces that are worth watching, sorted. It leaves
-// out the loopback and the interfaces that come and go with containers (veth, Calico's cali and
-// Cilium's lxc) and with virtual machines (libvirt's vnet).
-func interfaces(h host) (names []string, err error) {
-	all, err := h.interfaces()
+// interfaces returns the names of the network interfaces to report, sorted.
+func interfaces(h host, o Options) (names []string, err error) {
+	all, _, err := h.interfaces()
 	if err != nil {
 		return nil, err
 	}
 	for _, i := range all {
-		passing := slices.ContainsFunc([]string{"veth", "cali", "lxc", "vnet"}, func(prefix string) bool { return strings.HasPrefix(i.name, prefix) })
-		if !i.loopback && !passing {
+		if !i.loopback && o.Interfaces.Allows(i.name, DefaultInterfacesExclude()) {
 			names = append(names, i.name)
 		}
 	}

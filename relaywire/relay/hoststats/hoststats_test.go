@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/cpu"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/nanopack/pulse/relaywire"
+	"github.com/nanopack/pulse/relaywire/relay/source"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,6 +33,8 @@ type machine struct {
 	mounts     []mount
 	space      map[string]space
 	interfaces []iface
+	devices    []blockDevice
+	limits     limits
 }
 
 func (m *machine) host() host {
@@ -46,8 +50,17 @@ func (m *machine) host() host {
 		load: func() (*load.AvgStat, error) {
 			return read(m, func() *load.AvgStat { return &load.AvgStat{Load1: 1, Load5: 5, Load15: 15} })
 		},
-		mounts:     func() ([]mount, error) { return read(m, func() []mount { return slices.Clone(m.mounts) }) },
-		interfaces: func() ([]iface, error) { return read(m, func() []iface { return slices.Clone(m.interfaces) }) },
+		mounts:  func() ([]mount, error) { return read(m, func() []mount { return slices.Clone(m.mounts) }) },
+		devices: func() ([]blockDevice, error) { return read(m, func() []blockDevice { return slices.Clone(m.devices) }) },
+		counters: func() ([]blockDevice, time.Time, error) {
+			all, err := read(m, func() []blockDevice { return slices.Clone(m.devices) })
+			return all, m.clock, err
+		},
+		limits: func() limits { l, _ := read(m, func() limits { return m.limits }); return l },
+		interfaces: func() ([]iface, time.Time, error) {
+			all, err := read(m, func() []iface { return slices.Clone(m.interfaces) })
+			return all, m.clock, err
+		},
 		space: func(path string) (space, error) {
 			s, err := read(m, func() space { return m.space[path] })
 			if s == (space{}) {
@@ -79,7 +92,31 @@ func newMachine() *machine {
 			"/": {1, 1000, 450, 450}, "/etc/hosts": {1, 1000, 0, 0}, "/var/lib-a": {2, 10, 1, 3}, "/var/lib_a": {3, 10, 0, 0},
 			"/odd, \u00e9\n": {4, 10, 0, 10}, "/snap/x": {5, 10, 10, 0}, "/empty": {device: 7}, "/left": {1, 1000, 450, 450},
 		},
+		devices: []blockDevice{
+			{"sda", 0x800, false, 100, 50, 51200, 25600, 1000, true}, {"sda1", 0x801, true, 100, 50, 51200, 25600, 1000, true},
+			{"sdb", 0x810, false, 0, 0, 0, 0, 0, true}, {"loop0", 0x700, false, 5, 0, 5, 0, 0, true}, {"dm-0", 0xfd00, false, 7, 7, 7, 7, 7, true},
+		},
 		interfaces: []iface{{"lo", 1, true, 0, 0}, {"eth0", 2, false, 1000, 500}, {"veth12ab", 3, false, 0, 0}, {"br-1", 4, false, 0, 0}, {"cali9", 5, false, 0, 0}},
+	}
+}
+
+func TestFilters(t *testing.T) {
+	for _, c := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{Mounts: source.Filter{Exclude: source.Globs{"/var/*", "/odd*"}}, Devices: source.Filter{Exclude: source.Globs{}}, Interfaces: source.Filter{Include: source.Globs{"br-*"}}},
+			"cpu ram swap load disk_root io_sda io_loop0 io_dm_0 net_br_1"},
+		{Options{Mounts: source.Filter{Include: source.Globs{"/var/lib_a"}}, Devices: source.Filter{Exclude: source.Globs{"*"}}, Interfaces: source.Filter{Exclude: source.Globs{"eth*", "br-*"}}},
+			"cpu ram swap load disk_var_lib_a net_cali9 net_veth12ab"},
+	} {
+		var got []string
+		for _, n := range collectors(&Source{newMachine().host(), c.o}) {
+			got = append(got, n.Name)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
 	}
 }
 
@@ -96,7 +133,7 @@ func find(t *testing.T, all []Named, name string) Named {
 
 func TestCollectorsOfAMachine(t *testing.T) {
 	var got []string
-	for _, c := range collectors(newMachine().host()) {
+	for _, c := range collectors(&Source{h: newMachine().host()}) {
 		got = append(got, strings.Join(append([]string{c.Name}, c.Tags...), " "))
 		if !relaywire.ValidName(c.Name) {
 			t.Errorf("%q cannot be sent", c.Name)
@@ -107,8 +144,8 @@ func TestCollectorsOfAMachine(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"cpu", "ram", "swap", "load", "disk_root mount:/", "disk_odd____ mount:/odd____", "disk_var_lib_a mount:/var/lib-a",
-		"disk_var_lib_a_2 mount:/var/lib_a", "net_br_1 interface:br-1", "net_eth0 interface:eth0"}
+	want := []string{"cpu", "ram", "swap", "load", "disk_root mount:/", "disk_odd____ mount:/odd; é", "disk_var_lib_a mount:/var/lib-a",
+		"disk_var_lib_a_2 mount:/var/lib_a", "io_sda device:sda", "io_dm_0 device:dm-0", "net_eth0 interface:eth0"}
 	if !slices.Equal(got, want) {
 		t.Errorf("found\n%q, want\n%q", got, want)
 	}
@@ -116,7 +153,7 @@ func TestCollectorsOfAMachine(t *testing.T) {
 
 func TestValues(t *testing.T) {
 	m := newMachine()
-	all := collectors(m.host())
+	all := collectors(&Source{h: m.host()})
 	for name, want := range map[string]map[string]float64{
 		"cpu":            nil, // no time has passed
 		"ram":            {"ram_used": 75, "ram_free": 250, "ram_total": 1000},
@@ -136,7 +173,7 @@ func TestValues(t *testing.T) {
 
 func TestCPUIsCountedFromPollToPoll(t *testing.T) {
 	m := newMachine()
-	c := find(t, collectors(m.host()), "cpu").Collector
+	c := find(t, collectors(&Source{h: m.host()}), "cpu").Collector
 	m.times = cpu.TimesStat{User: 110, Nice: 5, System: 55, Idle: 870, Iowait: 5, Irq: 3, Softirq: 2, Steal: 0, Guest: 1000}
 	want := map[string]float64{"cpu_used": 50, "cpu_user": 30, "cpu_system": 20, "cpu_iowait": 10, "cpu_steal": 0}
 	if got := c.Collect(); !maps.Equal(got, want) {
@@ -161,7 +198,7 @@ func TestCPUIsCountedFromPollToPoll(t *testing.T) {
 
 func TestNetworkRates(t *testing.T) {
 	m := newMachine()
-	c := find(t, collectors(m.host()), "net_eth0").Collector
+	c := find(t, collectors(&Source{h: m.host()}), "net_eth0").Collector
 	eth0 := &m.interfaces[1]
 	step := func(what string, want map[string]float64) {
 		t.Helper()
@@ -172,7 +209,7 @@ func TestNetworkRates(t *testing.T) {
 	}
 	still := map[string]float64{"net_in": 0, "net_out": 0}
 	eth0.in, eth0.out = 1400, 502
-	step("from poll to poll", map[string]float64{"net_in": 100, "net_out": 0.5})
+	step("from poll to poll", map[string]float64{"net_in": 100, "net_out": 1})
 	eth0.in = 0
 	step("counters that begin anew", nil)
 	eth0.name = "eth1"
@@ -195,7 +232,7 @@ func TestNetworkRates(t *testing.T) {
 // at the path later.
 func TestDiskIsADevice(t *testing.T) {
 	m := newMachine()
-	c := find(t, collectors(m.host()), "disk_var_lib_a").Collector
+	c := find(t, collectors(&Source{h: m.host()}), "disk_var_lib_a").Collector
 	mounted := m.space["/var/lib-a"]
 	want := map[string]float64{"disk_used": 25, "disk_free": 3, "disk_total": 10}
 	if got := c.Collect(); !maps.Equal(got, want) {
@@ -218,14 +255,14 @@ func TestDiskIsADevice(t *testing.T) {
 // TestNothingToRead: a number that could not be read is not sent as 0.
 func TestNothingToRead(t *testing.T) {
 	m := newMachine()
-	all := collectors(m.host())
+	all := collectors(&Source{h: m.host()})
 	m.err = errors.New("broken")
 	for _, c := range all {
 		if got := c.Collector.Collect(); len(got) != 0 {
 			t.Errorf("%s: %v", c.Name, got)
 		}
 	}
-	if all := collectors(m.host()); len(all) != 0 {
+	if all := collectors(&Source{h: m.host()}); len(all) != 0 {
 		t.Errorf("collectors of a machine without anything: %v", all)
 	}
 }
@@ -241,9 +278,6 @@ func TestLongAndEqualNames(t *testing.T) {
 	}
 	if len(taken) != 3 {
 		t.Errorf("%d names", len(taken))
-	}
-	if tag := tag("mount", long); !relaywire.ValidTag(tag) {
-		t.Errorf("%q", tag)
 	}
 	if got := mountName("C:\\"); got != "C_" {
 		t.Errorf("C: is called %q", got)
@@ -263,4 +297,36 @@ func TestThisMachine(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestUnits: every stat of this machine, and every stat of the table, has a unit.
+func TestUnits(t *testing.T) {
+	for _, c := range collectors(&Source{h: newMachine().host()}) {
+		for stat := range c.Collector.Collect() {
+			if Unit(stat) == "" {
+				t.Errorf("%s has no unit", stat)
+			}
+		}
+	}
+	if Unit("x") != "" {
+		t.Error("a unit of nothing")
+	}
+}
+
+// TestShared: collectors that are polled together share a reading, later ones get a new one.
+func TestShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reads := 0
+		get := shared(func() (int, error) { reads++; return reads, nil })
+		begun := time.Now()
+		for range 3 {
+			if n, at, err := get(); n != 1 || !at.Equal(begun) || err != nil {
+				t.Error(n, at, err)
+			}
+		}
+		time.Sleep(together)
+		if n, at, _ := get(); n != 2 || !at.Equal(begun.Add(together)) {
+			t.Error(n, at)
+		}
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/shirou/gopsutil/v4/mem"
 
 	"github.com/nanopack/pulse/relaywire/relay"
+	"github.com/nanopack/pulse/relaywire/relay/source"
 )
 
 // offered holds a relay's collectors.
@@ -41,7 +42,7 @@ func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine()
 		o := &offered{have: map[string]string{}}
-		w, err := watch(m.host(), o, []string{"rack:7"})
+		w, err := source.Watch(o, []string{"rack:7"}, &Source{h: m.host()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,6 +83,9 @@ func TestWatch(t *testing.T) {
 			m.mounts[len(m.mounts)-1] = mount{"/mnt", "ext4", 21, "sdy1"}
 			m.space["/mnt"] = space{21, 20, 1, 9}
 		}, "-disk_mnt", "+disk_mnt rack:7,mount:/mnt")
+		change("a disk is used for the first time", func() { m.devices[2].reads = 1 }, "+io_sdb rack:7,device:sdb")
+		change("another disk has its name", func() { m.devices[2].number++ }, "-io_sdb", "+io_sdb rack:7,device:sdb")
+		change("the container gets a quota", func() { m.limits.processors = 2 }, "-cpu", "+cpu rack:7")
 		change("swap is turned off", func() { m.swap = mem.SwapMemoryStat{} }, "-swap")
 		change("swap is turned on", func() { m.swap = mem.SwapMemoryStat{Total: 10, Free: 10} }, "+swap rack:7")
 		// The program's own collector keeps its name for as long as it exists.
@@ -106,7 +110,7 @@ func TestWatchOfAHangingDisk(t *testing.T) {
 			}
 			return quick(path)
 		}
-		w, err := watch(h, &offered{have: map[string]string{}}, nil)
+		w, err := source.Watch(&offered{have: map[string]string{}}, nil, &Source{h: h})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +123,7 @@ func TestWatchOfAHangingDisk(t *testing.T) {
 
 func TestWatchRefused(t *testing.T) {
 	o := &offered{have: map[string]string{"cpu": ""}}
-	if _, err := watch(newMachine().host(), o, nil); !errors.Is(err, relay.ErrDuplicate) {
+	if _, err := source.Watch(o, nil, &Source{h: newMachine().host()}); !errors.Is(err, relay.ErrDuplicate) {
 		t.Errorf("a name that is taken from the start: %v", err)
 	}
 }

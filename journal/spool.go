@@ -1,0 +1,64 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nanopack/pulse/journal/codec"
+)
+
+// Spooled returns what the newest events of a relay say of its spool: the newest that came as the
+// relay measured it, and the newest from the past. Each is zero if there is none, or if that event
+// is of a time when the relay had no spool. The events are durable when Spooled returns.
+func (j *Journal) Spooled(ctx context.Context, relay string) (took, past codec.Spool, err error) {
+	run := j.runs.current()
+	if run == nil {
+		return took, past, j.absent("read")
+	}
+	r, err := j.relays.get(relay)
+	if err == nil {
+		took, err = j.spoolOf(ctx, run, r.readings)
+	}
+	if err == nil {
+		past, err = j.spoolOf(ctx, run, r.readings+codec.PastSuffix)
+	}
+	if err != nil {
+		return codec.Spool{}, codec.Spool{}, &Error{Op: "read", Dir: j.o.Dir, Kind: ErrServer, Err: err}
+	}
+	return took, past, nil
+}
+
+// spoolOf returns the spool of the newest event of a subject.
+func (j *Journal) spoolOf(ctx context.Context, run *embedded, subject string) (codec.Spool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	msg, err := run.stream.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return codec.Spool{}, nil
+	}
+	if err != nil {
+		return codec.Spool{}, err
+	}
+	for { // it may be written, and not be durable yet
+		mark, _, moved := j.durable.get()
+		if msg.Sequence <= mark {
+			break
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return codec.Spool{}, ctx.Err()
+		case <-j.closing:
+			return codec.Spool{}, ErrClosed
+		}
+	}
+	var e codec.Event
+	if err := new(codec.Decoder).DecodeEvent(msg.Data, &e); err != nil {
+		return codec.Spool{}, fmt.Errorf("event %d: %w", msg.Sequence, err)
+	}
+	return e.Spool, nil
+}
