@@ -75,14 +75,14 @@ func TestDeb(t *testing.T) {
 
 	// A purge that cannot ask keeps the data.
 	said = s.run("dpkg --purge pulse pulse-relay")
-	if !strings.Contains(said, "/var/lib/pulse stays") {
+	if !strings.Contains(said, "/var/lib/pulse stays") || !strings.Contains(said, "/var/lib/pulse-relay stays") {
 		t.Errorf("a purge does not say what stays:\n%s", said)
 	}
 	s.has("/etc/pulse/pulse.json", "")
 	s.has("/etc/pulse/pulse-relay.json", "")
 	s.has("/etc/pulse/client.conf", "root:root 644") // PulseAudio's
 	s.has("/var/lib/pulse/pulse.db", "pulse:pulse 600")
-	s.has("/var/lib/pulse-relay", "") // it was empty
+	s.has("/var/lib/pulse-relay", "pulse-relay:pulse-relay 700") // with its spool
 	s.has("/etc/systemd/system/multi-user.target.wants/pulse.service", "")
 	if left := s.run("ls /var/lib/dpkg/info | grep ^pulse || true; ls -A /var/lib/systemd/deb-systemd-helper-enabled | grep pulse || true"); left != "" {
 		t.Errorf("after the purge there is still %s", left)
