@@ -208,7 +208,7 @@ func (s *session) handle(r *relay, msg relaywire.Message) bool {
 	case relaywire.VerbTook, relaywire.VerbPast:
 		return s.record(r, msg)
 	case relaywire.VerbPing:
-		return s.reply("pong\n")
+		return s.reply(r.kept() + "pong\n")
 	case relaywire.VerbAdd:
 		return s.add(r, msg.Args)
 	case relaywire.VerbRemove:

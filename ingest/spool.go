@@ -32,7 +32,7 @@ type spool struct {
 	took, past codec.Spool
 
 	// said is what the relay said last, confirm the records that it will be told of with the next
-	// poll. relay.mu guards them.
+	// poll, or with the answer to its ping. relay.mu guards them.
 	said    relaywire.SpoolState
 	confirm codec.Spool
 }
@@ -227,6 +227,16 @@ func (r *relay) confirm(c *conn, records codec.Spool) {
 	if r.conn == c {
 		r.spool.confirm = records
 	}
+}
+
+// kept is appendKept for a goroutine that does not have mu: a line, or "" for most relays.
+func (r *relay) kept() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spool == nil {
+		return ""
+	}
+	return string(r.appendKept(nil))
 }
 
 // appendKept appends what the relay is still to be told of its spool. It needs mu.

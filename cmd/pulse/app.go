@@ -130,7 +130,8 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	ingestOptions := ingest.Options{
 		Listener: relayListener, Journal: a.journal, DB: a.state.DB,
 		PollInterval: config.PollInterval, BeatInterval: config.BeatInterval, Token: config.RelayToken,
-		Logger: log.With("room", "ingest"), Registerer: registry, Now: config.now,
+		PastFor: max(config.Retention, config.RawRetention),
+		Logger:  log.With("room", "ingest"), Registerer: registry, Now: config.now,
 	}
 	if config.RelayTLS {
 		ingestOptions.TLS = tlsConfig

@@ -19,5 +19,9 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if dir := os.Getenv(runAsAgent); dir != "" {
+		countingAgent(dir)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }

@@ -37,7 +37,7 @@ func TestSourcesOfTheConfiguration(t *testing.T) {
 			Interfaces: source.Filter{Include: source.Globs{}, Exclude: source.Globs{"wg*"}},
 		},
 		Textfile:  "/var/lib/node_exporter",
-		Commands:  []commands.Command{{Name: "a", Line: "echo 1,2", Timeout: 3 * time.Second}, {Name: "b", Line: "echo x=1", Timeout: 3 * time.Second}},
+		Commands:  []commands.Command{{Name: "a", Line: "echo 1,2", Interval: time.Minute, Timeout: 3 * time.Second}, {Name: "b", Line: "echo x=1", Interval: time.Minute, Timeout: 3 * time.Second}},
 		Processes: []string{"nginx", "post*"},
 	}
 	check := func(from string, args ...string) {
@@ -51,10 +51,10 @@ func TestSourcesOfTheConfiguration(t *testing.T) {
 		}
 	}
 	check("flags", "--mounts", "/, /var*", "--interfaces-exclude", "wg*", "--textfile", "/var/lib/node_exporter", "--command", "a=echo 1,2", "--command", "b=echo x=1",
-		"--command-timeout", "3s", "--processes", "nginx", "--processes=post*")
+		"--command-timeout", "3s", "--command-interval", "1m", "--processes", "nginx", "--processes=post*")
 	file := filepath.Join(t.TempDir(), "agent.json")
 	if err := os.WriteFile(file, []byte(`{"mounts": ["/", "/var*"], "interfaces-exclude": "wg*", "textfile": "/var/lib/node_exporter",
-		"command": ["a=echo 1,2", "b=echo x=1"], "command-timeout": "3s", "processes": "nginx,post*"}`), 0o600); err != nil {
+		"command": ["a=echo 1,2", "b=echo x=1"], "command-timeout": "3s", "command-interval": "1m", "processes": "nginx,post*"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	check("file", "--config-file", file)

@@ -88,6 +88,7 @@ type sourceFlags struct {
 	interfaces, interfacesExcl  *command.List
 	textfile                    *string
 	commands                    *command.List
+	commandInterval             *string
 	commandTimeout              *string
 	processes                   *command.List
 	standardDevs, standardIface string // the defaults of the filters that have one
@@ -95,7 +96,7 @@ type sourceFlags struct {
 
 // sourceNames are the names of the source flags.
 var sourceNames = []string{
-	"command", "command-timeout", "devices", "devices-exclude", "host-stats", "interfaces", "interfaces-exclude",
+	"command", "command-interval", "command-timeout", "devices", "devices-exclude", "host-stats", "interfaces", "interfaces-exclude",
 	"mounts", "mounts-exclude", "processes", "textfile",
 }
 
@@ -106,17 +107,18 @@ func addSourceFlags(c *command.Command) sourceFlags {
 		return l
 	}
 	f := sourceFlags{
-		hostStats:      c.Bool("host-stats", true, "Send the stats of this host"),
-		mounts:         list("mounts", ",", "File systems to report, by `globs` of their paths; empty for all"),
-		mountsExclude:  list("mounts-exclude", ",", "File systems to leave out, by `globs` of their paths"),
-		devices:        list("devices", ",", "Disks whose reads and writes are reported, by `globs`; empty for all"),
-		devicesExclude: list("devices-exclude", ",", "Disks to leave out, by `globs`; the default holds only without --devices", hoststats.DefaultDevicesExclude()...),
-		interfaces:     list("interfaces", ",", "Network interfaces to report, by `globs`; empty for all"),
-		interfacesExcl: list("interfaces-exclude", ",", "Network interfaces to leave out, by `globs`; the default holds only without --interfaces", hoststats.DefaultInterfacesExclude()...),
-		textfile:       c.String("textfile", "", "Send what *.prom files in a `directory` say, as node_exporter's textfile collector reads them"),
-		commands:       list("command", "\n", "Send what a command writes, as `name=command`; may be given again"),
-		commandTimeout: c.String("command-timeout", "10s", "Time after which a command is killed"),
-		processes:      list("processes", ",", "Send the number and the use of processes, by `globs` of their names"),
+		hostStats:       c.Bool("host-stats", true, "Send the stats of this host"),
+		mounts:          list("mounts", ",", "File systems to report, by `globs` of their paths; empty for all"),
+		mountsExclude:   list("mounts-exclude", ",", "File systems to leave out, by `globs` of their paths"),
+		devices:         list("devices", ",", "Disks whose reads and writes are reported, by `globs`; empty for all"),
+		devicesExclude:  list("devices-exclude", ",", "Disks to leave out, by `globs`; the default holds only without --devices", hoststats.DefaultDevicesExclude()...),
+		interfaces:      list("interfaces", ",", "Network interfaces to report, by `globs`; empty for all"),
+		interfacesExcl:  list("interfaces-exclude", ",", "Network interfaces to leave out, by `globs`; the default holds only without --interfaces", hoststats.DefaultInterfacesExclude()...),
+		textfile:        c.String("textfile", "", "Send what *.prom files in a `directory` say, as node_exporter's textfile collector reads them"),
+		commands:        list("command", "\n", "Send what a command writes, as `name=command`; may be given again"),
+		commandInterval: c.String("command-interval", "10s", "Time within which a command runs only once, however often it is polled"),
+		commandTimeout:  c.String("command-timeout", "10s", "Time after which a command is killed"),
+		processes:       list("processes", ",", "Send the number and the use of processes, by `globs` of their names"),
 	}
 	f.standardDevs, f.standardIface = f.devicesExclude.String(), f.interfacesExcl.String()
 	return f
@@ -138,17 +140,29 @@ func (f sourceFlags) read() (Sources, error) {
 			Interfaces: filter(f.interfaces, f.interfacesExcl, f.standardIface),
 		}
 	}
-	timeout, err := time.ParseDuration(*f.commandTimeout)
-	if err != nil || timeout < time.Millisecond || timeout > time.Hour {
-		return s, fmt.Errorf("--command-timeout: must be a duration of 1ms to 1h, such as 10s, not %q", *f.commandTimeout)
+	interval, err := durationOf("command-interval", *f.commandInterval, 24*time.Hour)
+	if err != nil {
+		return s, err
+	}
+	timeout, err := durationOf("command-timeout", *f.commandTimeout, time.Hour)
+	if err != nil {
+		return s, err
 	}
 	for _, text := range f.commands.Texts() {
 		one, err := commands.Parse(text)
 		if err != nil {
 			return s, fmt.Errorf("--command: %w", err)
 		}
-		one.Timeout = timeout
+		one.Interval, one.Timeout = interval, timeout
 		s.Commands = append(s.Commands, one)
 	}
 	return s, s.check()
+}
+
+func durationOf(flag, text string, most time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Millisecond || d > most {
+		return 0, fmt.Errorf("--%s: must be a duration of 1ms to %gh, such as 10s, not %q", flag, most.Hours(), text)
+	}
+	return d, nil
 }

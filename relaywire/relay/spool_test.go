@@ -61,6 +61,7 @@ func TestSpoolConversation(t *testing.T) {
 		p.alive.Store(true)
 		taken := time.Now().Add(65 * time.Second).UnixMilli()
 		time.Sleep(66 * time.Second)
+		later := now()
 		p.say("kept " + id + " 4-4")
 		p.say("get cpu")
 		for range p.lines { // by the kept line before the poll, the journal did not take 5
@@ -73,7 +74,7 @@ func TestSpoolConversation(t *testing.T) {
 		p.say("get cpu")
 		p.expect("took 8 8 cpu-cpu:9")
 		p.say("recall 2")
-		p.expect(fmt.Sprintf("past 6 6 %d cpu-cpu:7", taken), "past 6 7 "+now()+" cpu-cpu:8", "spool "+id+" 3 0 "+now())
+		p.expect(fmt.Sprintf("past 6 6 %d cpu-cpu:7", taken), "past 6 7 "+later+" cpu-cpu:8", "spool "+id+" 3 0 "+now())
 		if st := r.State().Spool; st.Collected != 1 || st.Recalled != 2 || st.Waiting != 1 {
 			t.Errorf("%+v", st)
 		}
