@@ -5,7 +5,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RELEASE     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -X main.release=$(RELEASE)
 
-.PHONY: help build man cross page run test soak lint bench bench-peers bench-compare fuzz fuzz-short tools clean
+.PHONY: help build man cross page packages run test soak lint bench bench-peers bench-compare fuzz fuzz-short tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ $(CONSOLE)/node_modules/.package-lock.json: $(CONSOLE)/package-lock.json
 	tools/install.sh npm
 	cd $(CONSOLE) && npm ci --silent --no-audit --no-fund
 
+packages: page ## deb, rpm, container image, archives, SBOM and checksums, into bin/packages
+	cd tools/packages && $(GO) run .
+
 run: build ## the server with the embedded InfluxDB engine, collecting this host's own stats
 	@exec bin/pulse -s --influx-address embedded --host-stats --poll-interval 5
 
@@ -46,6 +49,7 @@ tools: ## the servers that the tests run against, into ~/.cache/pulse-tools
 test: tools page ## every test, with the race detector
 	$(GO) test -race -parallel 3 -timeout 40m ./...
 	$(GO) test -run TestReadOfAnything ./projector/influx/embedded # the engine races with itself: see there
+	cd tools/packages && $(GO) test . # packages for this machine, installed into a small Debian
 
 # How long a soak is: rounds of kill -9, of random trouble over the whole server
 # (PULSE_SEED repeats one), seconds for which the server is suspended, and runs of
@@ -72,6 +76,7 @@ lint: cross ## gofmt, go vet, staticcheck, and the agent's builds for other syst
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above need formatting"; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
+	cd tools/packages && $(GO) vet . && $(GO) run $(STATICCHECK) .
 
 FUZZTIME ?= 10m
 FUZZERS  ?= 1

@@ -12,6 +12,11 @@
 #   npm             Node.js and npm, with which the page is built
 #   python3         Python 3, which one of the example relays needs
 #   chromium        the browser that tests the page
+#   mmdebstrap, rpm, systemd-analyze  what the tests of the packages need
+#
+# and, in which they install packages:
+#
+#   debian.tar      a small Debian, of the release of this machine
 #
 # and by name alone those that only `make bench-peers` needs:
 #
@@ -85,12 +90,32 @@ system() {
 	apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
+# root: a small Debian, with what the scripts of packages need.
+root() {
+	local release
+	release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	if [[ -f $cache/debian.tar && $(cat "$cache/.debian.stamp" 2>/dev/null) == "$release" ]]; then
+		return
+	fi
+	say "making a small Debian (once; half a minute)"
+	if ! mmdebstrap --quiet --variant=essential --include=passwd,debconf "$release" "$tmp/debian.tar" >"$tmp/log" 2>&1; then
+		cat "$tmp/log" >&2
+		exit 1
+	fi
+	mv "$tmp/debian.tar" "$cache/debian.tar"
+	echo "$release" >"$cache/.debian.stamp"
+}
+
 install() {
 	case $1 in
 	influxd-1.8) build "$1" 1.8.10 influxd github.com/influxdata/influxdb/cmd/influxd local ;;
 	npm) system npm nodejs npm ;;
 	python3) system python3 python3 ;;
 	chromium) system chromium chromium ;;
+	mmdebstrap) system mmdebstrap mmdebstrap ;;
+	rpm) system rpm rpm ;;
+	systemd-analyze) system systemd-analyze systemd ;;
+	debian) root ;;
 	influxd-1.6) debian "$1" influxdb /usr/bin/influxd ;;
 	influx-1.6) debian "$1" influxdb-client /usr/bin/influx ;;
 	# Built with Go 1.22 or later it panics at start, in an old dependency.
@@ -98,12 +123,12 @@ install() {
 	# These need a newer Go than Pulse does; an older one fetches it.
 	victoria-metrics) build "$1" 1.151.0 "$1" github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics auto ;;
 	prometheus) build "$1" 3.16.0 "$1" github.com/prometheus/prometheus/cmd/prometheus auto remove_all_sd ;;
-	*) say "unknown tool $1: expected npm, python3, chromium, influxd-1.8, influxd-1.6, influx-1.6, kapacitord-1.5, victoria-metrics or prometheus" && exit 2 ;;
+	*) say "unknown tool $1: expected npm, python3, chromium, mmdebstrap, rpm, systemd-analyze, debian, influxd-1.8, influxd-1.6, influx-1.6, kapacitord-1.5, victoria-metrics or prometheus" && exit 2 ;;
 	esac
 }
 
 if [[ $# == 0 ]]; then
-	set -- influxd-1.8 influxd-1.6 influx-1.6 kapacitord-1.5 npm python3 chromium
+	set -- influxd-1.8 influxd-1.6 influx-1.6 kapacitord-1.5 npm python3 chromium mmdebstrap rpm systemd-analyze debian
 fi
 for name in "$@"; do
 	install "$name"

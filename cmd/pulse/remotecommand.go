@@ -30,16 +30,26 @@ func dial(c *command.Command, args []string) (client *apiClient, code int) {
 
 // runShow is a command that shows the answer to GET path: for people, or as it is with --json.
 func runShow[T any](ctx context.Context, c *command.Command, args []string, path string, print func(io.Writer, T) error) int {
-	asJSON := c.Bool("json", false, "Print the server's answer to GET "+path+" as it is")
+	asJSON := jsonFlag(c, path)
 	client, code := dial(c, args)
 	if client == nil {
 		return code
 	}
+	return get(ctx, c, client, path, func(answer []byte) int { return show(c, client, answer, *asJSON, print) })
+}
+
+// jsonFlag adds --json to a command that shows the answer to GET path.
+func jsonFlag(c *command.Command, path string) *bool {
+	return c.Bool("json", false, "Print the server's answer to GET "+path+" as it is")
+}
+
+// get sends GET path, passes the answer on, and returns the exit code.
+func get(ctx context.Context, c *command.Command, client *apiClient, path string, answered func([]byte) int) int {
 	answer, err := client.do(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return unanswered(c, err)
 	}
-	return show(c, client, answer, *asJSON, print)
+	return answered(answer)
 }
 
 // show shows an answer: for people, or as it is.

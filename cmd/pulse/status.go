@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/human"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/query"
@@ -16,7 +17,17 @@ import (
 // runStatus prints what a running server answers to GET /status.
 func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("status", "Show how a running server is doing.", "PULSE", stdout, stderr)
-	return runShow(ctx, c, args, "/status", printStatus)
+	ready := c.Bool("ready", false, "Only report by the exit code whether the server can take readings (GET /readyz), without the token")
+	asJSON := jsonFlag(c, "/status")
+	client, code := dial(c, args)
+	switch {
+	case client == nil:
+		return code
+	case *ready:
+		client.token = "" // a wrong one does not matter
+		return get(ctx, c, client, "/readyz", func([]byte) int { return command.ExitOK })
+	}
+	return get(ctx, c, client, "/status", func(answer []byte) int { return show(c, client, answer, *asJSON, printStatus) })
 }
 
 // printStatus writes the answer to GET /status for people, the most important first.

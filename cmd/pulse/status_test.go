@@ -195,3 +195,28 @@ func TestCommandHelp(t *testing.T) {
 		t.Errorf("version x: exit %d, %q", code, stderr)
 	}
 }
+
+// TestStatusReady checks what a health check of a container asks: without a token, and answered by
+// the exit code.
+func TestStatusReady(t *testing.T) {
+	answer := http.StatusOK
+	s := serveAPI(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" || r.Header.Get("X-AUTH-TOKEN") != "" {
+			t.Errorf("%s with the token %q", r.URL, r.Header.Get("X-AUTH-TOKEN"))
+		}
+		w.WriteHeader(answer)
+	})
+	for _, answer = range []int{http.StatusOK, http.StatusServiceUnavailable} {
+		want := command.ExitOK
+		if answer != http.StatusOK {
+			want = command.ExitFailure
+		}
+		if code, stdout, stderr := runCommand("status", "--ready", "--api", s.URL); code != want || stdout != "" || (stderr != "") != (want != 0) {
+			t.Errorf("%d: it ended with %d and wrote %q and %q", answer, code, stdout, stderr)
+		}
+	}
+	s.Close()
+	if code, _, _ := runCommand("status", "--ready", "--api", s.URL); code != command.ExitFailure {
+		t.Errorf("without a server it ended with %d", code)
+	}
+}

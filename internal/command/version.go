@@ -10,6 +10,9 @@ import (
 // pseudo matches the part of a module version that the go command makes of a commit without a tag.
 var pseudo = regexp.MustCompile(`[-.]\d{14}-([0-9a-f]{12})`)
 
+// commit is set by the build of packages, which keeps the state of git out of a binary.
+var commit string
+
 // Version returns the release, the commit that it was built from and the Go version that built it.
 // release is what the Makefile sets from the newest tag. It is empty after plain go build and go
 // install.
@@ -37,6 +40,9 @@ func releaseOf(set string, info *debug.BuildInfo) string {
 
 // commitOf returns the first twelve digits of the commit of a build, or "unknown".
 func commitOf(info *debug.BuildInfo) string {
+	if commit != "" {
+		return commit
+	}
 	if revision := setting(info, "vcs.revision"); revision != "" {
 		return revision[:min(12, len(revision))]
 	}
