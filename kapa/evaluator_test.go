@@ -360,3 +360,26 @@ func TestEvaluatorMeanIsWithinTheReadings(t *testing.T) {
 		s.expect()
 	}
 }
+
+// What comes late from a relay's spool is about the past: it neither fires an alert nor ends one.
+func TestEvaluatorPassesThePastOver(t *testing.T) {
+	s := newSim(t)
+	id := s.create(quick())
+	past := func(value float64) {
+		s.send("web1", "cpu_used", value)
+		e := s.records[len(s.records)-1].Event
+		e.Past, e.Time = true, e.Time-int64(time.Second)
+	}
+	s.run(3*time.Minute, func() {
+		s.send("web1", "cpu_used", 10)
+		for range 20 { // an outage is handed over
+			past(1000)
+		}
+	})
+	s.expect()
+	s.run(3*time.Minute, func() { s.send("web1", "cpu_used", 90); past(0) })
+	s.expect("[web1] cpu_used is CRITICAL value:90")
+	if v, err := s.a.Get(id); err != nil || v.Status.Value == nil || *v.Status.Value != 90 {
+		t.Errorf("%+v, %v", v.Status, err)
+	}
+}

@@ -249,3 +249,35 @@ func TestReadsDuringWrites(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// What comes late from a relay's spool is the newest only where there is nothing newer.
+func TestThePastNeverReplacesTheNewer(t *testing.T) {
+	l := latest.New(latest.Options{})
+	past := func(at int64, v float64, stats ...string) *codec.Event {
+		e := &codec.Event{Relay: "web1", Time: at, Past: true}
+		for _, id := range stats {
+			e.Collectors = append(e.Collectors, codec.Collector{Name: id, Stats: []codec.Stat{stat(id, v)}})
+		}
+		return e
+	}
+	want := func(id string, at int64, v float64) {
+		t.Helper()
+		n := 0
+		l.Select(id, nil, 0, func(r latest.Reading) {
+			if n++; r.Value != v || r.Time != at {
+				t.Errorf("%s is %+v, want %v at %d", id, r, v, at)
+			}
+		})
+		if n != 1 {
+			t.Errorf("%d series of %s", n, id)
+		}
+	}
+	apply(t, l, 1, journaltest.Event("web1", 1000, "used", nil, stat("used", 1)))
+	apply(t, l, 2, past(900, 2, "used", "free"), past(1000, 3, "used"), past(800, 4, "free"))
+	want("used", 1000, 1)
+	want("free", 900, 2)
+	apply(t, l, 5, past(1001, 5, "used"))
+	want("used", 1001, 5)
+	apply(t, l, 6, journaltest.Event("web1", 1000, "used", nil, stat("used", 6))) // a clock that was set back
+	want("used", 1000, 6)
+}

@@ -33,8 +33,9 @@ func TestMistPublishes(t *testing.T) {
 		}
 		r.wantMetric(1, "connected")
 		r.wantMetric(0, "queued")
-		// Records without readings are skipped.
-		for _, rec := range []journal.Record{{Seq: 9, Relay: &codec.RelayEvent{}}, {Seq: 10, Err: errors.New("unreadable")}} {
+		// Records without readings are skipped, and what comes late from a relay's spool.
+		late := &codec.Event{Relay: "host0", Time: time.Now().UnixNano(), Past: true, Collectors: []codec.Collector{{Name: "late", Stats: []codec.Stat{{ID: "late", Value: 9}}}}}
+		for _, rec := range []journal.Record{{Seq: 8, Event: late}, {Seq: 9, Relay: &codec.RelayEvent{}}, {Seq: 10, Err: errors.New("unreadable")}} {
 			if position, err := r.Apply(t.Context(), []journal.Record{rec}); position != rec.Seq || err != nil {
 				t.Errorf("Apply returned %d, %v", position, err)
 			}

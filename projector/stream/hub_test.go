@@ -81,7 +81,9 @@ func TestHubCuts(t *testing.T) {
 			if n%97 == 0 {
 				h.journal.AppendRelay(codec.RelayEvent{Relay: "r"})
 			}
-			h.journal.Append(one(fmt.Sprint("web", rng.IntN(4)), fmt.Sprint("s", rng.IntN(3)), float64(n), fmt.Sprint("zone:z", rng.IntN(2))))
+			e := one(fmt.Sprint("web", rng.IntN(4)), fmt.Sprint("s", rng.IntN(3)), float64(n), fmt.Sprint("zone:z", rng.IntN(2)))
+			e.Past = n%13 == 0 // what comes late is not live
+			h.journal.Append(e)
 			if n%8 == 0 {
 				time.Sleep(200 * time.Microsecond)
 			}

@@ -201,3 +201,13 @@ func BenchmarkApply(b *testing.B) {
 		})
 	}
 }
+
+// What comes late from a relay's spool is not live.
+func TestThePastIsNotPublished(t *testing.T) {
+	l := &listener{wanted: func(string) bool { return true }}
+	n := newProjection(t, l)
+	e := &codec.Event{Relay: "web1", Time: time.Now().UnixNano(), Past: true, Collectors: []codec.Collector{{Name: "cpu", Stats: []codec.Stat{{ID: "cpu", Value: 1}}}}}
+	if at, err := n.Apply(t.Context(), []journal.Record{{Seq: 1, Event: e}}); at != 1 || err != nil || len(l.got) != 0 {
+		t.Errorf("at %d, %v; published %v", at, err, l.got)
+	}
+}
