@@ -37,13 +37,13 @@ type turn struct {
 
 // used is the interval to collect at. Polls come a little early or late, so it is rounded.
 func (t *turn) used() time.Duration {
-	switch {
+	switch rounded := t.interval.Round(100 * time.Millisecond); {
 	case t.interval == 0:
 		return unknownInterval
-	case t.interval < time.Second:
-		return max(t.interval.Round(10*time.Millisecond), MinInterval)
+	case rounded >= time.Second:
+		return rounded
 	}
-	return t.interval.Round(100 * time.Millisecond)
+	return max(t.interval.Round(10*time.Millisecond), MinInterval)
 }
 
 func (t *turn) grace() time.Duration {
