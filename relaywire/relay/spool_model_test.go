@@ -192,9 +192,12 @@ func (v *visit) record(kind string, rec relaywire.Record, items []byte, err erro
 // reading that a relay collected is in the journal once. With long answers the spool gets full: what
 // is not in the journal was dropped and counted.
 func TestSpoolModel(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(3) {
 		for _, dir := range []bool{true, false} {
 			for _, pad := range []string{"", strings.Repeat("x", 250)} {
+				if pad != "" && seed > 0 {
+					continue // slow
+				}
 				t.Run(fmt.Sprintf("seed=%d,dir=%v,full=%v", seed, dir, pad != ""), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { playModel(t, seed, dir, pad) })
 				})
