@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -57,9 +59,22 @@ func run(ctx context.Context, c *command.Command, args []string) int {
 	}
 	systemd := watchdog.New(log)
 	config.options.Logger = log
+	var listener net.Listener
+	if config.metrics != "" {
+		var err error
+		if listener, err = net.Listen("tcp", config.metrics); err != nil {
+			return c.Failed(fmt.Errorf("--metrics-address: %w", err))
+		}
+	}
 	r, err := NewHostRelay(config.options, config.tags, config.sources)
 	if err != nil {
+		if listener != nil {
+			err = errors.Join(err, listener.Close())
+		}
 		return c.Failed(err) // the flags are right, so it is the spool
+	}
+	if listener != nil {
+		defer serveMetrics(ctx, listener, r, log)()
 	}
 	systemd.Tell(daemon.SdNotifyReady, "STATUS=the server is "+config.options.Address)
 	go systemd.Watch(ctx, func(context.Context) error {

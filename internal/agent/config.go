@@ -29,6 +29,7 @@ type config struct {
 	sources   Sources
 	tags      []string
 	level     slog.Level
+	metrics   string // address of /metrics; "" for none
 	checkOnly bool
 	values    map[string]string // of every flag, as reloads have changed it
 	flags     map[string]flag.Value
@@ -48,6 +49,7 @@ func parse(c *command.Command, args []string) (parsed *config, done bool, code i
 		_      = c.String("config-file", "", "Config file (JSON) with these flags as its keys; SIGHUP has it read again")
 		spool  = c.String("spool", "", "Where readings wait while the server is away, a `directory`; empty: in memory")
 		bound  = c.String("spool-max", "", "Size at which the oldest readings that wait are dropped; empty: 64MB in a directory, 1MB in memory")
+		scrape = c.String("metrics-address", "", "Address at which /metrics has the stats and how the agent is doing, for Prometheus; empty: none")
 		level  = c.String("log-level", "INFO", "Level at which to log (TRACE, DEBUG, INFO, WARN, ERROR, FATAL)")
 	)
 	sources := addSourceFlags(c)
@@ -60,8 +62,8 @@ func parse(c *command.Command, args []string) (parsed *config, done bool, code i
 		return nil, true, c.Misused(err)
 	}
 	parsed = &config{
-		options:   relay.Options{Address: *server, ID: *id, Token: *token, Spool: &relay.SpoolOptions{Dir: *spool}},
-		checkOnly: *check, values: make(map[string]string), flags: make(map[string]flag.Value),
+		options: relay.Options{Address: *server, ID: *id, Token: *token, Spool: &relay.SpoolOptions{Dir: *spool}},
+		metrics: *scrape, checkOnly: *check, values: make(map[string]string), flags: make(map[string]flag.Value),
 	}
 	c.VisitAll(func(f *flag.Flag) {
 		parsed.values[f.Name] = f.Value.String()
@@ -74,6 +76,12 @@ func parse(c *command.Command, args []string) (parsed *config, done bool, code i
 		{"log-level", func() (err error) { parsed.level, err = command.LogLevel(*level); return err }},
 		{"server", func() error { return checkAddress(*server) }},
 		{"id", func() error { return checkID(*id) }},
+		{"metrics-address", func() error {
+			if *scrape == "" {
+				return nil
+			}
+			return checkAddress(*scrape)
+		}},
 		{"token", func() error { return command.CheckRelayToken(*token) }},
 		{"tags", func() (err error) { parsed.tags, err = readTags(*tags); return err }},
 		{"spool-max", func() (err error) {

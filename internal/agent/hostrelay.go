@@ -16,6 +16,8 @@ type HostRelay struct {
 	options relay.Options
 	tags    []string
 	sources Sources
+
+	mu      sync.Mutex            // guards running; whoever changes it may read it without
 	running map[string]*gathering // by the name of the kind
 }
 
@@ -39,19 +41,42 @@ func (h *HostRelay) SetSources(next Sources) error {
 	for _, k := range h.sources.changed(&next) {
 		if g := h.running[k.name]; g != nil {
 			g.end()
-			delete(h.running, k.name)
+			h.set(k.name, nil)
 		}
 		made, err := k.make(&next, h.options.Logger)
 		if err == nil && made != nil {
-			h.running[k.name], err = gather(h.Relay, h.tags, made, k.unit)
+			var g *gathering
+			if g, err = gather(h.Relay, h.tags, made, k.unit); err == nil {
+				h.set(k.name, g)
+			}
 		}
 		if err != nil {
-			delete(h.running, k.name)
 			failed = append(failed, fmt.Errorf("--%s: %w", k.name, err))
 		}
 	}
 	h.sources = next
 	return errors.Join(failed...)
+}
+
+func (h *HostRelay) set(kind string, g *gathering) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running[kind] = g; g == nil {
+		delete(h.running, kind)
+	}
+}
+
+// rejected returns what the sources left out, by the name of the kind and by reason.
+func (h *HostRelay) rejected() map[string]map[string]uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make(map[string]map[string]uint64)
+	for name, g := range h.running {
+		if rejects, ok := g.source.(interface{ Rejected() map[string]uint64 }); ok {
+			all[name] = rejects.Rejected()
+		}
+	}
+	return all
 }
 
 // Close ends the sources and disconnects.
@@ -65,6 +90,7 @@ func (h *HostRelay) Close() error {
 // A gathering is a running source, and the collectors that the relay has of it.
 type gathering struct {
 	relay   *relay.Relay
+	source  source.Source
 	unit    func(stat string) string
 	watcher *source.Watcher
 
@@ -73,7 +99,7 @@ type gathering struct {
 }
 
 func gather(r *relay.Relay, tags []string, s source.Source, unit func(stat string) string) (g *gathering, err error) {
-	g = &gathering{relay: r, unit: unit, names: make(map[string]bool)}
+	g = &gathering{relay: r, source: s, unit: unit, names: make(map[string]bool)}
 	if g.watcher, err = source.Watch(g, tags, s); err != nil {
 		g.remove()
 		return nil, err

@@ -24,6 +24,8 @@ type Info struct {
 	// answer.
 	Values   map[string]float64
 	Answered time.Time
+	// Units are what the values are in, by the stat's name, as far as WithUnits says.
+	Units map[string]string
 	// Collections counts the calls of Collect, Panics the calls that panicked.
 	Collections, Panics uint64
 	// Timeouts counts the polls that were answered without the collector because it took too long.
@@ -240,6 +242,10 @@ func (w *worker) snapshot() Info {
 	defer w.mu.Unlock()
 	i := w.info
 	i.Name, i.Tags, i.Interval, i.Values = w.name, slices.Clone(w.tags), w.interval, maps.Clone(w.info.Values)
+	i.Units = make(map[string]string, len(w.units))
+	for _, u := range w.units {
+		i.Units[u.Stat] = u.Unit
+	}
 	if time.Now().Before(w.until) {
 		i.Interval, i.OverriddenUntil = w.every, w.until
 	}
