@@ -17,7 +17,8 @@ const (
 	// recallRecords is how many records a relay is asked for at once: few, because its live answers
 	// wait behind them.
 	recallRecords = 20
-	// recallAgain is when a relay is asked again whose record the journal did not take.
+	// recallAgain is when a relay is asked again, or has to connect again, whose record the journal did
+	// not take.
 	recallAgain = 10 * time.Second
 )
 
@@ -41,9 +42,9 @@ type spool struct {
 type spoolSession struct {
 	id   relaywire.SpoolID
 	skew int64 // what is added to the relay's times, in ns
-	// floor is the first record that the events of took lines may name: the journal did not take one
-	// before it.
-	floor int64
+	// refusedAt is when the journal did not take a record of a took line; zero if it took all. What
+	// follows is passed over, because an event names a range of records that are all there.
+	refusedAt time.Time
 	// batch is what the journal has taken of the batch that is being recalled. refused is whether it
 	// did not take one of its records: those after it are passed over.
 	batch   codec.Spool
@@ -81,7 +82,7 @@ func (s *session) tellSpool(r *relay, args []byte) bool {
 
 // beginSpool answers the first spool line of a connection: which records the journal has.
 func (s *session) beginSpool(r *relay, sp *spool, state relaywire.SpoolState) bool {
-	s.spool = &spoolSession{id: state.ID, floor: 1}
+	s.spool = &spoolSession{id: state.ID}
 	if skew := s.env.Now().UnixMilli() - state.Now; time.Duration(max(skew, -skew))*time.Millisecond > maxSkew {
 		s.spool.skew = skew * int64(time.Millisecond)
 	}
@@ -128,8 +129,6 @@ func (s *session) record(r *relay, msg relaywire.Message) bool {
 	from := origin{record: codec.Spool{ID: uint32(s.spool.id), First: int64(rec.First), Seq: int64(rec.Seq)}}
 	if past {
 		from.taken = s.spool.time(ms, s.env.Now().UnixNano())
-	} else {
-		from.record.First = max(from.record.First, min(s.spool.floor, from.record.Seq))
 	}
 	sp := r.spool // set by this session's spool line, and never changed
 	sp.turn <- struct{}{}
@@ -138,6 +137,14 @@ func (s *session) record(r *relay, msg relaywire.Message) bool {
 		r.rejectAll(items, rejectTooOld)
 		s.spool.batch = from.record
 		return true
+	}
+	if at := s.spool.refusedAt; !past && !at.IsZero() {
+		r.answeredOver(s.conn)
+		if time.Since(at) < recallAgain {
+			return true
+		}
+		s.end(endJournal, "the journal did not take a record: connect again")
+		return false
 	}
 	if past && s.spool.refused || !sp.known || covers(sp.took, from.record) || covers(sp.past, from.record) {
 		return true
@@ -154,7 +161,7 @@ func (s *session) record(r *relay, msg relaywire.Message) bool {
 		s.spool.refused = true
 		return true
 	case err != nil:
-		s.spool.floor = from.record.Seq + 1
+		s.spool.refusedAt = time.Now()
 		return true
 	case past:
 		sp.past, s.spool.batch = from.record, from.record
@@ -184,7 +191,7 @@ func covers(has, record codec.Spool) bool {
 }
 
 func appendKept(dst []byte, s codec.Spool) []byte {
-	return relaywire.AppendKept(dst, relaywire.SpoolID(s.ID), relaywire.Record{First: uint64(max(1, s.First)), Seq: uint64(s.Seq)})
+	return relaywire.AppendKept(dst, relaywire.SpoolID(s.ID), relaywire.Record{First: uint64(s.First), Seq: uint64(s.Seq)})
 }
 
 // spoolSaid notes what the relay said of its spool over c. It returns nil when c has been replaced.
@@ -226,6 +233,15 @@ func (r *relay) confirm(c *conn, records codec.Spool) {
 	defer r.mu.Unlock()
 	if r.conn == c {
 		r.spool.confirm = records
+	}
+}
+
+// answeredOver notes an answer that came over c and is passed over.
+func (r *relay) answeredOver(c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn == c {
+		r.answered()
 	}
 }
 

@@ -100,10 +100,12 @@ func TestSpool(t *testing.T) {
 	})
 }
 
-// What the journal refuses for now waits in the spool: no event and no kept line names it.
+// What the journal refuses for now waits in the spool: no event and no kept line names it. Records of
+// a batch are asked for again. After a live record that was refused, the others are passed over until
+// the relay has connected again and knows what is there.
 func TestSpoolRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, nil)
+		w := newWorld(t, func(o *Options) { o.PollInterval = 4 * time.Second })
 		refuse := true
 		w.journal.append = func(_ context.Context, e *codec.Event) error {
 			if v := e.Collectors[0].Stats[0].Value; refuse && (v == 2 || v == 12) {
@@ -116,24 +118,52 @@ func TestSpoolRefused(t *testing.T) {
 		p.want("get cpu")
 		p.send(spoolLine(3, 0))
 		p.want("recall 20")
-		sent := time.Now()
-		p.send("took 21 21 cpu-used:1", "took 21 22 cpu-used:2", "took 21 23 cpu-used:3")
 		p.send(pastLine(11, 11, time.Minute, "cpu-used:11"), pastLine(11, 12, time.Minute, "cpu-used:12"), pastLine(11, 13, time.Minute, "cpu-used:13"), spoolLine(2, 0))
 		p.want("kept 5f2a00c1 11-11")
+		p.send("took 21 21 cpu-used:1", "took 21 22 cpu-used:2", "took 21 23 cpu-used:3")
 		settle()
 		began := time.Now()
-		p.want("recall 20")
+		p.want("kept 5f2a00c1 21-21")
+		last := 23
+		for line := p.next(); line != "recall 20"; line = p.next() {
+			if line != "get cpu" {
+				t.Fatalf("server said %q", line)
+			}
+			last++
+			p.send(fmt.Sprintf("took 21 %d cpu-used:%d", last, last))
+		}
 		if waited := time.Since(began); waited != recallAgain {
 			t.Errorf("asked again after %v", waited)
 		}
 		refuse = false
 		p.send(pastLine(12, 12, time.Minute, "cpu-used:12"), pastLine(12, 13, time.Minute, "cpu-used:13"), spoolLine(0, 0))
 		p.want("kept 5f2a00c1 12-13")
-		p.want("kept 5f2a00c1 23-23")
+		last++
+		p.send(fmt.Sprintf("took 21 %d cpu-used:%d", last, last))
+		p.want("error the journal did not take a record: connect again")
+		p.wantClosed()
+		p = w.connect("web1")
 		p.want("get cpu")
-		w.wantSpooled(sent, "took 5f2a00c1 21-21 0s used=1", "took 5f2a00c1 23-23 0s used=3",
-			"past 5f2a00c1 11-11 1m0s used=11", "past 5f2a00c1 12-12 50s used=12", "past 5f2a00c1 12-13 50s used=13")
+		p.send(spoolLine(last-21, 0))
+		p.want("kept 5f2a00c1 21-21")
+		p.want("kept 5f2a00c1 12-13")
+		p.want("recall 20")
+		want := "11 1 12 13"
+		for seq := 22; seq <= last; seq++ {
+			p.send(pastLine(22, seq, time.Second, fmt.Sprint("cpu-used:", seq)))
+			want += fmt.Sprint(" ", seq)
+		}
+		p.send(spoolLine(0, 0))
+		p.want(fmt.Sprint("kept 5f2a00c1 22-", last))
+		var values []string
+		for _, line := range w.spooled(time.Now()) {
+			values = append(values, line[strings.LastIndexByte(line, '=')+1:])
+		}
+		if got := strings.Join(values, " "); got != want {
+			t.Errorf("the journal has %s, want %s", got, want)
+		}
 		w.wantMetric(0, "readings_lost_total")
+		w.wantMetric(0, "polls_unanswered_total")
 	})
 }
 
