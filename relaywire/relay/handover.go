@@ -62,7 +62,7 @@ func newHandover(r *Relay, o SpoolOptions) (*handover, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &handover{r: r, log: log, turns: turns{r: r, log: log, due: map[string]time.Time{}}, wake: make(chan struct{}, 1), ended: make(chan struct{})}, nil
+	return &handover{r: r, log: log, turns: turns{r: r, log: log, due: map[string]turn{}}, wake: make(chan struct{}, 1), ended: make(chan struct{})}, nil
 }
 
 // close waits for collect and closes the spool. It is called after the sessions have ended.

@@ -50,6 +50,8 @@ func (h *handover) greet(s *session) {
 
 // leave ends what greet began.
 func (h *handover) leave(s *session) {
+	h.turns.disconnected()
+	h.poke()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.s == s {

@@ -23,8 +23,14 @@ type turns struct {
 	r   *Relay
 	log *spool.Log // remembers the interval
 
-	mu  sync.Mutex           // guards due; taken before Relay.mu
-	due map[string]time.Time // of each collector, if no poll comes before
+	mu  sync.Mutex      // guards due; taken before Relay.mu
+	due map[string]turn // of each collector, if no poll comes before
+}
+
+// turn is when the relay collects by itself. grace is how much of that it waits for a late poll.
+type turn struct {
+	at    time.Time
+	grace time.Duration
 }
 
 // interval is how often the collector is polled.
@@ -38,9 +44,10 @@ func (ts *turns) interval(w *worker) time.Duration {
 	return unknownInterval
 }
 
-// late is how long after a poll or a turn the next one is the relay's own.
-func late(interval time.Duration) time.Duration {
-	return interval + min(max(interval/2, shortestGrace), longestGrace)
+// afterPoll is the turn if no poll comes after the one of now.
+func afterPoll(now time.Time, interval time.Duration) turn {
+	grace := min(max(interval/2, shortestGrace), longestGrace)
+	return turn{now.Add(interval + grace), grace}
 }
 
 // polled notes a poll of the collectors. It reports whether a turn is earlier now.
@@ -52,11 +59,20 @@ func (ts *turns) polled(now time.Time, names []string) (earlier bool) {
 		if w == nil {
 			continue
 		}
-		due, old := now.Add(late(ts.interval(w))), ts.due[name]
-		earlier = earlier || due.Before(old)
-		ts.due[name] = due
+		next := afterPoll(now, ts.interval(w))
+		earlier = earlier || next.at.Before(ts.due[name].at)
+		ts.due[name] = next
 	}
 	return earlier
+}
+
+// disconnected takes the graces away: no poll will come late.
+func (ts *turns) disconnected() {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for name, t := range ts.due {
+		ts.due[name] = turn{at: t.at.Add(-t.grace)}
+	}
 }
 
 // next returns the collectors whose turn it is, and when it is the next one's turn. Turns that are
@@ -72,19 +88,19 @@ func (ts *turns) next(now time.Time) (names []string, next time.Time) {
 			continue
 		}
 		interval := ts.interval(w)
-		due, ok := ts.due[name]
-		if last := now.Add(late(interval)); !ok || due.After(last) {
-			due = last // it is new, or its interval is shorter now
+		t, ok := ts.due[name]
+		if last := afterPoll(now, interval); !ok || t.at.After(last.at) {
+			t = last // it is new, or its interval is shorter now
 		}
-		if due.Sub(now) <= interval/20 {
+		if t.at.Sub(now) <= interval/20 {
 			names = append(names, name)
-			if due = due.Add(interval); !due.After(now) {
-				due = now.Add(interval) // never a burst
+			if t = (turn{at: t.at.Add(interval)}); !t.at.After(now) {
+				t.at = now.Add(interval) // never a burst
 			}
 		}
-		ts.due[name] = due
-		if due.Before(next) {
-			next = due
+		ts.due[name] = t
+		if t.at.Before(next) {
+			next = t.at
 		}
 	}
 	for name := range ts.due {
