@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -88,10 +89,13 @@ func TestSpoolLosesNothing(t *testing.T) {
 	want := recount(t, dir) // which fails if a value is there twice
 	compareWithInflux(t, dir, want)
 	has, past := make(map[string]bool), 0
+	times := make(map[string][]int64) // of each life of an agent
 	readJournal(t, dir, func(_ uint64, e *codec.Event) {
 		if e.Past {
 			past++
 		}
+		life := fmt.Sprint(e.Relay, " ", int(e.Collectors[0].Stats[0].Value)/lifeOfAgent)
+		times[life] = append(times[life], e.Time)
 		has[key(e.Relay, "stat_0", int64(e.Collectors[0].Stats[0].Value))] = true
 	})
 	samples, missing := 0, 0
@@ -111,6 +115,18 @@ func TestSpoolLosesNothing(t *testing.T) {
 			}
 		}
 	}
+	var longest time.Duration
+	long := 0
+	for _, list := range times {
+		slices.Sort(list)
+		for i := range list[1:] {
+			gap := time.Duration(list[i+1] - list[i])
+			if longest = max(longest, gap); gap > 1600*time.Millisecond {
+				long++
+			}
+		}
+	}
+	t.Logf("the longest time between two readings of an agent that ran was %v; %d were longer than 1.6 s", longest, long)
 	t.Logf("%d samples, %d events, %d of them from the past; %d samples of the last moment of a life are missing", samples, want.events, past, missing)
 	if past == 0 {
 		t.Error("nothing came from a spool")
