@@ -39,6 +39,7 @@ $(CONSOLE)/node_modules/.package-lock.json: $(CONSOLE)/package-lock.json
 
 packages: page ## deb, rpm, container image, archives, SBOM and checksums, into bin/packages
 	cd tools/packages && $(GO) run .
+	@ls -sh1 bin/packages
 
 run: build ## the server with the embedded InfluxDB engine, collecting this host's own stats
 	@exec bin/pulse -s --influx-address embedded --host-stats --poll-interval 5

@@ -33,8 +33,8 @@ type Relay struct {
 // RelaySpool says how full the spool of a [Relay] is.
 type RelaySpool struct {
 	// Waiting is how many records wait there, Dropped how many readings it ever had no room for.
-	Waiting uint64 `json:"waiting"`
-	Dropped uint64 `json:"dropped"`
+	Waiting uint64 `json:"waiting_records"`
+	Dropped uint64 `json:"dropped_readings"`
 }
 
 // RelayCounts count what became of one relay's polls, readings and connections.

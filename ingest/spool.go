@@ -133,20 +133,26 @@ func (s *session) record(r *relay, msg relaywire.Message) bool {
 	sp := r.spool // set by this session's spool line, and never changed
 	sp.turn <- struct{}{}
 	defer func() { <-sp.turn }()
-	if past && s.env.Now().Sub(time.Unix(0, from.taken)) > s.env.PastFor {
-		r.rejectAll(items, rejectTooOld)
-		s.spool.batch = from.record
+	tooOld := past && s.env.Now().Sub(time.Unix(0, from.taken)) > s.env.PastFor
+	switch at := s.spool.refusedAt; {
+	case !sp.known || past && s.spool.refused:
 		return true
-	}
-	if at := s.spool.refusedAt; !past && !at.IsZero() {
+	case !past && !at.IsZero():
 		r.answeredOver(s.conn)
 		if time.Since(at) < recallAgain {
 			return true
 		}
 		s.end(endJournal, "the journal did not take a record: connect again")
 		return false
-	}
-	if past && s.spool.refused || !sp.known || covers(sp.took, from.record) || covers(sp.past, from.record) {
+	case covers(sp.took, from.record) || covers(sp.past, from.record) || tooOld:
+		if tooOld {
+			r.rejectAll(items, rejectTooOld)
+		}
+		if past {
+			s.spool.batch = from.record
+		} else {
+			r.answeredOver(s.conn)
+		}
 		return true
 	}
 	tooManySeries, err := r.take(s.conn, items, from)

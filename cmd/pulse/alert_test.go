@@ -121,7 +121,7 @@ a note
 		{http.StatusBadRequest, command.ExitUsage, "pulse alert test: this is why\n"},
 		{http.StatusNotFound, command.ExitFailure, "has no tests of alerts: is it an older pulse?\n"},
 		{http.StatusMethodNotAllowed, command.ExitFailure, "has no tests of alerts: is it an older pulse?\n"},
-		{http.StatusUnauthorized, command.ExitFailure, "the server does not take this token\n"},
+		{http.StatusUnauthorized, command.ExitFailure, "the server does not take this token: give its own by --token or PULSE_TOKEN; its config file has it\n"},
 		{http.StatusServiceUnavailable, command.ExitFailure, "the server answered 503: this is why\n"},
 	} {
 		status = test.status

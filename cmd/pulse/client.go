@@ -99,7 +99,7 @@ type apiError struct {
 func (e *apiError) Error() string {
 	switch e.status {
 	case http.StatusUnauthorized:
-		return "--token: the server does not take this token"
+		return "--token: the server does not take this token: give its own by --token or PULSE_TOKEN; its config file has it"
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return cmp.Or(e.text, http.StatusText(e.status))
 	}

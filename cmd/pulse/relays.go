@@ -45,7 +45,7 @@ func printRelays(w io.Writer, relays []ingest.Relay, now time.Time) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) // keeps the first error of w for Flush
-	fmt.Fprintf(t, "RELAY\tSTATE\tLAST READING\tCOLLECTORS\tPOLLS\tUNANSWERED\tREJECTED\tADDRESS\n")
+	fmt.Fprintf(t, "RELAY\tSTATE\tLAST READING\tCOLLECTORS\tPOLLS\tUNANSWERED\tREJECTED\tSPOOL\tADDRESS\n")
 	for _, connected := range []bool{false, true} {
 		for _, r := range relays {
 			if r.Connected != connected {
@@ -62,8 +62,15 @@ func printRelays(w io.Writer, relays []ingest.Relay, now time.Time) error {
 			if r.Replaced > 0 {
 				address += fmt.Sprintf(" (has replaced %s, %s times)", r.ReplacedAddr, human.Thousands(r.Replaced))
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", cut.Text(r.ID, maxShownID), state, last, len(r.Collectors),
-				human.Thousands(r.Polls), human.Thousands(r.Unanswered), human.Thousands(r.Rejected), address)
+			spool := "-"
+			if r.Spool != nil {
+				spool = human.Thousands(r.Spool.Waiting) + " wait"
+				if r.Spool.Dropped > 0 {
+					spool += ", dropped " + human.Thousands(r.Spool.Dropped) + " readings"
+				}
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", cut.Text(r.ID, maxShownID), state, last, len(r.Collectors),
+				human.Thousands(r.Polls), human.Thousands(r.Unanswered), human.Thousands(r.Rejected), spool, address)
 		}
 	}
 	return t.Flush()

@@ -17,14 +17,14 @@ import (
 func TestRelaysCommand(t *testing.T) {
 	now := time.Date(2026, 11, 23, 10, 20, 30, 0, time.UTC)
 	relays := []ingest.Relay{
-		{ID: "db1", Connected: true, RemoteAddr: "10.0.0.8:40001", LastSeen: now.Add(-2 * time.Second), Collectors: make([]ingest.Collector, 9), RelayCounts: ingest.RelayCounts{Polls: 12345, Unanswered: 1}},
+		{ID: "db1", Connected: true, RemoteAddr: "10.0.0.8:40001", LastSeen: now.Add(-2 * time.Second), Collectors: make([]ingest.Collector, 9), Spool: &ingest.RelaySpool{Waiting: 1200, Dropped: 64092}, RelayCounts: ingest.RelayCounts{Polls: 12345, Unanswered: 1}},
 		{ID: "ghost\x1b[2J", LastSeen: now.Add(-50 * time.Hour), RelayCounts: ingest.RelayCounts{Rejected: 3}},
 		{ID: "web1", Connected: true, RemoteAddr: "10.0.0.7:40001", RelayCounts: ingest.RelayCounts{Replaced: 1234, ReplacedAddr: "10.0.0.9:40001"}},
 	}
-	const want = `RELAY      STATE         LAST READING  COLLECTORS  POLLS   UNANSWERED  REJECTED  ADDRESS
-ghost [2J  disconnected  2d2h ago      0           0       0           3         -
-db1        connected     2s ago        9           12,345  1           0         10.0.0.8:40001
-web1       connected     -             0           0       0           0         10.0.0.7:40001 (has replaced 10.0.0.9:40001, 1,234 times)
+	const want = `RELAY      STATE         LAST READING  COLLECTORS  POLLS   UNANSWERED  REJECTED  SPOOL                                ADDRESS
+ghost [2J  disconnected  2d2h ago      0           0       0           3         -                                    -
+db1        connected     2s ago        9           12,345  1           0         1,200 wait, dropped 64,092 readings  10.0.0.8:40001
+web1       connected     -             0           0       0           0         -                                    10.0.0.7:40001 (has replaced 10.0.0.9:40001, 1,234 times)
 `
 	var b strings.Builder
 	if err := printRelays(&b, relays, now); err != nil || b.String() != want {

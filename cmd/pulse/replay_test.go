@@ -162,7 +162,7 @@ func TestReplayCommand(t *testing.T) {
 		{"the server forgot it", []func(http.ResponseWriter){answers(404)}, []string{"--from", "6h"}, command.ExitFailure, "", nil,
 			[]string{"pulse replay: the server does not know replay 3 any more\n"}},
 		{"the token was changed", []func(http.ResponseWriter){answers(401)}, []string{"--from", "6h"}, command.ExitFailure, "", nil,
-			[]string{"pulse replay: --token: the server does not take this token\n"}},
+			[]string{"pulse replay: --token: the server does not take this token: give its own by --token or PULSE_TOKEN; its config file has it\n"}},
 		{"detached", []func(http.ResponseWriter){breaksOff}, []string{"--from", "6h", "--detach"}, command.ExitOK, "", []string{"3\n"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -144,7 +144,10 @@ func nothingWaits(s *pulseproc.Server, agents []*countedAgent) error {
 	var relays []struct {
 		ID        string
 		Connected bool
-		Spool     *struct{ Waiting, Dropped uint64 }
+		Spool     *struct {
+			Waiting uint64 `json:"waiting_records"`
+			Dropped uint64 `json:"dropped_readings"`
+		}
 	}
 	if err := s.Get("/relays", &relays); err != nil {
 		return err

@@ -121,6 +121,11 @@ func checkID(id string) error {
 // warnings returns warnings about what is most likely not meant.
 func (c *config) warnings(environ []string) []string {
 	list := command.UnknownEnvironment("PULSE_RELAY", slices.Sorted(maps.Keys(c.values)), environ)
+	if dir := c.sources.Textfile; dir != "" {
+		if _, err := os.Stat(dir); err != nil {
+			list = append(list, "--textfile: nothing is read until the directory is there: "+err.Error())
+		}
+	}
 	return append(list, Warnings(c.options.ID, c.tags)...)
 }
 

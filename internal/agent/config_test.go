@@ -109,3 +109,22 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("two commands of one name: %s", said)
 	}
 }
+
+func TestTextfileDirectory(t *testing.T) {
+	dir := t.TempDir()
+	file := dir + "/a.prom"
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		path string
+		code int
+		said string
+	}{{file, command.ExitUsage, "is no directory"}, {dir + "/later", command.ExitOK, "nothing is read until the directory is there"}, {dir, command.ExitOK, ""}} {
+		var out, said strings.Builder
+		code := Command("relay", nil)(t.Context(), []string{"--check-config", "--id", "web1", "--textfile", tt.path}, &out, &said)
+		if code != tt.code || !strings.Contains(said.String(), tt.said) || tt.said == "" && said.Len() > 0 {
+			t.Errorf("%s: %d, %q", tt.path, code, said.String())
+		}
+	}
+}

@@ -16,6 +16,7 @@ type HostRelay struct {
 	options relay.Options
 	tags    []string
 	sources Sources
+	claims  *claims
 
 	mu      sync.Mutex            // guards running; whoever changes it may read it without
 	running map[string]*gathering // by the name of the kind
@@ -27,7 +28,7 @@ func NewHostRelay(o relay.Options, tags []string, sources Sources) (*HostRelay, 
 	if err != nil {
 		return nil, err
 	}
-	h := &HostRelay{Relay: r, options: o, tags: tags, running: make(map[string]*gathering)}
+	h := &HostRelay{Relay: r, options: o, tags: tags, claims: newClaims(o.Logger), running: make(map[string]*gathering)}
 	if err := h.SetSources(sources); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
@@ -46,7 +47,7 @@ func (h *HostRelay) SetSources(next Sources) error {
 		made, err := k.make(&next, h.options.Logger)
 		if err == nil && made != nil {
 			var g *gathering
-			if g, err = gather(h.Relay, h.tags, made, k.unit); err == nil {
+			if g, err = h.gather(made, k); err == nil {
 				h.set(k.name, g)
 			}
 		}
@@ -70,7 +71,7 @@ func (h *HostRelay) set(kind string, g *gathering) {
 func (h *HostRelay) rejected() map[string]map[string]uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := make(map[string]map[string]uint64)
+	all := map[string]map[string]uint64{"agent": h.claims.rejects.Counts()}
 	for name, g := range h.running {
 		if rejects, ok := g.source.(interface{ Rejected() map[string]uint64 }); ok {
 			all[name] = rejects.Rejected()
@@ -89,18 +90,18 @@ func (h *HostRelay) Close() error {
 
 // A gathering is a running source, and the collectors that the relay has of it.
 type gathering struct {
-	relay   *relay.Relay
+	host    *HostRelay
 	source  source.Source
-	unit    func(stat string) string
+	kind    kind
 	watcher *source.Watcher
 
 	mu    sync.Mutex // guards names
 	names map[string]bool
 }
 
-func gather(r *relay.Relay, tags []string, s source.Source, unit func(stat string) string) (g *gathering, err error) {
-	g = &gathering{relay: r, source: s, unit: unit, names: make(map[string]bool)}
-	if g.watcher, err = source.Watch(g, tags, s); err != nil {
+func (h *HostRelay) gather(s source.Source, k kind) (g *gathering, err error) {
+	g = &gathering{host: h, source: s, kind: k, names: make(map[string]bool)}
+	if g.watcher, err = source.Watch(g, h.tags, s); err != nil {
 		g.remove()
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func gather(r *relay.Relay, tags []string, s source.Source, unit func(stat strin
 
 // AddCollector adds a collector, with the units of its stats, to the relay, and remembers it.
 func (g *gathering) AddCollector(name string, tags []string, c relay.Collector) error {
-	err := g.relay.AddCollector(name, tags, relay.WithUnits(c, g.unit))
+	err := g.host.AddCollector(name, tags, relay.WithUnits(g.host.claims.collector(name, tags, g.kind.rank(), c), g.kind.unit))
 	if err == nil {
 		g.mu.Lock()
 		g.names[name] = true
@@ -120,7 +121,8 @@ func (g *gathering) AddCollector(name string, tags []string, c relay.Collector) 
 
 // RemoveCollector removes a collector of this source.
 func (g *gathering) RemoveCollector(name string) {
-	g.relay.RemoveCollector(name)
+	g.host.RemoveCollector(name)
+	g.host.claims.release(name)
 	g.mu.Lock()
 	delete(g.names, name)
 	g.mu.Unlock()
@@ -136,7 +138,8 @@ func (g *gathering) remove() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for name := range g.names {
-		g.relay.RemoveCollector(name)
+		g.host.RemoveCollector(name)
+		g.host.claims.release(name)
 	}
 	clear(g.names)
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"reflect"
 	"slices"
 	"time"
@@ -59,8 +60,16 @@ var kinds = []kind{
 	}, processes.Unit},
 }
 
+// rank is where the kind stands among the others: what two send belongs to the first.
+func (k kind) rank() int {
+	return slices.IndexFunc(kinds, func(other kind) bool { return other.name == k.name })
+}
+
 // check returns why the sources cannot be made, with the flag.
 func (s *Sources) check() error {
+	if info, err := os.Stat(s.Textfile); s.Textfile != "" && err == nil && !info.IsDir() {
+		return fmt.Errorf("--textfile: %s is no directory", s.Textfile)
+	}
 	for _, k := range kinds {
 		made, err := k.make(s, nil)
 		if err != nil {

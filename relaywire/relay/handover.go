@@ -55,6 +55,8 @@ type handover struct {
 	collected, recalled uint64
 	saidFailure         onceAMinute
 	failures            uint64 // that were logged
+	saidDropped         onceAMinute
+	dropped             uint64 // readings that were logged
 }
 
 func newHandover(r *Relay, o SpoolOptions) (*handover, error) {
@@ -179,9 +181,14 @@ func (h *handover) append(items []relaywire.GotItem, out bool, each func(spool.R
 		}
 		items = items[n:]
 	}
-	if st := h.log.State(); st.Failures > h.failures && h.saidFailure.may(time.Now()) {
+	st := h.log.State()
+	if st.Failures > h.failures && h.saidFailure.may(time.Now()) {
 		h.failures = st.Failures
 		h.r.o.Logger.Warn("relay: the disk of the spool fails; readings wait in memory meanwhile", "error", st.LastError, "failures", st.Failures)
+	}
+	if st.Dropped > h.dropped && h.saidDropped.may(time.Now()) {
+		h.dropped = st.Dropped
+		h.r.o.Logger.Warn("relay: the spool is full; its oldest readings are dropped", "dropped", st.Dropped, "records waiting", st.Waiting)
 	}
 }
 

@@ -45,6 +45,9 @@ func (h *handover) greet(s *session) {
 	h.s, h.ready = s, false
 	h.run, h.unkept, h.batch = spool.Range{}, 1, spool.Range{}
 	h.log.Return(spool.Range{First: 1, Last: math.MaxUint64})
+	if st := h.log.State(); st.Waiting > 1 { // one alone is the answer to a poll that broke off
+		h.r.o.Logger.Info("relay: hands over what waited in the spool", "records", st.Waiting, "readings ever dropped", st.Dropped)
+	}
 	h.s.send(h.say)
 }
 

@@ -105,7 +105,7 @@ export interface Key {stat: string; unit?: string}
 export interface Relay {
   id: string; connected: boolean; address?: string; connected_at?: string; last_seen?: string
   collectors: {name: string; tags: string[]; interval: number}[]
-  spool?: {waiting: number; dropped: number}
+  spool?: {waiting_records: number; dropped_readings: number}
   polls: number; unanswered: number; skipped: number; rejected: number; replaced: number
 }
 export interface Series {tags: Tags; points: [number, number | null][]}

@@ -21,7 +21,7 @@ export async function host({root, route, signal}: View): Promise<void> {
   const tell = (r: Relay | undefined) => {
     fill(facts, r ? [h("span", {class: `dot ${r.connected ? "ok" : "silent"}`}), r.connected ? "connected" : "silent",
       r.last_seen ? `, last reading ${span(Date.now() / 1000 - Date.parse(r.last_seen) / 1000)} ago` : "", r.rejected ? `, ${number(r.rejected)} readings rejected` : "",
-      r.spool?.waiting ? `, ${number(r.spool.waiting)} records wait in its spool` : "", r.spool?.dropped ? h("span", {class: "warn"}, `, its spool had no room for ${number(r.spool.dropped)} readings`) : ""] : "This host is not known; what InfluxDB holds of it is shown.")
+      r.spool?.waiting_records ? `, ${number(r.spool.waiting_records)} records wait in its spool` : "", r.spool?.dropped_readings ? h("span", {class: "warn"}, `, its spool had no room for ${number(r.spool.dropped_readings)} readings`) : ""] : "This host is not known; what InfluxDB holds of it is shown.")
   }
   // Where it fails, what follows says why.
   void every(5000, signal, () => get<Relay[]>("/relays", [], signal).then(relays => tell(relays.find(r => r.id === id)), () => {}))

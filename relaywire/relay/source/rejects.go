@@ -59,7 +59,7 @@ func (r *Rejects) Say() {
 	}
 	var counts []string
 	for _, reason := range slices.Sorted(maps.Keys(r.unsaid)) {
-		counts = append(counts, fmt.Sprintf("%s %d", reason, r.unsaid[reason]))
+		counts = append(counts, fmt.Sprintf("%d of %s", r.unsaid[reason], reason))
 	}
 	example := r.example
 	clear(r.unsaid)

@@ -221,7 +221,7 @@ func TestRejectsAreSaidOnceAMinute(t *testing.T) {
 		out.Reset()
 		r.Say()
 		r.Say()
-		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "not a number 99, timestamp 2") || !strings.Contains(got, "a.prom:1") {
+		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "99 of not a number, 2 of timestamp") || !strings.Contains(got, "a.prom:1") {
 			t.Error(got)
 		}
 		if c := r.Counts(); c["not a number"] != 100 || c["timestamp"] != 2 {

@@ -16,7 +16,8 @@ made=
 if [ ! -e {{.Config}} ] && [ ! -L {{.Config}} ]; then
 {{- if eq .Name "pulse"}}
 	made=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-	lines="\"influx-address\": \"embedded\",
+	lines="\"data-dir\": \"{{.Data}}\",
+  \"influx-address\": \"embedded\",
   \"token\": \"$made\""
 {{- else}}
 	made=yes
