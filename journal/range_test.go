@@ -178,25 +178,41 @@ func rangeWithoutTheLastRecords(t *testing.T) {
 
 // badDisk is a disk on which each fsync fails while it is set. Otherwise fsync does nothing, to be
 // fast.
-type badDisk struct{ atomic.Bool }
+type badDisk struct {
+	atomic.Bool
+	hold atomic.Pointer[hold]
+}
+
+// A hold keeps a failing fsync waiting: in takes a value when one waits, until out is closed.
+type hold struct{ in, out chan struct{} }
 
 func (d *badDisk) fsync(*os.File) error {
-	if d.Load() {
-		return syscall.EIO
+	if !d.Load() {
+		return nil
 	}
-	return nil
+	if h := d.hold.Load(); h != nil {
+		h.in <- struct{}{}
+		<-h.out
+	}
+	return syscall.EIO
 }
 
 // breakServer makes the next fsync fail, so that the journal restarts its server, and waits until
-// the server is back.
+// the server is back. During meanwhile nothing reads or writes the journal's files: the attempt to
+// restart has read the newest blocks, and waits in its fsync.
 func breakServer(t *testing.T, j *Journal, d *badDisk, meanwhile func()) {
 	t.Helper()
 	d.Store(true)
 	if _, err := j.Append(t.Context(), sample("r", 0)); !errors.Is(err, ErrUnknown) {
 		t.Error(err)
 	}
+	h := &hold{in: make(chan struct{}), out: make(chan struct{})}
+	d.hold.Store(h)
+	<-h.in
 	meanwhile()
+	d.hold.Store(nil)
 	d.Store(false)
+	close(h.out)
 	eventually(t, "appending resumed", func() bool { return j.Healthy() == nil })
 }
 

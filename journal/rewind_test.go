@@ -30,6 +30,33 @@ func cutAfter(t *testing.T, path string, last uint64) {
 	})
 }
 
+// loseEnd makes a disk fail and lose the events after last, and waits until the journal appends again.
+// While the block is cut, the attempt to start the server again waits in its fsync: it has read the
+// block. The next one finds what is left.
+func (g *fsyncGate) loseEnd(t *testing.T, j *Journal, dir string, last uint64) {
+	t.Helper()
+	bad := error(syscall.EIO)
+	g.fail.Store(&bad)
+	if _, err := j.Append(t.Context(), sample("r", 100)); !errors.Is(err, ErrUnknown) {
+		t.Fatal(err)
+	}
+	g.close()
+	<-g.in
+	blocks, err := listBlocks(filepath.Join(streamDir(dir), "msgs"))
+	if err != nil || len(blocks) != 1 {
+		t.Fatal(blocks, err)
+	}
+	cutAfter(t, block(dir, blocks[0]), last)
+	if err := os.Remove(filepath.Join(streamDir(dir), "msgs", "index.db")); err != nil {
+		t.Fatal(err)
+	}
+	calls := g.calls.Load()
+	g.open()
+	eventually(t, "that attempt failed", func() bool { return g.calls.Load() > calls })
+	g.fail.Store(nil)
+	eventually(t, "appending resumed", func() bool { return j.Healthy() == nil })
+}
+
 // A disk loses the journal's last events while the journal runs, and their numbers are used again
 // at once. A reader that comes when all these numbers are in use must neither skip the new events
 // nor show the old ones.
@@ -44,22 +71,7 @@ func rewoundWhileRunning(t *testing.T) {
 	readN(t, all, 100)
 	readN(t, half, 50) // the others are in the reader's memory
 	for range 2 {
-		bad := error(syscall.EIO)
-		g.fail.Store(&bad)
-		if _, err := j.Append(t.Context(), sample("r", 100)); !errors.Is(err, ErrUnknown) {
-			t.Fatal(err)
-		}
-		// The server is stopped and does not come back while fsync fails.
-		blocks, err := listBlocks(filepath.Join(streamDir(dir), "msgs"))
-		if err != nil || len(blocks) != 1 {
-			t.Fatal(blocks, err)
-		}
-		cutAfter(t, block(dir, blocks[0]), 90)
-		if err := os.Remove(filepath.Join(streamDir(dir), "msgs", "index.db")); err != nil {
-			t.Fatal(err)
-		}
-		g.fail.Store(nil)
-		eventually(t, "appending resumed", func() bool { return j.Healthy() == nil })
+		g.loseEnd(t, j, dir, 90)
 		if last := appendN(t, j, "new", 1000, 20); last != 110 {
 			t.Fatalf("the journal ends with %d", last)
 		}
