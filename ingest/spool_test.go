@@ -93,6 +93,9 @@ func TestSpool(t *testing.T) {
 		p.send("took 5 5 cpu-used:5", "took 6 6 cpu-used:6") // the first one it has
 		p.send(pastLine(1, 1, 3*time.Minute, "cpu-used:1"), spoolLine(0, 7))
 		p.want("kept 5f2a00c1 1-1") // it has that too
+		p.send("ping")              // polls may be far apart
+		p.want("kept 5f2a00c1 6-6")
+		p.want("pong")
 		settle()
 		p.send("spool 00000001 0 0 1")
 		p.want("recall 0") // another spool: nothing of it is there

@@ -383,6 +383,9 @@ func undecodable(t *testing.T) {
 	}
 	eventually(t, "appending resumed", func() bool { return j.Healthy() == nil })
 	appendN(t, j, "r", 2, 1)
+	if took, past, err := j.Spooled(t.Context(), "x"); err != nil || took != (codec.Spool{}) || past != took {
+		t.Errorf("the spool of the relay whose newest event is unreadable: %v, %v, %v", took, past, err)
+	}
 	r := from1(t, j, 1)
 	var bad []uint64
 	for n := 0; n < 5; {

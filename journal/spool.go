@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -12,8 +11,8 @@ import (
 )
 
 // Spooled returns what the newest events of a relay say of its spool: the newest that came as the
-// relay measured it, and the newest from the past. Each is zero if there is none, or if that event
-// is of a time when the relay had no spool. The events are durable when Spooled returns.
+// relay measured it, and the newest from the past. Each is zero if there is none, if that event is of
+// a time when the relay had no spool, or if it cannot be decoded. The events are durable when Spooled returns.
 func (j *Journal) Spooled(ctx context.Context, relay string) (took, past codec.Spool, err error) {
 	run := j.runs.current()
 	if run == nil {
@@ -58,7 +57,10 @@ func (j *Journal) spoolOf(ctx context.Context, run *embedded, subject string) (c
 	}
 	var e codec.Event
 	if err := new(codec.Decoder).DecodeEvent(msg.Data, &e); err != nil {
-		return codec.Spool{}, fmt.Errorf("event %d: %w", msg.Sequence, err)
+		// An error would keep the relay away for as long as this is its newest event.
+		j.log.Warn("an event does not say which records of its relay's spool are in the journal; some may come twice",
+			"subject", subject, "event", msg.Sequence, "error", err)
+		return codec.Spool{}, nil
 	}
 	return e.Spool, nil
 }

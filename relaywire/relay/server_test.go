@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,13 @@ import (
 	"github.com/nanopack/pulse/relaywire/relay"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(killAddress) != "" {
+		fmt.Fprintln(os.Stderr, spoolProcess())
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const patience = time.Minute
 

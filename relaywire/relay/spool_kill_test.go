@@ -22,22 +22,25 @@ const (
 	killFirst   = "RELAY_TEST_FIRST"
 )
 
-// TestSpoolProcess is a relay for TestSpoolKill9. It writes what it collects to its output.
-func TestSpoolProcess(t *testing.T) {
-	address := os.Getenv(killAddress)
-	if address == "" {
-		t.Skip("a part of TestSpoolKill9")
-	}
+// spoolProcess is a relay for TestSpoolKill9, in a process of its own. It writes what it collects to
+// its output.
+func spoolProcess() error {
 	n, err := strconv.Atoi(os.Getenv(killFirst))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	r := start(t, relay.Options{Address: address, Spool: &relay.SpoolOptions{Dir: os.Getenv(killDir)}})
-	add(t, r, "cpu", relay.NewPointCollector(func() float64 {
+	r, err := relay.New(relay.Options{Address: os.Getenv(killAddress), ID: "web1", Spool: &relay.SpoolOptions{Dir: os.Getenv(killDir)}})
+	if err != nil {
+		return err
+	}
+	err = r.AddCollector("cpu", nil, relay.NewPointCollector(func() float64 {
 		n++
 		fmt.Fprintf(os.Stderr, "collected %d\n", n)
 		return float64(n)
 	}))
+	if err != nil {
+		return err
+	}
 	select {} // until it is killed
 }
 
@@ -57,7 +60,7 @@ func TestSpoolKill9(t *testing.T) {
 	collected := 0
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 12 {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestSpoolProcess$")
+		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), killAddress+"="+s.addr, killDir+"="+dir, fmt.Sprintf("%s=%d", killFirst, collected))
 		out, err := cmd.StderrPipe()
 		if err != nil {

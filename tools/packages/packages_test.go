@@ -62,9 +62,6 @@ func find(t *testing.T, dir, pattern string) string {
 // TestReproducible builds twice, from two directories and in two environments, and compares the
 // checksums.
 func TestReproducible(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds again")
-	}
 	first := packages(t, version1)
 	tree := filepath.Join(t.TempDir(), "a copy")
 	if err := os.Mkdir(tree, 0o700); err != nil {
