@@ -120,7 +120,7 @@ func TestDeliverRetriesInOrder(t *testing.T) {
 		if err != nil || v.Status.Undelivered != 3 || v.Status.DeliveryError != "connection refused" || v.Status.LastDelivery != nil {
 			t.Errorf("%+v, %v", v.Status, err)
 		}
-		time.Sleep(4 * time.Minute)
+		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		if got.String() != "/fine1 /fine2 /away1 /away2 /away3" {
 			t.Errorf("then: %s", &got)
