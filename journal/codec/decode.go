@@ -82,6 +82,10 @@ func (d *Decoder) event(data []byte, e *Event, version int64) error {
 			d.string(&e.Relay)
 		case name == "time":
 			p.int(&e.Time)
+		case name == "edge":
+			d.string(&e.Edge)
+		case name == "origin":
+			p.int(&e.Origin)
 		case name == "spool":
 			d.spool(&e.Spool)
 		case name == "past":
@@ -114,6 +118,10 @@ func (d *Decoder) DecodeRelayEvent(data []byte, e *RelayEvent) error {
 			d.string(&e.Relay)
 		case "time":
 			p.int(&e.Time)
+		case "edge":
+			d.string(&e.Edge)
+		case "origin":
+			p.int(&e.Origin)
 		case "kind":
 			d.string(&kind)
 		case "collector":
@@ -264,7 +272,7 @@ func (d *Decoder) strings(list *[]string) {
 // is none. The result is valid as long as key.
 func keyOf(key []byte) string {
 	switch name := view(key); name {
-	case "v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr", "reason", "duration", "interval", "spool", "past":
+	case "v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr", "reason", "duration", "interval", "spool", "past", "edge", "origin":
 		return name
 	}
 	return otherCase(view(key))
@@ -273,7 +281,7 @@ func keyOf(key []byte) string {
 // otherCase is keyOf of a key that is not written as this package writes it.
 func otherCase(key string) string {
 	for _, name := range [...]string{"v", "relay", "time", "collectors", "name", "tags", "stats", "kind", "collector", "addr",
-		"reason", "duration", "interval", "spool", "past"} {
+		"reason", "duration", "interval", "spool", "past", "edge", "origin"} {
 		if strings.EqualFold(key, name) {
 			return name
 		}

@@ -22,7 +22,8 @@ const (
 // stats is a list of pairs: tags, and the collectors in a row that have these tags. A collector is
 // the number alone when its only stat has its name, as relays of Pulse 0.2 send most, and an object
 // of its stats otherwise. An event of a relay that has a spool also says which record it is, and
-// whether it waited there, before the stats: "spool":[1596588225,42,43],"past":true.
+// whether it waited there, before the stats: "spool":[1596588225,42,43],"past":true. What a hub took
+// from an edge also says so, after the time: "edge":"ams1","origin":8000.
 //
 // EncodeEvent does not allocate beyond dst. Numbers are the shortest that read back as the same
 // float64; bytes that are not UTF-8 become U+FFFD. On an error (ErrNotFinite) dst is returned as it
@@ -33,6 +34,7 @@ func EncodeEvent(dst []byte, e *Event) ([]byte, error) {
 	dst = appendString(dst, e.Relay)
 	dst = append(dst, `,"time":`...)
 	dst = strconv.AppendInt(dst, e.Time, 10)
+	dst = appendOrigin(dst, e.Edge, e.Origin)
 	if e.Spool != (Spool{}) {
 		dst = appendSpool(dst, e.Spool)
 	}
@@ -79,6 +81,14 @@ func EncodeEvent(dst []byte, e *Event) ([]byte, error) {
 	return append(dst, ']', '}'), nil
 }
 
+func appendOrigin(dst []byte, edge string, origin int64) []byte {
+	if edge == "" {
+		return dst
+	}
+	dst = appendString(append(dst, `,"edge":`...), edge)
+	return strconv.AppendInt(append(dst, `,"origin":`...), origin, 10)
+}
+
 func appendSpool(dst []byte, s Spool) []byte {
 	dst = strconv.AppendUint(append(dst, `,"spool":[`...), uint64(s.ID), 10)
 	dst = strconv.AppendInt(append(dst, ','), s.First, 10)
@@ -93,12 +103,13 @@ func isFinite(v float64) bool { return v-v == 0 }
 //
 //	{"v":1,"relay":"web1","time":1795416970017829163,"kind":"added","collector":"cpu","tags":["guy"]}
 //
-// Empty fields are left out; duration and interval are seconds.
+// Empty fields are left out; duration and interval are seconds. Edge and origin are as in an event.
 func EncodeRelayEvent(dst []byte, e *RelayEvent) []byte {
 	dst = append(dst, `{"v":1,"relay":`...)
 	dst = appendString(dst, e.Relay)
 	dst = append(dst, `,"time":`...)
 	dst = strconv.AppendInt(dst, e.Time, 10)
+	dst = appendOrigin(dst, e.Edge, e.Origin)
 	dst = append(dst, `,"kind":`...)
 	dst = appendString(dst, string(e.Kind))
 	if e.Collector != "" {

@@ -24,7 +24,21 @@ type Event struct {
 	// Past reports that the record waited in the spool: Time is when it was taken, which may be long
 	// before it came.
 	Past bool
+	// Edge is the name of the edge from whose journal a hub took the event, "" for an event of this
+	// Pulse's own relays. Origin is the event's number in the journal of the edge.
+	Edge   string
+	Origin int64
 }
+
+// RelayKey names a relay: the edge that it belongs to, "" for this Pulse, and its id there. Relays of
+// two edges may have the same id.
+type RelayKey struct{ Edge, Relay string }
+
+// Key names the relay that answered.
+func (e *Event) Key() RelayKey { return RelayKey{e.Edge, e.Relay} }
+
+// Key names the relay to which it happened.
+func (e *RelayEvent) Key() RelayKey { return RelayKey{e.Edge, e.Relay} }
 
 // Spool names records of a relay's spool: with the event that has it, the journal holds all records
 // First to Seq of the spool ID.
@@ -95,4 +109,7 @@ type RelayEvent struct {
 	// Duration and Interval are an override's; they are stored in whole milliseconds.
 	Duration time.Duration
 	Interval time.Duration
+	// Edge and Origin are as in an [Event].
+	Edge   string
+	Origin int64
 }

@@ -25,6 +25,8 @@ var goldenEvents = map[string]*Event{
 	"took": {Relay: "web1", Time: 1795416970017829163, Spool: Spool{0x5f2a00c1, 44, 45}, Collectors: []Collector{{"load", nil, []Stat{{"load", 1.5}}}}},
 	"past": {Relay: "web1", Time: 1795416970017000000, Spool: Spool{math.MaxUint32, 42, math.MaxInt64}, Past: true,
 		Collectors: []Collector{{"cpu", []string{"guy"}, []Stat{{"used", 0.25}}}}},
+	"edge": {Relay: "web1", Time: 1795416970017829163, Edge: "ams1", Origin: 8000, Spool: Spool{0x5f2a00c1, 44, 45}, Past: true,
+		Collectors: []Collector{{"load", nil, []Stat{{"load", 1.5}}}}},
 	"empty": {Relay: "r", Time: -1, Collectors: nil},
 	"strange": {Relay: "a \"b\" \\ \x01 é 世界 \u2028", Time: math.MaxInt64, Collectors: []Collector{
 		{Name: "no stats", Tags: nil, Stats: nil},
@@ -39,6 +41,7 @@ var goldenRelayEvents = map[string]*RelayEvent{
 	"disconnected": {Relay: "web1", Time: 1795416970017829163, Kind: RelayDisconnected, Reason: "nothing read for 60s"},
 	"added":        {Relay: "web1", Time: 1795416970017829163, Kind: RelayAdded, Collector: "cpu", Tags: []string{"service:web1", "guy"}},
 	"removed":      {Relay: "web1", Time: 1795416970017829163, Kind: RelayRemoved, Collector: "cpu"},
+	"edge":         {Relay: "web1", Time: 1795416970017829163, Edge: "ams1", Origin: 8001, Kind: RelayConnected, Addr: "10.0.0.7:4711"},
 	"override":     {Relay: "web1", Time: 1795416970017829163, Kind: RelayOverride, Collector: "cpu", Duration: time.Minute, Interval: 1500 * time.Millisecond},
 }
 
@@ -141,7 +144,7 @@ func encodeVersion1(dst []byte, e *Event) []byte {
 }
 
 func sameEvent(a, b *Event) bool {
-	if a.Spool != b.Spool || a.Past != b.Past || a.Relay != b.Relay || a.Time != b.Time || len(a.Collectors) != len(b.Collectors) {
+	if a.Edge != b.Edge || a.Origin != b.Origin || a.Spool != b.Spool || a.Past != b.Past || a.Relay != b.Relay || a.Time != b.Time || len(a.Collectors) != len(b.Collectors) {
 		return false
 	}
 	for i := range a.Collectors {

@@ -13,10 +13,16 @@ import (
 type jsonSpool struct {
 	Spool *[3]int64 `json:"spool"`
 	Past  bool      `json:"past"`
+	jsonOrigin
+}
+
+type jsonOrigin struct {
+	Edge   string `json:"edge"`
+	Origin int64  `json:"origin"`
 }
 
 func (j jsonSpool) fill(e *Event) error {
-	e.Past = j.Past
+	e.Past, e.Edge, e.Origin = j.Past, j.Edge, j.Origin
 	if j.Spool == nil {
 		return nil
 	}
