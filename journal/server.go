@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/nanopack/pulse/journal/codec"
 )
 
 const (
@@ -194,7 +193,7 @@ func streamConfig(o Options, identity string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        StreamName,
 		Description: "Everything that Pulse's relays answered",
-		Subjects:    []string{codec.ReadingsSubject + "*", codec.ReadingsSubject + "*" + codec.PastSuffix, codec.RelaysSubject + "*"},
+		Subjects:    []string{"pulse.>"}, // of edges too; nobody else publishes in this account
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardOld,
 		Storage:     jetstream.FileStorage,
