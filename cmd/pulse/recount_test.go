@@ -31,6 +31,14 @@ const window = time.Minute
 
 func key(host, stat string, ns int64) string { return fmt.Sprintf("%s %s %d", host, stat, ns) }
 
+// hostOf names a relay in a count: by its id, and in front of it the edge that it belongs to.
+func hostOf(edge, host string) string {
+	if edge == "" {
+		return host
+	}
+	return edge + "/" + host
+}
+
 // recount reads the whole journal of a stopped server and calculates, in the simplest way, what
 // InfluxDB should hold. It fails the test if an event is there twice.
 func recount(t *testing.T, dir string) *count {
@@ -44,6 +52,17 @@ func recount(t *testing.T, dir string) *count {
 // readJournal visits every event in the journal of a stopped server and returns the journal's last
 // sequence.
 func readJournal(t *testing.T, dir string, visit func(seq uint64, e *codec.Event)) uint64 {
+	t.Helper()
+	return readRecords(t, dir, func(r *journal.Record) {
+		if r.Event != nil {
+			visit(r.Seq, r.Event)
+		}
+	})
+}
+
+// readRecords visits every record in the journal of a stopped server, as readJournal does. A record is
+// valid until visit returns.
+func readRecords(t *testing.T, dir string, visit func(r *journal.Record)) uint64 {
 	t.Helper()
 	state, err := migrations.Open(dir, migrations.Options{})
 	if err != nil {
@@ -69,14 +88,12 @@ func readJournal(t *testing.T, dir string, visit func(seq uint64, e *codec.Event
 		if err != nil {
 			t.Fatalf("reading the journal after %d: %v", seq, err)
 		}
-		for _, record := range records {
-			seq = record.Seq
-			if record.Err != nil {
-				t.Errorf("record %d: %v", seq, record.Err)
+		for i := range records {
+			seq = records[i].Seq
+			if err := records[i].Err; err != nil {
+				t.Errorf("record %d: %v", seq, err)
 			}
-			if record.Event != nil {
-				visit(seq, record.Event)
-			}
+			visit(&records[i])
 		}
 	}
 	return end.LastSeq
@@ -84,19 +101,20 @@ func readJournal(t *testing.T, dir string, visit func(seq uint64, e *codec.Event
 
 func (c *count) add(t *testing.T, e *codec.Event, polls map[string]map[float64]bool) {
 	c.events++
+	host := hostOf(e.Edge, e.Relay)
 	for _, collector := range e.Collectors {
 		for _, s := range collector.Stats {
 			if s.ID == "stat_0" { // its value is the number of the relay's poll
-				if polls[e.Relay] == nil {
-					polls[e.Relay] = make(map[float64]bool)
+				if polls[host] == nil {
+					polls[host] = make(map[float64]bool)
 				}
-				if polls[e.Relay][s.Value] {
-					t.Errorf("poll %v of %s is in the journal twice", s.Value, e.Relay)
+				if polls[host][s.Value] {
+					t.Errorf("poll %v of %s is in the journal twice", s.Value, host)
 				}
-				polls[e.Relay][s.Value] = true
+				polls[host][s.Value] = true
 			}
-			c.raw[key(e.Relay, s.ID, e.Time)] = s.Value
-			k := key(e.Relay, s.ID, e.Time-e.Time%int64(window))
+			c.raw[key(host, s.ID, e.Time)] = s.Value
+			k := key(host, s.ID, e.Time-e.Time%int64(window))
 			row, ok := c.rows[k]
 			if !ok {
 				row.min, row.max = s.Value, s.Value
@@ -139,13 +157,13 @@ func compareWithStore(t *testing.T, store influx.Store, want *count) {
 	raw := make(map[string]float64)
 	for i := range 10 {
 		name := relaytest.FleetStat(i)
-		rows, err := store.Query(t.Context(), fmt.Sprintf(`SELECT %q FROM "one_day".%q GROUP BY "host"`, name, name), nil)
+		rows, err := store.Query(t.Context(), fmt.Sprintf(`SELECT %q FROM "one_day".%q GROUP BY "edge", "host"`, name, name), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, row := range rows {
 			for _, v := range row.Values {
-				raw[key(row.Tags["host"], name, v[0].(int64))] = v[1].(float64)
+				raw[key(hostOf(row.Tags["edge"], row.Tags["host"]), name, v[0].(int64))] = v[1].(float64)
 			}
 		}
 	}
@@ -154,7 +172,7 @@ func compareWithStore(t *testing.T, store influx.Store, want *count) {
 	}
 
 	got := make(map[string]aggregates)
-	rows, err := store.Query(t.Context(), fmt.Sprintf(`SELECT * FROM %q."aggregate" GROUP BY "host"`, influx.PolicyAggregate), nil)
+	rows, err := store.Query(t.Context(), fmt.Sprintf(`SELECT * FROM %q."aggregate" GROUP BY "edge", "host"`, influx.PolicyAggregate), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +184,7 @@ func compareWithStore(t *testing.T, store influx.Store, want *count) {
 				if column == "time" || !ok { // a tag, or no value
 					continue
 				}
-				k := key(row.Tags["host"], stat, v[0].(int64))
+				k := key(hostOf(row.Tags["edge"], row.Tags["host"]), stat, v[0].(int64))
 				a := got[k]
 				switch field {
 				case "":
