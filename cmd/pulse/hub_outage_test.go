@@ -42,12 +42,14 @@ func TestHubOutages(t *testing.T) {
 	} {
 		for _, e := range s.edges {
 			e.nearlyLevel(t)
-			trouble.begin(e.wire)
 		}
 		began := time.Now()
 		polls := make([]uint64, len(s.edges))
 		for i, e := range s.edges {
 			polls[i] = e.fleet.Polls()
+			trouble.begin(e.wire)
+		}
+		for _, e := range s.edges {
 			await(t, s.hub, trouble.name+": both ends say that the link is down", 10*time.Second, e.isDown)
 		}
 		time.Sleep(time.Until(began.Add(trouble.lasts))) // the outage itself

@@ -35,6 +35,10 @@ type site struct {
 	server    *pulseproc.Server
 	wire      *cable
 	fleet     *relaytest.Fleet // nil without
+
+	pushers   *pushers // nil without
+	pushed    func()   // ends them
+	confirmed int      // how many events the edge confirmed to each; valid after pushed
 }
 
 // sitesArgs are those of every server in tests of a hub.
@@ -63,7 +67,7 @@ func newSites(t *testing.T, names ...string) *sites {
 	return s
 }
 
-func edgeToken(name string) string { return "the token of " + name }
+func edgeToken(name string) string { return "token-of-" + name }
 
 func (e *site) args(more ...string) []string {
 	return slices.Concat(sitesArgs, []string{"--edge-name", e.name, "--hub-address", e.wire.address(), "--hub-token", edgeToken(e.name), "--hub-ca", e.all.cert}, more)
