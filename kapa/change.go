@@ -21,7 +21,7 @@ type change struct {
 func (c *change) announce(w *watch) {
 	switch {
 	case len(c.state.Silent) > 0:
-		c.post(w, "none for "+w.alert.Deadman.String()+" from "+list(c.state.Silent))
+		c.post(w, "none for "+w.alert.Deadman.String()+" from "+silence(c.state.Silent))
 	case c.state.Mean != nil:
 		c.post(w, fmt.Sprint(*c.state.Mean))
 	default:
