@@ -34,6 +34,9 @@ func (e *Evaluator) forgetRelay(r *codec.RelayEvent, now time.Time) error {
 // again, and the relay may have come back since. So only what is older than the record goes.
 func (w *watch) forgetRelay(g *group, r *codec.RelayEvent) (change, bool) {
 	c := change{group: g, state: g.state, at: r.Time}
+	if r.Edge != "" {
+		c.at = max(r.Time, g.state.Since) // the record may come late: nothing ends before it began
+	}
 	relay := relayKey(r.Key())
 	host, prefix := g.host(&w.alert), relay+keySeparator
 	if host != "" && host != relay {
