@@ -245,7 +245,7 @@ func TestForgottenRelayOfAnEdge(t *testing.T) {
 		}, "[web1] m is OK value:10"},
 		{"deadman by edge", func(a *Alert) { a.Deadman, a.Threshold, a.By = 2*minute, 1000, []string{"edge"} }, "[edge:ams1] " + over},
 	} {
-		for _, late := range []time.Duration{0, 4*time.Minute + 30*time.Second} {
+		for _, late := range []time.Duration{0, 5*time.Minute + 30*time.Second} {
 			for _, killed := range []bool{false, true} {
 				t.Run(fmt.Sprint(tt.name, late, killed), func(t *testing.T) {
 					s := newSim(t)
@@ -284,6 +284,44 @@ func TestForgottenRelayOfAnEdge(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// An alert that asks for a host without an edge has the relays of all edges that are called so. When
+// the hub's own is forgotten, the alert goes on for the others, over a restart and a change too.
+func TestForgottenRelayBesideAnEdge(t *testing.T) {
+	for _, deadman := range []Duration{0, 2 * minute} {
+		for _, between := range []string{"nothing", "kill", "change"} {
+			t.Run(fmt.Sprint(deadman, between), func(t *testing.T) {
+				s := newSim(t)
+				a := quick()
+				a.Metric, a.Deadman = "m", deadman
+				a.ID = s.create(a)
+				s.run(3*time.Minute, func() { s.sendOf("ams1", "web1", "m", 200, 0); s.send("web1", "m", 10) })
+				if deadman != 0 {
+					s.run(5*time.Minute, func() { s.send("web1", "m", 10) })
+				}
+				switch between {
+				case "kill":
+					s.kill()
+					s.start()
+				case "change":
+					a.Threshold = 90
+					if _, err := s.a.Update(a); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s.relay(codec.RelayForgotten, "web1", "")
+				s.run(2*time.Minute, nil)
+				got := words(s.posts())
+				if deadman != 0 && !strings.HasSuffix(got, "from web1 of edge ams1 (GET /edges says whether the link is up)") || deadman == 0 && got != "[web1] m is CRITICAL value:105" {
+					t.Error(got)
+				}
+				if s.status(a.ID).Level != "CRITICAL" {
+					t.Errorf("%+v", s.status(a.ID))
+				}
+			})
 		}
 	}
 }
