@@ -298,7 +298,7 @@ func TestForgottenRelayBesideAnEdge(t *testing.T) {
 				a := quick()
 				a.Metric, a.Deadman = "m", deadman
 				a.ID = s.create(a)
-				s.run(3*time.Minute, func() { s.sendOf("ams1", "web1", "m", 200, 0); s.send("web1", "m", 10) })
+				s.run(3*time.Minute, func() { s.send("web1", "m", 10); s.sendOf("ams1", "web1", "m", 200, 0) })
 				if deadman != 0 {
 					s.run(5*time.Minute, func() { s.send("web1", "m", 10) })
 				}
