@@ -204,6 +204,27 @@ func silentOf(s Status) []string {
 	return s.Silent
 }
 
+// The readings of an edge count by its clock. One that is far behind is silence to a deadman, until
+// the clock is right.
+func TestEdgeWithAWrongClock(t *testing.T) {
+	s := newSim(t)
+	a := byHosts()
+	a.Deadman = 2 * minute
+	s.create(a)
+	send := func(wrong time.Duration) func() {
+		return func() {
+			s.sendOf("ams1", "web1", "cpu_used", 90, 0)
+			s.records[len(s.records)-1].Event.Time -= int64(wrong)
+		}
+	}
+	const late, over = "[web1,edge:ams1] cpu_used is CRITICAL value:none for 2m from web1 of edge ams1 (GET /edges says whether the link is up)",
+		"[web1,edge:ams1] cpu_used is OK value:10"
+	s.run(5*time.Minute, send(10*time.Minute))
+	s.expect(late)
+	s.run(2*time.Minute, func() { s.sendOf("ams1", "web1", "cpu_used", 10, 0) })
+	s.expect(late, over)
+}
+
 // A silence over several edges names each.
 func TestSilenceNamesEdges(t *testing.T) {
 	var many []string
