@@ -219,7 +219,7 @@ func TestEdgeWithAWrongClock(t *testing.T) {
 	}
 	const late, over = "[web1,edge:ams1] cpu_used is CRITICAL value:none for 2m from web1 of edge ams1 (GET /edges says whether the link is up)",
 		"[web1,edge:ams1] cpu_used is OK value:10"
-	s.run(5*time.Minute, send(10*time.Minute))
+	s.run(5*time.Minute+10*time.Second, send(10*time.Minute))
 	s.expect(late)
 	s.run(2*time.Minute, func() { s.sendOf("ams1", "web1", "cpu_used", 10, 0) })
 	s.expect(late, over)
