@@ -1,13 +1,17 @@
 package kapa
 
 import (
+	"encoding/json"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
 	"text/template"
 	"time"
 
+	"github.com/nanopack/pulse/internal/testtools"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 )
@@ -118,5 +122,54 @@ func TestTrialOverEdges(t *testing.T) {
 				t.Errorf("the trial posts\n%s\nand posted was\n%s", said(got), posted)
 			}
 		})
+	}
+}
+
+// A real Kapacitor posts the hosts of edges each, under the names of the built-in evaluator.
+func TestKapacitorOfAHub(t *testing.T) {
+	influxd := startInflux(t)
+	kapacitord := testtools.StartKapacitord(t, influxd.Addr, quiet)
+	posts := make(chan message, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var m message
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
+			t.Error(err)
+		}
+		posts <- m
+	}))
+	defer receiver.Close()
+	a := startAlerts(t, Options{Kapacitor: kapacitord.Addr, Edges: true})
+	v, err := a.Create(Alert{Metric: "m", Threshold: 80, By: []string{"host"}, Every: second, Duration: minute, Post: receiver.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitState(t, a, v.ID, Executing)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	write := func() {
+		t.Helper()
+		resp, err := client.Post(influxd.Addr+"/write?db=statistics&rp=one_day", "text/plain",
+			strings.NewReader("m,host=web1 m=85\nm,edge=ams1,host=web1 m=90\nm,edge=fra1,host=web1 m=10\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusNoContent {
+			t.Fatal(resp.Status)
+		}
+	}
+	got := map[string]string{}
+	eventually(t, "two hosts are posted", func() bool {
+		write()
+		for {
+			select {
+			case m := <-posts:
+				got[m.Message] = m.Data.Series[0].Tags["edge"]
+			default:
+				return len(got) >= 2
+			}
+		}
+	})
+	if want := map[string]string{"[web1] m is CRITICAL value:85": "", "[web1,edge:ams1] m is CRITICAL value:90": "ams1"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%v", got)
 	}
 }
