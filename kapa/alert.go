@@ -87,8 +87,9 @@ type Alert struct {
 	// it, Kapacitor has not.
 	Deadman Duration `json:"deadman,omitempty"`
 	// By splits the readings that match by the values of these tags. Each group of readings has a
-	// state of its own. Hosts of different edges are different hosts. Empty is one state over all readings. nil is the default: host for a
-	// deadman that does not ask for one host, else none. By is sorted.
+	// state of its own. Hosts of different edges are different hosts. Empty is one state over all
+	// readings. nil is the default: host for a deadman that does not ask for one host, else none. By
+	// is sorted.
 	By []string `json:"by,omitzero"`
 }
 

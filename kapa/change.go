@@ -78,9 +78,11 @@ func without[V any](all map[string]V, keys []string) map[string]V {
 	return left
 }
 
+// few is how many names of a kind a text has.
+const few = 5
+
 // list names a few.
 func list(names []string) string {
-	const few = 5
 	if len(names) <= few {
 		return strings.Join(names, ", ")
 	}

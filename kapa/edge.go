@@ -49,7 +49,7 @@ func (e *Evaluator) relay(key codec.RelayKey) string {
 	return relay
 }
 
-// relayName is how a relay is called for people.
+// relayName is what people call a relay.
 func relayName(relay string) string {
 	id, edge := splitRelay(relay)
 	if edge == "" {
@@ -85,11 +85,15 @@ func silence(relays []string) string {
 	if len(edges) == 0 {
 		return list(own)
 	}
-	for i, edge := range edges {
-		edges[i] = list(of[edge]) + " of edge " + edge
-	}
+	var parts []string
 	if len(own) > 0 {
-		edges = append([]string{list(own)}, edges...)
+		parts = append(parts, list(own))
 	}
-	return fmt.Sprintf("%s (GET /edges says whether the link is up)", strings.Join(edges, "; "))
+	for _, edge := range edges[:min(len(edges), few)] {
+		parts = append(parts, list(of[edge])+" of edge "+edge)
+	}
+	if more := len(edges) - few; more > 0 {
+		parts = append(parts, fmt.Sprintf("and those of %d more edges", more))
+	}
+	return strings.Join(parts, "; ") + " (GET /edges says whether the link is up)"
 }

@@ -231,10 +231,16 @@ func TestSilenceNamesEdges(t *testing.T) {
 	for i := range 100 {
 		many = append(many, relayKey(codec.RelayKey{Edge: "ams1", Relay: fmt.Sprintf("web%02d", i)}))
 	}
+	var edges []string
+	for i := range 8 {
+		edges = append(edges, relayKey(codec.RelayKey{Edge: fmt.Sprint("e", i), Relay: "a"}))
+	}
+	const look = " (GET /edges says whether the link is up)"
 	for want, relays := range map[string][]string{
+		"a of edge e0; a of edge e1; a of edge e2; a of edge e3; a of edge e4; and those of 3 more edges" + look: edges,
 		"web1, web2": {"web1", "web2"},
-		"web00, web01, web02, web03, web04 and 95 more of edge ams1 (GET /edges says whether the link is up)": many,
-		"web1; a, web1 of edge ams1; web1 of edge fra1 (GET /edges says whether the link is up)":              {"a\x01ams1", "web1", "web1\x01ams1", "web1\x01fra1"},
+		"web00, web01, web02, web03, web04 and 95 more of edge ams1" + look: many,
+		"web1; a, web1 of edge ams1; web1 of edge fra1" + look:              {"a\x01ams1", "web1", "web1\x01ams1", "web1\x01fra1"},
 	} {
 		if got := silence(relays); got != want {
 			t.Errorf("%s\nwant %s", got, want)
