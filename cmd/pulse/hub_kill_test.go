@@ -99,13 +99,13 @@ func TestHubKill9(t *testing.T) {
 	for _, e := range s.edges {
 		e.pushed()
 	}
-	s.stop()
+	has := s.stop()
 	for _, e := range s.edges {
 		own := recount(t, e.dir)
 		e.pushers.check(t, own)
-		t.Logf("%s: %d events", e.name, own.events)
+		compareWithInflux(t, e.dir, own)
 	}
-	s.compare()
+	compareHub(t, s.dir, has)
 	for _, e := range s.edges {
 		if e.confirmed == 0 {
 			t.Errorf("%s confirmed nothing", e.name)

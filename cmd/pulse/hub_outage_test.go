@@ -87,13 +87,16 @@ func TestHubOutages(t *testing.T) {
 		t.Logf("%s: all is there after %v", trouble.name, time.Since(back).Round(time.Millisecond))
 	}
 	own.Finish()
-	s.stop()
+	has := s.stop()
 	for _, e := range s.edges {
 		if n := e.fleet.Disconnects(); n > 0 {
 			t.Errorf("%d relays of %s lost their connection: %v", n, e.name, e.fleet.Err())
 		}
 	}
-	s.compare()
+	for _, e := range s.edges {
+		compareWithInflux(t, e.dir, recount(t, e.dir))
+	}
+	compareHub(t, s.dir, has)
 }
 
 // nearlyLevel waits until the hub has all but what is on its way under load.
