@@ -28,10 +28,18 @@ func readBody(r *http.Request) ([]byte, error) {
 // readJSON reads a body that is one JSON object without fields of other names.
 func readJSON(r *http.Request, v any, emptyAllowed bool) error {
 	b, err := readBody(r)
-	if err != nil || emptyAllowed && strings.TrimSpace(string(b)) == "" {
+	if err != nil {
 		return err
 	}
-	err = strictjson.Into(b, v)
+	return parseJSON(b, v, emptyAllowed)
+}
+
+// parseJSON is readJSON for a body that was read.
+func parseJSON(b []byte, v any, emptyAllowed bool) error {
+	if emptyAllowed && strings.TrimSpace(string(b)) == "" {
+		return nil
+	}
+	err := strictjson.Into(b, v)
 	var given *duration.GivenError
 	switch {
 	case err == nil:
