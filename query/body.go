@@ -47,7 +47,9 @@ func parseJSON(b []byte, v any, emptyAllowed bool) error {
 	case errors.As(err, &given):
 		return badRequest("%v", given)
 	case errors.Is(err, strictjson.ErrMore):
-		return badRequest("the body is more than one JSON object")
+		return errMoreObjects()
 	}
 	return badRequest("the body is not the JSON object expected: %v", err)
 }
+
+func errMoreObjects() error { return badRequest("the body is more than one JSON object") }

@@ -92,6 +92,9 @@ func (s *Server) bodyFor(r *http.Request) (edge string, body []byte, err error) 
 		return "", nil, err
 	}
 	fields, err := strictjson.Fields(body)
+	if errors.Is(err, strictjson.ErrMore) {
+		return "", nil, errMoreObjects()
+	}
 	if err != nil || !slices.ContainsFunc(fields, func(f strictjson.Field) bool { return f.Name == edgeName }) {
 		return edge, body, nil // whoever reads the whole body says what is wrong with it
 	}
@@ -185,31 +188,35 @@ func unsure(r *http.Request) string {
 	return "it may have done what was asked, so look there before you ask again (GET /overrides and /relays take edge too)"
 }
 
+// noEdge is the answer for a name that no edge has.
 func (s *Server) noEdge(name string) error {
 	var known []string
 	for _, e := range s.o.Edges.Edges() {
 		known = append(known, e.Name)
 	}
-	return &httpError{status: http.StatusNotFound,
-		text: fmt.Sprintf("there is no edge %q; GET /edges lists those that there are%s", shorten(name, 64), didYouMean(name, known))}
+	more := didYouMean(name, known)
+	if more == "" {
+		more = "; GET /edges lists those that there are"
+	}
+	return &httpError{status: http.StatusNotFound, text: fmt.Sprintf("there is no edge %q%s", shorten(name, 64), more)}
 }
 
-// down is the text for an edge that has no link.
+// down is the text for an edge that has no link: since when, and what to do.
 func (s *Server) down(r *http.Request, edge string) string {
-	text := "edge " + edge + " has no link now"
+	why, then := "has no link now", "ask again when GET /edges says connected, or ask the Pulse at the edge itself"
 	for _, e := range s.o.Edges.Edges() {
 		switch {
 		case e.Name != edge:
 		case e.State == "silent" && !e.Since.IsZero():
-			text += ", since " + apijson.Time(e.Since).Format(time.RFC3339)
+			why = "has had no link since " + apijson.Time(e.Since).Format(time.RFC3339)
 		case e.State == "never":
-			text = "edge " + edge + " has never connected"
+			why = "has never connected"
 		case e.State == "off":
-			text = "edge " + edge + " has no token here any more"
+			why, then = "has no token here any more", "give it one again (--edges), or ask the Pulse at the edge itself"
 		}
 	}
 	if !reads(r) {
-		text += ": nothing was changed"
+		why += ": nothing was changed"
 	}
-	return text + "; ask again when GET /edges says connected, or ask the Pulse at the edge itself"
+	return "edge " + edge + " " + why + "; " + then
 }
