@@ -39,17 +39,19 @@ func parseJSON(b []byte, v any, emptyAllowed bool) error {
 	if emptyAllowed && strings.TrimSpace(string(b)) == "" {
 		return nil
 	}
-	err := strictjson.Into(b, v)
-	var given *duration.GivenError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &given):
+	if err := strictjson.Into(b, v); err != nil {
+		return badBody(err)
+	}
+	return nil
+}
+
+// badBody is the answer to a body that strictjson did not take.
+func badBody(err error) error {
+	if given, ok := errors.AsType[*duration.GivenError](err); ok {
 		return badRequest("%v", given)
-	case errors.Is(err, strictjson.ErrMore):
-		return errMoreObjects()
+	}
+	if errors.Is(err, strictjson.ErrMore) {
+		return badRequest("the body is more than one JSON object")
 	}
 	return badRequest("the body is not the JSON object expected: %v", err)
 }
-
-func errMoreObjects() error { return badRequest("the body is more than one JSON object") }
