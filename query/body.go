@@ -25,16 +25,7 @@ func readBody(r *http.Request) ([]byte, error) {
 	return b, nil
 }
 
-// readJSON reads a body that is one JSON object without fields of other names.
-func readJSON(r *http.Request, v any, emptyAllowed bool) error {
-	b, err := readBody(r)
-	if err != nil {
-		return err
-	}
-	return parseJSON(b, v, emptyAllowed)
-}
-
-// parseJSON is readJSON for a body that was read.
+// parseJSON reads a body that is one JSON object without fields of other names.
 func parseJSON(b []byte, v any, emptyAllowed bool) error {
 	if emptyAllowed && strings.TrimSpace(string(b)) == "" {
 		return nil

@@ -61,7 +61,9 @@ func TestOverALink(t *testing.T) {
 
 	at := startWorld(t, func(o *Options) { o.Edges = h })
 	edge := startWorld(t, func(o *Options) { o.Uplink = up })
-	eventually(t, "connected", func() bool { return h.Edges()[0].State == link.StateConnected && up.Status().State == link.StateConnected })
+	eventually(t, "connected", func() bool {
+		return h.Edges()[0].State == link.StateConnected && up.Status().State == link.StateConnected
+	})
 	at.get(t, "/status").contains(t, http.StatusOK, "\"edges\": {\n    \"connected\": 1,\n    \"silent\": 0\n  }")
 	edge.get(t, "/status").contains(t, http.StatusOK, `"state": "connected"`)
 
