@@ -56,7 +56,7 @@ func (b *bench) runJournal(ctx context.Context) error {
 	var relays speed
 	for turn := range turns {
 		dir := filepath.Join(b.dir, fmt.Sprintf("journal-%d", turn))
-		p, err := openPath(ctx, dir)
+		p, err := openPath(ctx, dir, time.Hour)
 		if err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ type path struct {
 	final   map[string]float64 // the metrics after close
 }
 
-func openPath(ctx context.Context, dir string) (_ *path, err error) {
+func openPath(ctx context.Context, dir string, poll time.Duration) (_ *path, err error) {
 	p := &path{metrics: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
@@ -151,7 +151,7 @@ func openPath(ctx context.Context, dir string) (_ *path, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.ingest, err = ingest.New(ingest.Options{Listener: listener, Journal: p.journal, DB: p.state.DB, PollInterval: time.Hour, Registerer: p.metrics})
+	p.ingest, err = ingest.New(ingest.Options{Listener: listener, Journal: p.journal, DB: p.state.DB, PollInterval: poll, Registerer: p.metrics})
 	if err != nil {
 		return p, errors.Join(err, listener.Close())
 	}

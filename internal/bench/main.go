@@ -45,7 +45,7 @@ func (b *bench) parts() []part {
 	return []part{
 		{"codec", b.runCodec}, {"journal", b.runJournal}, {"idle", b.runIdle}, {"restart", b.runRestart},
 		{"raw", b.runRaw}, {"aggregates", b.runAggregates}, {"latest", b.runLatest}, {"hourly", b.runHourly}, {"range", b.runRange}, {"live", b.runLive}, {"alerts", b.runAlerts},
-		{"load", b.runLoad}, {"wide", b.runWide}, {"growth", b.runGrowth}, {"series", b.runSeries}, {"kill", b.runKill}, {"outage", b.runOutage}, {"spool", b.runSpool},
+		{"load", b.runLoad}, {"wide", b.runWide}, {"growth", b.runGrowth}, {"series", b.runSeries}, {"kill", b.runKill}, {"outage", b.runOutage}, {"spool", b.runSpool}, {"hub", b.runHub},
 	}
 }
 
