@@ -78,6 +78,12 @@ func TestHubHistories(t *testing.T) {
 			e.up()
 			return was
 		}},
+		{"edge's journal lost its end, and keeps the numbers", func(t *testing.T, s *sites, e *site) life {
+			was := life{entries: e.down()}
+			cutFile(filepath.Join(blocks, "*.blk"))(t, e.dir)
+			e.up()
+			return was
+		}},
 		{"edge set aside and begun again", func(t *testing.T, s *sites, e *site) life {
 			was := life{entries: e.down()}
 			remove("journal")(t, e.dir)

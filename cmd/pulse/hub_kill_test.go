@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -19,6 +20,11 @@ func TestHubKill9(t *testing.T) {
 	for _, e := range s.edges {
 		e.start(relays, 1)
 		e.push()
+		e.backlog = newPushers(e.server.RelayAddr, 4, 1, rand.New(rand.NewPCG(3, 4)))
+		for i, r := range e.backlog.relays {
+			r.id = fmt.Sprint("backlog-", i)
+		}
+		defer e.backlog.stop()
 	}
 	while := func(longest time.Duration) { time.Sleep(rand.N(longest)) } // the trouble itself
 	launch := func(servers ...*pulseproc.Server) {
@@ -44,6 +50,14 @@ func TestHubKill9(t *testing.T) {
 			s.hub.Kill()
 			launch(s.hub)
 			e.wire.mend()
+		}},
+		{"hub killed while it catches up", func(e *site) {
+			e.wire.cut()
+			await(t, e.server, "a backlog", time.Minute, func() error { return e.backlog.push(t.Context(), 2000) })
+			e.wire.mend()
+			while(500 * time.Millisecond)
+			s.hub.Kill()
+			launch(s.hub)
 		}},
 		{"hub and edge killed", func(e *site) {
 			s.hub.Kill()
@@ -98,11 +112,13 @@ func TestHubKill9(t *testing.T) {
 	}
 	for _, e := range s.edges {
 		e.pushed()
+		e.backlog.stop()
 	}
 	has := s.stop()
 	for _, e := range s.edges {
 		own := recount(t, e.dir)
 		e.pushers.check(t, own)
+		e.backlog.check(t, own)
 		compareWithInflux(t, e.dir, own)
 	}
 	compareHub(t, s.dir, has)

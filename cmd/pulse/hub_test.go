@@ -37,6 +37,7 @@ type site struct {
 	fleet     *relaytest.Fleet // nil without
 
 	pushers   *pushers // nil without
+	backlog   *pushers // nil without; they make a backlog quickly
 	pushed    func()   // ends them
 	confirmed int      // how many events the edge confirmed to each; valid after pushed
 }
