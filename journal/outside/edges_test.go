@@ -204,9 +204,14 @@ func TestOutsideReadsEdges(t *testing.T) {
 			}
 		}
 	}
-	// Both filters match pulse.readings.readings.past, and it comes once.
-	c, err := s.CreateConsumer(patient(t), jetstream.ConsumerConfig{Durable: "readings", AckPolicy: jetstream.AckExplicitPolicy,
-		FilterSubjects: []string{"pulse.readings.>", "pulse.*.readings.>"}})
+	// A client adds the edges to a filter that it has. Both filters match pulse.readings.readings.past,
+	// and it comes once.
+	mine := jetstream.ConsumerConfig{Durable: "readings", AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: "pulse.readings.>"}
+	if _, err := s.CreateConsumer(patient(t), mine); err != nil {
+		t.Fatal(err)
+	}
+	mine.FilterSubject, mine.FilterSubjects = "", []string{"pulse.readings.>", "pulse.*.readings.>"}
+	c, err := s.UpdateConsumer(patient(t), mine)
 	if err != nil {
 		t.Fatal(err)
 	}
