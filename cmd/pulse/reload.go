@@ -12,7 +12,7 @@ import (
 
 // reloadable are the options whose new values a running server takes over. It reads the files of
 // --tls-cert and --tls-key again, whether their names have changed or not.
-var reloadable = []string{"cors-allow", "log-level", "read-token", "relay-token", "tls-cert", "tls-key", "token"}
+var reloadable = []string{"cors-allow", "edges", "hub-token", "log-level", "read-token", "relay-token", "tls-cert", "tls-key", "token"}
 
 // reloaded returns the running configuration with those values of next that a running server takes
 // over, the flags that changed, and the flags that need a restart. The error says why the new
