@@ -37,7 +37,8 @@ func (c *Config) reloaded(next *Config) (merged *Config, changed, left []string,
 
 // Reload takes over from next what can change while the server runs: the tokens, the certificate,
 // the origin for browsers, the log level. Connected relays, NATS clients and streams stay
-// connected; new ones need the new tokens. If Reload returns an error, nothing has changed.
+// connected; new ones need the new tokens. An edge that has no token any more, or another, is
+// disconnected. If Reload returns an error, nothing has changed.
 func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 	a.reloadMu.Lock()
 	defer a.reloadMu.Unlock()
@@ -63,6 +64,12 @@ func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 		}
 	}
 	a.certificate.pair.Store(pair)
+	if a.edges != nil {
+		a.edges.SetTokens(running.Edges)
+	}
+	if a.uplink != nil {
+		a.uplink.SetToken(running.HubToken)
+	}
 	a.query.SetTokens(running.Token, running.ReadToken)
 	a.query.SetCORS(running.CORSAllow)
 	a.clients.SetPasswords(running.Token, running.ReadToken)
