@@ -21,17 +21,25 @@ func (c *Config) reloaded(next *Config) (merged *Config, changed, left []string,
 	copied := *c
 	merged = &copied
 	merged.values = maps.Clone(c.values)
+	takes := slices.Clone(reloadable)
+	// A running server does not become an edge or a hub, and does not cease to be one.
+	if (c.HubAddress == "") != (next.HubAddress == "") {
+		takes = slices.DeleteFunc(takes, func(name string) bool { return name == "hub-token" })
+	}
+	if (c.HubListenAddress == "") != (next.HubListenAddress == "") {
+		takes = slices.DeleteFunc(takes, func(name string) bool { return name == "edges" })
+	}
 	var names []string
 	for _, o := range options() {
 		names = append(names, o.long)
-		if slices.Contains(reloadable, o.long) {
+		if slices.Contains(takes, o.long) {
 			merged.values[o.long] = next.values[o.long]
 			if err := o.set(merged, next.values[o.long]); err != nil {
 				return nil, nil, nil, fmt.Errorf("--%s: %w", o.long, err)
 			}
 		}
 	}
-	changed, left = command.Differing(names, c.values, next.values, reloadable)
+	changed, left = command.Differing(names, c.values, next.values, takes)
 	return merged, changed, left, merged.validate()
 }
 
