@@ -81,7 +81,8 @@ type App struct {
 	ingest       *ingest.Server
 	edges        *link.Hub // nil unless this is a hub, as its listener is
 	edgeListener net.Listener
-	uplink       *link.Uplink // nil unless this is an edge
+	uplink       *link.Uplink // nil unless this is an edge, as trust is
+	trust        *trust
 	query        *query.Server
 	hostRelay    *agent.HostRelay // nil without --host-stats
 }

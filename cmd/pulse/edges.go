@@ -1,11 +1,8 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/journal/link"
 	"github.com/nanopack/pulse/query"
 )
@@ -22,16 +19,14 @@ func (a *App) buildEdges(registry *prometheus.Registry) (err error) {
 			Release: version(), Logger: log, Registerer: registry, Now: config.now,
 		})
 	case config.HubAddress != "":
-		trusted, err := command.ClientTLS(true, config.HubCA)
-		if err != nil {
-			return fmt.Errorf("--hub-ca: %w", err)
+		if a.trust, err = newTrust(config); err != nil {
+			return err
 		}
 		a.uplink, err = link.NewUplink(link.UplinkOptions{
-			Address: config.HubAddress, Edge: config.EdgeName, Token: config.HubToken, TLS: trusted, Journal: a.journal,
+			Address: config.HubAddress, Edge: config.EdgeName, Token: config.HubToken, TLS: a.trust.tlsConfig(), Journal: a.journal,
 			Ask:     query.Asked(a.ingest, a.ingest, log),
 			Release: version(), Logger: log, Registerer: registry, Now: config.now,
 		})
-		return err
 	}
 	return err
 }

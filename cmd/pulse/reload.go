@@ -11,8 +11,8 @@ import (
 )
 
 // reloadable are the options whose new values a running server takes over. It reads the files of
-// --tls-cert and --tls-key again, whether their names have changed or not.
-var reloadable = []string{"cors-allow", "edges", "hub-token", "log-level", "read-token", "relay-token", "tls-cert", "tls-key", "token"}
+// --tls-cert, --tls-key and --hub-ca again, whether their names have changed or not.
+var reloadable = []string{"cors-allow", "edges", "hub-ca", "hub-token", "log-level", "read-token", "relay-token", "tls-cert", "tls-key", "token"}
 
 // reloaded returns the running configuration with those values of next that a running server takes
 // over, the flags that changed, and the flags that need a restart. The error says why the new
@@ -24,7 +24,7 @@ func (c *Config) reloaded(next *Config) (merged *Config, changed, left []string,
 	takes := slices.Clone(reloadable)
 	// A running server does not become an edge or a hub, and does not cease to be one.
 	if (c.HubAddress == "") != (next.HubAddress == "") {
-		takes = slices.DeleteFunc(takes, func(name string) bool { return name == "hub-token" })
+		takes = slices.DeleteFunc(takes, func(name string) bool { return name == "hub-token" || name == "hub-ca" })
 	}
 	if (c.HubListenAddress == "") != (next.HubListenAddress == "") {
 		takes = slices.DeleteFunc(takes, func(name string) bool { return name == "edges" })
@@ -63,6 +63,10 @@ func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 			changed = append(changed, "the certificate")
 		}
 	}
+	trusted, err := loadTrust(running.HubCA)
+	if err != nil {
+		return err
+	}
 	if err := a.ingest.SetToken(running.RelayToken); err != nil {
 		return fmt.Errorf("--relay-token: %w", err)
 	}
@@ -76,6 +80,9 @@ func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 		a.edges.SetTokens(running.Edges)
 	}
 	if a.uplink != nil {
+		if a.trust.reload(trusted) {
+			changed = append(changed, "the certificate of the hub")
+		}
 		a.uplink.SetToken(running.HubToken)
 	}
 	a.query.SetTokens(running.Token, running.ReadToken)
