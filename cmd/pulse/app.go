@@ -81,8 +81,7 @@ type App struct {
 	ingest       *ingest.Server
 	edges        *link.Hub // nil unless this is a hub, as its listener is
 	edgeListener net.Listener
-	uplink       *link.Uplink // nil unless this is an edge, as trust is
-	trust        *trust
+	uplink       *link.Uplink // nil unless this is an edge
 	query        *query.Server
 	hostRelay    *agent.HostRelay // nil without --host-stats
 }

@@ -118,7 +118,7 @@ func (c *Config) validateEdges() error {
 		}
 	}
 	isEdge := len(missing) < 3
-	switch _, err := loadTrust(c.HubCA); {
+	switch _, err := hubTLS(c); {
 	case isEdge && len(missing) > 0:
 		return fmt.Errorf("--edge-name, --hub-address and --hub-token belong together: give all three for an edge, or none; missing: %s", strings.Join(missing, ", "))
 	case !isEdge && c.HubCA != "":

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"crypto/tls"
+	"fmt"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/journal/link"
 	"github.com/nanopack/pulse/query"
 )
@@ -19,14 +23,25 @@ func (a *App) buildEdges(registry *prometheus.Registry) (err error) {
 			Release: version(), Logger: log, Registerer: registry, Now: config.now,
 		})
 	case config.HubAddress != "":
-		if a.trust, err = newTrust(config); err != nil {
+		trusted, err := hubTLS(config)
+		if err != nil {
 			return err
 		}
 		a.uplink, err = link.NewUplink(link.UplinkOptions{
-			Address: config.HubAddress, Edge: config.EdgeName, Token: config.HubToken, TLS: a.trust.tlsConfig(), Journal: a.journal,
+			Address: config.HubAddress, Edge: config.EdgeName, Token: config.HubToken, TLS: trusted, Journal: a.journal,
 			Ask:     query.Asked(a.ingest, a.ingest, log),
 			Release: version(), Logger: log, Registerer: registry, Now: config.now,
 		})
+		return err
 	}
 	return err
+}
+
+// hubTLS is how an edge verifies its hub.
+func hubTLS(c *Config) (*tls.Config, error) {
+	config, err := command.ClientTLS(true, c.HubCA)
+	if err != nil {
+		return nil, fmt.Errorf("--hub-ca: %w", err)
+	}
+	return config, nil
 }

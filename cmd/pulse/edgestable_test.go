@@ -24,7 +24,7 @@ func TestEdgesCommand(t *testing.T) {
 			{Name: "cph1", State: "never"},
 			{Name: "old", State: "off", Since: ago(time.Hour), Has: 7},
 		},
-		Refused: []link.UnknownEdge{{Name: "gh\x1bost", Time: ago(30 * time.Second), Address: "10.0.0.66:5", Reason: "no edge has this name"}},
+		Refused: []link.UnknownEdge{{Name: "gh\x1bost", Refusal: link.Refusal{Time: ago(30 * time.Second), Address: "10.0.0.66:5", Reason: "no edge has this name"}}},
 	}
 	const want = `EDGE  STATE      SINCE  HAS      LACKS       GAPS        CLOCK  RELEASE  ADDRESS
 ber1  silent     2h     8,000    42 or more  -           -      v0.9.0   -

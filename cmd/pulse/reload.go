@@ -63,7 +63,7 @@ func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 			changed = append(changed, "the certificate")
 		}
 	}
-	trusted, err := loadTrust(running.HubCA)
+	trusted, err := hubTLS(running)
 	if err != nil {
 		return err
 	}
@@ -80,9 +80,7 @@ func (a *App) Reload(next *Config, level *slog.LevelVar) error {
 		a.edges.SetTokens(running.Edges)
 	}
 	if a.uplink != nil {
-		if a.trust.reload(trusted) {
-			changed = append(changed, "the certificate of the hub")
-		}
+		a.uplink.SetTLS(trusted)
 		a.uplink.SetToken(running.HubToken)
 	}
 	a.query.SetTokens(running.Token, running.ReadToken)
