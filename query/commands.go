@@ -3,6 +3,7 @@ package query
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +13,6 @@ import (
 	"slices"
 
 	"github.com/nanopack/pulse/ingest"
-	"github.com/nanopack/pulse/internal/apijson"
 	"github.com/nanopack/pulse/internal/nearest"
 	"github.com/nanopack/pulse/journal/link"
 )
@@ -65,7 +65,10 @@ func Asked(control Control, relays Relays, log *slog.Logger) func(ctx context.Co
 		}()
 		value, err := c.run(ctx, what, body)
 		if err == nil {
-			answer, err = apijson.Marshal(value)
+			answer, err = json.Marshal(value)
+		}
+		if err == nil && len(answer) > maxPassedOn {
+			return nil, &link.Refused{Text: fmt.Sprintf("the answer is longer than the %d bytes that the link takes: ask the Pulse at the edge itself", maxPassedOn)}
 		}
 		if err == nil {
 			log.Debug("the hub asked", "what", what)
@@ -79,10 +82,13 @@ func Asked(control Control, relays Relays, log *slog.Logger) func(ctx context.Co
 	}
 }
 
+// kindConflict is the kind of what cannot be done now, as forgetting a relay that is connected.
+const kindConflict = "conflict"
+
 // kindOf is what a status is called on the link; statusOf is the way back.
 var (
-	kindOf   = map[int]string{http.StatusBadRequest: "invalid", http.StatusNotFound: "not found", http.StatusConflict: "conflict"}
-	statusOf = map[string]int{"invalid": http.StatusBadRequest, "not found": http.StatusNotFound, "conflict": http.StatusConflict}
+	kindOf   = map[int]string{http.StatusBadRequest: link.KindInvalid, http.StatusNotFound: link.KindNotFound, http.StatusConflict: kindConflict}
+	statusOf = map[string]int{link.KindInvalid: http.StatusBadRequest, link.KindNotFound: http.StatusNotFound, kindConflict: http.StatusConflict}
 )
 
 // run does what a hub asks. The error is for answerTo.

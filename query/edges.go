@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -22,6 +23,8 @@ const (
 	edgeName = "edge"
 	// askTimeout is how long an edge may take for what is passed on to it.
 	askTimeout = 10 * time.Second
+	// maxPassedOn bounds a question and an answer, so that they fit into a frame of the link.
+	maxPassedOn = 3 << 19
 )
 
 type edgesAnswer struct {
@@ -34,7 +37,7 @@ func (s *Server) edges(w http.ResponseWriter, _ *http.Request, _ params) error {
 	answer := edgesAnswer{Edges: []link.Edge{}, Refused: []link.UnknownEdge{}}
 	for _, e := range s.o.Edges.Edges() {
 		e.Since, e.Heard = apijson.Time(e.Since), apijson.Time(e.Heard)
-		e.Gaps, e.Begun = shownGaps(e.Gaps), append([]link.Begun{}, e.Begun...)
+		e.Gaps, e.Begun = shownGaps(e.Gaps), slices.Clone(e.Begun)
 		for i := range e.Begun {
 			e.Begun[i].Time = apijson.Time(e.Begun[i].Time)
 		}
@@ -55,9 +58,9 @@ func (s *Server) edges(w http.ResponseWriter, _ *http.Request, _ params) error {
 	return nil
 }
 
-// shownGaps is a copy as the API shows it.
+// shownGaps is a copy with times as the API shows them.
 func shownGaps(gaps []link.Gap) []link.Gap {
-	gaps = append([]link.Gap{}, gaps...)
+	gaps = slices.Clone(gaps)
 	for i := range gaps {
 		gaps[i].Time = apijson.Time(gaps[i].Time)
 	}
@@ -83,8 +86,9 @@ func (s *Server) edgeOf(r *http.Request) (string, error) {
 	return edge, s.checkEdge(edge)
 }
 
-// bodyFor returns the edge that a request's parameters or body name, and the body without it.
-func (s *Server) bodyFor(r *http.Request) (edge string, body []byte, err error) {
+// bodyFor returns the edge that a request's parameters or body name, and the body without it, which
+// is one JSON object if there is an edge, or nil if there is none and none is needed.
+func (s *Server) bodyFor(r *http.Request, emptyAllowed bool) (edge string, body []byte, err error) {
 	if edge, err = s.edgeOf(r); err != nil {
 		return "", nil, err
 	}
@@ -92,31 +96,41 @@ func (s *Server) bodyFor(r *http.Request) (edge string, body []byte, err error) 
 		return "", nil, err
 	}
 	fields, err := strictjson.Fields(body)
-	if err != nil || !slices.ContainsFunc(fields, func(f strictjson.Field) bool { return f.Name == edgeName }) {
-		return edge, body, nil // whoever reads the whole body says what is wrong with it
+	named := slices.ContainsFunc(fields, func(f strictjson.Field) bool { return f.Name == edgeName })
+	switch {
+	case edge == "" && !named:
+		return "", body, nil // whoever reads it says what is wrong with it
+	case emptyAllowed && len(bytes.TrimSpace(body)) == 0:
+		return edge, nil, nil
+	case err != nil:
+		return "", nil, badBody(err)
 	}
 	rest := make(map[string]json.RawMessage)
 	for _, f := range fields {
-		if f.Again {
-			return "", nil, badRequest("%s is given twice: give it once", shorten(f.Name, 40))
+		if f.Again && f.Name == edgeName {
+			return "", nil, badRequest("edge is given twice: give it once")
 		}
 		rest[f.Name] = f.Value
 	}
-	var inBody string
-	if err := json.Unmarshal(rest[edgeName], &inBody); err != nil {
-		return "", nil, badRequest("edge must be a text: the name of an edge")
+	if named {
+		var name string
+		if err := json.Unmarshal(rest[edgeName], &name); err != nil {
+			return "", nil, badRequest("edge must be a text: the name of an edge")
+		}
+		if edge != "" && name != edge {
+			return "", nil, badRequest("the parameter edge is %q, and the body's is %q: give one of them", shorten(edge, 40), shorten(name, 40))
+		}
+		if err := s.checkEdge(name); err != nil {
+			return "", nil, err
+		}
+		edge = name
+		delete(rest, edgeName)
 	}
-	if edge != "" && inBody != edge {
-		return "", nil, badRequest("the parameter edge is %q, and the body's is %q: give one of them", shorten(edge, 40), shorten(inBody, 40))
-	}
-	if err := s.checkEdge(inBody); err != nil {
-		return "", nil, err
-	}
-	delete(rest, edgeName)
-	body, err = apijson.Marshal(rest)
-	return inBody, body, err
+	body, err = json.Marshal(rest)
+	return edge, body, err
 }
 
+// checkEdge refuses a name that no edge can have. "" stands for this Pulse itself.
 func (s *Server) checkEdge(name string) error {
 	switch {
 	case name == "":
@@ -139,7 +153,7 @@ func (s *Server) passOn(w http.ResponseWriter, r *http.Request, edge, what strin
 
 // tell asks an edge for what has no answer but that it is done.
 func (s *Server) tell(r *http.Request, edge, what string, request any) error {
-	body, err := apijson.Marshal(request)
+	body, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
@@ -149,6 +163,9 @@ func (s *Server) tell(r *http.Request, edge, what string, request any) error {
 // askFor asks an edge and reads its answer into answer. The error says at which edge, and whether
 // something may have changed there.
 func (s *Server) askFor(r *http.Request, edge, what string, body []byte, answer any) error {
+	if len(body) > maxPassedOn {
+		return &httpError{status: http.StatusRequestEntityTooLarge, text: fmt.Sprintf("the body is longer than the %d bytes that can be passed on to an edge", maxPassedOn)}
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), askTimeout)
 	defer cancel()
 	text, err := s.o.Edges.Ask(ctx, edge, what, body)
@@ -185,31 +202,35 @@ func unsure(r *http.Request) string {
 	return "it may have done what was asked, so look there before you ask again (GET /overrides and /relays take edge too)"
 }
 
+// noEdge is the answer for a name that no edge has.
 func (s *Server) noEdge(name string) error {
 	var known []string
 	for _, e := range s.o.Edges.Edges() {
 		known = append(known, e.Name)
 	}
-	return &httpError{status: http.StatusNotFound,
-		text: fmt.Sprintf("there is no edge %q; GET /edges lists those that there are%s", shorten(name, 64), didYouMean(name, known))}
+	more := didYouMean(name, known)
+	if more == "" {
+		more = "; GET /edges lists those that there are"
+	}
+	return &httpError{status: http.StatusNotFound, text: fmt.Sprintf("there is no edge %q%s", shorten(name, 64), more)}
 }
 
-// down is the text for an edge that has no link.
+// down is the text for an edge that has no link: since when, and what to do.
 func (s *Server) down(r *http.Request, edge string) string {
-	text := "edge " + edge + " has no link now"
+	why, then := "has no link now", "ask again when GET /edges says connected, or ask the Pulse at the edge itself"
 	for _, e := range s.o.Edges.Edges() {
 		switch {
 		case e.Name != edge:
-		case e.State == "silent" && !e.Since.IsZero():
-			text += ", since " + apijson.Time(e.Since).Format(time.RFC3339)
-		case e.State == "never":
-			text = "edge " + edge + " has never connected"
-		case e.State == "off":
-			text = "edge " + edge + " has no token here any more"
+		case e.State == link.StateSilent && !e.Since.IsZero():
+			why = "has had no link since " + apijson.Time(e.Since).Format(time.RFC3339)
+		case e.State == link.StateNever:
+			why = "has never connected"
+		case e.State == link.StateOff:
+			why, then = "has no token here any more", "give it one again (--edges), or ask the Pulse at the edge itself"
 		}
 	}
 	if !reads(r) {
-		text += ": nothing was changed"
+		why += ": nothing was changed"
 	}
-	return text + "; ask again when GET /edges says connected, or ask the Pulse at the edge itself"
+	return "edge " + edge + " " + why + "; " + then
 }

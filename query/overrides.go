@@ -6,7 +6,7 @@ import "net/http"
 // or pass it on to the edge that the request names.
 
 func (s *Server) addOverride(w http.ResponseWriter, r *http.Request, _ params) error {
-	edge, body, err := s.bodyFor(r)
+	edge, body, err := s.bodyFor(r, false)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ type flushAnswer struct {
 }
 
 func (s *Server) flush(w http.ResponseWriter, r *http.Request, _ params) error {
-	edge, body, err := s.bodyFor(r)
+	edge, body, err := s.bodyFor(r, true)
 	if err != nil {
 		return err
 	}

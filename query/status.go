@@ -116,9 +116,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error 
 		answer.Edges = &StatusEdges{}
 		for _, e := range s.o.Edges.Edges() {
 			switch e.State {
-			case "connected":
+			case link.StateConnected:
 				answer.Edges.Connected++
-			case "silent":
+			case link.StateSilent:
 				answer.Edges.Silent++
 			}
 		}
