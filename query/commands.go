@@ -25,14 +25,13 @@ type commands struct {
 	compat  bool // refuse as 0.2 did
 }
 
-// What a hub asks its edges.
+// What a hub may ask its edges: it looks, and polls more or less often. Anything else is done at the
+// edge.
 const (
 	askOverride  = "override"  // an override request; the answer is the override
 	askOverrides = "overrides" // the answer is the list
 	askCancel    = "cancel"    // {"id"}
-	askFlush     = "flush"     // {"relays"}; the answer is {"relays": n}
 	askRelays    = "relays"    // the answer is the list
-	askForget    = "forget"    // {"relay"}
 )
 
 // The bodies that are no requests or values of the rooms.
@@ -40,14 +39,8 @@ type (
 	overrideID struct {
 		ID string `json:"id"`
 	}
-	relayID struct {
-		Relay string `json:"relay"`
-	}
 	relayIDs struct {
 		Relays []string `json:"relays"`
-	}
-	relayCount struct {
-		Relays int `json:"relays"`
 	}
 )
 
@@ -82,13 +75,10 @@ func Asked(control Control, relays Relays, log *slog.Logger) func(ctx context.Co
 	}
 }
 
-// kindConflict is the kind of what cannot be done now, as forgetting a relay that is connected.
-const kindConflict = "conflict"
-
 // kindOf is what a status is called on the link; statusOf is the way back.
 var (
-	kindOf   = map[int]string{http.StatusBadRequest: link.KindInvalid, http.StatusNotFound: link.KindNotFound, http.StatusConflict: kindConflict}
-	statusOf = map[string]int{link.KindInvalid: http.StatusBadRequest, link.KindNotFound: http.StatusNotFound, kindConflict: http.StatusConflict}
+	kindOf   = map[int]string{http.StatusBadRequest: link.KindInvalid, http.StatusNotFound: link.KindNotFound}
+	statusOf = map[string]int{link.KindInvalid: http.StatusBadRequest, link.KindNotFound: http.StatusNotFound}
 )
 
 // run does what a hub asks. The error is for answerTo.
@@ -104,19 +94,10 @@ func (c commands) run(ctx context.Context, what string, body []byte) (any, error
 			return nil, err
 		}
 		return struct{}{}, c.cancel(of.ID)
-	case askFlush:
-		n, err := c.flush(body)
-		return relayCount{n}, err
 	case askRelays:
 		return c.relays.Relays(), nil
-	case askForget:
-		var of relayID
-		if err := parseJSON(body, &of, false); err != nil {
-			return nil, err
-		}
-		return struct{}{}, c.control.Forget(ctx, of.Relay)
 	}
-	return nil, badRequest("this release does not answer %q: upgrade the edge", shorten(what, 40))
+	return nil, badRequest("an edge of this release does not answer %q to its hub", shorten(what, 40))
 }
 
 func (c commands) override(ctx context.Context, body []byte) (ingest.Override, error) {

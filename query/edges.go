@@ -141,6 +141,11 @@ func (s *Server) checkEdge(name string) error {
 	return checkName("the edge", name)
 }
 
+// onlyAt refuses what a hub may not ask of an edge.
+func onlyAt(edge string) error {
+	return badRequest("a hub may change nothing at an edge but overrides: ask the Pulse at the edge %s itself", edge)
+}
+
 // passOn answers with what an edge answers.
 func (s *Server) passOn(w http.ResponseWriter, r *http.Request, edge, what string, body []byte) error {
 	var answer json.RawMessage

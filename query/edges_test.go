@@ -94,11 +94,7 @@ var passedOn = []struct{ method, path, body, what, asked, answer, want string }{
 	{"POST", "/overrides?edge=ams1", `{"duration":60}`, "override", `{"duration":60}`, `{"id":"<o1>"}`, `{"id":"<o1>"}`},
 	{"GET", "/overrides?edge=ams1", "", "overrides", "", `[]`, `[]`},
 	{"DELETE", "/overrides/o%2F1?edge=ams1", "", "cancel", `{"id":"o/1"}`, `{}`, `{"msg":"Success"}`},
-	{"POST", "/flush", `{"edge":"ams1"}`, "flush", `{}`, `{"relays":3}`, `{"msg":"Success","relays":3}`},
-	{"POST", "/flush?edge=ams1", "", "flush", "", `{"relays":3}`, `{"msg":"Success","relays":3}`},
-	{"POST", "/flush?edge=ams1", `{"edge":"ams1","relays":["web1"]}`, "flush", `{"relays":["web1"]}`, `{"relays":1}`, `{"msg":"Success","relays":1}`},
 	{"GET", "/relays?edge=ams1&X-AUTH-TOKEN=" + testToken, "", "relays", "", `[{"id":"web1","of a newer release":1}]`, `[{"id":"web1","of a newer release":1}]`},
-	{"DELETE", "/relays/%3Cweb%3E?edge=ams1", "", "forget", `{"relay":"\u003cweb\u003e"}`, `{}`, `{"msg":"Success"}`},
 }
 
 func TestPassedOnToAnEdge(t *testing.T) {
@@ -134,7 +130,6 @@ func TestEdgeDoesNotAnswer(t *testing.T) {
 		{"unknown", "", link.ErrNoEdge, 404, `no edge \"ams1\"`, `no edge \"ams1\"`},
 		{"invalid", "", &link.Refused{Kind: "invalid", Text: "no such thing"}, 400, "edge ams1: no such thing", "edge ams1: no such thing"},
 		{"not found", "", &link.Refused{Kind: "not found", Text: "no such thing"}, 404, "edge ams1: no such thing", "edge ams1: no such thing"},
-		{"conflict", "", &link.Refused{Kind: "conflict", Text: "connected"}, 409, "edge ams1: connected", "edge ams1: connected"},
 		{"failed", "", &link.Refused{Text: internalError}, 502, "edge ams1: internal error", "edge ams1: internal error"},
 		{"late", "", context.DeadlineExceeded, 504, "within 10s: ask again", "may have done"},
 		{"broken", "", errors.New("connection reset"), 502, "broke before the answer came: ask again", "may have done"},
@@ -204,19 +199,12 @@ func TestEdgeParameters(t *testing.T) {
 	})
 	for _, c := range []struct{ method, path, body, part string }{
 		{"GET", "/relays?edge=ams1&edge=fra1", "", "edge is given 2 times"},
-		{"DELETE", "/relays/web1?egde=ams1", "", `\"egde\" is not a parameter`},
 		{"DELETE", "/overrides/o1?host=web1", "", `\"host\" is not a parameter`},
 		{"GET", "/overrides?edge=%zz", "", "malformed"},
 		{"GET", "/overrides?edge=" + strings.Repeat("x", 1000), "", "at most"},
 		{"GET", "/overrides?edge=a%00", "", "control characters"},
-		{"POST", "/flush?edge=fra1", `{"edge":"ams1"}`, `is \"fra1\", and the body's is \"ams1\"`},
-		{"POST", "/flush?edge=fra1", `{"edge":""}`, `is \"fra1\", and the body's is \"\"`},
-		{"POST", "/flush", `{"edge":5}`, "edge must be a text"},
-		{"POST", "/flush", `{"edge":["ams1"]}`, "edge must be a text"},
-		{"POST", "/flush", `{"edge":"ams1","edge":"fra1"}`, "edge is given twice"},
 		{"POST", "/overrides?edge=ams1", "", "not the JSON object expected: EOF"},
 		{"POST", "/overrides?edge=ams1", "duration=60", "not the JSON object expected: invalid character 'd'"},
-		{"POST", "/flush?edge=ams1", "null", "not the JSON object expected"},
 		{"POST", "/overrides", `{"edge":"ams1"} {}`, "more than one"},
 		{"POST", "/overrides", `{"Edge":"ams1","duration":5}`, "unknown field"},
 	} {
@@ -265,14 +253,7 @@ func TestAskedAsOverHTTP(t *testing.T) {
 		{"DELETE", "/overrides/o1", ""},
 		{"DELETE", "/overrides/o7", ""},
 		{"DELETE", "/overrides/%00", ""},
-		{"POST", "/flush", ""},
-		{"POST", "/flush", `{"relays": ["web1"]}`},
-		{"POST", "/flush", `{"relays": ["wbe1"]}`},
-		{"POST", "/flush", `{"relay": "web1"}`},
 		{"GET", "/relays", ""},
-		{"DELETE", "/relays/web%2F1%2050%25", ""},
-		{"DELETE", "/relays/web1", ""},
-		{"DELETE", "/relays/wbe1", ""},
 	} {
 		own := edge.do(t, c.method, c.path, c.body)
 		want := own.body
@@ -290,7 +271,7 @@ func TestAskedAsOverHTTP(t *testing.T) {
 // TestAskedWhatItDoesNotKnow: questions of another release, and questions that are no JSON.
 func TestAskedWhatItDoesNotKnow(t *testing.T) {
 	asked := Asked(&fakeControl{}, &fakeRelays{}, slog.New(slog.DiscardHandler))
-	for what, part := range map[string]string{"restart": "does not answer", "": "does not answer", "cancel": "not the JSON", "forget": "not the JSON", "override": "not the JSON", "flush": "not the JSON"} {
+	for what, part := range map[string]string{"restart": "does not answer", "": "does not answer", "cancel": "not the JSON", "override": "not the JSON", "forget": "does not answer", "flush": "does not answer"} {
 		_, err := asked(t.Context(), what, []byte(`[`))
 		refused, ok := errors.AsType[*link.Refused](err)
 		if !ok || refused.Kind != "invalid" || !strings.Contains(refused.Text, part) {
@@ -303,7 +284,7 @@ func TestAskedWhatItDoesNotKnow(t *testing.T) {
 // are not for clients stay in the edge's log.
 func TestAskedPanics(t *testing.T) {
 	var log strings.Builder
-	control := &fakeControl{forget: func(id string) error {
+	control := &fakeControl{cancel: func(id string) error {
 		if id == "panic" {
 			panic("a defect")
 		}
@@ -311,7 +292,7 @@ func TestAskedPanics(t *testing.T) {
 	}}
 	asked := Asked(control, &fakeRelays{}, slog.New(slog.NewTextHandler(&log, nil)))
 	for _, id := range []string{"panic", "error"} {
-		answer, err := asked(t.Context(), "forget", []byte(`{"relay":"`+id+`"}`))
+		answer, err := asked(t.Context(), "cancel", []byte(`{"id":"`+id+`"}`))
 		refused, ok := errors.AsType[*link.Refused](err)
 		if answer != nil || !ok || *refused != (link.Refused{Text: internalError}) {
 			t.Errorf("%s: %s %v", id, answer, err)
@@ -329,7 +310,7 @@ func TestPassedOnIsBounded(t *testing.T) {
 		t.Error("asked")
 		return nil, link.ErrDown
 	})
-	w.do(t, "POST", "/flush", `{"edge":"ams1","relays":["`+strings.Repeat("<", maxBodyBytes/2)+`"]}`).contains(t, http.StatusRequestEntityTooLarge, "1572864 bytes")
+	w.do(t, "POST", "/overrides", `{"edge":"ams1","relays":["`+strings.Repeat("<", maxBodyBytes/2)+`"]}`).contains(t, http.StatusRequestEntityTooLarge, "1572864 bytes")
 
 	relays := fakeRelays{relays: make([]ingest.Relay, 20_000)}
 	_, err := Asked(&fakeControl{}, &relays, slog.New(slog.DiscardHandler))(t.Context(), "relays", nil)

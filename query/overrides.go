@@ -2,7 +2,7 @@ package query
 
 import "net/http"
 
-// The handlers of overrides, flush and relays do what they are asked with this Pulse's own relays,
+// The handlers of overrides and relays do what they are asked with this Pulse's own relays,
 // or pass it on to the edge that the request names.
 
 func (s *Server) addOverride(w http.ResponseWriter, r *http.Request, _ params) error {
@@ -50,8 +50,8 @@ func (s *Server) cancelOverride(w http.ResponseWriter, r *http.Request, p params
 }
 
 type flushAnswer struct {
-	Msg string `json:"msg"`
-	relayCount
+	Msg    string `json:"msg"`
+	Relays int    `json:"relays"`
 }
 
 func (s *Server) flush(w http.ResponseWriter, r *http.Request, _ params) error {
@@ -59,15 +59,13 @@ func (s *Server) flush(w http.ResponseWriter, r *http.Request, _ params) error {
 	if err != nil {
 		return err
 	}
-	answer := flushAnswer{Msg: "Success"}
 	if edge != "" {
-		err = s.askFor(r, edge, askFlush, body, &answer.relayCount)
-	} else {
-		answer.Relays, err = s.commands.flush(body)
+		return onlyAt(edge)
 	}
+	n, err := s.commands.flush(body)
 	if err != nil {
 		return err
 	}
-	s.writeJSON(w, http.StatusOK, answer)
+	s.writeJSON(w, http.StatusOK, flushAnswer{"Success", n})
 	return nil
 }

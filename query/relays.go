@@ -22,11 +22,9 @@ func (s *Server) forgetRelay(w http.ResponseWriter, r *http.Request, p params) e
 	case err != nil:
 		return err
 	case edge != "":
-		err = s.tell(r, edge, askForget, relayID{p.get("id")})
-	default:
-		err = s.o.Control.Forget(r.Context(), p.get("id"))
+		return onlyAt(edge)
 	}
-	if err != nil {
+	if err := s.o.Control.Forget(r.Context(), p.get("id")); err != nil {
 		return err
 	}
 	s.writeSuccess(w)
