@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -51,7 +52,7 @@ func printEdges(w io.Writer, answer edgesAnswer, now time.Time) error {
 		}
 		switch e.State {
 		case "connected":
-			clock = fmt.Sprintf("%+.1fs", e.ClockOffset)
+			clock = fmt.Sprintf("%+.1fs", math.Round(10*e.ClockOffset)/10+0) // + 0: no -0.0
 		case "never":
 			lacks = "-"
 		default:

@@ -16,7 +16,7 @@ func TestEdgesCommand(t *testing.T) {
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	answer := edgesAnswer{
 		Edges: []link.Edge{
-			{Name: "ams1", State: "connected", Since: ago(3 * time.Minute), Address: "10.0.0.8:40001", Release: "v0.9.0", Has: 812345, Last: 812350, Lacks: 5, ClockOffset: -0.25,
+			{Name: "ams1", State: "connected", Since: ago(3 * time.Minute), Address: "10.0.0.8:40001", Release: "v0.9.0", Has: 812345, Last: 812350, Lacks: 5, ClockOffset: -0.04,
 				Gaps: []link.Gap{{From: 100, To: 299, Events: 200, Reason: "dropped by retention", Time: ago(time.Hour)}}},
 			{Name: "ber1", State: "silent", Since: ago(2 * time.Hour), Heard: ago(2 * time.Hour), Release: "v0.9.0", Has: 8000, Last: 8042, Lacks: 42,
 				Begun:  []link.Begun{{At: 7001, Kept: 7100, Reason: "the edge was set back", Time: ago(24 * time.Hour)}},
@@ -29,7 +29,7 @@ func TestEdgesCommand(t *testing.T) {
 	const want = `EDGE  STATE      SINCE  HAS      LACKS       GAPS        CLOCK  RELEASE  ADDRESS
 ber1  silent     2h     8,000    42 or more  -           -      v0.9.0   -
 cph1  never      -      0        -           -           -      -        -
-ams1  connected  3m     812,345  5           200 events  -0.2s  v0.9.0   10.0.0.8:40001
+ams1  connected  3m     812,345  5           200 events  +0.0s  v0.9.0   10.0.0.8:40001
 old   off        1h     7        0 or more   -           -      -        -
 
 GAP OF  FROM  TO   EVENTS  FOUND                 REASON
