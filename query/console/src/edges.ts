@@ -1,5 +1,5 @@
 import {get, isHub, type Edge, type EdgeGap, type Edges} from "./api"
-import {ago, clock, moment, number, span} from "./format"
+import {ago, clock, events, exact, moment, number, span} from "./format"
 import {href} from "./route"
 import {every, fill, h, notice, sparkline} from "./ui"
 import type {View} from "./main"
@@ -18,7 +18,7 @@ export async function edges({root, signal}: View): Promise<void> {
     try {
       const answer = await get<Edges>("/edges", [], signal), all = answer.edges ?? []
       for (const e of all) paces.set(e.name, [...(paces.get(e.name) ?? []).slice(-89), {at: performance.now() / 1000, has: e.has, lacks: e.lacks}])
-      const rank = (e: Edge) => (e.state === "off" ? 4 : e.state === "silent" ? 0 : troubled(e) ? 1 : e.state === "never" ? 2 : 3)
+      const rank = (e: Edge) => (e.state === "off" ? 4 : e.state === "silent" || e.notice ? 0 : troubled(e) ? 1 : e.state === "never" ? 2 : 3)
       all.sort((a, b) => rank(a) - rank(b) || (a.name < b.name ? -1 : 1))
       const of = (state: Edge["state"]) => all.filter(e => e.state === state).length
       const parts = [`${all.length} ${all.length === 1 ? "edge" : "edges"}`, `${of("connected")} connected`, of("silent") ? h("strong", {class: "bad"}, `${of("silent")} silent`) : null, of("never") ? `${of("never")} never connected` : null, of("off") ? `${of("off")} off` : null].filter(p => p !== null)
@@ -36,20 +36,25 @@ export async function edges({root, signal}: View): Promise<void> {
 }
 
 const offset = (e: Edge): number => (Math.abs(e.clock_offset ?? 0) > 1 ? e.clock_offset! : 0)
-const troubled = (e: Edge): boolean => Boolean(e.notice || e.refused || e.gaps?.length || e.begun?.length || offset(e))
+// recent is whether something is worth attention: it was within a day.
+const recent = (x: {time: string}): boolean => ago(x.time) < 86_400
+// refusedSince is the newest refusal under an edge's name, unless the edge was let in after it.
+const refusedSince = (e: Edge) => (e.refused && (e.state !== "connected" || ago(e.refused.time) < ago(e.since)) ? e.refused : null)
+const troubled = (e: Edge): boolean => Boolean(e.notice || refusedSince(e) || e.gaps?.some(recent) || e.begun?.some(recent) || offset(e))
 
 function card(e: Edge, pace: Pace[]): HTMLElement {
-  const look = e.state === "silent" ? "silent" : e.state === "connected" ? (troubled(e) ? "late" : "ok") : "none"
-  return h("section", {class: `box${e.state === "silent" || e.notice ? " failing" : ""}`, "aria-label": `edge ${e.name}`},
-    h("h2", {}, h("span", {class: `dot ${look}`}), e.name, " ", h("a", {class: "small", href: href(["hosts"], {q: `edge:${e.name}`})}, "hosts")),
+  const refused = refusedSince(e)
+  const look = e.state === "silent" || e.notice ? "silent" : e.state === "connected" ? (troubled(e) ? "late" : "ok") : "none"
+  return h("section", {class: `box${look === "silent" ? " failing" : ""}`, "aria-label": `edge ${e.name}`},
+    h("h2", {}, h("span", {class: `dot ${look}`}), e.name, " ", e.state === "never" ? null : h("a", {class: "small", href: href(["hosts"], {q: `edge:${e.name}`})}, "hosts")),
     h("p", {class: e.state === "silent" ? "bad" : ""}, h("strong", {}, state(e))),
     behind(e, pace),
     e.notice ? notice(e.notice) : null,
-    e.refused ? h("p", {class: "bad"}, `Refused ${span(ago(e.refused.time))} ago, from ${e.refused.address}: ${e.refused.reason}`) : null,
+    refused ? h("p", {class: recent(refused) ? "bad" : "dim"}, `Refused ${span(ago(refused.time))} ago, from ${refused.address}: ${refused.reason}`) : null,
     offset(e) ? h("p", {class: "warn"}, `Its clock is ${span(Math.abs(offset(e)))} ${offset(e) > 0 ? "ahead of" : "behind"} this one: its readings have the times of its clock.`) : null,
     gapsOf(e.gaps),
-    (e.begun ?? []).map(b => h("p", {class: "warn"}, `It began another history at its event ${number(b.at)}, at ${clock(moment(b.time) ?? 0)}: ${b.reason}. The hub keeps what it had, up to event ${number(b.kept)}.`)),
-    h("p", {class: "dim"}, [e.address, e.release && `Pulse ${e.release}`, `${number(e.events)} events here`].filter(t => t).join(", ")))
+    (e.begun ?? []).slice(-3).reverse().map(b => h("p", {class: recent(b) ? "warn" : "dim"}, `It began another history at its event ${exact(b.at)}, at ${clock(moment(b.time) ?? 0)}: ${b.reason}. The hub keeps what it had, up to event ${exact(b.kept)}.`)),
+    h("p", {class: "dim"}, [e.address, e.release && `Pulse ${e.release}`, e.events ? `${events(e.events)} since this hub's start` : ""].filter(t => t).join(", ")))
 }
 
 // state is an edge's state in words.
@@ -65,7 +70,6 @@ function state(e: Edge): string {
 
 // behind is what the hub lacks of an edge, and where that is.
 function behind(e: Edge, pace: Pace[]): HTMLElement | null {
-  const events = (n: number) => `${number(n)} ${n === 1 ? "event" : "events"}`
   switch (e.state) {
     case "connected": {
       const old = pace.at(-6) ?? pace[0], now = pace.at(-1), seconds = old && now ? now.at - old.at : 0
@@ -80,6 +84,10 @@ function behind(e: Edge, pace: Pace[]): HTMLElement | null {
   }
 }
 
-// gapsOf says which events of an edge's journal are lost, at either end of the link.
-export const gapsOf = (gaps: EdgeGap[] | null | undefined): HTMLElement[] => (gaps ?? []).map(g =>
-  h("p", {class: "bad"}, `${number(g.events)} ${g.events === 1 ? "event is" : "events are"} lost, ${number(g.from)}–${number(g.to)} of its journal, found ${clock(moment(g.time) ?? 0)}: ${g.reason}`))
+// gapsOf says which events of an edge's journal the hub will not have, the newest gaps first.
+export function gapsOf(gaps: EdgeGap[] | null | undefined): HTMLElement[] {
+  const all = gaps ?? [], shown = all.slice(-5).reverse()
+  const lines = shown.map(g => h("p", {class: recent(g) ? "bad" : "dim"}, `The hub will never get ${events(g.events)}: ${exact(g.from)}–${exact(g.to)} of the edge's journal, found ${clock(moment(g.time) ?? 0)}: ${g.reason}`))
+  if (all.length > shown.length) lines.push(h("p", {class: "dim"}, `and ${exact(all.length - shown.length)} older gaps: ${events(all.reduce((n, g) => n + g.events, 0))} in all`))
+  return lines
+}

@@ -63,6 +63,10 @@ export function number(v: number | null | undefined, unit: Unit = ""): string {
   return unit === "" ? text : unit === "/s" ? `${text}/s` : `${text} ${unit}`
 }
 
+// exact is a whole number with all of its digits, and events so many of them.
+export const exact = (n: number): string => n.toLocaleString("en")
+export const events = (n: number): string => `${exact(n)} ${n === 1 ? "event" : "events"}`
+
 function digits(v: number): string {
   const a = Math.abs(v)
   return Number(v.toFixed(a >= 100 ? 0 : a >= 10 ? 1 : a >= 1 ? 2 : 4)).toString()

@@ -1,6 +1,6 @@
 import {ask, get, send, type Projection, type Reject, type Replay, type Status, type Uplink} from "./api"
 import {gapsOf} from "./edges"
-import {ago, bytes, clock, moment, number, placed, span} from "./format"
+import {ago, bytes, clock, events, exact, moment, number, placed, span} from "./format"
 import {linesOf, plot} from "./plot"
 import {askRange, picker, windowOf} from "./range"
 import {go, href} from "./route"
@@ -166,7 +166,7 @@ function uplink(u: Uplink, lacked: number[]): HTMLElement {
   return h("section", {class: `box link${bad ? " failing" : ""}`, "aria-label": "link to the hub"}, h("h2", {}, h("span", {class: `dot ${bad ? "silent" : "ok"}`}), "Link to the hub"),
     h("p", {class: bad ? "bad" : ""}, h("strong", {}, state)),
     u.error ? notice(u.error) : null, u.notice ? notice(u.notice) : null,
-    h("p", {class: u.lacks ? "" : "good"}, u.lacks === 0 ? `The hub has all ${number(u.last)} events of this journal. ` : `The hub has this journal's events up to ${number(u.hub_has)} and lacks ${number(u.lacks)}, ${u.state === "connected" ? "which are handed over now" : "which wait here"}. `, lacked.some(n => n > 0) ? sparkline(lacked) : null),
+    h("p", {class: u.lacks ? "" : "good"}, u.lacks === 0 ? `The hub has all ${events(u.last)} of this journal. ` : `The hub has this journal's events up to ${exact(u.hub_has)} and lacks ${exact(u.lacks)}, ${u.state === "connected" ? "which are handed over now" : "which wait here"}. `, lacked.some(n => n > 0) ? sparkline(lacked) : null),
     gapsOf(u.gaps),
     h("p", {class: "dim"}, `This edge is ${u.edge}; the hub is ${u.hub}${u.hub_release ? `, Pulse ${u.hub_release}` : ""}. Everything here goes on without the link.`))
 }
