@@ -46,7 +46,7 @@ function card(e: Edge, pace: Pace[]): HTMLElement {
   const refused = refusedSince(e)
   const look = e.state === "silent" || e.notice ? "silent" : e.state === "connected" ? (troubled(e) ? "late" : "ok") : "none"
   return h("section", {class: `box${look === "silent" ? " failing" : ""}`, "aria-label": `edge ${e.name}`},
-    h("h2", {}, h("span", {class: `dot ${look}`}), e.name, " ", e.state === "never" ? null : h("a", {class: "small", href: href(["hosts"], {q: `edge:${e.name}`})}, "hosts")),
+    h("h2", {}, h("span", {class: `dot ${look}`}), e.name, " ", e.state === "never" ? null : h("a", {class: "small", href: href(["hosts"], {edge: e.name})}, "hosts")),
     h("p", {class: e.state === "silent" ? "bad" : ""}, h("strong", {}, state(e))),
     behind(e, pace),
     e.notice ? notice(e.notice) : null,

@@ -17,13 +17,13 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   const save = (key: string, value: string) => { value ? params.set(key, value) : params.delete(key); replace(["hosts"], params); scroller.scrollTop = 0; arrange() }
 
   const search = h("input", {type: "search", placeholder: "Search hosts and tags", "aria-label": "search hosts and tags", value: params.get("q") ?? "", oninput: () => save("q", search.value)})
-  const groups = h("span", {})
+  const groups = h("span", {}), chip = h("span", {})
   const summary = h("p", {class: "summary", role: "status"})
   const body = h("div", {class: "rows", role: "presentation"})
   const scroller = h("div", {class: "scroller", tabindex: "0", role: "rowgroup", onscroll: () => draw()}, body)
   const head = h("div", {class: "row head", role: "row"})
   const error = h("div", {})
-  fill(root, h("h1", {}, "Hosts"), h("div", {class: "bar"}, search, groups, summary), error,
+  fill(root, h("h1", {}, "Hosts"), h("div", {class: "bar"}, search, groups, chip, summary), error,
     h("div", {class: "hosts", role: "table", "aria-label": "hosts"}, h("div", {role: "rowgroup"}, head), scroller))
 
   const columns: [key: string, title: string][] = [["state", "State"], ["host", "Host"], ["age", "Seen"], ...figures.map((f): [string, string] => [f.key, f.title])]
@@ -43,7 +43,9 @@ export async function hosts({root, route, signal}: View): Promise<void> {
     const by = params.get("sort") ?? "state", sign = params.get("desc") === "1" ? -1 : 1
     const rank = {silent: 0, late: 1, high: 2, ok: 3}
     const value = (a: Host): number | string => by === "host" ? a.name : by === "state" ? rank[a.state] : by === "age" ? a.age : a.values[by] ?? -Infinity
-    const found = all.filter(a => q.every(w => a.name.toLowerCase().includes(w) || Object.entries(a.tags).some(([k, v]) => `${k}:${v}`.toLowerCase().includes(w))))
+    const only = params.get("edge")
+    fill(chip, only ? h("span", {class: "chip"}, `edge:${only}`, h("button", {type: "button", class: "quiet", "aria-label": "hosts of all edges", onclick: () => save("edge", "")}, "×")) : null)
+    const found = all.filter(a => (!only || a.edge === only) && q.every(w => a.name.toLowerCase().includes(w) || Object.entries(a.tags).some(([k, v]) => `${k}:${v}`.toLowerCase().includes(w))))
     found.sort((a, b) => {
       const x = value(a), y = value(b)
       return (x < y ? -1 : x > y ? 1 : 0) * sign || (a.name < b.name ? -1 : a.name > b.name ? 1 : a.key < b.key ? -1 : 1)

@@ -76,6 +76,7 @@ export const scenarios = ({open, enter, accessible, shot, until, data, base}) =>
       await has("cust-7", /The hub lacks [\d,]+ events, which cust-7 hands over, \d+ a second: done in about 1m/, "Its clock is 4s behind this one", /^The hub will never get 1,500 events: 8,001–9,500 of the edge's journal, found .*: the edge's journal no longer held them/)
       await has("ship", "another Pulse uses this name, from 198.51.100.4:999: <b>rename</b> one of them", /^It began another history at its event 1, .*begun anew. The hub keeps what it had, up to event 5,000/, "Its clock is 1m 1s ahead of")
       await has("lab", "never connected", "--edge-name lab", "Refused 30s ago, from 10.3.0.1:7: its token is wrong")
+      await until("no link to hosts of an edge that never was here", async () => (await card("lab").getByRole("link").count()) === 0)
       await has("old", "off: it has no token here any more")
       await page.getByText("6 edges, 3 connected, 1 silent, 1 never connected, 1 off").waitFor()
       assert.match(await page.locator(".edges h2").first().textContent(), /^fra1/) // what is worst comes first
@@ -109,6 +110,11 @@ export const scenarios = ({open, enter, accessible, shot, until, data, base}) =>
     await page.getByLabel("search hosts and tags").fill("")
     await page.getByLabel("group by a tag").selectOption("edge")
     await page.getByText("edge:cust-7", {exact: true}).waitFor()
+    await page.goto(`${base}/#/edges`)
+    await page.getByRole("region", {name: "edge fra1"}).getByRole("link", {name: "hosts"}).click()
+    await page.getByText("2 of 8 hosts").waitFor()
+    await page.getByRole("button", {name: "hosts of all edges"}).click()
+    await page.getByText("8 hosts, 3 silent").waitFor()
 
     for (const [link, edge] of [["ams1/web1", "ams1"], ["web1", ""]]) {
       await page.goto(`${base}/#/hosts`)
