@@ -18,6 +18,7 @@ type request struct {
 	data     []byte
 	readings int
 	time     int64
+	run      *orderedRun // nil: it stands alone
 
 	state atomic.Uint32
 	done  chan struct{} // holds one: seq and err are set
@@ -42,9 +43,27 @@ const (
 // again blindly after these; readings are better lost than counted twice. When the journal cannot
 // be written Append fails at once (ErrDiskFull, ErrUnavailable) rather than waiting.
 func (j *Journal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
-	relay, err := j.relays.get(e.Relay)
+	r, err := j.eventRequest(e)
 	if err != nil {
-		return 0, j.refuse(err, e.Readings())
+		return 0, err
+	}
+	return j.append(ctx, r)
+}
+
+// AppendRelayEvent stores a relay event, with the promises of Append.
+func (j *Journal) AppendRelayEvent(ctx context.Context, e *codec.RelayEvent) (uint64, error) {
+	r, err := j.relayEventRequest(e)
+	if err != nil {
+		return 0, err
+	}
+	return j.append(ctx, r)
+}
+
+// eventRequest makes the request for an event. It counts an event that cannot be stored.
+func (j *Journal) eventRequest(e *codec.Event) (*request, error) {
+	relay, err := j.relays.get(e.Key())
+	if err != nil {
+		return nil, j.refuse(err, e.Readings())
 	}
 	r := j.request()
 	r.relay, r.subject, r.time, r.readings = relay, relay.readings, e.Time, e.Readings()
@@ -52,39 +71,60 @@ func (j *Journal) Append(ctx context.Context, e *codec.Event) (uint64, error) {
 		r.subject += codec.PastSuffix
 	}
 	if r.data, err = codec.EncodeEvent(r.data, e); err != nil {
-		return 0, j.dismiss(r, err)
+		return nil, j.dismiss(r, err)
 	}
-	return j.append(ctx, r)
+	return j.fitting(r, e.Edge)
 }
 
-// AppendRelayEvent stores a relay event, with the promises of Append.
-func (j *Journal) AppendRelayEvent(ctx context.Context, e *codec.RelayEvent) (uint64, error) {
-	relay, err := j.relays.get(e.Relay)
+func (j *Journal) relayEventRequest(e *codec.RelayEvent) (*request, error) {
+	relay, err := j.relays.get(e.Key())
 	if err != nil {
-		return 0, j.refuse(err, 0)
+		return nil, j.refuse(err, 0)
 	}
 	r := j.request()
 	r.relay, r.subject, r.time, r.readings = relay, relay.events, e.Time, 0
 	r.data = codec.EncodeRelayEvent(r.data, e)
-	return j.append(ctx, r)
+	return j.fitting(r, e.Edge)
+}
+
+// fitting refuses what is too large.
+func (j *Journal) fitting(r *request, edge string) (*request, error) {
+	most := MaxEventBytes
+	if edge != "" {
+		most = maxStored
+	}
+	if len(r.data) > most {
+		return nil, j.dismiss(r, ErrTooLarge)
+	}
+	return r, nil
 }
 
 func (j *Journal) append(ctx context.Context, r *request) (uint64, error) {
-	if len(r.data) > MaxEventBytes {
-		return 0, j.dismiss(r, ErrTooLarge)
+	if err := j.enqueue(ctx, r); err != nil {
+		return 0, err
 	}
+	return j.wait(ctx, r)
+}
+
+// enqueue hands r to the committer.
+func (j *Journal) enqueue(ctx context.Context, r *request) error {
 	select {
 	case <-j.closing: // checked first, so that an append after Close never gets in
-		return 0, j.dismiss(r, ErrClosed)
+		return j.dismiss(r, ErrClosed)
 	default:
 	}
 	select {
 	case j.queue <- r:
+		return nil
 	case <-j.closing:
-		return 0, j.dismiss(r, ErrClosed)
+		return j.dismiss(r, ErrClosed)
 	case <-ctx.Done():
-		return 0, j.dismiss(r, ctx.Err())
+		return j.dismiss(r, ctx.Err())
 	}
+}
+
+// wait waits for the committer's answer.
+func (j *Journal) wait(ctx context.Context, r *request) (uint64, error) {
 	select {
 	case <-r.done:
 		return j.answer(r)
@@ -98,8 +138,12 @@ func (j *Journal) append(ctx context.Context, r *request) (uint64, error) {
 // leave gives r up because of why, unless the answer has come meanwhile.
 func (j *Journal) leave(r *request, why error) (uint64, error) {
 	readings := r.readings
-	if r.state.CompareAndSwap(stateQueued, stateCanceled) {
-		return 0, j.refuse(why, readings) // the committer drops it when it comes to it
+	run := r.run
+	if r.state.CompareAndSwap(stateQueued, stateCanceled) { // the committer drops it when it comes to it
+		if run != nil {
+			return 0, j.appendError(why)
+		}
+		return 0, j.refuse(why, readings)
 	}
 	if r.state.CompareAndSwap(stateTaken, stateLeft) {
 		// Not counted as lost: the committer knows better in a moment.
@@ -120,8 +164,11 @@ func (j *Journal) answer(r *request) (uint64, error) {
 
 // dismiss gives back a request that the committer has not got, and counts its event as not stored.
 func (j *Journal) dismiss(r *request, err error) error {
-	readings := r.readings
+	run, readings := r.run, r.readings
 	j.release(r)
+	if run != nil {
+		return j.appendError(err)
+	}
 	return j.refuse(err, readings)
 }
 
@@ -150,7 +197,7 @@ func (j *Journal) release(r *request) {
 	if cap(r.data) > 64<<10 {
 		r.data = nil // one large event must not make every buffer large
 	}
-	r.data, r.err, r.seq, r.relay = r.data[:0], nil, 0, nil
+	r.data, r.err, r.seq, r.relay, r.run = r.data[:0], nil, 0, nil, nil
 	r.state.Store(stateQueued)
 	j.pool.Put(r)
 }
@@ -168,32 +215,32 @@ type relay struct {
 // full; a fleet fits.
 type relays struct {
 	mu sync.RWMutex
-	m  map[string]*relay
+	m  map[codec.RelayKey]*relay
 }
 
-func (c *relays) get(id string) (*relay, error) {
+func (c *relays) get(key codec.RelayKey) (*relay, error) {
 	c.mu.RLock()
-	r := c.m[id]
+	r := c.m[key]
 	c.mu.RUnlock()
 	if r != nil {
 		return r, nil
 	}
-	token := codec.Token(id)
-	if token == "" {
+	readings, events := codec.Subjects(key)
+	if readings == "" {
 		return nil, ErrNoRelay
 	}
-	if len(codec.ReadingsSubject)+len(token)+len(codec.PastSuffix) > maxSubject {
+	if len(readings)+len(codec.PastSuffix) > maxSubject {
 		return nil, ErrTooLarge
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r := c.m[id]; r != nil {
+	if r := c.m[key]; r != nil {
 		return r, nil // another append was faster
 	}
 	if c.m == nil || len(c.m) >= 1<<16 {
-		c.m = make(map[string]*relay)
+		c.m = make(map[codec.RelayKey]*relay)
 	}
-	r = &relay{readings: codec.ReadingsSubject + token, events: codec.RelaysSubject + token}
-	c.m[strings.Clone(id)] = r
+	r = &relay{readings: readings, events: events}
+	c.m[codec.RelayKey{Edge: strings.Clone(key.Edge), Relay: strings.Clone(key.Relay)}] = r
 	return r, nil
 }

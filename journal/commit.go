@@ -177,8 +177,11 @@ func (r *embedded) checkAck(data []byte, want uint64) error {
 // fail answers a batch of which nothing was stored.
 func (j *Journal) fail(batch []*request, err error) {
 	for _, r := range batch {
-		j.m.lose(err, 1, r.readings)
-		j.reply(r, 0, j.appendError(err))
+		err := j.appendError(err)
+		if r.run.fail(err); r.run == nil {
+			j.m.lose(err, 1, r.readings)
+		}
+		j.reply(r, 0, err)
 	}
 }
 

@@ -56,16 +56,20 @@ func (j *Journal) gather(batch []*request, first *request, came time.Time) []*re
 	}
 }
 
-// take makes the batch the one that is written. Events whose appenders left are not in it.
+// take makes the batch the one that is written. Events whose appenders left are not in it, nor those
+// that may only be stored after one that was not.
 func (j *Journal) take(batch []*request) []*request {
 	j.taken = time.Now()
 	taken := batch[:0]
 	for _, r := range batch {
-		if r.state.CompareAndSwap(stateQueued, stateTaken) {
+		switch {
+		case !r.state.CompareAndSwap(stateQueued, stateTaken):
+			j.release(r)
+		case r.run.failure() != nil:
+			j.reply(r, 0, r.run.failure())
+		default:
 			r.relay.taken = j.taken
 			taken = append(taken, r)
-		} else {
-			j.release(r)
 		}
 	}
 	clear(batch[len(taken):])

@@ -273,7 +273,7 @@ func (j *Journal) restore(ctx context.Context, run *embedded, marker *Marker, re
 // eventTime is the time inside a stored message.
 func eventTime(subject string, data []byte) (int64, bool) {
 	var d codec.Decoder
-	if len(subject) > len(codec.RelaysSubject) && subject[:len(codec.RelaysSubject)] == codec.RelaysSubject {
+	if _, relayEvent := codec.Kind(subject); relayEvent {
 		var e codec.RelayEvent
 		err := d.DecodeRelayEvent(data, &e)
 		return e.Time, err == nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -243,11 +242,12 @@ func (r *Reader) record(m *nats.Msg) Record {
 // decode makes a record of what is stored. The record's event is in e.
 func decode(d *codec.Decoder, seq uint64, subject string, data []byte, e *codec.Event) Record {
 	rec := Record{Seq: seq}
+	event, relayEvent := codec.Kind(subject)
 	switch {
-	case strings.HasPrefix(subject, codec.ReadingsSubject):
+	case event:
 		rec.Event = e
 		rec.Err = d.DecodeEvent(data, e)
-	case strings.HasPrefix(subject, codec.RelaysSubject):
+	case relayEvent:
 		rec.Relay = new(codec.RelayEvent) // rare
 		rec.Err = d.DecodeRelayEvent(data, rec.Relay)
 	default:

@@ -33,6 +33,9 @@ func (j *Journal) broken(run *embedded, batch []*request, cause error) {
 	j.runs.set(nil)
 	j.durable.forget() // the journal may end before what is in the tail
 	j.failures++
+	for _, r := range batch {
+		r.run.fail(&Error{Op: "append", Dir: j.o.Dir, Kind: ErrUnavailable, Err: cause}) // at once: others of its run may come next
+	}
 	j.wg.Add(1)
 	go j.recover(run, append([]*request(nil), batch...), cause, j.failures)
 }

@@ -18,7 +18,7 @@ func (j *Journal) Spooled(ctx context.Context, relay string) (took, past codec.S
 	if run == nil {
 		return took, past, j.absent("read")
 	}
-	r, err := j.relays.get(relay)
+	r, err := j.relays.get(codec.RelayKey{Relay: relay})
 	if err == nil {
 		took, err = j.spoolOf(ctx, run, r.readings)
 	}
@@ -42,18 +42,8 @@ func (j *Journal) spoolOf(ctx context.Context, run *embedded, subject string) (c
 	if err != nil {
 		return codec.Spool{}, err
 	}
-	for { // it may be written, and not be durable yet
-		mark, _, moved := j.durable.get()
-		if msg.Sequence <= mark {
-			break
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return codec.Spool{}, ctx.Err()
-		case <-j.closing:
-			return codec.Spool{}, ErrClosed
-		}
+	if err := j.untilDurable(ctx, msg.Sequence); err != nil {
+		return codec.Spool{}, err
 	}
 	var e codec.Event
 	if err := new(codec.Decoder).DecodeEvent(msg.Data, &e); err != nil {
