@@ -74,6 +74,7 @@ func TestPage(t *testing.T) {
 		{name: "large"},
 		{name: "edges"},
 		{name: "edgehosts"},
+		{name: "manyedges"},
 		{name: "edgecontrol"},
 		{name: "uplink"},
 		{name: "hostile", hosts: []pageHost{{id: "<svg/onload=window.hit=1>", tags: []string{"rack:<img/src=x/onerror=window.hit=1>"}, stat: "<img/src=x/onerror=window.hit=1>"}}},

@@ -1,6 +1,7 @@
 import {get, type Edge, type Edges, type Latest, type Relay, type Tags} from "./api"
 import {moment, placed, type Unit} from "./format"
 import {askRange} from "./range"
+import {sleep} from "./ui"
 
 // Figures of a host. Stats of several disks or interfaces become one: the fullest disk, all traffic.
 export interface Figure {key: string; title: string; stats: string[]; unit: Unit; of: "last" | "max" | "sum"; verb?: string; limit?: number}
@@ -29,20 +30,29 @@ export class Fleet {
   private relays = new Map<string, Relay[]>() // by edge
   private kept = new Map<string, Found>() // at edges
   private asked = new Map<string, number>() // by edge: when its relays were asked for
+  private asking: Promise<void> | null = null
   private past = new Set<string>() // silent edges whose last hosts were asked for
 
-  // ask asks about edges. What fails is asked for again.
+  // ask asks about edges. It does not wait long for any of them.
   async ask(stats: string[], signal: AbortSignal): Promise<void> {
     this.edges = (await get<Edges>("/edges", [], signal)).edges ?? []
-    const now = Date.now() / 1000
-    await Promise.all(this.edges.map(async e => {
-      try {
-        if (e.state === "connected" && now - (this.asked.get(e.name) ?? 0) > 9) {
-          this.asked.set(e.name, now)
-          this.relays.set(e.name, await get<Relay[]>("/relays", [["edge", e.name]], signal))
-        } else if (e.state !== "connected") await this.askPast(e, stats, signal)
-      } catch { /* its link may be gone since: its readings have to do */ }
-    }))
+    this.asking ??= this.askEach(stats, signal).finally(() => { this.asking = null })
+    await Promise.race([this.asking, sleep(1000, signal)])
+  }
+
+  // askEach asks three edges at a time, so that slow ones leave the browser connections for the rest.
+  private async askEach(stats: string[], signal: AbortSignal): Promise<void> {
+    const now = Date.now() / 1000, due = this.edges.filter(e => now - (this.asked.get(e.name) ?? 0) > 9)
+    const some = async () => {
+      for (let e = due.shift(); e && !signal.aborted; e = due.shift()) {
+        this.asked.set(e.name, now)
+        try {
+          if (e.state === "connected") this.relays.set(e.name, await get<Relay[]>("/relays", [["edge", e.name]], signal))
+          else await this.askPast(e, stats, signal)
+        } catch { /* its link may be gone since: its readings have to do, until it is asked again */ }
+      }
+    }
+    await Promise.all([some(), some(), some()])
   }
 
   // askPast finds the hosts of an edge that is silent, by the readings before that.

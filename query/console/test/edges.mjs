@@ -138,6 +138,32 @@ export const scenarios = ({open, enter, accessible, shot, until, data, base}) =>
     await page.getByText(/edge fra1 is silent for 3m/).waitFor()
   },
 
+  // Fifty edges of twenty hosts. One is slow, and the list does not wait for it.
+  async manyedges() {
+    const page = await open(), n = 50, names = Array.from({length: n}, (_, i) => `site${String(i).padStart(2, "0")}`)
+    await hub(page)
+    let open_ = 0, most = 0
+    await page.route(url => url.pathname === "/edges", route => route.fulfill({json: {refused: [], edges: names.map((name, i) => ({...quiet, name, state: i === 7 ? "silent" : "connected", since: ago(300 + i), heard: ago(i === 7 ? 300 : 0), address: `10.0.${i}.5:4000`, has: 1e6, last: 1e6, lacks: 0, events: 5}))}}))
+    const ids = Array.from({length: 20}, (_, i) => `host${i}`)
+    await page.route(url => url.pathname === "/relays" && url.searchParams.has("edge"), async route => {
+      const edge = new URL(route.request().url()).searchParams.get("edge")
+      most = Math.max(most, ++open_)
+      if (edge === "site03") await new Promise(r => setTimeout(r, 8000))
+      await route.fulfill({json: ids.map(id => relay(id, true, []))}).finally(() => open_--)
+    })
+    await page.route(url => url.pathname.startsWith("/latest/"), route => route.fulfill({json: names.filter((_, i) => i !== 7).flatMap(edge => ids.map(host => ({edge, host, time: Math.floor(Date.now() / 1000), value: 5})))}))
+    const begin = Date.now()
+    await enter(page)
+    await page.getByText(/^982 hosts/).waitFor() // 49 × 20, and 2 here
+    console.log(`the hosts of 50 edges listed after ${Date.now() - begin} ms`)
+    assert.ok(Date.now() - begin < 8000, "it waits for the slow edge")
+    assert.ok(most <= 3, `${most} edges are asked at once`)
+    await page.goto(`${base}/#/edges`)
+    await page.getByText("50 edges, 49 connected, 1 silent").waitFor()
+    assert.match(await page.locator(".edges h2").first().textContent(), /^site07/)
+    await shot(page, "manyedges-1280")
+  },
+
   // What is for the relays of an edge is asked of the hub with the edge's name.
   async edgecontrol() {
     const page = await open({expected: text => /503/.test(text)})
