@@ -54,7 +54,7 @@ function card(e: Edge, pace: Pace[]): HTMLElement {
     offset(e) ? h("p", {class: "warn"}, `Its clock is ${span(Math.abs(offset(e)))} ${offset(e) > 0 ? "ahead of" : "behind"} this one: its readings have the times of its clock.`) : null,
     gapsOf(e.gaps),
     (e.begun ?? []).slice(-3).reverse().map(b => h("p", {class: recent(b) ? "warn" : "dim"}, `It began another history at its event ${exact(b.at)}, at ${clock(moment(b.time) ?? 0)}: ${b.reason}. The hub keeps what it had, up to event ${exact(b.kept)}.`)),
-    h("p", {class: "dim"}, [e.address, e.release && `Pulse ${e.release}`, e.events ? `${events(e.events)} since this hub's start` : ""].filter(t => t).join(", ")))
+    h("p", {class: "dim"}, [e.address, e.release && `Pulse ${e.release.split(" ")[0]}`, e.events ? `${events(e.events)} since this hub's start` : ""].filter(t => t).join(", ")))
 }
 
 // state is an edge's state in words.

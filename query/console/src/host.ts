@@ -29,10 +29,15 @@ export async function host({root, route, signal}: View): Promise<void> {
       r.last_seen ? `, last reading ${span(ago(r.last_seen))} ago` : "", r.rejected ? `, ${number(r.rejected)} readings rejected` : "",
       r.spool?.waiting_records ? `, ${number(r.spool.waiting_records)} records wait in its spool` : "", r.spool?.dropped_readings ? h("span", {class: "warn"}, `, its spool had no room for ${number(r.spool.dropped_readings)} readings`) : ""] : "This host is not known; what InfluxDB holds of it is shown.")
   }
+  // What an edge hands over late is not live: while it does, and shortly after, it is asked for again.
+  let stale = false, missing = 0
   void every(5000, signal, async () => {
     try {
       if (edge) {
         const at = (await get<Edges>("/edges", [], signal)).edges?.find(e => e.name === edge)
+        if (at?.state !== "connected" || at.lacks > 100) missing = 3
+        else if (missing > 0) missing--
+        if (at?.state === "connected" && missing > 0) stale = true
         if (!at) return tell(undefined, `There is no edge ${edge}; what InfluxDB holds of this host is shown.`)
         if (at.state !== "connected") return tell(undefined, at.state === "silent" ? `edge ${edge} is silent for ${span(ago(at.since))}: what comes after waits there` : `edge ${edge} ${at.state === "off" ? "is off" : "has not connected yet"}`)
       }
@@ -57,7 +62,6 @@ export async function host({root, route, signal}: View): Promise<void> {
   }
   await persist(signal, load)
   if (!w.now || signal.aborted) return
-  let stale = false
   const moving = new Map(drawn.map(c => [c.stat, c]))
   void listen("/live", of, {
     readings(_, seconds, readings) {

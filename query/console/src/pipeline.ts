@@ -168,7 +168,7 @@ function uplink(u: Uplink, lacked: number[]): HTMLElement {
     u.error ? notice(u.error) : null, u.notice ? notice(u.notice) : null,
     h("p", {class: u.lacks ? "" : "good"}, u.lacks === 0 ? `The hub has all ${events(u.last)} of this journal. ` : `The hub has this journal's events up to ${exact(u.hub_has)} and lacks ${exact(u.lacks)}, ${u.state === "connected" ? "which are handed over now" : "which wait here"}. `, lacked.some(n => n > 0) ? sparkline(lacked) : null),
     gapsOf(u.gaps),
-    h("p", {class: "dim"}, `This edge is ${u.edge}; the hub is ${u.hub}${u.hub_release ? `, Pulse ${u.hub_release}` : ""}. Everything here goes on without the link.`))
+    h("p", {class: "dim"}, `This edge is ${u.edge}; the hub is ${u.hub}${u.hub_release ? `, Pulse ${u.hub_release.split(" ")[0]}` : ""}. Everything here goes on without the link.`))
 }
 
 const counted = (what: string, n: number) => (n ? h("p", {class: "warn"}, `${number(n)} ${what}`) : null)

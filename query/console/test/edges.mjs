@@ -4,7 +4,7 @@ import assert from "node:assert/strict"
 
 const ago = seconds => new Date(Date.now() - seconds * 1000).toISOString()
 const never = "0001-01-01T00:00:00Z" // as Go writes a time that never was
-const quiet = {gaps: [], begun: [], notice: "", clock_offset: 0.02, release: "0.6.0"}
+const quiet = {gaps: [], begun: [], notice: "", clock_offset: 0.02, release: "0.6.0 (commit abc, go1.26)"}
 
 // edges are those of a hub, a kind of each. passed is how long the test has been running, in seconds.
 const edges = passed => [
@@ -36,7 +36,6 @@ async function hub(page) {
   const on = (path, body) => page.route(url => path.test(url.pathname), async route => {
     const url = new URL(route.request().url())
     asked.push(url)
-    if (url.pathname === "/relays" && url.searchParams.get("edge") === "fra1") return route.fulfill({status: 503, json: {error: "edge fra1 has had no link since 12:00"}})
     await route.fulfill({contentType: "application/json", body: JSON.stringify(await body(url, route))})
   })
   await on(/^\/edges$/, () => ({edges: edges((Date.now() - begin) / 1000), refused: unknown}))
@@ -136,6 +135,11 @@ export const scenarios = ({open, enter, accessible, shot, until, data, base}) =>
     }
     await page.goto(`${base}/#/host/db9?edge=fra1`)
     await page.getByText(/edge fra1 is silent for 3m/).waitFor()
+    // Once it is back, what it hands over late is drawn.
+    await until("a plot", async () => Number(await data(page, "cpu_used", "last")) > 0)
+    const whole = () => asked.filter(u => u.pathname === "/range/cpu_used" && u.searchParams.get("stop") === "0s").length, before = whole()
+    await page.route(url => url.pathname === "/edges", route => route.fulfill({json: {refused: [], edges: [{...quiet, name: "fra1", state: "connected", since: ago(1), heard: ago(0), has: 90_000, last: 90_000, lacks: 0, events: 1}]}}))
+    await until("the plot again", () => whole() > before)
   },
 
   // Fifty edges of twenty hosts. One is slow, and the list does not wait for it.
@@ -206,7 +210,7 @@ export const scenarios = ({open, enter, accessible, shot, until, data, base}) =>
     await page.getByText("This Pulse is no hub").waitFor()
 
     await page.route(url => url.pathname === "/status", async route => route.fulfill({json: {...(await (await route.fetch()).json()), uplink: {edge: "ams1", hub: "hub.example.org:7422", ...link}}}))
-    link = {state: "connected", since: ago(190), hub_release: "0.6.0", hub_has: 5000, last: 5000, lacks: 0, gaps: []}
+    link = {state: "connected", since: ago(190), hub_release: "0.6.0 (commit abc, go1.26)", hub_has: 5000, last: 5000, lacks: 0, gaps: []}
     await page.goto(`${base}/#/pipeline`)
     const box = page.getByRole("region", {name: "link to the hub"})
     await box.getByText(/^connected for 3m/).waitFor()
