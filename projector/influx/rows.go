@@ -197,7 +197,8 @@ func (a *Aggregates) writeRows(ctx context.Context) (rejects []projector.Reject,
 			break
 		}
 		p := a.rows.points[f.from]
-		rejects = append(rejects, projector.Reject{Seq: a.rows.seqs[f.from], Relay: a.rows.origin[f.from].relay.ID, Stat: p.Fields[0].Key,
+		key := a.rows.origin[f.from].relay.Key
+		rejects = append(rejects, projector.Reject{Seq: a.rows.seqs[f.from], Edge: key.Edge, Relay: key.Relay, Stat: p.Fields[0].Key,
 			Count: f.count, Window: time.Unix(0, p.Time).UTC(), Reason: fmt.Sprintf("%s (row of the window of %s)", f.reason, time.Unix(0, p.Time).UTC().Format(time.RFC3339))})
 	}
 	a.mu.Lock()

@@ -53,12 +53,12 @@ func TestIndexFindsAndPrunes(t *testing.T) {
 	if err := x.begin(1000); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok, err := x.find(7); ok || err != nil {
+	if _, ok, err := x.find("", 7); ok || err != nil {
 		t.Fatalf("found in an empty index: %v", err)
 	}
 	put := func(start, end int64, last uint64) {
 		t.Helper()
-		if err := x.save([]*window{{start: start, end: end, records: journal.Spans{{First: 1, Last: last}}}}); err != nil {
+		if err := x.save([]*window{{edge: &edgeWindows{}, start: start, end: end, records: journal.Spans{{First: 1, Last: last}}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,7 +71,7 @@ func TestIndexFindsAndPrunes(t *testing.T) {
 		start, end int64
 		known      bool
 	}{{-20, -20, -10, true}, {-11, -20, -10, true}, {-10, -10, 0, false}, {9, 0, 10, true}, {10, 10, 20, true}, {30, 20, 40, false}, {49, 40, 50, true}} {
-		e, ok, err := x.find(tt.t)
+		e, ok, err := x.find("", tt.t)
 		if err != nil || ok != tt.known || e.start != tt.start || e.end != tt.end {
 			t.Errorf("find(%d) = %+v, %t, %v", tt.t, e, ok, err)
 		}
@@ -80,32 +80,32 @@ func TestIndexFindsAndPrunes(t *testing.T) {
 	// left.
 	put(50, 60, 50)
 	put(60, 70, 60)
-	if _, ok, _ := x.find(-20); !ok || x.n != 6 {
-		t.Errorf("pruned within the retention: %d", x.n)
+	if _, ok, _ := x.find("", -20); !ok || x.n[""] != 6 {
+		t.Errorf("pruned within the retention: %d", x.n[""])
 	}
 	put(110, 120, 60)
-	if _, ok, _ := x.find(-20); ok || x.n != 5 {
-		t.Errorf("not pruned beyond the retention: %d", x.n)
+	if _, ok, _ := x.find("", -20); ok || x.n[""] != 5 {
+		t.Errorf("not pruned beyond the retention: %d", x.n[""])
 	}
 	// The journal lost its last records: the index forgets the records after 25.
 	if err := x.begin(25); err != nil {
 		t.Fatal(err)
 	}
 	for at, want := range map[int64]uint64{10: 25, 40: 25, 110: 25} {
-		if e, ok, err := x.find(at); !ok || err != nil || e.records.Last() != want {
+		if e, ok, err := x.find("", at); !ok || err != nil || e.records.Last() != want {
 			t.Errorf("find(%d) = %+v, %t, %v", at, e, ok, err)
 		}
 	}
-	if err := x.begin(0); err != nil || x.n != 0 {
-		t.Errorf("%d entries are left without a journal, %v", x.n, err)
+	if err := x.begin(0); err != nil || x.n[""] != 0 {
+		t.Errorf("%d entries are left without a journal, %v", x.n[""], err)
 	}
 }
 
 func FuzzIndexEntry(f *testing.F) {
 	e := indexEntry{start: -60, end: 0, records: journal.Spans{{First: 1, Last: 5}, {First: 20_000, Last: 20_000}}}
-	f.Add(indexKey(e.start), e.encode())
-	f.Add(indexKey(0), []byte{indexVersion, 1, 1, 0})
-	f.Add(indexKey(0), []byte{indexVersion, 1, 5, 0, 1, 0})
+	f.Add(indexKey(nil, e.start), e.encode())
+	f.Add(indexKey(nil, 0), []byte{indexVersion, 1, 1, 0})
+	f.Add(indexKey(nil, 0), []byte{indexVersion, 1, 5, 0, 1, 0})
 	f.Add([]byte("short"), []byte{})
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		e, err := decodeIndexEntry(key, value)
@@ -122,7 +122,7 @@ func FuzzIndexEntry(f *testing.F) {
 			}
 			last = x.Last
 		}
-		again, err := decodeIndexEntry(indexKey(e.start), e.encode())
+		again, err := decodeIndexEntry(indexKey(nil, e.start), e.encode())
 		if err != nil || again.start != e.start || again.end != e.end || len(again.records) != len(e.records) {
 			t.Fatalf("%+v became %+v, %v", e, again, err)
 		}

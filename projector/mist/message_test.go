@@ -15,7 +15,7 @@ import (
 
 // line encodes one reading.
 func line(relay string, c *codec.Collector, stat string, value float64) []byte {
-	return appendMessage(nil, &message{prefix: linePrefix(collectorTags(relay, c.Tags), stat), value: value}, shortest)
+	return appendMessage(nil, &message{prefix: linePrefix(collectorTags(codec.RelayKey{Relay: relay}, c.Tags), stat), value: value}, shortest)
 }
 
 func TestLines(t *testing.T) {
