@@ -69,6 +69,9 @@ func (t *aggregatesPast) left(r past.Range, c *windowsCursor) (uint64, error) {
 	}
 	var list []journal.Span
 	for _, edge := range edges {
+		if !r.Takes(edge) {
+			continue
+		}
 		err := t.a.index.overlapping(edge, r.From.UnixNano(), c.before(edge), func(e indexEntry) { list = append(list, e.records...) })
 		if err != nil {
 			return 0, err
@@ -152,6 +155,9 @@ func (a *Aggregates) replayNext(ctx context.Context, r past.Range, c *windowsCur
 	var next *window
 	inMemory := false
 	for name, e := range a.edges {
+		if !r.Takes(name) {
+			continue
+		}
 		w, in, err := a.newest(e, r.From.UnixNano(), c.before(name))
 		if err != nil {
 			return err

@@ -99,6 +99,9 @@ func (p *RawPast) Find(ctx context.Context, r past.Range) (past.Found, error) {
 			return past.Found{}, err
 		}
 		for _, edge := range edges {
+			if !r.Takes(edge) {
+				continue
+			}
 			err := p.index.overlapping(edge, r.From.UnixNano(), r.To.UnixNano(), func(e indexEntry) { list = append(list, e.records...) })
 			if err != nil {
 				return past.Found{}, err
@@ -202,7 +205,7 @@ func (p *RawPast) End() error {
 	}
 	sign(p.w.o.Logger, rawProjection, p.w.o.Now(), p.still)
 	return p.w.o.Rejects.Replace(rawProjection, func(rej projector.Reject) bool {
-		return p.offered[rej.Seq] && rej.To <= p.newest
+		return p.offered[rej.Seq] && rej.To <= p.newest && p.chunk.Takes(rej.Edge)
 	}, p.still...)
 }
 
