@@ -2,8 +2,12 @@ package influx
 
 import (
 	"bytes"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/journal"
 )
@@ -130,4 +134,62 @@ func FuzzIndexEntry(f *testing.F) {
 			t.Fatal("not stable")
 		}
 	})
+}
+
+// TestIndexOfEdges: each edge has windows of its own, whatever its name, and those of the own relays
+// stay where they were before there were edges.
+func TestIndexOfEdges(t *testing.T) {
+	x := windowIndex{db: openDB(t), keep: 2, retention: 10}
+	if err := x.begin(1000); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"", "a", "a-", "ab", "b"}
+	for i, name := range names {
+		for at := range int64(3) {
+			w := &window{edge: &edgeWindows{name: name}, start: 10*at - 10 + int64(i), end: 10*at + int64(i), records: journal.Spans{{First: 1, Last: uint64(100 + i)}}}
+			if err := x.save([]*window{w}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if edges, err := x.edges(); err != nil || !slices.Equal(edges, names) {
+		t.Fatalf("edges: %q, %v", edges, err)
+	}
+	for i, name := range names {
+		oldest, _, err := x.oldest(name)
+		newest, _, err2 := x.newest(name, 1000)
+		if err != nil || err2 != nil || oldest.start != int64(i) || newest.start != 10+int64(i) || x.n[name] != 2 {
+			t.Errorf("%q: oldest %+v, newest %+v, %d entries, %v, %v", name, oldest, newest, x.n[name], err, err2)
+		}
+		if _, ok, err := x.newest(name, int64(i)); ok || err != nil {
+			t.Errorf("%q has a window before its oldest, %v", name, err)
+		}
+		if e, ok, err := x.find(name, 12+int64(i)); !ok || err != nil || e.start != 10+int64(i) || e.records.Last() != uint64(100+i) {
+			t.Errorf("%q: found %+v, %v", name, e, err)
+		}
+		if e, ok, err := x.find(name, 50); ok || err != nil || e.start != 20+int64(i) || e.end != math.MaxInt64 {
+			t.Errorf("%q: free time %+v, %v", name, e, err)
+		}
+		n := 0
+		if err := x.overlapping(name, -100, 100, func(indexEntry) { n++ }); err != nil || n != 2 {
+			t.Errorf("%q has %d windows, %v", name, n, err)
+		}
+	}
+	err := x.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("windows")).ForEach(func(k, _ []byte) error {
+			if len(k) != 8 {
+				t.Errorf("the key %x of an own window", k)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.begin(0); err != nil || x.n["ab"] != 0 {
+		t.Errorf("%v, %v", x.n, err)
+	}
+	if edges, err := x.edges(); err != nil || len(edges) != 1 {
+		t.Errorf("without a journal: %q, %v", edges, err)
+	}
 }
