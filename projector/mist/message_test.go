@@ -41,6 +41,15 @@ func TestLines(t *testing.T) {
 	}
 }
 
+func TestLinesOfEdges(t *testing.T) {
+	for edge, want := range map[string]string{"": `"edge:mine","host:h","metrics"`, "ams1": `"edge:ams1","host:h","metrics"`} {
+		e := &codec.Event{Edge: edge, Relay: "h", Collectors: []codec.Collector{{Tags: []string{"edge:mine"}, Stats: []codec.Stat{{ID: "cpu"}}}}}
+		if got := newTopics().appendMessages(nil, e)[0].prefix; got != `{"command":"publish","tags":["cpu",`+want+`],"data":"` {
+			t.Errorf("of edge %q: %s", edge, got)
+		}
+	}
+}
+
 // FuzzLine checks, for any names, that the text is one line and decodes to the same tags and the
 // same value.
 func FuzzLine(f *testing.F) {

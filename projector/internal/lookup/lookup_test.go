@@ -36,6 +36,30 @@ func TestTags(t *testing.T) {
 	}
 }
 
+func TestTagsOfEdges(t *testing.T) {
+	sent := []string{"edge:mine", "x:1"}
+	if got, want := lookup.Tags(codec.RelayKey{Edge: "ams1", Relay: "web1"}, sent), []lookup.Tag{{Key: "edge", Value: "ams1"}, {Key: "host", Value: "web1"}, {Key: "x", Value: "1"}}; !slices.Equal(got, want) {
+		t.Errorf("of an edge: %v", got)
+	}
+	if got, want := lookup.Tags(codec.RelayKey{Relay: "web1"}, sent), []lookup.Tag{{Key: "edge", Value: "mine"}, {Key: "host", Value: "web1"}, {Key: "x", Value: "1"}}; !slices.Equal(got, want) {
+		t.Errorf("of an own relay: %v", got)
+	}
+	var c cache
+	e := event(col("a", nil, "used"))
+	var series []*lookup.Series[struct{}, int]
+	for _, edge := range []string{"", "ams1", "fra1"} {
+		e.Edge = edge
+		s := c.Relay(e.Key()).Resolve(e, nil)[0].Series
+		if slices.Contains(series, s) || c.Find(e.Key()).Len() != 1 {
+			t.Errorf("a relay of %q has the series of another", edge)
+		}
+		series = append(series, s)
+	}
+	if c.Drop(c.Relay(codec.RelayKey{Edge: "ams1", Relay: "web1"})); c.Len() != 2 {
+		t.Errorf("%d series are left", c.Len())
+	}
+}
+
 func event(cols ...codec.Collector) *codec.Event {
 	return &codec.Event{Relay: "web1", Collectors: cols}
 }
