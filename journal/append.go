@@ -73,7 +73,7 @@ func (j *Journal) eventRequest(e *codec.Event) (*request, error) {
 	if r.data, err = codec.EncodeEvent(r.data, e); err != nil {
 		return nil, j.dismiss(r, err)
 	}
-	return j.fitting(r)
+	return j.fitting(r, e.Edge)
 }
 
 func (j *Journal) relayEventRequest(e *codec.RelayEvent) (*request, error) {
@@ -84,11 +84,16 @@ func (j *Journal) relayEventRequest(e *codec.RelayEvent) (*request, error) {
 	r := j.request()
 	r.relay, r.subject, r.time, r.readings = relay, relay.events, e.Time, 0
 	r.data = codec.EncodeRelayEvent(r.data, e)
-	return j.fitting(r)
+	return j.fitting(r, e.Edge)
 }
 
-func (j *Journal) fitting(r *request) (*request, error) {
-	if len(r.data) > MaxEventBytes {
+// fitting refuses what is too large.
+func (j *Journal) fitting(r *request, edge string) (*request, error) {
+	most := MaxEventBytes
+	if edge != "" {
+		most = maxStored
+	}
+	if len(r.data) > most {
 		return nil, j.dismiss(r, ErrTooLarge)
 	}
 	return r, nil

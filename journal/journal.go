@@ -204,6 +204,9 @@ func (j *Journal) ready(run *embedded) error {
 // Report tells what Open found.
 func (j *Journal) Report() OpenReport { return j.report }
 
+// Identity is the journal's: another one is begun with another.
+func (j *Journal) Identity() string { return j.identity }
+
 // State is what the journal holds.
 type State struct {
 	// FirstSeq and LastSeq are the sequence numbers of the oldest and of the newest durable event.

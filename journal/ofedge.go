@@ -18,6 +18,12 @@ func (j *Journal) LastOf(ctx context.Context, edge string) (Record, bool, error)
 	})
 }
 
+// LastSeq is the number of the newest durable event. It answers from memory.
+func (j *Journal) LastSeq() uint64 {
+	seq, _, _ := j.durable.get()
+	return seq
+}
+
 // NextOf returns the first record from the number seq on that was taken from an edge, as LastOf does.
 func (j *Journal) NextOf(ctx context.Context, edge string, seq uint64) (Record, bool, error) {
 	return j.ofEdge(ctx, func(ctx context.Context, run *embedded) (*jetstream.RawStreamMsg, error) {

@@ -13,8 +13,10 @@ import (
 
 // Limits and defaults.
 const (
-	// MaxEventBytes is the size of the largest encoded event.
+	// MaxEventBytes is the size of the largest encoded event of an own relay. One of an edge was not
+	// larger there, and says of which edge it is too: up to maxStored.
 	MaxEventBytes = 1 << 20
+	maxStored     = MaxEventBytes + 256
 	// DefaultRetention is how long events are kept.
 	DefaultRetention = 7 * 24 * time.Hour
 	// DefaultMaxBytes is how large the journal may grow.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // orderedRun is what the requests of one AppendInOrder share: after one that failed no other is
@@ -30,39 +32,46 @@ func (o *orderedRun) failure() error {
 
 // AppendInOrder stores the events and relay events of records, whose numbers do not matter. It
 // returns when all of them are durable; they share their fsyncs with each other and with whatever
-// else is waiting. After an error a first part of them may be stored: none is stored unless all
-// before it are. [Journal.LastOf] tells which was the last one. ctx ends only the wait for a place in
+// else is waiting. After an error the first n are durable, and none of the others is stored but, if the
+// error is ErrUnknown, perhaps those that follow directly: [Journal.LastOf] tells. None is stored unless
+// all before it are. An error of [Unfit] is about record n itself. ctx ends only the wait for a place in
 // the queue. What is not stored is not counted as lost: whoever appends it still has it.
-func (j *Journal) AppendInOrder(ctx context.Context, records []Record) error {
+func (j *Journal) AppendInOrder(ctx context.Context, records []Record) (n int, err error) {
 	run := new(orderedRun)
 	waiting := make([]*request, 0, len(records))
-	var failed error
 	for i := range records {
 		var r *request
 		if e := records[i].Event; e != nil {
-			r, failed = j.eventRequest(e)
+			r, err = j.eventRequest(e)
 		} else if e := records[i].Relay; e != nil {
-			r, failed = j.relayEventRequest(e)
+			r, err = j.relayEventRequest(e)
 		} else {
-			failed = errors.New("journal: a record without an event cannot be appended")
+			err = errors.New("journal: a record without an event cannot be appended")
 		}
-		if failed == nil {
+		if err == nil {
 			r.run = run
-			failed = j.enqueue(ctx, r)
+			err = j.enqueue(ctx, r)
 		}
-		if failed != nil {
+		if err != nil {
 			break
 		}
 		waiting = append(waiting, r)
 	}
-	var first error
+	var failed error
 	for _, r := range waiting {
-		if _, err := j.wait(context.WithoutCancel(ctx), r); err != nil && first == nil {
-			first = err
+		if _, e := j.wait(context.WithoutCancel(ctx), r); failed == nil {
+			if failed = e; e == nil {
+				n++
+			}
 		}
 	}
-	if first != nil {
-		return first
+	if failed != nil {
+		return n, failed
 	}
-	return failed
+	return n, err
+}
+
+// Unfit reports whether an append failed because the event itself can never be stored.
+func Unfit(err error) bool {
+	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNoRelay) || errors.Is(err, codec.ErrNotFinite)
 }

@@ -38,14 +38,10 @@ func TestAppendInOrder(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir})
 	appendN(t, j, "web.1", 0, 3)
-	if err := j.AppendInOrder(t.Context(), ofEdges("ams1", 0, 2500)); err != nil {
-		t.Fatal(err)
-	}
-	if err := j.AppendInOrder(t.Context(), ofEdges("fra1", 0, 10)); err != nil {
-		t.Fatal(err)
-	}
-	if err := j.AppendInOrder(t.Context(), nil); err != nil {
-		t.Fatal(err)
+	for _, records := range [][]Record{ofEdges("ams1", 0, 2500), ofEdges("fra1", 0, 10), nil} {
+		if n, err := j.AppendInOrder(t.Context(), records); n != len(records) || err != nil {
+			t.Fatal(n, err)
+		}
 	}
 	appendN(t, j, "web.1", 3, 1)
 	for range 2 {
@@ -95,8 +91,8 @@ func TestAppendInOrderStops(t *testing.T) {
 	j := open(t, Options{statfs: disk.statfs, fsync: g.fsync, queue: 1 << 10})
 	records := ofEdges("ams1", 0, 20)
 	records[7].Event.Relay = ""
-	if err := j.AppendInOrder(t.Context(), records); !errors.Is(err, ErrNoRelay) {
-		t.Errorf("a record without a relay: %v", err)
+	if n, err := j.AppendInOrder(t.Context(), records); n != 7 || !errors.Is(err, ErrNoRelay) || !Unfit(err) {
+		t.Errorf("a record without a relay: %d, %v", n, err)
 	}
 	last := func(want int64) {
 		t.Helper()
@@ -109,21 +105,26 @@ func TestAppendInOrderStops(t *testing.T) {
 
 	// The disk fills while the run is on its way, and is free again before its last part comes.
 	g.close()
+	var stored int
 	done := make(chan error, 1)
-	go func() { done <- j.AppendInOrder(t.Context(), ofEdges("ams1", 7, 3500)) }()
+	go func() {
+		n, err := j.AppendInOrder(t.Context(), ofEdges("ams1", 7, 3500))
+		stored = n
+		done <- err
+	}()
 	queued(t, j, 1024)
 	disk.free.Store(0)
 	g.open()
-	if err := <-done; !errors.Is(err, ErrDiskFull) {
+	if err := <-done; !errors.Is(err, ErrDiskFull) || Unfit(err) {
 		t.Errorf("a full disk: %v", err)
 	}
 	disk.free.Store(50 << 30)
 	r, ok, err := j.LastOf(t.Context(), "ams1")
-	if err != nil || !ok || r.origin() >= 3507 || r.Seq != uint64(r.origin()) {
+	if err != nil || !ok || r.origin() >= 3507 || r.origin() != int64(7+stored) || r.Seq != uint64(r.origin()) {
 		t.Errorf("%+v, %v, %v", r, ok, err)
 	}
-	if err := j.AppendInOrder(t.Context(), ofEdges("ams1", int(r.origin()), 10)); err != nil {
-		t.Error(err)
+	if n, err := j.AppendInOrder(t.Context(), ofEdges("ams1", int(r.origin()), 10)); n != 10 || err != nil {
+		t.Error(n, err)
 	}
 	last(r.origin() + 10)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
 )
 
 const (
@@ -83,7 +82,7 @@ func startServer(ctx context.Context, o Options) (*embedded, error) {
 		SyncAlways:             o.serverSyncAlways,
 		JetStreamMaxMemory:     64 << 20,
 		JetStreamMaxStore:      1 << 60, // the stream's MaxBytes is the limit; unset means 75 % of what is free at this start
-		MaxPayload:             MaxEventBytes,
+		MaxPayload:             maxStored,
 		NoFastProducerStall:    true,
 		DisableJetStreamBanner: true,
 		// Readers ask for bounded batches; this only has to be larger than one. An outside client
@@ -201,7 +200,7 @@ func streamConfig(o Options, identity string) jetstream.StreamConfig {
 		Replicas:    1,
 		MaxAge:      o.Retention,
 		MaxBytes:    o.MaxBytes,
-		MaxMsgSize:  MaxEventBytes,
+		MaxMsgSize:  maxStored,
 		MaxMsgs:     -1,
 		Duplicates:  duplicateWindow,
 		// Not for appending here (see doc.go), but for programs that restore events into a journal.

@@ -1,0 +1,86 @@
+package link
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"strings"
+	"testing"
+	"time"
+)
+
+// The link is cut in the middle of anything, falls silent, and both ends restart at any time, while
+// events come. In the end the hub has each once, in order.
+func TestFaults(t *testing.T) {
+	rounds := 12
+	if testing.Short() {
+		rounds = 4
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	hub, edge := newNode(t, "hub"), newNode(t, "ams1")
+	hub.listen()
+	p := newProxy(t, hub.addr)
+	edge.connect(p.addr())
+	ctx := context.Background()
+	for range rounds {
+		for range 1 + rng.IntN(4) {
+			edge.make(1 + rng.IntN(3000))
+			time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond) // when it strikes is what is played
+			switch rng.IntN(5) {
+			case 0:
+				p.cutAll(false)
+			case 1:
+				hub.stopLink(ctx)
+				hub.listen()
+			case 2:
+				edge.stopLink(ctx)
+				edge.connect(p.addr())
+			case 3:
+				hub.close()
+				hub.open()
+				hub.listen()
+			case 4:
+				p.dig()
+				edge.make(500)
+				time.Sleep(time.Duration(rng.IntN(200)) * time.Millisecond)
+				p.fill()
+			}
+		}
+	}
+	edge.level()
+	want := texts(t, edge.content(""))
+	hub.same("ams1", want)
+	if e := hub.edge("ams1"); len(e.Gaps)+len(e.Begun) > 0 {
+		t.Errorf("the hub says %+v", e)
+	}
+}
+
+// A link that is silently dead is noticed by both ends, and made again soon after it could be.
+func TestBlackHole(t *testing.T) {
+	hub, edge := newNode(t, "hub"), newNode(t, "ams1")
+	hub.listen()
+	p := newProxy(t, hub.addr)
+	edge.connect(p.addr())
+	edge.make(10)
+	edge.level()
+	p.dig()
+	eventually(t, "both ends notice", func() bool {
+		return edge.uplink.Status().State == StateConnecting && hub.edge("ams1").State == StateSilent
+	})
+	if s := edge.uplink.Status(); !strings.Contains(s.Error, "nothing was heard") {
+		t.Errorf("%+v", s)
+	}
+	if e := hub.edge("ams1"); e.Heard.IsZero() || e.Since != e.Heard {
+		t.Errorf("%+v", e)
+	}
+	edge.make(10)
+	p.fill()
+	back := time.Now()
+	edge.level()
+	if took := time.Since(back); took > 3*time.Second {
+		t.Errorf("the link was back after %v", took)
+	}
+	hub.same("ams1", texts(t, edge.content("")))
+}
