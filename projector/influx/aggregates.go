@@ -101,10 +101,9 @@ type AggregatesOptions struct {
 // ago beside the events of the others. All edges have one position and are written together.
 //
 // A window closes when an event of its edge comes whose time is the grace or more after the window's
-// end. It
-// also closes when the wall clock passes that point and no event came for it during the grace, or
+// end. It also closes when the clock passes that point and no event came for it during the grace, or
 // when no event came for it during the interval and the grace. So a clock that was once far ahead
-// holds nothing back.
+// holds nothing back. The clock of an edge that catches up is behind.
 type Aggregates struct {
 	o     AggregatesOptions
 	sink  *sink
@@ -239,7 +238,7 @@ func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint6
 		rec := &records[i]
 		if e := rec.Event; e != nil {
 			of := a.edge(e.Edge)
-			of.newest, some = e.Time, true
+			of.newest, of.heard, some = e.Time, now, true
 			if rec.Seq <= a.head {
 				continue // offered again after a failed write; already in memory
 			}
@@ -381,7 +380,7 @@ func (a *Aggregates) Tick(ctx context.Context, now time.Time) (uint64, error) {
 	}
 	err := a.closeIf(ctx, func(w *window) bool {
 		quiet := now.Sub(w.touched)
-		return quiet >= grace && now.UnixNano() >= w.end+int64(grace) || quiet >= a.o.Interval+grace
+		return quiet >= grace && w.edge.clock(now) >= w.end+int64(grace) || quiet >= a.o.Interval+grace
 	})
 	if err != nil {
 		return 0, err

@@ -97,6 +97,28 @@ func TestEdgesThatCatchUp(t *testing.T) {
 	}
 }
 
+// An edge that catches up is cut off again in the middle of a window, for longer than the grace.
+func TestAnEdgeThatPauses(t *testing.T) {
+	w := newWorld(t, 1)
+	then := w.clock.Add(-5 * time.Hour)
+	w.send(of("ams1", event("web1", then, nil, stat("cpu", 1))), event("web1", w.clock, nil, stat("cpu", 1)))
+	w.at(w.clock.Add(40 * time.Second))
+	w.send(of("ams1", event("web1", then.Add(50*time.Second), nil, stat("cpu", 2))))
+	if n := counted(t, w.counts, "pulse_projector_late_readings_total"); n != 0 {
+		t.Errorf("%v readings were late", n)
+	}
+	// It is not heard of any more. Its window closes when its own clock must have passed the grace.
+	w.at(w.clock.Add(19 * time.Second))
+	if n := len(w.a.those(func(w *window) bool { return w.edge.name == "ams1" && w.closed })); n != 0 {
+		t.Errorf("%d windows of the edge are closed within the grace", n)
+	}
+	w.at(w.clock.Add(2 * time.Second))
+	if n := len(w.a.those(func(w *window) bool { return w.edge.name == "ams1" && !w.closed })); n != 0 {
+		t.Errorf("%d windows of the edge are open after the grace", n)
+	}
+	w.store.want(t, PolicyAggregate, "aggregate,edge=ams1,host=web1", then.UnixNano(), "cpu:sum", 3)
+}
+
 func TestReplayOfEdges(t *testing.T) {
 	w := newWorld(t, 1)
 	for minute := range 3 {

@@ -1,6 +1,9 @@
 package influx
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // edgeWindows are the windows of the relays of one edge, or of this Pulse's own relays. Each edge has
 // windows of its own, because its events may be hours older than those of the others, when it was cut
@@ -12,6 +15,16 @@ type edgeWindows struct {
 	// newest is the time of the last event, MinInt64 if there was none. It is not the highest time: a
 	// clock that was once ahead must not close every window after it.
 	newest int64
+	heard  time.Time // when that event came
+}
+
+// clock returns the time at an edge, in ns since 1970: that of its last event, and what has passed
+// since. While an edge catches up it is behind, and then a pause of its link makes nothing late.
+func (e *edgeWindows) clock(now time.Time) int64 {
+	if e.name == "" {
+		return now.UnixNano()
+	}
+	return min(now.UnixNano(), e.newest+int64(now.Sub(e.heard)))
 }
 
 // edge returns the windows of an edge.
