@@ -73,8 +73,7 @@ func TestOverALink(t *testing.T) {
 	at.get(t, "/overrides?edge=ams1").contains(t, http.StatusOK, `[{"id":"o1"`)
 	at.do(t, "DELETE", "/overrides/o1?edge=ams1", "").want(t, http.StatusOK, `{"msg":"Success"}`+"\n")
 	at.do(t, "DELETE", "/overrides/o7?edge=ams1", "").contains(t, http.StatusNotFound, "edge ams1: not found")
-	at.do(t, "POST", "/flush?edge=ams1", "").want(t, http.StatusOK, `{"msg":"Success","relays":2}`+"\n")
-	at.do(t, "POST", "/flush", `{"edge":"ams1","relays":["web1"]}`).want(t, http.StatusOK, `{"msg":"Success","relays":1}`+"\n")
+	at.do(t, "POST", "/flush?edge=ams1", "").contains(t, http.StatusBadRequest, "a hub may change nothing at an edge but overrides")
 	at.get(t, "/relays?edge=ams1").contains(t, http.StatusOK, `[{"id":"web1","connected":true`)
 	at.do(t, "DELETE", "/relays/web1?edge=ams1", "").contains(t, http.StatusConflict, "edge ams1: the relay is connected")
 	at.get(t, "/overrides?edge=fra1").contains(t, http.StatusServiceUnavailable, "edge fra1 has never connected")
@@ -82,7 +81,7 @@ func TestOverALink(t *testing.T) {
 
 	h.SetTokens(map[string]string{"fra1": "f"})
 	eventually(t, "the hub has no link", func() bool { return h.Edges()[0].State == link.StateOff })
-	at.do(t, "POST", "/flush?edge=ams1", "").contains(t, http.StatusServiceUnavailable, "edge ams1 has no token here any more: nothing was changed")
+	at.do(t, "POST", "/overrides", `{"edge":"ams1","duration":60,"collectors":{"cpu":5}}`).contains(t, http.StatusServiceUnavailable, "edge ams1 has no token here any more: nothing was changed")
 	eventually(t, "refused", func() bool { return up.Status().State == link.StateRefused })
 	edge.get(t, "/readyz").contains(t, http.StatusOK, "the hub refuses this edge")
 	eventually(t, "listed as refused", func() bool { return len(h.RefusedNames()) > 0 || h.Edges()[0].Refused != nil })

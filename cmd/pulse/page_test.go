@@ -72,6 +72,11 @@ func TestPage(t *testing.T) {
 		{name: "alert", hosts: two, past: 10 * time.Minute, do: map[string]func(*pageWorld){
 			"silence": func(w *pageWorld) { w.close(w.relays[1]) }}},
 		{name: "large"},
+		{name: "edges"},
+		{name: "edgehosts"},
+		{name: "manyedges"},
+		{name: "edgecontrol"},
+		{name: "uplink"},
 		{name: "hostile", hosts: []pageHost{{id: "<svg/onload=window.hit=1>", tags: []string{"rack:<img/src=x/onerror=window.hit=1>"}, stat: "<img/src=x/onerror=window.hit=1>"}}},
 		{name: "units", hosts: []pageHost{{id: "web1", stat: "room_temp", unit: "celsius"}, {id: "odd", stat: "odd", unit: "<img src=x onerror=window.hit=1>"}}},
 		{name: "restart", hosts: two, do: map[string]func(*pageWorld){

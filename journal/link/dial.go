@@ -81,8 +81,11 @@ func (u *Uplink) attempt(ctx context.Context) (*conn, greeting, error) {
 		return nil, greeting{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // the attempt takes too long, or is not needed
-	if u.o.TLS != nil {
-		raw = tls.Client(raw, u.verifying())
+	u.mu.Lock()
+	config := u.tls
+	u.mu.Unlock()
+	if config != nil {
+		raw = tls.Client(raw, u.verifying(config.Clone()))
 	}
 	c := newConn(raw, attemptTimeout)
 	var g greeting
@@ -101,8 +104,7 @@ func (u *Uplink) attempt(ctx context.Context) (*conn, greeting, error) {
 // verifying is the configuration of a connection. The hub's certificate must be trusted, and be for the
 // name that is dialled, unless it is itself one of those that are trusted: who was given this very
 // certificate may reach the hub by any name.
-func (u *Uplink) verifying() *tls.Config {
-	config := u.o.TLS.Clone()
+func (u *Uplink) verifying(config *tls.Config) *tls.Config {
 	if config.ServerName == "" {
 		config.ServerName, _, _ = net.SplitHostPort(u.o.Address)
 	}

@@ -1,5 +1,5 @@
-import {ask, get, send, statsOf, type Alert, type Override, type Relay, type Trial} from "./api"
-import {clock, number, span, tagsText, unitOf} from "./format"
+import {address, ask, get, isHub, send, statsOf, type Alert, type Edges, type Override, type Params, type Relay, type Trial} from "./api"
+import {clock, number, placed, span, tagsText, unitOf} from "./format"
 import {linesOf, plot, type Options} from "./plot"
 import {askRange} from "./range"
 import {go} from "./route"
@@ -43,13 +43,13 @@ function row(a: Alert): HTMLElement {
 
 // edit makes or changes an alert, and shows what it would have posted.
 async function edit(root: HTMLElement, id: string | undefined, signal: AbortSignal): Promise<void> {
-  const [stats, keys, old] = await Promise.all([statsOf([], signal), get<string[]>("/tags", [], signal), id === undefined ? undefined : get<Alert>(`/alerts/${encodeURIComponent(id)}`, [], signal)])
+  const [hub, stats, keys, old] = await Promise.all([isHub(), statsOf([], signal), get<string[]>("/tags", [], signal), id === undefined ? undefined : get<Alert>(`/alerts/${encodeURIComponent(id)}`, [], signal)])
   const text = (value: string, more: Record<string, unknown> = {}) => h("input", {value, oninput: () => later(), ...more})
   const metric = text(old?.metric ?? (stats.includes("cpu_used") ? "cpu_used" : stats[0] ?? ""), {list: "stats", required: true})
   const operator = select(Object.entries(signs), old?.operator ?? "gt", () => later()), threshold = text(String(old?.threshold ?? 80), {required: true, inputmode: "decimal"})
   const duration = text(old?.duration ?? "5m"), levels = select([["info", "info"], ["warn", "warning"], ["crit", "critical"]], old?.level ?? "crit", () => later())
   const often = text(old?.every ?? "30s")
-  const recover = text(old?.recover === undefined ? "" : String(old.recover), {inputmode: "decimal"}), by = text((old?.by ?? ["host"]).join(","), {list: "keys"}), deadman = text(old?.deadman ?? "")
+  const recover = text(old?.recover === undefined ? "" : String(old.recover), {inputmode: "decimal"}), by = text((old?.by ?? (hub ? ["edge", "host"] : ["host"])).join(","), {list: "keys"}), deadman = text(old?.deadman ?? "")
   // A line is a tag, since values may hold blanks.
   const tags = h("textarea", {rows: 2, placeholder: "service:web", value: Object.entries(old?.tags ?? {}).map(([k, v]) => `${k}:${v}`).join("\n"), oninput: () => later()}), post = text(old?.post ?? "", {required: true, type: "url", placeholder: "address of the receiver"})
   const from = select([["1h", "1 hour"], ["6h", "6 hours"], ["1d", "1 day"], ["2d", "2 days"], ["7d", "1 week"]], "6h", () => later(), "how far back")
@@ -119,31 +119,55 @@ async function edit(root: HTMLElement, id: string | undefined, signal: AbortSign
   await test()
 }
 
-// upkeep lists silent relays, which can be forgotten, and overrides, which can be made and ended.
+// upkeep lists silent relays, which can be forgotten, and overrides, which can be made and ended: here,
+// or at an edge of this hub, through its link.
 async function upkeep(root: HTMLElement, signal: AbortSignal): Promise<void> {
-  const says = h("div", {}), silent = h("div", {}), overrides = h("div", {})
+  let edge = ""
+  const at = h("div", {class: "bar"}), says = h("div", {}), trouble = h("div", {}), silent = h("div", {}), overrides = h("div", {})
   const collector = h("input", {required: true, placeholder: "cpu", "aria-label": "collector"}), every_ = h("input", {value: "1s", required: true, "aria-label": "interval"}), lasts = h("input", {value: "10m", required: true, "aria-label": "for how long"}), of = h("input", {placeholder: "all", "aria-label": "relays, by comma"})
   const act = async (what: Promise<unknown>) => {
     try {
       await what
       fill(says)
-      await load()
     } catch (e) {
       fill(says, notice((e as Error).message))
     }
+    await load()
   }
   const load = async () => {
-    const [relays, list] = await Promise.all([get<Relay[]>("/relays", [], signal), get<Override[]>("/overrides", [], signal)])
+    const where: Params = edge ? [["edge", edge]] : [], mine = edge
+    try {
+      await list(where, () => mine === edge)
+      if (mine === edge) fill(trouble)
+    } catch (e) {
+      // The list of alerts says what is wrong here.
+      if (mine && mine === edge && !signal.aborted) fill(trouble, notice((e as Error).message))
+    }
+  }
+  // list draws what there is, with buttons that act there.
+  const list = async (where: Params, wanted: () => boolean) => {
+    const [relays, active] = await Promise.all([get<Relay[]>("/relays", where, signal), get<Override[]>("/overrides", where, signal)])
+    if (!wanted()) return
     const gone = relays.filter(r => !r.connected)
     fill(silent, h("h2", {}, "Silent hosts"), gone.length === 0 ? h("p", {class: "dim"}, "Every host that is known is connected.") : h("div", {class: "table"}, h("table", {}, h("tbody", {}, gone.slice(0, 200).map(r => h("tr", {}, h("td", {}, r.id), h("td", {class: "dim"}, r.last_seen ? `last seen ${clock(Date.parse(r.last_seen) / 1000)}` : "never seen"),
-      h("td", {class: "right"}, button("Forget", () => { if (confirm(`Forget ${r.id}? Its history stays.`)) void act(send("DELETE", `/relays/${encodeURIComponent(r.id)}`)) }, "danger"))))))))
-    fill(overrides, list.map(o => h("div", {class: "bar"}, `${Object.entries(o.collectors).map(([c, s]) => `${c} every ${span(s)}`).join(", ")} of ${number(o.relays.length)} ${o.relays.length === 1 ? "relay" : "relays"}, ${span(o.remaining)} left`, button("End", () => void act(send("DELETE", `/overrides/${encodeURIComponent(o.id)}`))))))
+      h("td", {class: "right"}, button("Forget", () => { if (confirm(`Forget ${placed(where[0]?.[1] ?? "", r.id)}? Its history stays.`)) void act(send("DELETE", address(`/relays/${encodeURIComponent(r.id)}`, where))) }, "danger"))))))))
+    fill(overrides, active.map(o => h("div", {class: "bar"}, `${Object.entries(o.collectors).map(([c, s]) => `${c} every ${span(s)}`).join(", ")} of ${number(o.relays.length)} ${o.relays.length === 1 ? "relay" : "relays"}, ${span(o.remaining)} left`, button("End", () => void act(send("DELETE", address(`/overrides/${encodeURIComponent(o.id)}`, where)))))))
   }
-  fill(root, says, silent, h("h2", {}, "Poll more often for a while"), overrides,
+  fill(root, at, says, trouble, silent, h("h2", {}, "Poll more often for a while"), overrides,
     h("form", {class: "bar", onsubmit: (e: Event) => {
       e.preventDefault()
       const relays = of.value.split(",").map(r => r.trim()).filter(r => r)
-      void act(send("POST", "/overrides", {duration: lasts.value, collectors: {[collector.value.trim()]: every_.value}, ...(relays.length ? {relays} : {})}))
+      void act(send("POST", "/overrides", {duration: lasts.value, collectors: {[collector.value.trim()]: every_.value}, ...(relays.length ? {relays} : {}), ...(edge ? {edge} : {})}))
     }}, field("collector", collector), field("every", every_), field("for", lasts), field("of the relays", of), h("button", {}, "Poll so")))
-  await every(5000, signal, () => load().catch(() => {})) // the list of alerts says what is wrong
+  isHub().then(async hub => {
+    const edges = hub ? (await get<Edges>("/edges", [], signal)).edges ?? [] : []
+    if (edges.length) fill(at, field("hosts and polls", select([["", "of this hub"], ...edges.map((e): [string, string] => [e.name, `at ${e.name}`])], "", v => {
+      edge = v
+      fill(silent)
+      fill(overrides)
+      fill(says)
+      void load()
+    })))
+  }, () => {})
+  await every(5000, signal, load)
 }

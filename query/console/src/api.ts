@@ -19,6 +19,7 @@ export function onState(f: typeof listener): void { listener = f }
 // setToken keeps the token for this session of the browser only.
 export function setToken(t: string): void {
   token = t
+  hub = null
   if (t) sessionStorage.setItem(place, t)
   else sessionStorage.removeItem(place)
 }
@@ -98,6 +99,13 @@ export async function statsOf(filters: Params, signal?: AbortSignal): Promise<st
   })
 }
 
+// hub is whether this Pulse is a hub, with edges, once the server has said so.
+let hub: Promise<boolean> | null = null
+export function isHub(): Promise<boolean> {
+  hub ??= get<Status>("/status").then(s => s.edges !== undefined, e => { hub = null; throw e })
+  return hub
+}
+
 // What the API answers.
 
 export type Tags = Record<string, string>
@@ -127,8 +135,24 @@ export interface Status {
   influx: {reachable: boolean; version?: string; error?: string; damages?: Damage[]}
   state_file_damages?: Damage[]
   relays: {connected: number; disconnected: number; collectors: number}
+  uplink?: Uplink // of an edge
+  edges?: {connected: number; silent: number} // of a hub
 }
-export interface Reject {projection: string; sequence: number; relay: string; stat: string; count: number; reason: string; time: string}
+// Uplink is an edge's link to its hub. The numbers are of the edge's journal.
+export interface Uplink {
+  edge: string; hub: string; state: "connecting" | "connected" | "refused"; since?: string; hub_release?: string
+  hub_has: number; last: number; lacks: number; error?: string; notice?: string; gaps?: EdgeGap[] | null
+}
+// Edge is an edge as its hub sees it. The numbers are of the edge's journal, but for events.
+export interface Edge {
+  name: string; state: "connected" | "silent" | "never" | "off"; since?: string; heard?: string; address?: string; release?: string
+  has: number; last: number; lacks: number; clock_offset?: number; events: number
+  gaps?: EdgeGap[] | null; begun?: {time: string; at: number; kept: number; reason: string}[] | null
+  notice?: string; refused?: {time: string; address: string; reason: string} | null
+}
+export interface EdgeGap {from: number; to: number; events: number; reason: string; time: string}
+export interface Edges {edges: Edge[] | null; refused: {name: string; time: string; address: string; reason: string}[] | null}
+export interface Reject {projection: string; sequence: number; edge?: string; relay: string; stat: string; count: number; reason: string; time: string}
 export interface Replay {
   id: string; projections: string[]; from: string; to: string; dry_run: boolean; state: string; progress: number; seconds_left: number | null; last_error?: string
   parts: {projection: string; state: string; points: number; readings: number; lost: number; notes: string[]}[]

@@ -63,6 +63,10 @@ export function number(v: number | null | undefined, unit: Unit = ""): string {
   return unit === "" ? text : unit === "/s" ? `${text}/s` : `${text} ${unit}`
 }
 
+// exact is a whole number with all of its digits, and events so many of them.
+export const exact = (n: number): string => n.toLocaleString("en")
+export const events = (n: number): string => `${exact(n)} ${n === 1 ? "event" : "events"}`
+
 function digits(v: number): string {
   const a = Math.abs(v)
   return Number(v.toFixed(a >= 100 ? 0 : a >= 10 ? 1 : a >= 1 ? 2 : 4)).toString()
@@ -74,3 +78,15 @@ export const bytes = (v: number): string => number(v, "B")
 export function tagsText(tags: Record<string, string>, without: string[] = []): string {
   return Object.entries(tags).filter(([k, v]) => v !== "" && !without.includes(k)).map(([k, v]) => `${k}:${v}`).join(" ")
 }
+
+// ago is how long ago a moment is that the API names. NaN is no moment.
+export const ago = (time: string | undefined): number => Date.now() / 1000 - (moment(time) ?? NaN)
+
+// moment is a time of the API in seconds. What never was is the year 1 there.
+export function moment(time: string | undefined): number | undefined {
+  const seconds = time ? Date.parse(time) / 1000 : NaN
+  return seconds > 0 ? seconds : undefined
+}
+
+// placed is a host's name at a hub, where two edges may have hosts of the same name.
+export const placed = (edge: string, host: string): string => (edge ? `${edge}/${host}` : host)

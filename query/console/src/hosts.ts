@@ -1,22 +1,11 @@
-import {get, orEmpty, type Latest, type Relay} from "./api"
-import {number, span, type Unit} from "./format"
+import {get, isHub, orEmpty, type Latest, type Params, type Relay} from "./api"
+import {figures, Fleet, keyOf, type Host} from "./fleet"
+import {number, span} from "./format"
 import {askRange} from "./range"
 import {href, replace} from "./route"
 import {every, fill, h, notice, select, sleep, sparkline} from "./ui"
 import type {View} from "./main"
 
-// Figures of a host. Stats of several disks or interfaces become one: the fullest disk, all traffic.
-interface Figure {key: string; title: string; stats: string[]; unit: Unit; of: "last" | "max" | "sum"; verb?: string; limit?: number}
-const figures: Figure[] = [
-  {key: "cpu", title: "CPU", stats: ["cpu_used"], unit: "%", of: "last", limit: 90},
-  {key: "ram", title: "RAM", stats: ["ram_used"], unit: "%", of: "last", limit: 90},
-  {key: "disk", title: "Disk", stats: ["disk_used"], unit: "%", of: "max", verb: "max", limit: 90},
-  {key: "load", title: "Load", stats: ["load_1"], unit: "", of: "last"},
-  {key: "net", title: "Net", stats: ["net_in", "net_out"], unit: "B/s", of: "sum"},
-]
-
-type State = "silent" | "late" | "high" | "ok"
-interface Host {id: string; relay: Relay; state: State; age: number; values: Record<string, number | undefined>; tags: Record<string, string>}
 type Row = Host | {group: string; hosts: Host[]}
 
 const rowHeight = 40
@@ -28,13 +17,13 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   const save = (key: string, value: string) => { value ? params.set(key, value) : params.delete(key); replace(["hosts"], params); scroller.scrollTop = 0; arrange() }
 
   const search = h("input", {type: "search", placeholder: "Search hosts and tags", "aria-label": "search hosts and tags", value: params.get("q") ?? "", oninput: () => save("q", search.value)})
-  const groups = h("span", {})
+  const groups = h("span", {}), chip = h("span", {})
   const summary = h("p", {class: "summary", role: "status"})
   const body = h("div", {class: "rows", role: "presentation"})
   const scroller = h("div", {class: "scroller", tabindex: "0", role: "rowgroup", onscroll: () => draw()}, body)
   const head = h("div", {class: "row head", role: "row"})
   const error = h("div", {})
-  fill(root, h("h1", {}, "Hosts"), h("div", {class: "bar"}, search, groups, summary), error,
+  fill(root, h("h1", {}, "Hosts"), h("div", {class: "bar"}, search, groups, chip, summary), error,
     h("div", {class: "hosts", role: "table", "aria-label": "hosts"}, h("div", {role: "rowgroup"}, head), scroller))
 
   const columns: [key: string, title: string][] = [["state", "State"], ["host", "Host"], ["age", "Seen"], ...figures.map((f): [string, string] => [f.key, f.title])]
@@ -53,11 +42,13 @@ export async function hosts({root, route, signal}: View): Promise<void> {
     const q = (params.get("q") ?? "").toLowerCase().split(/\s+/).filter(w => w)
     const by = params.get("sort") ?? "state", sign = params.get("desc") === "1" ? -1 : 1
     const rank = {silent: 0, late: 1, high: 2, ok: 3}
-    const value = (a: Host): number | string => by === "host" ? a.id : by === "state" ? rank[a.state] : by === "age" ? a.age : a.values[by] ?? -Infinity
-    const found = all.filter(a => q.every(w => a.id.toLowerCase().includes(w) || Object.entries(a.tags).some(([k, v]) => `${k}:${v}`.toLowerCase().includes(w))))
+    const value = (a: Host): number | string => by === "host" ? a.name : by === "state" ? rank[a.state] : by === "age" ? a.age : a.values[by] ?? -Infinity
+    const only = params.get("edge")
+    fill(chip, only ? h("span", {class: "chip"}, `edge:${only}`, h("button", {type: "button", class: "quiet", "aria-label": "hosts of all edges", onclick: () => save("edge", "")}, "×")) : null)
+    const found = all.filter(a => (!only || a.edge === only) && q.every(w => a.name.toLowerCase().includes(w) || Object.entries(a.tags).some(([k, v]) => `${k}:${v}`.toLowerCase().includes(w))))
     found.sort((a, b) => {
       const x = value(a), y = value(b)
-      return (x < y ? -1 : x > y ? 1 : 0) * sign || (a.id < b.id ? -1 : 1)
+      return (x < y ? -1 : x > y ? 1 : 0) * sign || (a.name < b.name ? -1 : a.name > b.name ? 1 : a.key < b.key ? -1 : 1)
     })
     const group = params.get("group") ?? ""
     rows = found
@@ -92,11 +83,11 @@ export async function hosts({root, route, signal}: View): Promise<void> {
       return cell(f.key, h("span", {class: "figure", title: "mean of the group"}, known.length ? number(known.reduce((a, b) => a + b, 0) / known.length, f.unit) : "–"))
     }))
   const hostRow = (a: Host) => h("div", {class: `row ${a.state}`, role: "row"},
-    cell("state", h("span", {class: `dot ${a.state}`}), a.state),
-    cell("host", h("a", {href: href(["host", a.id])}, a.id)),
+    cell("state", h("span", {class: `dot ${a.state}`, title: a.why}), a.state),
+    cell("host", h("a", {href: href(["host", a.id], {edge: a.edge})}, a.edge ? h("span", {class: "dim"}, a.edge, "/") : null, a.id)),
     cell("age", Number.isFinite(a.age) ? span(a.age) : "never"),
     ...figures.map(f => {
-      const v = a.values[f.key], values = lines.get(a.id)?.values[f.key]
+      const v = a.values[f.key], values = lines.get(a.key)?.values[f.key]
       return cell(f.key, h("span", {class: `figure${f.limit && v !== undefined && v >= f.limit ? " bad" : ""}`}, number(v, f.unit)), values?.some(x => x !== null) ? sparkline(values) : null)
     }))
 
@@ -108,15 +99,18 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   let asking = false
   const drawLines = async () => {
     const now = Date.now()
-    const old = visible().filter(a => (lines.get(a.id)?.at ?? 0) < now - 60_000).slice(0, 100)
+    const old = visible().filter(a => (lines.get(a.key)?.at ?? 0) < now - 60_000).slice(0, 100)
     if (asking || old.length === 0) return
     asking = true
     try {
-      for (const a of old) lines.set(a.id, {at: now, values: lines.get(a.id)?.values ?? {}})
+      for (const a of old) lines.set(a.key, {at: now, values: lines.get(a.key)?.values ?? {}})
+      const hub = fleet.edges.length > 0, by = hub ? ["edge", "host"] : ["host"]
+      const filters = [...new Set(old.map(a => a.id))].map((id): Params[0] => ["host", id])
+      if (hub) filters.push(...[...new Set(old.map(a => a.edge))].map((edge): Params[0] => ["edge", edge]))
       await Promise.all(figures.map(async f => {
-        const answers = await Promise.all(f.stats.filter(stat => known.includes(stat)).map(stat => askRange({stat, by: ["host"], verb: f.verb, step: 60, filters: old.map(a => ["host", a.id])}, now / 1000 - 3600, now / 1000 + 1, signal)))
+        const answers = await Promise.all(f.stats.filter(stat => known.includes(stat)).map(stat => askRange({stat, by, verb: f.verb, step: 60, filters}, now / 1000 - 3600, now / 1000 + 1, signal)))
         for (const answer of answers) for (const s of answer.series) {
-          const values = lines.get(s.tags.host ?? "")?.values, before = values?.[f.key]
+          const values = lines.get(keyOf(hub ? s.tags.edge ?? "" : "", s.tags.host ?? ""))?.values, before = values?.[f.key]
           if (values) values[f.key] = s.points.map((p, i) => (answer !== answers[0] && before?.[i] != null && p[1] !== null ? before[i]! + p[1] : p[1]))
         }
       }))
@@ -128,12 +122,14 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   scroller.addEventListener("scrollend", () => void drawLines().catch(() => {}))
 
   let known: string[] = []
+  const fleet = new Fleet()
   const refresh = async () => {
     try {
       known = await get<string[]>("/keys", [], signal)
+      if (await isHub()) await fleet.ask(known, signal)
       const [relays, ...answers] = await Promise.all([get<Relay[]>("/relays", [], signal),
         ...figures.flatMap(f => f.stats.map(stat => (known.includes(stat) ? orEmpty(get<Latest[]>(`/latest/${stat}`, [["verb", "none"]], signal), []) : [])))])
-      all = hostsOf(relays, answers)
+      all = fleet.hosts(relays, answers)
       const keys = [...new Set(all.flatMap(a => Object.keys(a.tags)))].sort()
       fill(groups, keys.length ? select([["", "no groups"], ...keys.map((k): [string, string] => [k, `by ${k}`])], params.get("group") ?? "", v => save("group", v), "group by a tag") : null)
       fill(error)
@@ -152,28 +148,3 @@ export async function hosts({root, route, signal}: View): Promise<void> {
   })
 }
 
-// hostsOf joins what is known of each host.
-function hostsOf(relays: Relay[], answers: Latest[][]): Host[] {
-  const now = Date.now() / 1000
-  const byHost = new Map<string, Record<string, number | undefined>>()
-  let i = 0
-  for (const f of figures) for (const _ of f.stats) for (const r of answers[i++] ?? []) {
-    const host = String(r.host), v = Number(r.value)
-    let values = byHost.get(host)
-    if (!values) byHost.set(host, (values = {}))
-    const before = values[f.key]
-    values[f.key] = before === undefined ? v : f.of === "max" ? Math.max(before, v) : f.of === "sum" ? before + v : v
-  }
-  return relays.map(relay => {
-    const seen = relay.last_seen ? Date.parse(relay.last_seen) / 1000 : -Infinity
-    const interval = Math.min(...relay.collectors.map(c => c.interval), 3600)
-    const values = byHost.get(relay.id) ?? {}, high = figures.some(f => f.limit !== undefined && (values[f.key] ?? 0) >= f.limit)
-    const state: State = !relay.connected ? "silent" : now - seen > 2 * interval + 5 ? "late" : high ? "high" : "ok"
-    const tags: Record<string, string> = {}
-    for (const t of new Set(relay.collectors.flatMap(c => c.tags))) {
-      const at = t.indexOf(":")
-      if (at > 0 && !["mount", "interface"].includes(t.slice(0, at))) tags[t.slice(0, at)] = t.slice(at + 1)
-    }
-    return {id: relay.id, relay, state, age: Math.max(0, now - seen), values, tags}
-  })
-}

@@ -1,6 +1,7 @@
-import {hasToken, onState, passing, setToken} from "./api"
-import {setUTC, utc} from "./format"
+import {hasToken, isHub, onState, passing, setToken} from "./api"
+import {placed, setUTC, utc} from "./format"
 import {alerts} from "./alerts"
+import {edges} from "./edges"
 import {explore} from "./explore"
 import {host} from "./host"
 import {hosts} from "./hosts"
@@ -12,6 +13,7 @@ export interface View {root: HTMLElement; route: Route; signal: AbortSignal}
 
 const views: Record<string, {title: string; show: (v: View) => void | Promise<void>}> = {
   hosts: {title: "Hosts", show: hosts},
+  edges: {title: "Edges", show: edges}, // of a hub only
   explore: {title: "Explore", show: explore},
   pipeline: {title: "Pipeline", show: pipeline},
   alerts: {title: "Alerts", show: alerts},
@@ -34,6 +36,7 @@ onState((state, text) => {
 })
 
 let running: AbortController | null = null
+let known = false // whether this Pulse is known to be a hub
 
 // takeToken takes the token that `pulse -s` prints with the address, and keeps it out of the history.
 function takeToken(): void {
@@ -55,13 +58,18 @@ function show(): void {
   zone.title = "Switch between your time zone and UTC"
   leave.hidden = !hasToken()
   const route = current(), name = route.path[0] ?? "hosts", view = views[name]
-  fill(nav, Object.entries(views).filter(([key]) => key !== "host").map(([key, v]) =>
+  const links = (hub: boolean) => fill(nav, Object.entries(views).filter(([key]) => key !== "host" && (hub || key !== "edges")).map(([key, v]) =>
     h("a", {href: href([key]), "aria-current": key === name || (name === "host" && key === "hosts") ? "page" : undefined}, v.title)))
+  links(known)
   if (!hasToken()) return login("")
-  document.title = `${name === "host" ? route.path[1] ?? "Host" : view?.title ?? "Pulse"} – Pulse`
+  document.title = `${name === "host" ? placed(route.params.get("edge") ?? "", route.path[1] ?? "Host") : view?.title ?? "Pulse"} – Pulse`
   fill(content)
   if (!view) return fill(content, notice(`There is no view "${name}".`), h("a", {href: "#/hosts"}, "To the hosts"))
   const signal = running.signal
+  isHub().then(hub => {
+    if (hub !== known && !signal.aborted) links(hub)
+    known = hub
+  }, () => {}) // the view says that the server is away
   Promise.resolve(view.show({root: content, route: {...route, path: route.path.length ? route.path : ["hosts"]}, signal})).catch(async (e: Error) => {
     if (signal.aborted) return
     content.prepend(notice(e.message))

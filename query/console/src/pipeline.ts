@@ -1,8 +1,9 @@
-import {ask, get, send, type Projection, type Reject, type Replay, type Status} from "./api"
-import {bytes, clock, number, span} from "./format"
+import {ask, get, send, type Projection, type Reject, type Replay, type Status, type Uplink} from "./api"
+import {gapsOf} from "./edges"
+import {ago, bytes, clock, events, exact, moment, number, placed, span} from "./format"
 import {linesOf, plot} from "./plot"
 import {askRange, picker, windowOf} from "./range"
-import {go} from "./route"
+import {go, href} from "./route"
 import {button, every, fill, h, notice, sleep, sparkline} from "./ui"
 import type {View} from "./main"
 
@@ -33,7 +34,7 @@ const names: Record<string, [title: string, what: string]> = {
 
 export async function pipeline({root, route, signal}: View): Promise<void> {
   const params = route.params
-  const says = h("div", {}), flow = h("div", {class: "flow"}), troubles = h("div", {}), refused = h("div", {}), jobs = h("div", {})
+  const says = h("div", {}), link = h("div", {}), flow = h("div", {class: "flow"}), troubles = h("div", {}), refused = h("div", {}), jobs = h("div", {})
   const lags = new Map<string, number[]>()
   let before: {at: number; m: Metrics} | null = null
 
@@ -43,10 +44,14 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     before = {at: now, m}
     const arrow = (per: number | null, what: string) => h("div", {class: `arrow${per ? " moving" : ""}`}, per === null ? "…" : `${number(per)} ${what}/s`, h("i"))
     const j = s.journal, read = rate("pulse_ingest_readings_total"), streams = total(m, "pulse_query_streams")
+    const lacked = s.uplink ? [...(lags.get("uplink") ?? []), s.uplink.lacks].slice(-90) : []
+    lags.set("uplink", lacked)
+    fill(link, s.uplink ? uplink(s.uplink, lacked) : null)
     fill(flow,
-      h("section", {class: `box${s.relays.disconnected ? " failing" : ""}`}, h("h2", {}, "Relays"),
+      h("section", {class: `box${s.relays.disconnected || s.edges?.silent ? " failing" : ""}`}, h("h2", {}, "Relays"),
         h("p", {}, `${number(s.relays.connected)} connected`), s.relays.disconnected ? h("p", {class: "bad"}, `${number(s.relays.disconnected)} silent`) : null,
         h("p", {class: "dim"}, `${number(s.relays.collectors)} collectors`),
+        s.edges ? h("p", {}, h("a", {href: href(["edges"])}, "Edges"), `: ${number(s.edges.connected)} connected`, s.edges.silent ? h("span", {class: "bad"}, `, ${number(s.edges.silent)} silent`) : null) : null,
         counted("polls unanswered", total(m, "pulse_ingest_polls_unanswered_total")), counted("readings rejected", total(m, "pulse_ingest_readings_rejected_total")),
         counted("records wait in spools", total(m, "pulse_ingest_spool_records_waiting")), counted("readings dropped by full spools", total(m, "pulse_ingest_spool_readings_dropped"))),
       arrow(read, "readings"),
@@ -105,7 +110,7 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
       r.parts.flatMap(p => p.notes).map(n => h("p", {class: "dim"}, n)))))
   }
 
-  fill(root, h("h1", {}, "Pipeline"), says, flow, troubles, refused, h("h2", {}, "What is there"),
+  fill(root, h("h1", {}, "Pipeline"), says, flow, link, troubles, refused, h("h2", {}, "What is there"),
     h("div", {class: "bar"}, picker(w, change), button("Replay all of it", () => offer(w.from, w.now ? Date.now() / 1000 : w.to))), held.root,
     h("p", {class: "dim"}, "Drag over a range to write it again from the journal. While InfluxDB was away there is a hole, which closes from its newest end."), ask2, jobs)
 
@@ -114,7 +119,7 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     const list = await get<Reject[]>("/rejects", [], signal)
     fill(refused, list.length === 0 ? null : [h("h2", {}, `Refused by InfluxDB for good: ${number(list.reduce((n, r) => n + r.count, 0))} readings`), h("div", {class: "table"}, h("table", {},
       h("thead", {}, h("tr", {}, ["when", "relay", "stat", "readings", "why"].map(t => h("th", {}, t)))),
-      h("tbody", {}, list.slice(0, 10).map(r => h("tr", {}, h("td", {}, clock(Date.parse(r.time) / 1000)), h("td", {}, r.relay), h("td", {}, r.stat), h("td", {}, number(r.count)), h("td", {}, r.reason))))))])
+      h("tbody", {}, list.slice(0, 10).map(r => h("tr", {}, h("td", {}, clock(Date.parse(r.time) / 1000)), h("td", {}, placed(r.edge ?? "", r.relay)), h("td", {}, r.stat), h("td", {}, number(r.count)), h("td", {}, r.reason))))))])
   }
 
   let stat = ""
@@ -151,6 +156,19 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
   await look() // rates are known from the second time on
   await sleep(500, signal)
   await every(2000, signal, look)
+}
+
+// uplink is an edge's own link to its hub, in words.
+function uplink(u: Uplink, lacked: number[]): HTMLElement {
+  const since = moment(u.since), lasts = since === undefined ? "" : ` for ${span(ago(u.since))}, since ${clock(since)}`
+  const state = u.state === "connected" ? "connected" + lasts : u.state === "refused" ? "refused by the hub" + lasts : "not connected" + lasts + ": it tries again by itself"
+  const bad = u.state !== "connected" || Boolean(u.notice)
+  return h("section", {class: `box link${bad ? " failing" : ""}`, "aria-label": "link to the hub"}, h("h2", {}, h("span", {class: `dot ${bad ? "silent" : "ok"}`}), "Link to the hub"),
+    h("p", {class: bad ? "bad" : ""}, h("strong", {}, state)),
+    u.error ? notice(u.error) : null, u.notice ? notice(u.notice) : null,
+    h("p", {class: u.lacks ? "" : "good"}, u.lacks === 0 ? `The hub has all ${events(u.last)} of this journal. ` : `The hub has this journal's events up to ${exact(u.hub_has)} and lacks ${exact(u.lacks)}, ${u.state === "connected" ? "which are handed over now" : "which wait here"}. `, lacked.some(n => n > 0) ? sparkline(lacked) : null),
+    gapsOf(u.gaps),
+    h("p", {class: "dim"}, `This edge is ${u.edge}; the hub is ${u.hub}${u.hub_release ? `, Pulse ${u.hub_release.split(" ")[0]}` : ""}. Everything here goes on without the link.`))
 }
 
 const counted = (what: string, n: number) => (n ? h("p", {class: "warn"}, `${number(n)} ${what}`) : null)

@@ -4,6 +4,7 @@ import {chromium} from "playwright-core"
 import {readFile} from "node:fs/promises"
 import {createInterface} from "node:readline"
 import assert from "node:assert/strict"
+import {scenarios as edgeScenarios} from "./edges.mjs"
 
 const [scenario, base, token, readToken, shots] = process.argv.slice(2)
 const answers = createInterface({input: process.stdin})[Symbol.asyncIterator]()
@@ -80,6 +81,7 @@ const refused = text => /40[13]/.test(text)
 const away = text => /ERR_|Failed to (fetch|load)|50\d/.test(text)
 
 const scenarios = {
+  ...edgeScenarios({open, enter, accessible, shot, until, data, base}),
   async tokens() {
     const page = await open({expected: refused})
     await page.goto(base + "/")
