@@ -51,7 +51,7 @@ func entriesOf(t *testing.T, dir string) map[string][]entry {
 			e.Edge, e.Origin = "", 0
 			all[edge] = append(all[edge], entry{seq, string(codec.EncodeRelayEvent(nil, &e)), nil})
 		}
-	})
+	}, func(gap *journal.GapError) { t.Logf("%s: %v", filepath.Base(dir), gap) })
 	return all
 }
 

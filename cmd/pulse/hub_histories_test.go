@@ -8,6 +8,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/pulseproc"
+	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/link"
 )
 
@@ -145,7 +146,9 @@ func TestHubHistories(t *testing.T) {
 			if len(seen.Begun) > 0 {
 				begun = seen.Begun[len(seen.Begun)-1]
 			}
-			if begun.At != want.begun || begun.Kept != want.kept || len(seen.Begun) > 1 || len(seen.Gaps) > 0 {
+			// A block that cannot be read is a gap at the edge, although the hub has had its events.
+			damage := len(seen.Gaps) == 1 && seen.Gaps[0].From == want.begun && seen.Gaps[0].To == want.kept && seen.Gaps[0].Reason == journal.GapLost
+			if begun.At != want.begun || begun.Kept != want.kept || len(seen.Begun) > 1 || len(seen.Gaps) > 0 && !damage {
 				t.Errorf("the hub says %+v; want another history from %d on, %d kept, and no gap", seen, want.begun, want.kept)
 			}
 			t.Logf("%d entries of the edge, %d at the hub, another history from %d on, %d kept", len(now), len(want.entries), want.begun, want.kept)

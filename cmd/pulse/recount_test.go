@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -57,12 +58,12 @@ func readJournal(t *testing.T, dir string, visit func(seq uint64, e *codec.Event
 		if r.Event != nil {
 			visit(r.Seq, r.Event)
 		}
-	})
+	}, nil)
 }
 
 // readRecords visits every record in the journal of a stopped server, as readJournal does. A record is
-// valid until visit returns.
-func readRecords(t *testing.T, dir string, visit func(r *journal.Record)) uint64 {
+// valid until visit returns. A gap fails the test unless miss takes it.
+func readRecords(t *testing.T, dir string, visit func(r *journal.Record), miss func(*journal.GapError)) uint64 {
 	t.Helper()
 	state, err := migrations.Open(dir, migrations.Options{})
 	if err != nil {
@@ -85,6 +86,11 @@ func readRecords(t *testing.T, dir string, visit func(r *journal.Record)) uint64
 	defer r.Close()
 	for seq := uint64(0); seq < end.LastSeq; {
 		records, err := r.Read(t.Context(), 1000)
+		if gap, ok := errors.AsType[*journal.GapError](err); ok && miss != nil {
+			miss(gap)
+			seq = gap.To
+			continue
+		}
 		if err != nil {
 			t.Fatalf("reading the journal after %d: %v", seq, err)
 		}
