@@ -146,6 +146,17 @@ func onlyAt(edge string) error {
 	return badRequest("a hub may change nothing at an edge but overrides: ask the Pulse at the edge %s itself", edge)
 }
 
+// knownEdge refuses a name that no edge has, with or without a link.
+func (s *Server) knownEdge(name string) error {
+	if err := s.checkEdge(name); err != nil || name == "" {
+		return err
+	}
+	if !slices.ContainsFunc(s.o.Edges.Edges(), func(e link.Edge) bool { return e.Name == name }) {
+		return s.noEdge(name)
+	}
+	return nil
+}
+
 // passOn answers with what an edge answers.
 func (s *Server) passOn(w http.ResponseWriter, r *http.Request, edge, what string, body []byte) error {
 	var answer json.RawMessage

@@ -75,7 +75,7 @@ func TestOverALink(t *testing.T) {
 	at.do(t, "DELETE", "/overrides/o7?edge=ams1", "").contains(t, http.StatusNotFound, "edge ams1: not found")
 	at.do(t, "POST", "/flush?edge=ams1", "").contains(t, http.StatusBadRequest, "a hub may change nothing at an edge but overrides")
 	at.get(t, "/relays?edge=ams1").contains(t, http.StatusOK, `[{"id":"web1","connected":true`)
-	at.do(t, "DELETE", "/relays/web1?edge=ams1", "").contains(t, http.StatusConflict, "edge ams1: the relay is connected")
+	at.do(t, "DELETE", "/relays/web1?edge=ams1", "").contains(t, http.StatusBadRequest, "a hub may change nothing at an edge but overrides")
 	at.get(t, "/overrides?edge=fra1").contains(t, http.StatusServiceUnavailable, "edge fra1 has never connected")
 	at.get(t, "/overrides?edge=lon1").contains(t, http.StatusNotFound, "no edge")
 

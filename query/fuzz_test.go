@@ -54,7 +54,7 @@ func FuzzReplayBody(f *testing.F) {
 			t.Fatalf("%q was accepted: %v", body, err)
 		}
 		for name := range fields {
-			if !slices.Contains([]string{"projection", "from", "to", "dry_run"}, name) {
+			if !slices.Contains([]string{"projection", "from", "to", "edge", "dry_run"}, name) {
 				t.Fatalf("%q was accepted with %q", body, name)
 			}
 		}

@@ -329,7 +329,7 @@ func goldenReplays(f *fakeReplays, state string) {
 		case r.To.IsZero():
 			r.To = testNow
 		}
-		return past.Job{ID: "3", Projections: r.Projections, From: r.From, To: r.To, DryRun: r.DryRun, State: past.StateWaiting, Created: now,
+		return past.Job{ID: "3", Projections: r.Projections, From: r.From, To: r.To, Edge: r.Edge, DryRun: r.DryRun, State: past.StateWaiting, Created: now,
 			Parts: []past.Part{{Projection: "raw", State: past.StateWaiting}}}, nil
 	}
 	f.get = func(id string) (past.Job, error) {
