@@ -70,6 +70,7 @@ soak: tools page ## the tests that kill, fill and break, for hours; KILL_ROUNDS 
 	  -run 'TestKill9|TestAlertsKill9|TestAnythingGoes|TestOutages|TestStop|TestDiskFull|TestDamagedDataDir|TestOverrideOverRestart|TestSuspend|TestOutOfFiles|TestLittleMemory' ./cmd/pulse
 	PULSE_HOSTILE_RELAYS=$(HOSTILE_RELAYS) $(GO) test -v -timeout 1h -run 'TestHostile' ./cmd/pulse
 	PULSE_SPOOL_AGENTS=$(SPOOL_AGENTS) PULSE_SPOOL_SECONDS=$(SPOOL_SECONDS) PULSE_KILL_ROUNDS=30 $(GO) test -v -timeout 1h -run 'TestSpoolLosesNothing' ./cmd/pulse
+	PULSE_HUB_RELAYS=1000 PULSE_HUB_SECONDS=60 PULSE_KILL_ROUNDS=30 $(GO) test -v -timeout 1h -run 'TestHub' ./cmd/pulse
 	$(GO) test -race -timeout 6h -count $(SOAK_COUNT) -run 'Kill|Damage|EqualARecount|Property|Random|Anywhere|DiskFull|HalfWritten' \
 	  ./journal ./ingest ./migrations ./kapa/... ./projector/...
 
