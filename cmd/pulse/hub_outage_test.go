@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -11,8 +13,8 @@ import (
 
 // TestHubOutages cuts the links of two edges under load, and then makes black holes of them. The edges
 // go on meanwhile, and both ends say that there is no link. In the end the hub has every event of both
-// once, in order, and its InfluxDB equals a recount of the edges' journals. Relays of both edges, and of
-// the hub itself, have the same ids, and stay apart.
+// once, in order, and its InfluxDB equals a recount of the edges' journals, also when it is wiped and
+// filled again. Relays of both edges, and of the hub itself, have the same ids, and stay apart.
 //
 // PULSE_HUB_RELAYS=1000 PULSE_HUB_SECONDS=60 makes it as long as the budget: 60 s and 40 s under 2,000
 // events a second.
@@ -96,6 +98,15 @@ func TestHubOutages(t *testing.T) {
 	for _, e := range s.edges {
 		compareWithInflux(t, e.dir, recount(t, e.dir))
 	}
+	compareHub(t, s.dir, has)
+
+	// An InfluxDB that lost everything is filled again, with the edges.
+	if err := os.RemoveAll(filepath.Join(s.dir, "influx")); err != nil {
+		t.Fatal(err)
+	}
+	s.hubUp()
+	awaitProjected(t, s.hub)
+	stopProjected(t, s.hub)
 	compareHub(t, s.dir, has)
 }
 
