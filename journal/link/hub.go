@@ -246,6 +246,7 @@ func (h *Hub) refuse(name string, r Refusal) {
 		e.refused = &r
 		return
 	}
+	name = name[:min(len(name), codec.MaxEdge)]
 	h.unknown = slices.DeleteFunc(h.unknown, func(u UnknownEdge) bool { return u.Name == name })
 	h.unknown = append(h.unknown, UnknownEdge{name, r})
 	h.unknown = h.unknown[max(0, len(h.unknown)-keepUnknown):]
