@@ -87,8 +87,9 @@ type Alert struct {
 	// it, Kapacitor has not.
 	Deadman Duration `json:"deadman,omitempty"`
 	// By splits the readings that match by the values of these tags. Each group of readings has a
-	// state of its own. Empty is one state over all readings. nil is the default: host for a
-	// deadman that does not ask for one host, else none. By is sorted.
+	// state of its own. Hosts of different edges are different hosts. Empty is one state over all
+	// readings. nil is the default: host for a deadman that does not ask for one host, else none. By
+	// is sorted.
 	By []string `json:"by,omitzero"`
 }
 
@@ -102,7 +103,7 @@ func (a *Alert) over(mean float64) bool {
 }
 
 // byHost reports whether each host is a group.
-func (a *Alert) byHost() bool { return len(a.By) == 1 && a.By[0] == "host" }
+func (a *Alert) byHost() bool { return len(a.By) == 1 && a.By[0] == hostTag }
 
 // withDefaults fills in what was left out.
 func (a Alert) withDefaults() Alert {
@@ -121,8 +122,8 @@ func (a Alert) withDefaults() Alert {
 	if a.Every == 0 {
 		a.Every = 30 * second
 	}
-	if a.By == nil && a.Deadman != 0 && a.Tags["host"] == "" {
-		a.By = []string{"host"}
+	if a.By == nil && a.Deadman != 0 && a.Tags[hostTag] == "" {
+		a.By = []string{hostTag}
 	}
 	if !slices.IsSorted(a.By) {
 		a.By = slices.Sorted(slices.Values(a.By))

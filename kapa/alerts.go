@@ -26,6 +26,8 @@ type Options struct {
 	// Stored turns a name into what InfluxDB holds of it, StoredMeasurement that of a measurement
 	// (nil: the name itself). Kapacitor reads from there.
 	Stored, StoredMeasurement func(string) string
+	// Edges reports that this Pulse is a hub, so that a Kapacitor has to tell the hosts of edges apart.
+	Edges bool
 	// Journal is where the evaluator checks whether it has read everything, and what trials read.
 	Journal Past
 	// Transport sends the posts of the evaluator (nil: one of its own).

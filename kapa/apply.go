@@ -51,19 +51,23 @@ func (e *Evaluator) Apply(ctx context.Context, records []journal.Record) (uint64
 // take takes the readings of one event.
 func (e *Evaluator) take(seq uint64, event *codec.Event) {
 	e.marks.see(seq, event.Time, len(e.watches) > 0)
+	relay := e.relay(event.Key())
 	for i := range event.Collectors {
 		c := &event.Collectors[i]
 		for k := range c.Stats {
-			e.index.find(c.Stats[k].ID, event.Relay, c, func(w *watch) {
+			e.index.find(c.Stats[k].ID, event, c, func(w *watch) {
 				g := w.only
 				if g == nil {
-					if g = e.find(w, event, c); g == nil {
+					if g = e.find(w, relay, event, c); g == nil {
 						return
 					}
 				}
-				w.take(g, event.Time, event.Relay, c.Stats[k].Value)
+				if event.Edge != "" {
+					g.ofEdge = true
+				}
+				w.take(g, event.Time, relay, c.Stats[k].Value)
 				if w.deadman {
-					e.see(w, g, event, c)
+					e.see(w, g, relay, event.Time, c)
 				}
 			})
 		}
@@ -72,18 +76,22 @@ func (e *Evaluator) take(seq uint64, event *codec.Event) {
 
 // find returns the group of an alert with by that the readings of the collector belong to, and
 // makes the group if there is room. It returns nil if there is none.
-func (e *Evaluator) find(w *watch, event *codec.Event, c *codec.Collector) *group {
+func (e *Evaluator) find(w *watch, relay string, event *codec.Event, c *codec.Collector) *group {
 	byHost := w.alert.byHost()
 	var g *group
 	if byHost {
-		g = w.groups[event.Relay] // without a copy of the key
+		g = w.groups[relay] // without a copy of the key
 	} else {
 		e.key = e.key[:0]
 		for i, key := range w.alert.By {
 			if i > 0 {
 				e.key = append(e.key, keySeparator...)
 			}
-			e.key = append(e.key, valueOf(key, event.Relay, c.Tags)...)
+			value := relay
+			if key != hostTag {
+				value = valueOf(key, event, c.Tags)
+			}
+			e.key = append(e.key, value...)
 		}
 		g = w.groups[string(e.key)]
 	}
@@ -100,7 +108,7 @@ func (e *Evaluator) find(w *watch, event *codec.Event, c *codec.Collector) *grou
 		w.refused = event.Time
 		return nil
 	}
-	key := event.Relay
+	key := relay
 	if !byHost {
 		key = string(e.key)
 	}

@@ -21,7 +21,7 @@ type change struct {
 func (c *change) announce(w *watch) {
 	switch {
 	case len(c.state.Silent) > 0:
-		c.post(w, "none for "+w.alert.Deadman.String()+" from "+list(c.state.Silent))
+		c.post(w, "none for "+w.alert.Deadman.String()+" from "+silence(c.state.Silent))
 	case c.state.Mean != nil:
 		c.post(w, fmt.Sprint(*c.state.Mean))
 	default:
@@ -78,9 +78,11 @@ func without[V any](all map[string]V, keys []string) map[string]V {
 	return left
 }
 
+// few is how many names of a kind a text has.
+const few = 5
+
 // list names a few.
 func list(names []string) string {
-	const few = 5
 	if len(names) <= few {
 		return strings.Join(names, ", ")
 	}

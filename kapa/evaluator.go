@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // Journal is what the evaluator asks the journal: whether it has read all of it.
@@ -39,11 +40,12 @@ type Evaluator struct {
 	index   index             // of the watches
 	applied uint64            // the last record that was taken
 	marks   marks
-	due     int64             // no alert has to be evaluated before this moment
-	live    time.Time         // since when it is up to date; zero if it never was
-	left    map[*group]*watch // whose level is not what was last posted
-	weight  int               // what the groups hold in memory, in the unit of maxWeight
-	key     []byte            // of a group or a collector, while it is looked up
+	due     int64                     // no alert has to be evaluated before this moment
+	live    time.Time                 // since when it is up to date; zero if it never was
+	left    map[*group]*watch         // whose level is not what was last posted
+	weight  int                       // what the groups hold in memory, in the unit of maxWeight
+	relays  map[codec.RelayKey]string // relayKey of the relays of edges
+	key     []byte                    // of a group or a collector, while it is looked up
 
 	maxGroups, maxWeight int
 }
@@ -89,6 +91,7 @@ func (e *Evaluator) Reset(position uint64) {
 // changed follows a change of the watches. The next evaluation checks all of them.
 func (e *Evaluator) changed() {
 	e.index, e.due, e.weight, e.left = newIndex(e.watches), 0, 0, map[*group]*watch{}
+	e.relays = map[codec.RelayKey]string{}
 	for _, w := range e.watches {
 		for _, g := range w.groups {
 			if w.only == nil {

@@ -14,7 +14,7 @@ import (
 func (e *Evaluator) forgetRelay(r *codec.RelayEvent, now time.Time) error {
 	var all []evaluation
 	for _, w := range e.index.ordered {
-		if host, ok := w.alert.Tags["host"]; ok && host != r.Relay {
+		if host, ok := w.alert.Tags[hostTag]; ok && host != r.Relay {
 			continue
 		}
 		ended := evaluation{watch: w, at: w.evaluated}
@@ -34,15 +34,19 @@ func (e *Evaluator) forgetRelay(r *codec.RelayEvent, now time.Time) error {
 // again, and the relay may have come back since. So only what is older than the record goes.
 func (w *watch) forgetRelay(g *group, r *codec.RelayEvent) (change, bool) {
 	c := change{group: g, state: g.state, at: r.Time}
-	host, prefix := g.host(&w.alert), r.Relay+keySeparator
-	if host != "" && host != r.Relay {
+	if r.Edge != "" {
+		c.at = max(r.Time, g.state.Since) // the record may come late: nothing ends before it began
+	}
+	relay := relayKey(r.Key())
+	host, prefix := g.host(&w.alert), relay+keySeparator
+	if host != "" && host != relay {
 		return c, false
 	}
 	if host != "" {
 		w.clear(g)
 	}
-	if alone := g.state.From == r.Relay && len(g.window.slots) == 0; r.Time > g.state.Born && (host != "" || alone) {
-		c.finish(w, r.Relay+" was forgotten")
+	if alone := g.state.From == relay && len(g.window.slots) == 0; r.Time > g.state.Born && (host != "" || alone) {
+		c.finish(w, relayName(relay)+" was forgotten")
 		return c, true
 	}
 	remain := false
@@ -56,7 +60,7 @@ func (w *watch) forgetRelay(g *group, r *codec.RelayEvent) (change, bool) {
 		}
 	}
 	// The next evaluation judges the relays that remain.
-	if i, missed := slices.BinarySearch(c.state.Silent, r.Relay); missed && !remain {
+	if i, missed := slices.BinarySearch(c.state.Silent, relay); missed && !remain {
 		c.state.Silent = slices.Delete(slices.Clone(c.state.Silent), i, i+1)
 	}
 	return c, len(c.over) > 0

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 const (
@@ -27,8 +29,9 @@ const (
 // group is the readings of an alert that have the same values of the tags in `by`.
 type group struct {
 	window window
-	key    string // the values, in the order of by; "" without by
+	key    string // the values, in the order of by, with the relay's key for a host; "" without by
 	state  groupState
+	ofEdge bool // readings of an edge's relay are, or were, in it
 	// The state file has the group if stored is set, as it was at the moment kept. The group must be
 	// written at the next evaluation if dirty is set.
 	stored, dirty bool
@@ -38,7 +41,7 @@ type group struct {
 
 const keySeparator = "\x00" // no tag that a relay sends has control characters
 
-// values are those of the tags in by; nil without by.
+// values are those of the tags in by, with the relay's key for a host; nil without by.
 func (g *group) values(a *Alert) []string {
 	if len(a.By) == 0 {
 		return nil
@@ -49,7 +52,7 @@ func (g *group) values(a *Alert) []string {
 // name is how the group is called in what is posted.
 func (g *group) name(a *Alert) string { return a.nameOf(g.values(a)) }
 
-// tags are the group's, nil without by.
+// tags are the group's, with the edge of its host if it has one; nil without by.
 func (g *group) tags(a *Alert) map[string]string {
 	values := g.values(a)
 	if values == nil {
@@ -57,17 +60,29 @@ func (g *group) tags(a *Alert) map[string]string {
 	}
 	tags := make(map[string]string, len(values))
 	for i, key := range a.By {
-		tags[key] = values[i]
+		id, edge := splitRelay(values[i])
+		tags[key] = id
+		if edge != "" {
+			tags[edgeTag] = edge
+		}
 	}
 	return tags
 }
 
-// host is the relay whose readings alone are in the group; "" if there may be others.
+// host is the key of the relay whose readings alone are in the group; "" if there may be others.
+// Relays of several edges may have the host that an alert asks for.
 func (g *group) host(a *Alert) string {
-	if i := slices.Index(a.By, "host"); i >= 0 {
+	if i := slices.Index(a.By, hostTag); i >= 0 {
 		return g.values(a)[i]
 	}
-	return a.Tags["host"]
+	host, edge := a.Tags[hostTag], a.Tags[edgeTag]
+	switch {
+	case host == "" || g.ofEdge && edge == "":
+		return ""
+	case g.ofEdge:
+		return relayKey(codec.RelayKey{Edge: edge, Relay: host})
+	}
+	return host
 }
 
 // worthKeeping reports whether a restart must not forget the group: a deadman has to know whom to
@@ -76,10 +91,13 @@ func (g *group) host(a *Alert) string {
 func (g *group) worthKeeping(w *watch) bool { return w.deadman || g.state.fires() }
 
 // valueOf is a tag's value. The first value of a tag counts, and the relay's id is the host,
-// whatever host the relay gives.
-func valueOf(key, relay string, tags []string) string {
-	if key == "host" {
-		return relay
+// whatever host the relay gives. So it is with the edge of an edge's relay.
+func valueOf(key string, event *codec.Event, tags []string) string {
+	switch {
+	case key == hostTag:
+		return event.Relay
+	case key == edgeTag && event.Edge != "":
+		return event.Edge
 	}
 	for _, tag := range tags {
 		if k, v, ok := strings.Cut(tag, ":"); ok && k == key {

@@ -20,7 +20,8 @@ type index struct {
 type candidates struct {
 	all   []*watch            // ask for no tag
 	hosts map[string][]*watch // ask for this host, and perhaps for other tags
-	tags  map[string][]*watch // ask for no host, but for this tag, "key:value" as relays send it
+	edges map[string][]*watch // ask for no host, but for this edge
+	tags  map[string][]*watch // ask for neither, but for this tag, "key:value" as relays send it
 }
 
 func newIndex(watches map[string]*watch) index {
@@ -29,15 +30,18 @@ func newIndex(watches map[string]*watch) index {
 	for _, w := range x.ordered {
 		c := x.metrics[w.alert.Metric]
 		if c == nil {
-			c = &candidates{hosts: map[string][]*watch{}, tags: map[string][]*watch{}}
+			c = &candidates{hosts: map[string][]*watch{}, edges: map[string][]*watch{}, tags: map[string][]*watch{}}
 			x.metrics[w.alert.Metric] = c
 		}
-		host, hasHost := w.alert.Tags["host"]
+		host, hasHost := w.alert.Tags[hostTag]
+		edge, hasEdge := w.alert.Tags[edgeTag]
 		switch {
 		case len(w.alert.Tags) == 0:
 			c.all = append(c.all, w)
 		case hasHost:
 			c.hosts[host] = append(c.hosts[host], w)
+		case hasEdge:
+			c.edges[edge] = append(c.edges[edge], w)
 		default:
 			key := slices.Min(slices.Collect(maps.Keys(w.alert.Tags)))
 			tag := key + ":" + w.alert.Tags[key]
@@ -47,9 +51,9 @@ func newIndex(watches map[string]*watch) index {
 	return x
 }
 
-// find calls found once with each watch that counts readings of the metric that this collector of
-// the relay sends.
-func (x *index) find(metric, relay string, c *codec.Collector, found func(*watch)) {
+// find calls found once with each watch that counts readings of the metric that this collector
+// sends in the event.
+func (x *index) find(metric string, event *codec.Event, c *codec.Collector, found func(*watch)) {
 	may := x.metrics[metric]
 	if may == nil {
 		return
@@ -57,9 +61,16 @@ func (x *index) find(metric, relay string, c *codec.Collector, found func(*watch
 	for _, w := range may.all {
 		found(w)
 	}
-	for _, w := range may.hosts[relay] {
-		if w.matches(relay, c.Tags) {
+	for _, w := range may.hosts[event.Relay] {
+		if w.matches(event, c.Tags) {
 			found(w)
+		}
+	}
+	if len(may.edges) > 0 {
+		for _, w := range may.edges[valueOf(edgeTag, event, c.Tags)] {
+			if w.matches(event, c.Tags) {
+				found(w)
+			}
 		}
 	}
 	if len(may.tags) == 0 {
@@ -68,7 +79,7 @@ func (x *index) find(metric, relay string, c *codec.Collector, found func(*watch
 	for i, tag := range c.Tags {
 		for _, w := range may.tags[tag] {
 			// A collector may have a tag twice.
-			if slices.Index(c.Tags, tag) == i && w.matches(relay, c.Tags) {
+			if slices.Index(c.Tags, tag) == i && w.matches(event, c.Tags) {
 				found(w)
 			}
 		}

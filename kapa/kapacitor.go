@@ -31,6 +31,7 @@ type kapacitor struct {
 	store   *store
 	prefix  string // of our tasks' ids: this installation's and nobody else's
 	stored  spelling
+	edges   bool // there are relays of edges
 	log     *slog.Logger
 	wakeup  // something in the store changed
 	metrics kapacitorMetrics
@@ -45,7 +46,7 @@ func newKapacitor(store *store, o Options) (*kapacitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kapacitor{client: c, store: store, prefix: "pulse-" + o.Instance + "-", stored: spelling{o.Stored, o.StoredMeasurement},
+	return &kapacitor{client: c, store: store, prefix: "pulse-" + o.Instance + "-", stored: spelling{o.Stored, o.StoredMeasurement}, edges: o.Edges,
 		log: o.Logger, wakeup: newWakeup(), metrics: newKapacitorMetrics(o.Registerer), statuses: map[string]Status{}}, nil
 }
 
@@ -228,7 +229,7 @@ func (k *kapacitor) change(ctx context.Context, have map[string]task, alerts []A
 }
 
 func (k *kapacitor) changeOne(ctx context.Context, id string, have map[string]task, a *Alert) (changed bool, err error) {
-	want := task{ID: id, TemplateID: templateID(), DBRPs: []dbrp{{influxnames.Database, influxnames.Raw}}, Vars: variables(a, k.stored), Status: "enabled"}
+	want := task{ID: id, TemplateID: templateID(), DBRPs: []dbrp{{influxnames.Database, influxnames.Raw}}, Vars: variables(a, k.stored, k.edges), Status: "enabled"}
 	is, ok := have[id]
 	if !ok {
 		return true, k.client.createTask(ctx, want)

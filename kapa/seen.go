@@ -8,12 +8,12 @@ import (
 	"github.com/nanopack/pulse/journal/codec"
 )
 
-// see notes that a collector sent a reading of the group, for the deadman.
-func (e *Evaluator) see(w *watch, g *group, event *codec.Event, c *codec.Collector) {
+// see notes that a collector of the relay sent a reading of the group, for the deadman.
+func (e *Evaluator) see(w *watch, g *group, relay string, at int64, c *codec.Collector) {
 	s := &g.state
-	e.key = append(append(append(e.key[:0], event.Relay...), keySeparator...), c.Name...)
-	at, known := s.Seen[string(e.key)]
-	if known && at >= event.Time {
+	e.key = append(append(append(e.key[:0], relay...), keySeparator...), c.Name...)
+	last, known := s.Seen[string(e.key)]
+	if known && last >= at {
 		return
 	}
 	key := string(e.key)
@@ -25,7 +25,7 @@ func (e *Evaluator) see(w *watch, g *group, event *codec.Event, c *codec.Collect
 		e.weight++
 		g.dirty = true
 	}
-	s.Seen[key] = event.Time
+	s.Seen[key] = at
 	if s.Removed[key] {
 		delete(s.Removed, key)
 		g.dirty = true
@@ -42,13 +42,14 @@ func (w *watch) removeCollector(r *codec.RelayEvent) {
 	if !w.deadman {
 		return
 	}
-	key := seenKey(r.Relay, r.Collector)
+	relay := relayKey(r.Key())
+	key := seenKey(relay, r.Collector)
 	g := w.only
 	switch {
 	case w.members != nil:
 		g = w.members[key]
 	case g == nil:
-		g = w.groups[r.Relay]
+		g = w.groups[relay]
 	}
 	if g == nil {
 		return

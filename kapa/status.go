@@ -130,5 +130,5 @@ func timeOf(ns int64) *time.Time {
 }
 
 func listed(silent []string) []string {
-	return slices.Clone(silent[:min(len(silent), maxListedSilent)])
+	return relayNames(silent[:min(len(silent), maxListedSilent)])
 }

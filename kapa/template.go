@@ -73,14 +73,18 @@ type variable struct {
 // spelling turns names into what InfluxDB holds of them.
 type spelling struct{ name, measurement func(string) string }
 
-// variables are those of the alert's task.
-func variables(a *Alert, stored spelling) map[string]variable {
+// variables are those of the alert's task. Where there are edges, a host is named by its edge too.
+func variables(a *Alert, stored spelling, edges bool) map[string]variable {
 	quiet := a.Threshold
 	if a.Recover != nil {
 		quiet = *a.Recover
 	}
 	groups := []variable{}
-	for _, key := range a.By {
+	by := a.By
+	if edges && slices.Contains(by, hostTag) && !slices.Contains(by, edgeTag) {
+		by = slices.Sorted(slices.Values(append([]string{edgeTag}, by...)))
+	}
+	for _, key := range by {
 		groups = append(groups, variable{"string", stored.name(key)})
 	}
 	return map[string]variable{
@@ -92,7 +96,7 @@ func variables(a *Alert, stored spelling) map[string]variable {
 		"threshold": {"float", float64(a.Threshold)},
 		"quiet":     {"float", float64(quiet)},
 		// Kapacitor takes the id of an alert and the URL of a post for Go templates.
-		"name":   {"string", a.nameTemplate(stored.name)},
+		"name":   {"string", a.nameTemplate(stored.name, edges)},
 		"url":    {"string", literal(a.Post)},
 		"groups": {"list", groups},
 		// A list of tasks does not have their templates, so the template's id is a variable too.

@@ -71,7 +71,7 @@ func TestNothingGivenIsLanguage(t *testing.T) {
 		a.By = []string{"host", name}
 		// The alert is not validated, because a state file of an earlier release may hold values
 		// that are refused today.
-		vars := variables(&a, asItIs)
+		vars := variables(&a, asItIs, false)
 		if err := checkQuery(vars["q"].Value.(string), &a); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
@@ -84,7 +84,7 @@ func TestNothingGivenIsLanguage(t *testing.T) {
 			t.Errorf("groups %v", groups)
 		}
 		a.By = nil
-		vars = variables(&a, asItIs)
+		vars = variables(&a, asItIs, false)
 		// Kapacitor makes the alert's id and its URL with text/template.
 		grouped := a
 		grouped.By = []string{"host", name}
@@ -92,7 +92,7 @@ func TestNothingGivenIsLanguage(t *testing.T) {
 		for key, want := range map[string]string{"name": a.Name(), "url": a.Post, "group": grouped.nameOf([]string{"{{ h", name})} {
 			v := vars[key]
 			if key == "group" {
-				v = variables(&grouped, asItIs)["name"]
+				v = variables(&grouped, asItIs, false)["name"]
 			}
 			parsed, err := template.New("").Parse(v.Value.(string))
 			if err != nil {

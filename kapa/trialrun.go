@@ -31,6 +31,7 @@ type trial struct {
 	clock   time.Time
 	begun   bool      // the clock has come to From
 	warm    int64     // readings from then on count
+	at      int64     // where the record before stands in time
 	last    int64     // the time of the last event, 0 if there is none
 	pauses  int       // of all relays
 	resumed time.Time // when the trial last went on after a rest
@@ -106,17 +107,22 @@ func (t *trial) rest(ctx context.Context) error {
 // take gives a record to the evaluator when its time has come.
 func (t *trial) take(ctx context.Context, r *journal.Record) error {
 	var at int64
+	var edge string
 	switch {
 	case r.Event != nil && r.Event.Past:
 		return nil // the evaluator passes it over
 	case r.Event != nil:
-		at = r.Event.Time
+		at, edge = r.Event.Time, r.Event.Edge
 	case r.Relay != nil:
-		at = r.Relay.Time
+		at, edge = r.Relay.Time, r.Relay.Edge
+	}
+	if edge != "" {
+		at = max(at, t.at) // what comes late from an edge does not set the clock back
 	}
 	if at < t.warm || at >= t.out.To.UnixNano() {
 		return nil
 	}
+	t.at = at
 	if err := t.advance(ctx, at); err != nil {
 		return err
 	}
@@ -139,7 +145,7 @@ func (t *trial) matched(event *codec.Event) (n uint64) {
 	for i := range event.Collectors {
 		c := &event.Collectors[i]
 		for k := range c.Stats {
-			if c.Stats[k].ID == t.w.alert.Metric && t.w.matches(event.Relay, c.Tags) {
+			if c.Stats[k].ID == t.w.alert.Metric && t.w.matches(event, c.Tags) {
 				n++
 			}
 		}
@@ -213,7 +219,7 @@ func (c *change) shown() TrialPost {
 	var m message
 	_ = json.Unmarshal(c.body, &m) // it was encoded just now
 	p := TrialPost{Time: time.Unix(0, c.at).UTC(), Name: m.ID, Tags: m.Data.Series[0].Tags, Level: m.Level, PreviousLevel: m.PreviousLevel,
-		Silent: slices.Clone(c.state.Silent[:min(len(c.state.Silent), maxTrialListed)]), Message: m.Message}
+		Silent: relayNames(c.state.Silent[:min(len(c.state.Silent), maxTrialListed)]), Message: m.Message}
 	if len(p.Silent) == 0 {
 		p.Value = c.state.Mean
 	}

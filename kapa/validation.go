@@ -107,7 +107,7 @@ func (a *Alert) checkTags() error {
 			return err
 		}
 		reserved := ","
-		if key == "host" {
+		if key == hostTag {
 			reserved = "" // a relay's id may have it
 		}
 		if err := checkName(a.Tags[key], reserved); err != nil {

@@ -1,6 +1,11 @@
 package kapa
 
-import "github.com/nanopack/pulse/internal/floor"
+import (
+	"strings"
+
+	"github.com/nanopack/pulse/internal/floor"
+	"github.com/nanopack/pulse/journal/codec"
+)
 
 // watch is an alert in the evaluator, with its groups.
 type watch struct {
@@ -47,6 +52,7 @@ func (w *watch) takeWindows(old *watch) {
 		if g == nil {
 			g = w.add(key, was.state)
 		}
+		g.ofEdge = g.ofEdge || was.ofEdge
 		if g.window = was.window; len(g.window.slots) > 0 {
 			w.filled++
 		}
@@ -64,12 +70,15 @@ func (w *watch) add(key string, s groupState) *group {
 	if len(w.alert.By) == 0 {
 		g = &w.single
 	}
-	g.key, g.state = key, s
+	g.key, g.state, g.ofEdge = key, s, strings.Contains(s.From, edgeSeparator)
 	w.groups[key] = g
 	if w.members != nil {
 		for member := range s.Seen {
 			w.members[member] = g
 		}
+	}
+	for member := range s.Seen {
+		g.ofEdge = g.ofEdge || strings.Contains(member, edgeSeparator)
 	}
 	if s.Level != "" {
 		w.firing++
@@ -96,10 +105,10 @@ func (w *watch) forgetMember(g *group, member string) {
 	}
 }
 
-// matches reports whether a reading with these tags of this relay counts.
-func (w *watch) matches(relay string, tags []string) bool {
+// matches reports whether a reading with these tags counts.
+func (w *watch) matches(event *codec.Event, tags []string) bool {
 	for key, want := range w.alert.Tags {
-		if valueOf(key, relay, tags) != want {
+		if valueOf(key, event, tags) != want {
 			return false
 		}
 	}

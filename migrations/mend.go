@@ -58,7 +58,7 @@ func effect(in []string) (text string, rewinds string) {
 		return "what the journal holds is projected again", ""
 	case "backlog":
 		return "what the journal holds is projected again", in[1]
-	case "windows":
+	case "windows", "edge_windows":
 		return "the windows that the journal holds are counted again", "influx_aggregates"
 	case "edges":
 		return "what was known of the edge beside its events is gone, its gaps among it", ""
@@ -134,7 +134,7 @@ func rewind(tx *bbolt.Tx, projection string) error {
 }
 
 // sealedBuckets are the buckets in which every value has a seal.
-var sealedBuckets = []string{metaBucket, "relays", "overrides", "positions", "backlog", "windows", "rejects", "replays", "alerts", "relays_alive", "edges"}
+var sealedBuckets = []string{metaBucket, "relays", "overrides", "positions", "backlog", "windows", "edge_windows", "rejects", "replays", "alerts", "relays_alive", "edges"}
 
 // tree holds the undamaged part of a bucket.
 type tree struct {

@@ -56,7 +56,7 @@ func put(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	if err := errors.Join(db.Update(func(tx *bbolt.Tx) error {
-		for _, path := range []string{"relays", "overrides", "positions", "alerts/definitions", "alerts/states", "rejects/influx_raw", "windows", "replays", "backlog/influx_raw"} {
+		for _, path := range []string{"relays", "overrides", "positions", "alerts/definitions", "alerts/states", "rejects/influx_raw", "windows", "edge_windows", "replays", "backlog/influx_raw"} {
 			names := strings.Split(path, "/")
 			b, err := tx.CreateBucketIfNotExists([]byte(names[0]))
 			if err == nil && len(names) > 1 {
@@ -310,7 +310,7 @@ func TestPageNumbers(t *testing.T) {
 // A bucket whose name is damaged gets its name back, with its values.
 func TestDamagedNames(t *testing.T) {
 	for _, c := range []struct{ in, from, to string }{
-		{"", "replays", "replayc"}, {"", "windows", "windovs"}, {"", "alerts", "alerus"}, {"alerts", "states", "statez"}, {"backlog", "influx_raw", "influx_rav"},
+		{"", "replays", "replayc"}, {"", "windows", "windovs"}, {"", "edge_windows", "edge_wind0ws"}, {"", "alerts", "alerus"}, {"alerts", "states", "statez"}, {"backlog", "influx_raw", "influx_rav"},
 	} {
 		t.Run(c.from, func(t *testing.T) {
 			dir := t.TempDir()

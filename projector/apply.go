@@ -50,7 +50,7 @@ func (r *Runner) apply(records []journal.Record) bool {
 	}
 	rej := Reject{Seq: last, Reason: refused.Error()}
 	if e := records[0].Event; e != nil {
-		rej.Relay = e.Relay
+		rej.Edge, rej.Relay = e.Edge, e.Relay
 	}
 	r.account.Reject(rej)
 	r.progress.pass(last)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/apijson"
 	"github.com/nanopack/pulse/internal/seal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 var rejectsBucket = []byte("rejects")
@@ -25,8 +26,9 @@ type Reject struct {
 	// Projection is the name of the projection, Seq the journal's sequence number of the record.
 	Projection string `json:"projection"`
 	Seq        uint64 `json:"seq"`
-	// Relay and Stat say what was refused; they are empty when it was a whole record, or many
-	// readings.
+	// Edge, Relay and Stat say what was refused; Relay and Stat are empty when it was a whole record,
+	// or many readings. Edge is also empty for this Pulse's own relays.
+	Edge  string `json:"edge,omitempty"`
 	Relay string `json:"relay,omitempty"`
 	Stat  string `json:"stat,omitempty"`
 	// Count is how many readings this stands for: 0 for one, or for a record that could not be
@@ -49,12 +51,13 @@ func (r Reject) MarshalJSON() ([]byte, error) {
 	return apijson.Marshal(struct {
 		Projection string    `json:"projection"`
 		Sequence   uint64    `json:"sequence"`
+		Edge       string    `json:"edge,omitempty"`
 		Relay      string    `json:"relay"`
 		Stat       string    `json:"stat"`
 		Count      int       `json:"count"`
 		Reason     string    `json:"reason"`
 		Time       time.Time `json:"time"`
-	}{r.Projection, r.Seq, r.Relay, r.Stat, max(1, r.Count), r.Reason, apijson.Time(r.Time)})
+	}{r.Projection, r.Seq, r.Edge, r.Relay, r.Stat, max(1, r.Count), r.Reason, apijson.Time(r.Time)})
 }
 
 // Rejects lists what sinks refused, in bbolt: bucket "rejects", in it a bucket per projection, in
@@ -65,8 +68,8 @@ type Rejects struct{ db *bbolt.DB }
 // NewRejects returns the rejects kept in db. The bucket is made when it is first needed.
 func NewRejects(db *bbolt.DB) *Rejects { return &Rejects{db: db} }
 
-// Add lists rejects, durably. One that is listed already (same projection, sequence, relay and
-// stat) is not listed again, so that a batch that is offered again changes nothing.
+// Add lists rejects, durably. One that is listed already (same projection, sequence, edge,
+// relay and stat) is not listed again, so that a batch that is offered again changes nothing.
 func (r *Rejects) Add(rejects ...Reject) error {
 	if len(rejects) == 0 {
 		return nil
@@ -160,11 +163,14 @@ type rejectList struct {
 
 // rejectKey tells rejects apart.
 type rejectKey struct {
-	seq         uint64
-	relay, stat string
+	seq   uint64
+	relay codec.RelayKey
+	stat  string
 }
 
-func (r *Reject) key() rejectKey { return rejectKey{r.Seq, r.Relay, r.Stat} }
+func (r *Reject) key() rejectKey {
+	return rejectKey{r.Seq, codec.RelayKey{Edge: r.Edge, Relay: r.Relay}, r.Stat}
+}
 
 func openList(top *bbolt.Bucket, projection string) (*rejectList, error) {
 	if projection == "" {

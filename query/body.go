@@ -25,20 +25,23 @@ func readBody(r *http.Request) ([]byte, error) {
 	return b, nil
 }
 
-// readJSON reads a body that is one JSON object without fields of other names.
-func readJSON(r *http.Request, v any, emptyAllowed bool) error {
-	b, err := readBody(r)
-	if err != nil || emptyAllowed && strings.TrimSpace(string(b)) == "" {
-		return err
-	}
-	err = strictjson.Into(b, v)
-	var given *duration.GivenError
-	switch {
-	case err == nil:
+// parseJSON reads a body that is one JSON object without fields of other names.
+func parseJSON(b []byte, v any, emptyAllowed bool) error {
+	if emptyAllowed && strings.TrimSpace(string(b)) == "" {
 		return nil
-	case errors.As(err, &given):
+	}
+	if err := strictjson.Into(b, v); err != nil {
+		return badBody(err)
+	}
+	return nil
+}
+
+// badBody is the answer to a body that strictjson did not take.
+func badBody(err error) error {
+	if given, ok := errors.AsType[*duration.GivenError](err); ok {
 		return badRequest("%v", given)
-	case errors.Is(err, strictjson.ErrMore):
+	}
+	if errors.Is(err, strictjson.ErrMore) {
 		return badRequest("the body is more than one JSON object")
 	}
 	return badRequest("the body is not the JSON object expected: %v", err)

@@ -1,7 +1,10 @@
 package query
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
+	"maps"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -51,7 +54,7 @@ func FuzzReplayBody(f *testing.F) {
 			t.Fatalf("%q was accepted: %v", body, err)
 		}
 		for name := range fields {
-			if !slices.Contains([]string{"projection", "from", "to", "dry_run"}, name) {
+			if !slices.Contains([]string{"projection", "from", "to", "edge", "dry_run"}, name) {
 				t.Fatalf("%q was accepted with %q", body, name)
 			}
 		}
@@ -169,6 +172,60 @@ func FuzzDuration(f *testing.F) {
 		}
 		if again, err := influxql.ParseDuration(s); err != nil || again != d {
 			t.Fatalf("%q is %s here and %s (%v) to InfluxQL", s, d, again, err)
+		}
+	})
+}
+
+// FuzzEdgeBody: a body without an edge stays as it is. Of any other, the edge gets one JSON object,
+// with all fields but the edge, which has a name.
+func FuzzEdgeBody(f *testing.F) {
+	for _, evil := range corpus(f) {
+		text, err := json.Marshal(evil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte(evil), "")
+		f.Add([]byte(`{"edge":`+string(text)+`,"relays":[`+string(text)+`]}`), "")
+		f.Add([]byte(`{`+string(text)+`:{}}`), evil)
+	}
+	for _, body := range []string{``, ` `, `null`, `[]`, `{"edge":"ams1"}`, `{"edge":null}`, `{"\u0065dge":"ams1","EDGE":"fra1"}`, `{"edge":"ams1","edge":"fra1"}`, `{"edge":"ams1"} {}`, `{"edge":"ams1","a":1,"a":"<"}`} {
+		f.Add([]byte(body), "")
+		f.Add([]byte(body), "ams1")
+	}
+	s := &Server{o: Options{Edges: &fakeEdges{}}}
+	f.Fuzz(func(t *testing.T, body []byte, parameter string) {
+		r := httptest.NewRequest("POST", "/flush?edge="+url.QueryEscape(parameter), bytes.NewReader(body))
+		edge, rest, err := s.bodyFor(r, true)
+		switch {
+		case err != nil:
+			if err.Error() == "" || strings.ContainsAny(err.Error(), "\r\n") {
+				t.Fatalf("%q: %q is no line that says why", body, err)
+			}
+			return
+		case edge == "":
+			var named struct {
+				Edge string `json:"edge"`
+			}
+			var fields map[string]json.RawMessage
+			if json.Unmarshal(body, &fields) == nil && fields["edge"] != nil && json.Unmarshal(fields["edge"], &named.Edge) == nil && named.Edge != "" {
+				t.Fatalf("%q: the edge was passed over", body)
+			}
+			if parameter != "" || fields["edge"] == nil && !bytes.Equal(rest, body) {
+				t.Fatalf("%q became %q for no edge", body, rest)
+			}
+			return
+		case checkName("it", edge) != nil || parameter != "" && edge != parameter:
+			t.Fatalf("%q, %q: edge %q", body, parameter, edge)
+		case rest == nil && len(bytes.TrimSpace(body)) == 0:
+			return
+		}
+		var given, passed map[string]json.RawMessage
+		if err := errors.Join(json.Unmarshal(body, &given), json.Unmarshal(rest, &passed)); err != nil {
+			t.Fatalf("%q became %q: %v", body, rest, err)
+		}
+		delete(given, "edge")
+		if !slices.Equal(slices.Sorted(maps.Keys(given)), slices.Sorted(maps.Keys(passed))) {
+			t.Fatalf("%q became %q", body, rest)
 		}
 	})
 }

@@ -78,6 +78,12 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		if opts["alerts"] == "absent" {
 			o.Alerts = nil
 		}
+		if opts["hub"] != "" {
+			o.Edges = goldenEdges(opts["hub"])
+		}
+		if opts["uplink"] != "" {
+			o.Uplink = goldenUplink(opts["uplink"])
+		}
 		if opts["live"] == "absent" {
 			o.Live = nil
 		}
@@ -149,12 +155,6 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 	db.addReading(testNow.Add(-2*time.Minute).UnixNano(), web2, "cpu_used", 0.25)
 	w.influx.query = db.query
 
-	w.relays.relays = []ingest.Relay{
-		{ID: "web1", Connected: true, RemoteAddr: "10.0.0.7:41234", ConnectedAt: testNow.Add(-time.Minute),
-			LastSeen: testNow, RelayCounts: ingest.RelayCounts{Polls: 3, Skipped: 1, Rejected: 2, Replaced: 4, ReplacedAddr: "10.0.0.8:5123"}, Collectors: []ingest.Collector{
-				{Name: "cpu", Tags: []string{"service:web", "rack7"}, Interval: apijson.Seconds(5 * time.Second)}, {Name: "ram", Tags: []string{}, Interval: apijson.Seconds(time.Minute)}}},
-		{ID: "web2", Collectors: []ingest.Collector{}, LastSeen: testNow.Add(-time.Hour)},
-	}
 	w.journal.state = journal.State{FirstSeq: 11, LastSeq: 1010, FirstTime: testNow.Add(-time.Hour), LastTime: testNow,
 		Messages: 1000, Bytes: 100_000, MaxBytes: 1_000_000, Retention: 7 * 24 * time.Hour,
 		Reach: journal.Reach{Seconds: 36000, Limit: journal.LimitMaxBytes, BytesPerSecond: 28}}
@@ -185,23 +185,37 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		w.influx.query = errorQuery(errors.New("dial tcp 127.0.0.1:8086: connect: connection refused"))
 		w.influx.ping = errorPing(errors.New("connection refused"))
 	}
+	*w.control, *w.relays = goldenControl()
+	goldenAlerts(w.alerts, opts["alerts"])
+	goldenReplays(w.replays, opts["replays"])
+	return w
+}
+
+// goldenControl has the relays web1, which is connected, and web2, and the override o1.
+func goldenControl() (control fakeControl, relays fakeRelays) {
+	relays.relays = []ingest.Relay{
+		{ID: "web1", Connected: true, RemoteAddr: "10.0.0.7:41234", ConnectedAt: testNow.Add(-time.Minute),
+			LastSeen: testNow, RelayCounts: ingest.RelayCounts{Polls: 3, Skipped: 1, Rejected: 2, Replaced: 4, ReplacedAddr: "10.0.0.8:5123"}, Collectors: []ingest.Collector{
+				{Name: "cpu", Tags: []string{"service:web", "rack7"}, Interval: apijson.Seconds(5 * time.Second)}, {Name: "ram", Tags: []string{}, Interval: apijson.Seconds(time.Minute)}}},
+		{ID: "web2", Collectors: []ingest.Collector{}, LastSeen: testNow.Add(-time.Hour)},
+	}
 	made := ingest.Override{ID: "o1", Created: testNow.Add(-10 * time.Second), Until: testNow.Add(50 * time.Second), Remaining: 50 * time.Second,
 		Collectors: map[string]time.Duration{"cpu": 5 * time.Second}, Relays: []string{"web2", "web1"}}
-	w.control.overrides = []ingest.Override{made}
-	w.control.override = func(r ingest.OverrideRequest) (ingest.Override, error) {
+	control.overrides = []ingest.Override{made}
+	control.override = func(r ingest.OverrideRequest) (ingest.Override, error) {
 		if r.Collectors["nosuch"] != 0 {
 			return ingest.Override{}, fmt.Errorf("%w: no connected relay has a collector nosuch", ingest.ErrInvalid)
 		}
 		return ingest.Override{ID: "o2", Created: testNow, Until: testNow.Add(r.Duration), Remaining: r.Duration, Collectors: r.Collectors,
 			Relays: append([]string{"web1"}, r.Relays...)}, nil
 	}
-	w.control.cancel = func(id string) error {
+	control.cancel = func(id string) error {
 		if id != "o1" {
 			return fmt.Errorf("%w: no override %s: GET /overrides lists them", ingest.ErrNotFound, id)
 		}
 		return nil
 	}
-	w.control.forget = func(id string) error {
+	control.forget = func(id string) error {
 		switch id {
 		case "web/1 50%":
 			return nil
@@ -210,15 +224,13 @@ func goldenWorld(t *testing.T, opts map[string]string) *world {
 		}
 		return fmt.Errorf("%w: no relay has this id; did you mean %q?", ingest.ErrNotFound, "web1")
 	}
-	w.control.flush = func(relays []string) int {
+	control.flush = func(relays []string) int {
 		if len(relays) == 0 {
 			return 2
 		}
 		return len(relays)
 	}
-	goldenAlerts(w.alerts, opts["alerts"])
-	goldenReplays(w.replays, opts["replays"])
-	return w
+	return control, relays
 }
 
 // goldenAlerts has the alert a1, which fires, and a2, which Kapacitor refuses. state may be full or
@@ -317,7 +329,7 @@ func goldenReplays(f *fakeReplays, state string) {
 		case r.To.IsZero():
 			r.To = testNow
 		}
-		return past.Job{ID: "3", Projections: r.Projections, From: r.From, To: r.To, DryRun: r.DryRun, State: past.StateWaiting, Created: now,
+		return past.Job{ID: "3", Projections: r.Projections, From: r.From, To: r.To, Edge: r.Edge, DryRun: r.DryRun, State: past.StateWaiting, Created: now,
 			Parts: []past.Part{{Projection: "raw", State: past.StateWaiting}}}, nil
 	}
 	f.get = func(id string) (past.Job, error) {

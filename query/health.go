@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/nanopack/pulse/journal/link"
 	"github.com/nanopack/pulse/query/influxquery"
 )
 
@@ -80,6 +81,11 @@ func (s *Server) readiness() health {
 			// Not the error itself: anybody may ask, and it may hold addresses. /status has it.
 			h.Reasons = append(h.Reasons, "projection "+p.Name+" is failing: /status says why")
 		}
+	}
+	// A link that is down may be as usual at an edge. One that the hub refuses needs somebody.
+	if s.o.Uplink != nil && s.o.Uplink.Status().State == link.StateRefused {
+		h.Status = stateDegraded
+		h.Reasons = append(h.Reasons, "the hub refuses this edge: /status says why")
 	}
 	if err := s.o.Journal.Healthy(); err != nil {
 		h.Status = stateUnavailable

@@ -64,6 +64,8 @@ type Options struct {
 	Rejects     Rejects      // nil: no /rejects
 	Replays     Replays      // nil: no /replay
 	Consumers   Consumers    // nil: no /consumers
+	Edges       Edges        // at a hub; nil: no /edges
+	Uplink      Uplink       // at an edge; nil: this is none
 	Backup      Backup       // nil: no /backup
 	Live        Live         // nil: no /live
 	Metrics     http.Handler // nil: no /metrics

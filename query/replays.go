@@ -25,6 +25,9 @@ func (s *Server) addReplay(w http.ResponseWriter, r *http.Request, _ params) err
 	if err != nil {
 		return err
 	}
+	if err := s.knownEdge(request.Edge); err != nil {
+		return err
+	}
 	replay, err := s.o.Replays.Create(request)
 	if err != nil {
 		return err
@@ -67,6 +70,7 @@ func parseReplay(body []byte, now time.Time, loc *time.Location) (request past.R
 		"projection": {&projection, "a text: the name of a projection, or all"},
 		"from":       {&from, "a text: " + whenHelp(now, loc)},
 		"to":         {&to, "a text: " + whenHelp(now, loc)},
+		"edge":       {&request.Edge, "a text: the name of an edge"},
 		"dry_run":    {&request.DryRun, "true or false"},
 	}
 	given, err := strictjson.Fields(body)
@@ -75,13 +79,13 @@ func parseReplay(body []byte, now time.Time, loc *time.Location) (request past.R
 		return request, badRequest("the body is more than one JSON object")
 	case err != nil:
 		return request, &httpError{status: http.StatusBadRequest, err: err, text: "the body is not the JSON object expected: " +
-			`use {"projection":"all","from":"6h"}, and to and dry_run if you like`}
+			`use {"projection":"all","from":"6h"}, and to, edge and dry_run if you like`}
 	}
 	for _, f := range given {
 		field, known := fields[f.Name]
 		switch {
 		case !known:
-			return request, badRequest("%q is not a field of a replay: it has projection, from, to and dry_run", shorten(f.Name, 40))
+			return request, badRequest("%q is not a field of a replay: it has projection, from, to, edge and dry_run", shorten(f.Name, 40))
 		case f.Again:
 			return request, badRequest("%s is given twice: give it once", f.Name)
 		}

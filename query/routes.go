@@ -77,6 +77,7 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/overrides", handle: s.addOverride, access: everything, absent: noControl},
 		{method: "DELETE", path: "/overrides/{id}", handle: s.cancelOverride, access: everything, absent: noControl},
 		{method: "POST", path: "/flush", handle: s.flush, access: everything, absent: noControl},
+		{method: "GET", path: "/edges", handle: s.edges, access: reading, absent: s.o.Edges == nil},
 
 		{method: "GET", path: "/replay", handle: s.listReplays, access: reading, absent: noReplays},
 		{method: "POST", path: "/replay", handle: s.addReplay, access: everything, absent: noReplays},

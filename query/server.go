@@ -23,13 +23,14 @@ import (
 // Server serves the API on one listener. Start it once. Stop may be called at any time, any number
 // of times.
 type Server struct {
-	o       Options
-	log     *slog.Logger
-	metrics *metrics
-	cors    atomic.Pointer[string] // Access-Control-Allow-Origin
-	tickets *tickets
-	page    *console.Console
-	tokens  *guesses.Tokens
+	o        Options
+	log      *slog.Logger
+	metrics  *metrics
+	cors     atomic.Pointer[string] // Access-Control-Allow-Origin
+	tickets  *tickets
+	commands commands
+	page     *console.Console
+	tokens   *guesses.Tokens
 	// An address that guesses tickets is not refused for tokens: a page that comes back after a
 	// restart has an old ticket.
 	ticketGuesses *guesses.Limiter
@@ -78,6 +79,7 @@ func New(o Options) (*Server, error) {
 		log:      o.Logger,
 		metrics:  newMetrics(o.Registerer),
 		tickets:  newTickets(),
+		commands: commands{o.Control, o.Relays, o.Compat == Compat02},
 		page:     console.New(),
 		patience: streamPatience,
 		turns:    make(chan struct{}, o.HistoryQueries),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/link"
 	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/projector"
@@ -117,6 +118,26 @@ type Consumers interface {
 	Consumers(ctx context.Context) ([]outside.Consumer, error)
 	// DeleteConsumer deletes one.
 	DeleteConsumer(ctx context.Context, name string) error
+}
+
+// Edges are those of a hub. *link.Hub is the implementation. Without it (Options.Edges nil) there is
+// no route for it, and no request may name an edge.
+type Edges interface {
+	// Edges lists the edges that are known, in any order. It answers from memory, as RefusedNames
+	// does, which lists the newest connections under names that no edge has. The caller does not
+	// change what it gets.
+	Edges() []link.Edge
+	RefusedNames() []link.UnknownEdge
+	// Ask asks an edge what Asked answers there. It is never called twice for one request. It returns
+	// when ctx ends. The errors are link.ErrNoEdge and link.ErrDown (nothing reached the edge),
+	// *link.Refused (the edge's own), and others, after which the edge may have done it or not.
+	Ask(ctx context.Context, edge, what string, body []byte) ([]byte, error)
+}
+
+// Uplink is an edge's link to its hub. *link.Uplink is the implementation.
+type Uplink interface {
+	// Status answers from memory.
+	Status() link.UplinkStatus
 }
 
 // Projections reports how far the views are.

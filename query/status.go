@@ -7,6 +7,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/apijson"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/link"
 	"github.com/nanopack/pulse/projector"
 )
 
@@ -22,6 +23,8 @@ type (
 		Influx        StatusInflux       `json:"influx"`
 		StateFile     []StateDamage      `json:"state_file_damages,omitempty"`
 		Relays        StatusRelays       `json:"relays"`
+		Uplink        *link.UplinkStatus `json:"uplink,omitempty"` // of an edge
+		Edges         *StatusEdges       `json:"edges,omitempty"`  // of a hub
 	}
 	// StatusJournal is what the journal holds. Error is why the journal cannot be written, or cannot
 	// answer.
@@ -77,6 +80,11 @@ type (
 		Disconnected int `json:"disconnected"`
 		Collectors   int `json:"collectors"`
 	}
+	// StatusEdges counts a hub's edges that have a link, and those that had one.
+	StatusEdges struct {
+		Connected int `json:"connected"`
+		Silent    int `json:"silent"`
+	}
 )
 
 // status shows everything at once. Nothing that is broken makes it fail.
@@ -98,6 +106,22 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request, _ params) error 
 			answer.Relays.Disconnected++
 		}
 		answer.Relays.Collectors += len(relay.Collectors)
+	}
+	if s.o.Uplink != nil {
+		uplink := s.o.Uplink.Status()
+		uplink.Since, uplink.Gaps = apijson.Time(uplink.Since), shownGaps(uplink.Gaps)
+		answer.Uplink = &uplink
+	}
+	if s.o.Edges != nil {
+		answer.Edges = &StatusEdges{}
+		for _, e := range s.o.Edges.Edges() {
+			switch e.State {
+			case link.StateConnected:
+				answer.Edges.Connected++
+			case link.StateSilent:
+				answer.Edges.Silent++
+			}
+		}
 	}
 	s.writeIndented(w, http.StatusOK, answer)
 	return nil

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nanopack/pulse/ingest"
 	"github.com/nanopack/pulse/internal/nearest"
 	"github.com/nanopack/pulse/projector/latest"
 )
@@ -89,6 +88,9 @@ func (s *Server) nothingOf(stat string, sel selection, history bool, format stri
 // routeHint is for a path that is no route.
 func (s *Server) routeHint(path string) string {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if path == "/edges" {
+		return ": only a hub has edges (--hub-listen-address)"
+	}
 	var known []string
 	for _, rt := range s.routes() {
 		name, _, _ := strings.Cut(strings.TrimPrefix(rt.path, "/"), "/")
@@ -101,34 +103,6 @@ func (s *Server) routeHint(path string) string {
 	}
 	if like := nearest.Name(first, known); like != "" {
 		return ": did you mean /" + like + "?"
-	}
-	return ""
-}
-
-// overrideHint is for an override that was refused: a collector or a relay that nobody has.
-func (s *Server) overrideHint(req ingest.OverrideRequest) string {
-	var ids, collectors []string
-	for _, relay := range s.o.Relays.Relays() {
-		ids = append(ids, relay.ID)
-		for _, c := range relay.Collectors {
-			collectors = append(collectors, c.Name)
-		}
-	}
-	for _, id := range req.Relays {
-		if slices.Contains(ids, id) {
-			continue
-		}
-		if like := didYouMean(id, ids); like != "" {
-			return "; there is no relay " + id + like
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(req.Collectors)) {
-		if slices.Contains(collectors, name) {
-			continue
-		}
-		if like := didYouMean(name, collectors); like != "" {
-			return "; there is no collector " + name + like
-		}
 	}
 	return ""
 }

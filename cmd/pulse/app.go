@@ -21,6 +21,7 @@ import (
 	"github.com/nanopack/pulse/internal/filelimit"
 	"github.com/nanopack/pulse/internal/teardown"
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/link"
 	"github.com/nanopack/pulse/journal/outside"
 	"github.com/nanopack/pulse/kapa"
 	"github.com/nanopack/pulse/migrations"
@@ -43,7 +44,10 @@ import (
 //	  └── polls ──┘                 ├──▶ runner: live       ──▶ memory ────────┘
 //	                                │                       ──▶ NATS subjects, streams of the API
 //	                                ├──▶ runner: mist       ──▶ mist
-//	                                └──▶ runner: alerts     ──▶ posts (without Kapacitor)
+//	                                ├──▶ runner: alerts     ──▶ posts (without Kapacitor)
+//	                                └──▶ uplink             ──▶ the hub of an edge
+//
+// A hub has a second source beside ingest: its edges, which bring their journals' events.
 //
 // pulse.db (bbolt) holds the registry of ingest, the journal's marker and the
 // positions of the runners; opening it is the lock of the data dir.
@@ -65,18 +69,21 @@ type App struct {
 	store   influx.Store
 	rejects *projector.Rejects
 	// projections are all that reads the journal, past what goes over it again.
-	projections *projector.Set
-	past        *past.Queue
-	aggregates  *influx.Aggregates
-	repairs     repairMetrics
-	meansUntil  atomic.Int64 // before it, aggregates may be means of Pulse 0.2 (ns)
-	wiped       wiped        // what an InfluxDB on the network was found to have lost
-	mist        *mist.Sink   // nil without --mist-address
-	hub         *stream.Hub  // streams for browsers
-	alerts      *kapa.Alerts
-	ingest      *ingest.Server
-	query       *query.Server
-	hostRelay   *agent.HostRelay // nil without --host-stats
+	projections  *projector.Set
+	past         *past.Queue
+	aggregates   *influx.Aggregates
+	repairs      repairMetrics
+	meansUntil   atomic.Int64 // before it, aggregates may be means of Pulse 0.2 (ns)
+	wiped        wiped        // what an InfluxDB on the network was found to have lost
+	mist         *mist.Sink   // nil without --mist-address
+	hub          *stream.Hub  // streams for browsers
+	alerts       *kapa.Alerts
+	ingest       *ingest.Server
+	edges        *link.Hub // nil unless this is a hub, as its listener is
+	edgeListener net.Listener
+	uplink       *link.Uplink // nil unless this is an edge
+	query        *query.Server
+	hostRelay    *agent.HostRelay // nil without --host-stats
 }
 
 // NewApp binds both addresses, opens everything and starts nothing that others
@@ -107,6 +114,11 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	relayListener, err := a.listen("server-listen-address", config.RelayAddress, relayFarewell, refused)
 	if err != nil {
 		return nil, err
+	}
+	if config.HubListenAddress != "" {
+		if a.edgeListener, err = a.listen("hub-listen-address", config.HubListenAddress, "", refused); err != nil {
+			return nil, err
+		}
 	}
 
 	if err := a.openState(); err != nil {
@@ -139,6 +151,9 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 	if a.ingest, err = ingest.New(ingestOptions); err != nil {
 		return nil, err
 	}
+	if err := a.buildEdges(registry); err != nil {
+		return nil, err
+	}
 	index := latest.New(latest.Options{PollInterval: config.PollInterval, MaxAge: max(latest.DefaultMaxAge, 2*config.PollInterval), Registerer: registry})
 	if err := a.buildViews(index, registry); err != nil {
 		return nil, err
@@ -156,6 +171,12 @@ func NewApp(ctx context.Context, config *Config, log *slog.Logger, ofProcess ...
 		queryOptions.TLS = tlsConfig
 	}
 	queryOptions.Relays, queryOptions.Control = a.ingest, a.ingest
+	if a.edges != nil {
+		queryOptions.Edges = a.edges
+	}
+	if a.uplink != nil {
+		queryOptions.Uplink = a.uplink
+	}
 	if a.query, err = query.New(queryOptions); err != nil {
 		return nil, err
 	}
@@ -266,10 +287,17 @@ func (a *App) Start(ctx context.Context) error {
 		}
 		a.teardown.Push("connection to mist", a.mist.Stop)
 	}
+	if a.uplink != nil {
+		a.uplink.Start()
+		a.teardown.Push("link to the hub", a.uplink.Stop)
+	}
 	a.alerts.Start()
 	a.teardown.Push("alerts", a.alerts.Stop)
 	err := a.startProjections(ctx)
 	a.teardown.Push("relay listener", a.ingest.Stop)
+	if a.edges != nil {
+		a.teardown.Push("edges", a.edges.Stop)
+	}
 	if err != nil {
 		return errors.Join(err, a.Stop(ctx))
 	}
@@ -277,6 +305,9 @@ func (a *App) Start(ctx context.Context) error {
 	a.startTakeOver()
 	a.query.Start()
 	a.ingest.Start()
+	if a.edges != nil {
+		a.edges.Start()
+	}
 	if a.config.HostStats {
 		if err := a.startHostRelay(); err != nil {
 			return errors.Join(err, a.Stop(ctx))

@@ -45,8 +45,14 @@ type Config struct {
 	Token           string
 	ReadToken       string
 	RelayToken      string
-	CORSAllow       string
-	APICompat       string
+
+	EdgeName, HubAddress, HubToken string            // of an edge; "" unless this is one
+	HubCA                          string            // file; "" for the system's roots
+	HubListenAddress               string            // of a hub; "" unless this is one
+	Edges                          map[string]string // tokens of a hub's edges, by their names
+
+	CORSAllow string
+	APICompat string
 
 	PollInterval      time.Duration
 	BeatInterval      time.Duration
@@ -88,6 +94,9 @@ func ParseConfig(args []string) (*Config, error) {
 	values := make(map[string]*command.Value, len(all))
 	for _, o := range all {
 		v := &command.Value{Text: o.def, Switch: o.kind == ""}
+		if o.long == "edges" {
+			v.Object = edgesObject
+		}
 		values[o.long] = v
 		fs.Var(v, o.long, o.help)
 	}
@@ -128,8 +137,8 @@ func (c *Config) validate() error {
 	switch {
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key belong together: give both, or neither for a self-signed certificate")
-	case c.TLSCert != "" && c.Insecure && !c.RelayTLS:
-		return errors.New("--tls-cert is given but nothing would use it: add --insecure=false for https or --relay-tls for relays")
+	case c.TLSCert != "" && !c.usesTLS():
+		return errors.New("--tls-cert is given but nothing would use it: add --insecure=false for https, --relay-tls for relays or --hub-listen-address for edges")
 	case c.TLSCert != "" && !isKeyPair(c.TLSCert, c.TLSKey):
 		return fmt.Errorf("--tls-cert, --tls-key: %s and %s must be readable PEM files that belong together", c.TLSCert, c.TLSKey)
 	case c.KapacitorAddress != "" && c.InfluxAddress == "embedded":
@@ -145,13 +154,19 @@ func (c *Config) validate() error {
 	case c.JournalRetention < 2*c.AggregateInterval:
 		return fmt.Errorf("--journal-retention must be at least twice --aggregate-interval (%s), or aggregates could not be recomputed", c.AggregateInterval)
 	}
-	return c.validateTokens()
+	if err := c.validateTokens(); err != nil {
+		return err
+	}
+	return c.validateEdges()
 }
 
 func isKeyPair(cert, key string) bool {
 	_, err := tls.LoadX509KeyPair(cert, key)
 	return err == nil
 }
+
+// masked is printed in the place of a secret.
+const masked = "********"
 
 // printTo writes the configuration as a config file, with secrets masked.
 func (c *Config) printTo(w io.Writer) error {
@@ -162,7 +177,9 @@ func (c *Config) printTo(w io.Writer) error {
 		case o.long == "check-config" || o.long == "version" || o.long == "config-file":
 			continue
 		case strings.HasSuffix(o.long, "token") && v != "":
-			shown[o.long] = "********"
+			shown[o.long] = masked
+		case o.long == "edges":
+			shown[o.long] = maskEdges(c.Edges)
 		case strings.HasSuffix(o.long, "-address"):
 			shown[o.long] = maskPassword(v)
 		case o.kind == "int":

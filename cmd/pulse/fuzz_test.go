@@ -14,11 +14,12 @@ import (
 // each once. Every error is a line that names the flag.
 func FuzzConfigFile(f *testing.F) {
 	for _, text := range []string{`{"poll-interval": 5, "insecure": "false", "host-stats": true}`, `{"token": "a\u0000\n"}`, `{"token": 1e400}`, `{}`, `{} {}`, `{} }`, `{}]`, `[]`, `null`, ``,
-		`{"token": "a", "token": "b"}`, `{"Token": "a"}`, `{"t\u006fken": "a"}`, `{"token": null}`, `{"token": {"a": 1}}`, `{"config-file": "x"}`, "\xef\xbb\xbf{}", `{"poll-interval": 1.0}`, `{"retention": 00}`} {
+		`{"token": "a", "token": "b"}`, `{"Token": "a"}`, `{"t\u006fken": "a"}`, `{"token": null}`, `{"token": {"a": 1}}`, `{"config-file": "x"}`, "\xef\xbb\xbf{}", `{"poll-interval": 1.0}`, `{"retention": 00}`,
+		`{"edges": {"ams1": {"token": "a"}, "ber1": {"token": "b"}}}`, `{"edges": {}}`, `{"edges": "ams1=a"}`, `{"edges": {"a": {"token": "a,b"}}}`, `{"edges": {"a": null, "a\n": 1}}`} {
 		f.Add([]byte(text))
 	}
 	all := options()
-	file := command.ConfigFile{Command: "pulse", Keys: command.Names(flagTable(all)), Example: configExample}
+	file := command.ConfigFile{Command: "pulse", Keys: command.Names(flagTable(all)), Example: configExample, Objects: map[string]command.ObjectReader{"edges": edgesObject}}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		given := make(map[string]string)
 		err := file.Parse("pulse.json", text, func(name, value string, line int) error {

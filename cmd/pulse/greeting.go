@@ -36,12 +36,26 @@ func (a *App) greet(ctx context.Context, w io.Writer) {
 		reach = err.Error()
 	}
 	base := fmt.Sprintf("%s://%s", scheme, fromHere(a.query.Addr()))
-	fmt.Fprintf(w, "pulse %s\n\n  page     %s\n  relays   %s\n  api      %s\n  nats     %s\n  data     %s\n  journal  %s\n  influxdb %s\n\n", version(),
-		base+fragment, a.ingest.Addr(), base, nats, a.config.DataDir, reach, maskPassword(a.config.InfluxAddress))
+	fmt.Fprintf(w, "pulse %s\n\n  page     %s\n  relays   %s\n  api      %s\n%s  nats     %s\n  data     %s\n  journal  %s\n  influxdb %s\n\n", version(),
+		base+fragment, a.ingest.Addr(), base, a.describeLink(), nats, a.config.DataDir, reach, maskPassword(a.config.InfluxAddress))
 	for _, path := range []string{"/latest/cpu_used", "/hourly/cpu_used", "/relays", "/status"} {
 		fmt.Fprintf(w, "  curl%s -H \"X-AUTH-TOKEN: %s\" %s%s\n", flags, token, base, path)
 	}
 	fmt.Fprintln(w)
+}
+
+// describeLink returns the line about the link of an edge or a hub, "" for others.
+func (a *App) describeLink() string {
+	c := a.config
+	switch {
+	case c.HubListenAddress != "" && c.TLSCert == "":
+		return fmt.Sprintf("  edges    %s (%d known; --hub-ca %s)\n", a.edgeListener.Addr(), len(c.Edges), filepath.Join(c.DataDir, "tls", "cert.pem"))
+	case c.HubListenAddress != "":
+		return fmt.Sprintf("  edges    %s (%d known)\n", a.edgeListener.Addr(), len(c.Edges))
+	case c.HubAddress != "":
+		return fmt.Sprintf("  hub      %s (this is its edge %s)\n", c.HubAddress, c.EdgeName)
+	}
+	return ""
 }
 
 // describeReach says how far back the journal reaches, and why no farther.

@@ -75,6 +75,7 @@ func TestQueryNamesValuesOnly(t *testing.T) {
 	values := map[string][]string{
 		"ingest":           {"Relay", "Override", "OverrideRequest", "Error", "ErrConnected", "ErrInvalid", "ErrNotConnected", "ErrNotFound", "ErrTooMany"},
 		"journal":          {"State", "Losses", "Reach"},
+		"journal/link":     {"Begun", "Edge", "ErrDown", "ErrNoEdge", "Gap", "KindInvalid", "KindNotFound", "Refused", "StateConnected", "StateNever", "StateOff", "StateRefused", "StateSilent", "UnknownEdge", "UplinkStatus"},
 		"journal/outside":  {"Consumer", "ErrNoConsumer"},
 		"projector":        {"Gap", "Reject", "Status"},
 		"projector/influx": {"Error", "Invalid", "ReadRequest", "ReadResult", "Tag", "TimeRange", "WindowRow"},

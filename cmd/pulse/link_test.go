@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A link forwards connections to an address, as long as it is not cut.
-type link struct {
+// A cable is a link between two processes: it forwards connections to an address, as long as it is not cut.
+type cable struct {
 	listener net.Listener
 	to       string
 	work     sync.WaitGroup
@@ -18,13 +18,13 @@ type link struct {
 	conns map[net.Conn]struct{}
 }
 
-func newLink(t *testing.T, to string) *link {
+func newLink(t *testing.T, to string) *cable {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &link{listener: listener, to: to, hole: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+	l := &cable{listener: listener, to: to, hole: make(chan struct{}), conns: make(map[net.Conn]struct{})}
 	close(l.hole)
 	l.work.Go(l.accept)
 	t.Cleanup(func() {
@@ -36,9 +36,9 @@ func newLink(t *testing.T, to string) *link {
 	return l
 }
 
-func (l *link) address() string { return l.listener.Addr().String() }
+func (l *cable) address() string { return l.listener.Addr().String() }
 
-func (l *link) accept() {
+func (l *cable) accept() {
 	for {
 		near, err := l.listener.Accept()
 		if err != nil {
@@ -62,7 +62,7 @@ func (l *link) accept() {
 	}
 }
 
-func (l *link) forward(from, to net.Conn) {
+func (l *cable) forward(from, to net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
@@ -83,7 +83,7 @@ func (l *link) forward(from, to net.Conn) {
 }
 
 // cut resets all connections, and new ones until mend.
-func (l *link) cut() {
+func (l *cable) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.down = true
@@ -93,20 +93,20 @@ func (l *link) cut() {
 	}
 }
 
-func (l *link) mend() {
+func (l *cable) mend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.down = false
 }
 
 // dig makes the link a black hole until fill.
-func (l *link) dig() {
+func (l *cable) dig() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.hole = make(chan struct{})
 }
 
-func (l *link) fill() {
+func (l *cable) fill() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {

@@ -46,6 +46,7 @@ func program() *command.Program {
 			{Name: "relay", Help: "send this host's cpu, ram, swap, disk, load and network to a server", Run: agent.Command("pulse relay", nil), Reloads: true},
 			{Name: "consumers", Help: "list the NATS clients' places in the journal, or delete one", Run: runConsumers, Verbs: []string{"delete"}},
 			{Name: "relays", Help: "list the relays of a running server, or forget one", Run: runRelays, Verbs: []string{"forget"}},
+			{Name: "edges", Help: "list the edges of a running hub", Run: runEdges},
 			{Name: "alert", Help: "list the alerts of a running server, or test one on the past", Run: runAlert, Verbs: []string{"test"}},
 			{Name: "status", Help: "show how a running server is doing", Run: runStatus},
 			{Name: "replay", Help: "rebuild a range of time in InfluxDB from the journal", Run: runReplay},

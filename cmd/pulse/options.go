@@ -106,8 +106,19 @@ func options() []option {
 			c.DataDir = v
 			return nil
 		}},
+		{"edge-name", "", "string", "", "Name of this Pulse at a hub, which gets its journal; with --hub-address and --hub-token", setEdgeName},
+		{"edges", "", "string", "", `Edges that may connect to this hub (NAME=TOKEN,NAME=TOKEN; in a config file {"NAME": {"token": "TOKEN"}})`, setEdges},
 		{"host-stats", "", "", "false", "Collect this host's own stats through a relay inside the server", setBool(func(c *Config) *bool { return &c.HostStats })},
 		{"http-listen-address", "H", "string", "127.0.0.1:8080", "Http listen address", setAddress(func(c *Config) *string { return &c.HTTPAddress })},
+		{"hub-address", "", "string", "", "Address of the hub's --hub-listen-address, for an edge", setHubAddress},
+		{"hub-ca", "", "string", "", "Certificate (PEM) to trust, such as the hub's self-signed one, for an edge; the system's when empty", setString(func(c *Config) *string { return &c.HubCA })},
+		{"hub-listen-address", "", "string", "", "Address at which edges connect, with TLS; makes this Pulse their hub", func(c *Config, v string) error {
+			if v == "" {
+				return nil
+			}
+			return setAddress(func(c *Config) *string { return &c.HubListenAddress })(c, v)
+		}},
+		{"hub-token", "", "string", "", "Token that the hub has for this edge", setHubToken},
 		{"influx-address", "i", "string", "http://127.0.0.1:8086", `InfluxDB server address, or "embedded" for the engine inside pulse`, func(c *Config, v string) error {
 			c.InfluxAddress = v
 			if v == "embedded" {
@@ -194,7 +205,7 @@ func options() []option {
 		}},
 		{"server", "s", "", "false", "Run as server", setBool(func(c *Config) *bool { return &c.Server })},
 		{"server-listen-address", "S", "string", "127.0.0.1:3000", "Server listen address", setAddress(func(c *Config) *string { return &c.RelayAddress })},
-		{"tls-cert", "", "string", "", "Certificate file (PEM) for https and relays; self-signed when empty", setString(func(c *Config) *string { return &c.TLSCert })},
+		{"tls-cert", "", "string", "", "Certificate file (PEM) for https, relays and edges; self-signed when empty", setString(func(c *Config) *string { return &c.TLSCert })},
 		{"tls-key", "", "string", "", "Key file (PEM) of --tls-cert", setString(func(c *Config) *string { return &c.TLSKey })},
 		{"token", "t", "string", defaultToken, "Security token (recommend placing in config file)", setToken},
 		{"version", "v", "", "false", "Print version info and exit", setBool(func(c *Config) *bool { return &c.Version })},

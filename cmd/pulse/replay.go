@@ -56,6 +56,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 		projection = c.String("projection", "all", "What to rebuild: raw, aggregates or all")
 		from       = c.String("from", "", "Where it begins: a time or date, or how far back, like 90m or 1d (required)")
 		to         = c.String("to", "", "Where it ends, in the same way, not included; now when left out")
+		edge       = c.String("edge", "", "At a hub: the edge whose readings alone are rebuilt; all when left out")
 		dryRun     = c.Bool("dry-run", false, "Count only, change nothing")
 		detach     = c.Bool("detach", false, "Print the replay's id and return: the server goes on")
 	)
@@ -68,6 +69,7 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 	if err != nil {
 		return c.Misused(err)
 	}
+	request.Edge, order.Edge = *edge, *edge
 	var config *Config // of a replay without a server
 	if c.Given("data-dir") || c.Given("config-file") {
 		if config, err = serverConfig(c); err != nil {
@@ -94,6 +96,8 @@ func (r replayCommand) run(ctx context.Context, args []string, stdout, stderr io
 		job, err = w.watch(ctx, job)
 	case answered && answer.status == http.StatusBadRequest:
 		return c.Misused(errors.New(answer.text))
+	case answered && answer.status == http.StatusNotFound && *edge != "":
+		return c.Failed(errors.New(answer.text))
 	case answered && answer.status == http.StatusNotFound:
 		return c.Failed(fmt.Errorf("%s has no replays: is it an older pulse?", client.base))
 	case !noServer(err):
@@ -128,6 +132,7 @@ type replayOrder struct {
 	Projection string `json:"projection"`
 	From       string `json:"from"`
 	To         string `json:"to,omitempty"`
+	Edge       string `json:"edge,omitempty"`
 	DryRun     bool   `json:"dry_run"`
 }
 
@@ -237,7 +242,11 @@ func (w *replayWatch) offline(ctx context.Context, config *Config, request past.
 // printReplay writes how a replay ended. Times are local, with their offset from UTC.
 func printReplay(w io.Writer, job past.Job, local *time.Location) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "replay %s, %s to %s: %s", job.ID, job.From.In(local).Format(time.RFC3339), job.To.In(local).Format(time.RFC3339), job.State)
+	fmt.Fprintf(&b, "replay %s, %s to %s", job.ID, job.From.In(local).Format(time.RFC3339), job.To.In(local).Format(time.RFC3339))
+	if job.Edge != "" {
+		b.WriteString(", edge " + job.Edge)
+	}
+	fmt.Fprintf(&b, ": %s", job.State)
 	if !job.Started.IsZero() && !job.Finished.IsZero() {
 		fmt.Fprintf(&b, " in %s", human.Seconds(job.Finished.Sub(job.Started).Seconds()))
 	}

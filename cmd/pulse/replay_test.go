@@ -130,6 +130,8 @@ func TestReplayCommand(t *testing.T) {
 	failed.LastError = "there is no projection raw"
 	dry := aReplay(past.StateDone, 1)
 	dry.DryRun = true
+	ofEdge := aReplay(past.StateDone, 1)
+	ofEdge.Edge = "ams1"
 	lost := past.Job{ID: "3", State: past.StateRunning, LastError: "dial tcp: connection refused"}
 	for _, test := range []struct {
 		name           string
@@ -150,6 +152,8 @@ func TestReplayCommand(t *testing.T) {
 		{"dry run", []func(http.ResponseWriter){look(dry)}, []string{"--from", "2026-11-20T00:00:00Z", "--to=2026-11-21T00:00:00+01:00", "--dry-run"}, command.ExitOK,
 			`{"projection":"all","from":"2026-11-20T00:00:00Z","to":"2026-11-20T23:00:00Z","dry_run":true}`,
 			[]string{"done in 1m32s (dry run: nothing was changed)\n"}, nil},
+		{"of an edge", []func(http.ResponseWriter){look(ofEdge)}, []string{"--from", "6h", "--edge", "ams1"}, command.ExitOK,
+			`{"projection":"all","from":"6h","edge":"ams1","dry_run":false}`, []string{"T12:00:00Z, edge ams1: done in 1m32s\n"}, nil},
 		{"failed", []func(http.ResponseWriter){look(failed)}, []string{"--from", "6h"}, command.ExitFailure, "",
 			[]string{": failed in 1m32s\n"}, []string{"pulse replay: it failed: there is no projection raw\n"}},
 		{"canceled by somebody else", []func(http.ResponseWriter){look(aReplay(past.StateCanceled, 0.5))}, []string{"--from", "6h"}, command.ExitFailure, "",
@@ -257,6 +261,7 @@ func TestReplayRefusals(t *testing.T) {
 		{"the server's clock", []string{"--from", "6h", "--api", refusing(400)}, command.ExitUsage, "pulse replay: as it is"},
 		{"too many", []string{"--from", "6h", "--api", refusing(409)}, command.ExitFailure, "the server answered 409: as it is"},
 		{"an older server", []string{"--from", "6h", "--api", refusing(404)}, command.ExitFailure, "has no replays: is it an older pulse?"},
+		{"no such edge", []string{"--from", "6h", "--edge", "asm1", "--api", refusing(404)}, command.ExitFailure, "pulse replay: as it is"},
 		{"stopping", []string{"--from", "6h", "--api", refusing(500)}, command.ExitFailure, "the server answered 500: as it is"},
 		{"no server", []string{"--from", "6h", "--api", nobody.URL}, command.ExitFailure, "no server answers at " + nobody.URL + "; to replay without one, give its --data-dir"},
 		{"no server to leave it to", []string{"--from", "6h", "--api", nobody.URL, "--data-dir", t.TempDir(), "--detach"}, command.ExitUsage, "--detach needs a server"},

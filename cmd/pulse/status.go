@@ -10,6 +10,7 @@ import (
 
 	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/human"
+	"github.com/nanopack/pulse/journal/link"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/query"
 )
@@ -63,12 +64,20 @@ func printStatus(w io.Writer, s query.Status) error {
 		fmt.Fprintf(t, "\ninfluxdb\tdoes not answer: %s\n", s.Influx.Error)
 	}
 	fmt.Fprintf(t, "relays\t%d connected, %d disconnected, %d collectors\n", s.Relays.Connected, s.Relays.Disconnected, s.Relays.Collectors)
+	var uplinkGaps []link.Gap
+	if s.Edges != nil {
+		fmt.Fprintf(t, "edges\t%d connected, %d silent (pulse edges lists them)\n", s.Edges.Connected, s.Edges.Silent)
+	}
+	if s.Uplink != nil {
+		printUplink(t, *s.Uplink)
+		uplinkGaps = s.Uplink.Gaps
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 
 	fmt.Fprintf(t, "\nPROJECTION\tSTATE\tLAG\tBEHIND\tBACKLOG\tLOSS IN\tLOST\tLAST ERROR\n")
-	gaps := len(j.Gaps)
+	gaps := len(j.Gaps) + len(uplinkGaps)
 	for _, p := range s.Projections {
 		lossIn := "-"
 		if p.SecondsToLoss != nil {
@@ -87,6 +96,9 @@ func printStatus(w io.Writer, s query.Status) error {
 		}
 	}
 	list("journal", j.Gaps)
+	for _, g := range uplinkGaps {
+		printEdgeGap(t, "hub", g)
+	}
 	for _, p := range s.Projections {
 		list(p.Name, p.Gaps)
 	}

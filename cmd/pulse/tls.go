@@ -25,7 +25,7 @@ func (c *certificate) tlsConfig() *tls.Config {
 }
 
 // usesTLS reports whether any listener wants a certificate.
-func (c *Config) usesTLS() bool { return c.RelayTLS || !c.Insecure }
+func (c *Config) usesTLS() bool { return c.RelayTLS || !c.Insecure || c.HubListenAddress != "" }
 
 // loadCertificate reads the certificate that the configuration names. Without one it reads the
 // self-signed certificate of the data dir, which it makes once, so that clients can pin it.
@@ -41,7 +41,7 @@ func loadCertificate(c *Config) (*tls.Certificate, error) {
 			}
 		}
 		if _, err := os.Stat(cert); errors.Is(err, fs.ErrNotExist) {
-			if err := selfsigned.Make(cert, key, "pulse", c.HTTPAddress, c.RelayAddress, c.NATSAddress); err != nil {
+			if err := selfsigned.Make(cert, key, "pulse", c.HTTPAddress, c.RelayAddress, c.NATSAddress, c.HubListenAddress); err != nil {
 				return nil, fmt.Errorf("making a self-signed certificate in %s: %w", dir, err)
 			}
 		}

@@ -71,10 +71,16 @@ func (c *Config) validateToken(flag, token string) error {
 			return fmt.Errorf("%s: as the password of NATS clients it %w; choose another, or switch those off with --nats-listen-address=", flag, err)
 		}
 	}
-	address := c.reachable()
+	if address := c.reachable(); address != "" {
+		return checkStrength(flag, token, address)
+	}
+	return nil
+}
+
+// checkStrength refuses a token that is easy to guess, at an address that others can reach.
+func checkStrength(flag, token, address string) error {
 	n := utf8.RuneCountInString(token)
 	switch {
-	case address == "":
 	case token == defaultToken:
 		return fmt.Errorf("%s: everybody knows the default token, and others can reach %s: choose another (%s makes one), or listen on 127.0.0.1", flag, address, makeToken)
 	case isFirstGuess(token):
@@ -84,6 +90,9 @@ func (c *Config) validateToken(flag, token string) error {
 	}
 	return nil
 }
+
+// isShort reports whether a token is worth a warning.
+func isShort(token string) bool { return utf8.RuneCountInString(token) < goodToken }
 
 // reachable returns an address that the token protects and that others can reach, or "".
 func (c *Config) reachable() string {
@@ -101,10 +110,11 @@ func (c *Config) warnings() (list []string) {
 		list = append(list, c.zone.Warning)
 	}
 	for _, one := range []struct{ flag, token string }{{"--token", c.Token}, {"--read-token", c.ReadToken}} {
-		if address := c.reachable(); one.token != "" && address != "" && utf8.RuneCountInString(one.token) < goodToken {
+		if address := c.reachable(); one.token != "" && address != "" && isShort(one.token) {
 			list = append(list, fmt.Sprintf("%s: it has fewer than %d characters, and others can reach %s: %s makes a good one", one.flag, goodToken, address, makeToken))
 		}
 	}
+	list = append(list, c.edgeWarnings()...)
 	if isLoopback(c.RelayAddress) {
 		return list
 	}
@@ -113,7 +123,7 @@ func (c *Config) warnings() (list []string) {
 		list = append(list, fmt.Sprintf("--relay-token: it is not set, and others can reach %s: they can all send readings; %s makes a token", c.RelayAddress, makeToken))
 	case isFirstGuess(c.RelayToken):
 		list = append(list, fmt.Sprintf("--relay-token: everybody tries this token first, and others can reach %s: %s makes a good one", c.RelayAddress, makeToken))
-	case utf8.RuneCountInString(c.RelayToken) < goodToken:
+	case isShort(c.RelayToken):
 		list = append(list, fmt.Sprintf("--relay-token: it has fewer than %d characters, and others can reach %s: %s makes a good one", goodToken, c.RelayAddress, makeToken))
 	}
 	return list

@@ -124,7 +124,7 @@ func (a *App) buildViews(index *latest.Latest, registry *prometheus.Registry) (e
 		}
 	}
 	a.alerts, err = kapa.New(kapa.Options{
-		DB: a.state.DB, Instance: a.state.Identity, Kapacitor: config.KapacitorAddress, Journal: pastJournal{a.journal},
+		DB: a.state.DB, Instance: a.state.Identity, Kapacitor: config.KapacitorAddress, Edges: config.HubListenAddress != "", Journal: pastJournal{a.journal},
 		Stored: influx.Clean, StoredMeasurement: influx.CleanMeasurement,
 		Logger: a.log.With("room", "alerts"), Registerer: registry, Now: config.now,
 	})

@@ -25,9 +25,15 @@ type ConfigFile struct {
 	Keys    []string // long names of flags
 	// Lists are the keys that may also hold a list of texts, with what stands between these in the
 	// value of the flag.
-	Lists   map[string]string
+	Lists map[string]string
+	// Objects are the keys that may also hold an object, with what makes the value of the flag of it.
+	Objects map[string]ObjectReader
 	Example string // for a message about a file that is none
 }
+
+// An ObjectReader returns an object of the config file as the command line would have it. The error
+// does not repeat what may be a secret.
+type ObjectReader func(object json.RawMessage) (value string, err error)
 
 // A fileError is a mistake in the config file. It does not repeat what the file holds, because that
 // may be a secret.
@@ -53,7 +59,7 @@ func (c ConfigFile) read(path string, r io.Reader, set func(key, value string, l
 	return c.Parse(path, text, set)
 }
 
-// Parse reads one flat JSON object whose keys are long flag names, and calls set for each key, with
+// Parse reads one JSON object whose keys are long flag names, and calls set for each key, with
 // its line, until set fails. A key may be there once: of two values one would be ignored without a
 // word. The errors name the path.
 func (c ConfigFile) Parse(path string, text []byte, set func(key, value string, line int) error) error {
@@ -73,6 +79,12 @@ func (c ConfigFile) Parse(path string, text []byte, set func(key, value string, 
 		if separator, ok := c.Lists[f.Name]; ok && kind == "a list" {
 			value, kind = listValue(f.Value, separator)
 		}
+		if read := c.Objects[f.Name]; read != nil && kind == "an object" {
+			kind = ""
+			if value, err = read(f.Value); err != nil {
+				wrong = fmt.Sprintf("%q: %v", f.Name, err)
+			}
+		}
 		switch {
 		case f.Name == "config-file":
 			wrong = `"config-file" cannot be a key of the config file itself`
@@ -80,6 +92,7 @@ func (c ConfigFile) Parse(path string, text []byte, set func(key, value string, 
 			wrong = fmt.Sprintf("unknown key %.100q%s", f.Name, DidYouMean(f.Name, c.Keys, "", c.Command))
 		case f.Again:
 			wrong = fmt.Sprintf("the key %q is given twice", f.Name)
+		case wrong != "":
 		case kind != "":
 			wrong = fmt.Sprintf("the value of %q must be a text, a number, true or false, not %s", f.Name, kind)
 		}
@@ -129,11 +142,14 @@ func listValue(raw json.RawMessage, separator string) (value, kind string) {
 // file of --config-file. example is a short config file, for a message about a file that is none.
 func SetFromFile(fs *flag.FlagSet, example string) error {
 	given, path := givenFlags(fs), fs.Lookup("config-file").Value.String()
-	file := ConfigFile{Command: fs.Name(), Example: example, Lists: make(map[string]string)}
+	file := ConfigFile{Command: fs.Name(), Example: example, Lists: make(map[string]string), Objects: make(map[string]ObjectReader)}
 	fs.VisitAll(func(f *flag.Flag) {
 		file.Keys = append(file.Keys, f.Name)
-		if list, ok := f.Value.(*List); ok {
-			file.Lists[f.Name] = list.Separator
+		switch v := f.Value.(type) {
+		case *List:
+			file.Lists[f.Name] = v.Separator
+		case *Value:
+			file.Objects[f.Name] = v.Object
 		}
 	})
 	parse := func(r io.Reader, set func(name, value string) error) error {

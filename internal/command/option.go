@@ -28,8 +28,9 @@ func Names(all []Option) []string {
 // the error is the same for flags, the environment and the config file.
 type Value struct {
 	Text   string
-	Switch bool   // whether the flag is given without a value
-	From   string // the variable or the line that it comes from; "" for the command line and the default
+	Switch bool         // whether the flag is given without a value
+	Object ObjectReader // of a config file; nil: it takes no object
+	From   string       // the variable or the line that it comes from; "" for the command line and the default
 }
 
 // Origin returns where the value comes from, for the end of an error.

@@ -23,6 +23,8 @@ const (
 	Windows = `"` + Database + `"."` + Aggregates + `"."` + Aggregate + `"`
 	// Host is the tag with the relay's id.
 	Host = "host"
+	// Edge is the tag with the name of the edge, of the relays of edges at their hub.
+	Edge = "edge"
 )
 
 // These suffixes follow a stat's name in the names of its companions.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -80,12 +81,11 @@ func (u *Uplink) attempt(ctx context.Context) (*conn, greeting, error) {
 		return nil, greeting{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // the attempt takes too long, or is not needed
-	if u.o.TLS != nil {
-		config := u.o.TLS.Clone()
-		if config.ServerName == "" {
-			config.ServerName, _, _ = net.SplitHostPort(u.o.Address)
-		}
-		raw = tls.Client(raw, config)
+	u.mu.Lock()
+	config := u.tls
+	u.mu.Unlock()
+	if config != nil {
+		raw = tls.Client(raw, u.verifying(config.Clone()))
 	}
 	c := newConn(raw, attemptTimeout)
 	var g greeting
@@ -99,6 +99,35 @@ func (u *Uplink) attempt(ctx context.Context) (*conn, greeting, error) {
 	}
 	c.idle = edgeIdle
 	return c, g, nil
+}
+
+// verifying is the configuration of a connection. The hub's certificate must be trusted, and be for the
+// name that is dialled, unless it is itself one of those that are trusted: who was given this very
+// certificate may reach the hub by any name.
+func (u *Uplink) verifying(config *tls.Config) *tls.Config {
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(u.o.Address)
+	}
+	name, roots := config.ServerName, config.RootCAs
+	config.InsecureSkipVerify = true // VerifyConnection does it
+	config.VerifyConnection = func(s tls.ConnectionState) error {
+		leaf := s.PeerCertificates[0]
+		o := x509.VerifyOptions{DNSName: name, Roots: roots, Intermediates: x509.NewCertPool()}
+		for _, c := range s.PeerCertificates[1:] {
+			o.Intermediates.AddCert(c)
+		}
+		_, err := leaf.Verify(o)
+		if _, ok := errors.AsType[x509.HostnameError](err); !ok {
+			return err
+		}
+		o.DNSName = ""
+		chains, invalid := leaf.Verify(o)
+		if invalid == nil && slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return len(chain) == 1 }) {
+			return nil
+		}
+		return err
+	}
+	return config
 }
 
 // greetingError says what to do about a certificate that is not trusted.

@@ -2,16 +2,22 @@ package link
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -269,6 +275,8 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var shown atomic.Pointer[tls.Certificate]
+	shown.Store(&pair)
 	pem, err := os.ReadFile(cert)
 	if err != nil {
 		t.Fatal(err)
@@ -280,7 +288,7 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub.hub, err = NewHub(HubOptions{Listener: l, TLS: &tls.Config{Certificates: []tls.Certificate{pair}}, Journal: hub.j, DB: hub.db, Tokens: tokens, Logger: testLog(t, "hub")})
+	hub.hub, err = NewHub(HubOptions{Listener: l, TLS: &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.Load(), nil }}, Journal: hub.j, DB: hub.db, Tokens: tokens, Logger: testLog(t, "hub")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,8 +303,47 @@ func TestTLS(t *testing.T) {
 	connect(&tls.Config{})
 	eventually(t, "the certificate is not trusted", func() bool { return strings.Contains(edge.uplink.Status().Error, "--hub-ca") })
 	edge.stopLink(t.Context())
-	connect(&tls.Config{RootCAs: trusted})
-	edge.make(100)
+	// The very certificate is trusted under any name.
+	for i, name := range []string{"", "hub.example.org"} {
+		connect(&tls.Config{RootCAs: trusted, ServerName: name})
+		edge.make(100)
+		edge.level()
+		if hub.same("ams1", texts(t, edge.content(""))); i == 0 {
+			edge.stopLink(t.Context())
+		}
+	}
+	edge.stopLink(t.Context())
+	// One that it signed is for its own names only.
+	other, authority := signed(t, "another.example.org")
+	trusted.AddCert(authority)
+	shown.Store(other)
+	connect(&tls.Config{RootCAs: trusted, ServerName: "hub.example.org"})
+	eventually(t, "the name does not fit", func() bool { return strings.Contains(edge.uplink.Status().Error, "does not fit --hub-address") })
+	edge.stopLink(t.Context())
+	connect(&tls.Config{RootCAs: trusted, ServerName: "another.example.org"})
 	edge.level()
-	hub.same("ams1", texts(t, edge.content("")))
+}
+
+// signed is a certificate for a name, and the authority that signed it.
+func signed(t *testing.T, name string) (*tls.Certificate, *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, authority, authority, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if authority, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	der, err = x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}, authority, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, authority
 }

@@ -54,6 +54,7 @@ type Uplink struct {
 
 	mu     sync.Mutex // guards the fields below
 	token  string
+	tls    *tls.Config
 	status UplinkStatus
 }
 
@@ -77,7 +78,7 @@ func NewUplink(o UplinkOptions) (*Uplink, error) {
 		}
 	}
 	u := &Uplink{o: o, log: quietlog.New(o.Logger.With("hub", o.Address)), m: newUplinkMetrics(o.Registerer), instance: rand.Text(),
-		again: make(chan struct{}, 1), token: o.Token,
+		again: make(chan struct{}, 1), token: o.Token, tls: o.TLS,
 		status: UplinkStatus{Edge: o.Edge, Hub: o.Address, State: StateConnecting, Since: o.Now().UTC()}}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	return u, nil
@@ -114,6 +115,13 @@ func (u *Uplink) SetToken(token string) {
 	u.token = token
 	u.mu.Unlock()
 	u.hurry()
+}
+
+// SetTLS changes how the hub is verified. The next connection uses it.
+func (u *Uplink) SetTLS(config *tls.Config) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.tls = config
 }
 
 // hurry ends a wait for the next attempt.

@@ -10,19 +10,20 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/nanopack/pulse/journal"
-	"github.com/nanopack/pulse/journal/codec"
 )
 
 // Accounts of the server. The journal lives in an account of its own, whose only user may connect
 // from inside the process: a permission list in a shared account is not enough, because an API
 // request with a reply subject of pulse.readings.x would be stored as an event. Clients get a
 // second account, into which nothing but streams of messages is imported. What they ask for goes
-// through the filter. What is published live comes from a third account, so that nothing in the
-// journal's account can be made to look like it, and copies of what was committed come from a
-// fourth.
+// through the filter. Copies of what was committed and live readings are published in a third
+// account, so that nothing of them can be stored as an event.
+//
+// The third account is imported once, as a whole: the subjects of edges and those of this Pulse's
+// own relays overlap as patterns (pulse.live.live.cpu is a reading of the relay "live", and matches
+// pulse.*.live.>), and a client would hear twice what two imports match.
 const (
-	accountLive    = "LIVE"
-	accountCopies  = "COPIES"
+	accountHeard   = "HEARD"
 	accountClients = "OUTSIDE"
 
 	userLive   = "live"
@@ -34,7 +35,8 @@ const (
 	// readerUser is the same for a client that gave Options.ReadPassword.
 	readerUser = "reader"
 
-	subjectLive = "pulse.live."
+	// heard are all subjects that clients may hear: see [codec.Subjects] and [Clients.Publish].
+	heard = "pulse.>"
 	// inboxes is where clients wait for answers. answers is the same place as the journal's account
 	// sees it.
 	inboxes = "_INBOX."
@@ -88,27 +90,16 @@ func (c *Clients) accounts(password string) string {
 	inside := func(user string) string {
 		return fmt.Sprintf("{user: %q, password: %q, allowed_connection_types: [IN_PROCESS]}", user, password)
 	}
-	readings, relays, live := codec.ReadingsSubject+">", codec.RelaysSubject+">", subjectLive+">"
 	var s strings.Builder
 	fmt.Fprintf(&s, `
   %s {
-    users: [ %s ]
+    users: [ %s, %s ]
     exports: [ {stream: %q, accounts: [%s]} ]
-  }`, accountLive, inside(userLive), live, accountClients)
-	fmt.Fprintf(&s, `
-  %[1]s {
-    users: [ %[2]s ]
-    exports: [ {stream: %[4]q, accounts: [%[3]s]}, {stream: %[5]q, accounts: [%[3]s]} ]
-  }`, accountCopies, inside(userCopies), accountClients, readings, relays)
+  }`, accountHeard, inside(userLive), inside(userCopies), heard, accountClients)
 	fmt.Fprintf(&s, `
   %s {
-    imports: [
-      {stream: {account: %s, subject: %q}, to: %q}
-      {stream: {account: %[5]s, subject: %[6]q}}, {stream: {account: %[5]s, subject: %[7]q}}
-      {stream: {account: %[8]s, subject: %[9]q}}
-    ]
-    mappings: { %[10]q: %[11]q }`, accountClients, journal.Account, answers+">", inboxes+">",
-		accountCopies, readings, relays, accountLive, live, api+">", requests+">")
+    imports: [ {stream: {account: %s, subject: %q}, to: %q}, {stream: {account: %s, subject: %q}} ]
+    mappings: { %q: %q }`, accountClients, journal.Account, answers+">", inboxes+">", accountHeard, heard, api+">", requests+">")
 	connections := c.o.MaxConnections + 1 // one is the filter's
 	fmt.Fprintf(&s, `
     limits: { max_connections: %d, max_subscriptions: %d, max_payload: %d }
@@ -133,5 +124,5 @@ func outsideUser(user, password string, reads bool) string {
 		}
 	}
 	return fmt.Sprintf(`{ user: %q, password: %q, allowed_connection_types: [STANDARD]
-        permissions: {publish: {allow: [%s]}, subscribe: {allow: ["pulse.>", %q]}} }`, user, password, strings.Join(allowed, ", "), inboxes+">")
+        permissions: {publish: {allow: [%s]}, subscribe: {allow: [%q, %q]}} }`, user, password, strings.Join(allowed, ", "), heard, inboxes+">")
 }

@@ -15,8 +15,7 @@ import (
 // maxCopies is how many bytes of events may wait to be copied to plain subscriptions.
 const maxCopies = 8 << 20
 
-// fanout is a connection that publishes to the subscriptions of outside clients, in an account of
-// its own. The server writes a message for each subscription before it reads the next one from the
+// fanout is a connection that publishes to the subscriptions of outside clients. The server writes a message for each subscription before it reads the next one from the
 // connection.
 type fanout struct {
 	conn     *nats.Conn
@@ -28,8 +27,8 @@ type fanout struct {
 	rate *rate.Limiter
 }
 
-func newFanout(r *run, account, user string) (*fanout, error) {
-	a, err := r.Server.LookupAccount(account)
+func newFanout(r *run, user string) (*fanout, error) {
+	a, err := r.Server.LookupAccount(accountHeard)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +39,7 @@ func newFanout(r *run, account, user string) (*fanout, error) {
 	return &fanout{conn: conn, account: a, baseline: a.TotalSubs(), rate: rate.NewLimiter(2*heardRate, heardBurst)}, nil
 }
 
-// wanted reports whether anybody has a subscription.
+// wanted reports whether anybody has a subscription, to whatever.
 func (f *fanout) wanted() bool { return f.account.TotalSubs() > f.baseline }
 
 // cost is how many messages are made of one with this subject: subscriptions to other subjects cost
@@ -58,7 +57,7 @@ type copies struct {
 }
 
 func newCopies(r *run) (*copies, error) {
-	f, err := newFanout(r, accountCopies, userCopies)
+	f, err := newFanout(r, userCopies)
 	if err != nil {
 		return nil, err
 	}

@@ -99,7 +99,7 @@ func TestOutsideSubscriptionsAreNotCached(t *testing.T) {
 	if _, err := sub.NextMsg(time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	for _, account := range []string{journal.Account, accountCopies, accountClients, accountLive} {
+	for _, account := range []string{journal.Account, accountHeard, accountClients} {
 		z, err := j.current().Server.Subsz(&server.SubszOptions{Account: account})
 		if err != nil || z.NumCache != 0 {
 			t.Errorf("%s: %d cached, %v", account, z.NumCache, err)

@@ -150,6 +150,7 @@ func (s *stage) unharmed() {
 func TestOutsideForbiddenSubjects(t *testing.T) {
 	s := newStage(t)
 	publish := []string{"pulse.readings.web1", "pulse.relays.web1", "pulse.live.web1.cpu", "pulse.x", "pulse", "x",
+		"pulse.ams1.readings.web1", "pulse.ams1.readings.web1.past", "pulse.ams1.relays.web1", "pulse.ams1.live.web1.cpu", "pulse.ams1.x",
 		"_INBOX.x.y", "outside.x", "gate.x", "_R_.x", "$JS.EVENT.ADVISORY.X", "$JS.FC.PULSE.x.y", "$JS.SNAPSHOT.ACK.PULSE.x",
 		"$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.USER.INFO", "$SYS.REQ.ACCOUNT.PULSE.CONNZ", "$SYS.REQ.ACCOUNT.PING.STATZ",
 		"$SYS.ACCOUNT.PULSE.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.SERVER.X.RELOAD", "$JS.hub.API.STREAM.INFO.PULSE", "$NRG.x", "$MQTT.x",
@@ -160,7 +161,7 @@ func TestOutsideForbiddenSubjects(t *testing.T) {
 		}
 		s.violation(subject)
 	}
-	for _, subject := range []string{">", "*", "*.>", "*.readings.>", "$SYS.>", "$JS.>", "$JS.ACK.>", "$JS.API.>", "gate.>", "gate.api.>", "outside.>", "_R_.>", "_R_.*.x",
+	for _, subject := range []string{">", "*", "*.>", "*.readings.>", "*.ams1.>", "$SYS.>", "$JS.>", "$JS.ACK.>", "$JS.API.>", "gate.>", "gate.api.>", "outside.>", "_R_.>", "_R_.*.x",
 		"$NRG.>", "_INBOX", "pulse"} {
 		sub, err := s.attacker.SubscribeSync(subject)
 		if err != nil {
@@ -255,7 +256,7 @@ func TestOutsideForbiddenRequests(t *testing.T) {
 		{"CONSUMER.CREATE.PULSE", `nonsense`},
 		{"CONSUMER.CREATE.PULSE", `{"stream_name":"OTHER","config":{}}`},
 		{"CONSUMER.CREATE.PULSE", create(`"deliver_subject":"pulse.readings.x"`)},
-		{"CONSUMER.CREATE.PULSE", create(`"deliver_subject":"pulse.live.x.y"`)},
+		{"CONSUMER.CREATE.PULSE", create(`"deliver_subject":"pulse.ams1.readings.x"`)},
 		{"CONSUMER.CREATE.PULSE", create(`"deliver_subject":"_INBOX.x.y"`)},
 		{"CONSUMER.CREATE.PULSE.a", create(`"name":"a","deliver_subject":"$JS.API.STREAM.PURGE.PULSE"`)},
 		{"CONSUMER.CREATE.PULSE.a.pulse.readings.web1", create(`"name":"a","deliver_subject":"outside.x","filter_subject":"pulse.readings.web1"`)},
@@ -337,7 +338,7 @@ func TestOutsideHostileReplies(t *testing.T) {
 		"CONSUMER.CREATE.PULSE.b": `{"stream_name":"PULSE","config":{"name":"b"}}`, "CONSUMER.DURABLE.CREATE.PULSE.c": `{"stream_name":"PULSE","config":{"durable_name":"c"}}`,
 		"CONSUMER.INFO.PULSE.mine": "", "CONSUMER.DELETE.PULSE.mine": "", "CONSUMER.MSG.NEXT.PULSE.mine": `{"batch":10,"no_wait":true}`, "nonsense": ""}
 	replies := []string{"pulse.readings.web1", "pulse.relays.web1", "pulse.live.web1.cpu", "$JS.API.STREAM.PURGE.PULSE", "gate.api.INFO", "outside.x",
-		"_INBOX", "_INBOX.", "_INBOX.>", "_INBOX.*", "_INBOX.x.*.y", "$JS.ACK.PULSE.mine.1.1.1.1.0", "_R_.x.y", "$SYS.REQ.SERVER.PING", "pulse.>", ">", ""}
+		"_INBOX", "_INBOX.", "_INBOX.>", "_INBOX.*", "_INBOX.x.*.y", "$JS.ACK.PULSE.mine.1.1.1.1.0", "pulse.ams1.readings.web1", "$SYS.REQ.SERVER.PING", "pulse.>", ">", ""}
 	for subject, body := range requests {
 		for _, reply := range replies {
 			m := &nats.Msg{Subject: "$JS.API." + subject, Reply: reply, Data: []byte(body)}
@@ -353,7 +354,7 @@ func TestOutsideHostileReplies(t *testing.T) {
 			}
 		}
 	}
-	for _, header := range []nats.Header{{"Nats-Trace-Dest": {"pulse.readings.web1"}}, {"Nats-Trace-Dest": {"$JS.API.STREAM.PURGE.PULSE"}, "Nats-Trace-Only": {"1"}},
+	for _, header := range []nats.Header{{"Nats-Trace-Dest": {"pulse.ams1.readings.web1"}}, {"Nats-Trace-Dest": {"$JS.API.STREAM.PURGE.PULSE"}, "Nats-Trace-Only": {"1"}},
 		{"Nats-Rollup": {"all"}}, {"Nats-Msg-Id": {"x"}}, {"Nats-Expected-Last-Sequence": {"1"}}, {"traceparent": {"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}},
 		{"Nats-Batch-Id": {"x"}, "Nats-Batch-Sequence": {"1"}, "Nats-Batch-Commit": {"1"}}, {"Nats-Schedule": {"@every 1s"}, "Nats-Schedule-Target": {"pulse.readings.x"}}} {
 		for subject, body := range requests {
@@ -362,7 +363,7 @@ func TestOutsideHostileReplies(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, subject := range []string{"pulse.readings.web1", "pulse.live.x.y"} {
+		for _, subject := range []string{"pulse.readings.web1", "pulse.ams1.readings.web1"} {
 			if err := s.attacker.PublishMsg(&nats.Msg{Subject: subject, Header: header}); err != nil {
 				t.Fatal(err)
 			}

@@ -20,7 +20,8 @@ func (c *Clients) publisher() *fanout {
 	return nil
 }
 
-// Wanted reports whether anybody listens to any live subject. It takes some tens of nanoseconds.
+// Wanted reports whether anybody may listen to a live subject: whether any client has a plain
+// subscription. It takes some tens of nanoseconds.
 func (c *Clients) Wanted() bool {
 	live := c.publisher()
 	return live != nil && live.wanted()
@@ -33,10 +34,10 @@ func (c *Clients) WantedSubject(subject string) bool {
 	return live != nil && live.account.SubscriptionInterest(subject)
 }
 
-// Publish gives the payload to whoever listens to the subject, which must begin with pulse.live.
-// Nothing is stored, and nothing reaches the journal's own account. Publish keeps neither subject
-// nor payload. It waits for the server inside at most, never for a client. What could not be
-// published is counted.
+// Publish gives the payload to whoever listens to the subject: pulse.live.<relay>.<stat>, or
+// pulse.<edge>.live.<relay>.<stat> of a relay of an edge. Nothing is stored, and nothing reaches the
+// journal's own account. Publish keeps neither subject nor payload. It waits for the server inside
+// at most, never for a client. What could not be published is counted.
 func (c *Clients) Publish(subject string, payload []byte) error {
 	live := c.publisher()
 	err := errNobody

@@ -65,6 +65,7 @@ func TestOutsideReader(t *testing.T) {
 	for _, subject := range []string{
 		"$JS.API.CONSUMER.CREATE.PULSE", "$JS.API.CONSUMER.CREATE.PULSE.one", "$JS.API.CONSUMER.DURABLE.CREATE.PULSE.one", "$JS.API.CONSUMER.DELETE.PULSE.one",
 		"$JS.API.CONSUMER.MSG.NEXT.PULSE.one", "$JS.ACK.PULSE.one.1.1.1.1.0", "$JS.API.STREAM.PURGE.PULSE", "pulse.readings.web1",
+		"pulse.ams1.readings.web1", "pulse.ams1.live.web1.cpu",
 	} {
 		if err := nc.Publish(subject, []byte("{}")); err != nil {
 			t.Fatal(err)

@@ -70,7 +70,7 @@ func (r *run) connect() (err error) {
 	if r.filter, err = newFilter(r); err != nil {
 		return err
 	}
-	if r.live, err = newFanout(r, accountLive, userLive); err != nil {
+	if r.live, err = newFanout(r, userLive); err != nil {
 		return err
 	}
 	r.copies, err = newCopies(r)

@@ -97,10 +97,13 @@ type AggregatesOptions struct {
 // of an open window is written every few minutes for those who read InfluxDB itself (schedule.go),
 // and in its last form when the window closes.
 //
-// A window closes when an event comes whose time is the grace or more after the window's end. It
-// also closes when the wall clock passes that point and no event came for it during the grace, or
+// Each edge of a hub has windows of its own, because an edge that was cut off sends events of hours
+// ago beside the events of the others. All edges have one position and are written together.
+//
+// A window closes when an event of its edge comes whose time is the grace or more after the window's
+// end. It also closes when the clock passes that point and no event came for it during the grace, or
 // when no event came for it during the interval and the grace. So a clock that was once far ahead
-// holds nothing back.
+// holds nothing back. The clock of an edge that catches up is behind.
 type Aggregates struct {
 	o     AggregatesOptions
 	sink  *sink
@@ -109,17 +112,17 @@ type Aggregates struct {
 
 	cache    lookup.Cache[relayState, struct{}]
 	readings []aggReading
-	windows  []*window // all in memory
-	current  *window   // of the last event
-	head     uint64    // the last record that was folded
-	slice    uint8     // the slice of open windows that is written next, and when the last was
+	edges    map[string]*edgeWindows // by name
+	lastEdge *edgeWindows            // of the last event
+	head     uint64                  // the last record that was folded
+	slice    uint8                   // the slice of open windows that is written next, and when the last was
 	slicedAt time.Time
 	rows     rowBuffer
 	rowsGone atomic.Bool // Begin must clear the index
 
 	// turn holds one element while the runner or a replay works on the fields above.
 	turn chan struct{}
-	// mu is held by who has the turn while it changes head, windows, or a window in memory, and by
+	// mu is held by who has the turn while it changes head, edges, or a window in memory, and by
 	// Unwritten, which only reads them. So Unwritten never waits for InfluxDB or the journal.
 	mu sync.Mutex
 
@@ -144,7 +147,8 @@ func NewAggregates(o AggregatesOptions) (*Aggregates, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	a := &Aggregates{o: o, turn: make(chan struct{}, 1), log: o.Logger.With("projection", "influx_aggregates")}
+	a := &Aggregates{o: o, turn: make(chan struct{}, 1), log: o.Logger.With("projection", "influx_aggregates"),
+		edges: make(map[string]*edgeWindows)}
 	a.sink = newSink(o.Store, PolicyAggregate, o.EnsureSchema, a.log, newSinkCounters(o.Registerer, a.Name()))
 	a.index = windowIndex{db: o.DB, keep: math.MaxInt, retention: int64(o.Retention)}
 	if o.Retention > 0 {
@@ -176,7 +180,7 @@ func (a *Aggregates) Begin(ctx context.Context, span projector.Origin) error {
 	defer a.leave()
 	a.mu.Lock()
 	a.cache = lookup.Cache[relayState, struct{}]{}
-	a.windows, a.current = nil, nil
+	a.edges, a.lastEdge = make(map[string]*edgeWindows), nil
 	a.head = span.Position
 	a.mu.Unlock()
 	a.slicedAt = time.Time{}
@@ -187,7 +191,10 @@ func (a *Aggregates) Begin(ctx context.Context, span projector.Origin) error {
 		}
 		a.rowsGone.Store(false)
 	}
-	return a.index.begin(span.Last)
+	if err := a.index.begin(span.Last); err != nil {
+		return err
+	}
+	return a.knowEdges()
 }
 
 // RowsGone notes that InfluxDB holds none of the rows any more. From then on rows are made of the
@@ -201,11 +208,21 @@ func (a *Aggregates) RowsGone() error {
 
 // Oldest returns the start of the oldest window with written rows, and zero if none is known.
 func (a *Aggregates) Oldest() (time.Time, error) {
-	e, ok, err := a.index.oldest()
-	if err != nil || !ok {
+	edges, err := a.index.edges()
+	if err != nil {
 		return time.Time{}, err
 	}
-	return time.Unix(0, e.start).UTC(), nil
+	var oldest time.Time
+	for _, edge := range edges {
+		e, ok, err := a.index.oldest(edge)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if start := time.Unix(0, e.start).UTC(); ok && (oldest.IsZero() || start.Before(oldest)) {
+			oldest = start
+		}
+	}
+	return oldest, nil
 }
 
 // Apply folds the records and writes the windows that they close. The position is before the first
@@ -216,15 +233,16 @@ func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint6
 	}
 	defer a.leave()
 	now := a.o.Now()
-	var latest *codec.Event
+	some := false
 	for i := range records {
 		rec := &records[i]
 		if e := rec.Event; e != nil {
-			latest = e
+			of := a.edge(e.Edge)
+			of.newest, of.heard, some = e.Time, now, true
 			if rec.Seq <= a.head {
 				continue // offered again after a failed write; already in memory
 			}
-			w, err := a.windowOf(ctx, e.Time, rec.Seq, now)
+			w, err := a.windowOf(ctx, of, e.Time, rec.Seq, now)
 			if err != nil {
 				return 0, err
 			}
@@ -234,10 +252,8 @@ func (a *Aggregates) Apply(ctx context.Context, records []journal.Record) (uint6
 		a.head = max(a.head, rec.Seq)
 		a.mu.Unlock()
 	}
-	if latest != nil {
-		// Use the time of the last event, not the highest time: a clock that was once ahead must
-		// not close every window after it.
-		if err := a.closeIf(ctx, func(w *window) bool { return latest.Time >= w.end+int64(grace) }); err != nil {
+	if some {
+		if err := a.closeIf(ctx, func(w *window) bool { return w.edge.newest >= w.end+int64(grace) }); err != nil {
 			return 0, err
 		}
 		a.evict(keepClosed)
@@ -277,7 +293,7 @@ func (a *Aggregates) count(w *window, e *codec.Event, dirty bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	w.events++
-	relay := a.cache.Relay(e.Relay)
+	relay := a.cache.Relay(e.Key())
 	b := relay.Data.block
 	if relay.Data.window != w {
 		b = a.block(w, relay)
@@ -307,15 +323,15 @@ func (a *Aggregates) count(w *window, e *codec.Event, dirty bool) bool {
 
 // block returns the relay's block of a window, and makes it if there is none.
 func (a *Aggregates) block(w *window, relay *aggRelay) *block {
-	b := w.blocks[relay.ID]
+	b := w.blocks[relay.Key.Relay]
 	if b == nil {
 		if n := relay.Len(); n > renewSeries && relay.Data.block != nil && n > 2*relay.Data.block.used() {
 			a.cache.Drop(relay)
-			relay = a.cache.Relay(relay.ID)
+			relay = a.cache.Relay(relay.Key)
 		}
 		b = &block{relay: relay, accs: make([]acc, relay.Len()), slice: uint8(len(w.blocks) % openSlices)}
 		relay.Data.blocks++
-		w.blocks[relay.ID] = b
+		w.blocks[relay.Key.Relay] = b
 	}
 	// If the relay was made again since the block was made, the block goes on with its own relay.
 	if b.relay == relay {
@@ -327,9 +343,11 @@ func (a *Aggregates) block(w *window, relay *aggRelay) *block {
 // position is the last record that will never be needed again.
 func (a *Aggregates) position() uint64 {
 	position := a.head
-	for _, w := range a.windows {
-		if w.pin != 0 {
-			position = min(position, w.pin-1)
+	for _, e := range a.edges {
+		for _, w := range e.windows {
+			if w.pin != 0 {
+				position = min(position, w.pin-1)
+			}
 		}
 	}
 	return position
@@ -362,7 +380,7 @@ func (a *Aggregates) Tick(ctx context.Context, now time.Time) (uint64, error) {
 	}
 	err := a.closeIf(ctx, func(w *window) bool {
 		quiet := now.Sub(w.touched)
-		return quiet >= grace && now.UnixNano() >= w.end+int64(grace) || quiet >= a.o.Interval+grace
+		return quiet >= grace && w.edge.clock(now) >= w.end+int64(grace) || quiet >= a.o.Interval+grace
 	})
 	if err != nil {
 		return 0, err
@@ -378,7 +396,7 @@ func (a *Aggregates) Flush(ctx context.Context, now time.Time) (uint64, error) {
 		return 0, err
 	}
 	defer a.leave()
-	if err := a.write(ctx, a.windows, all, 0); err != nil {
+	if err := a.write(ctx, a.allWindows(), all, 0); err != nil {
 		return 0, err
 	}
 	return a.position(), nil

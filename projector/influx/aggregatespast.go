@@ -34,9 +34,11 @@ func (t *aggregatesPast) Persist(ctx context.Context) error { return t.a.Persist
 
 // windowsCursor is the position of a replay: which windows are left to do.
 type windowsCursor struct {
-	// Before is the start of the last window that was done, in ns: the windows that begin before
-	// this time are left.
-	Before int64 `json:"before"`
+	// Before is a time in ns: the windows that begin before it are left. Of the windows that begin at
+	// the last nanosecond before it only those of the edges whose names are before Edge are left, if
+	// Edge is not "".
+	Before int64  `json:"before"`
+	Edge   string `json:"edge,omitempty"`
 	// Lost are the ranges of windows' records that the journal does not have any more.
 	Lost [][2]uint64 `json:"lost,omitempty"`
 }
@@ -61,9 +63,38 @@ func (t *aggregatesPast) Plan(ctx context.Context, r past.Range) (past.Plan, err
 
 // left returns about how many records the windows have that are not done.
 func (t *aggregatesPast) left(r past.Range, c *windowsCursor) (uint64, error) {
+	edges, err := t.a.index.edges()
+	if err != nil {
+		return 0, err
+	}
 	var list []journal.Span
-	err := t.a.index.overlapping(r.From.UnixNano(), c.Before, func(e indexEntry) { list = append(list, e.records...) })
-	return journal.Union(list).Records(), err
+	for _, edge := range edges {
+		if !r.Takes(edge) {
+			continue
+		}
+		err := t.a.index.overlapping(edge, r.From.UnixNano(), c.before(edge), func(e indexEntry) { list = append(list, e.records...) })
+		if err != nil {
+			return 0, err
+		}
+	}
+	return journal.Union(list).Records(), nil
+}
+
+// before returns the time before which the windows of an edge begin that are left.
+func (c *windowsCursor) before(edge string) int64 {
+	if c.Edge != "" && edge >= c.Edge {
+		return c.Before - 1
+	}
+	return c.Before
+}
+
+// done notes that the window of an edge with a start was done. Of the windows with one start the edge
+// whose name is last comes first, and the own relays' last.
+func (c *windowsCursor) done(edge string, start int64) {
+	c.Before, c.Edge = start, edge
+	if edge != "" {
+		c.Before++
+	}
 }
 
 func (c *windowsCursor) encode() json.RawMessage {
@@ -118,53 +149,67 @@ func (a *Aggregates) replayNext(ctx context.Context, r past.Range, c *windowsCur
 	}
 	defer a.leave()
 	a.rows.known = nil // someone may have dropped fields in InfluxDB
-	w, e, ok, err := a.newest(r.From.UnixNano(), c.Before)
-	if err != nil {
+	if err := a.knowEdges(); err != nil {
 		return err
 	}
-	if s.Done = !ok; s.Done {
+	var next *window
+	inMemory := false
+	for name, e := range a.edges {
+		if !r.Takes(name) {
+			continue
+		}
+		w, in, err := a.newest(e, r.From.UnixNano(), c.before(name))
+		if err != nil {
+			return err
+		}
+		if w != nil && (next == nil || w.start > next.start || w.start == next.start && name > next.edge.name) {
+			next, inMemory = w, in
+		}
+	}
+	if s.Done = next == nil; s.Done {
 		return nil
 	}
-	if err := a.replayWindow(ctx, r, w, e, c, s); err != nil {
+	if err := a.replayWindow(ctx, r, next, inMemory, c, s); err != nil {
 		return err
 	}
-	c.Before = e.start
+	c.done(next.edge.name, next.start)
 	return nil
 }
 
-// newest finds the newest window that ends after from and begins earlier than before, in memory or
-// else in the index. w is nil if the window is not in memory.
-func (a *Aggregates) newest(from, before int64) (w *window, e indexEntry, ok bool, err error) {
-	e, ok, err = a.index.newest(before)
+// newest finds the newest window of an edge that ends after from and begins earlier than before, in
+// memory or else in the index; nil if there is none. inMemory reports whether memory has all of it.
+func (a *Aggregates) newest(of *edgeWindows, from, before int64) (w *window, inMemory bool, err error) {
+	e, ok, err := a.index.newest(of.name, before)
 	if err != nil {
-		return nil, e, false, err
+		return nil, false, err
 	}
-	ok = ok && e.end > from
-	for _, m := range a.windows {
-		if m.start < before && m.end > from && (!ok || m.start >= e.start) {
-			w, e, ok = m, indexEntry{m.start, m.end, m.records}, true
+	if ok && e.end > from {
+		w = &window{edge: of, start: e.start, end: e.end, records: e.records}
+	}
+	for _, m := range of.windows {
+		if m.start < before && m.end > from && (w == nil || m.start >= w.start) {
+			w, inMemory = m, a.complete(m)
 		}
 	}
-	return w, e, ok, nil
+	return w, inMemory, nil
 }
 
-// replayWindow writes the rows of a window again. w is nil if the window is not in memory.
-func (a *Aggregates) replayWindow(ctx context.Context, r past.Range, w *window, e indexEntry, c *windowsCursor, s *past.Step) error {
-	seen := s.Seen.Add(past.Stretch{From: e.start, To: e.end}, r.Quiet)
-	inMemory := w != nil && !w.frozen && a.head >= w.hold
+// replayWindow writes the rows of a window again.
+func (a *Aggregates) replayWindow(ctx context.Context, r past.Range, w *window, inMemory bool, c *windowsCursor, s *past.Step) error {
+	seen := s.Seen.Add(past.Stretch{From: w.start, To: w.end}, r.Quiet)
 	if !inMemory {
 		// This is also the case while the fold has not reached the end of the extents: all extents
 		// are counted here.
-		w = &window{start: e.start, end: e.end, records: e.records, indexed: e.records.Last(), closed: true, blocks: make(map[string]*block)}
+		w = &window{edge: w.edge, start: w.start, end: w.end, records: w.records, indexed: w.records.Last(), closed: true, blocks: make(map[string]*block)}
 		defer a.release(w)
-		missing, err := a.countRecords(ctx, w, e.records, true)
+		missing, err := a.countRecords(ctx, w, w.records, true)
 		if err != nil {
 			return err
 		}
 		if len(missing) > 0 {
 			if len(c.Lost) == 0 {
 				s.Notes = append(s.Notes, fmt.Sprintf(
-					"the journal has dropped records of some windows; those stay as they are: the newest is that of %s", windowName(e.start)))
+					"the journal has dropped records of some windows; those stay as they are: the newest is that of %s", windowName(w.start)))
 			}
 			s.Lost += c.lose(missing)
 			s.Seen = seen
@@ -212,7 +257,7 @@ func (a *Aggregates) rewrite(ctx context.Context, w *window) error {
 	still = still[:min(len(still), maxStill)]
 	sign(a.log, a.Name(), a.o.Now(), still)
 	start := time.Unix(0, w.start)
-	return a.o.Rejects.Replace(a.Name(), func(rej projector.Reject) bool { return rej.Window.Equal(start) }, still...)
+	return a.o.Rejects.Replace(a.Name(), func(rej projector.Reject) bool { return rej.Edge == w.edge.name && rej.Window.Equal(start) }, still...)
 }
 
 // readings counts a window's readings; points counts the points that all its rows make.

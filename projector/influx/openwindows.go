@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -12,23 +13,23 @@ import (
 	"github.com/nanopack/pulse/projector"
 )
 
-// windowOf returns the window of an event of time t, from memory, from the index, or a new one. It
-// returns nil if the window has expired. An error is temporary: call it again with the same event.
-func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time.Time) (*window, error) {
-	if w := a.current; w != nil && w.contains(t) {
+// windowOf returns the window of an event of an edge, of time t, from memory, from the index, or a new
+// one. It returns nil if the window has expired. An error is temporary: call it again with the same event.
+func (a *Aggregates) windowOf(ctx context.Context, of *edgeWindows, t int64, seq uint64, now time.Time) (*window, error) {
+	if w := of.current; w != nil && w.contains(t) {
 		return w, nil
 	}
-	for _, w := range a.windows {
+	for _, w := range of.windows {
 		if w.contains(t) {
-			a.current = w
+			of.current = w
 			return w, nil
 		}
 	}
-	e, known, err := a.index.find(t)
+	e, known, err := a.index.find(of.name, t)
 	if err != nil {
 		return nil, err
 	}
-	w := &window{start: e.start, end: e.end, blocks: make(map[string]*block)}
+	w := &window{edge: of, start: e.start, end: e.end, blocks: make(map[string]*block)}
 	if known {
 		w.records, w.indexed, w.hold = e.records, e.records.Last(), e.records.Last()
 	} else {
@@ -37,7 +38,7 @@ func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time
 	if a.o.Retention > 0 && w.end < now.Add(-a.o.Retention).UnixNano() {
 		return nil, nil
 	}
-	if err := a.makeRoom(ctx, t); err != nil {
+	if err := a.makeRoom(ctx, of, t); err != nil {
 		return nil, err
 	}
 	if below := w.records.Within(journal.Span{Last: seq - 1}); len(below) > 0 {
@@ -47,10 +48,10 @@ func (a *Aggregates) windowOf(ctx context.Context, t int64, seq uint64, now time
 		}
 	}
 	a.mu.Lock()
-	a.windows = append(a.windows, w)
+	of.windows = append(of.windows, w)
 	a.mu.Unlock()
-	a.current = w
-	a.inMemory.Set(float64(len(a.windows)))
+	of.current = w
+	a.countWindows()
 	return w, nil
 }
 
@@ -62,7 +63,7 @@ func (a *Aggregates) bound(w *window, t, freeStart, freeEnd int64) {
 	w.start = floor.Div(t, interval) * interval
 	w.end = w.start + interval
 	w.start, w.end = max(w.start, freeStart), min(w.end, freeEnd)
-	for _, other := range a.windows { // some are not in the index yet
+	for _, other := range w.edge.windows { // some are not in the index yet
 		if other.end <= t {
 			w.start = max(w.start, other.end)
 		} else {
@@ -102,7 +103,7 @@ func (a *Aggregates) countRecords(ctx context.Context, w *window, from journal.S
 				next = gap.To + 1
 			}
 			for i := range records {
-				if e := records[i].Event; e != nil && w.contains(e.Time) && len(missing) == 0 {
+				if e := records[i].Event; e != nil && e.Edge == w.edge.name && w.contains(e.Time) && len(missing) == 0 {
 					a.count(w, e, dirty)
 				}
 				next = records[i].Seq + 1
@@ -119,22 +120,23 @@ func (a *Aggregates) countRecords(ctx context.Context, w *window, from journal.S
 	return missing, nil
 }
 
-// makeRoom closes and forgets windows if memory is full. t is the time of the event that comes.
-func (a *Aggregates) makeRoom(ctx context.Context, t int64) error {
-	if len(a.windows) < maxWindows {
+// makeRoom closes and forgets windows of an edge if it has as many as it may have. t is the time of
+// the event that comes.
+func (a *Aggregates) makeRoom(ctx context.Context, of *edgeWindows, t int64) error {
+	if len(of.windows) < maxWindows {
 		return nil
 	}
-	if err := a.closeIf(ctx, func(w *window) bool { return t >= w.end+int64(grace) }); err != nil {
+	if err := a.closeIf(ctx, func(w *window) bool { return w.edge == of && t >= w.end+int64(grace) }); err != nil {
 		return err
 	}
 	a.evict(keepClosed)
-	if len(a.windows) < maxWindows {
+	if len(of.windows) < maxWindows {
 		return nil
 	}
-	if err := a.write(ctx, a.windows, all, 0); err != nil {
+	if err := a.write(ctx, of.windows, all, 0); err != nil {
 		return err
 	}
-	if err := a.closeIf(ctx, func(*window) bool { return true }); err != nil {
+	if err := a.closeIf(ctx, func(w *window) bool { return w.edge == of }); err != nil {
 		return err
 	}
 	a.evict(keepClosed)
@@ -144,18 +146,26 @@ func (a *Aggregates) makeRoom(ctx context.Context, t int64) error {
 // closeIf closes the open windows for which due is true, except those held back, and begins to
 // write their rows in their last form. What is left is written by ticks, a part a second, because
 // the rows of thousands of relays at once would delay other work. But memory does not hold more
-// than one such window: the rows of the others are written at once.
+// than one such window of an edge: the rows of its others are written at once.
 func (a *Aggregates) closeIf(ctx context.Context, due func(*window) bool) error {
 	closing := a.those(func(w *window) bool { return !w.closed && a.head >= w.hold && due(w) })
 	if len(closing) == 0 {
 		return nil
 	}
-	newest := slices.MaxFunc(closing, func(v, w *window) int { return cmp.Compare(v.used, w.used) })
-	others := a.those(func(w *window) bool { return w.closing || w != newest && slices.Contains(closing, w) })
+	newest := make(map[*edgeWindows]*window)
+	for _, w := range closing {
+		if n := newest[w.edge]; n == nil || n.used < w.used {
+			newest[w.edge] = w
+		}
+	}
+	others := a.those(func(w *window) bool {
+		n := newest[w.edge]
+		return n != nil && w != n && (w.closing || slices.Contains(closing, w))
+	})
 	if err := a.write(ctx, others, all, 0); err != nil {
 		return err
 	}
-	if err := a.write(ctx, []*window{newest}, all, portion); err != nil {
+	if err := a.write(ctx, slices.Collect(maps.Values(newest)), all, portion); err != nil {
 		return err
 	}
 	for _, w := range closing {
@@ -168,17 +178,24 @@ func (a *Aggregates) closeIf(ctx context.Context, due func(*window) bool) error 
 	return nil
 }
 
-// evict forgets closed and frozen windows that are written, except the last used, keep in number.
+// evict forgets closed and frozen windows that are written, except the last used of each edge, keep
+// in number.
 func (a *Aggregates) evict(keep int) {
-	if len(a.windows) <= keep {
-		return
+	for _, e := range a.edges {
+		if len(e.windows) > keep {
+			a.evictOf(e, keep)
+		}
 	}
+	a.countWindows()
+}
+
+func (a *Aggregates) evictOf(e *edgeWindows, keep int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	slices.SortFunc(a.windows, func(v, w *window) int {
+	slices.SortFunc(e.windows, func(v, w *window) int {
 		return cmp.Compare(w.used, v.used)
 	})
-	a.windows = slices.DeleteFunc(a.windows, func(w *window) bool {
+	e.windows = slices.DeleteFunc(e.windows, func(w *window) bool {
 		if !w.closed && !w.frozen || w.dirty > 0 || a.head < w.hold {
 			return false
 		}
@@ -187,12 +204,11 @@ func (a *Aggregates) evict(keep int) {
 			return false
 		}
 		a.release(w)
-		if a.current == w {
-			a.current = nil
+		if e.current == w {
+			e.current = nil
 		}
 		return true
 	})
-	a.inMemory.Set(float64(len(a.windows)))
 }
 
 // release removes a window's blocks, and forgets the relays that have a block in no other window.

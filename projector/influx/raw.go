@@ -121,5 +121,5 @@ func sign(log *slog.Logger, projection string, now time.Time, rejects []projecto
 		rejects[i].Projection, rejects[i].Time = projection, now
 	}
 	log.Error("readings are left behind, see GET /rejects", "projection", projection, "rejects", len(rejects),
-		"seq", rejects[0].Seq, "relay", rejects[0].Relay, "stat", rejects[0].Stat, "reason", rejects[0].Reason)
+		"seq", rejects[0].Seq, "edge", rejects[0].Edge, "relay", rejects[0].Relay, "stat", rejects[0].Stat, "reason", rejects[0].Reason)
 }

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 	"github.com/nanopack/pulse/projector"
 	"github.com/nanopack/pulse/projector/past"
 )
@@ -47,8 +48,9 @@ type RawPast struct {
 
 // rejected identifies a reject.
 type rejected struct {
-	seq         uint64
-	relay, stat string
+	seq   uint64
+	relay codec.RelayKey
+	stat  string
 }
 
 // NewRawPast returns the RawPast that goes with NewRaw(o). db holds the index of windows, which
@@ -92,9 +94,18 @@ func (p *RawPast) Find(ctx context.Context, r past.Range) (past.Found, error) {
 	}
 	var list []journal.Span
 	if p.index.db != nil {
-		err := p.index.overlapping(r.From.UnixNano(), r.To.UnixNano(), func(e indexEntry) { list = append(list, e.records...) })
+		edges, err := p.index.edges()
 		if err != nil {
 			return past.Found{}, err
+		}
+		for _, edge := range edges {
+			if !r.Takes(edge) {
+				continue
+			}
+			err := p.index.overlapping(edge, r.From.UnixNano(), r.To.UnixNano(), func(e indexEntry) { list = append(list, e.records...) })
+			if err != nil {
+				return past.Found{}, err
+			}
 		}
 	}
 	spans := journal.Union(list)
@@ -135,7 +146,7 @@ func (p *RawPast) Begin(c past.Chunk) error {
 	}
 	for _, rej := range list {
 		if rej.Projection == rawProjection && rej.Seq >= c.First && rej.Seq <= c.Last {
-			p.listed[rejected{rej.Seq, rej.Relay, rej.Stat}] = true
+			p.listed[rejected{rej.Seq, codec.RelayKey{Edge: rej.Edge, Relay: rej.Relay}, rej.Stat}] = true
 			p.offered[rej.Seq] = false
 		}
 	}
@@ -153,7 +164,7 @@ func (p *RawPast) Apply(ctx context.Context, records []journal.Record) (past.Cou
 		return done.Counts, err
 	}
 	for _, o := range done.skipped {
-		if p.listed[rejected{o.seq, o.series.Set.Relay.ID, o.series.Stat}] {
+		if p.listed[rejected{o.seq, o.series.Set.Relay.Key, o.series.Stat}] {
 			done.rejects = append(done.rejects, o.reject(p.w.refused[o.series].reason))
 		}
 	}
@@ -194,7 +205,7 @@ func (p *RawPast) End() error {
 	}
 	sign(p.w.o.Logger, rawProjection, p.w.o.Now(), p.still)
 	return p.w.o.Rejects.Replace(rawProjection, func(rej projector.Reject) bool {
-		return p.offered[rej.Seq] && rej.To <= p.newest
+		return p.offered[rej.Seq] && rej.To <= p.newest && p.chunk.Takes(rej.Edge)
 	}, p.still...)
 }
 

@@ -87,7 +87,8 @@ type origin struct {
 
 // reject returns the reject of the origin's reading.
 func (o origin) reject(reason string) projector.Reject {
-	return projector.Reject{Seq: o.seq, Relay: o.series.Set.Relay.ID, Stat: o.series.Stat, Reason: reason}
+	key := o.series.Set.Relay.Key
+	return projector.Reject{Seq: o.seq, Edge: key.Edge, Relay: key.Relay, Stat: o.series.Stat, Reason: reason}
 }
 
 // rawWritten is the outcome of writing some records.
@@ -148,7 +149,7 @@ func (w *rawWriter) forget(now time.Time) {
 	}
 	maps.DeleteFunc(w.refused, func(s *rawSeries, _ refused) bool {
 		relay := s.Set.Relay
-		return w.cache.Find(relay.ID) != relay || !slices.Contains(s.Set.Series, s)
+		return w.cache.Find(relay.Key) != relay || !slices.Contains(s.Set.Series, s)
 	})
 	w.readings, w.points, w.origins, w.skipped = nil, nil, nil, nil // they keep forgotten series alive
 }
@@ -160,7 +161,7 @@ func (w *rawWriter) add(seq uint64, e *codec.Event, oldest int64, now time.Time)
 		return
 	}
 	hour := floor.Div(e.Time, int64(time.Hour))
-	relay := w.cache.Relay(e.Relay)
+	relay := w.cache.Relay(e.Key())
 	w.readings = relay.Resolve(e, w.readings[:0])
 	var set *rawSet
 	var tags *TagSet

@@ -251,17 +251,17 @@ func TestAReplayThatFailsLeavesNothingBehind(t *testing.T) {
 	}
 	w.store.before = nil
 	relays, blocks := w.a.cache.Len(), 0
-	for _, win := range w.a.windows {
+	for _, win := range w.a.allWindows() {
 		blocks += len(win.blocks)
 	}
-	if n := w.a.cache.Relay("web1").Data.blocks; n != blocks || relays != 1 || len(w.a.windows) > keepClosed {
-		t.Errorf("%d blocks of %d windows, the relay counts %d", blocks, len(w.a.windows), n)
+	if n := w.a.cache.Relay(codec.RelayKey{Relay: "web1"}).Data.blocks; n != blocks || relays != 1 || len(w.a.allWindows()) > keepClosed {
+		t.Errorf("%d blocks of %d windows, the relay counts %d", blocks, len(w.a.allWindows()), n)
 	}
 	w.at(w.clock.Add(2 * time.Minute))
 	if w.store.len() == 0 {
 		t.Error("the windows in memory were not written")
 	}
-	for _, win := range w.a.windows {
+	for _, win := range w.a.allWindows() {
 		if win.dirty > 0 {
 			t.Errorf("%+v is dirty", win)
 		}

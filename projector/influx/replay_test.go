@@ -180,7 +180,7 @@ func TestReplayBringsBackWhatWasDeletedAndTwiceChangesNothing(t *testing.T) {
 		if n := s.journal.OpenReaders(); n != len(s.runners) {
 			t.Errorf("%d readers are open", n)
 		}
-		if n := len(s.aggregates.windows); n > keepClosed+1 {
+		if n := len(s.aggregates.allWindows()); n > keepClosed+1 {
 			t.Errorf("%d windows are in memory", n)
 		}
 	})

@@ -192,12 +192,13 @@ func (a *Aggregates) writeRows(ctx context.Context) (rejects []projector.Reject,
 		}
 		from = to
 	}
-	for _, f := range refusals {
+	for _, f := range a.rows.byWindow(refusals) {
 		if len(rejects) == listedRefusals {
 			break
 		}
 		p := a.rows.points[f.from]
-		rejects = append(rejects, projector.Reject{Seq: a.rows.seqs[f.from], Relay: a.rows.origin[f.from].relay.ID, Stat: p.Fields[0].Key,
+		key := a.rows.origin[f.from].relay.Key
+		rejects = append(rejects, projector.Reject{Seq: a.rows.seqs[f.from], Edge: key.Edge, Relay: key.Relay, Stat: p.Fields[0].Key,
 			Count: f.count, Window: time.Unix(0, p.Time).UTC(), Reason: fmt.Sprintf("%s (row of the window of %s)", f.reason, time.Unix(0, p.Time).UTC().Format(time.RFC3339))})
 	}
 	a.mu.Lock()
@@ -206,6 +207,35 @@ func (a *Aggregates) writeRows(ctx context.Context) (rejects []projector.Reject,
 		d.w.wrote(d.b)
 	}
 	return rejects, nil
+}
+
+// byWindow divides the refusals of points that were all refused: each is of one window.
+func (b *rowBuffer) byWindow(refusals []refusal) (each []refusal) {
+	for _, f := range refusals {
+		if f.count < f.to-f.from { // not known which
+			each = append(each, f)
+			continue
+		}
+		for from := f.from; from < f.to; {
+			to := from + 1
+			for to < f.to && b.windowOf(to) == b.windowOf(from) {
+				to++
+			}
+			each = append(each, refusal{from, to, to - from, f.reason})
+			from = to
+		}
+	}
+	return each
+}
+
+// windowOf names the window of a point.
+func (b *rowBuffer) windowOf(point int) rowWindow {
+	return rowWindow{b.origin[point].relay.Key.Edge, b.points[point].Time}
+}
+
+type rowWindow struct {
+	edge  string
+	start int64
 }
 
 func (a *Aggregates) resetRows() {

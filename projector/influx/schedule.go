@@ -43,16 +43,6 @@ func (a *Aggregates) writeDue(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// those returns the windows in memory for which is is true.
-func (a *Aggregates) those(is func(*window) bool) (some []*window) {
-	for _, w := range a.windows {
-		if is(w) {
-			some = append(some, w)
-		}
-	}
-	return some
-}
-
 // passed reports whether some time has passed since then on a clock that may be set back.
 func passed(since, now time.Time, d time.Duration) bool {
 	age := now.Sub(since)

@@ -37,8 +37,9 @@ func takeIn(x journal.Spans, seq uint64) journal.Spans {
 	return x
 }
 
-// window is a span of time whose readings make one row per set of tags.
+// window is a span of time whose readings, of the relays of one edge, make one row per set of tags.
 type window struct {
+	edge       *edgeWindows
 	start, end int64 // ns: [start, end)
 	records    journal.Spans
 	indexed    uint64 // records.Last() as the index has it
@@ -65,7 +66,7 @@ type window struct {
 	touched time.Time
 	used    uint64
 	events  uint64            // counted
-	blocks  map[string]*block // by relay
+	blocks  map[string]*block // by the relay's id
 }
 
 // block holds one relay's part of a window. accs is indexed by lookup.Series.Index of relay. A

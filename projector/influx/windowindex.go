@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 
 	"go.etcd.io/bbolt"
@@ -13,20 +14,33 @@ import (
 	"github.com/nanopack/pulse/journal"
 )
 
-var windowsBucket = []byte("windows")
-
-// windowIndex stores in bbolt, bucket "windows", which windows have rows, and which records the
-// rows were made of: start → end and extents. The windows in the index do not overlap.
+// windowIndex stores in bbolt which windows have rows, and which records the rows were made of:
+// start → end and extents. Each edge has windows of its own, which do not overlap. Those of this
+// Pulse's own relays are in the bucket "windows", those of edges in the bucket "edge_windows", where
+// the name of the edge and a zero stand before the start.
 //
 // An entry is saved before the rows that need it are written, so that no row is made of a record
 // that the entry does not know.
 type windowIndex struct {
 	db *bbolt.DB
-	// keep is how many entries there may be before old entries are deleted. retention is how old,
-	// in ns, a deleted entry must be.
+	// keep is how many entries an edge may have before its old entries are deleted. retention is how
+	// old, in ns, a deleted entry must be.
 	keep      int
 	retention int64
-	n         int
+	n         map[string]int // entries by edge
+}
+
+var (
+	windowsBucket     = []byte("windows")
+	edgeWindowsBucket = []byte("edge_windows")
+)
+
+// place returns where the windows of an edge are: the bucket, and what their keys begin with.
+func place(edge string) (bucket, prefix []byte) {
+	if edge == "" {
+		return windowsBucket, nil
+	}
+	return edgeWindowsBucket, append([]byte(edge), 0)
 }
 
 // indexEntry is one window of the index.
@@ -37,9 +51,14 @@ type indexEntry struct {
 
 const indexVersion = 1
 
-func indexKey(start int64) []byte {
-	return binary.BigEndian.AppendUint64(nil, uint64(start)^(1<<63)) // in the order of time, before 1970 too
+func indexKey(prefix []byte, start int64) []byte {
+	return binary.BigEndian.AppendUint64(bytes.Clone(prefix), uint64(start)^(1<<63)) // in the order of time, before 1970 too
 }
+
+// edgeOf returns the edge of a key of a bucket.
+func edgeOf(key []byte) string { return string(key[:max(0, len(key)-startBytes-1)]) }
+
+const startBytes = 8 // of the start in a key
 
 func (e *indexEntry) encode() []byte {
 	v := []byte{indexVersion}
@@ -56,10 +75,10 @@ var errIndexEntry = errors.New("a window in it cannot be read; restore pulse.db 
 func decodeIndexEntry(key, value []byte) (indexEntry, error) {
 	var e indexEntry
 	value = seal.Open(value)
-	if len(key) != 8 || len(value) < 2 || value[0] != indexVersion {
+	if len(key) < startBytes || len(value) < 2 || value[0] != indexVersion {
 		return e, errIndexEntry
 	}
-	e.start = int64(binary.BigEndian.Uint64(key) ^ (1 << 63))
+	e.start = int64(binary.BigEndian.Uint64(key[len(key)-startBytes:]) ^ (1 << 63))
 	value = value[1:]
 	next := func() uint64 {
 		n, size := binary.Uvarint(value)
@@ -90,179 +109,88 @@ func decodeIndexEntry(key, value []byte) (indexEntry, error) {
 	return e, nil
 }
 
-// begin makes the bucket, and forgets the records after the journal's last record: their numbers
+// begin makes the buckets, and forgets the records after the journal's last record: their numbers
 // will be used again.
 func (x *windowIndex) begin(last uint64) error {
-	return x.update(func(b *bbolt.Bucket) error {
-		x.n = 0
-		type change struct{ key, value []byte }
-		var changes []change
-		err := b.ForEach(func(k, v []byte) error {
-			x.n++
-			e, err := decodeIndexEntry(k, v)
-			if err != nil || e.records.Last() <= last {
+	return x.update(func(tx *bbolt.Tx) error {
+		x.n = make(map[string]int)
+		for _, name := range [][]byte{windowsBucket, edgeWindowsBucket} {
+			b, err := tx.CreateBucketIfNotExists(name)
+			if err != nil {
 				return err
 			}
-			c := change{key: bytes.Clone(k)}
-			if e.records = e.records.Within(journal.Span{Last: last}); len(e.records) > 0 {
-				c.value = e.encode()
+			if err := x.cut(b, last); err != nil {
+				return err
 			}
-			changes = append(changes, c)
-			return nil
-		})
+		}
+		return nil
+	})
+}
+
+// cut forgets the records after last in a bucket, and counts its entries.
+func (x *windowIndex) cut(b *bbolt.Bucket, last uint64) error {
+	type change struct{ key, value []byte }
+	var changes []change
+	err := b.ForEach(func(k, v []byte) error {
+		x.n[edgeOf(k)]++
+		e, err := decodeIndexEntry(k, v)
+		if err != nil || e.records.Last() <= last {
+			return err
+		}
+		c := change{key: bytes.Clone(k)}
+		if e.records = e.records.Within(journal.Span{Last: last}); len(e.records) > 0 {
+			c.value = e.encode()
+		}
+		changes = append(changes, c)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if c.value == nil {
+			x.n[edgeOf(c.key)]--
+			err = b.Delete(c.key)
+		} else {
+			err = b.Put(c.key, seal.Seal(c.key, c.value))
+		}
 		if err != nil {
 			return err
 		}
-		for _, c := range changes {
-			if c.value == nil {
-				x.n--
-				err = b.Delete(c.key)
-			} else {
-				err = b.Put(c.key, seal.Seal(c.key, c.value))
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// find returns the window that contains t and true, or the free time around t and false if there is
-// no such window.
-func (x *windowIndex) find(t int64) (e indexEntry, ok bool, err error) {
-	free := indexEntry{start: math.MinInt64, end: math.MaxInt64}
-	err = x.view(func(c *bbolt.Cursor) error {
-		k, v := c.Seek(indexKey(t))
-		if k != nil {
-			if e, err = decodeIndexEntry(k, v); err != nil {
-				return err
-			}
-			if e.start == t {
-				ok = true
-				return nil
-			}
-			free.end = e.start
-			k, v = c.Prev()
-		} else {
-			k, v = c.Last()
-		}
-		if k == nil {
-			return nil
-		}
-		if e, err = decodeIndexEntry(k, v); err != nil {
-			return err
-		}
-		if ok = e.end > t; !ok {
-			free.start = e.end
-		}
-		return nil
-	})
-	if err == nil && !ok {
-		e = free
 	}
-	return e, ok, err
-}
-
-// overlapping visits the windows that overlap [from, to), oldest first.
-func (x *windowIndex) overlapping(from, to int64, visit func(indexEntry)) error {
-	return x.view(func(c *bbolt.Cursor) error {
-		k, v := lastBefore(c, from) // this window may reach into the range
-		if k == nil {
-			k, v = c.First()
-		}
-		for ; k != nil; k, v = c.Next() {
-			e, err := decodeIndexEntry(k, v)
-			if err != nil {
-				return err
-			}
-			if e.start >= to {
-				return nil
-			}
-			if e.end > from {
-				visit(e)
-			}
-		}
-		return nil
-	})
-}
-
-// newest returns the newest window that begins before a time, and false if there is none.
-func (x *windowIndex) newest(before int64) (e indexEntry, ok bool, err error) {
-	return x.one(func(c *bbolt.Cursor) (key, value []byte) { return lastBefore(c, before) })
-}
-
-// oldest returns the oldest window, and false if there is none.
-func (x *windowIndex) oldest() (e indexEntry, ok bool, err error) {
-	return x.one((*bbolt.Cursor).First)
-}
-
-// one returns the window to which move moves a cursor, and false if there is none.
-func (x *windowIndex) one(move func(*bbolt.Cursor) (key, value []byte)) (e indexEntry, ok bool, err error) {
-	err = x.view(func(c *bbolt.Cursor) (err error) {
-		if k, v := move(c); k != nil {
-			ok = true
-			e, err = decodeIndexEntry(k, v)
-		}
-		return err
-	})
-	return e, ok, err
-}
-
-// view calls f with a cursor over the windows, unless there are none.
-func (x *windowIndex) view(f func(*bbolt.Cursor) error) error {
-	return x.failure(x.db.View(func(tx *bbolt.Tx) error {
-		if b := tx.Bucket(windowsBucket); b != nil {
-			return f(b.Cursor())
-		}
-		return nil
-	}))
-}
-
-// failure adds the path of the file to an error of the index; nil stays nil.
-func (x *windowIndex) failure(err error) error {
-	if err != nil {
-		err = fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
-	}
-	return err
-}
-
-// clear forgets all windows. Unlike other changes of the index, it may come from any goroutine.
-func (x *windowIndex) clear() error {
-	return x.failure(x.db.Update(func(tx *bbolt.Tx) error {
-		if tx.Bucket(windowsBucket) == nil {
-			return nil
-		}
-		return tx.DeleteBucket(windowsBucket)
-	}))
-}
-
-// lastBefore moves the cursor to the last window that begins before t.
-func lastBefore(c *bbolt.Cursor, t int64) (key, value []byte) {
-	if k, _ := c.Seek(indexKey(t)); k == nil {
-		return c.Last()
-	}
-	return c.Prev()
+	return nil
 }
 
 // save saves the records of windows, durably.
 func (x *windowIndex) save(windows []*window) error {
-	n := x.n
-	err := x.update(func(b *bbolt.Bucket) error {
-		n = x.n
-		newest := int64(math.MinInt64)
+	n := maps.Clone(x.n)
+	err := x.update(func(tx *bbolt.Tx) error {
+		n = maps.Clone(x.n)
+		newest := make(map[string]int64)
 		for _, w := range windows {
+			bucket, prefix := place(w.edge.name)
+			b, err := tx.CreateBucketIfNotExists(bucket)
+			if err != nil {
+				return err
+			}
 			e := indexEntry{w.start, w.end, w.records}
-			key := indexKey(w.start)
+			key := indexKey(prefix, w.start)
 			if b.Get(key) == nil {
-				n++
+				n[w.edge.name]++
 			}
 			if err := b.Put(key, seal.Seal(key, e.encode())); err != nil {
 				return err
 			}
-			newest = max(newest, w.start)
+			if at, ok := newest[w.edge.name]; !ok || w.start > at {
+				newest[w.edge.name] = w.start
+			}
 		}
-		return x.prune(b, newest, &n)
+		for edge, at := range newest {
+			if err := x.prune(tx, edge, at, n); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err == nil {
 		x.n = n
@@ -270,14 +198,15 @@ func (x *windowIndex) save(windows []*window) error {
 	return err
 }
 
-// prune deletes the oldest entries beyond keep, if they are also older than the retention. Their
-// age is measured from newest, the newest start that was just saved. So a clock that was once far
-// ahead cannot empty the index.
-func (x *windowIndex) prune(b *bbolt.Bucket, newest int64, n *int) error {
-	for *n > x.keep {
-		k, v := b.Cursor().First()
+// prune deletes the oldest entries of an edge beyond keep, if they are also older than the
+// retention. Their age is measured from newest, the newest start that was just saved. So a clock
+// that was once far ahead cannot empty the index.
+func (x *windowIndex) prune(tx *bbolt.Tx, edge string, newest int64, n map[string]int) error {
+	for n[edge] > x.keep {
+		c := cursorOf(tx, edge)
+		k, v := c.first()
 		if k == nil { // cleared since n was counted
-			*n = 0
+			n[edge] = 0
 			return nil
 		}
 		e, err := decodeIndexEntry(k, v)
@@ -287,20 +216,35 @@ func (x *windowIndex) prune(b *bbolt.Bucket, newest int64, n *int) error {
 		if e.end > newest-x.retention {
 			return nil
 		}
-		if err := b.Delete(k); err != nil {
+		if err := c.c.Delete(); err != nil {
 			return err
 		}
-		*n--
+		n[edge]--
 	}
 	return nil
 }
 
-func (x *windowIndex) update(f func(*bbolt.Bucket) error) error {
-	return x.failure(x.db.Update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists(windowsBucket)
-		if err != nil {
-			return err
+// clear forgets all windows. Unlike other changes of the index, it may come from any goroutine.
+func (x *windowIndex) clear() error {
+	return x.update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{windowsBucket, edgeWindowsBucket} {
+			if tx.Bucket(name) == nil {
+				continue
+			}
+			if err := tx.DeleteBucket(name); err != nil {
+				return err
+			}
 		}
-		return f(b)
-	}))
+		return nil
+	})
+}
+
+func (x *windowIndex) update(f func(*bbolt.Tx) error) error { return x.failure(x.db.Update(f)) }
+
+// failure adds the path of the file to an error of the index; nil stays nil.
+func (x *windowIndex) failure(err error) error {
+	if err != nil {
+		err = fmt.Errorf("influx: the index of windows in %s: %w", x.db.Path(), err)
+	}
+	return err
 }

@@ -44,7 +44,7 @@ type Reading struct {
 	// Time is the time of the reading, in nanoseconds since 1970 UTC.
 	Time  int64
 	Value float64
-	// Tags are the tags of the series, including `host`, sorted by key. They must not be changed.
+	// Tags are the tags of the series, including `host` and `edge`, sorted by key. They must not be changed.
 	Tags []Tag
 }
 
@@ -69,7 +69,7 @@ type Latest struct {
 	ids       []tagID
 	applied   uint64
 	nextSweep time.Time
-	overrides map[string]map[string][]hold // slow overrides, by relay and collector
+	overrides map[codec.RelayKey]map[string][]hold // slow overrides, by relay and collector
 
 	// mu guards the tables and their content. The runner's goroutine is the only writer, so it
 	// reads without mu.
@@ -95,7 +95,7 @@ func New(o Options) *Latest {
 	l := &Latest{
 		maxAge:    o.MaxAge,
 		poll:      o.PollInterval,
-		overrides: make(map[string]map[string][]hold),
+		overrides: make(map[codec.RelayKey]map[string][]hold),
 		tables:    make(map[string]*table),
 		tags:      tagIDs{used: make(map[Tag]*usedTag), keys: make(map[string]int)},
 		series: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -132,7 +132,7 @@ func (l *Latest) Apply(_ context.Context, records []journal.Record) (uint64, err
 
 // take stores the readings of one event and returns how many there are. mu is held.
 func (l *Latest) take(e *codec.Event) int {
-	l.readings = l.cache.Relay(e.Relay).Resolve(e, l.readings[:0])
+	l.readings = l.cache.Relay(e.Key()).Resolve(e, l.readings[:0])
 	for i := range l.readings {
 		r := &l.readings[i]
 		at := &r.Series.Data
@@ -145,7 +145,7 @@ func (l *Latest) take(e *codec.Event) int {
 		}
 		row.time, row.value, row.slack = e.Time+r.Nth, r.Value, 0
 	}
-	if collectors := l.overrides[e.Relay]; collectors != nil && !e.Past {
+	if collectors := l.overrides[e.Key()]; collectors != nil && !e.Past {
 		l.extend(e, collectors)
 	}
 	return len(l.readings)
@@ -155,8 +155,8 @@ func (l *Latest) take(e *codec.Event) int {
 // sweep of the next Tick removes them. forget leaves readings alone that are newer than the event,
 // because the relay may have come back before the event was in the journal. mu is held.
 func (l *Latest) forget(e *codec.RelayEvent) int {
-	delete(l.overrides, e.Relay)
-	r := l.cache.Find(e.Relay)
+	delete(l.overrides, e.Key())
+	r := l.cache.Find(e.Key())
 	if r == nil {
 		return 0
 	}

@@ -34,10 +34,10 @@ func (l *Latest) override(e *codec.RelayEvent) int {
 	if e.Interval <= l.poll {
 		return 0
 	}
-	collectors := l.overrides[e.Relay]
+	collectors := l.overrides[e.Key()]
 	if collectors == nil {
 		collectors = make(map[string][]hold)
-		l.overrides[e.Relay] = collectors
+		l.overrides[e.Key()] = collectors
 	}
 	holds := slices.DeleteFunc(collectors[e.Collector], func(h hold) bool { return h.name == e.Reason })
 	collectors[e.Collector] = append(holds, hold{name: e.Reason, interval: e.Interval, ends: e.Time + int64(e.Duration)})
@@ -48,7 +48,7 @@ func (l *Latest) override(e *codec.RelayEvent) int {
 // cancel applies the cancellation of an override. The last readings stay fresh until the next
 // regular poll is answered: they count as read at the time of the cancellation.
 func (l *Latest) cancel(e *codec.RelayEvent) int {
-	collectors := l.overrides[e.Relay]
+	collectors := l.overrides[e.Key()]
 	holds, known := collectors[e.Collector]
 	if !known {
 		return 0
@@ -69,7 +69,7 @@ func (l *Latest) cancel(e *codec.RelayEvent) int {
 // rowsOf visits the rows of a known collector and counts them. mu is held.
 func (l *Latest) rowsOf(e *codec.RelayEvent, visit func(*row)) int {
 	n := 0
-	if r := l.cache.Find(e.Relay); r != nil {
+	if r := l.cache.Find(e.Key()); r != nil {
 		r.Collector(e.Collector, func(s *lookup.Series[struct{}, slot]) {
 			if at := s.Data; at.table != nil {
 				visit(&at.table.rows[at.row])

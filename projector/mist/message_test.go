@@ -15,7 +15,7 @@ import (
 
 // line encodes one reading.
 func line(relay string, c *codec.Collector, stat string, value float64) []byte {
-	return appendMessage(nil, &message{prefix: linePrefix(collectorTags(relay, c.Tags), stat), value: value}, shortest)
+	return appendMessage(nil, &message{prefix: linePrefix(collectorTags(codec.RelayKey{Relay: relay}, c.Tags), stat), value: value}, shortest)
 }
 
 func TestLines(t *testing.T) {
@@ -38,6 +38,15 @@ func TestLines(t *testing.T) {
 	}
 	if got, want := string(authLine("a\"b")), `{"command":"auth","tags":null,"data":"a\"b"}`+"\n"; got != want {
 		t.Errorf("auth is %s want %s", got, want)
+	}
+}
+
+func TestLinesOfEdges(t *testing.T) {
+	for edge, want := range map[string]string{"": `"edge:mine","host:h","metrics"`, "ams1": `"edge:ams1","host:h","metrics"`} {
+		e := &codec.Event{Edge: edge, Relay: "h", Collectors: []codec.Collector{{Tags: []string{"edge:mine"}, Stats: []codec.Stat{{ID: "cpu"}}}}}
+		if got := newTopics().appendMessages(nil, e)[0].prefix; got != `{"command":"publish","tags":["cpu",`+want+`],"data":"` {
+			t.Errorf("of edge %q: %s", edge, got)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 const (
 	metricsTag = "metrics" // on everything that Pulse publishes
 	hostKey    = "host:"
+	edgeKey    = "edge:"
 
 	// maxSeries bounds the series that are remembered, for names that never repeat. One more, and
 	// all of them are forgotten.
@@ -36,7 +37,7 @@ func (t *topics) appendMessages(dst []message, e *codec.Event) []message {
 	if t.cache.Len() > t.max {
 		t.cache = newTopics().cache
 	}
-	t.readings = t.cache.Relay(e.Relay).Resolve(e, t.readings[:0])
+	t.readings = t.cache.Relay(e.Key()).Resolve(e, t.readings[:0])
 	for i := range t.readings {
 		s := t.readings[i].Series
 		if s.Data == "" {
@@ -48,12 +49,16 @@ func (t *topics) appendMessages(dst []message, e *codec.Event) []message {
 }
 
 // collectorTags returns the tags that all readings of a collector are published with: the relay as
-// `host:ID`, `metrics`, and the collector's tags as the relay sent them. The relay's id is the only
-// host, as in every other view: a collector's own `host:` tag is not passed on.
-func collectorTags(relay string, sent []string) []lookup.Tag {
-	tags := []lookup.Tag{{Key: hostKey + relay}, {Key: metricsTag}}
+// `host:ID`, its edge as `edge:NAME` if it has one, `metrics`, and the collector's tags as the relay
+// sent them. The relay's id is the only host, and its edge the only edge, as in every other view: a
+// collector's own `host:` tag is not passed on.
+func collectorTags(relay codec.RelayKey, sent []string) []lookup.Tag {
+	tags := []lookup.Tag{{Key: hostKey + relay.Relay}, {Key: metricsTag}}
+	if relay.Edge != "" {
+		tags = append(tags, lookup.Tag{Key: edgeKey + relay.Edge})
+	}
 	for _, t := range sent {
-		if t != "" && !strings.HasPrefix(t, hostKey) {
+		if t != "" && !strings.HasPrefix(t, hostKey) && (relay.Edge == "" || !strings.HasPrefix(t, edgeKey)) {
 			tags = append(tags, lookup.Tag{Key: t})
 		}
 	}

@@ -33,7 +33,7 @@ func TestTopicsAlwaysEqualAnEncodingFromScratch(t *testing.T) {
 		for k := range e.Collectors {
 			c := &e.Collectors[k]
 			for _, s := range c.Stats {
-				if want := (message{linePrefix(collectorTags(e.Relay, c.Tags), s.ID), s.Value, e.Time}); got[i] != want {
+				if want := (message{linePrefix(collectorTags(e.Key(), c.Tags), s.ID), s.Value, e.Time}); got[i] != want {
 					t.Fatalf("round %d: %+v, want %+v", round, got[i], want)
 				}
 				i++
@@ -63,7 +63,7 @@ func TestTopicsForgetWhatIsSilent(t *testing.T) {
 		t.Fatalf("%d series, want all 3: they were just used", topics.cache.Len())
 	}
 	topics.appendMessages(nil, event("a", "y"))
-	if topics.cache.Sweep(); topics.cache.Len() != 1 || topics.cache.Find("b") != nil {
+	if topics.cache.Sweep(); topics.cache.Len() != 1 || topics.cache.Find(codec.RelayKey{Relay: "b"}) != nil {
 		t.Fatalf("%d series are left, want a's y", topics.cache.Len())
 	}
 	for i := range 3 * 500 { // the names of the stats never repeat

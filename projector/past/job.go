@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nanopack/pulse/internal/apijson"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // Errors of Jobs; test with errors.Is.
@@ -48,17 +49,21 @@ type Request struct {
 	// From is included, To is not. To is now if it is zero. From must be before To and not in the
 	// future.
 	From, To time.Time
+	// Edge names the edge of a hub whose events alone are meant ("": all events).
+	Edge string
 	// DryRun: count only.
 	DryRun bool
 }
 
-// Validate says what is wrong with the range. The error is ErrInvalid.
+// Validate says what is wrong with the range or the edge. The error is ErrInvalid.
 func (q Request) Validate(now time.Time) error {
 	now, from, to := now.UTC(), q.From.UTC(), q.To.UTC()
 	if q.To.IsZero() {
 		to = now
 	}
 	switch {
+	case q.Edge != "" && !codec.ValidEdge(q.Edge):
+		return &rangeError{fmt.Sprintf("edge must be the name of an edge: 1 to %d of A-Z a-z 0-9 _ -", codec.MaxEdge)}
 	case from.Year() < firstYear || from.Year() > lastYear:
 		return &rangeError{fmt.Sprintf("from must be a time between %d and %d", firstYear, lastYear)}
 	case to.Year() > lastYear:
@@ -71,7 +76,7 @@ func (q Request) Validate(now time.Time) error {
 	return nil
 }
 
-// rangeError says what is wrong with a range. It is ErrInvalid to errors.Is.
+// rangeError says what is wrong with a range or an edge. It is ErrInvalid to errors.Is.
 type rangeError struct{ text string }
 
 func (e *rangeError) Error() string   { return e.text }
@@ -83,6 +88,7 @@ type Job struct {
 	Projections []string  `json:"projections"`
 	From        time.Time `json:"from"`
 	To          time.Time `json:"to"`
+	Edge        string    `json:"edge,omitempty"`
 	DryRun      bool      `json:"dry_run"`
 	State       State     `json:"state"`
 	Created     time.Time `json:"created"`
@@ -270,7 +276,7 @@ func newRecord(q Request, names []string, now time.Time) (*record, error) {
 	if q.To.IsZero() {
 		q.To = now
 	}
-	r := &record{Job: Job{Projections: projections, From: q.From.UTC(), To: q.To.UTC(), DryRun: q.DryRun, State: StateWaiting, Created: now}}
+	r := &record{Job: Job{Projections: projections, From: q.From.UTC(), To: q.To.UTC(), Edge: q.Edge, DryRun: q.DryRun, State: StateWaiting, Created: now}}
 	for _, p := range projections {
 		r.Parts = append(r.Parts, Part{Projection: p, State: StateWaiting, Notes: []string{}})
 		r.Runs = append(r.Runs, progress{})

@@ -124,14 +124,14 @@ func (p *player) pass(gap *journal.GapError, account *projector.Account) {
 	p.next = gap.To + 1
 }
 
-// ours are the records that belong to the chunk's range of time, and what is in them.
+// ours are the records that belong to the chunk's range of time and its edge, and what is in them.
 func (p *player) ours(records []journal.Record) (ours []journal.Record, gone played) {
 	if p.chunk.To.IsZero() {
 		return records, gone
 	}
 	from, to := p.chunk.From.UnixNano(), p.chunk.To.UnixNano()
 	for _, rec := range records {
-		if e := rec.Event; e != nil && e.Time >= from && e.Time < to {
+		if e := rec.Event; e != nil && e.Time >= from && e.Time < to && p.chunk.Takes(e.Edge) {
 			gone.Events++
 			gone.Readings += uint64(e.Readings())
 			gone.seen = gone.seen.Add(Stretch{From: e.Time, To: e.Time}, p.chunk.Quiet)

@@ -107,7 +107,7 @@ func (j *Replays) Create(q Request) (Job, error) {
 	job := j.view(r)
 	j.mu.Unlock()
 	wake(j.wake)
-	j.log.Info("a replay was asked for", "replay", r.ID, "projections", r.Projections, "from", r.From, "to", r.To, "dry_run", r.DryRun)
+	j.log.Info("a replay was asked for", "replay", r.ID, "projections", r.Projections, "from", r.From, "to", r.To, "edge", r.Edge, "dry_run", r.DryRun)
 	return job, nil
 }
 

@@ -188,7 +188,7 @@ func (j *Replays) plan(w *run, i int) error {
 }
 
 func (j *Replays) timeRange(r *record) Range {
-	return Range{From: r.From, To: r.To, DryRun: r.DryRun, Quiet: j.o.Quiet}
+	return Range{From: r.From, To: r.To, Edge: r.Edge, DryRun: r.DryRun, Quiet: j.o.Quiet}
 }
 
 // do does one step of a part. It saves the progress if the step is durable, or makes it so.

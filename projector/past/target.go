@@ -62,11 +62,16 @@ type Chunk struct {
 // Range is what to rebuild: From included, To excluded.
 type Range struct {
 	From, To time.Time
+	// Edge names the edge whose events alone are meant ("": all events).
+	Edge string
 	// DryRun: count what would be done, and change nothing.
 	DryRun bool
 	// Quiet is how long there may be no events before a note says so: see Step.Seen.
 	Quiet time.Duration
 }
+
+// Takes reports whether events of an edge are meant.
+func (r Range) Takes(edge string) bool { return r.Edge == "" || r.Edge == edge }
 
 // Found is what a View finds for a Range.
 type Found struct {

@@ -89,7 +89,7 @@ func (c *encoder) resolve(e *codec.Event) []reading {
 	if c.cache.Len() > maxSeries {
 		c.cache = lookup.Cache[struct{}, *spelled]{}
 	}
-	c.readings = c.cache.Relay(e.Relay).Resolve(e, c.readings[:0])
+	c.readings = c.cache.Relay(e.Key()).Resolve(e, c.readings[:0])
 	for i := range c.readings {
 		if s := c.readings[i].Series; s.Data == nil {
 			s.Data = spell(s)

@@ -60,6 +60,24 @@ func TestHubMessage(t *testing.T) {
 	cpuAgain.wantShown("readings", "1", first+used+"]}")
 }
 
+func TestHubMessagesOfEdges(t *testing.T) {
+	h := newHub(t, stream.Options{}).begin(0)
+	all := h.subscribe(stream.Request{})
+	ams := h.subscribe(stream.Request{Filters: map[string][]string{"edge": {"ams1"}}})
+	own := h.subscribe(stream.Request{Filters: map[string][]string{"edge": {""}}})
+	of := one("web1", "used", 2, "edge:mine")
+	of.Edge = "ams1"
+	h.apply(one("web1", "used", 1), of)
+	const second = `{"relay":"web1","time":1000,"edge":"ams1","readings":[{"stat":"used","value":2,"tags":{"edge":"ams1","host":"web1"}}]}`
+	all.wantShown("readings", "1", data("web1", "used", 1))
+	all.wantShown("readings", "2", second)
+	ams.wantShown("readings", "2", second)
+	own.wantShown("readings", "1", data("web1", "used", 1))
+	again := h.subscribe(stream.Request{Resume: true})
+	again.wantShown("readings", "1", data("web1", "used", 1))
+	again.wantShown("readings", "2", second)
+}
+
 // Streams are cut at random bytes while readings flow, thousands of times. The ring is so small
 // that the streams often fall out of it and change between journal and ring. Each stream sees every
 // matching record once, in order.

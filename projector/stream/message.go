@@ -45,6 +45,9 @@ func appendHead(dst []byte, seq uint64, e *codec.Event) []byte {
 	dst = strconv.AppendUint(append(dst, "id: "...), seq, 10)
 	dst = jsontext.AppendString(append(dst, "\nevent: readings\ndata: {\"relay\":"...), e.Relay)
 	dst = strconv.AppendInt(append(dst, `,"time":`...), e.Time, 10)
+	if e.Edge != "" {
+		dst = jsontext.AppendString(append(dst, `,"edge":`...), e.Edge)
+	}
 	return append(dst, `,"readings":[`...)
 }
 

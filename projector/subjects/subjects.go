@@ -67,7 +67,10 @@ type Projection struct {
 	payload  []byte
 }
 
-type subjectKey struct{ relay, stat string }
+type subjectKey struct {
+	relay codec.RelayKey
+	stat  string
+}
 
 // New returns the projection. The error says which option is wrong.
 func New(o Options) (*Projection, error) {
@@ -137,12 +140,12 @@ func (p *Projection) publish(e *codec.Event) {
 			if s.ID == "" || math.IsNaN(s.Value) || math.IsInf(s.Value, 0) {
 				continue // the journal holds neither
 			}
-			subject := p.subject(e.Relay, s.ID)
+			subject := p.subject(e.Key(), s.ID)
 			if !p.o.Publisher.WantedSubject(subject) {
 				continue
 			}
 			if tags == nil {
-				tags = lookup.Tags(e.Relay, c.Tags)
+				tags = lookup.Tags(e.Key(), c.Tags)
 			}
 			p.payload = appendReading(p.payload[:0], e.Time, s.Value, tags)
 			if err := p.o.Publisher.Publish(subject, p.payload); err != nil {
@@ -156,7 +159,7 @@ func (p *Projection) publish(e *codec.Event) {
 }
 
 // subject returns where the stat of the relay is published.
-func (p *Projection) subject(relay, stat string) string {
+func (p *Projection) subject(relay codec.RelayKey, stat string) string {
 	key := subjectKey{relay, stat}
 	if s, ok := p.subjects[key]; ok {
 		return s
@@ -164,7 +167,11 @@ func (p *Projection) subject(relay, stat string) string {
 	if len(p.subjects) >= maxSubjects {
 		clear(p.subjects)
 	}
-	s := "pulse.live." + codec.Token(relay) + "." + codec.Token(stat)
+	edge := ""
+	if relay.Edge != "" {
+		edge = relay.Edge + "."
+	}
+	s := "pulse." + edge + "live." + codec.Token(relay.Relay) + "." + codec.Token(stat)
 	p.subjects[key] = s
 	return s
 }

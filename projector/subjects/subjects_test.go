@@ -211,3 +211,22 @@ func TestThePastIsNotPublished(t *testing.T) {
 		t.Errorf("at %d, %v; published %v", at, err, l.got)
 	}
 }
+
+func TestSubjectsOfEdges(t *testing.T) {
+	l := &listener{wanted: func(string) bool { return true }}
+	n := newProjection(t, l)
+	for i, edge := range []string{"", "ams1", "fra1"} {
+		e := &codec.Event{Edge: edge, Relay: "web.1", Time: time.Now().UnixNano(), Collectors: []codec.Collector{{Name: "cpu", Tags: []string{"edge:mine"}, Stats: []codec.Stat{{ID: "cpu", Value: 1}}}}}
+		if _, err := n.Apply(t.Context(), []journal.Record{{Seq: uint64(i + 1), Event: e}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for subject, edge := range map[string]string{"pulse.live.web%2E1.cpu": "mine", "pulse.ams1.live.web%2E1.cpu": "ams1", "pulse.fra1.live.web%2E1.cpu": "fra1"} {
+		if !strings.HasSuffix(l.got[subject], `"tags":{"edge":"`+edge+`","host":"web.1"}}`) {
+			t.Errorf("%s: %s", subject, l.got[subject])
+		}
+	}
+	if len(l.got) != 3 {
+		t.Errorf("published: %v", l.got)
+	}
+}

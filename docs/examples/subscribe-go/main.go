@@ -39,7 +39,8 @@ func run(url, token string) error {
 	}
 	// The consumer keeps this program's place on the server, under this name.
 	consumer, err := js.CreateOrUpdateConsumer(ctx, "PULSE", jetstream.ConsumerConfig{
-		Durable: "example-go", AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: "pulse.readings.>",
+		Durable: "example-go", AckPolicy: jetstream.AckExplicitPolicy,
+		FilterSubjects: []string{"pulse.readings.>", "pulse.*.readings.>"}, // the second: of edges, at a hub
 	})
 	if err != nil {
 		return err
@@ -52,7 +53,7 @@ func run(url, token string) error {
 			return
 		}
 		err = readings(m.Data(), func(r reading) {
-			fmt.Println(meta.Sequence.Stream, r.relay, r.time, r.tags, r.collector, r.stat, r.value)
+			fmt.Println(meta.Sequence.Stream, r.edge, r.relay, r.time, r.tags, r.collector, r.stat, r.value)
 		})
 		if err != nil {
 			log.Printf("%d %s %s: %v", meta.Sequence.Stream, m.Subject(), m.Data(), err)
@@ -74,8 +75,8 @@ func run(url, token string) error {
 
 // A reading is one number of an event.
 type reading struct {
-	relay           string
-	time            int64 // ns since 1970 UTC
+	edge, relay     string // edge is "" at a Pulse that is no hub, and for a hub's own relays
+	time            int64  // ns since 1970 UTC
 	tags            []string
 	collector, stat string
 	value           float64
@@ -85,6 +86,7 @@ type reading struct {
 func readings(data []byte, visit func(reading)) error {
 	var event struct {
 		V          int
+		Edge       string
 		Relay      string
 		Time       int64
 		Collectors []struct { // version 1
@@ -102,7 +104,7 @@ func readings(data []byte, visit func(reading)) error {
 	}
 	for _, c := range event.Collectors {
 		for stat, value := range c.Stats {
-			visit(reading{event.Relay, event.Time, c.Tags, c.Name, stat, value})
+			visit(reading{event.Edge, event.Relay, event.Time, c.Tags, c.Name, stat, value})
 		}
 	}
 	for _, pair := range event.Stats {
@@ -123,7 +125,7 @@ func readings(data []byte, visit func(reading)) error {
 				return err
 			}
 			for stat, value := range values {
-				visit(reading{event.Relay, event.Time, tags, name, stat, value})
+				visit(reading{event.Edge, event.Relay, event.Time, tags, name, stat, value})
 			}
 		}
 	}

@@ -46,8 +46,8 @@ type Set[R, S any] struct {
 
 // Relay holds the series of one relay.
 type Relay[R, S any] struct {
-	// ID is the relay's id. Sets are its sets of tags, in the order of their first readings.
-	ID   string
+	// Key names the relay. Sets are its sets of tags, in the order of their first readings.
+	Key  codec.RelayKey
 	Sets []*Set[R, S]
 	// Data belongs to the owner of the Cache.
 	Data R
@@ -60,7 +60,7 @@ type Relay[R, S any] struct {
 	places     []*Series[R, S]
 	stale      int            // entries of places that belong to no run
 	byName     map[string]int // the index in collectors; nil while there are few
-	tags       func(relay string, sent []string) []Tag
+	tags       func(relay codec.RelayKey, sent []string) []Tag
 	series     int
 	next       int32 // the Index of the next series
 	used       uint64
@@ -95,11 +95,11 @@ const sweepEvery = 5 * time.Minute
 
 // Cache holds the relays. The zero value is ready to use.
 type Cache[R, S any] struct {
-	// Tags makes the tags of a series from the relay's id and the tags that the collector sent. nil
+	// Tags makes the tags of a series from the relay and the tags that the collector sent. nil
 	// means [Tags]. It must be set before the first use of the Cache.
-	Tags func(relay string, sent []string) []Tag
+	Tags func(relay codec.RelayKey, sent []string) []Tag
 
-	relays map[string]*Relay[R, S]
+	relays map[codec.RelayKey]*Relay[R, S]
 	pass   uint64 // the number of events so far; serves as the cache's clock
 	mark   uint64 // the pass of the last Sweep
 	series int
@@ -107,32 +107,32 @@ type Cache[R, S any] struct {
 	nextSweep time.Time // when Expire sweeps next
 }
 
-// Relay returns the relay with the id. It makes the relay if there is none.
-func (c *Cache[R, S]) Relay(id string) *Relay[R, S] {
-	r := c.relays[id]
+// Relay returns the relay with the name. It makes the relay if there is none.
+func (c *Cache[R, S]) Relay(key codec.RelayKey) *Relay[R, S] {
+	r := c.relays[key]
 	if r == nil {
-		r = &Relay[R, S]{ID: id, cache: c, tags: c.Tags}
+		r = &Relay[R, S]{Key: key, cache: c, tags: c.Tags}
 		if r.tags == nil {
 			r.tags = Tags
 		}
 		if c.relays == nil {
-			c.relays = make(map[string]*Relay[R, S])
+			c.relays = make(map[codec.RelayKey]*Relay[R, S])
 		}
-		c.relays[id] = r
+		c.relays[key] = r
 	}
 	return r
 }
 
-// Find returns the relay with the id, nil if there is none.
-func (c *Cache[R, S]) Find(id string) *Relay[R, S] { return c.relays[id] }
+// Find returns the relay with the name, nil if there is none.
+func (c *Cache[R, S]) Find(key codec.RelayKey) *Relay[R, S] { return c.relays[key] }
 
 // Len returns the number of series.
 func (c *Cache[R, S]) Len() int { return c.series }
 
 // Drop forgets a relay. An owner that still holds the relay may go on using it.
 func (c *Cache[R, S]) Drop(r *Relay[R, S]) {
-	if c.relays[r.ID] == r {
-		delete(c.relays, r.ID)
+	if c.relays[r.Key] == r {
+		delete(c.relays, r.Key)
 		c.series -= r.series
 	}
 	r.cache = nil
@@ -260,7 +260,7 @@ func (r *Relay[R, S]) findCollector(sent *codec.Collector) int {
 	if n := len(r.collectors); n > 0 && slices.Equal(r.collectors[n-1].tags.sent, sent.Tags) {
 		col.tags = r.collectors[n-1].tags
 	} else {
-		col.tags = &sentTags[R, S]{slices.Clone(sent.Tags), r.set(r.tags(r.ID, sent.Tags))}
+		col.tags = &sentTags[R, S]{slices.Clone(sent.Tags), r.set(r.tags(r.Key, sent.Tags))}
 	}
 	if at >= 0 {
 		r.stale += int(r.collectors[at].run)

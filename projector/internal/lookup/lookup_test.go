@@ -30,9 +30,33 @@ func TestTags(t *testing.T) {
 		{[]string{"host:other", "x:1", "x:2"}, []lookup.Tag{{Key: "host", Value: "web1"}, {Key: "x", Value: "1"}}},
 		{[]string{":v", "k:", "", ":", "time:now"}, []lookup.Tag{{Key: "host", Value: "web1"}}},
 	} {
-		if got := lookup.Tags("web1", tt.sent); !slices.Equal(got, tt.want) {
+		if got := lookup.Tags(codec.RelayKey{Relay: "web1"}, tt.sent); !slices.Equal(got, tt.want) {
 			t.Errorf("Tags(%q) = %v, want %v", tt.sent, got, tt.want)
 		}
+	}
+}
+
+func TestTagsOfEdges(t *testing.T) {
+	sent := []string{"edge:mine", "x:1"}
+	if got, want := lookup.Tags(codec.RelayKey{Edge: "ams1", Relay: "web1"}, sent), []lookup.Tag{{Key: "edge", Value: "ams1"}, {Key: "host", Value: "web1"}, {Key: "x", Value: "1"}}; !slices.Equal(got, want) {
+		t.Errorf("of an edge: %v", got)
+	}
+	if got, want := lookup.Tags(codec.RelayKey{Relay: "web1"}, sent), []lookup.Tag{{Key: "edge", Value: "mine"}, {Key: "host", Value: "web1"}, {Key: "x", Value: "1"}}; !slices.Equal(got, want) {
+		t.Errorf("of an own relay: %v", got)
+	}
+	var c cache
+	e := event(col("a", nil, "used"))
+	var series []*lookup.Series[struct{}, int]
+	for _, edge := range []string{"", "ams1", "fra1"} {
+		e.Edge = edge
+		s := c.Relay(e.Key()).Resolve(e, nil)[0].Series
+		if slices.Contains(series, s) || c.Find(e.Key()).Len() != 1 {
+			t.Errorf("a relay of %q has the series of another", edge)
+		}
+		series = append(series, s)
+	}
+	if c.Drop(c.Relay(codec.RelayKey{Edge: "ams1", Relay: "web1"})); c.Len() != 2 {
+		t.Errorf("%d series are left", c.Len())
 	}
 }
 
@@ -50,7 +74,7 @@ func col(name string, tags []string, stats ...string) codec.Collector {
 
 func TestResolveSharesSeriesAndCountsWithinAnEvent(t *testing.T) {
 	var c cache
-	r := c.Relay("web1")
+	r := c.Relay(codec.RelayKey{Relay: "web1"})
 	e := event(col("a", []string{"x:1"}, "used", "idle", "used"), col("b", []string{"bare", "x:1"}, "used"), col("c", nil, "used"))
 	for range 3 { // the maps find the series first, then their places
 		got := r.Resolve(e, nil)
@@ -93,12 +117,12 @@ func followEveryChange(t *testing.T, names int) {
 			}
 			e.Collectors = append(e.Collectors, cl)
 		}
-		got := c.Relay(e.Relay).Resolve(e, nil)
+		got := c.Relay(e.Key()).Resolve(e, nil)
 		nth := make(map[string]int64)
 		i := 0
 		for _, cl := range e.Collectors {
 			for _, s := range cl.Stats {
-				key := fmt.Sprint(s.ID, lookup.Tags(e.Relay, cl.Tags))
+				key := fmt.Sprint(s.ID, lookup.Tags(e.Key(), cl.Tags))
 				if old := series[key]; old != nil && old != got[i].Series {
 					t.Fatalf("%s changed its series", key)
 				}
@@ -127,22 +151,22 @@ func TestForgetting(t *testing.T) {
 	var c cache
 	for i := range 10 {
 		id := fmt.Sprint("r", i)
-		c.Relay(id).Resolve(&codec.Event{Relay: id, Collectors: []codec.Collector{col("c", nil, "a", "b")}}, nil)
+		c.Relay(codec.RelayKey{Relay: id}).Resolve(&codec.Event{Relay: id, Collectors: []codec.Collector{col("c", nil, "a", "b")}}, nil)
 	}
 	c.Sweep() // sets the mark for the next Sweep
 	e := &codec.Event{Relay: "r1", Collectors: []codec.Collector{col("c", nil, "b")}}
-	before := c.Relay("r1").Resolve(e, nil)[0].Series
+	before := c.Relay(codec.RelayKey{Relay: "r1"}).Resolve(e, nil)[0].Series
 	c.Sweep()
 	if c.Len() != 1 {
 		t.Fatalf("%d series are left, want r1's b", c.Len())
 	}
-	got := c.Relay("r1").Resolve(&codec.Event{Relay: "r1", Collectors: []codec.Collector{col("c", nil, "a", "b")}}, nil)
+	got := c.Relay(codec.RelayKey{Relay: "r1"}).Resolve(&codec.Event{Relay: "r1", Collectors: []codec.Collector{col("c", nil, "a", "b")}}, nil)
 	if got[1].Series != before || c.Len() != 2 {
 		t.Fatalf("b is another series now, or there are %d", c.Len())
 	}
-	r := c.Relay("r1")
+	r := c.Relay(codec.RelayKey{Relay: "r1"})
 	c.Drop(r)
-	if c.Len() != 0 || c.Relay("r1") == r {
+	if c.Len() != 0 || c.Relay(codec.RelayKey{Relay: "r1"}) == r {
 		t.Fatalf("dropped, and %d are left", c.Len())
 	}
 	if got := r.Resolve(e, nil); got[0].Series != before {
@@ -170,7 +194,7 @@ func TestSmallRelaysTakeLittleMemory(t *testing.T) {
 	before := heap()
 	for i := range 1000 {
 		e.Relay = fmt.Sprint("relay", i)
-		dst = c.Relay(e.Relay).Resolve(e, dst[:0])
+		dst = c.Relay(e.Key()).Resolve(e, dst[:0])
 	}
 	if each := (heap() - before) / uint64(c.Len()); each > 180 {
 		t.Errorf("a series takes %d bytes, expected 145", each)
@@ -180,7 +204,7 @@ func TestSmallRelaysTakeLittleMemory(t *testing.T) {
 
 func TestNamesThatNeverRepeatStayBounded(t *testing.T) {
 	var c cache
-	r := c.Relay("r")
+	r := c.Relay(codec.RelayKey{Relay: "r"})
 	var dst []reading
 	before := heap()
 	for i := range 100_000 {
@@ -197,8 +221,8 @@ func TestNamesThatNeverRepeatStayBounded(t *testing.T) {
 func TestResolveDoesNotAllocate(t *testing.T) {
 	var c cache
 	e := event(col("a", []string{"x:1"}, "used", "idle"), col("b", nil, "used"))
-	dst := c.Relay("web1").Resolve(e, nil)
-	if n := testing.AllocsPerRun(100, func() { dst = c.Relay("web1").Resolve(e, dst[:0]) }); n != 0 {
+	dst := c.Relay(codec.RelayKey{Relay: "web1"}).Resolve(e, nil)
+	if n := testing.AllocsPerRun(100, func() { dst = c.Relay(codec.RelayKey{Relay: "web1"}).Resolve(e, dst[:0]) }); n != 0 {
 		t.Fatalf("%v allocations", n)
 	}
 }
@@ -215,7 +239,7 @@ func BenchmarkResolve(b *testing.B) {
 	n := 0
 	for b.Loop() {
 		e := events[n%len(events)]
-		dst = c.Relay(e.Relay).Resolve(e, dst[:0])
+		dst = c.Relay(e.Key()).Resolve(e, dst[:0])
 		n++
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n*10), "ns/reading")

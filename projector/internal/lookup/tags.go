@@ -5,19 +5,23 @@ import (
 	"strings"
 
 	"github.com/nanopack/pulse/internal/influxnames"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // Tag is one key and value of a series.
 type Tag struct{ Key, Value string }
 
 // Tags returns the tags of a reading as every view of Pulse keeps them, sorted by key: the relay's
-// id as `host`, and the `key:value` tags that the collector sent. The relay's id wins over a `host`
-// tag that the relay sent; of two tags with one key the first wins. Bare words, tags without a key
-// or a value, and the key `time` are not kept: in InfluxDB only the time of a point can have the
-// name `time`.
-func Tags(relay string, sent []string) []Tag {
-	tags := make([]Tag, 1, 1+len(sent))
-	tags[0] = Tag{influxnames.Host, relay}
+// id as `host`, the name of its edge as `edge`, if it is a relay of an edge, and the `key:value` tags
+// that the collector sent. `host` and `edge` of Pulse win over those that the relay sent; of two tags
+// with one key the first wins. Bare words, tags without a key or a value, and the key `time` are not
+// kept: in InfluxDB only the time of a point can have the name `time`.
+func Tags(relay codec.RelayKey, sent []string) []Tag {
+	ours := []Tag{{influxnames.Host, relay.Relay}, {influxnames.Edge, relay.Edge}}
+	if relay.Edge == "" {
+		ours = ours[:1]
+	}
+	tags := append(make([]Tag, 0, len(ours)+len(sent)), ours...)
 	for _, s := range sent {
 		key, value, ok := strings.Cut(s, ":")
 		if !ok || key == "" || value == "" || key == "time" {
