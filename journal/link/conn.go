@@ -142,7 +142,7 @@ func why(err error) string {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "the other end closed the connection"
+		return "the other end closed the connection; its log says why"
 	case errors.Is(err, net.ErrClosed):
 		return "the connection was closed"
 	case errors.As(err, &timeout) && timeout.Timeout():

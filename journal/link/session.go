@@ -160,7 +160,7 @@ func (h *Hub) occupied(e *edge, addr string) *refusal {
 		return &refusal{"an earlier connection of this edge is not over yet", earlierPause.Milliseconds()}
 	}
 	text := fmt.Sprintf("another Pulse (%s) tried to connect as edge %s and was refused: two must not use one name; give each a name and a token of its own", addr, e.name)
-	e.notice = text
+	e.notice = remark{text, s.hub.o.Now()}
 	s.hub.wg.Go(func() { _ = s.c.sendJSON(frameNotice, notice{text}) }) // a link that is dead has other troubles
 	return &refusal{fmt.Sprintf("another Pulse (%s) is connected as edge %s: two must not use one name; give this one an --edge-name and a --hub-token of its own",
 		e.stored.Address, e.name), refusedPause.Milliseconds()}
