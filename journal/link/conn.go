@@ -47,7 +47,7 @@ const (
 // conn is one end of a connection. One goroutine receives; any may send.
 type conn struct {
 	net.Conn
-	idle time.Duration // for how long the other end may be silent
+	idle time.Duration // for how long the other end may be silent (0: until a deadline that was set)
 	r    *bufio.Reader
 	in   []byte // the payload of the last frame
 	max  int    // the largest payload that is taken
@@ -64,8 +64,10 @@ func newConn(c net.Conn, idle time.Duration) *conn {
 
 // Read reads, and fails when nothing came for the idle time.
 func (c *conn) Read(p []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(c.idle)); err != nil {
-		return 0, err
+	if c.idle > 0 {
+		if err := c.SetReadDeadline(time.Now().Add(c.idle)); err != nil {
+			return 0, err
+		}
 	}
 	return c.Conn.Read(p)
 }
@@ -140,7 +142,7 @@ func why(err error) string {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "the other end closed the connection"
+		return "the other end closed the connection; its log says why"
 	case errors.Is(err, net.ErrClosed):
 		return "the connection was closed"
 	case errors.As(err, &timeout) && timeout.Timeout():

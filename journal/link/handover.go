@@ -274,7 +274,7 @@ func (s *handover) noticed(payload []byte) error {
 		return err
 	}
 	s.u.mu.Lock()
-	s.u.status.Notice = n.Text
+	s.u.notice = remark{n.Text, s.u.o.Now()}
 	s.u.mu.Unlock()
 	s.u.log.WarnRarely("notice", "the hub says: "+n.Text)
 	return nil

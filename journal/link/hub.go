@@ -70,7 +70,7 @@ type edge struct {
 	has     uint64
 	offset  time.Duration
 	events  uint64
-	notice  string
+	notice  remark
 	refused *Refusal
 }
 
@@ -217,7 +217,7 @@ func (h *Hub) Edges() []Edge {
 func (h *Hub) view(e *edge) Edge {
 	v := Edge{Name: e.name, State: StateSilent, Since: e.since, Heard: e.stored.Heard, Address: e.stored.Address, Release: e.stored.Release,
 		Has: e.has, Last: max(e.stored.Last, e.has), Lacks: max(e.stored.Last, e.has) - e.has, ClockOffset: e.offset.Seconds(), Events: e.events,
-		Gaps: slices.Clone(e.stored.Gaps), Begun: slices.Clone(e.stored.Begun), Notice: e.notice, Refused: e.refused}
+		Gaps: slices.Clone(e.stored.Gaps), Begun: slices.Clone(e.stored.Begun), Notice: e.notice.at(h.o.Now()), Refused: e.refused}
 	switch {
 	case e.session != nil:
 		v.State = StateConnected
@@ -246,6 +246,7 @@ func (h *Hub) refuse(name string, r Refusal) {
 		e.refused = &r
 		return
 	}
+	name = name[:min(len(name), codec.MaxEdge)]
 	h.unknown = slices.DeleteFunc(h.unknown, func(u UnknownEdge) bool { return u.Name == name })
 	h.unknown = append(h.unknown, UnknownEdge{name, r})
 	h.unknown = h.unknown[max(0, len(h.unknown)-keepUnknown):]

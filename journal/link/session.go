@@ -65,7 +65,7 @@ func (h *Hub) serve(raw net.Conn) {
 		}
 		raw = t
 	}
-	c := newConn(raw, hubIdle)
+	c := newConn(raw, 0) // one deadline for all until it is known who it is
 	c.max = maxHello
 	var hi hello
 	err := c.sendJSON(frameGreeting, greeting{protocol, oldestProtocol, h.o.Release})
@@ -83,7 +83,7 @@ func (h *Hub) serve(raw net.Conn) {
 		return
 	}
 	defer s.over(addr)
-	c.max = maxFrame
+	c.max, c.idle = maxFrame, hubIdle
 	h.log.Info("an edge is connected", "edge", hi.Edge, "addr", addr, "release", hi.Release)
 	err = s.run()
 	h.mu.Lock()
@@ -160,8 +160,8 @@ func (h *Hub) occupied(e *edge, addr string) *refusal {
 		return &refusal{"an earlier connection of this edge is not over yet", earlierPause.Milliseconds()}
 	}
 	text := fmt.Sprintf("another Pulse (%s) tried to connect as edge %s and was refused: two must not use one name; give each a name and a token of its own", addr, e.name)
-	e.notice = text
-	go func() { _ = s.c.sendJSON(frameNotice, notice{text}) }() // a link that is dead has other troubles
+	e.notice = remark{text, s.hub.o.Now()}
+	s.hub.wg.Go(func() { _ = s.c.sendJSON(frameNotice, notice{text}) }) // a link that is dead has other troubles
 	return &refusal{fmt.Sprintf("another Pulse (%s) is connected as edge %s: two must not use one name; give this one an --edge-name and a --hub-token of its own",
 		e.stored.Address, e.name), refusedPause.Milliseconds()}
 }

@@ -34,7 +34,7 @@ type UplinkStatus struct {
 	HubHas uint64 `json:"hub_has"`
 	Last   uint64 `json:"last"`
 	Lacks  uint64 `json:"lacks"`
-	// Error is why there is no link, Notice the last thing that the hub had to say.
+	// Error is why there is no link, Notice what the hub had to say in the last ten minutes.
 	Error  string `json:"error,omitempty"`
 	Notice string `json:"notice,omitempty"`
 	// Gaps are what the hub will never get, the newest last.
@@ -64,7 +64,7 @@ type Edge struct {
 	// Gaps are what the hub will never get, Begun when the edge began another history; the newest last.
 	Gaps  []Gap   `json:"gaps,omitempty"`
 	Begun []Begun `json:"begun,omitempty"`
-	// Notice is the last thing that people should know, Refused the last refusal under this name.
+	// Notice is what people should know of the last ten minutes, Refused the last refusal under this name.
 	Notice  string   `json:"notice,omitempty"`
 	Refused *Refusal `json:"refused,omitempty"`
 }
@@ -98,6 +98,23 @@ type Refusal struct {
 type UnknownEdge struct {
 	Name string `json:"name"`
 	Refusal
+}
+
+// remark is something that people should know for a while.
+type remark struct {
+	text string
+	time time.Time
+}
+
+// remarkFor is how long.
+const remarkFor = 10 * time.Minute
+
+// at returns the text, if it is still to be shown.
+func (r remark) at(now time.Time) string {
+	if now.Sub(r.time) > remarkFor {
+		return ""
+	}
+	return r.text
 }
 
 // Errors of [Hub.Ask].

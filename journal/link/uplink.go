@@ -55,7 +55,8 @@ type Uplink struct {
 	mu     sync.Mutex // guards the fields below
 	token  string
 	tls    *tls.Config
-	status UplinkStatus
+	status UplinkStatus // but for what Status adds
+	notice remark
 }
 
 // NewUplink returns an Uplink that does nothing before Start.
@@ -139,6 +140,7 @@ func (u *Uplink) Status() UplinkStatus {
 	defer u.mu.Unlock()
 	s := u.status
 	s.Gaps = slices.Clone(s.Gaps)
+	s.Notice = u.notice.at(u.o.Now())
 	s.Last = last
 	s.Lacks = last - min(s.HubHas, last)
 	return s

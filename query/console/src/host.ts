@@ -105,8 +105,9 @@ class Chart {
     const asked = Date.now() / 1000
     const w = this.w.now ? {from: asked - (this.w.to - this.w.from), to: asked} : this.w
     this.answer = await askRange({stat: this.stat, by: this.by, filters: this.of}, w.from, this.w.now ? asked + 1 : w.to, signal)
-    this.slots.clear()
     this.exactFrom = (Math.floor(asked / this.answer.step) + 1) * this.answer.step
+    // Live readings that came while it was asked are of later slots, and stay.
+    for (const slots of this.slots.values()) for (const t of slots.keys()) if (t < this.exactFrom) slots.delete(t)
     this.again = true
     this.draw()
   }
