@@ -8,7 +8,6 @@ import (
 
 	"github.com/nanopack/pulse/internal/command"
 	"github.com/nanopack/pulse/internal/pulseproc"
-	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/link"
 )
 
@@ -37,6 +36,8 @@ func (l life) then(now []entry) life {
 	next.entries = append(append(next.entries, l.entries...), now[shared:]...)
 	return next
 }
+
+const keepsNumbers = "edge's journal lost its end, and keeps the numbers"
 
 // TestHubHistories sets edges and the hub back, wipes them and begins them again. The hub has every
 // event of each history once, and keeps what the edge has lost.
@@ -79,7 +80,7 @@ func TestHubHistories(t *testing.T) {
 			e.up()
 			return was
 		}},
-		{"edge's journal lost its end, and keeps the numbers", func(t *testing.T, s *sites, e *site) life {
+		{keepsNumbers, func(t *testing.T, s *sites, e *site) life {
 			was := life{entries: e.down()}
 			cutFile(filepath.Join(blocks, "*.blk"))(t, e.dir)
 			e.up()
@@ -146,9 +147,10 @@ func TestHubHistories(t *testing.T) {
 			if len(seen.Begun) > 0 {
 				begun = seen.Begun[len(seen.Begun)-1]
 			}
-			// A block that cannot be read is a gap at the edge, although the hub has had its events.
-			damage := len(seen.Gaps) == 1 && seen.Gaps[0].From == want.begun && seen.Gaps[0].To == want.kept && seen.Gaps[0].Reason == journal.GapLost
-			if begun.At != want.begun || begun.Kept != want.kept || len(seen.Begun) > 1 || len(seen.Gaps) > 0 && !damage {
+			if test.name == keepsNumbers { // what is only missing at the edge the hub has
+				want.begun, want.kept = 0, 0
+			}
+			if begun.At != want.begun || begun.Kept != want.kept || len(seen.Begun) > 1 || len(seen.Gaps) > 0 {
 				t.Errorf("the hub says %+v; want another history from %d on, %d kept, and no gap", seen, want.begun, want.kept)
 			}
 			t.Logf("%d entries of the edge, %d at the hub, another history from %d on, %d kept", len(now), len(want.entries), want.begun, want.kept)

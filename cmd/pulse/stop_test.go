@@ -132,9 +132,7 @@ func TestStopWithoutInflux(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, s, "what was left being filled in", time.Minute, func() error { return allLive(s) })
-	if err := s.Stop(); err != nil {
-		t.Error(err)
-	}
+	stopProjected(t, s)
 	compareWithExternal(t, db.Addr, recount(t, dir))
 }
 

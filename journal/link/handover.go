@@ -26,9 +26,11 @@ type handover struct {
 	ctx context.Context // ends with the connection
 	wg  sync.WaitGroup
 
+	has    event // the hub's newest, when the connection began
 	batch  batch
-	next   uint64 // the number that comes next
-	leaves gap    // what is left out without a word, From 0 if nothing is
+	since  time.Time // when the batch got its first record
+	next   uint64    // the number that comes next
+	leaves gap       // what is left out without a word, From 0 if nothing is
 
 	asked chan struct{} // has one for each request of the hub that is under way
 }
@@ -138,15 +140,20 @@ func (s *handover) send(ctx context.Context, reader *journal.Reader) error {
 				return err
 			}
 		}
+		behind := s.next <= s.u.o.Journal.LastSeq()
+		if behind && time.Since(s.since) < linger {
+			continue // a larger batch costs less
+		}
 		if err := s.flush(); err != nil {
 			return err
 		}
-		if len(records) < batchEvents/2 {
-			select {
-			case <-time.After(linger):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		if behind {
+			continue
+		}
+		select {
+		case <-time.After(linger):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -161,6 +168,9 @@ func (s *handover) add(rec *journal.Record) error {
 	}
 	if err := s.flushLeft(); err != nil {
 		return err
+	}
+	if s.batch.count == 0 {
+		s.since = time.Now()
 	}
 	if err := s.batch.add(rec); err != nil {
 		return s.miss(rec.Seq, rec.Seq, "it cannot be sent: "+err.Error())

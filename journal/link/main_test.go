@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
+	"github.com/nanopack/pulse/internal/freeport"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 )
@@ -104,13 +105,12 @@ var tokens = map[string]string{"ams1": "token of ams1", "fra1": "token of fra1"}
 func (n *node) listen() {
 	n.tb.Helper()
 	if n.addr == "" {
-		n.addr = "127.0.0.1:0"
+		n.addr = freeport.Of(n.tb)
 	}
 	l, err := net.Listen("tcp", n.addr)
 	if err != nil {
 		n.tb.Fatal(err)
 	}
-	n.addr = l.Addr().String()
 	if n.hub, err = NewHub(HubOptions{Listener: l, Journal: n.j, DB: n.db, Tokens: tokens, Release: "1.0", Logger: testLog(n.tb, n.name)}); err != nil {
 		n.tb.Fatal(err)
 	}

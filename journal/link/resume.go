@@ -1,7 +1,10 @@
 package link
 
 import (
+	"errors"
+
 	"github.com/nanopack/pulse/journal"
+	"github.com/nanopack/pulse/journal/codec"
 )
 
 // resume decides at which event the edge begins, and tells the hub. The hub said what it has.
@@ -11,9 +14,11 @@ import (
 // reports the gap. Otherwise this is not the history that the hub has: the edge was restored from a
 // backup or lost its end, and has used numbers again; or its journal is a new one. What the hub has
 // stays. The edge goes on after the last event that both have, which a binary search finds: histories
-// that part do not meet again.
+// that part do not meet again. Events that are only missing here, in damaged blocks, are no history of
+// their own.
 func (s *handover) resume(w welcome) (from uint64, err error) {
 	j := s.u.o.Journal
+	s.has = w.Has
 	st, err := j.State(s.ctx)
 	if err != nil {
 		return 0, err
@@ -27,70 +32,84 @@ func (s *handover) resume(w welcome) (from uint64, err error) {
 	case has.Origin+1 < st.FirstSeq, has.Origin+1 == st.FirstSeq && st.LastSeq >= has.Origin:
 		b.From = has.Origin + 1 // the reader tells what is missing
 	default:
-		equal := false
-		if has.Origin <= st.LastSeq {
-			if equal, err = s.isHere(has); err != nil {
-				return 0, err
-			}
-		}
-		if equal {
-			b.From = has.Origin + 1
-			break
-		}
-		shared, err := s.shared(st.FirstSeq, min(st.LastSeq, has.Origin))
+		last := min(st.LastSeq, has.Origin)
+		shared, err := s.shared(st.FirstSeq, last)
 		if err != nil {
 			return 0, err
 		}
-		if shared > 0 {
-			b.From = shared + 1
+		// What is missing here up to last the hub has, or was told of.
+		own, ok, err := s.from(max(shared+1, st.FirstSeq), last)
+		if err != nil {
+			return 0, err
 		}
-		b.Anew, b.Reason = true, "the edge's journal does not have what the hub got from it: it was restored from a backup, or lost its end"
+		b.From = last + 1
+		if ok {
+			b.From = own.Origin
+		}
+		if b.From <= has.Origin {
+			b.Anew, b.Reason = true, "the edge's journal does not have what the hub got from it: it was restored from a backup, or lost its end"
+		}
 	}
 	return b.From, s.c.sendJSON(frameBegin, b)
 }
 
 // shared returns the highest number from first to last up to which this journal and the hub's have the
-// same events, 0 if there is none.
-func (s *handover) shared(first, last uint64) (uint64, error) {
-	best := uint64(0)
-	for first <= last && last > 0 {
-		middle := first + (last-first)/2
-		if err := s.c.sendJSON(frameFind, find{middle}); err != nil {
+// same events, but for those that are missing here. It is 0 if there is none.
+func (s *handover) shared(first, last uint64) (best uint64, err error) {
+	for at := last; first <= last && last > 0; at = first + (last-first)/2 { // mostly it is the last
+		hub, err := s.find(at)
+		if err != nil {
 			return 0, err
 		}
-		var e event
-		if err := s.receive(frameFound, &e); err != nil {
+		own, ok, err := s.from(max(hub.Origin, 1), last)
+		if err != nil {
 			return 0, err
 		}
-		here := false
-		if e.Origin > 0 {
-			var err error
-			if here, err = s.isHere(e); err != nil {
+		if hub.Origin > 0 && ok && own.Origin > hub.Origin { // the hub's is missing here; the one behind it tells
+			if hub, err = s.find(own.Origin); err != nil {
 				return 0, err
 			}
 		}
-		if here {
-			best, first = middle, middle+1
+		if ok && own == hub {
+			best = max(at, own.Origin)
+			first = best + 1
 		} else {
-			last = middle - 1
+			last = at - 1
 		}
 	}
 	return best, nil
 }
 
-// isHere reports whether the journal has the event under its number.
-func (s *handover) isHere(e event) (found bool, err error) {
-	err = s.u.o.Journal.Range(s.ctx, journal.Span{First: e.Origin, Last: e.Origin}, func(records []journal.Record, _ *journal.GapError) error {
+// find returns the hub's last event up to a number; its Origin is 0 if there is none.
+func (s *handover) find(origin uint64) (e event, err error) {
+	if origin >= s.has.Origin {
+		return s.has, nil
+	}
+	if err := s.c.sendJSON(frameFind, find{origin}); err != nil {
+		return event{}, err
+	}
+	err = s.receive(frameFound, &e)
+	return e, err
+}
+
+// from returns the first event of this journal from first to last.
+func (s *handover) from(first, last uint64) (own event, ok bool, err error) {
+	done := errors.New("found")
+	err = s.u.o.Journal.Range(s.ctx, journal.Span{First: first, Last: last}, func(records []journal.Record, _ *journal.GapError) error {
 		for i := range records {
 			switch r := &records[i]; {
-			case r.Seq != e.Origin:
 			case r.Event != nil:
-				found = r.Event.Relay == e.Relay && r.Event.Time == e.Time
-			case r.Relay != nil:
-				found = r.Relay.Relay == e.Relay && r.Relay.Time == e.Time
+				own = event{r.Seq, r.Event.Relay, r.Event.Time}
+				return done
+			case r.Relay != nil && r.Relay.Kind != codec.RelaySkipped:
+				own = event{r.Seq, r.Relay.Relay, r.Relay.Time}
+				return done
 			}
 		}
 		return nil
 	})
-	return found, err
+	if err == done {
+		return own, true, nil
+	}
+	return event{}, false, err
 }
