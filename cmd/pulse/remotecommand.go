@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -88,7 +89,9 @@ func runDelete(ctx context.Context, c *command.Command, args []string, path, sai
 
 // unanswered writes why there is no useful answer, and returns the exit code.
 func unanswered(c *command.Command, err error) int {
-	if _, answered := errors.AsType[*apiError](err); !answered {
+	_, answered := errors.AsType[*apiError](err)
+	_, distrusted := errors.AsType[x509.UnknownAuthorityError](err)
+	if !answered && !distrusted {
 		err = fmt.Errorf("is a server running there? %w", err)
 	}
 	return c.Failed(err)

@@ -155,7 +155,7 @@ func TestClientTLS(t *testing.T) {
 	}
 	for _, name := range []string{"status", "edges"} {
 		code, _, stderr := runCommand(name, "--api", s.URL)
-		if code != command.ExitFailure || !strings.Contains(stderr, "--tls-ca: the server's certificate is not trusted") || strings.Count(stderr, "\n") != 1 {
+		if code != command.ExitFailure || !strings.HasPrefix(stderr, "pulse "+name+": --tls-ca: the server's certificate is not trusted") || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s without --tls-ca: exit %d, %q", name, code, stderr)
 		}
 	}
