@@ -36,6 +36,9 @@ func (discarding) NextOf(context.Context, string, uint64) (journal.Record, bool,
 	return journal.Record{}, false, nil
 }
 func (discarding) LastSeq() uint64 { return 0 }
+func (discarding) State(context.Context) (journal.State, error) {
+	return journal.State{FirstSeq: 1}, nil
+}
 
 // runSink is the process: its arguments are the address and the files of the certificate, and its state.
 func runSink(ctx context.Context, args []string) error {

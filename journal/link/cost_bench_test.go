@@ -27,6 +27,9 @@ func (n *nowhere) NextOf(context.Context, string, uint64) (journal.Record, bool,
 	return journal.Record{}, false, nil
 }
 func (n *nowhere) LastSeq() uint64 { return 0 }
+func (n *nowhere) State(context.Context) (journal.State, error) {
+	return journal.State{FirstSeq: 1}, nil
+}
 
 // BenchmarkEdgeJournal is the speed of an edge's journal, fsynced, with 256 events of ten readings on
 // their way at a time: with a reader beside it, as every Pulse has, and with a link too. The hub keeps

@@ -97,11 +97,16 @@ func NewHub(o HubOptions) (*Hub, error) {
 	}
 	for name, s := range known {
 		e := &edge{name: name, stored: *s, since: s.Heard}
-		at, _, err := newest(h.ctx, o.Journal, name, s)
+		tip, last, err := newest(h.ctx, o.Journal, name, s)
 		if err != nil {
 			return nil, err
 		}
-		e.has = at.Origin
+		if e.has = tip.Origin; last > s.TipRecord {
+			e.stored.Tip, e.stored.TipRecord = tip, last
+			if err := h.registry.save(name, &e.stored); err != nil {
+				return nil, err
+			}
+		}
 		h.edges[name] = e
 	}
 	h.SetTokens(o.Tokens)
