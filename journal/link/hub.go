@@ -109,8 +109,8 @@ func NewHub(o HubOptions) (*Hub, error) {
 		}
 		h.edges[name] = e
 	}
-	h.SetTokens(o.Tokens)
 	h.m = newHubMetrics(o.Registerer, h)
+	h.SetTokens(o.Tokens)
 	return h, nil
 }
 
@@ -126,6 +126,8 @@ func (h *Hub) SetTokens(tokens map[string]string) {
 		if h.edges[name] == nil && codec.ValidEdge(name) {
 			h.edges[name] = &edge{name: name}
 		}
+		h.m.events.WithLabelValues(name)
+		h.m.missing.WithLabelValues(name) // so that the first gap is an increase
 	}
 	for name, e := range h.edges {
 		if h.tokens[name] == nil && e.stored.Heard.IsZero() && e.session == nil {
@@ -244,7 +246,13 @@ func (h *Hub) RefusedNames() []UnknownEdge {
 // refuse notes a refusal.
 func (h *Hub) refuse(name string, r Refusal) {
 	h.m.refused.Inc()
-	h.log.WarnRarely("refused", "an edge was refused", "edge", name, "addr", r.Address, "reason", r.Reason)
+	kind := "refused" // each edge that is known by itself, and the others together
+	h.mu.Lock()
+	if h.edges[name] != nil {
+		kind += " " + name
+	}
+	h.mu.Unlock()
+	h.log.WarnRarely(kind, "an edge was refused", "edge", name, "addr", r.Address, "reason", r.Reason)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e := h.edges[name]; e != nil {
