@@ -68,10 +68,11 @@ func goldenEdges(state string) *fakeEdges {
 }
 
 func goldenUplink(state string) fakeUplink {
-	u := fakeUplink{Edge: "ams1", Hub: "hub.example.org:7422", State: state, Since: testNow.Add(-time.Minute), HubRelease: "0.5.0", HubHas: 8000, Last: 8002, Lacks: 2}
+	u := fakeUplink{Edge: "ams1", Hub: "hub.example.org:7422", State: state, Since: testNow.Add(-time.Minute), HubRelease: "0.5.0", Known: true, HubHas: 8000, Last: 8002, Lacks: 2}
 	switch state {
 	case "connecting":
-		u.HubRelease, u.Error = "", "dial tcp 192.0.2.1:7422: connect: connection refused"
+		u.HubRelease, u.Known, u.HubHas, u.Lacks = "", false, 0, 0
+		u.Error = "dial tcp 192.0.2.1:7422: connect: connection refused"
 	case "refused":
 		u.Error = "the hub has another edge of this name, from 192.0.2.9:5123"
 		u.Gaps = []link.Gap{{From: 101, To: 110, Events: 10, Reason: "dropped by retention", Time: testNow}}

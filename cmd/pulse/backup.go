@@ -258,9 +258,9 @@ func (c *apiClient) download(ctx context.Context, path string, w io.Writer) erro
 	if err != nil {
 		return err
 	}
-	response, err := c.http.Do(request)
+	response, err := c.send(request)
 	if err != nil {
-		return cmp.Or(context.Cause(ctx), cut.Error(err, maxSaid))
+		return cmp.Or(context.Cause(ctx), err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {

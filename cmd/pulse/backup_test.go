@@ -73,7 +73,9 @@ func TestBackupAndRestore(t *testing.T) {
 
 	for name, file := range map[string]string{"running": running, "stopped": stopped} {
 		copied := filepath.Join(t.TempDir(), "data")
-		pulse(t, command.ExitOK, "restore", "--data-dir", copied, file)
+		if text := pulse(t, command.ExitOK, "restore", "--data-dir", copied, file); !strings.Contains(text, "must not run beside the original under the same --edge-name") {
+			t.Errorf("%s: restored: %s", name, text)
+		}
 		if text := pulse(t, command.ExitFailure, "restore", "--data-dir", copied, file); !strings.Contains(text, "not empty") {
 			t.Errorf("%s: restored twice: %s", name, text)
 		}

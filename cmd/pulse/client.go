@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,6 +107,16 @@ func (e *apiError) Error() string {
 	return fmt.Sprintf("the server answered %d: %s", e.status, cmp.Or(e.text, http.StatusText(e.status)))
 }
 
+// send sends a request. The error says what to do about a certificate that is not trusted.
+func (c *apiClient) send(request *http.Request) (*http.Response, error) {
+	response, err := c.http.Do(request)
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		err = fmt.Errorf("--tls-ca: the server's certificate is not trusted: give it, or that of its authority, with --tls-ca; "+
+			"the server's own is tls/cert.pem of its data dir (%w)", err)
+	}
+	return response, cut.Error(err, maxSaid)
+}
+
 // do sends a request and returns the body of the answer. in is sent as JSON unless it is nil. The
 // error is an *apiError, or it says that no whole answer came.
 func (c *apiClient) do(ctx context.Context, method, path string, in any) ([]byte, error) {
@@ -123,9 +134,9 @@ func (c *apiClient) do(ctx context.Context, method, path string, in any) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	response, err := c.http.Do(request)
+	response, err := c.send(request)
 	if err != nil {
-		return nil, cut.Error(err, maxSaid)
+		return nil, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))

@@ -31,7 +31,7 @@ func setHubAddress(c *Config, v string) error {
 		_, err = wholeNumber(port, 1, 65535)
 	}
 	if v != "" && (err != nil || host == "") {
-		return fmt.Errorf("must be host:port, such as hub.example.org:7000, not %q", v)
+		return fmt.Errorf("must be host:port, such as hub.example.org:7422, not %q", v)
 	}
 	c.HubAddress = v
 	return nil
@@ -74,7 +74,7 @@ func setEdges(c *Config, v string) error {
 func edgesObject(object json.RawMessage) (string, error) {
 	fields, err := strictjson.Fields(object)
 	if err != nil {
-		return "", err // cannot be: the file is valid JSON
+		return "", errors.New(`must be an object like {"ams1": {"token": "..."}}`) // a list, or null
 	}
 	var edges []string
 	for _, f := range fields {

@@ -39,7 +39,7 @@ func TestEdgeFlagMistakes(t *testing.T) {
 		"a name with a dot":          {with(asEdge, "--edge-name", "ams.1"), `--edge-name: must be 1 to 64 of A-Z a-z 0-9 _ -, and not readings, relays or live, not "ams.1"`},
 		"a name of ours":             {with(asEdge, "--edge-name", "readings"), "--edge-name: must be 1 to 64"},
 		"a long name":                {with(asEdge, "--edge-name", strings.Repeat("x", 65)), "--edge-name: must be 1 to 64"},
-		"a hub without a port":       {with(asEdge, "--hub-address", "hub"), `--hub-address: must be host:port, such as hub.example.org:7000, not "hub"`},
+		"a hub without a port":       {with(asEdge, "--hub-address", "hub"), `--hub-address: must be host:port, such as hub.example.org:7422, not "hub"`},
 		"a hub without a host":       {with(asEdge, "--hub-address", ":7000"), "--hub-address: must be host:port"},
 		"a hub at port 0":            {with(asEdge, "--hub-address", "hub:0"), "--hub-address: must be host:port"},
 		"a token with blanks":        {with(asEdge, "--hub-token", "5ecret 5ecret"), "--hub-token: must not hold blanks"},
@@ -51,7 +51,7 @@ func TestEdgeFlagMistakes(t *testing.T) {
 		"the edge's own relay token": {with(asEdge, "--relay-token", "0123456789abcdef"), "--hub-token: it is the --relay-token of this pulse"},
 		"both":                       {with(asEdge, hub), "--hub-listen-address: an edge cannot be a hub too"},
 		"edges of no hub":            {[]string{"--edges", "ams1=5ecret"}, "--edges is given without --hub-listen-address"},
-		"a listener without a port":  {[]string{"--hub-listen-address", "localhost"}, "--hub-listen-address: must be host:port"},
+		"a listener without a port":  {[]string{"--hub-listen-address", "0.0.0.0"}, `--hub-listen-address: must be host:port, such as 0.0.0.0:7422, not "0.0.0.0"`},
 		"the relays' address":        {[]string{"--hub-listen-address", "127.0.0.1:3000"}, "--hub-listen-address must differ from"},
 		"no pair":                    {[]string{hub, "--edges", "5ecret"}, "--edges: edge 1: must be NAME=TOKEN, and a comma between two edges"},
 		"a comma too many":           {[]string{hub, "--edges", "ams1=5ecret,"}, "--edges: edge 2: must be NAME=TOKEN"},
@@ -116,8 +116,9 @@ func TestEdgesOfAConfigFile(t *testing.T) {
 // token.
 func TestEdgesOfAConfigFileMistakes(t *testing.T) {
 	for name, test := range map[string]struct{ edges, want string }{
-		"a list":                     {`["5ecret"]`, `line 3 of pulse.json: the value of "edges" must be a text`},
-		"null":                       {`null`, `the value of "edges" must be a text, a number, true or false, not null`},
+		"a list of names":            {`["ams1"]`, `"edges": must be an object like {"ams1": {"token": "..."}}`},
+		"a list":                     {`["5ecret"]`, `line 3 of pulse.json: "edges": must be an object like {"ams1": {"token": "..."}}`},
+		"null":                       {`null`, `"edges": must be an object like {"ams1": {"token": "..."}}`},
 		"a token without its object": {`{"ams1": "5ecret"}`, `line 3 of pulse.json: "edges": the edge "ams1" must be {"token": "..."} and nothing else`},
 		"an edge of null":            {`{"ams1": null}`, `the edge "ams1" must be {"token": "..."}`},
 		"a misspelled key":           {`{"ams1": {"tokken": "5ecret"}}`, `the edge "ams1" must be {"token": "..."}`},

@@ -132,9 +132,16 @@ func printUplink(w io.Writer, s link.UplinkStatus) {
 	if !s.Since.IsZero() {
 		fmt.Fprintf(w, " since %s", s.Since.UTC().Format(time.DateTime+"Z"))
 	}
-	fmt.Fprintf(w, ", it has %s events and lacks %s", human.Thousands(s.HubHas), human.Thousands(s.Lacks))
+	switch {
+	case !s.Known:
+		fmt.Fprint(w, ", what it has is not known: there was no link since this start")
+	case s.Lacks == 0:
+		fmt.Fprintf(w, ", it has all events up to number %s", human.Thousands(s.HubHas))
+	default:
+		fmt.Fprintf(w, ", it has the events up to number %s and lacks those up to number %s", human.Thousands(s.HubHas), human.Thousands(s.Last))
+	}
 	if n := missing(s.Gaps); n > 0 {
-		fmt.Fprintf(w, ", %s it will never get", human.Thousands(n))
+		fmt.Fprintf(w, ", %s events it will never get", human.Thousands(n))
 	}
 	fmt.Fprintln(w)
 	for _, text := range []string{s.Error, s.Notice} {

@@ -68,12 +68,13 @@ func TestStatusOfALink(t *testing.T) {
 		status query.Status
 		want   []string
 	}{
-		{query.Status{Uplink: &link.UplinkStatus{Edge: "ams1", Hub: "hub.example.org:7000", State: "connecting", Since: at, HubHas: 8000, Last: 9000, Lacks: 1000, Error: "connection refused",
+		{query.Status{Uplink: &link.UplinkStatus{Edge: "ams1", Hub: "hub.example.org:7000", State: "connecting", Since: at, Known: true, HubHas: 8000, Last: 9000, Lacks: 1000, Error: "connection refused",
 			Gaps: []link.Gap{{From: 1, To: 5, Events: 5, Reason: "dropped by retention", Time: at}}}}, []string{
-			"hub       hub.example.org:7000 as ams1: not connected since 2026-11-28 09:20:30Z, it has 8,000 events and lacks 1,000, 5 it will never get\n          connection refused\n",
+			"hub       hub.example.org:7000 as ams1: not connected since 2026-11-28 09:20:30Z, it has the events up to number 8,000 and lacks those up to number 9,000, 5 events it will never get\n          connection refused\n",
 			"GAP IN  FROM  TO  RECORDS  FOUND                 REASON\nhub     1     5   5        2026-11-28 09:20:30Z  dropped by retention\n",
 		}},
-		{query.Status{Uplink: &link.UplinkStatus{Edge: "ams1", Hub: "h:1", State: "connected", HubHas: 8000}}, []string{"hub       h:1 as ams1: connected, it has 8,000 events and lacks 0\n"}},
+		{query.Status{Uplink: &link.UplinkStatus{Edge: "ams1", Hub: "h:1", State: "connected", Known: true, HubHas: 8000, Last: 8000}}, []string{"hub       h:1 as ams1: connected, it has all events up to number 8,000\n"}},
+		{query.Status{Uplink: &link.UplinkStatus{Edge: "ams1", Hub: "h:1", State: "connecting", Last: 2280}}, []string{"hub       h:1 as ams1: not connected, what it has is not known: there was no link since this start\n"}},
 		{query.Status{Edges: &query.StatusEdges{Connected: 2, Silent: 1}}, []string{"edges     2 connected, 1 silent (pulse edges lists them)\n"}},
 	} {
 		var b strings.Builder

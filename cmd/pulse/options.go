@@ -109,14 +109,14 @@ func options() []option {
 		{"edge-name", "", "string", "", "Name of this Pulse at a hub, which gets its journal; with --hub-address and --hub-token", setEdgeName},
 		{"edges", "", "string", "", `Edges that may connect to this hub (NAME=TOKEN,NAME=TOKEN; in a config file {"NAME": {"token": "TOKEN"}})`, setEdges},
 		{"host-stats", "", "", "false", "Collect this host's own stats through a relay inside the server", setBool(func(c *Config) *bool { return &c.HostStats })},
-		{"http-listen-address", "H", "string", "127.0.0.1:8080", "Http listen address", setAddress(func(c *Config) *string { return &c.HTTPAddress })},
+		{"http-listen-address", "H", "string", "127.0.0.1:8080", "Http listen address", setAddress("127.0.0.1:8080", func(c *Config) *string { return &c.HTTPAddress })},
 		{"hub-address", "", "string", "", "Address of the hub's --hub-listen-address, for an edge", setHubAddress},
 		{"hub-ca", "", "string", "", "Certificate (PEM) to trust, such as the hub's self-signed one, for an edge; the system's when empty", setString(func(c *Config) *string { return &c.HubCA })},
 		{"hub-listen-address", "", "string", "", "Address at which edges connect, with TLS; makes this Pulse their hub", func(c *Config, v string) error {
 			if v == "" {
 				return nil
 			}
-			return setAddress(func(c *Config) *string { return &c.HubListenAddress })(c, v)
+			return setAddress("0.0.0.0:7422", func(c *Config) *string { return &c.HubListenAddress })(c, v)
 		}},
 		{"hub-token", "", "string", "", "Token that the hub has for this edge", setHubToken},
 		{"influx-address", "i", "string", "http://127.0.0.1:8086", `InfluxDB server address, or "embedded" for the engine inside pulse`, func(c *Config, v string) error {
@@ -167,14 +167,14 @@ func options() []option {
 			if v == "" {
 				return nil
 			}
-			return setAddress(func(c *Config) *string { return &c.MistAddress })(c, v)
+			return setAddress("127.0.0.1:1445", func(c *Config) *string { return &c.MistAddress })(c, v)
 		}},
 		{"mist-token", "M", "string", "", "Mist server token", setString(func(c *Config) *string { return &c.MistToken })},
 		{"nats-listen-address", "", "string", "127.0.0.1:4222", `Address at which NATS clients read the journal (user "pulse", password a token; "" for none)`, func(c *Config, v string) error {
 			if v == "" {
 				return nil
 			}
-			return setAddress(func(c *Config) *string { return &c.NATSAddress })(c, v)
+			return setAddress("127.0.0.1:4222", func(c *Config) *string { return &c.NATSAddress })(c, v)
 		}},
 		{"poll-interval", "p", "int", "60", "Interval to request stats from clients (seconds)", func(c *Config, v string) (err error) {
 			c.PollInterval, err = seconds(v, 1, 24*3600)
@@ -204,7 +204,7 @@ func options() []option {
 			return err
 		}},
 		{"server", "s", "", "false", "Run as server", setBool(func(c *Config) *bool { return &c.Server })},
-		{"server-listen-address", "S", "string", "127.0.0.1:3000", "Server listen address", setAddress(func(c *Config) *string { return &c.RelayAddress })},
+		{"server-listen-address", "S", "string", "127.0.0.1:3000", "Server listen address", setAddress("127.0.0.1:3000", func(c *Config) *string { return &c.RelayAddress })},
 		{"tls-cert", "", "string", "", "Certificate file (PEM) for https, relays and edges; self-signed when empty", setString(func(c *Config) *string { return &c.TLSCert })},
 		{"tls-key", "", "string", "", "Key file (PEM) of --tls-cert", setString(func(c *Config) *string { return &c.TLSKey })},
 		{"token", "t", "string", defaultToken, "Security token (recommend placing in config file)", setToken},
@@ -227,14 +227,14 @@ func setBool(field func(*Config) *bool) func(*Config, string) error {
 	}
 }
 
-func setAddress(field func(*Config) *string) func(*Config, string) error {
+func setAddress(example string, field func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, v string) error {
 		_, port, err := net.SplitHostPort(v)
 		if err == nil {
 			_, err = wholeNumber(port, 0, 65535)
 		}
 		if err != nil {
-			return fmt.Errorf("must be host:port, such as 127.0.0.1:3000, not %q", v)
+			return fmt.Errorf("must be host:port, such as %s, not %q", example, v)
 		}
 		*field(c) = v
 		return nil

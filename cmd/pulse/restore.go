@@ -41,7 +41,8 @@ func runRestore(ctx context.Context, args []string, stdout, stderr io.Writer) in
 }
 
 func printRestored(w io.Writer, dir string, m *manifest) error {
-	_, err := fmt.Fprintf(w, "%s holds the backup of %s by pulse %s: %s\nStart it with: pulse -s --data-dir %s%s\n",
+	_, err := fmt.Fprintf(w, "%s holds the backup of %s by pulse %s: %s\nStart it with: pulse -s --data-dir %s%s\n"+
+		"A copy of an edge must not run beside the original under the same --edge-name.\n",
 		dir, m.Created.Format(time.RFC3339), m.Pulse, m.summary(0), dir,
 		map[bool]string{true: " --influx-address embedded"}[m.Influx])
 	return err

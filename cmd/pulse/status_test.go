@@ -153,8 +153,11 @@ func TestClientTLS(t *testing.T) {
 	if code, stdout, stderr := runCommand("status", "--api", s.URL, "--tls-ca", ca, "--json"); code != command.ExitOK || stdout != "{}" {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}
-	if code, _, stderr := runCommand("status", "--api", s.URL); code != command.ExitFailure || !strings.Contains(stderr, "certificate") {
-		t.Errorf("without --tls-ca: exit %d, %q", code, stderr)
+	for _, name := range []string{"status", "edges"} {
+		code, _, stderr := runCommand(name, "--api", s.URL)
+		if code != command.ExitFailure || !strings.Contains(stderr, "--tls-ca: the server's certificate is not trusted") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s without --tls-ca: exit %d, %q", name, code, stderr)
+		}
 	}
 }
 

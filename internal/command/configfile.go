@@ -27,12 +27,13 @@ type ConfigFile struct {
 	// value of the flag.
 	Lists map[string]string
 	// Objects are the keys that may also hold an object, with what makes the value of the flag of it.
+	// A list and null are given to it as well, so that it says what is meant.
 	Objects map[string]ObjectReader
 	Example string // for a message about a file that is none
 }
 
-// An ObjectReader returns an object of the config file as the command line would have it. The error
-// does not repeat what may be a secret.
+// An ObjectReader returns an object of the config file as the command line would have it. It fails for
+// a list and for null. The error does not repeat what may be a secret.
 type ObjectReader func(object json.RawMessage) (value string, err error)
 
 // A fileError is a mistake in the config file. It does not repeat what the file holds, because that
@@ -79,7 +80,7 @@ func (c ConfigFile) Parse(path string, text []byte, set func(key, value string, 
 		if separator, ok := c.Lists[f.Name]; ok && kind == "a list" {
 			value, kind = listValue(f.Value, separator)
 		}
-		if read := c.Objects[f.Name]; read != nil && kind == "an object" {
+		if read := c.Objects[f.Name]; read != nil && kind != "" {
 			kind = ""
 			if value, err = read(f.Value); err != nil {
 				wrong = fmt.Sprintf("%q: %v", f.Name, err)

@@ -115,7 +115,7 @@ func (u *Uplink) connected(from uint64) {
 	u.set(StateConnected, "")
 	u.m.connections.Inc()
 	u.mu.Lock()
-	u.status.HubHas = from - 1
+	u.status.Known, u.status.HubHas = true, from-1
 	u.mu.Unlock()
 	u.log.Info("the hub is connected", "from", from, "last", u.o.Journal.LastSeq())
 }

@@ -1,6 +1,8 @@
 package link
 
 import (
+	"math"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -76,8 +78,9 @@ func newUplinkMetrics(reg prometheus.Registerer) *uplinkMetrics {
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pulse_uplink_connected", Help: "Whether there is a link to the hub."}),
 		lacks: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "pulse_uplink_lacks_events", Help: "Events of the journal that the hub has not confirmed."}),
+			Name: "pulse_uplink_lacks_events", Help: "Events of the journal that the hub has not confirmed; NaN until it has said what it has."}),
 	}
+	m.lacks.Set(math.NaN())
 	reg.MustRegister(m.events, m.missing, m.connections, m.connected, m.lacks)
 	return m
 }

@@ -29,6 +29,8 @@ type UplinkStatus struct {
 	Since time.Time `json:"since"`
 	// HubRelease is the hub's release, "" before the first connection.
 	HubRelease string `json:"hub_release,omitempty"`
+	// Known is whether the hub has said what it has since this start. HubHas and Lacks are 0 until then.
+	Known bool `json:"known"`
 	// HubHas is the number of the last event that the hub confirmed, Last that of the journal's last,
 	// and Lacks how many numbers lie between them.
 	HubHas uint64 `json:"hub_has"`

@@ -142,7 +142,9 @@ func (u *Uplink) Status() UplinkStatus {
 	s.Gaps = slices.Clone(s.Gaps)
 	s.Notice = u.notice.at(u.o.Now())
 	s.Last = last
-	s.Lacks = last - min(s.HubHas, last)
+	if s.Known {
+		s.Lacks = last - min(s.HubHas, last)
+	}
 	return s
 }
 
@@ -184,7 +186,9 @@ func (u *Uplink) run() {
 func (u *Uplink) pulse() {
 	u.wg.Go(func() {
 		every(u.ctx, func() bool {
-			u.m.lacks.Set(float64(u.Status().Lacks))
+			if s := u.Status(); s.Known {
+				u.m.lacks.Set(float64(s.Lacks))
+			}
 			return true
 		})
 	})

@@ -1,5 +1,5 @@
 import {address, ask, get, isHub, send, statsOf, type Alert, type Edges, type Override, type Params, type Relay, type Trial} from "./api"
-import {clock, number, placed, span, tagsText, unitOf} from "./format"
+import {clock, number, span, tagsText, unitOf} from "./format"
 import {linesOf, plot, type Options} from "./plot"
 import {askRange} from "./range"
 import {go} from "./route"
@@ -119,8 +119,8 @@ async function edit(root: HTMLElement, id: string | undefined, signal: AbortSign
   await test()
 }
 
-// upkeep lists silent relays, which can be forgotten, and overrides, which can be made and ended: here,
-// or at an edge of this hub, through its link.
+// upkeep lists silent relays, and overrides, which can be made and ended: here, or at an edge of this
+// hub, through its link. Relays can be forgotten only where they connect, so those of an edge only there.
 async function upkeep(root: HTMLElement, signal: AbortSignal): Promise<void> {
   let edge = ""
   const at = h("div", {class: "bar"}), says = h("div", {}), trouble = h("div", {}), silent = h("div", {}), overrides = h("div", {})
@@ -150,7 +150,7 @@ async function upkeep(root: HTMLElement, signal: AbortSignal): Promise<void> {
     if (!wanted()) return
     const gone = relays.filter(r => !r.connected)
     fill(silent, h("h2", {}, "Silent hosts"), gone.length === 0 ? h("p", {class: "dim"}, "Every host that is known is connected.") : h("div", {class: "table"}, h("table", {}, h("tbody", {}, gone.slice(0, 200).map(r => h("tr", {}, h("td", {}, r.id), h("td", {class: "dim"}, r.last_seen ? `last seen ${clock(Date.parse(r.last_seen) / 1000)}` : "never seen"),
-      h("td", {class: "right"}, button("Forget", () => { if (confirm(`Forget ${placed(where[0]?.[1] ?? "", r.id)}? Its history stays.`)) void act(send("DELETE", address(`/relays/${encodeURIComponent(r.id)}`, where))) }, "danger"))))))))
+      edge ? null : h("td", {class: "right"}, button("Forget", () => { if (confirm(`Forget ${r.id}? Its history stays.`)) void act(send("DELETE", `/relays/${encodeURIComponent(r.id)}`)) }, "danger"))))))))
     fill(overrides, active.map(o => h("div", {class: "bar"}, `${Object.entries(o.collectors).map(([c, s]) => `${c} every ${span(s)}`).join(", ")} of ${number(o.relays.length)} ${o.relays.length === 1 ? "relay" : "relays"}, ${span(o.remaining)} left`, button("End", () => void act(send("DELETE", address(`/overrides/${encodeURIComponent(o.id)}`, where)))))))
   }
   fill(root, at, says, trouble, silent, h("h2", {}, "Poll more often for a while"), overrides,

@@ -141,6 +141,7 @@ export interface Status {
 // Uplink is an edge's link to its hub. The numbers are of the edge's journal.
 export interface Uplink {
   edge: string; hub: string; state: "connecting" | "connected" | "refused"; since?: string; hub_release?: string
+  known: boolean // whether the hub has said since the start what it has
   hub_has: number; last: number; lacks: number; error?: string; notice?: string; gaps?: EdgeGap[] | null
 }
 // Edge is an edge as its hub sees it. The numbers are of the edge's journal, but for events.

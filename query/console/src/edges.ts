@@ -23,7 +23,7 @@ export async function edges({root, signal}: View): Promise<void> {
       const of = (state: Edge["state"]) => all.filter(e => e.state === state).length
       const parts = [`${all.length} ${all.length === 1 ? "edge" : "edges"}`, `${of("connected")} connected`, of("silent") ? h("strong", {class: "bad"}, `${of("silent")} silent`) : null, of("never") ? `${of("never")} never connected` : null, of("off") ? `${of("off")} off` : null].filter(p => p !== null)
       fill(summary, all.length === 0 ? null : parts.map((p, i) => [i ? ", " : "", p]))
-      fill(says, all.length ? null : h("p", {class: "empty"}, "No edge is known yet. An edge has a name and a token here, in ", h("code", {}, "\"edges\": {\"ams1\": {\"token\": \"…\"}}"), " of the config file or in ", h("code", {}, "--edges ams1=…"), ". It connects with ", h("code", {}, "--edge-name"), ", ", h("code", {}, "--hub-address"), " and ", h("code", {}, "--hub-token"), "."))
+      fill(says, all.length ? null : h("p", {class: "empty"}, "No edge is known yet. An edge has a name and a token here, in ", h("code", {}, "\"edges\": {\"ams1\": {\"token\": \"…\"}}"), " of the config file or in ", h("code", {}, "--edges ams1=…"), ". It connects with ", h("code", {}, "--edge-name"), ", ", h("code", {}, "--hub-address"), ", ", h("code", {}, "--hub-token"), " and, unless it trusts this hub's certificate anyway, ", h("code", {}, "--hub-ca"), "."))
       fill(cards, all.map(e => card(e, paces.get(e.name) ?? [])))
       fill(refused, answer.refused?.length ? [h("h2", {}, "Refused: names without a token here"),
         h("p", {class: "dim"}, "To let one in, give its name a token in \"edges\" of the config file or in --edges, and reload (SIGHUP). It tries again by itself."),
@@ -79,7 +79,7 @@ function behind(e: Edge, pace: Pace[]): HTMLElement | null {
       return h("p", {class: e.lacks > 1000 ? "warn" : ""}, `The hub lacks ${events(e.lacks)}, which ${e.name} hands over${rate ? `, ${number(rate)} a second` : ""}${gain > 0 && e.lacks > 1000 ? `: done in about ${span(e.lacks / gain)}` : ""}. `, line)
     }
     case "silent": return h("p", {}, e.lacks ? `The hub lacks ${events(e.lacks)} up to then, and what came since: they wait at ${e.name}.` : `The hub has all events up to then. What came since waits at ${e.name}.`)
-    case "never": return h("p", {}, "It has a token here. On the edge: ", h("code", {}, `--edge-name ${e.name} --hub-address THIS-HOST:PORT --hub-token …`))
+    case "never": return h("p", {}, "It has a token here. On the edge: ", h("code", {}, `--edge-name ${e.name} --hub-address THIS-HOST:PORT --hub-token … --hub-ca FILE`), ". FILE is this hub's certificate; leave it out if the edge trusts its authority.")
     case "off": return h("p", {}, "It is left off until it has one again. What it has handed over stays.")
   }
 }

@@ -59,12 +59,18 @@ export class Fleet {
   private async askPast(e: Edge, stats: string[], signal: AbortSignal): Promise<void> {
     const heard = moment(e.heard), stat = stats.includes("cpu_used") ? "cpu_used" : stats[0]
     if (heard === undefined || stat === undefined || this.past.has(e.name + e.heard)) return
-    const answer = await askRange({stat, by: ["host"], verb: "count", step: 60, filters: [["edge", e.name]]}, heard - 900, heard + 60, signal)
+    const at = heard + (e.clock_offset ?? 0) // by the edge's clock
+    const ask = (step: number, from: number) => askRange({stat, by: ["host"], verb: "count", step, filters: [["edge", e.name]]}, from, at + step, signal)
+    // A point has the time of its beginning, so the last two minutes are asked for by the second too.
+    // That needs single readings, which may be gone. After a day no minute is shown.
+    const answers = await Promise.all([ask(60, at - 900), ...(Date.now() / 1000 - at < 86_400 ? [ask(1, at - 120).catch(() => ({series: []}))] : [])])
     this.past.add(e.name + e.heard)
-    for (const s of answer.series) {
+    const seen = new Map<string, number>()
+    for (const answer of answers) for (const s of answer.series) {
       const id = s.tags.host ?? "", last = s.points.findLast(p => p[1])
-      if (last && !this.kept.has(keyOf(e.name, id))) this.kept.set(keyOf(e.name, id), {edge: e.name, id, time: last[0], values: {}, tags: {edge: e.name}})
+      if (last) seen.set(id, Math.min(at, Math.max(last[0], seen.get(id) ?? 0)))
     }
+    for (const [id, time] of seen) if (!this.kept.has(keyOf(e.name, id))) this.kept.set(keyOf(e.name, id), {edge: e.name, id, time, values: {}, tags: {edge: e.name}})
   }
 
   // hosts are all that are known, by this Pulse's relays and by answers of /latest to all figures'

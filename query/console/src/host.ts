@@ -27,7 +27,7 @@ export async function host({root, route, signal}: View): Promise<void> {
   const tell = (r: Relay | undefined, link = "") => {
     fill(facts, link ? [h("span", {class: "dot silent"}), link] : r ? [h("span", {class: `dot ${r.connected ? "ok" : "silent"}`}), r.connected ? "connected" : "silent",
       r.last_seen ? `, last reading ${span(ago(r.last_seen))} ago` : "", r.rejected ? `, ${number(r.rejected)} readings rejected` : "",
-      r.spool?.waiting_records ? `, ${number(r.spool.waiting_records)} records wait in its spool` : "", r.spool?.dropped_readings ? h("span", {class: "warn"}, `, its spool had no room for ${number(r.spool.dropped_readings)} readings`) : ""] : "This host is not known; what InfluxDB holds of it is shown.")
+      r.spool?.waiting_records ? `, ${number(r.spool.waiting_records)} records wait in its spool` : "", r.spool?.dropped_readings ? h("span", {class: "warn"}, `, its spool had no room for ${number(r.spool.dropped_readings)} readings`) : ""] : "This host is not known; what InfluxDB holds of it is shown")
   }
   // What an edge hands over late is not live: while it does, and shortly after, it is asked for again.
   let stale = false, missing = 0
@@ -38,7 +38,7 @@ export async function host({root, route, signal}: View): Promise<void> {
         if (at?.state !== "connected" || at.lacks > 100) missing = 3
         else if (missing > 0) missing--
         if (at?.state === "connected" && missing > 0) stale = true
-        if (!at) return tell(undefined, `There is no edge ${edge}; what InfluxDB holds of this host is shown.`)
+        if (!at) return tell(undefined, `There is no edge ${edge}; what InfluxDB holds of this host is shown`)
         if (at.state !== "connected") return tell(undefined, at.state === "silent" ? `edge ${edge} is silent for ${span(ago(at.since))}: what comes after waits there` : `edge ${edge} ${at.state === "off" ? "is off" : "has not connected yet"}`)
       }
       tell((await get<Relay[]>("/relays", edge ? [["edge", edge]] : [], signal)).find(r => r.id === id))

@@ -61,7 +61,7 @@ export async function hosts({root, route, signal}: View): Promise<void> {
       rows = [...sets].sort((a, b) => (a[0] < b[0] ? -1 : 1)).flatMap(([name, hosts]): Row[] => [{group: name ? `${group}:${name}` : `without ${group}`, hosts}, ...hosts])
     }
     const bad = all.filter(a => a.state === "silent").length, high = all.filter(a => a.state === "high").length
-    fill(summary, `${found.length === all.length ? all.length : `${found.length} of ${all.length}`} hosts`, bad ? h("strong", {class: "bad"}, `, ${bad} silent`) : ", all connected", high ? h("strong", {class: "warn"}, `, ${high} with high values`) : null)
+    fill(summary, `${found.length === all.length ? all.length : `${found.length} of ${all.length}`} ${all.length === 1 ? "host" : "hosts"}`, bad ? h("strong", {class: "bad"}, `, ${bad} silent`) : all.length === 1 ? ", connected" : ", all connected", high ? h("strong", {class: "warn"}, `, ${high} with high values`) : null)
     drawHead()
     body.style.height = `${rows.length * rowHeight}px`
     draw()

@@ -1,6 +1,6 @@
 import {ask, get, send, type Projection, type Reject, type Replay, type Status, type Uplink} from "./api"
 import {gapsOf} from "./edges"
-import {ago, bytes, clock, events, exact, moment, number, placed, span} from "./format"
+import {ago, bytes, clock, exact, moment, number, placed, span} from "./format"
 import {linesOf, plot} from "./plot"
 import {askRange, picker, windowOf} from "./range"
 import {go, href} from "./route"
@@ -44,7 +44,7 @@ export async function pipeline({root, route, signal}: View): Promise<void> {
     before = {at: now, m}
     const arrow = (per: number | null, what: string) => h("div", {class: `arrow${per ? " moving" : ""}`}, per === null ? "…" : `${number(per)} ${what}/s`, h("i"))
     const j = s.journal, read = rate("pulse_ingest_readings_total"), streams = total(m, "pulse_query_streams")
-    const lacked = s.uplink ? [...(lags.get("uplink") ?? []), s.uplink.lacks].slice(-90) : []
+    const lacked = s.uplink?.known ? [...(lags.get("uplink") ?? []), s.uplink.lacks].slice(-90) : []
     lags.set("uplink", lacked)
     fill(link, s.uplink ? uplink(s.uplink, lacked) : null)
     fill(flow,
@@ -166,7 +166,8 @@ function uplink(u: Uplink, lacked: number[]): HTMLElement {
   return h("section", {class: `box link${bad ? " failing" : ""}`, "aria-label": "link to the hub"}, h("h2", {}, h("span", {class: `dot ${bad ? "silent" : "ok"}`}), "Link to the hub"),
     h("p", {class: bad ? "bad" : ""}, h("strong", {}, state)),
     u.error ? notice(u.error) : null, u.notice ? notice(u.notice) : null,
-    h("p", {class: u.lacks ? "" : "good"}, u.lacks === 0 ? `The hub has all ${events(u.last)} of this journal. ` : `The hub has this journal's events up to ${exact(u.hub_has)} and lacks ${exact(u.lacks)}, ${u.state === "connected" ? "which are handed over now" : "which wait here"}. `, lacked.some(n => n > 0) ? sparkline(lacked) : null),
+    h("p", {class: u.lacks || !u.known ? "" : "good"}, !u.known ? "What the hub has is not known: there was no link since this start. What it lacks waits here." :
+      u.lacks === 0 ? `The hub has all events of this journal, up to number ${exact(u.last)}. ` : `The hub has this journal's events up to number ${exact(u.hub_has)} and lacks those up to number ${exact(u.last)}, ${u.state === "connected" ? "which are handed over now" : "which wait here"}. `, lacked.some(n => n > 0) ? sparkline(lacked) : null),
     gapsOf(u.gaps),
     h("p", {class: "dim"}, `This edge is ${u.edge}; the hub is ${u.hub}${u.hub_release ? `, Pulse ${u.hub_release.split(" ")[0]}` : ""}. Everything here goes on without the link.`))
 }

@@ -50,7 +50,7 @@ async function hub(page) {
     const stop = of.get("stop") === "0s" ? now : Number(of.get("stop"))
     const times = Array.from({length: 15}, (_, i) => Math.floor(stop / step - 14 + i) * step)
     const found = [...series, ...gone].filter(s => ["edge", "host"].every(k => !of.has(k) || of.getAll(k).includes(tagged(s)[k] ?? "")))
-    return {stat: "cpu_used", step, source: ["raw"], series: found.map(s => ({tags: Object.fromEntries(by.filter(k => tagged(s)[k]).map(k => [k, tagged(s)[k]])), points: times.map((t, i) => [t, s[3] + (i % 3)])}))}
+    return {stat: "cpu_used", step, source: ["raw"], series: found.map(s => ({tags: Object.fromEntries(by.filter(k => tagged(s)[k]).map(k => [k, tagged(s)[k]])), points: times.map((t, i) => [t, of.get("verb") === "count" && gone.includes(s) && t > now - 184 ? 0 : s[3] + (i % 3)])}))}
   })
   await page.route(url => url.pathname === "/live", route => {
     const url = new URL(route.request().url()), edge = url.searchParams.get("edge") ?? ""
@@ -74,7 +74,7 @@ export const scenarios = ({open, enter, accessible, shot, until, data, base}) =>
       await has("fra1", /^silent for 3m/, "The hub lacks 1,250 events up to then, and what came since: they wait at fra1.")
       await has("cust-7", /The hub lacks [\d,]+ events, which cust-7 hands over, \d+ a second: done in about 1m/, "Its clock is 4s behind this one", /^The hub will never get 1,500 events: 8,001–9,500 of the edge's journal, found .*: the edge's journal no longer held them/)
       await has("ship", "another Pulse uses this name, from 198.51.100.4:999: <b>rename</b> one of them", /^It began another history at its event 1, .*begun anew. The hub keeps what it had, up to event 5,000/, "Its clock is 1m 1s ahead of")
-      await has("lab", "never connected", "--edge-name lab", "Refused 30s ago, from 10.3.0.1:7: its token is wrong")
+      await has("lab", "never connected", /^It has a token here. On the edge: --edge-name lab .*--hub-token … --hub-ca FILE/, "Refused 30s ago, from 10.3.0.1:7: its token is wrong")
       await until("no link to hosts of an edge that never was here", async () => (await card("lab").getByRole("link").count()) === 0)
       await has("old", "off: it has no token here any more")
       await page.getByText("6 edges, 3 connected, 1 silent, 1 never connected, 1 off").waitFor()
@@ -101,6 +101,8 @@ export const scenarios = ({open, enter, accessible, shot, until, data, base}) =>
       await row(name).waitFor()
       assert.match(await row(name).textContent(), new RegExp(`^${state}.*${value}`), name)
     }
+    const age = await row("fra1/db9").locator(".age").textContent() // not since the beginning of a minute
+    assert.match(age, /^3m( [4-9]s| 1\ds)$/)
     await until("a line of the last hour", async () => (await row("ams1/web1").locator(".spark").count()) === 1)
     await accessible(page, "hosts of edges")
     await shot(page, "edgehosts-1280")
@@ -185,12 +187,12 @@ export const scenarios = ({open, enter, accessible, shot, until, data, base}) =>
     await page.getByText("Every host that is known is connected.").waitFor()
     await page.getByLabel("hosts and polls").selectOption("cust-7")
     await page.getByRole("cell", {name: "till"}).waitFor()
-    await page.getByRole("button", {name: "Forget", exact: true}).click()
+    assert.equal(await page.getByRole("button", {name: "Forget", exact: true}).count(), 0) // at the edge only
     await page.getByRole("button", {name: "End"}).click()
     await page.getByLabel("collector", {exact: true}).fill("host")
     await page.getByRole("button", {name: "Poll so"}).click()
-    await until("what was sent", async () => sent.length === 3)
-    assert.deepEqual(sent, [["DELETE", "/relays/till?edge=cust-7", null], ["DELETE", "/overrides/o1?edge=cust-7", null], ["POST", "/overrides", {duration: "10m", collectors: {host: "1s"}, edge: "cust-7"}]])
+    await until("what was sent", async () => sent.length === 2)
+    assert.deepEqual(sent, [["DELETE", "/overrides/o1?edge=cust-7", null], ["POST", "/overrides", {duration: "10m", collectors: {host: "1s"}, edge: "cust-7"}]])
     await accessible(page, "alerts of a hub")
     await page.getByLabel("hosts and polls").selectOption("fra1")
     await page.getByText("edge fra1 has had no link since 12:00").waitFor()
@@ -210,23 +212,24 @@ export const scenarios = ({open, enter, accessible, shot, until, data, base}) =>
     await page.getByText("This Pulse is no hub").waitFor()
 
     await page.route(url => url.pathname === "/status", async route => route.fulfill({json: {...(await (await route.fetch()).json()), uplink: {edge: "ams1", hub: "hub.example.org:7422", ...link}}}))
-    link = {state: "connected", since: ago(190), hub_release: "0.6.0 (commit abc, go1.26)", hub_has: 5000, last: 5000, lacks: 0, gaps: []}
+    link = {state: "connected", since: ago(190), hub_release: "0.6.0 (commit abc, go1.26)", known: true, hub_has: 5000, last: 5000, lacks: 0, gaps: []}
     await page.goto(`${base}/#/pipeline`)
     const box = page.getByRole("region", {name: "link to the hub"})
     await box.getByText(/^connected for 3m/).waitFor()
-    await box.getByText("The hub has all 5,000 events of this journal.").waitFor()
+    await box.getByText("The hub has all events of this journal, up to number 5,000.").waitFor()
     await box.getByText("This edge is ams1; the hub is hub.example.org:7422, Pulse 0.6.0.").waitFor()
     assert.equal(await page.getByRole("link", {name: "Edges"}).count(), 0)
-    link = {state: "connecting", since: ago(75), hub_has: 5000, last: 6250, lacks: 1250, error: "dial tcp 10.0.0.1:7422: connection refused: look whether the hub runs, and at its --hub-listen-address",
+    link = {state: "connecting", since: ago(75), known: true, hub_has: 5000, last: 6250, lacks: 1250, error: "dial tcp 10.0.0.1:7422: connection refused: look whether the hub runs, and at its --hub-listen-address",
       gaps: [{from: 100, to: 199, events: 100, time: ago(90), reason: "a block of the journal is damaged"}]}
     await box.getByText(/^not connected for 1m/).waitFor()
     await box.getByText("look whether the hub runs").waitFor()
-    await box.getByText("The hub has this journal's events up to 5,000 and lacks 1,250, which wait here.").waitFor()
+    await box.getByText("The hub has this journal's events up to number 5,000 and lacks those up to number 6,250, which wait here.").waitFor()
     await box.getByText("The hub will never get 100 events: 100–199 of the edge's journal").waitFor()
     await accessible(page, "an edge's pipeline")
     await shot(page, "uplink-1280")
-    link = {state: "refused", since: ago(5), hub_has: 0, last: 6250, lacks: 6250, error: "the hub has no token for ams1: add it to \"edges\" there", notice: "another Pulse uses this name"}
+    link = {state: "refused", since: ago(5), known: false, hub_has: 0, last: 6250, lacks: 0, error: "the hub has no token for ams1: add it to \"edges\" there", notice: "another Pulse uses this name"}
     await box.getByText(/^refused by the hub/).waitFor()
     await box.getByText("another Pulse uses this name").waitFor()
+    await box.getByText("What the hub has is not known: there was no link since this start.").waitFor()
   },
 })
