@@ -18,7 +18,7 @@ const maxRead = 4096
 // Record is one entry of the journal as a [Reader] returns it. Exactly one of Event, Relay and Err
 // is set.
 //
-// Other readers have the same Event and Relay: nobody may change them, or anything they point to. A
+// Other readers have the same Event, Relay and Data: nobody may change them, or anything they point to. A
 // record is valid until the Read after the next one of the same Reader. Strings stay valid for ever.
 type Record struct {
 	// Seq is the journal's sequence number of the record.
@@ -27,6 +27,8 @@ type Record struct {
 	Event *codec.Event
 	// Relay is the relay event, if the record is one.
 	Relay *codec.RelayEvent
+	// Data is the record as it is stored.
+	Data []byte
 	// Err says why the record could not be decoded (a *[codec.DecodeError], or [codec.ErrSubject]).
 	// The record counts as read.
 	Err error
@@ -241,7 +243,7 @@ func (r *Reader) record(m *nats.Msg) Record {
 
 // decode makes a record of what is stored. The record's event is in e.
 func decode(d *codec.Decoder, seq uint64, subject string, data []byte, e *codec.Event) Record {
-	rec := Record{Seq: seq}
+	rec := Record{Seq: seq, Data: data}
 	event, relayEvent := codec.Kind(subject)
 	switch {
 	case event:

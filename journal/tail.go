@@ -96,7 +96,7 @@ func (j *Journal) decoded(b *tailBatch) []Record {
 		j.tail.mu.Lock()
 		defer j.tail.mu.Unlock()
 		b.records = j.tail.decode(b.first, b.messages)
-		b.messages = nil
+		b.messages = nil // the records have the data
 		for i := range b.records {
 			if b.records[i].Err != nil {
 				j.m.undecodable.Inc()

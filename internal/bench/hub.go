@@ -91,8 +91,8 @@ func (h *benchHub) connect(e *benchEdge, i int) (err error) {
 }
 
 // runUplink compares the speed of an edge's journal without a link, with one, and with one that is
-// down. The three take turns, and the fastest turn of each counts. The hub has what the edge leaves of
-// the machine, because hubs are elsewhere.
+// down. The three take turns, and the fastest turn of each counts. The hub keeps nothing, because hubs are
+// elsewhere.
 func (b *bench) runUplink(ctx context.Context) error {
 	turns, lasts := 6, 3*time.Second
 	if b.long {
@@ -118,23 +118,26 @@ func (b *bench) runUplink(ctx context.Context) error {
 }
 
 func (b *bench) uplinkTurn(ctx context.Context, name, way string, lasts time.Duration) (v speed, err error) {
-	h, err := b.startHub(ctx, name+"-hub")
+	h, err := b.startSink(ctx, name+"-hub")
 	if err != nil {
 		return v, err
 	}
 	defer h.end()
 	if way != "on" {
-		h.Kill() // so that the machine has nothing else to do
-	} else if err := giveWay(h.Pid()); err != nil {
-		return v, err
+		h.end() // so that the machine has nothing else to do
 	}
 	dir := filepath.Join(b.dir, name)
 	var one edges
 	defer func() {
-		err = errors.Join(err, one.close(), os.RemoveAll(dir), os.RemoveAll(dir+"-hub"))
+		err = errors.Join(err, one.close(), os.RemoveAll(dir))
 	}()
 	e, err := one.open(ctx, dir, time.Hour)
 	if err != nil {
+		return v, err
+	}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	if err := readAlong(reading, e.journal); err != nil {
 		return v, err
 	}
 	if way != "off" {
@@ -143,6 +146,21 @@ func (b *bench) uplinkTurn(ctx context.Context, name, way string, lasts time.Dur
 		}
 	}
 	return e.push(ctx, sampleEvent(), lasts)
+}
+
+// readAlong reads a journal as the projections of every Pulse do, until ctx ends.
+func readAlong(ctx context.Context, j *journal.Journal) error {
+	reader, err := j.ReadFrom(j.LastSeq() + 1)
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer func() { _ = reader.Close() }() // it never fails
+		for err == nil {
+			_, err = reader.Read(ctx, 1000)
+		}
+	}()
+	return nil
 }
 
 // giveWay makes a process run only when nothing else wants to. Linux has a priority for each thread, and

@@ -98,6 +98,13 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == sinkCommand {
+		if err := runSink(ctx, os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	if b.part != "" && !slices.ContainsFunc(slices.Concat(b.parts(), b.longParts()), func(p part) bool { return p.name == b.part }) {
 		fmt.Fprintf(os.Stderr, "bench: there is no part %q\n", b.part)

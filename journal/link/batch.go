@@ -20,7 +20,7 @@ const (
 )
 
 // A batch is, compressed: the number of its first event, the edge's clock, and for each event its kind
-// ('e' or 'r'), its length and its JSON, as the codec writes it. Numbers are varints.
+// ('e' or 'r'), its length and its JSON, as the edge has it stored. Numbers are varints.
 type batch struct {
 	first uint64
 	count int
@@ -29,29 +29,24 @@ type batch struct {
 	out   []byte
 }
 
-// add adds a record that has an event or a relay event.
+// add adds a record that has an event or a relay event. One that was not read from a journal is encoded.
 func (b *batch) add(rec *journal.Record) error {
 	if b.count == 0 {
 		b.first, b.plain = rec.Seq, b.plain[:0]
 	}
-	kind, start := byte('e'), len(b.plain)
-	if rec.Event == nil {
+	kind, data, err := byte('e'), rec.Data, error(nil)
+	switch {
+	case rec.Event == nil:
 		kind = 'r'
-	}
-	// The length comes first: room for the longest, and then the event is moved to behind it.
-	const room = binary.MaxVarintLen32 + 1
-	b.plain = append(b.plain, make([]byte, room)...)
-	if rec.Event != nil {
-		var err error
-		if b.plain, err = codec.EncodeEvent(b.plain, rec.Event); err != nil {
-			b.plain = b.plain[:start]
+		if data == nil {
+			data = codec.EncodeRelayEvent(nil, rec.Relay)
+		}
+	case data == nil:
+		if data, err = codec.EncodeEvent(nil, rec.Event); err != nil {
 			return err
 		}
-	} else {
-		b.plain = codec.EncodeRelayEvent(b.plain, rec.Relay)
 	}
-	data := b.plain[start+room:]
-	b.plain = append(b.plain[:start], kind)
+	b.plain = append(b.plain, kind)
 	b.plain = binary.AppendUvarint(b.plain, uint64(len(data)))
 	b.plain = append(b.plain, data...)
 	b.count++

@@ -75,3 +75,24 @@ func BenchmarkCatchUp(b *testing.B) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
+
+// BenchmarkBatch is an event of ten readings on its way into a batch.
+func BenchmarkBatch(b *testing.B) {
+	e := &codec.Event{Relay: "web-0042", Time: 1795416970017829163}
+	for i := range 10 {
+		e.Collectors = append(e.Collectors, codec.Collector{Name: "stat_" + string(rune('0'+i)), Tags: []string{"service:web"}, Stats: []codec.Stat{{ID: "stat_" + string(rune('0'+i)), Value: float64(i) + 0.0042}}})
+	}
+	var batch batch
+	sent := 0
+	b.ReportAllocs()
+	for i := range b.N {
+		e.Time++
+		if err := batch.add(&journal.Record{Seq: uint64(i + 1), Event: e}); err != nil {
+			b.Fatal(err)
+		}
+		if batch.full() {
+			sent += len(batch.take(1))
+		}
+	}
+	b.ReportMetric(float64(sent)/float64(b.N), "B/event")
+}

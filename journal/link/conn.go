@@ -132,7 +132,7 @@ func (c *conn) expect(kind byte, v any) error {
 		return &refusedError{r}
 	}
 	if got != kind {
-		return fmt.Errorf("a frame of type %q instead of %q", got, kind)
+		return fmt.Errorf("a frame of type %q instead of %q: is it the hub's --hub-listen-address?", got, kind)
 	}
 	return json.Unmarshal(payload, v)
 }

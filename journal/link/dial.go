@@ -135,9 +135,12 @@ func greetingError(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
+	var noTLS tls.RecordHeaderError
 	switch {
 	case errors.As(err, &unknown):
-		return fmt.Errorf("the hub's certificate is not trusted: give the hub's certificate, or that of its authority, with --hub-ca (%w)", err)
+		return errors.New("the hub's certificate is not trusted: give the certificate that it has now, or that of its authority, with --hub-ca")
+	case errors.As(err, &noTLS):
+		return fmt.Errorf("no TLS there: is it the hub's --hub-listen-address? (%w)", err)
 	case errors.As(err, &name), errors.As(err, &invalid):
 		return fmt.Errorf("the hub's certificate does not fit --hub-address (%w)", err)
 	}

@@ -7,10 +7,11 @@
 // An edge's journal numbers its events without a gap. The hub stores each event with the name of the
 // edge and the event's number there (codec.Event.Edge and Origin), through the same committer and the
 // same fsync as the events of its own relays, and only then confirms it. So the newest event of an edge
-// in the hub's journal says what the hub has, whatever was killed, restored or lost: nothing else is
-// kept about it at either end. At the start of every connection the hub says which event that is, and
-// the edge looks whether its journal has the same event under this number. If so, it goes on after it.
-// If not, one of the two has another history, and resume.go finds the last event that both share.
+// in the hub's journal says what the hub has, whatever was killed, restored or lost. At the start of
+// every connection the hub says which event that is, and the edge looks whether its journal has the
+// same event under this number. If so, it goes on after it. If not, one of the two has another history:
+// the hub also says where older histories of the edge ended, and resume.go finds the last event that
+// both share.
 //
 // # The protocol
 //
@@ -20,10 +21,10 @@
 //	hub   greeting  {"protocol":1,"oldest":1,"release":"..."}
 //	edge  hello     {"protocol":1,"oldest":1,"release":"...","edge":"ams1","token":"...","instance":"...","journal":"..."}
 //	hub   refusal   {"reason":"...","again_ms":5000}                 and closes; or
-//	      welcome   {"journal":"...","has":8000,"relay":"web1","time":1795416970017829163}
-//	edge  find      {"origin":7000}                                  as often as it wants
+//	      welcome   {"histories":[{"name":1,"journal":"...","tip":{"origin":8000,"relay":"web1","time":1795416970017829163}}]}
+//	edge  find      {"history":1,"origin":7000}                      as often as it wants
 //	hub   found     {"origin":6999,"relay":"web1","time":...}        the last event up to that number; origin 0: none
-//	edge  begin     {"from":8001,"anew":false,"reason":""}
+//	edge  begin     {"from":8001,"of":1}
 //	      events    a batch with consecutive numbers
 //	      gap       {"from":1,"to":5,"reason":"...","told":true}     numbers that the hub will never get
 //	      ping      {"now":...,"last":9000}                          every second

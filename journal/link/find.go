@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"math"
 
 	"github.com/nanopack/pulse/journal"
 )
@@ -15,6 +16,8 @@ type Journal interface {
 	NextOf(ctx context.Context, edge string, seq uint64) (journal.Record, bool, error)
 	// LastSeq is the number of the newest durable event.
 	LastSeq() uint64
+	// State tells which the oldest is.
+	State(ctx context.Context) (journal.State, error)
 }
 
 // nameOf is what an event of an edge is known by. It is zero for a record that cannot be read.
@@ -29,34 +32,48 @@ func nameOf(rec *journal.Record) event {
 }
 
 // newest returns the newest event of an edge that the hub has, and the number of its record, zero if
-// there is none.
+// there is none. It may be one that retention has dropped from the hub's journal since.
 func newest(ctx context.Context, j Journal, edge string, s *stored) (event, uint64, error) {
 	rec, ok, err := j.LastOf(ctx, edge)
-	if err != nil || !ok {
+	if err != nil {
 		return event{}, 0, err
+	}
+	if !ok {
+		st, err := j.State(ctx)
+		if err != nil || s.TipRecord >= st.FirstSeq { // it is lost, and comes again
+			return event{}, 0, err
+		}
+		return s.Tip, s.TipRecord, nil
 	}
 	if e := nameOf(&rec); e.Origin > 0 {
 		return e, rec.Seq, nil
 	}
 	// It is damaged. What is before it is not, or comes once more.
-	e, err := findUpTo(ctx, j, edge, s, rec.Seq, ^uint64(0))
+	list := s.known(event{}, rec.Seq)
+	e, err := findUpTo(ctx, j, edge, list, list[len(list)-1].Start, rec.Seq, math.MaxUint64)
 	return e, rec.Seq, err
 }
 
-// findUpTo returns the last event of an edge up to the number origin in the histories that led to the one
-// whose newest record is last. It is zero if the hub has none (any more).
-func findUpTo(ctx context.Context, j Journal, edge string, s *stored, last, origin uint64) (event, error) {
-	list := s.known(last)
-	end := last
+// findUpTo returns the last event of an edge up to the number origin in one of the histories, named by
+// its Start, and those that it goes on from. last is the hub's newest record of the edge. The event is
+// zero if the hub has none (any more).
+func findUpTo(ctx context.Context, j Journal, edge string, list []history, name, last, origin uint64) (event, error) {
 	for k := len(list) - 1; k >= 0; k-- {
-		if h := list[k]; h.At <= origin {
+		h, end := list[k], last
+		if k < len(list)-1 {
+			end = list[k+1].Start - 1
+		}
+		if h.Start != name {
+			continue
+		}
+		if h.At <= origin {
 			e, err := search(ctx, j, edge, h.Start, end, origin)
 			if err != nil || e.Origin > 0 {
 				return e, err
 			}
 		}
-		end = list[k].Start - 1
-		origin = min(origin, list[k].At-1) // what follows in an older history is not of this one
+		name = h.From
+		origin = min(origin, h.At-1) // what follows in an older history is not of this one
 	}
 	return event{}, nil
 }

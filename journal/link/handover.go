@@ -26,7 +26,6 @@ type handover struct {
 	ctx context.Context // ends with the connection
 	wg  sync.WaitGroup
 
-	has    event // the hub's newest, when the connection began
 	batch  batch
 	since  time.Time // when the batch got its first record
 	next   uint64    // the number that comes next

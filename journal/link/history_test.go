@@ -178,6 +178,86 @@ func TestHistories(t *testing.T) {
 			w.up()
 			w.say(5)
 		}, want{1, 100, 1}},
+		"another Pulse of the name for a while, and the first again": {func(w *world) {
+			for range 2 {
+				w.down()
+				w.save(w.edge, "first")
+				w.wipe(w.edge, "journal", "pulse.db")
+				w.offline(30)
+				w.up()
+				w.edge.level()
+				w.say(3)
+				w.edge.level()
+				w.down()
+				w.restore(w.edge, "first")
+				w.offline(20)
+				w.up()
+				w.say(10)
+				w.edge.level()
+			}
+		}, want{4, 33, 131}},
+		"a copy for a while, and the original again": {func(w *world) {
+			w.down()
+			w.save(w.edge, "old")
+			w.up()
+			w.say(70)
+			w.edge.level()
+			w.down()
+			w.save(w.edge, "original")
+			w.restore(w.edge, "old")
+			w.offline(15)
+			w.up()
+			w.edge.level()
+			w.down()
+			w.save(w.edge, "copy")
+			w.restore(w.edge, "original")
+			w.offline(5)
+			w.up()
+			w.edge.level()
+			w.down()
+			w.restore(w.edge, "copy")
+			w.up()
+			w.say(8)
+		}, want{3, 175, 116}},
+		"set back to before an earlier set-back, and the first original again": {func(w *world) {
+			w.down()
+			w.save(w.edge, "100")
+			w.offline(20)
+			w.save(w.edge, "120")
+			w.offline(20)
+			w.up()
+			w.edge.level()
+			w.down()
+			w.save(w.edge, "140")
+			w.restore(w.edge, "120")
+			w.offline(30)
+			w.up()
+			w.edge.level()
+			w.down()
+			w.restore(w.edge, "100")
+			w.offline(30)
+			w.up()
+			w.edge.level()
+			w.down()
+			w.restore(w.edge, "140")
+			w.offline(1)
+			w.up()
+		}, want{3, 130, 141}},
+		"the hub's journal dropped all of the edge": {func(w *world) {
+			w.down()
+			w.hub.options.Retention = time.Second
+			w.hub.open()
+			w.hub.make(1) // beside it
+			eventually(w.t, "the events are dropped", func() bool {
+				st, err := w.hub.j.State(context.Background())
+				return err == nil && st.FirstSeq > 101
+			})
+			w.hub.close()
+			w.hub.options.Retention = 0
+			w.said = nil
+			w.up()
+			w.say(10)
+		}, want{}},
 		"hub wiped": {func(w *world) {
 			w.down()
 			w.wipe(w.hub, "journal", "pulse.db")

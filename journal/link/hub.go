@@ -97,15 +97,20 @@ func NewHub(o HubOptions) (*Hub, error) {
 	}
 	for name, s := range known {
 		e := &edge{name: name, stored: *s, since: s.Heard}
-		at, _, err := newest(h.ctx, o.Journal, name, s)
+		tip, last, err := newest(h.ctx, o.Journal, name, s)
 		if err != nil {
 			return nil, err
 		}
-		e.has = at.Origin
+		if e.has = tip.Origin; last > s.TipRecord {
+			e.stored.Tip, e.stored.TipRecord = tip, last
+			if err := h.registry.save(name, &e.stored); err != nil {
+				return nil, err
+			}
+		}
 		h.edges[name] = e
 	}
-	h.SetTokens(o.Tokens)
 	h.m = newHubMetrics(o.Registerer, h)
+	h.SetTokens(o.Tokens)
 	return h, nil
 }
 
@@ -121,6 +126,8 @@ func (h *Hub) SetTokens(tokens map[string]string) {
 		if h.edges[name] == nil && codec.ValidEdge(name) {
 			h.edges[name] = &edge{name: name}
 		}
+		h.m.events.WithLabelValues(name)
+		h.m.missing.WithLabelValues(name) // so that the first gap is an increase
 	}
 	for name, e := range h.edges {
 		if h.tokens[name] == nil && e.stored.Heard.IsZero() && e.session == nil {
@@ -239,7 +246,13 @@ func (h *Hub) RefusedNames() []UnknownEdge {
 // refuse notes a refusal.
 func (h *Hub) refuse(name string, r Refusal) {
 	h.m.refused.Inc()
-	h.log.WarnRarely("refused", "an edge was refused", "edge", name, "addr", r.Address, "reason", r.Reason)
+	kind := "refused" // each edge that is known by itself, and the others together
+	h.mu.Lock()
+	if h.edges[name] != nil {
+		kind += " " + name
+	}
+	h.mu.Unlock()
+	h.log.WarnRarely(kind, "an edge was refused", "edge", name, "addr", r.Address, "reason", r.Reason)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e := h.edges[name]; e != nil {

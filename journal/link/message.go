@@ -44,21 +44,27 @@ type event struct {
 }
 
 type welcome struct {
-	// Journal is the edge's journal that the hub last got events of, "" if it knows of none.
+	// Histories are what the hub has of the edge, the newest last.
+	Histories []told `json:"histories"`
+}
+
+// told is a history as the edge gets to know it.
+type told struct {
+	Name    uint64 `json:"name"`
 	Journal string `json:"journal"`
-	// Has is the newest event of the edge that the hub has.
-	Has event `json:"has"`
+	Tip     event  `json:"tip"` // its last event
 }
 
 type find struct {
-	Origin uint64 `json:"origin"`
+	History uint64 `json:"history"`
+	Origin  uint64 `json:"origin"`
 }
 
 type begin struct {
 	From uint64 `json:"from"`
-	// Anew: the edge has another history than the hub from this number on.
-	Anew   bool   `json:"anew"`
-	Reason string `json:"reason,omitempty"`
+	// Of is the history that the edge goes on from, 0 for none.
+	Of     uint64 `json:"of"`
+	Reason string `json:"reason,omitempty"` // of anything else than going on with the newest
 }
 
 type gap struct {

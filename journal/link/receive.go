@@ -23,24 +23,20 @@ func (s *session) begin(b begin) error {
 	h.mu.Lock()
 	st := &s.edge.stored
 	var told *Begun
-	switch {
-	case s.has.Origin == 0:
-		st.Histories = nil
-	case b.Anew:
-		add := Begun{h.o.Now().UTC(), b.From, s.has.Origin, b.Reason}
+	st.Histories = s.known
+	switch n := len(s.known); {
+	case n == 0:
+		st.Histories = []history{{Start: 1, At: b.From, Journal: s.journal}}
+	case b.Of == s.known[n-1].Start && b.From == s.known[n-1].Tip.Origin+1:
+		st.Histories[n-1].Journal = s.journal
+	default:
+		add := Begun{h.o.Now().UTC(), b.From, s.known[n-1].Tip.Origin, b.Reason}
 		if st.addBegun(add) {
 			told = &add
 		}
-		next := history{h.o.Journal.LastSeq() + 1, b.From}
-		if st.Journal != s.journal {
-			st.Histories = []history{next}
-		} else {
-			st.Histories = append(st.known(s.last), next)
-		}
-	case len(st.Histories) > 0:
-		st.Histories = st.known(s.last)
+		st.Histories = append(st.Histories, history{Start: h.o.Journal.LastSeq() + 1, At: b.From, From: b.Of, Journal: s.journal})
+		st.Histories = st.Histories[max(0, len(st.Histories)-keepHistories):]
 	}
-	st.Journal = s.journal
 	copied := st.clone()
 	h.mu.Unlock()
 	if told != nil {

@@ -15,30 +15,38 @@ import (
 const bucketName = "edges"
 
 const (
-	// keepGaps and keepBegun bound what is kept of an edge's troubles, the oldest going first.
-	keepGaps  = 100
-	keepBegun = 20
+	// keepGaps, keepBegun and keepHistories bound what is kept of an edge, the oldest going first.
+	keepGaps      = 100
+	keepBegun     = 20
+	keepHistories = 50
 )
 
-// stored is what a hub keeps of an edge beside its events. Only what people read, and the start of
-// histories, depends on it: which event the edge goes on with is in the journal.
+// stored is what a hub keeps of an edge beside its events. Which event the edge goes on with is in the
+// journal, as long as the journal holds any.
 type stored struct {
-	Journal string    `json:"journal"` // the edge's journal
 	Heard   time.Time `json:"heard"`
 	Address string    `json:"address"`
 	Release string    `json:"release"`
 	Last    uint64    `json:"last"`
 	Gaps    []Gap     `json:"gaps,omitempty"`
 	Begun   []Begun   `json:"begun,omitempty"`
-	// Histories are those of the edge's journal that the hub has parts of, in order.
+	// Histories are those of the edge that the hub has parts of, in order.
 	Histories []history `json:"histories,omitempty"`
+	// Tip is the newest event that the hub had, and TipRecord its record, when it was last saved.
+	Tip       event  `json:"tip"`
+	TipRecord uint64 `json:"tip_record"`
 }
 
-// history says that the events of an edge from the number At on are in the hub's journal behind Start,
-// up to where the next history begins.
+// history is a part of the hub's journal in which the numbers of an edge rise: from the record Start on,
+// up to where the next history begins. Most edges have one.
 type history struct {
-	Start uint64 `json:"start"` // of the hub's journal
-	At    uint64 `json:"at"`
+	Start uint64 `json:"start"` // its name, too
+	At    uint64 `json:"at"`    // the first number of the edge in it
+	From  uint64 `json:"from"`  // the Start of the history that it goes on from, 0 for none
+	// Journal is the edge's journal that it came from, Tip its last event, which only the histories
+	// before the last one have.
+	Journal string `json:"journal"`
+	Tip     event  `json:"tip"`
 }
 
 // addGap adds a gap, unless it is there: an edge tells it again if no event came after it.
@@ -61,12 +69,17 @@ func (s *stored) addBegun(b Begun) bool {
 	return true
 }
 
-// known returns the histories of which the hub has an event. last is its newest record of the edge.
-func (s *stored) known(last uint64) []history {
+// known returns the histories of which the hub has an event, the last one with its tip. tip is the
+// hub's newest event of the edge, and last its record; zero if it has none.
+func (s *stored) known(tip event, last uint64) []history {
+	if last == 0 {
+		return nil
+	}
 	list := slices.DeleteFunc(slices.Clone(s.Histories), func(h history) bool { return h.Start > last })
 	if len(list) == 0 {
-		return []history{{Start: 1, At: 1}}
+		list = []history{{Start: 1, At: 1}}
 	}
+	list[len(list)-1].Tip = tip
 	return list
 }
 

@@ -40,9 +40,9 @@ type session struct {
 	reason string
 
 	// The receiver's own.
-	has   event
-	last  uint64 // the record of has
-	next  uint64 // the number that comes next; 0 before begin
+	known []history // the last one's tip is the newest event that the hub has
+	last  uint64    // the record of that event
+	next  uint64    // the number that comes next; 0 before begin
 	batch batchReader
 
 	asking sync.Mutex
@@ -177,8 +177,12 @@ func (s *session) end(reason string) {
 // over gives the edge's name back. The last thing that a session does.
 func (s *session) over(addr string) {
 	h := s.hub
+	tip, last, err := newest(context.WithoutCancel(h.ctx), h.o.Journal, s.edge.name, &stored{})
 	h.mu.Lock()
 	e := s.edge
+	if err == nil && last > 0 {
+		e.stored.Tip, e.stored.TipRecord = tip, last
+	}
 	e.session, e.since, e.stored.Heard = nil, s.heard.UTC(), s.heard.UTC()
 	copied := e.stored.clone()
 	h.mu.Unlock()
@@ -200,14 +204,19 @@ func (s *session) run() error {
 	h.mu.Lock()
 	before := s.edge.stored.clone()
 	h.mu.Unlock()
-	var err error
-	if s.has, s.last, err = newest(h.ctx, h.o.Journal, s.edge.name, before); err != nil {
+	tip, last, err := newest(h.ctx, h.o.Journal, s.edge.name, before)
+	if err != nil {
 		return s.cannot(err)
 	}
+	s.known, s.last = before.known(tip, last), last
 	h.mu.Lock()
-	s.edge.has = s.has.Origin
+	s.edge.has = tip.Origin
 	h.mu.Unlock()
-	if err := s.c.sendJSON(frameWelcome, welcome{before.Journal, s.has}); err != nil {
+	var w welcome
+	for _, k := range s.known {
+		w.Histories = append(w.Histories, told{k.Start, k.Journal, k.Tip})
+	}
+	if err := s.c.sendJSON(frameWelcome, w); err != nil {
 		return err
 	}
 	if err := s.c.SetDeadline(time.Time{}); err != nil { // the handshake's
@@ -269,10 +278,7 @@ func (s *session) take(ctx context.Context, kind byte, payload []byte) error {
 		if err := json.Unmarshal(payload, &f); err != nil {
 			return err
 		}
-		s.hub.mu.Lock()
-		known := s.edge.stored.clone()
-		s.hub.mu.Unlock()
-		e, err := findUpTo(ctx, s.hub.o.Journal, s.edge.name, known, s.last, f.Origin)
+		e, err := findUpTo(ctx, s.hub.o.Journal, s.edge.name, s.known, f.History, s.last, f.Origin)
 		if err != nil {
 			return s.cannot(err)
 		}
