@@ -47,17 +47,18 @@ const (
 // conn is one end of a connection. One goroutine receives; any may send.
 type conn struct {
 	net.Conn
-	idle time.Duration // for how long the other end may be silent (0: until a deadline that was set)
-	r    *bufio.Reader
-	in   []byte // the payload of the last frame
-	max  int    // the largest payload that is taken
+	under net.Conn      // the same without TLS
+	idle  time.Duration // for how long the other end may be silent (0: until a deadline that was set)
+	r     *bufio.Reader
+	in    []byte // the payload of the last frame
+	max   int    // the largest payload that is taken
 
 	mu  sync.Mutex // guards out, and writing
 	out []byte
 }
 
 func newConn(c net.Conn, idle time.Duration) *conn {
-	n := &conn{Conn: c, idle: idle, max: maxFrame}
+	n := &conn{Conn: c, under: c, idle: idle, max: maxFrame}
 	n.r = bufio.NewReaderSize(n, 64<<10)
 	return n
 }

@@ -53,7 +53,7 @@ type session struct {
 // serve is a connection from its first byte to its last.
 func (h *Hub) serve(raw net.Conn) {
 	defer func() { _ = raw.Close() }() // the other end sees it
-	addr := raw.RemoteAddr().String()
+	under, addr := raw, raw.RemoteAddr().String()
 	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return
 	}
@@ -66,7 +66,7 @@ func (h *Hub) serve(raw net.Conn) {
 		raw = t
 	}
 	c := newConn(raw, 0) // one deadline for all until it is known who it is
-	c.max = maxHello
+	c.max, c.under = maxHello, under
 	var hi hello
 	err := c.sendJSON(frameGreeting, greeting{protocol, oldestProtocol, h.o.Release})
 	if err == nil {
@@ -126,10 +126,10 @@ func (h *Hub) admit(c *conn, hi hello, addr string) (*session, *refusal) {
 	s := &session{hub: h, c: c, instance: hi.Instance, token: hi.Token, journal: hi.Journal, done: make(chan struct{}), asks: make(map[uint64]chan answer)}
 	for {
 		h.mu.Lock()
-		e := h.edges[hi.Edge]
-		if e == nil {
+		e, now := h.edges[hi.Edge], h.tokens[hi.Edge]
+		if e == nil || now == nil || !now.Equal(hi.Token) {
 			h.mu.Unlock()
-			return never("the token of this edge was removed")
+			return never("the token of this edge was removed or changed")
 		}
 		old := e.session
 		if old == nil {
@@ -171,7 +171,7 @@ func (s *session) end(reason string) {
 	if s.reason == "" {
 		s.reason = reason
 	}
-	_ = s.c.Close() // the receiver sees it
+	_ = s.c.under.Close() // the receiver sees it; TLS would wait for the other end
 }
 
 // over gives the edge's name back. The last thing that a session does.
