@@ -324,6 +324,7 @@ const scenarios = {
     const page = await open({expected: text => /40[04]/.test(text)})
     await enter(page)
     await page.getByText("<svg/onload=window.hit=1>", {exact: true}).waitFor()
+    await page.getByText("1 host, connected", {exact: true}).waitFor()
     for (const view of ["hosts?group=rack", "host/" + encodeURIComponent("<svg/onload=window.hit=1>"), "explore?stat=" + encodeURIComponent("<img/src=x/onerror=window.hit=1>") + "&by=rack,host", "pipeline", "alerts",
       "alerts/new", "explore?stat=%3Cimg%20src%3Dx%20onerror%3Dwindow.hit%3D1%3E&f.%3Cb%3E=%3Cb%3E", "<svg/onload=window.hit=1>", "alerts/%3Csvg%20onload=window.hit=1%3E", "host/%", "explore?range=<b>&from=x"]) {
       await page.goto(`${base}/#/${view}`)
