@@ -155,7 +155,7 @@ func TestEdgeAndHub(t *testing.T) {
 	if err := w.hub.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.await("connecting", "the hub's certificate is not trusted: give the hub's certificate, or that of its authority, with --hub-ca")
+	w.await("connecting", "the hub's certificate is not trusted: give the certificate that it has now, or that of its authority, with --hub-ca")
 	w.trust()
 	w.hangUp(w.edge)
 	w.await("connected", "")
