@@ -8,25 +8,40 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nanopack/pulse/internal/command"
+	"github.com/nanopack/pulse/internal/freeport"
+	"github.com/nanopack/pulse/internal/selfsigned"
 )
 
-// TestOperations compares docs/OPERATIONS.md with a running server. Every metric in the page is in
+// TestOperations compares docs/OPERATIONS.md with running servers. Every metric in the page is in
 // /metrics from the start, so that an alert on the metric can fire. Every flag in the page exists.
 func TestOperations(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "OPERATIONS.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := startServer(t, t.TempDir(), "--influx-address", "embedded")
+	// A hub and an edge have all metrics between them.
+	address, cert, key := freeport.Of(t), filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	if err := selfsigned.Make(cert, key, "hub", address); err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, t.TempDir(), "--influx-address", "embedded", "--hub-listen-address", address, "--edges", "ams1=token-of-ams1", "--tls-cert", cert, "--tls-key", key)
+	edge := startServer(t, t.TempDir(), "--influx-address", "embedded", "--edge-name", "ams1", "--hub-address", address, "--hub-token", "token-of-ams1", "--hub-ca", cert)
+	await(t, s, "the edge is heard", time.Minute, func() error {
+		_, err := s.Metric("pulse_hub_edge_heard_timestamp_seconds")
+		return err
+	})
 	metrics := regexp.MustCompile(`\bpulse_[a-z_]+`).FindAllString(string(text), -1)
 	if len(metrics) < 10 {
 		t.Errorf("it names %q: is it still the same document?", metrics)
 	}
 	for _, name := range metrics {
 		if _, err := s.Metric(name); err != nil {
-			t.Error(err)
+			if _, err := edge.Metric(name); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	for _, match := range regexp.MustCompile("`(?:pulse )?--([a-z-]+)").FindAllStringSubmatch(string(text), -1) {
