@@ -144,10 +144,9 @@ func (d *Decoder) DecodeRelayEvent(data []byte, e *RelayEvent) error {
 	return p.finish()
 }
 
-// spool reads three numbers: the id, first and seq.
+// spool reads three numbers: the id, first and seq. What is null stays as it is, what is not there is 0.
 func (d *Decoder) spool(s *Spool) {
-	p, id, nth := &d.p, int64(0), 0
-	*s = Spool{}
+	p, id, nth := &d.p, int64(s.ID), 0
 	p.array(func() {
 		switch nth++; nth {
 		case 1:
@@ -160,6 +159,14 @@ func (d *Decoder) spool(s *Spool) {
 			p.skip()
 		}
 	})
+	switch nth {
+	case 0:
+		id, s.First, s.Seq = 0, 0, 0
+	case 1:
+		s.First, s.Seq = 0, 0
+	case 2:
+		s.Seq = 0
+	}
 	if s.ID = uint32(id); int64(s.ID) != id {
 		p.fail("the id of a spool out of range")
 	}

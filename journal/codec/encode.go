@@ -82,11 +82,13 @@ func EncodeEvent(dst []byte, e *Event) ([]byte, error) {
 }
 
 func appendOrigin(dst []byte, edge string, origin int64) []byte {
-	if edge == "" {
-		return dst
+	if edge != "" {
+		dst = appendString(append(dst, `,"edge":`...), edge)
 	}
-	dst = appendString(append(dst, `,"edge":`...), edge)
-	return strconv.AppendInt(append(dst, `,"origin":`...), origin, 10)
+	if origin != 0 {
+		dst = strconv.AppendInt(append(dst, `,"origin":`...), origin, 10)
+	}
+	return dst
 }
 
 func appendSpool(dst []byte, s Spool) []byte {

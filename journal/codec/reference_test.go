@@ -151,6 +151,8 @@ func decodeJSON(data []byte) (*Event, error) {
 }
 
 var decodeCases = []string{
+	`{"spool":[1],"spool":[null]}`, `{"spool":[1,2,3],"spool":[null,4]}`, `{"spool":[1,2,3],"spool":null}`, `{"spool":[1,2,3],"spool":[]}`,
+	`{"origin":1}`, `{"edge":"a"}`, `{"edge":"é\u0000","origin":-1,"v":1}`, `{"edge":1}`, `{"origin":"x"}`,
 	`{"v":1,"relay":"web1","time":1795416970017829163,"collectors":[{"name":"cpu","tags":["service:web1","guy"],"stats":{"used":0.25,"idle":0.75}}]}`,
 	` { "collectors" : [ { "stats" : { "a" : 1e3 , "b":-0.5E-2 } , "tags" : [ ] , "name" : "x" } ] , "time" : -5 , "relay" : "r" , "v" : 1 } ` + "\r\n\t",
 	`{"V":1,"RELAY":"r","Time":0,"Collectors":null}`,
