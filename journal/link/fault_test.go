@@ -3,19 +3,20 @@ package link
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nanopack/pulse/journal"
 )
 
 // The link is cut in the middle of anything, falls silent, and both ends restart at any time, while
 // events come. In the end the hub has each once, in order.
 func TestFaults(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
-		rounds = 4
-	}
+	const rounds = 12
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -81,6 +82,39 @@ func TestBlackHole(t *testing.T) {
 	edge.level()
 	if took := time.Since(back); took > 3*time.Second {
 		t.Errorf("the link was back after %v", took)
+	}
+	hub.same("ams1", texts(t, edge.content("")))
+}
+
+// slow is the journal of a hub that takes its time to find an edge's newest event.
+type slow struct {
+	Journal
+	calls atomic.Int64
+}
+
+func (s *slow) LastOf(ctx context.Context, edge string) (journal.Record, bool, error) {
+	s.calls.Add(1)
+	time.Sleep(edgeIdle + time.Second) // that it lasts longer than a silence is what is played
+	return s.Journal.LastOf(ctx, edge)
+}
+
+// A hub that is busy is not taken for dead: the edge waits for what it has to say.
+func TestBusyHub(t *testing.T) {
+	hub, edge := newNode(t, "hub"), newNode(t, "ams1")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &slow{Journal: hub.j}
+	if hub.hub, err = NewHub(HubOptions{Listener: l, Journal: j, DB: hub.db, Tokens: tokens, Logger: testLog(t, "hub")}); err != nil {
+		t.Fatal(err)
+	}
+	hub.hub.Start()
+	edge.make(10)
+	edge.connect(l.Addr().String())
+	edge.level()
+	if n := j.calls.Load(); n != 1 {
+		t.Errorf("the hub was asked %d times", n)
 	}
 	hub.same("ams1", texts(t, edge.content("")))
 }

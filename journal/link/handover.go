@@ -54,6 +54,17 @@ func (s *handover) run(g greeting) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(s.ctx) // the cause is the first failure
+	defer cancel(nil)
+	s.wg.Go(func() {
+		every(ctx, func() bool {
+			err := s.c.sendJSON(framePing, ping{u.o.Now().UnixNano(), u.o.Journal.LastSeq()})
+			if err != nil {
+				cancel(err)
+			}
+			return err == nil
+		})
+	})
 	from, err := s.resume(w)
 	if err != nil {
 		return err
@@ -65,18 +76,8 @@ func (s *handover) run(g greeting) error {
 	defer func() { _ = reader.Close() }() // it never fails
 	s.next = from
 	u.connected(from)
-	ctx, cancel := context.WithCancelCause(s.ctx) // the cause is the first failure
 	s.asked = make(chan struct{}, maxAsked)
 	s.wg.Go(func() { cancel(s.listen(ctx)) })
-	s.wg.Go(func() {
-		every(ctx, func() bool {
-			err := s.c.sendJSON(framePing, ping{u.o.Now().UnixNano(), u.o.Journal.LastSeq()})
-			if err != nil {
-				cancel(err)
-			}
-			return err == nil
-		})
-	})
 	cancel(s.send(ctx, reader))
 	_ = s.c.Close() // the receiver sees it
 	s.wg.Wait()

@@ -204,6 +204,20 @@ func (s *session) run() error {
 	h.mu.Lock()
 	before := s.edge.stored.clone()
 	h.mu.Unlock()
+	if err := s.c.SetDeadline(time.Time{}); err != nil { // the handshake's
+		return err
+	}
+	// The edge hears that the hub is there also while the hub looks what it has.
+	ctx, cancel := context.WithCancel(h.ctx)
+	var pings sync.WaitGroup
+	pings.Go(func() {
+		every(ctx, func() bool { return s.c.sendJSON(framePing, ping{}) == nil })
+		_ = s.c.Close() // the receiver sees it
+	})
+	defer func() {
+		cancel()
+		pings.Wait()
+	}()
 	tip, last, err := newest(h.ctx, h.o.Journal, s.edge.name, before)
 	if err != nil {
 		return s.cannot(err)
@@ -219,19 +233,6 @@ func (s *session) run() error {
 	if err := s.c.sendJSON(frameWelcome, w); err != nil {
 		return err
 	}
-	if err := s.c.SetDeadline(time.Time{}); err != nil { // the handshake's
-		return err
-	}
-	ctx, cancel := context.WithCancel(h.ctx)
-	var pings sync.WaitGroup
-	pings.Go(func() {
-		every(ctx, func() bool { return s.c.sendJSON(framePing, ping{}) == nil })
-		_ = s.c.Close() // the receiver sees it
-	})
-	defer func() {
-		cancel()
-		pings.Wait()
-	}()
 	for {
 		kind, payload, err := s.c.receive()
 		if err != nil {

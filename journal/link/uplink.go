@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nanopack/pulse/internal/quietlog"
-	"github.com/nanopack/pulse/internal/retry"
 	"github.com/nanopack/pulse/journal"
 	"github.com/nanopack/pulse/journal/codec"
 )
@@ -38,6 +37,9 @@ type UplinkOptions struct {
 	// Now is the clock (nil: time.Now).
 	Now func() time.Time
 }
+
+// endedPause is the pause after a link that ended.
+const endedPause = 100 * time.Millisecond
 
 // Uplink hands the events of an edge's journal over to a hub. It keeps nothing: the hub says at each
 // connection what it has. Its methods may be called from any goroutine.
@@ -211,9 +213,9 @@ func (u *Uplink) session(c *conn, g greeting) time.Duration {
 	if is {
 		u.set(StateRefused, refused.Reason)
 		u.log.WarnRarely("refused", "the hub does not take this edge", "reason", refused.Reason)
-		return max(time.Duration(refused.AgainMS)*time.Millisecond, 100*time.Millisecond)
+		return max(time.Duration(refused.AgainMS)*time.Millisecond, endedPause)
 	}
 	u.set(StateConnecting, "the link ended: "+why(err))
 	u.log.WarnRarely("ended", "the link to the hub ended; the journal keeps what the hub lacks", "reason", why(err))
-	return retry.Backoff{First: 100 * time.Millisecond, Last: 100 * time.Millisecond}.Pause(1)
+	return endedPause
 }
