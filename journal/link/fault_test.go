@@ -118,3 +118,29 @@ func TestBusyHub(t *testing.T) {
 	}
 	hub.same("ams1", texts(t, edge.content("")))
 }
+
+// full is the journal of a hub whose disk is full.
+type full struct{ Journal }
+
+func (full) AppendInOrder(context.Context, []journal.Record) (int, error) {
+	return 0, journal.ErrDiskFull
+}
+
+// A hub that cannot store events says so, and the edge shows it.
+func TestHubIsFull(t *testing.T) {
+	hub, edge := newNode(t, "hub"), newNode(t, "ams1")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hub.hub, err = NewHub(HubOptions{Listener: l, Journal: full{hub.j}, DB: hub.db, Tokens: tokens, Logger: testLog(t, "hub")}); err != nil {
+		t.Fatal(err)
+	}
+	hub.hub.Start()
+	edge.make(10)
+	edge.connect(l.Addr().String())
+	eventually(t, "the edge shows why", func() bool {
+		s := edge.uplink.Status()
+		return s.State == StateRefused && strings.Contains(s.Error, "the hub cannot take events now") && s.HubHas == 0
+	})
+}

@@ -211,8 +211,13 @@ func (s *session) run() error {
 	ctx, cancel := context.WithCancel(h.ctx)
 	var pings sync.WaitGroup
 	pings.Go(func() {
-		every(ctx, func() bool { return s.c.sendJSON(framePing, ping{}) == nil })
-		_ = s.c.Close() // the receiver sees it
+		every(ctx, func() bool {
+			err := s.c.sendJSON(framePing, ping{})
+			if err != nil {
+				_ = s.c.Close() // the receiver sees it
+			}
+			return err == nil
+		})
 	})
 	defer func() {
 		cancel()
